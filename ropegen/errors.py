@@ -1,0 +1,43 @@
+"""The one exception of the project, and the nearest-word hint its messages use."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class RopegenError(ValueError):
+    """What was asked, the values, the rule that they break, and the way out.
+
+    Where the mistake stands in an IR text, `located` adds the line with a caret as a note.
+    """
+
+    def located(self, text: str, line: int, column: int = 1, source: str = "<text>") -> RopegenError:
+        """Return self with a note that shows `line` (from 1) of `text` and a caret under `column` (from 1)."""
+        lines = text.splitlines() or [""]
+        line = min(max(line, 1), len(lines))
+        shown, column = _window(lines[line - 1], column)
+        self.add_note(f"{source}:{line}\n  {shown}\n  {' ' * (column - 1)}^")
+        return self
+
+    def __str__(self) -> str:
+        """The message followed by its notes, so that a log that prints only `str(error)` still shows the line."""
+        return "\n".join([super().__str__(), *getattr(self, "__notes__", ())])
+
+
+def _window(line: str, column: int, width: int = 100) -> tuple[str, int]:
+    """The part of a long `line` around `column`, printable, and the column's place in it."""
+    column = min(max(column, 1), len(line) + 1)
+    start = max(0, column - 1 - width // 2)
+    part = line[start : start + width]
+    printable = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in part)
+    return printable, column - start
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for the known word nearest to `word`, or the list of known words when none is near."""
+    words = sorted(known)
+    close = difflib.get_close_matches(word[:200], words, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"known: {', '.join(words)}" if words else "none is known here"

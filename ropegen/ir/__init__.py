@@ -1,0 +1,1 @@
+"""The intermediate representation: what is to be computed, never how."""

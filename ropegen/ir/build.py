@@ -1,0 +1,206 @@
+"""The builder: one method an op, every shape and element type checked as the graph grows.
+
+    b = Builder("front-end")
+    ids = b.input("ids", (1, 2048), "i32")
+    table = b.parameter("table", (128_256, 4096), "bf16")
+    x = b.embed(ids, table)
+    ...
+    graph = b.build(out=x)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy.typing as npt
+
+from ropegen import masks
+from ropegen.errors import RopegenError
+from ropegen.ir import ops
+from ropegen.ir.graph import Graph, Node, graph, node
+from ropegen.ir.op import Op
+from ropegen.masks import Expr
+from ropegen.rope import Rope
+from ropegen.types import TensorType, dtype_name
+
+Mask = Expr | Callable[..., object] | bool
+
+
+class Builder:
+    """Grows a graph op by op. Values are `Node`s: immutable, and equal when they compute the same.
+
+    Every method raises a RopegenError that says what does not fit and how to mend it.
+    """
+
+    def __init__(self, name: str = "graph") -> None:
+        self._name = name
+        self._inputs: dict[str, Node] = {}
+
+    def input(self, label: str, shape: Sequence[int], dtype: npt.DTypeLike | str, *, role: str = "activation") -> Node:
+        """A value fed at each call, by keyword `label`."""
+        made = node(ops.Input(label=label, type=TensorType(tuple(shape), dtype_name(dtype)), role=role))
+        if self._inputs.setdefault(label, made) is not made:
+            raise RopegenError(f"input {label!r} is already {self._inputs[label].type}, now {made.type}; give each input one type")
+        return made
+
+    def parameter(self, label: str, shape: Sequence[int], dtype: npt.DTypeLike | str) -> Node:
+        """A weight: what depends on weights alone is computed once, before the calls."""
+        return self.input(label, shape, dtype, role="parameter")
+
+    def state(self, label: str, shape: Sequence[int], dtype: npt.DTypeLike | str) -> Node:
+        """A value that one call leaves to the next, such as a cache."""
+        return self.input(label, shape, dtype, role="state")
+
+    def build(self, **outputs: Node) -> Graph:
+        """The graph of these outputs, over every input made so far."""
+        return graph(self._name, self._inputs.values(), outputs)
+
+    def positions(self, length: int, start: int = 0) -> Node:
+        """start .. start + length - 1, (length,) int32."""
+        return node(ops.Positions(length=length, start=start))
+
+    def embed(self, ids: Node, table: Node, *, mode: str = "clip") -> Node:
+        """Rows of a table: ids (...), table (V, E) -> (..., E)."""
+        return node(ops.Embed(mode=mode), ids, table)
+
+    def patchify(self, image: Node, height: int, width: int | None = None) -> Node:
+        """(..., H, W, C) -> (..., patches, height*width*C)."""
+        return node(ops.Patchify(height=height, width=height if width is None else width), image)
+
+    def sinusoid(self, positions: Node, width: int, *, pairing: str, theta: float = 10_000.0, precision: str = "exact", dtype: str = "f32") -> Node:
+        """The fixed encoding: positions (..., S) -> (..., S, width)."""
+        return node(ops.Sinusoid(width=width, theta=theta, pairing=pairing, precision=precision, dtype=dtype_name(dtype)), positions)
+
+    def add(self, a: Node, b: Node) -> Node:
+        """a + b, broadcasting."""
+        return node(ops.Add(), a, b)
+
+    def norm(self, x: Node, weight: Node | None = None, bias: Node | None = None, *, kind: str, epsilon: float, weight_offset: float = 0.0) -> Node:
+        """Normalisation over the last axis; `kind` is "rms" or "layer"."""
+        given = _given(weight=weight, bias=bias)
+        return node(ops.Norm(kind=kind, epsilon=epsilon, weight_offset=weight_offset, given=tuple(given)), x, *given.values())
+
+    def project(self, x: Node, weight: Node, bias: Node | None = None) -> Node:
+        """x (..., E) @ weight (E, F) + bias (F,)."""
+        given = _given(bias=bias)
+        return node(ops.Project(given=tuple(given)), x, weight, *given.values())
+
+    def split_heads(self, x: Node, heads: int, width: int | None = None, *, start: int = 0) -> Node:
+        """(..., F) -> (..., heads, width); all of x when width and start are left out."""
+        if width is None:
+            if x.type.rank < 1 or x.type.shape[-1] % heads:
+                raise RopegenError(f"split_heads: {x.type} does not split into {heads} equal heads; give the width")
+            width = x.type.shape[-1] // heads
+        return node(ops.SplitHeads(heads=heads, width=width, start=start), x)
+
+    def merge_heads(self, x: Node) -> Node:
+        """(..., H, D) -> (..., H*D)."""
+        return node(ops.MergeHeads(), x)
+
+    def angles(self, positions: Node, rope: Rope, head_width: int, *, length: int | None = None, inverse: bool = False) -> Node:
+        """Cosines and sines of `rope` at positions (..., S) -> (..., S, dim) float32, for heads of `head_width`."""
+        return node(
+            ops.Angles(
+                dim=rope.width(head_width),
+                head_width=head_width,
+                theta=rope.theta,
+                scaling=rope.scaling,
+                precision=rope.angles,
+                sections=rope.sections,
+                interleaved_sections=rope.interleaved_sections,
+                length=length,
+                inverse=inverse,
+            ),
+            positions,
+        )
+
+    def rotate(self, x: Node, angles: Node, *, pairing: str) -> Node:
+        """Rotary embedding: x (..., S, H, D), angles (..., S, dim)."""
+        return node(ops.Rotate(pairing=pairing), x, angles)
+
+    def rope(self, x: Node, positions: Node, rope: Rope, *, length: int | None = None, inverse: bool = False) -> Node:
+        """`angles` and `rotate` in one: x (..., S, H, D) turned by `rope` at positions (..., S)."""
+        return self.rotate(x, self.angles(positions, rope, x.type.shape[-1], length=length, inverse=inverse), pairing=rope.pairing)
+
+    def scale(self, x: Node, factor: float) -> Node:
+        """x * factor."""
+        return node(ops.Scale(factor=factor), x)
+
+    def cast(self, x: Node, dtype: npt.DTypeLike | str) -> Node:
+        """x in another element type."""
+        return node(ops.Cast(dtype=dtype_name(dtype)), x)
+
+    def transpose(self, x: Node, permutation: Sequence[int]) -> Node:
+        """Axis i of the result is axis permutation[i] of x."""
+        return node(ops.Transpose(permutation=tuple(permutation)), x)
+
+    def attend(
+        self,
+        q: Node,
+        k: Node,
+        v: Node,
+        *,
+        mask: Mask = masks.full,
+        score: Expr | Callable[..., object] = masks.identity,
+        scale: float | None = None,
+        softcap: float | None = None,
+        masked_row: str = "zero",
+        returns: str = "output",
+        q_positions: Node | None = None,
+        kv_positions: Node | None = None,
+        q_segments: Node | None = None,
+        kv_segments: Node | None = None,
+        bias: Node | None = None,
+        dense_mask: Node | None = None,
+        sinks: Node | None = None,
+    ) -> Node:
+        """Attention: q (..., Sq, H, D), k (..., Skv, Hkv, D), v (..., Skv, Hkv, Dv) -> (..., Sq, H, Dv).
+
+        `scale` is 1/sqrt(D) when left out. Positions that the mask or score reads and that are not given
+        count from 0, which is only right when queries and keys start together, so it is refused when their
+        numbers differ.
+        """
+        visible, scored = masks.as_mask(mask), masks.as_score(score)
+        reads = masks.variables(visible) | masks.variables(scored)
+        if {"q_pos", "kv_pos"} <= reads and q_positions is None and kv_positions is None and q.type.shape[-3:-2] != k.type.shape[-3:-2]:
+            raise RopegenError(
+                f"attend: {q.type.shape[-3]} queries over {k.type.shape[-3]} keys, and the mask compares their positions; "
+                "give q_positions and kv_positions"
+            )
+        if "q_pos" in reads and q_positions is None and q.type.rank >= 3:
+            q_positions = self.positions(q.type.shape[-3])
+        if "kv_pos" in reads and kv_positions is None and k.type.rank >= 3:
+            kv_positions = self.positions(k.type.shape[-3])
+        given = _given(
+            q_positions=q_positions,
+            kv_positions=kv_positions,
+            q_segments=q_segments,
+            kv_segments=kv_segments,
+            bias=bias,
+            mask=dense_mask,
+            sinks=sinks,
+        )
+        attend = ops.Attend(
+            scale=ops.attention_scale(q.type.shape[-1]) if scale is None else scale,
+            visible=visible,
+            score=scored,
+            softcap=softcap,
+            masked_row=masked_row,
+            returns=returns,
+            given=tuple(given),
+        )
+        return node(attend, q, k, v, *given.values())
+
+    def append_cache(self, cache: Node, update: Node, lengths: Node) -> Node:
+        """The cache (..., C, H, D) with update (..., S, H, D) written from row `lengths`."""
+        return node(ops.AppendCache(), cache, update, lengths)
+
+    def apply(self, op: Op, *operands: Node) -> Node:
+        """Any op over operands, for ops that have no method here."""
+        return node(op, *operands)
+
+
+def _given(**operands: Node | None) -> dict[str, Node]:
+    return {label: each for label, each in operands.items() if each is not None}
+
+

@@ -1,0 +1,179 @@
+"""Nodes and graphs: immutable, interned, so that equality is identity and sharing is free."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Container, Iterable, Mapping
+from typing import NoReturn
+
+from ropegen.errors import RopegenError
+from ropegen.ir.op import Op
+from ropegen.ir.ops import Input
+from ropegen.types import TensorType
+
+# The whole structure is the key: nothing is left out of it by hand, and nothing is kept that nobody holds.
+_nodes: weakref.WeakValueDictionary[tuple[Op, tuple[Node, ...]], Node] = weakref.WeakValueDictionary()
+_graphs: weakref.WeakValueDictionary[tuple[str, tuple[Node, ...], tuple[tuple[str, Node], ...]], Graph] = (
+    weakref.WeakValueDictionary()
+)
+_lock = threading.RLock()
+
+
+class _Interned:
+    """What nodes and graphs share: set once, then never changed; identity is equality."""
+
+    __slots__ = ("__weakref__",)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"{type(self).__name__} is immutable")
+
+    def __copy__(self) -> _Interned:
+        return self
+
+    def __deepcopy__(self, memo: object) -> _Interned:
+        return self
+
+
+class Node(_Interned):
+    """One op applied to operands, with its type. Make it with `node`: two equal nodes are one object."""
+
+    __slots__ = ("op", "operands", "type")
+    op: Op
+    operands: tuple[Node, ...]
+    type: TensorType
+
+    def __repr__(self) -> str:
+        return f"<{self.op.name} {self.type}>"
+
+    def __reduce__(self) -> tuple[Callable[..., Node], tuple[object, ...]]:
+        return node, (self.op, *self.operands)
+
+    def operand(self, name: str) -> Node | None:
+        """The operand of that name, None where it was not given."""
+        names = self.op.operand_names(len(self.operands))
+        return self.operands[names.index(name)] if name in names else None
+
+
+def node(op: Op, *operands: Node) -> Node:
+    """The node of `op` over `operands`; its type is inferred.
+
+    Raises:
+      RopegenError: the operand count, a shape or an element type breaks the op's rule.
+    """
+    key = (op, operands)
+    with _lock:
+        found = _nodes.get(key)
+        if found is not None:
+            return found
+        names = op.operand_names(len(operands))
+        if len(names) != len(operands):
+            raise RopegenError(
+                f"{op.name}: {len(operands)} operands for {len(names)} ({', '.join(names) or 'none'}); give each one once"
+            )
+        made = Node()
+        object.__setattr__(made, "op", op)
+        object.__setattr__(made, "operands", operands)
+        object.__setattr__(made, "type", op.infer(*(each.type for each in operands)))
+        _nodes[key] = made
+        return made
+
+
+class Graph(_Interned):
+    """Named outputs over declared inputs. Make it with `graph`: two equal graphs are one object.
+
+    `nodes` holds every node, operands before users, the declared inputs first.
+    """
+
+    __slots__ = ("inputs", "name", "nodes", "outputs")
+    name: str
+    inputs: tuple[Node, ...]
+    outputs: tuple[tuple[str, Node], ...]
+    nodes: tuple[Node, ...]
+
+    def __repr__(self) -> str:
+        return f"<graph {self.name}: {len(self.nodes)} ops>"
+
+    def __reduce__(self) -> tuple[Callable[..., Graph], tuple[object, ...]]:
+        return graph, (self.name, self.inputs, self.outputs)
+
+    @property
+    def input_types(self) -> dict[str, TensorType]:
+        """The type of each input, by label."""
+        return {label_of(each): each.type for each in self.inputs}
+
+    def labels(self, *roles: str) -> tuple[str, ...]:
+        """The labels of the inputs of these roles, in order."""
+        return tuple(each.op.label for each in self.inputs if isinstance(each.op, Input) and each.op.role in roles)
+
+    def users(self) -> dict[Node, tuple[Node, ...]]:
+        """The nodes that read each node, in order."""
+        found: dict[Node, list[Node]] = {each: [] for each in self.nodes}
+        for each in self.nodes:
+            for operand in dict.fromkeys(each.operands):
+                found[operand].append(each)
+        return {each: tuple(users) for each, users in found.items()}
+
+
+def graph(name: str, inputs: Iterable[Node], outputs: Mapping[str, Node] | Iterable[tuple[str, Node]]) -> Graph:
+    """The graph of these outputs.
+
+    Raises:
+      RopegenError: no output, a name given twice, or an input that is used but not declared.
+    """
+    inputs = tuple(inputs)
+    outputs = tuple(outputs.items() if isinstance(outputs, Mapping) else outputs)
+    key = (name, inputs, outputs)
+    with _lock:
+        found = _graphs.get(key)
+        if found is not None:
+            return found
+        _check(name, inputs, outputs)
+        made = Graph()
+        object.__setattr__(made, "name", name)
+        object.__setattr__(made, "inputs", inputs)
+        object.__setattr__(made, "outputs", outputs)
+        object.__setattr__(made, "nodes", topological((*inputs, *(value for _, value in outputs))))
+        undeclared = [label_of(each) for each in made.nodes if isinstance(each.op, Input) and each not in set(inputs)]
+        if undeclared:
+            raise RopegenError(f"graph {name!r} reads undeclared inputs {undeclared}; name them among its inputs")
+        _graphs[key] = made
+        return made
+
+
+def topological(roots: Iterable[Node], given: Container[Node] = ()) -> tuple[Node, ...]:
+    """Every node that the roots need beyond those `given`, operands first; the order depends on the structure alone."""
+    order: dict[Node, None] = {}
+    for root in roots:
+        pending = [(root, False)]
+        while pending:
+            each, ready = pending.pop()
+            if each in order or each in given:
+                continue
+            if ready:
+                order[each] = None
+            else:
+                pending.append((each, True))
+                pending.extend((operand, False) for operand in reversed(each.operands))
+    return tuple(order)
+
+
+def label_of(value: Node) -> str:
+    """The label of an input node."""
+    if not isinstance(value.op, Input):
+        raise RopegenError(f"{value} is not an input; make inputs with the `input` op")
+    return value.op.label
+
+
+def _check(name: str, inputs: tuple[Node, ...], outputs: tuple[tuple[str, Node], ...]) -> None:
+    if not name.replace("-", "_").replace(".", "_").replace("_", "a").isalnum():
+        raise RopegenError(f"the graph's name {name!r} has other characters than letters, digits, '-', '_' and '.'")
+    if not outputs:
+        raise RopegenError(f"graph {name!r} has no output; name at least one value")
+    for what, labels in (("input", [label_of(each) for each in inputs]), ("output", [label for label, _ in outputs])):
+        twice = sorted({label for label in labels if labels.count(label) > 1})
+        if twice:
+            raise RopegenError(f"graph {name!r} has more than one {what} called {', '.join(twice)}; names must differ")
+        for label in labels:
+            if not label.isidentifier():
+                raise RopegenError(f"graph {name!r}: the {what} {label!r} is not a name; use letters, digits and _ only")

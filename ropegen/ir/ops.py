@@ -1,0 +1,498 @@
+"""The ops, in the order in which a front-end uses them. `reference.py` says what each computes.
+
+Shapes are written with S for the sequence, H for heads, D for the width of a head, E and F for features,
+and `...` for any leading (batch) dimensions. Positions are int32 or floating, angles are float32.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ropegen import masks
+from ropegen.ir.op import Op, attribute
+from ropegen.masks import Expr
+from ropegen.rope import Rope
+from ropegen.scaling import Scaling
+from ropegen.types import DTYPES, FLOATS, TensorType
+
+ROLES = ("activation", "parameter", "state")
+PAIRINGS = ("half", "interleaved")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Input(Op):
+    """A value from outside: () -> type. `role` says whether it is prepared once ("parameter") or fed at each call."""
+
+    name = "input"
+    label: str = attribute()
+    type: TensorType = attribute()
+    role: str = attribute(default="activation", choices=ROLES)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.label.isidentifier():
+            raise self.refuse(f"the label {self.label!r} is not a name", "use letters, digits and _ only: it becomes a keyword")
+
+    def infer(self, *operands: TensorType) -> TensorType:
+        return self.type
+
+
+@dataclass(frozen=True, kw_only=True)
+class Positions(Op):
+    """start, start+1, ...: () -> (length,) int32. The one source of static positions."""
+
+    name = "positions"
+    length: int = attribute(minimum=0)
+    start: int = attribute(default=0)
+
+    def infer(self, *operands: TensorType) -> TensorType:
+        if not -(2**31) <= self.start <= 2**31 - 1 - self.length:
+            raise self.refuse(f"positions {self.start} to {self.start + self.length} overflow int32", "use a smaller start")
+        return TensorType((self.length,), "i32")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embed(Op):
+    """Rows of a table: ids (...), table (V, E) -> (..., E).
+
+    An id outside 0..V-1 takes the nearest row (`mode="clip"`) or a row of NaN (`mode="fill"`).
+    """
+
+    name = "embed"
+    required = ("ids", "table")
+    mode: str = attribute(default="clip", choices=("clip", "fill"))
+
+    def infer(self, *operands: TensorType) -> TensorType:
+        ids, table = operands
+        if not ids.is_integer:
+            raise self.refuse(f"ids are {ids}, not integers", "cast them to i32")
+        if table.rank != 2 or not table.is_float:
+            raise self.refuse(f"the table is {table}", "give a float table of shape (vocabulary, features)")
+        if table.shape[0] == 0:
+            raise self.refuse(f"the table {table} has no rows", "give at least one")
+        return table.with_shape(*ids.shape, table.shape[1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patchify(Op):
+    """An image cut into patches, row by row: (..., H, W, C) -> (..., H/height * W/width, height*width*C)."""
+
+    name = "patchify"
+    required = ("image",)
+    height: int = attribute(minimum=1)
+    width: int = attribute(minimum=1)
+
+    def infer(self, *operands: TensorType) -> TensorType:
+        (image,) = operands
+        if image.rank < 3:
+            raise self.refuse(f"the image is {image}", "give (..., height, width, channels)")
+        *lead, rows, columns, channels = image.shape
+        if rows % self.height or columns % self.width:
+            raise self.refuse(
+                f"an image of {rows} x {columns} is not a whole number of {self.height} x {self.width} patches",
+                "crop or pad it first",
+            )
+        patches = (rows // self.height) * (columns // self.width)
+        return image.with_shape(*lead, patches, self.height * self.width * channels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sinusoid(Op):
+    """The fixed encoding of Vaswani et al. 2017: positions (..., S) -> (..., S, width).
+
+    `pairing="interleaved"` alternates sine and cosine; `"half"` puts all sines first.
+    """
+
+    name = "sinusoid"
+    required = ("positions",)
+    width: int = attribute(minimum=1)
+    theta: float = attribute(default=10_000.0)
+    pairing: str = attribute(choices=PAIRINGS)
+    precision: str = attribute(default="exact", choices=("exact", "f32"))
+    dtype: str = attribute(default="f32", choices=FLOATS)
+
+    def infer(self, *operands: TensorType) -> TensorType:
+        (positions,) = operands
+        if self.theta <= 0:
+            raise self.refuse(f"theta is {self.theta:g}", "give a positive base, 10000 in the paper")
+        if self.pairing == "half" and self.width % 2:
+            raise self.refuse(f"width {self.width} is odd", 'use an even width, or pairing="interleaved"')
+        if positions.dtype == "i1":
+            raise self.refuse(f"positions are {positions}", "give numbers")
+        return TensorType((*positions.shape, self.width), self.dtype)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Add(Op):
+    """a + b, of one element type; shapes broadcast from the right as in NumPy."""
+
+    name = "add"
+    required = ("a", "b")
+
+    def infer(self, *operands: TensorType) -> TensorType:
+        a, b = operands
+        if a.dtype != b.dtype or not a.is_float:
+            raise self.refuse(f"the operands are {a} and {b}", "cast them to one floating element type")
+        try:
+            return a.with_shape(*np.broadcast_shapes(a.shape, b.shape))
+        except ValueError:
+            raise self.refuse(f"shapes {a.shape} and {b.shape} do not broadcast", "make the sizes equal or 1") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Norm(Op):
+    """Normalisation over the last axis: x (..., E), weight (E,), bias (E,) -> (..., E).
+
+    `rms` divides by the root mean square, `layer` also takes the mean away. The weight that multiplies is
+    `weight_offset + weight` (Gemma stores its weights around zero, with an offset of 1).
+    """
+
+    name = "norm"
+    required = ("x",)
+    optional = ("weight", "bias")
+    kind: str = attribute(choices=("rms", "layer"))
+    epsilon: float = attribute(minimum=0)
+    weight_offset: float = attribute(default=0.0)
+    given: tuple[str, ...] = attribute(default=())
+
+    def infer(self, *operands: TensorType) -> TensorType:
+        x, *affine = operands
+        if x.rank < 1 or not x.is_float:
+            raise self.refuse(f"x is {x}", "give a floating tensor with a last axis")
+        for label, each in zip(self.given, affine, strict=True):
+            if each.shape != x.shape[-1:] or not each.is_float:
+                raise self.refuse(f"{label} is {each} for x {x}", f"give a float vector of {x.shape[-1]}")
+        return x
+
+
+@dataclass(frozen=True, kw_only=True)
+class Project(Op):
+    """x @ weight + bias, accumulated in float32 or wider: x (..., E), weight (E, F), bias (F,) -> (..., F)."""
+
+    name = "project"
+    required = ("x", "weight")
+    optional = ("bias",)
+    given: tuple[str, ...] = attribute(default=())
+
+    def infer(self, *operands: TensorType) -> TensorType:
+        x, weight, *bias = operands
+        if x.rank < 1 or weight.rank != 2 or x.shape[-1] != weight.shape[0]:
+            raise self.refuse(
+                f"x is {x} and the weight is {weight}", "the weight must be (features of x, features out): transpose it if it is the other way round"
+            )
+        for each in (weight, *bias):
+            if each.dtype != x.dtype or not x.is_float:
+                raise self.refuse(f"x is {x} and a parameter is {each}", "cast both to one floating element type")
+        if bias and bias[0].shape != weight.shape[1:]:
+            raise self.refuse(f"the bias is {bias[0]} for the weight {weight}", f"give a vector of {weight.shape[1]}")
+        return x.with_shape(*x.shape[:-1], weight.shape[1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitHeads(Op):
+    """Columns start .. start + heads*width as heads: (..., F) -> (..., heads, width)."""
+
+    name = "split_heads"
+    required = ("x",)
+    heads: int = attribute(minimum=1)
+    width: int = attribute(minimum=1)
+    start: int = attribute(default=0, minimum=0)
+
+    def infer(self, *operands: TensorType) -> TensorType:
+        (x,) = operands
+        if x.rank < 1 or self.start + self.heads * self.width > x.shape[-1]:
+            raise self.refuse(
+                f"{self.heads} heads of {self.width} from column {self.start} do not fit in {x}", "check heads, width and start"
+            )
+        return x.with_shape(*x.shape[:-1], self.heads, self.width)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergeHeads(Op):
+    """Heads side by side: (..., H, D) -> (..., H*D)."""
+
+    name = "merge_heads"
+    required = ("x",)
+
+    def infer(self, *operands: TensorType) -> TensorType:
+        (x,) = operands
+        if x.rank < 2:
+            raise self.refuse(f"x is {x}", "give (..., heads, width)")
+        return x.with_shape(*x.shape[:-2], x.shape[-2] * x.shape[-1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Angles(Op):
+    """Rotary angles as cosines and sines: positions (..., S) -> (..., S, dim) float32, cosines first.
+
+    With `sections` (M-RoPE) positions are (axes, ..., S). `head_width` is the width of a head, `length` the
+    sequence length that selects the frequencies of the dynamic families, `inverse` divides by the magnitude
+    of xPos instead of multiplying (for keys). See `ropegen.rope.Rope`, which has the same fields.
+    """
+
+    name = "angles"
+    required = ("positions",)
+    dim: int = attribute(minimum=2)
+    head_width: int = attribute(minimum=2)
+    theta: float = attribute()
+    scaling: Scaling = attribute()
+    precision: str = attribute(default="exact", choices=("exact", "f32"))
+    sections: tuple[int, ...] = attribute(default=())
+    interleaved_sections: bool = attribute(default=False)
+    length: int | None = attribute(default=None)
+    inverse: bool = attribute(default=False)
+
+    @property
+    def rope(self) -> Rope:
+        """The frequency family; its pairing is said by `rotate`."""
+        return Rope(
+            self.theta,
+            pairing="half",
+            dim=self.dim,
+            scaling=self.scaling,
+            angles="exact" if self.precision == "exact" else "f32",
+            sections=self.sections,
+            interleaved_sections=self.interleaved_sections,
+        )
+
+    def infer(self, *operands: TensorType) -> TensorType:
+        (positions,) = operands
+        if positions.dtype == "i1":
+            raise self.refuse(f"positions are {positions}", "give numbers")
+        if positions.rank < 1 + bool(self.sections):
+            raise self.refuse(f"positions are {positions}", "give (..., S), or (axes, ..., S) with sections")
+        if self.sections and positions.shape[0] != len(self.sections):
+            raise self.refuse(f"positions {positions} for {len(self.sections)} sections", "give one axis of positions a section")
+        self.rope.inverse_frequencies(self.head_width, self.length)  # refuses what the family cannot do
+        return TensorType((*positions.shape[bool(self.sections) :], self.dim), "f32")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rotate(Op):
+    """Rotary embedding of the first `angles.shape[-1]` features of each head: x (..., S, H, D) -> the same.
+
+    `pairing="half"` turns feature i with i + dim/2, `"interleaved"` feature 2i with 2i + 1. The two give
+    different results from the same weights, so neither is the default.
+    """
+
+    name = "rotate"
+    required = ("x", "angles")
+    pairing: str = attribute(choices=PAIRINGS)
+
+    def infer(self, *operands: TensorType) -> TensorType:
+        x, angles = operands
+        if x.rank < 3 or not x.is_float:
+            raise self.refuse(f"x is {x}", "give (..., sequence, heads, width)")
+        if angles.rank < 2 or angles.dtype not in ("f32", "f64") or angles.shape[-1] % 2:
+            raise self.refuse(f"angles are {angles}", "give the value of an `angles` op: cosines and sines in f32")
+        if angles.shape[-1] > x.shape[-1]:
+            raise self.refuse(f"{angles.shape[-1]} angles for heads of {x.shape[-1]}", "rotate at most the width of a head")
+        if angles.shape[:-1] not in (x.shape[-3:-2], x.shape[:-2]):
+            raise self.refuse(f"angles are {angles} for x {x}", f"give angles of {(*x.shape[-3:-2], angles.shape[-1])}, with x's leading sizes before it or without")
+        return x
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale(Op):
+    """x * factor."""
+
+    name = "scale"
+    required = ("x",)
+    factor: float = attribute()
+
+    def infer(self, *operands: TensorType) -> TensorType:
+        (x,) = operands
+        if not x.is_float:
+            raise self.refuse(f"x is {x}", "cast it to a floating element type")
+        return x
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cast(Op):
+    """x in another element type, rounded to nearest even; a float becomes an integer towards zero."""
+
+    name = "cast"
+    required = ("x",)
+    dtype: str = attribute(choices=DTYPES)
+
+    def infer(self, *operands: TensorType) -> TensorType:
+        return operands[0].with_dtype(self.dtype)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transpose(Op):
+    """Axis i of the result is axis permutation[i] of x."""
+
+    name = "transpose"
+    required = ("x",)
+    permutation: tuple[int, ...] = attribute()
+
+    def infer(self, *operands: TensorType) -> TensorType:
+        (x,) = operands
+        if sorted(self.permutation) != list(range(x.rank)):
+            raise self.refuse(f"the permutation {list(self.permutation)} is not one of {x}", f"name each of 0..{x.rank - 1} once")
+        return x.with_shape(*(x.shape[axis] for axis in self.permutation))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attend(Op):
+    """Attention: q (..., Sq, H, D), k (..., Skv, Hkv, D), v (..., Skv, Hkv, Dv) -> (..., Sq, H, Dv).
+
+    Query head h reads key head h // (H / Hkv). In float32: scale, soft-cap, bias, the score expression, the
+    mask expression and the dense mask, sinks in the denominator, softmax. `returns="log_sum_exp"` gives the
+    logarithm of the denominator instead, (..., Sq, H) float32. Positions and segments are (S,) or (..., S);
+    bias and mask broadcast to (..., H, Sq, Skv); sinks are (H,).
+    """
+
+    name = "attend"
+    required = ("q", "k", "v")
+    optional = ("q_positions", "kv_positions", "q_segments", "kv_segments", "bias", "mask", "sinks")
+    scale: float = attribute()
+    visible: Expr = attribute(default=masks.full)
+    score: Expr = attribute(default=masks.identity)
+    softcap: float | None = attribute(default=None)
+    masked_row: str = attribute(default="zero", choices=("zero", "mean"))
+    returns: str = attribute(default="output", choices=("output", "log_sum_exp"))
+    given: tuple[str, ...] = attribute(default=())
+
+    # Which optional operand each variable of the mask and score expressions needs.
+    NEEDS = {"q_pos": "q_positions", "kv_pos": "kv_positions", "q_segment": "q_segments", "kv_segment": "kv_segments"}  # noqa: RUF012
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if list(self.given) != [each for each in self.optional if each in self.given]:
+            raise self.refuse(f"the operands {list(self.given)} are out of order", f"give each once, in the order {', '.join(self.optional)}")
+        if self.softcap is not None and self.softcap <= 0:
+            raise self.refuse(f"softcap is {self.softcap:g}", "give a positive cap, or leave it out")
+
+    @property
+    def variables(self) -> frozenset[str]:
+        """The variables that the mask and score expressions read."""
+        return masks.variables(self.visible) | masks.variables(self.score)
+
+    def infer(self, *operands: TensorType) -> TensorType:
+        q, k, v, *rest = operands
+        if min(q.rank, k.rank, v.rank) < 3:
+            raise self.refuse(f"q, k, v are {q}, {k}, {v}", "give (..., sequence, heads, width) each")
+        if not (q.dtype == k.dtype == v.dtype and q.is_float):
+            raise self.refuse(f"q, k, v are {q}, {k}, {v}", "cast them to one floating element type")
+        if q.shape[:-3] != k.shape[:-3] or k.shape[:-1] != v.shape[:-1]:
+            raise self.refuse(f"q, k, v are {q}, {k}, {v}", "the leading sizes must be equal, and k and v alike up to the width")
+        if q.shape[-1] != k.shape[-1]:
+            raise self.refuse(f"q has width {q.shape[-1]} and k {k.shape[-1]}", "make the widths of q and k equal")
+        heads, kv_heads = q.shape[-2], k.shape[-2]
+        if kv_heads == 0 or heads % kv_heads:
+            raise self.refuse(f"{heads} query heads over {kv_heads} key heads", "query heads must be a multiple of key heads")
+        self._infer_given(q, k, dict(zip(self.given, rest, strict=True)))
+        if self.returns == "log_sum_exp":
+            return TensorType((*q.shape[:-1],), "f64" if q.dtype == "f64" else "f32")
+        return q.with_shape(*q.shape[:-1], v.shape[-1])
+
+    def _infer_given(self, q: TensorType, k: TensorType, given: dict[str, TensorType]) -> None:
+        for variable in sorted(self.variables & set(self.NEEDS)):
+            if self.NEEDS[variable] not in given:
+                raise self.refuse(f"the mask or score reads {variable}", f"give the operand {self.NEEDS[variable]}")
+        lead, queries, heads = q.shape[:-3], q.shape[-3], q.shape[-2]
+        full = (*lead, heads, queries, k.shape[-3])
+        for label, each in given.items():
+            if label.endswith(("_positions", "_segments")):
+                length = queries if label.startswith("q_") else k.shape[-3]
+                if each.shape not in ((length,), (*lead, length)) or not (each.is_integer or each.is_float):
+                    raise self.refuse(f"{label} are {each}", f"give numbers of shape {(length,)} or {(*lead, length)}")
+                if not each.is_integer and "segments" in label:
+                    raise self.refuse(f"{label} are {each}", "give integer segment ids")
+            elif label == "sinks":
+                if each.shape != (heads,) or not each.is_float:
+                    raise self.refuse(f"sinks are {each}", f"give one float a head: ({heads},)")
+            else:
+                wanted = "i1" if label == "mask" else "a float"
+                if (label == "mask") != (each.dtype == "i1") or not (each.is_float or each.dtype == "i1"):
+                    raise self.refuse(f"{label} is {each}", f"give {wanted} tensor")
+                padded = (1,) * (len(full) - each.rank) + each.shape
+                if each.rank > len(full) or any(size not in (1, whole) for size, whole in zip(padded, full, strict=True)):
+                    raise self.refuse(f"{label} is {each}", f"give a shape that broadcasts to (..., heads, queries, keys) = {full}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AppendCache(Op):
+    """The cache with `update` written from row `lengths`: cache (..., C, H, D), update (..., S, H, D) -> cache's type.
+
+    `lengths` (() or (...), integers) counts the rows already written. Rows past the capacity C are dropped.
+    """
+
+    name = "append_cache"
+    required = ("cache", "update", "lengths")
+
+    def infer(self, *operands: TensorType) -> TensorType:
+        cache, update, lengths = operands
+        if cache.rank < 3 or cache.dtype != update.dtype or cache.rank != update.rank:
+            raise self.refuse(f"the cache is {cache} and the update {update}", "give (..., capacity, heads, width) and (..., S, heads, width) of one element type")
+        if cache.shape[:-3] != update.shape[:-3] or cache.shape[-2:] != update.shape[-2:] or update.shape[-3] > cache.shape[-3]:
+            raise self.refuse(f"the update {update} does not fit the cache {cache}", "only the sequence may differ, and be shorter")
+        if not lengths.is_integer or lengths.shape not in ((), cache.shape[:-3]):
+            raise self.refuse(f"lengths are {lengths}", f"give integers of shape () or {cache.shape[:-3]}")
+        return cache
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pack(Op):
+    """Weights or biases side by side: (..., F1), (..., F2), ... -> (..., F1 + F2 + ...). Made by the passes."""
+
+    name = "pack"
+    variadic = "part"
+
+    def infer(self, *operands: TensorType) -> TensorType:
+        if not operands:
+            raise self.refuse("there is nothing to pack", "give at least one part")
+        first = operands[0]
+        for each in operands:
+            if each.rank < 1 or each.dtype != first.dtype or each.shape[:-1] != first.shape[:-1]:
+                raise self.refuse(f"parts are {first} and {each}", "only the last size may differ")
+        return first.with_shape(*first.shape[:-1], sum(each.shape[-1] for each in operands))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReorderPairs(Op):
+    """The last axis, read as heads of `width`, with the first `dim` features of each reordered. Made by the passes.
+
+    `to="half"` puts features 0, 2, 4, ... before 1, 3, 5, ...: what `rotate` with interleaved pairs does to
+    the one, it does to the other with pairs of halves. `to="interleaved"` is the way back.
+    """
+
+    name = "reorder_pairs"
+    required = ("x",)
+    width: int = attribute(minimum=2)
+    dim: int = attribute(minimum=2)
+    to: str = attribute(choices=PAIRINGS)
+
+    def infer(self, *operands: TensorType) -> TensorType:
+        (x,) = operands
+        if x.rank < 1 or x.shape[-1] % self.width:
+            raise self.refuse(f"x is {x}", f"its last size must be a multiple of the width {self.width}")
+        if self.dim % 2 or self.dim > self.width:
+            raise self.refuse(f"dim is {self.dim}", f"give an even number of at most {self.width}")
+        return x
+
+    def order(self, features: int) -> tuple[int, ...]:
+        """Where each feature of the result comes from."""
+        half = self.dim // 2
+        pairs = np.arange(self.dim).reshape(half, 2) if self.to == "half" else np.arange(self.dim).reshape(2, half)
+        within = np.concatenate([pairs.T.reshape(-1), np.arange(self.dim, self.width)])
+        return tuple(int(each) for each in (np.arange(0, features, self.width)[:, None] + within).reshape(-1))
+
+
+OPS: dict[str, type[Op]] = {
+    each.name: each
+    for each in (
+        Input, Positions, Embed, Patchify, Sinusoid, Add, Norm, Project, SplitHeads, MergeHeads, Angles, Rotate,
+        Scale, Cast, Transpose, Attend, AppendCache, Pack, ReorderPairs,
+    )
+}  # fmt: skip
+
+
+def attention_scale(width: int) -> float:
+    """The scale of Vaswani et al. 2017: one over the square root of the width of a head."""
+    return 1.0 / math.sqrt(width)

@@ -1,0 +1,527 @@
+"""The text form of a graph: generic MLIR in the dialect `ropegen`, exact in both directions.
+
+    module attributes {ropegen.name = "tiny", ropegen.version = 1 : i64} {
+      %0 = "ropegen.input"() {label = "x"} : () -> tensor<1x8x2x4xbf16>
+      %1 = "ropegen.scale"(%0) {factor = 2.000000e+00 : f64} : (tensor<1x8x2x4xbf16>) -> tensor<1x8x2x4xbf16>
+      "ropegen.output"(%1) {label = "y"} : (tensor<1x8x2x4xbf16>) -> ()
+    }
+
+Inputs come first, then every op after its operands, then the outputs. Attributes equal to their default are left out,
+so that the text is canonical: equal graphs print the same bytes in every process, and `loads(dumps(g)) is g`.
+
+MLIR's bindings are used here and nowhere else in the IR. MLIR accepts anything of an unregistered dialect, so what
+a graph may say is checked here; and its parser recurses without bound, so a text is first scanned for what breaks it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import secrets
+import typing
+from collections.abc import Collection, Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jax.extend.mlir import ir
+
+from ropegen import masks, scaling
+from ropegen.errors import RopegenError, nearest
+from ropegen.ir.graph import Graph, Node, graph, node
+from ropegen.ir.op import Declared, Op, attributes
+from ropegen.ir.ops import OPS, Input
+from ropegen.masks import Expr
+from ropegen.scaling import Scaling
+from ropegen.types import DTYPES, TensorType
+
+VERSION = 1  # of the text form; raised when an older ropegen could misread a newer text
+MAX_BYTES = 2**22  # some twenty thousand ops
+MAX_NESTING = 64  # brackets in brackets; a graph needs five
+MAX_WORD = 1000  # letters and digits in a row; MLIR reads a number in time quadratic in its digits
+
+_HEADER = f'module attributes {{ropegen.name = "NAME", ropegen.version = {VERSION} : i64}} {{'
+_OP_FORM = '%2 = "ropegen.add"(%0, %1) {...} : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>'
+_OUTPUT_FORM = '"ropegen.output"(%0) {label = "out"} : (tensor<4xf32>) -> ()'
+
+# What a text is made of, as far as its safety goes. Strings and comments hide brackets; an arrow is no bracket.
+_TOKEN = re.compile(
+    r"""(?P<skip>"[^"\\\n\v\f]*+"|//[^\n]*+|->)
+      | (?P<escaped>"[^"\\\n\v\f]*+(?:\\.[^"\\\n\v\f]*+)*+")
+      | (?P<unclosed>")
+      | (?P<properties><(?:\s|//[^\n]*+)*+\{)
+      | (?P<open>[\[({<]) | (?P<close>[\])}>])
+      | (?P<foreign>[#!]|(?<![\w.$%@^])(?:loc|affine_map|affine_set)(?![\w.$]))
+      | (?P<word>\w++)""",
+    re.VERBOSE,
+)
+_ESCAPE = re.compile(rb"\\([0-9A-Fa-f]{2}|.)")
+_FOREIGN = {
+    "#": "attribute aliases and dialect attributes are not part of the text form; write the value in place",
+    "!": "dialect types are not part of the text form; every value is a tensor such as tensor<2x8xbf16>",
+    "loc": "locations are not kept; leave out loc(...)",
+    "affine_map": "affine maps are not part of the text form; leave the attribute out",
+    "affine_set": "affine sets are not part of the text form; leave the attribute out",
+}
+
+# How a value of each kind is written, for messages.
+_WRITTEN: dict[Any, str] = {
+    str: 'a string such as "half"',
+    int: "a 64-bit integer such as 8",
+    float: "a 64-bit float such as 8.0",
+    bool: "true or false",
+    Expr: 'an expression in a string such as "q_pos >= kv_pos"',
+    Scaling: 'a dictionary such as {kind = "none"}',
+}
+
+
+# Writing ----------------------------------------------------------------------------------------------------------
+
+
+def dumps(graph: Graph) -> str:
+    """The text of `graph`, the same bytes in every process and with every supported jax.
+
+    Raises:
+      RopegenError: a size or an integer does not fit in 64 bits, or the text would be too large to read back.
+    """
+    with _context(), ir.Location.unknown():
+        module = ir.Module.create()
+        module.operation.attributes["ropegen.name"] = ir.StringAttr.get(graph.name)
+        module.operation.attributes["ropegen.version"] = _integer(VERSION)
+        values: dict[Node, ir.Value[Any]] = {}
+        with ir.InsertionPoint(module.body):
+            for each in graph.nodes:
+                operands = [values[operand] for operand in each.operands]
+                made = _operation(each.op.name, operands, _written(each.op), [_type_of(each)])
+                values[each] = made.results[0]
+            for label, value in graph.outputs:
+                _operation("output", [values[value]], {"label": ir.StringAttr.get(label)}, [])
+        text = str(module)
+    _Script(text, f"<{graph.name}>").scan()  # what is written can be read
+    return text
+
+
+def digest(graph: Graph) -> str:
+    """The SHA-256 of the text of `graph`, in hexadecimal: its identity across processes."""
+    return hashlib.sha256(dumps(graph).encode()).hexdigest()
+
+
+def save(graph: Graph, path: str | os.PathLike[str]) -> None:
+    """Write the text of `graph` to a file, aside and then renamed: a reader sees the old file or the new one.
+
+    Raises:
+      RopegenError: the file cannot be written; an old file of that name is left as it was.
+    """
+    text, path = dumps(graph), Path(path)
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        try:
+            aside.write_bytes(text.encode())
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+    except OSError as error:
+        raise RopegenError(
+            f"cannot write {path}: {error.strerror or error}; give a path that can be written"
+        ) from error
+
+
+def _context() -> ir.Context:
+    context = ir.Context()
+    context.allow_unregistered_dialects = True
+    return context
+
+
+def _operation(name: str, operands: list[Any], written: dict[str, Any], results: list[Any]) -> ir.Operation:
+    return ir.Operation.create(f"ropegen.{name}", results=results, operands=operands, attributes=written)
+
+
+def _written(op: Op) -> dict[str, ir.Attribute]:
+    """The attributes that differ from their default; a type is written as the result's."""
+    values = [(declared, getattr(op, declared.name)) for declared in attributes(type(op))]
+    return {
+        declared.name: _attribute(op, declared.name, value)
+        for declared, value in values
+        if not isinstance(value, TensorType) and not (declared.is_optional and value == declared.default)
+    }
+
+
+def _attribute(op: Op, name: str, value: object) -> ir.Attribute:
+    match value:
+        case bool():
+            return ir.BoolAttr.get(value)
+        case int():
+            if not -(2**63) <= value < 2**63:
+                raise op.refuse(
+                    f"attribute {name!r} is {value:.6g}", "the text form holds 64-bit integers; use a smaller one"
+                )
+            return _integer(value)
+        case float():
+            return ir.FloatAttr.get(ir.F64Type.get(), value)
+        case str():
+            return ir.StringAttr.get(value)
+        case Expr():
+            return ir.StringAttr.get(str(value))
+        case Scaling():
+            items = value.to_attributes().items()
+            return ir.DictAttr.get({key: _attribute(op, f"{name}.{key}", each) for key, each in items})
+        case tuple():
+            return ir.ArrayAttr.get([_attribute(op, name, each) for each in typing.cast("tuple[object, ...]", value)])
+        case _:
+            raise TypeError(f"{op.name}: attribute {name!r} of {type(value).__name__} has no text form")
+
+
+def _integer(value: int) -> ir.Attribute:
+    return ir.IntegerAttr.get(ir.IntegerType.get_signless(64), value)
+
+
+def _type_of(value: Node) -> ir.Type:
+    if any(size >= 2**63 for size in value.type.shape):
+        raise value.op.refuse(f"the result is {value.type}", "the text form holds 64-bit sizes; use smaller ones")
+    return ir.RankedTensorType.get(value.type.shape, ir.Type.parse(value.type.dtype))
+
+
+# Reading ----------------------------------------------------------------------------------------------------------
+
+
+def loads(text: str, source: str = "<text>") -> Graph:
+    """The graph that `text` says; `source` names it in errors.
+
+    Raises:
+      RopegenError: anything that is not a graph, with the line and a caret under the mistake.
+    """
+    script = _Script(text, source)
+    unclosed = script.scan()
+    with _context(), np.errstate(all="ignore"):  # only shapes are inferred; an infinity on the way says nothing
+        try:
+            module = ir.Module.parse(text)
+        except ir.MLIRError as error:
+            raise script.unparsed(error, unclosed) from None
+        return _read_graph(module, script)  # the module stays alive while its ops are read
+
+
+def load(path: str | os.PathLike[str]) -> Graph:
+    """The graph in a file.
+
+    Raises:
+      RopegenError: the file cannot be read, is not UTF-8 text, or is not a graph.
+    """
+    try:
+        with open(path, "rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise RopegenError(f"cannot read {path}: {error.strerror or error}; give the path of a graph's text") from error
+    if len(raw) > MAX_BYTES:
+        raise _too_large(str(path))
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError as error:
+        problem = f"byte {error.start} is not UTF-8 text ({error.reason}); give the text of a graph"
+        readable = len(raw[: error.start].decode())
+        raise _Script(raw.decode(errors="replace"), str(path)).error(problem, readable) from None
+    return loads(text, str(path))
+
+
+def _too_large(source: str) -> RopegenError:
+    return RopegenError(f"{source} is larger than {MAX_BYTES // 2**20} MiB, and no graph is; give the text of a graph")
+
+
+def _is_text(string: str) -> bool:
+    """Whether a string is UTF-8 behind its escapes; the bindings end the process on an op's name that is not."""
+
+    def unescaped(escape: re.Match[bytes]) -> bytes:
+        return bytes.fromhex(escape[1].decode()) if len(escape[1]) == 2 else escape[1]
+
+    try:
+        _ESCAPE.sub(unescaped, string.encode()).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Script:
+    """A text and the name of where it is from; makes the errors that point into it."""
+
+    text: str
+    source: str
+
+    def error(self, problem: str, offset: int) -> RopegenError:
+        """The error at a character of the text."""
+        before = f"{self.text[:offset]}x".splitlines()
+        return RopegenError(problem).located(self.text, len(before), len(before[-1]), self.source)
+
+    def offset(self, location: ir.Location, word: str = "") -> int:
+        """The character where `location` stands, or that of `word` further on in its line."""
+        found = re.search(r":(\d+):(\d+)\)$", str(location))
+        line, column = (int(found[1]), int(found[2])) if found else (1, 1)
+        lines = self.text.split("\n")
+        line = min(line, len(lines))
+        start = sum(len(each) + 1 for each in lines[: line - 1])
+        within = len(lines[line - 1].encode()[: column - 1].decode(errors="ignore"))  # MLIR counts bytes
+        later = re.compile(rf"(?<!\w){re.escape(word)}(?!\w)").search(lines[line - 1], within) if word else None
+        return start + (later.start() if later else within)
+
+    @contextlib.contextmanager
+    def at(self, location: ir.Location) -> Generator[None]:
+        """Point every error raised within at `location`, and at the attribute that its message names, if any."""
+        try:
+            yield
+        except RopegenError as error:
+            named = re.search(r"attribute '([^'.]+)", error.args[0])
+            problem, offset = error.args[0], self.offset(location, named[1] if named else "")
+        except (ArithmeticError, MemoryError, ValueError) as error:
+            problem = f"the numbers of this op are out of reach ({error}); use smaller ones"
+            offset = self.offset(location)
+        else:
+            return
+        raise self.error(problem, offset) from None
+
+    def scan(self) -> int:
+        """The number of brackets left open, after refusing what MLIR must not be given.
+
+        That is what its parser overflows the stack on, takes minutes over, or reads without telling.
+        """
+        if len(self.text) > MAX_BYTES:
+            raise _too_large(self.source)
+        try:
+            size = len(self.text.encode())
+        except UnicodeEncodeError as error:
+            raise self.error(
+                "half of a surrogate pair is no text; give text that UTF-8 can hold", error.start
+            ) from None
+        if size > MAX_BYTES:
+            raise _too_large(self.source)
+        if (nul := self.text.find("\0")) >= 0:
+            raise self.error("a NUL character: this is a binary file; give the text of a graph", nul)
+        depth = 0
+        for token in _TOKEN.finditer(self.text):
+            match token.lastgroup:
+                case "open":
+                    depth += 1
+                    if depth > MAX_NESTING:
+                        problem = (
+                            f"brackets are nested more than {MAX_NESTING} deep, and a graph needs five; close some"
+                        )
+                        raise self.error(problem, token.start())
+                case "close":
+                    depth = max(0, depth - 1)
+                case "escaped":
+                    if not _is_text(token[0]):
+                        problem = "the bytes of this string are not UTF-8; leave the escapes out"
+                        raise self.error(problem, token.start())
+                case "unclosed":
+                    raise self.error('this string has no end; close it with " on the same line', token.start())
+                case "properties":
+                    problem = "properties <{...}> are not part of the text form; write attributes in {...}"
+                    raise self.error(problem, token.start())
+                case "foreign":
+                    raise self.error(_FOREIGN[token[0]], token.start())
+                case "word" if len(token[0]) > MAX_WORD:
+                    raise self.error(f"a word of {len(token[0])} characters; use at most {MAX_WORD}", token.start())
+                case _:
+                    pass
+        return depth
+
+    def unparsed(self, error: ir.MLIRError, unclosed: int) -> RopegenError:
+        """MLIR's own first complaint, as ours; with brackets left `unclosed` at the end, the text was cut off."""
+        first = next(iter(error.error_diagnostics), None)
+        if first is None:
+            return self.error(f"MLIR cannot read this; write each op as {_OP_FORM}", 0)
+        said = "".join(letter for letter in first.message if letter.isprintable())
+        offset = self.offset(first.location)
+        if unclosed and not self.text[offset + 1 :].strip():
+            return self.error(
+                f"the text ends too early: {said}; complete the last op and close the module with }}", offset
+            )
+        return self.error(f"MLIR cannot read this: {said}; write each op as {_OP_FORM}", offset)
+
+
+def _read_graph(module: ir.Module, script: _Script) -> Graph:
+    top = module.operation.location
+    with script.at(top):
+        name = _read_header(module, script)
+    values: dict[ir.Value[Any], Node] = {}
+    places: dict[Node, ir.Location] = {}
+    inputs: dict[str, Node] = {}
+    outputs: dict[str, Node] = {}
+    for each in module.body.operations:
+        with script.at(each.operation.location):
+            reading = _Reading(each.operation)
+            operands = reading.operands(values)
+            if reading.name == "output":
+                reading.enter(outputs, reading.output(operands))
+                continue
+            made = reading.node(operands)
+            if isinstance(made.op, Input):
+                reading.enter(inputs, made)
+            values[each.operation.results[0]] = made
+            places.setdefault(made, each.operation.location)
+    with script.at(top):
+        if not outputs:
+            raise RopegenError(f"graph {name!r} has no output; end it with {_OUTPUT_FORM}")
+        made = graph(name, inputs.values(), outputs)
+    used = set(made.nodes)
+    for each, place in places.items():
+        with script.at(place):
+            if each not in used:
+                raise RopegenError(
+                    f"{each.op.name}: nothing uses this value; name it with {_OUTPUT_FORM}, or remove the line"
+                )
+    return made
+
+
+def _read_header(module: ir.Module, script: _Script) -> str:
+    given = _named(module.operation.attributes)
+    known = ("ropegen.name", "ropegen.version")
+    for each in given:
+        if each not in known:
+            raise RopegenError(f"the module has no attribute {_shown(each)}; {nearest(each, known)}")
+    for each in known:
+        if each not in given:
+            empty = "" if script.text.strip() else "the text is empty: "
+            raise RopegenError(f"{empty}the module has no {each!r}; begin with {_HEADER}")
+    version = _read_value("module", "ropegen.version", int, given["ropegen.version"])
+    if not 1 <= version <= VERSION:
+        update = "update ropegen" if version > VERSION else "write the graph again"
+        raise RopegenError(f"the text has version {version} and this ropegen reads up to {VERSION}; {update}")
+    return _read_value("module", "ropegen.name", str, given["ropegen.name"])
+
+
+class _Reading:
+    """One op of a text: `name` is without the dialect."""
+
+    def __init__(self, operation: ir.Operation) -> None:
+        dialect, _, self.name = operation.name.partition(".")
+        if dialect != "ropegen" or self.name not in {*OPS, "output"}:
+            known = [f"ropegen.{each}" for each in (*OPS, "output")]
+            raise RopegenError(f"there is no op {_shown(operation.name)}; {nearest(operation.name, known)}")
+        if len(operation.regions) or len(operation.successors):
+            raise RopegenError(f"{self.name}: an op has neither regions nor successors; write it as {_OP_FORM}")
+        if len(operation.results) != (self.name != "output"):
+            wanted = f"none: {_OUTPUT_FORM}" if self.name == "output" else f"one: {_OP_FORM}"
+            raise RopegenError(f"{self.name}: {len(operation.results)} results are written; write {wanted}")
+        self._operation = operation
+        self._given = _named(operation.attributes)
+
+    def operands(self, values: dict[ir.Value[Any], Node]) -> list[Node]:
+        found: list[Node] = []
+        for index, each in enumerate(self._operation.operands):
+            if each not in values:
+                raise RopegenError(
+                    f"{self.name}: operand {index} is used before it is made; put the op that makes it above"
+                )
+            found.append(values[each])
+        return found
+
+    def output(self, operands: list[Node]) -> Node:
+        """The value that `output` names."""
+        self._refuse_unknown(("label",))
+        if "label" not in self._given:
+            raise RopegenError(f"output: attribute 'label' is missing; write {_OUTPUT_FORM}")
+        if len(operands) != 1:
+            raise RopegenError(f"output: {len(operands)} operands for 1 (value); write one op for each output")
+        return operands[0]
+
+    def enter(self, taken: dict[str, Node], value: Node) -> None:
+        """Enter an input or an output by its label."""
+        label = _read_value(self.name, "label", str, self._given["label"])
+        if not label.isidentifier():
+            raise RopegenError(
+                f"{self.name}: attribute 'label' is {_shown(label)}, not a name; use letters, digits and _ only"
+            )
+        if label in taken:
+            raise RopegenError(f"there is more than one {self.name} {_shown(label)}; names must differ")
+        taken[label] = value
+
+    def node(self, operands: list[Node]) -> Node:
+        """The node of any op but `output`."""
+        cls = OPS[self.name]
+        declared = attributes(cls)
+        self._refuse_unknown([each.name for each in declared if TensorType not in each.kinds])
+        written = _read_type(self.name, self._operation.results[0].type)
+        values = {each.name: self._value(each, written) for each in declared}
+        made = node(cls(**values), *operands)
+        if made.type != written:
+            raise RopegenError(
+                f"{self.name}: the result is written as {written}; these operands give {made.type}, write that"
+            )
+        return made
+
+    def _value(self, declared: Declared, written: TensorType) -> Any:
+        if TensorType in declared.kinds:
+            return written
+        kind = next(each for each in declared.kinds if each is not type(None))
+        if declared.name in self._given:
+            return _read_value(self.name, declared.name, kind, self._given[declared.name])
+        if declared.is_optional:
+            return declared.default
+        example = " or ".join(f'"{each}"' for each in declared.choices) or _kind_written(kind)
+        raise RopegenError(f"{self.name}: attribute {declared.name!r} is missing; write {declared.name} = {example}")
+
+    def _refuse_unknown(self, known: Collection[str]) -> None:
+        for each in self._given:
+            if each not in known:
+                raise RopegenError(f"{self.name}: there is no attribute {_shown(each)}; {nearest(each, known)}")
+
+
+def _named(given: Any) -> dict[str, ir.Attribute]:
+    """Attributes by name: by index, since what iteration and indexing yield differs between jaxlibs."""
+    return {each.name: each.attr for each in (given[index] for index in range(len(given)))}
+
+
+def _shown(word: str) -> str:
+    """A word of the text, quoted and of bounded length."""
+    return repr(word if len(word) <= 60 else f"{word[:60]}...")
+
+
+def _kind_written(kind: Any) -> str:
+    if typing.get_origin(kind) is tuple:
+        return f"a list in [], each {_WRITTEN[typing.get_args(kind)[0]]}"
+    return _WRITTEN[kind]
+
+
+def _read_value(op: str, name: str, kind: Any, given: ir.Attribute) -> Any:
+    """`given` as a value of `kind`; nothing is converted."""
+    if kind is Expr and isinstance(given, ir.StringAttr):
+        return masks.parse(given.value)
+    if kind is Scaling and isinstance(given, ir.DictAttr):
+        return scaling.from_attributes(
+            {key: _read_any(op, f"{name}.{key}", each) for key, each in _named(given).items()}
+        )
+    if typing.get_origin(kind) is tuple and isinstance(given, ir.ArrayAttr):
+        return tuple(_read_value(op, name, typing.get_args(kind)[0], each) for each in given)
+    if (
+        (kind is bool and isinstance(given, ir.BoolAttr))
+        or (kind is int and isinstance(given, ir.IntegerAttr) and str(given.type) == "i64")
+        or (kind is float and isinstance(given, ir.FloatAttr) and str(given.type) == "f64")
+        or (kind is str and isinstance(given, ir.StringAttr))
+    ):
+        return given.value
+    raise RopegenError(f"{op}: attribute {name!r} is {_shown(str(given))[1:-1]}; it must be {_kind_written(kind)}")
+
+
+def _read_any(op: str, name: str, given: ir.Attribute) -> Any:
+    """A value of the kind that it is written in."""
+    if isinstance(given, ir.ArrayAttr):
+        return tuple(_read_any(op, name, each) for each in given)
+    kinds: dict[Any, type] = {ir.BoolAttr: bool, ir.IntegerAttr: int, ir.FloatAttr: float, ir.StringAttr: str}
+    return _read_value(op, name, kinds.get(type(given), float), given)
+
+
+def _read_type(op: str, given: ir.Type) -> TensorType:
+    if not isinstance(given, (ir.RankedTensorType, ir.UnrankedTensorType)):
+        raise RopegenError(f"{op}: {given} is not a tensor type; write tensor<2x8xbf16>, or tensor<bf16> for a scalar")
+    if not isinstance(given, ir.RankedTensorType) or not given.has_static_shape:
+        raise RopegenError(
+            f"{op}: {given} has unknown sizes; write each as a number, a graph is compiled for one shape"
+        )
+    if given.encoding is not None:
+        raise RopegenError(f"{op}: {given} has an encoding; tensors are dense, write tensor<SIZESxTYPE>")
+    dtype = str(given.element_type)
+    if dtype not in DTYPES:
+        raise RopegenError(f"{op}: {given} has the unknown element type {dtype!r}; {nearest(dtype, DTYPES)}")
+    return TensorType(tuple(given.shape), dtype)

@@ -1,0 +1,111 @@
+"""Constant scales: one instead of several, and none in front of attention, which scales its scores anyway."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from ropegen.ir.graph import Node, node
+from ropegen.ir.ops import Attend, Cast, MergeHeads, ReorderPairs, Rotate, Scale, SplitHeads, Transpose
+from ropegen.passes.rewrite import Pass, View, local
+
+# How far the exponents of a floating type reach, in ranks: moving a scale behind a cast must not make values overflow.
+_REACH = {"f16": 0, "bf16": 1, "f32": 1, "f64": 2}
+_FLOAT32 = np.finfo(np.float32)
+
+
+@local(Scale)
+def multiply_scales(value: Node, view: View) -> Node | None:
+    """scale(scale(x, a), b) -> scale(x, a * b)."""
+    match value:
+        case Node(op=Scale(factor=b), operands=(Node(op=Scale(factor=a), operands=(x,)),)):
+            factor = product(a, b)
+            return None if factor is None else node(Scale(factor=factor), x)
+        case _:
+            return None
+
+
+@local(Scale)
+def drop_scale_by_one(value: Node, view: View) -> Node | None:
+    """scale(x, 1) -> x."""
+    match value:
+        case Node(op=Scale(factor=1.0), operands=(x,)):
+            return x
+        case _:
+            return None
+
+
+@local(Attend)
+def scale_in_attend(value: Node, view: View) -> Node | None:
+    """attend(rotate(scale(q, a), angles), k, v, scale=b) -> attend(rotate(q, angles), k, v, scale=a*b).
+
+    On q or on k, at once or behind ops that a factor passes through, where only scores come of it: else the
+    scaled value is needed all the same.
+    """
+    op = value.op
+    assert isinstance(op, Attend)
+    for index in (0, 1):
+        path = _path_to_scale(value.operands[index])
+        if path is None or not all(_only_scores(each, view) for each in path):
+            continue
+        *passed, scale = path
+        assert isinstance(scale.op, Scale)
+        factor = product(op.scale, scale.op.factor)
+        if factor is not None:
+            operands = list(value.operands)
+            operands[index] = _again(passed, scale.operands[0])
+            return node(dataclasses.replace(op, scale=factor), *operands)
+    return None
+
+
+def product(a: float, b: float) -> float | None:
+    """The product of two scales, None where it leaves the range of float32, in which scales are applied."""
+    result = a * b
+    within = float(_FLOAT32.tiny) <= abs(result) <= float(_FLOAT32.max)
+    return result if within or result == 0 == min(abs(a), abs(b)) else None
+
+
+def _path_to_scale(value: Node) -> tuple[Node, ...] | None:
+    """The nodes from `value` back to the nearest scale, through ops f with f(a * x) = a * f(x)."""
+    path = [value]
+    while not isinstance(path[-1].op, Scale):
+        if not passes_factor(path[-1]):
+            return None
+        path.append(path[-1].operands[0])
+    return tuple(path)
+
+
+def passes_factor(value: Node) -> bool:
+    """Whether the op is linear in its first operand and keeps each feature's range."""
+    if isinstance(value.op, Cast):
+        source = value.operands[0].type.dtype
+        return source in _REACH and value.op.dtype in _REACH and _REACH[source] <= _REACH[value.op.dtype]
+    return isinstance(value.op, (Rotate, SplitHeads, MergeHeads, Transpose, ReorderPairs))
+
+
+def _only_scores(value: Node, view: View) -> bool:
+    """Whether all that reads the value, near or far, is the q or k of attention."""
+    if view.is_output(value):
+        return False
+    return all(
+        value not in user.operands[2:]
+        if isinstance(user.op, Attend)
+        else passes_factor(user) and _only_scores(user, view)
+        for user in view.users(value)
+    )
+
+
+def _again(path: Sequence[Node], x: Node) -> Node:
+    """The ops of the path, last to first, over another value."""
+    for each in reversed(path):
+        x = node(each.op, x, *each.operands[1:])
+    return x
+
+
+FOLD = Pass(
+    "fold",
+    "Multiply constant scales into one, and into the scale of attention.",
+    (multiply_scales, drop_scale_by_one, scale_in_attend),
+)

@@ -1,0 +1,82 @@
+"""One matmul for the projections of queries, keys and values."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from ropegen.ir.graph import Node, node, topological
+from ropegen.ir.ops import (
+    AppendCache,
+    Attend,
+    Cast,
+    MergeHeads,
+    Norm,
+    Pack,
+    Project,
+    ReorderPairs,
+    Rotate,
+    Scale,
+    SplitHeads,
+    Transpose,
+)
+from ropegen.passes.rewrite import Pass, View, jointly
+
+
+@jointly(Attend)
+def merge_projections(value: Node, view: View) -> dict[Node, Node] | None:
+    """project(x, wq), project(x, wk), project(x, wv) -> columns of project(x, pack(wq, wk, wv)).
+
+    The projections behind the q, k and v of one attention, in this order, where they read one x and their weights
+    are prepared before the call, so that packing costs nothing. Not where only some have a bias: zeros would have to
+    be added to the others.
+    """
+    together: dict[Node, dict[Node, None]] = {}
+    for operand in value.operands[:3]:
+        project = _projection(operand)
+        if project is not None and view.is_prepared(*project.operands[1:]):
+            together.setdefault(project.operands[0], {})[project] = None
+    for projects in together.values():
+        alike = len({project.op for project in projects}) == 1
+        weights = [each for project in projects for each in project.operands[1:]]
+        # A weight computed from another of these projections (of a constant x) cannot be packed beside its own.
+        if len(projects) > 1 and alike and projects.keys().isdisjoint(topological(weights)):
+            return _merged(tuple(projects), view)
+    return None
+
+
+def _projection(value: Node) -> Node | None:
+    """The projection whose features `value` carries, through what works head by head or moves them."""
+    while not isinstance(value.op, Project):
+        if isinstance(value.op, (Norm, Rotate, Scale, Cast, Transpose, SplitHeads, MergeHeads, ReorderPairs)):
+            value = value.operands[0]
+        elif isinstance(value.op, AppendCache):
+            value = value.operands[1]
+        else:
+            return None
+    return value
+
+
+def _merged(projects: tuple[Node, ...], view: View) -> dict[Node, Node]:
+    parameters = zip(*(project.operands[1:] for project in projects), strict=True)
+    whole = node(projects[0].op, projects[0].operands[0], *(node(Pack(), *parts) for parts in parameters))
+    equals: dict[Node, Node] = {}
+    start = 0
+    for project in projects:
+        for user in view.users(project):
+            if isinstance(user.op, SplitHeads):
+                equals[user] = node(dataclasses.replace(user.op, start=start + user.op.start), whole)
+        size = project.type.shape[-1]
+        if view.is_output(project) or not equals.keys() >= set(view.users(project)):
+            equals[project] = columns(whole, start, size)
+        start += size
+    return equals
+
+
+def columns(x: Node, start: int, size: int) -> Node:
+    """Columns start .. start + size of x: (..., F) -> (..., size)."""
+    if (start, size) == (0, x.type.shape[-1]):
+        return x
+    return node(MergeHeads(), node(SplitHeads(heads=1, width=size, start=start), x))
+
+
+MERGE = Pass("merge", "Project queries, keys and values by one matmul.", (merge_projections,))

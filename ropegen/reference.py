@@ -1,0 +1,358 @@
+"""What every op means: NumPy, float64: the oracle of every test.
+
+The oracle is the exact mathematics of a graph on the inputs as they are given, already rounded to their element
+types; float64 stands for the real numbers. So a cast between floating types changes nothing here, `precision` of
+angles changes nothing (the angle is the exact one), and no intermediate value is rounded to its type. Integers and
+truth values stay what they are; a float becomes an integer towards zero, at the nearest end of the range where it
+does not fit, NaN as 0.
+
+What a kernel computes in a narrower type differs from this by its rounding, and by nothing else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ropegen import masks
+from ropegen.errors import RopegenError, nearest
+from ropegen.ir import ops
+from ropegen.ir.graph import Graph, Node, label_of
+from ropegen.ir.op import Op
+from ropegen.types import FLOATS, INTEGERS, TensorType, dtype_name, numpy_dtype
+
+Array = npt.NDArray[Any]
+
+# Scores that attention holds at a time, over all heads: 64 MiB an array.
+_SCORES_AT_ONCE = 2**23
+
+
+def evaluate(graph: Graph, inputs: Mapping[str, npt.ArrayLike]) -> dict[str, Array]:
+    """The outputs of `graph` on `inputs`, by label: float64 for every floating type, integers and bools as they are.
+
+    Raises:
+      RopegenError: an input is missing, unknown, or of another shape or element type than declared; negative lengths.
+    """
+    declared = graph.input_types
+    for label in inputs:
+        if label not in declared:
+            raise RopegenError(f"graph {graph.name!r} has no input {label!r}; {nearest(label, declared)}")
+    missing = [f"{label} ({declared[label]})" for label in declared if label not in inputs]
+    if missing:
+        raise RopegenError(f"graph {graph.name!r} lacks the inputs {', '.join(missing)}; give every input by its label")
+    values = {each: _checked(graph, each, inputs[label_of(each)]) for each in graph.inputs}
+    results = evaluate_nodes([node for _, node in graph.outputs], values)
+    return {label: result for (label, _), result in zip(graph.outputs, results, strict=True)}
+
+
+def evaluate_nodes(nodes: Sequence[Node], values: Mapping[Node, npt.ArrayLike]) -> tuple[Array, ...]:
+    """The values of `nodes`, given the values of some nodes before them, whatever their ops: a region of a graph.
+
+    A given value has its node's shape; its element type may be wider than declared (a result of the oracle itself).
+
+    Raises:
+      RopegenError: an input is needed and not given, a given value has another shape than its node, or lengths are
+        negative.
+    """
+    known: dict[Node, Array] = {}
+    for each, value in values.items():
+        known[each] = np.asarray(value)
+        if known[each].shape != each.type.shape:
+            raise RopegenError(f"the value of {each} has the shape {known[each].shape}; give {each.type.shape}")
+    order = _needed(nodes, known)
+    reads = Counter([operand for each in order for operand in each.operands] + list(nodes))
+    with np.errstate(all="ignore"):
+        for each in order:
+            operands = [known[operand] for operand in each.operands]
+            if not isinstance(each.op, ops.Embed):  # a vocabulary widened to float64 would fill the memory
+                operands = [_wide(operand) for operand in operands]
+            names = each.op.operand_names(len(operands))
+            known[each] = MEANING[type(each.op)](each.op, **dict(zip(names, operands, strict=True)))
+            for operand in each.operands:
+                reads[operand] -= 1
+                if not reads[operand]:
+                    del known[operand]
+    return tuple(_wide(known[each]) for each in nodes)
+
+
+def _needed(nodes: Iterable[Node], known: Mapping[Node, Array]) -> list[Node]:
+    """The nodes to compute, operands first, not looking behind what is known."""
+    order: dict[Node, None] = {}
+    pending = [(each, False) for each in nodes]
+    while pending:
+        each, ready = pending.pop()
+        if each in known or each in order:
+            continue
+        if isinstance(each.op, ops.Input):
+            raise RopegenError(f"the value of the input {each.op.label!r} {each.type} is needed and not given; give it")
+        if ready:
+            order[each] = None
+        else:
+            pending.append((each, True))
+            pending.extend((operand, False) for operand in each.operands)
+    return list(order)
+
+
+def _checked(graph: Graph, node: Node, value: npt.ArrayLike) -> Array:
+    """An input as an array, of exactly the type that the graph declares."""
+    what = f"graph {graph.name!r}: the input {label_of(node)!r}"
+    try:
+        array = np.asarray(value)
+        found = TensorType(array.shape, dtype_name(array.dtype))
+    except ValueError as error:  # ragged lists, or an element type that the IR does not have
+        raise RopegenError(f"{what} is no tensor: {error}; give an array of type {node.type}") from None
+    if found != node.type:
+        raise RopegenError(f"{what} is {found} and was declared {node.type}; reshape it or convert its elements")
+    return array
+
+
+def _wide(x: Array) -> Array:
+    """Floating types as float64, all others as they are."""
+    return x.astype(np.float64, copy=False) if dtype_name(x.dtype) in FLOATS else x
+
+
+def _positions(op: ops.Positions) -> Array:
+    return np.arange(op.start, op.start + op.length, dtype=np.int32)
+
+
+def _embed(op: ops.Embed, ids: Array, table: Array) -> Array:
+    """Ids outside the table, negative ones included, take the nearest row or a row of NaN; nothing wraps around."""
+    rows = _wide(table[np.clip(ids, 0, len(table) - 1)])
+    if op.mode == "fill":
+        rows[(ids < 0) | (ids >= len(table))] = np.nan
+    return rows
+
+
+def _patchify(op: ops.Patchify, image: Array) -> Array:
+    """Patches from left to right, then downwards, and so the pixels of each; channels last."""
+    *lead, height, width, channels = image.shape
+    rows, columns = height // op.height, width // op.width
+    cut = image.reshape(*lead, rows, op.height, columns, op.width, channels)
+    return np.swapaxes(cut, -4, -3).reshape(*lead, rows * columns, op.height * op.width * channels)
+
+
+def _sinusoid(op: ops.Sinusoid, positions: Array) -> Array:
+    """sin(p / theta^(2i/width)) and the cosine of the same, i = 0, 1, ...: Vaswani et al. 2017, section 3.5."""
+    feature = np.arange(op.width)
+    if op.pairing == "interleaved":
+        pair, is_cosine = feature // 2, feature % 2 == 1
+    else:
+        pair, is_cosine = feature % max(op.width // 2, 1), feature >= op.width // 2
+    angle = positions[..., None] * op.theta ** (-2.0 * pair / op.width)
+    return np.where(is_cosine, np.cos(angle), np.sin(angle))
+
+
+def _add(op: ops.Add, a: Array, b: Array) -> Array:
+    return a + b
+
+
+def _norm(op: ops.Norm, x: Array, weight: Array | None = None, bias: Array | None = None) -> Array:
+    """Root mean square: x / sqrt(mean(x^2) + epsilon) (Zhang and Sennrich 2019); "layer": x - mean(x) for x (Ba 2016)."""
+    if op.kind == "layer":
+        x = x - x.mean(-1, keepdims=True)
+    y = x / np.sqrt((x * x).mean(-1, keepdims=True) + op.epsilon)
+    if weight is not None:
+        y = y * (op.weight_offset + weight)
+    return y if bias is None else y + bias
+
+
+def _project(op: ops.Project, x: Array, weight: Array, bias: Array | None = None) -> Array:
+    y = x @ weight
+    return y if bias is None else y + bias
+
+
+def _split_heads(op: ops.SplitHeads, x: Array) -> Array:
+    columns = x[..., op.start : op.start + op.heads * op.width]
+    return columns.reshape(*x.shape[:-1], op.heads, op.width)
+
+
+def _merge_heads(op: ops.MergeHeads, x: Array) -> Array:
+    return x.reshape(*x.shape[:-2], x.shape[-2] * x.shape[-1])
+
+
+def _angles(op: ops.Angles, positions: Array) -> Array:
+    """The exact angle, whatever precision a kernel is allowed: see `ropegen.rope.Rope.table`."""
+    exact = dataclasses.replace(op.rope, angles="exact")
+    return exact.table(positions, op.head_width, op.length, inverse=op.inverse, dtype=np.float64)
+
+
+def _rotate(op: ops.Rotate, x: Array, angles: Array) -> Array:
+    """(a, b) -> (a cos - b sin, b cos + a sin) for each pair of features; features past the angles stay."""
+    half = angles.shape[-1] // 2
+    cosine, sine = angles[..., None, :half], angles[..., None, half:]
+    if op.pairing == "half":
+        first, second = slice(0, half), slice(half, 2 * half)
+    else:
+        first, second = slice(0, 2 * half, 2), slice(1, 2 * half, 2)
+    y = x.copy()
+    y[..., first] = x[..., first] * cosine - x[..., second] * sine
+    y[..., second] = x[..., second] * cosine + x[..., first] * sine
+    return y
+
+
+def _scale(op: ops.Scale, x: Array) -> Array:
+    return x * op.factor
+
+
+def _cast(op: ops.Cast, x: Array) -> Array:
+    if op.dtype in FLOATS:
+        return x.astype(np.float64)
+    if op.dtype == "i1":
+        return x != 0
+    dtype = numpy_dtype(op.dtype)
+    if dtype_name(x.dtype) in INTEGERS or x.dtype == np.bool_:
+        return x.astype(dtype)
+    limits = np.iinfo(np.dtype(dtype.name))
+    whole = np.nan_to_num(np.trunc(x), nan=0.0)
+    ends = [whole >= float(limits.max), whole <= float(limits.min)]
+    return np.select(ends, [dtype.type(limits.max), dtype.type(limits.min)], whole.astype(dtype))
+
+
+def _transpose(op: ops.Transpose, x: Array) -> Array:
+    return x.transpose(op.permutation)
+
+
+def _attend(
+    op: ops.Attend,
+    q: Array,
+    k: Array,
+    v: Array,
+    q_positions: Array | None = None,
+    kv_positions: Array | None = None,
+    q_segments: Array | None = None,
+    kv_segments: Array | None = None,
+    bias: Array | None = None,
+    mask: Array | None = None,
+    sinks: Array | None = None,
+) -> Array:
+    """The softmax of the visible scores times v, or the logarithm of the softmax's denominator.
+
+    A score is scale * (q . k), then soft-cap * tanh(score / soft-cap), then + bias, then the score expression. A key is
+    visible where the mask expression and the dense mask both say so and its score is not -inf. A sink is one more key
+    of its head, with a score and no value. A row that sees no key is zero, or with `masked_row="mean"` and no sinks the
+    mean of all rows of v (zero where there are none); its denominator is that of the sinks, 0 (so -inf) without them.
+
+    The expressions read positions and segments as int32, fractions cut off (see `ropegen.masks`); `batch` counts the
+    leading dimensions in row-major order. A hidden key has the weight 0, and 0 * NaN is NaN: nothing is promised
+    for rows of v that are not finite.
+    """
+    *lead, queries, heads, width = q.shape
+    keys, kv_heads = k.shape[-3:-1]
+    full = (*lead, heads, queries, keys)
+    along = {
+        "q_pos": None if q_positions is None else np.broadcast_to(q_positions, (*lead, queries))[..., None, :, None],
+        "q_segment": None if q_segments is None else np.broadcast_to(q_segments, (*lead, queries))[..., None, :, None],
+        "kv_pos": None if kv_positions is None else np.broadcast_to(kv_positions, (*lead, keys))[..., None, None, :],
+        "kv_segment": None if kv_segments is None else np.broadcast_to(kv_segments, (*lead, keys))[..., None, None, :],
+        "bias": None if bias is None else np.broadcast_to(bias, full),
+        "mask": None if mask is None else np.broadcast_to(mask, full),
+    }
+    last = () if op.returns == "log_sum_exp" else (v.shape[-1],)
+    result = np.empty((*lead, queries, heads, *last))
+    rows = max(1, _SCORES_AT_ONCE // max(1, heads * keys))
+    for batch, index in enumerate(np.ndindex(*lead)):
+        k_transposed, values = k[index].transpose(1, 2, 0), v[index].transpose(1, 0, 2)
+        for start in range(0, queries, rows):
+            part = slice(start, min(start + rows, queries))
+            count = part.stop - part.start
+            grouped = q[index][part].transpose(1, 0, 2).reshape(kv_heads, heads // kv_heads * count, width)
+            score = (grouped @ k_transposed).reshape(heads, count, keys)
+            here = {
+                name: each[index] if name.startswith("kv_") else each[index][:, part]
+                for name, each in along.items()
+                if each is not None
+            }
+            weight, total, peak, seen = _softmax(op, score, sinks, batch, here)
+            if op.returns == "log_sum_exp":
+                result[index][part] = (peak + np.log(total)).T
+                continue
+            weight /= np.where(total == 0, 1.0, total)[..., None]
+            if op.masked_row == "mean" and sinks is None:
+                weight[~seen] = 1.0 / max(keys, 1)
+            mixed = weight.reshape(*grouped.shape[:-1], keys) @ values
+            result[index][part] = mixed.reshape(heads, count, v.shape[-1]).transpose(1, 0, 2)
+    return result
+
+
+def _softmax(
+    op: ops.Attend, score: Array, sinks: Array | None, batch: int, here: dict[str, Array]
+) -> tuple[Array, Array, Array, Array]:
+    """exp(score - peak), its sum with the sinks, the peak, and which rows see a key: score is (heads, rows, keys).
+
+    `here` has what varies over rows and keys, shaped to broadcast against the score: the variables of the
+    expressions by name, `bias` and `mask`.
+    """
+    bias, mask = here.pop("bias", None), here.pop("mask", None)
+    variables: dict[str, Any] = {"head": np.arange(len(score))[:, None, None], "batch": np.asarray(batch), **here}
+    score = score * op.scale
+    if op.softcap is not None:
+        score = op.softcap * np.tanh(score / op.softcap)
+    if bias is not None:
+        score = score + bias
+    score = np.broadcast_to(masks.evaluate(op.score, np, score=score, **variables), score.shape)
+    visible = np.asarray(masks.evaluate(op.visible, np, **variables)) & (score != -np.inf)
+    if mask is not None:
+        visible = visible & mask
+    score = np.where(visible, score, -np.inf)
+    peak = score.max(-1, initial=-np.inf)
+    if sinks is not None:
+        peak = np.maximum(peak, sinks[:, None])
+    peak = np.where(peak == -np.inf, 0.0, peak)
+    weight = np.exp(score - peak[..., None])
+    total = weight.sum(-1)
+    if sinks is not None:
+        total = total + np.exp(sinks[:, None] - peak)
+    return weight, total, peak, visible.any(-1)
+
+
+def _append_cache(op: ops.AppendCache, cache: Array, update: Array, lengths: Array) -> Array:
+    """Row `length + i` of the result is row i of the update; rows past the capacity are dropped, not moved back."""
+    if (lengths < 0).any():
+        raise RopegenError(f"append_cache: lengths are {lengths.tolist()}; they count rows, so none is below 0")
+    result = cache.copy()
+    lead, capacity = cache.shape[:-3], cache.shape[-3]
+    lengths = np.broadcast_to(lengths, lead)
+    for index in np.ndindex(*lead):
+        rows = result[index][int(lengths[index]) : capacity][: update.shape[-3]]
+        rows[...] = update[index][: len(rows)]
+    return result
+
+
+def _pack(op: ops.Pack, **parts: Array) -> Array:
+    return np.concatenate(list(parts.values()), axis=-1)
+
+
+def _reorder_pairs(op: ops.ReorderPairs, x: Array) -> Array:
+    """Written by the axes themselves, not by `ReorderPairs.order`: the passes use that one, and this checks them."""
+    heads = x.reshape(*x.shape[:-1], -1, op.width)
+    split = (op.dim // 2, 2) if op.to == "half" else (2, op.dim // 2)
+    turned = heads[..., : op.dim].reshape(*heads.shape[:-1], *split).swapaxes(-1, -2)
+    return np.concatenate([turned.reshape(*heads.shape[:-1], op.dim), heads[..., op.dim :]], axis=-1).reshape(x.shape)
+
+
+# `input` is absent: its value is given, never computed.
+MEANING: dict[type[Op], Callable[..., Array]] = {
+    ops.Positions: _positions,
+    ops.Embed: _embed,
+    ops.Patchify: _patchify,
+    ops.Sinusoid: _sinusoid,
+    ops.Add: _add,
+    ops.Norm: _norm,
+    ops.Project: _project,
+    ops.SplitHeads: _split_heads,
+    ops.MergeHeads: _merge_heads,
+    ops.Angles: _angles,
+    ops.Rotate: _rotate,
+    ops.Scale: _scale,
+    ops.Cast: _cast,
+    ops.Transpose: _transpose,
+    ops.Attend: _attend,
+    ops.AppendCache: _append_cache,
+    ops.Pack: _pack,
+    ops.ReorderPairs: _reorder_pairs,
+}

@@ -1,0 +1,474 @@
+"""`Rope`: one rotary embedding, said completely; its angle tables, their error, and the reading of model configs.
+
+A rotary embedding turns pairs of features of each head by an angle that grows with the position (RoFormer,
+arXiv:2104.09864). `Rope` holds what a checkpoint depends on: theta, which features pair, how many turn, the frequency
+family, and whether angles are exact or float32 as in the libraries that ropegen stands in for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Literal, NoReturn, cast, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from ropegen import scaling as scalings
+from ropegen.errors import RopegenError, nearest
+from ropegen.scaling import Precision, Scaling, finite, whole
+from ropegen.types import dtype_name, epsilon
+
+Pairing = Literal["half", "interleaved"]
+Angles = Literal["exact", "f32"]
+
+_PAIRING_RULE = (
+    "'half' pairs feature j with j + width/2 (Llama, Mistral, Qwen, Gemma, GPT-NeoX and most checkpoints on the "
+    "Hugging Face hub); 'interleaved' pairs feature 2j with 2j + 1 (GPT-J, DeepSeek, Meta's own Llama weights). The "
+    "wrong one runs and gives wrong results, so there is no default"
+)
+
+_PLAIN = scalings.none()
+
+
+def _no_pairing() -> NoReturn:
+    raise RopegenError(f"Rope needs pairing=: {_PAIRING_RULE}")
+
+
+@dataclass(frozen=True, slots=True)
+class Rope:
+    """A rotary embedding of the features of one head.
+
+    theta: the base of the frequencies, above 1.
+    pairing: "half" or "interleaved", required.
+    dim: the rotated width, the first `dim` features of a head; None for the whole head.
+    scaling: the frequency family, see `ropegen.scaling`.
+    angles: "exact" computes angles in float64 and rounds cos and sin once; "f32" takes every step in float32.
+    sections: pairs for each position axis (M-RoPE: time, height, width), with the sum dim/2; () for one axis.
+    interleaved_sections: False gives each axis a run of pairs (Qwen2-VL); True deals pairs out in turn, axis a taking
+    pairs a, a + n, a + 2n, ... of n axes until it has its share and axis 0 the rest (Qwen3-VL).
+    """
+
+    theta: float = 10_000.0
+    _: KW_ONLY
+    pairing: Pairing = field(default_factory=_no_pairing)
+    dim: int | None = None
+    scaling: Scaling = _PLAIN
+    angles: Angles = "exact"
+    sections: tuple[int, ...] = ()
+    interleaved_sections: bool = False
+
+    def __post_init__(self) -> None:
+        theta = finite("Rope: theta", self.theta)
+        if theta <= 1:
+            raise RopegenError(f"Rope: theta must be above 1, so that frequencies fall from pair to pair; got {theta}")
+        object.__setattr__(self, "theta", theta)
+        if self.pairing not in get_args(Pairing):
+            hint = nearest(str(self.pairing), get_args(Pairing))
+            raise RopegenError(f"Rope: unknown pairing {self.pairing!r}; {hint} {_PAIRING_RULE}")
+        if self.angles not in get_args(Angles):
+            raise RopegenError(f"Rope: unknown angles {self.angles!r}; {nearest(str(self.angles), get_args(Angles))}")
+        _expect(_is_family(self.scaling), f"Rope: scaling must come from ropegen.scaling, got {self.scaling!r}")
+        if self.dim is not None:
+            object.__setattr__(self, "dim", _even("Rope: dim, the rotated width,", whole("Rope: dim", self.dim)))
+        sections = _shares("Rope: sections", self.sections)
+        object.__setattr__(self, "sections", sections)
+        if self.interleaved_sections:
+            _expect(bool(sections), "Rope: interleaved_sections needs sections=, the pairs of each position axis")
+            counts = tuple(np.bincount(self._axes(), minlength=len(sections)).tolist())
+            _expect(
+                counts == sections,
+                f"Rope: sections {sections} cannot be dealt out in turn over {sum(sections)} pairs (the axes would get "
+                f"{counts}); axis 0 needs the largest share",
+            )
+        if sections and self.dim is not None:
+            self.width(self.dim)
+
+    def width(self, head_dim: int) -> int:
+        """The rotated width of a head of `head_dim` features; RopegenError where it does not fit."""
+        width = _even("the head width" if self.dim is None else "the rotated width", self.dim or head_dim)
+        _expect(width <= head_dim, f"a rotated width of {width} does not fit a head of {head_dim} features")
+        _expect(
+            not self.sections or 2 * sum(self.sections) == width,
+            f"Rope: sections {self.sections} hold {sum(self.sections)} pairs and a rotated width of {width} has "
+            f"{width // 2}",
+        )
+        return width
+
+    def inverse_frequencies(self, head_dim: int, length: int | None = None) -> npt.NDArray[np.float64]:
+        """Radians per position of each pair, float64 (dim/2,); `length` is the static sequence length (see `Scaling`).
+
+        With angles="f32" these are the float32 values that the table uses.
+        """
+        precision: Precision = np.float64 if self.angles == "exact" else np.float32
+        return self._frequencies(head_dim, length, precision).astype(np.float64)
+
+    def axes(self, head_dim: int) -> npt.NDArray[np.intp]:
+        """The position axis that each pair reads, (dim/2,); zeros without sections."""
+        pairs = self.width(head_dim) // 2
+        return self._axes() if self.sections else np.zeros(pairs, np.intp)
+
+    def table(
+        self,
+        positions: npt.ArrayLike,
+        head_dim: int,
+        length: int | None = None,
+        inverse: bool = False,
+        dtype: npt.DTypeLike = np.float32,
+    ) -> npt.NDArray[np.floating]:
+        """Cos and sin for `positions` (..., S), as (..., S, dim): the first half of the last axis cos, the second sin.
+
+        Positions are whole or fractional, of any sign; with sections they are (axes, ..., S). The magnitude is
+        multiplied in; `inverse=True` divides by the position-dependent part instead, which xPos keys take. `dtype` is
+        float32 or float64. angles="exact" computes in float64 and rounds once, within `angle_error`; "f32" takes the
+        power, the reciprocal, the angle, cos and sin in float32. RopegenError for positions that are not finite
+        numbers, an axis count other than the sections', or an xPos magnitude outside `dtype`.
+        """
+        name = dtype_name(dtype)
+        _expect(
+            name in ("f32", "f64"), f"a table of angles is f32 or f64, never {name}: lower precision loses positions"
+        )
+        result = np.float32 if name == "f32" else np.float64
+        precision: Precision = np.float64 if self.angles == "exact" else np.float32
+        placed = self._placed(positions)
+        inverse_frequencies = self._frequencies(head_dim, length, precision)
+        angles = placed.astype(precision) * inverse_frequencies
+        cos_sin = np.stack([np.cos(angles), np.sin(angles)], axis=-2) * precision(self.scaling.magnitude(length))
+        log_scale = self.scaling.log_scale(placed, 2 * len(inverse_frequencies))
+        if log_scale is not None:
+            narrow = np.float32 if np.float32 in (result, precision) else np.float64
+            limit = -math.log(float(np.finfo(narrow).tiny))
+            worst = float(np.max(np.abs(log_scale), initial=0.0))
+            _expect(
+                worst <= limit,
+                f"the {self.scaling.kind} magnitude reaches e^{worst:.0f} at these positions and the table holds "
+                f"e^{limit:.0f}; choose a larger base, or a centre in the middle of the positions",
+            )
+            cos_sin *= np.exp(-log_scale if inverse else log_scale).astype(precision)[..., None, :]
+        return cos_sin.reshape(*cos_sin.shape[:-2], -1).astype(result)
+
+    def angle_error(self, position: float, dtype: npt.DTypeLike | str = "f32") -> float:
+        """A bound on the error of a table's cos (or sin) in `dtype` at `position`, before any magnitude.
+
+        Every step rounds to nearest with unit u. A frequency `theta ** -x` takes a rounded exponent (at most u/e, since
+        x ln(theta) theta**-x <= 1/e), a power within one unit in the last place (2u), a reciprocal (u) and a division
+        by the family's factor (u); the angle rounds once more (u): below 6 u |position| radians for the fastest pair,
+        and |d cos| <= |d angle|. The pairs that yarn and llama3 mix round more often and turn far slower. "exact" has
+        u = 2**-53, so that up to position 10**7 the one rounding to `dtype` is nearly all there is; "f32" has
+        u = 2**-24, and cos itself within 2u. The error cannot exceed 2.
+        """
+        unit = 2.0**-53 if self.angles == "exact" else 2.0**-24
+        rounded = epsilon(dtype_name(dtype)) / 4  # half the spacing of numbers between 1/2 and 1
+        return min(2.0, 6.0 * unit * abs(position) * self.scaling.fastest + 2.0 * unit + rounded)
+
+    @classmethod
+    def from_hf(cls, config: Mapping[str, object], layer_type: str | None = None) -> Rope:
+        """The rotary embedding of a Hugging Face config (the mapping in config.json), of transformers 4 or 5.
+
+        `layer_type` ("full_attention", "sliding_attention") picks the layer kind where kinds differ (Gemma 3 and 4). A
+        `text_config` is read where there is one. For DeepSeek the result is for the rotary part of a head, which is
+        `qk_rope_head_dim` features wide and stands apart from the rest. Angles are exact; use dataclasses.replace for
+        "f32". An unknown model type, rope type, layer type or field of the rope parameters is a RopegenError.
+        """
+        text = config.get("text_config")
+        if isinstance(text, Mapping):
+            config = {"model_type": config.get("model_type"), **text}
+        model_type = config.get("model_type")
+        model = _MODELS.get(model_type) if isinstance(model_type, str) else None
+        if model is None:
+            raise RopegenError(f"unknown model_type {model_type!r} in the config; {nearest(str(model_type), _MODELS)}")
+        return _read(config, f"{model_type} config", model, layer_type)
+
+    def _axes(self) -> npt.NDArray[np.intp]:
+        if not self.interleaved_sections:
+            return np.repeat(np.arange(len(self.sections)), self.sections)
+        count = len(self.sections)
+        pairs = np.arange(sum(self.sections))
+        dealt = pairs % count
+        return np.where(pairs < count * np.asarray(self.sections)[dealt], dealt, 0)
+
+    def _frequencies(self, head_dim: int, length: int | None, precision: Precision) -> npt.NDArray[np.floating]:
+        return self.scaling.inverse_frequencies(self.theta, self.width(head_dim), length, precision)
+
+    def _placed(self, positions: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """The position of each pair, broadcastable to (..., S, dim/2)."""
+        given = np.asarray(positions)
+        _expect(given.dtype.kind in "iuf", f"positions must be whole or fractional numbers, got {given.dtype}")
+        placed = given.astype(np.float64)
+        _expect(bool(np.all(np.abs(placed) <= 2.0**53)), "positions must be finite and at most 2^53 to be held exactly")
+        if not self.sections:
+            return placed[..., None]
+        count = len(self.sections)
+        _expect(
+            placed.ndim >= 2 and placed.shape[0] == count,
+            f"a Rope with {count} sections reads positions of shape ({count}, ..., S), one leading entry for each "
+            f"position axis; got {placed.shape}",
+        )
+        return np.moveaxis(placed, 0, -1)[..., self._axes()]
+
+
+# round(2^256 / (2 pi)): far more than the 53 bits of a frequency and the 64 kept bits of a turn need. With Machin's
+# pi = 16 atan(1/5) - 4 atan(1/239), each series summed in integers scaled by 2^400, it is 2^656 // (2 * (pi 2^400)).
+_TURNS_PER_RADIAN = 0x28BE60DB_9391054A_7F09D5F4_7D4D3770_36D8A566_4F10E410_7F9458EA_F7AEF158
+_TURNS_PER_RADIAN_BITS = 256
+
+
+def fixed_point(frequencies: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
+    """Inverse frequencies (radians per position) as 64-bit fractions of a turn per position: (high, low) 32-bit limbs.
+
+    F = round(frequency / (2 pi) * 2**64) mod 2**64, from the exact value of each float64. A kernel's
+    `(position * F) mod 2**64`, which wrapping integer products give for positions of either sign, is the angle in
+    2**-64 turns with all whole turns gone, off by at most |position| * 2**-65 turns: 4e-10 radians at position 2**31.
+    """
+    values = np.asarray(frequencies, np.float64)
+    _expect(bool(np.all(np.isfinite(values) & (values >= 0))), "inverse frequencies are finite and not negative")
+    turns = [_turns(float(value)) for value in values.ravel()]
+    high = np.array([turn >> 32 for turn in turns], np.uint32).reshape(values.shape)
+    low = np.array([turn & 0xFFFFFFFF for turn in turns], np.uint32).reshape(values.shape)
+    return high, low
+
+
+def _turns(frequency: float) -> int:
+    numerator, denominator = frequency.as_integer_ratio()
+    # numerator / denominator * 2^64 / (2 pi), rounded to nearest by adding a half before the floor.
+    divisor = denominator << (_TURNS_PER_RADIAN_BITS - 64)
+    return (numerator * _TURNS_PER_RADIAN + divisor // 2) // divisor % 2**64
+
+
+def _expect(holds: bool, message: str) -> None:
+    if not holds:
+        raise RopegenError(message)
+
+
+def _even(what: str, width: int) -> int:
+    _expect(
+        width >= 2 and width % 2 == 0,
+        f"{what} must be even and at least 2, because features turn in pairs; got {width}",
+    )
+    return width
+
+
+def _is_family(value: object) -> bool:
+    return isinstance(value, Scaling)
+
+
+def _shares(where: str, value: object) -> tuple[int, ...]:
+    if not isinstance(value, list | tuple):
+        raise RopegenError(f"{where} must list the pairs of each position axis, got {value!r}")
+    shares = tuple(whole(f"{where}[{axis}]", size) for axis, size in enumerate(cast(list[object], value)))
+    _expect(all(size > 0 for size in shares), f"{where}: every axis has at least one pair, got {shares}")
+    return shares
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """What transformers' code fixes for a model type: its config does not say it, or says it under other names."""
+
+    pairing: Pairing = "half"
+    # The default of the config class; None where every published config states it and so must this one.
+    theta: float | None = 10_000.0
+    theta_field: str = "rope_theta"
+    fraction: float = 1.0
+    fraction_field: str = "partial_rotary_factor"
+    # The field that states the rotated width itself.
+    width_field: str | None = None
+    # The field that says whether features pair interleaved (true where it is absent) or half.
+    interleave_field: str | None = None
+    # The theta of sliding-window layers: field and default. Their frequencies are never scaled.
+    sliding: tuple[str, float] | None = None
+    sections: Literal["none", "runs", "interleaved"] = "none"
+    # True where transformers would assume a scaling that the config leaves out.
+    scaled: bool = False
+    # Older names of rope types in this model's configs.
+    renamed: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+_GEMMA3 = _Model(theta=1_000_000.0, sliding=("rope_local_base_freq", 10_000.0))
+_QWEN2_VL = _Model(theta=None, sections="runs", renamed={"mrope": "default"})
+_QWEN3_VL = _Model(theta=None, sections="interleaved", renamed={"mrope": "default"})
+
+# From the config and modelling files of transformers 4.57 and 5.
+_MODELS: Mapping[str, _Model] = {
+    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2"), _Model()),
+    **dict.fromkeys(("gemma3", "gemma3_text"), _GEMMA3),
+    **dict.fromkeys(("gemma4", "gemma4_text"), _Model(theta=None)),
+    **dict.fromkeys(("qwen2_vl", "qwen2_vl_text", "qwen2_5_vl", "qwen2_5_vl_text"), _QWEN2_VL),
+    **dict.fromkeys(("qwen3_vl", "qwen3_vl_text"), _QWEN3_VL),
+    "phi3": _Model(renamed={"su": "longrope", "yarn": "longrope"}),
+    "deepseek_v3": _Model("interleaved", width_field="qk_rope_head_dim", interleave_field="rope_interleave"),
+    "gpt_oss": _Model(theta=None, scaled=True),
+    "gpt_neox": _Model(theta_field="rotary_emb_base", fraction=0.25, fraction_field="rotary_pct"),
+    "gptj": _Model("interleaved", width_field="rotary_dim"),
+}
+
+_SHARED_FIELDS = ("rope_type", "type", "rope_theta", "partial_rotary_factor")
+_SECTION_FIELDS = ("mrope_section", "mrope_interleaved")
+_LAYER_TYPES = ("full_attention", "sliding_attention")
+
+# transformers' rope types: our family, and its fields by their names in a config.
+_ROPE_TYPES: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "default": ("none", {}),
+    "linear": ("linear", {"factor": "factor"}),
+    "dynamic": ("dynamic", {"factor": "factor"}),
+    "yarn": (
+        "yarn",
+        {
+            "factor": "factor",
+            "original_max_position_embeddings": "original",
+            "beta_fast": "beta_fast",
+            "beta_slow": "beta_slow",
+            "attention_factor": "attention_factor",
+            "mscale": "mscale",
+            "mscale_all_dim": "mscale_all_dim",
+            "truncate": "truncate",
+        },
+    ),
+    "longrope": (
+        "longrope",
+        {
+            "short_factor": "short",
+            "long_factor": "long",
+            "original_max_position_embeddings": "original",
+            "factor": "factor",
+            "attention_factor": "attention_factor",
+        },
+    ),
+    "llama3": (
+        "llama3",
+        {
+            "factor": "factor",
+            "low_freq_factor": "low",
+            "high_freq_factor": "high",
+            "original_max_position_embeddings": "original",
+        },
+    ),
+    "proportional": ("proportional", {"partial_rotary_factor": "fraction", "factor": "factor"}),
+}
+
+
+def _read(config: Mapping[str, object], where: str, model: _Model, layer_type: str | None) -> Rope:
+    stated, sliding = _stated(config, where, model, layer_type)
+    _expect(
+        bool(stated) or not model.scaled,
+        f"{where}: rope_scaling is missing and this model is never without it; take it from the published config",
+    )
+    rope_type = _rope_type(stated, where, model)
+    kind, names = _ROPE_TYPES[rope_type]
+    known = {*_SHARED_FIELDS, *names, *(_SECTION_FIELDS if model.sections != "none" else ())}
+    for name in stated:
+        if name not in known:
+            raise RopegenError(
+                f"{where}: its {rope_type!r} rope parameters have no field {name!r}; {nearest(name, known)}"
+            )
+    if sliding and model.sliding:
+        theta = _first(stated.get("rope_theta"), config.get(model.sliding[0]), model.sliding[1])
+    else:
+        theta = _first(stated.get("rope_theta"), config.get(model.theta_field), model.theta)
+    _expect(theta is not None, f"{where}: {model.theta_field} is missing and this model has no usual value")
+    fraction = finite(
+        f"{where}: {model.fraction_field}",
+        _first(stated.get("partial_rotary_factor"), config.get(model.fraction_field), model.fraction),
+    )
+    fields = {ours: stated[name] for name, ours in names.items() if stated.get(name) is not None}
+    dim = None
+    if rope_type == "proportional":
+        fields["fraction"] = fraction
+    elif model.width_field is not None:
+        dim = whole(f"{where}: {model.width_field}", config.get(model.width_field))
+        _expect(
+            fraction == 1.0, f"{where}: {model.width_field} says how much rotates, yet a fraction {fraction} is there"
+        )
+    elif fraction != 1.0:
+        dim = int(_head_dim(config, where) * fraction)
+    paired = config.get(model.interleave_field, True) if model.interleave_field else True
+    _expect(isinstance(paired, bool), f"{where}: {model.interleave_field} must be true or false, got {paired!r}")
+    return Rope(
+        finite(f"{where}: {model.theta_field}", theta),
+        pairing=model.pairing if paired else "half",
+        dim=dim,
+        scaling=scalings.from_attributes({"kind": kind, **fields, **_contexts(config, where, rope_type, fields)}),
+        sections=_sections(stated, where, model),
+        interleaved_sections=model.sections == "interleaved",
+    )
+
+
+def _stated(
+    config: Mapping[str, object], where: str, model: _Model, layer_type: str | None
+) -> tuple[Mapping[str, object], bool]:
+    """The rope parameters that the config states for a layer kind, and whether the kind is the sliding one."""
+    stated = _first(config.get("rope_parameters"), config.get("rope_scaling"), {})
+    other = config.get("rope_scaling")
+    _expect(other is None or other == stated, f"{where}: rope_parameters and rope_scaling are both there and differ")
+    if not isinstance(stated, Mapping):
+        raise RopegenError(f"{where}: rope parameters must be a mapping, got {stated!r}")
+    by_layer = bool(stated) and all(isinstance(value, Mapping) for value in stated.values())
+    layers = config.get("layer_types")
+    known = set(stated) if by_layer else set(layers) if isinstance(layers, list | tuple) else set(_LAYER_TYPES)
+    if layer_type is None:
+        _expect(
+            not by_layer and model.sliding is None,
+            f"{where}: its kinds of layer rotate differently; pass layer_type=, one of {', '.join(sorted(known))}",
+        )
+    elif layer_type not in known:
+        raise RopegenError(f"{where}: unknown layer type {layer_type!r}; {nearest(layer_type, known)}")
+    sliding = layer_type == "sliding_attention"
+    if by_layer and layer_type is not None:
+        stated = stated[layer_type]
+    elif sliding and model.sliding:
+        stated = {}
+    return stated, sliding
+
+
+def _rope_type(stated: Mapping[str, object], where: str, model: _Model) -> str:
+    given = [stated[name] for name in ("rope_type", "type") if stated.get(name) is not None]
+    types = {model.renamed.get(str(name), str(name)) for name in given} or {"default"}
+    _expect(len(types) == 1, f"{where}: rope_type and type are both there and differ: {', '.join(map(repr, given))}")
+    (rope_type,) = types
+    _expect(rope_type in _ROPE_TYPES, f"{where}: unknown rope type {rope_type!r}; {nearest(rope_type, _ROPE_TYPES)}")
+    _expect(
+        bool(given) or set(stated) <= {*_SHARED_FIELDS, *_SECTION_FIELDS},
+        f"{where}: its rope parameters {', '.join(map(repr, stated))} name no rope_type",
+    )
+    return rope_type
+
+
+def _contexts(
+    config: Mapping[str, object], where: str, rope_type: str, fields: Mapping[str, object]
+) -> dict[str, object]:
+    """The original context and the factor, where transformers takes them from outside the rope parameters."""
+    longest = config.get("max_position_embeddings")
+    if rope_type == "dynamic":
+        return {"original": whole(f"{where}: max_position_embeddings", longest)}
+    if rope_type not in ("yarn", "longrope", "llama3"):
+        return {}
+    original = _first(config.get("original_max_position_embeddings"), fields.get("original"), longest)
+    found: dict[str, object] = {"original": whole(f"{where}: original_max_position_embeddings", original)}
+    if "factor" not in fields and rope_type != "llama3":
+        reached = finite(f"{where}: max_position_embeddings", longest)
+        found["factor"] = reached / finite(f"{where}: original_max_position_embeddings", original)
+    return found
+
+
+def _sections(stated: Mapping[str, object], where: str, model: _Model) -> tuple[int, ...]:
+    if model.sections == "none":
+        return ()
+    interleaved = model.sections == "interleaved"
+    _expect(
+        stated.get("mrope_interleaved", interleaved) is interleaved,
+        f"{where}: mrope_interleaved is {stated.get('mrope_interleaved')!r} and the model's code has {interleaved}",
+    )
+    return _shares(f"{where}: mrope_section", stated.get("mrope_section"))
+
+
+def _head_dim(config: Mapping[str, object], where: str) -> int:
+    if config.get("head_dim") is not None:
+        return whole(f"{where}: head_dim", config["head_dim"])
+    heads = whole(f"{where}: num_attention_heads", config.get("num_attention_heads"))
+    _expect(heads > 0, f"{where}: num_attention_heads must be positive, got {heads}")
+    return whole(f"{where}: hidden_size", config.get("hidden_size")) // heads
+
+
+def _first(*values: object) -> object:
+    """The first value that is not None."""
+    return next((value for value in values if value is not None), None)

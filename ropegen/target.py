@@ -1,0 +1,155 @@
+"""What a plan is made for: a platform and a chip, with the figures that the cost models read.
+
+Figures are the makers' published peaks, per chip (per chip of two cores for TPU v4, v5p and v7x): dense
+matrix rates without sparsity, and memory bandwidth. The CPU's are per core, of a server core with AVX-512
+at 2.6 GHz; the AMX rate is what XLA's own dot reached on such a core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from ropegen.errors import RopegenError, nearest
+
+PLATFORMS = ("cpu", "gpu", "tpu")
+
+
+@dataclass(frozen=True, slots=True)
+class Chip:
+    """The figures of one chip, in floating-point operations, bytes and seconds."""
+
+    matmul_bf16: float  # operations a second
+    matmul_f32: float
+    vector: float  # elementwise operations a second, in float32
+    transcendental: float  # exponentials a second
+    bandwidth: float  # bytes a second of main memory
+    fast_memory: int  # bytes near the compute units: L2 of a core, shared memory of a multiprocessor, VMEM
+    launch: float  # seconds that starting one region costs
+
+    def matmul(self, dtype: str) -> float:
+        """Matrix operations a second for operands of an element type."""
+        if dtype in ("bf16", "f16"):
+            return self.matmul_bf16
+        return self.matmul_f32 if dtype == "f32" else self.matmul_f32 / 2
+
+
+_CPU_CORE = Chip(3.1e11, 1.4e11, 2.0e10, 8.0e8, 1.2e10, 2 << 20, 3e-6)
+
+_GPU: Mapping[str, tuple[str, Chip]] = MappingProxyType(
+    {
+        "a100": ("sm80", Chip(312e12, 19.5e12, 19.5e12, 4.9e12, 2.04e12, 164 << 10, 5e-6)),
+        "h100": ("sm90", Chip(989e12, 67e12, 67e12, 3.9e12, 3.35e12, 227 << 10, 5e-6)),
+        "h200": ("sm90", Chip(989e12, 67e12, 67e12, 3.9e12, 4.8e12, 227 << 10, 5e-6)),
+        "b200": ("sm100", Chip(2250e12, 80e12, 80e12, 4.7e12, 7.7e12, 227 << 10, 5e-6)),
+    }
+)
+# `gpu:sm90` plans for the common chip of that capability.
+_CAPABILITY: Mapping[str, str] = MappingProxyType({"sm80": "a100", "sm90": "h100", "sm100": "b200"})
+
+_TPU: Mapping[str, Chip] = MappingProxyType(
+    {
+        "v4": Chip(275e12, 137e12, 4.3e12, 1.1e12, 1.23e12, 16 << 20, 3e-6),
+        "v5e": Chip(197e12, 98e12, 3.1e12, 0.8e12, 0.82e12, 128 << 20, 3e-6),
+        "v5p": Chip(459e12, 229e12, 7.2e12, 1.8e12, 2.77e12, 64 << 20, 3e-6),
+        "v6e": Chip(918e12, 459e12, 7.2e12, 1.8e12, 1.64e12, 128 << 20, 3e-6),
+        "v7x": Chip(2307e12, 1153e12, 14.4e12, 3.6e12, 7.37e12, 64 << 20, 3e-6),
+    }
+)
+
+_JAX_PLATFORM: Mapping[str, str] = MappingProxyType({"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"})
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A platform, a chip and, on CPU, a number of cores. Made by `Target.parse`."""
+
+    platform: str
+    chip: str
+    cores: int = 1
+
+    @staticmethod
+    def parse(text: str | Target) -> Target:
+        """`cpu`, `cpu:CORES`, `gpu:h200`, `gpu:sm90`, `tpu:v5e`, or `host` for what this machine has.
+
+        `cpu` alone is two cores, so that the same text is the same plan on every machine.
+
+        Raises:
+          RopegenError: an unknown platform or chip.
+        """
+        if isinstance(text, Target):
+            return text
+        platform, colon, chip = text.strip().lower().partition(":")
+        if platform == "host" and not colon:
+            return Target.host()
+        if platform not in PLATFORMS:
+            raise RopegenError(f"unknown target {text!r}; {nearest(platform, (*PLATFORMS, 'host'))} e.g. cpu, cpu:8, gpu:h200, tpu:v5e")
+        if platform == "cpu":
+            if not colon:
+                return Target("cpu", "generic", 2)
+            if not chip.isdecimal() or not 1 <= int(chip) <= 1024:
+                raise RopegenError(f"target {text!r}: {chip!r} is not a number of cores; write cpu or cpu:CORES, 1 to 1024")
+            return Target("cpu", "generic", int(chip))
+        chips = {**_GPU, **_CAPABILITY} if platform == "gpu" else _TPU
+        if chip not in chips:
+            asked = f"has no chip {chip!r}" if chip else "needs a chip"
+            raise RopegenError(f"target {text!r} {asked}; {nearest(chip, chips)} e.g. {platform}:{next(iter(chips))}")
+        return Target(platform, chip)
+
+    @staticmethod
+    def host() -> Target:
+        """What this machine has: the project's only look at a device.
+
+        Raises:
+          RopegenError: the accelerator is of a kind that has no figures here.
+        """
+        import os
+
+        import jax
+
+        device = jax.devices()[0]
+        if device.platform == "cpu":
+            return Target("cpu", "generic", len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+        kind = device.device_kind.lower()
+        platform = "gpu" if device.platform in ("gpu", "cuda") else device.platform
+        names = {"lite": "v5e", "v5e": "v5e", "v5p": "v5p", "v5": "v5p", "v6": "v6e", "v7": "v7x", "v4": "v4"} if platform == "tpu" else {each: each for each in _GPU}
+        for word, chip in names.items():
+            if word in kind:
+                return Target(platform, chip)
+        raise RopegenError(f"this machine's device {device.device_kind!r} is not known; name a target, e.g. gpu:h100 or tpu:v5e")
+
+    def __str__(self) -> str:
+        if self.platform == "cpu":
+            return "cpu" if self.cores == 2 else f"cpu:{self.cores}"
+        return f"{self.platform}:{self.chip}"
+
+    @property
+    def jax_platform(self) -> str:
+        """The platform's name in `jax.export` and in lowering rules: cpu, cuda or tpu."""
+        return _JAX_PLATFORM[self.platform]
+
+    @property
+    def figures(self) -> Chip:
+        """The figures of the whole chip."""
+        if self.platform == "tpu":
+            return _TPU[self.chip]
+        if self.platform == "gpu":
+            return _GPU[_CAPABILITY.get(self.chip, self.chip)][1]
+        core = _CPU_CORE
+        # Memory bandwidth is shared: a socket saturates at about sixteen cores.
+        shared = min(self.cores, 16)
+        return Chip(
+            core.matmul_bf16 * self.cores,
+            core.matmul_f32 * self.cores,
+            core.vector * self.cores,
+            core.transcendental * self.cores,
+            core.bandwidth * shared,
+            core.fast_memory,
+            core.launch,
+        )
+
+
+def known() -> tuple[str, ...]:
+    """Every target by name, for lists and messages."""
+    return ("cpu", *(f"gpu:{chip}" for chip in _GPU), *(f"tpu:{chip}" for chip in _TPU))

@@ -1,0 +1,1 @@
+"""Measured tiles, one file a chip."""

@@ -1,0 +1,1 @@
+"""How regions are computed: one folder a family, one file a platform, one `TEMPLATE` at its foot."""

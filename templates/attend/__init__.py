@@ -1,0 +1,1 @@
+"""Attention, with rotation inside where the plan says so."""

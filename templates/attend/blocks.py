@@ -1,0 +1,504 @@
+"""Attention cut into blocks of scores: which are visited, in which order, and what becomes of a block's products.
+
+Shared by the passes of `ropegen.templates.attend.tiled`, which only multiply. A site is an attention with one batch
+axis; a sweep visits its blocks; `Scores` applies scale, soft-cap, bias, expressions and masks to one of them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+from jax import Array, lax
+
+from ropegen import masks
+from ropegen.ir.ops import Attend
+
+Index: TypeAlias = Any  # an int, or a traced int32
+Carry: TypeAlias = Any  # a pytree of arrays
+Operands: TypeAlias = tuple[Array, Array, Array, dict[str, Array]]  # q, k, v and what else is given
+
+# Of the keys that an unrolled query tile reads, the range is trimmed to multiples of this.
+_GRANULE = 128
+# Unrolling more blocks than this would take longer to compile than it saves.
+_UNROLLED = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """The largest block of scores at a time: `q` query positions (of each head in a group) by `kv` keys."""
+
+    q: int
+    kv: int
+
+
+@dataclass(frozen=True, slots=True)
+class Static:
+    """What is known of positions while tracing: (start, length) where they are start, start + 1, ..., else None."""
+
+    q_positions: tuple[int, int] | None = None
+    kv_positions: tuple[int, int] | None = None
+
+
+# The site: shapes, and operands with one batch axis -----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """An optional operand as (rows, ...), and which of its rows each batch entry reads: broadcasts are never made."""
+
+    array: Array
+    row: tuple[int, ...]
+
+    def at(self, batch: Index) -> Index:
+        return jnp.asarray(self.row, jnp.int32)[batch] if len(set(self.row)) > 1 else self.row[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    op: Attend
+    tile: Tile
+    static: Static
+    lead: tuple[int, ...]
+    queries: int
+    keys: int
+    heads: int
+    kv_heads: int
+    width: int
+    value_width: int
+    dtype: np.dtype[Any]
+    given: dict[str, Given]
+
+    @property
+    def batch(self) -> int:
+        return math.prod(self.lead)
+
+    @property
+    def group(self) -> int:
+        return self.heads // self.kv_heads
+
+    @property
+    def wide(self) -> np.dtype[Any]:
+        """The dtype of scores, softmax and accumulators."""
+        return np.dtype(np.float64 if self.dtype == np.float64 else np.float32)
+
+    @property
+    def is_empty(self) -> bool:
+        """There is no query or no key, and so nothing to multiply."""
+        return 0 in (self.batch, self.queries, self.heads, self.keys)
+
+    @property
+    def takes_mean(self) -> bool:
+        """A row that sees no key is the mean of the values."""
+        return self.op.masked_row == "mean" and "sinks" not in self.given
+
+    def flat(self, x: Array) -> Array:
+        """Leading dimensions as one."""
+        return x.reshape(self.batch, *x.shape[len(self.lead) :])
+
+
+def site_of(op: Attend, tile: Tile, q: Array, k: Array, v: Array, given: dict[str, Array], static: Static) -> Site:
+    lead = q.shape[:-3]
+    flat: dict[str, Given] = {}
+    for label, each in given.items():
+        rank = 1 if label == "sinks" or label.endswith(("positions", "segments")) else 3
+        own = (1,) * (len(lead) + rank - each.ndim) + each.shape if label != "sinks" else (1,) * len(lead) + each.shape
+        rows = np.arange(math.prod(own[: len(lead)])).reshape(own[: len(lead)])
+        array = each.reshape(rows.size, *own[len(lead) :])
+        flat[label] = Given(array, tuple(np.broadcast_to(rows, lead).reshape(-1).tolist()))
+    return Site(
+        op=op,
+        tile=tile,
+        static=static,
+        lead=lead,
+        queries=q.shape[-3],
+        keys=k.shape[-3],
+        heads=q.shape[-2],
+        kv_heads=k.shape[-2],
+        width=q.shape[-1],
+        value_width=v.shape[-1],
+        dtype=np.dtype(q.dtype),
+        given=flat,
+    )
+
+
+def dot(x: Array, y: Array, wide: np.dtype[Any], contract: tuple[int, int] = (1, 0)) -> Array:
+    """A 2-D matmul that accumulates in `wide`."""
+    dimensions = (((contract[0],), (contract[1],)), ((), ()))
+    return lax.dot_general(x, y, dimensions, preferred_element_type=wide)
+
+
+def _slice(x: Array, starts: tuple[Index, ...], sizes: tuple[int, ...]) -> Array:
+    return x if sizes == x.shape else lax.dynamic_slice(x, starts, sizes)
+
+
+def head_of(site: Site, x: Array, batch: Index, head: Index) -> Array:
+    """The rows of one key head: (B, S, heads, E) -> (S * heads of the group, E), query-major."""
+    count = x.shape[2] // site.kv_heads
+    part = _slice(x, (batch, 0, head * count, 0), (1, x.shape[1], count, x.shape[3]))
+    return part.reshape(x.shape[1] * count, x.shape[3])
+
+
+def rows_of(x: Array, start: Index, size: int) -> Array:
+    """Rows of the first axis."""
+    return x if size == x.shape[0] else lax.dynamic_slice_in_dim(x, start, size, 0)
+
+
+# The schedule: which blocks are visited, and in which order ---------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A rectangle of scores. `masked`: some of them may be hidden.
+
+    Blocks of a loop have one size, so the last of a row may begin before its turn; `q_fresh` and `kv_fresh` are
+    then the first row and column that no other block has.
+    """
+
+    q: Index
+    q_size: int
+    kv: Index
+    kv_size: int
+    masked: bool
+    q_fresh: Index | None = None
+    kv_fresh: Index | None = None
+
+
+def _edges(length: int, size: int) -> npt.NDArray[np.int64]:
+    """The index ranges of tiles, (n, 2), both ends inside."""
+    starts = np.arange(0, length, size)
+    return np.stack([starts, np.minimum(starts + size, length) - 1], 1)
+
+
+def _classes(site: Site, q_size: int, kv_size: int) -> npt.NDArray[np.int8]:
+    """`masks.classify_tiles` over the whole attention: 0 empty, 1 partial, 2 full."""
+    anywhere = np.iinfo(np.int32)
+
+    def positions(length: int, size: int, known: tuple[int, int] | None) -> npt.NDArray[np.int64]:
+        edges = _edges(length, size)
+        return edges + known[0] if known else np.full_like(edges, 1) * [anywhere.min, anywhere.max]
+
+    found = masks.classify_tiles(
+        site.op.visible,
+        positions(site.queries, q_size, site.static.q_positions),
+        positions(site.keys, kv_size, site.static.kv_positions),
+        head=(0, site.heads - 1),
+        batch=(0, site.batch - 1),
+    )
+    return np.minimum(found, masks.PARTIAL) if "mask" in site.given else found
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """The visit of all blocks, in rows of tiles of `outer`: the queries, or the keys (`by_key`)."""
+
+    site: Site
+    by_key: bool
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Of the outer and the inner tile. By key, the tile turns: as many keys as it has rows, as many rows as keys."""
+        site, tile = self.site, self.site.tile
+        if not self.by_key:
+            return min(tile.q, site.queries), min(tile.kv, site.keys)
+        return min(tile.q * site.group, site.keys), min(max(1, tile.kv // site.group), site.queries)
+
+    @property
+    def lengths(self) -> tuple[int, int]:
+        site = self.site
+        return (site.keys, site.queries) if self.by_key else (site.queries, site.keys)
+
+    def classes(self, outer: int, inner: int) -> npt.NDArray[np.int8]:
+        return _classes(self.site, inner, outer).T if self.by_key else _classes(self.site, outer, inner)
+
+    def block(self, outer: Index, outer_size: int, inner: Index, inner_size: int, masked: bool) -> Block:
+        if self.by_key:
+            return Block(inner, inner_size, outer, outer_size, masked)
+        return Block(outer, outer_size, inner, inner_size, masked)
+
+    def unrolled(self) -> list[tuple[int, int, list[Block]]] | None:
+        """(start, size, blocks) of each outer tile: blocks are as long as the inner tile where all is visible, and
+        trimmed where it is not. None where they are too many.
+        """
+        (outer, inner), (length, inner_length) = self.sizes, self.lengths
+        granule = min(_GRANULE, inner)
+        if -(-length // outer) > _UNROLLED:
+            return None
+        rows: list[tuple[int, int, list[Block]]] = []
+        for (first, last), classes in zip(_edges(length, outer).tolist(), self.classes(outer, granule), strict=True):
+            size = last - first + 1
+            blocks = [
+                self.block(first, size, start, stop - start, masked)
+                for start, stop, masked in _chunks(classes, granule, inner, inner_length)
+            ]
+            rows.append((first, size, blocks))
+        return rows if sum(len(blocks) for _, _, blocks in rows) <= _UNROLLED else None
+
+    def run(
+        self,
+        carry: Carry,
+        begin: Callable[[Carry, Index, int], Carry],
+        step: Callable[[Carry, Block], Carry],
+        finish: Callable[[Carry, Carry, Index, int], Carry],
+    ) -> Carry:
+        """For each outer tile (start, size): `begin` makes a state of the carry, `step` takes it through the blocks,
+        `finish` brings it back into the carry.
+        """
+        unrolled = self.unrolled()
+        if unrolled is not None:
+            for start, size, blocks in unrolled:
+                state = begin(carry, start, size)
+                for block in blocks:
+                    state = step(state, block)
+                carry = finish(carry, state, start, size)
+            return carry
+        return self._loop(carry, begin, step, finish)
+
+    def _loop(self, carry: Carry, begin: Any, step: Any, finish: Any) -> Carry:
+        (outer, inner), (length, inner_length) = self.sizes, self.lengths
+        classes = self.classes(outer, inner)
+        if inner_length % inner:
+            classes[:, -1] = np.minimum(classes[:, -1], masks.PARTIAL)
+        if self.by_key and length % outer:
+            classes[-1] = np.minimum(classes[-1], masks.PARTIAL)
+        table = np.argsort(-classes, axis=1, kind="stable").astype(np.int32)  # the full tiles, the partial, the empty
+        full = np.sum(classes == masks.FULL, 1, dtype=np.int32)
+        seen = np.sum(classes != masks.EMPTY, 1, dtype=np.int32)
+
+        def row(i: Index, carry: Carry) -> Carry:
+            start = jnp.minimum(i * outer, length - outer)
+            columns = jnp.asarray(table)[i]
+
+            def visit(masked: bool) -> Callable[[Index, Carry], Carry]:
+                def body(t: Index, state: Carry) -> Carry:
+                    turn = columns[t] * inner
+                    block = self.block(start, outer, jnp.minimum(turn, inner_length - inner), inner, masked)
+                    if masked and inner_length % inner:
+                        block = replace(block, **{"q_fresh" if self.by_key else "kv_fresh": turn})
+                    if masked and self.by_key and length % outer:
+                        block = replace(block, kv_fresh=i * outer)
+                    return step(state, block)
+
+                return body
+
+            state = begin(carry, start, outer)
+            ends = jnp.asarray(full)[i], jnp.asarray(seen)[i]
+            if full.any():
+                state = lax.fori_loop(jnp.int32(0), ends[0], visit(False), state)
+            if (seen > full).any():
+                state = lax.fori_loop(ends[0], ends[1], visit(True), state)
+            return finish(carry, state, start, outer)
+
+        return lax.fori_loop(jnp.int32(0), jnp.int32(len(table)), row, carry)
+
+
+def _chunks(classes: npt.NDArray[np.int8], granule: int, longest: int, length: int) -> Iterator[tuple[int, int, bool]]:
+    """(start, stop, masked) of the runs of granules that are not empty, in pieces of at most about `longest`."""
+    per_piece = max(1, longest // granule)
+    start = 0
+    while start < len(classes):
+        if classes[start] == masks.EMPTY:
+            start += 1
+            continue
+        stop = start
+        while stop < len(classes) and classes[stop] != masks.EMPTY:
+            stop += 1
+        pieces = -(-(stop - start) // per_piece)
+        cuts = [start + (stop - start) * i // pieces for i in range(pieces + 1)]
+        for first, end in itertools.pairwise(cuts):
+            yield first * granule, min(end * granule, length), bool(np.any(classes[first:end] != masks.FULL))
+        start = stop
+
+
+# The scores of a block ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What becomes of the products q . k of one block: (rows, keys), or (keys, rows) where `keys_first`."""
+
+    site: Site
+    block: Block
+    batch: Index
+    head: Index  # the key head
+    keys_first: bool = False
+
+    def row(self, x: Array) -> Array:
+        """A vector over the rows, for broadcasting against the scores."""
+        return x[None, :] if self.keys_first else x[:, None]
+
+    def column(self, x: Array) -> Array:
+        return x[:, None] if self.keys_first else x[None, :]
+
+    def _values(self) -> dict[str, Array]:
+        """The variables of the expressions; rows are query-major, so each query's value repeats for its group."""
+        site, block, op = self.site, self.block, self.site.op
+        values: dict[str, Array] = {"batch": jnp.asarray(self.batch, jnp.int32)}
+        if "head" in op.variables:
+            heads = self.head * site.group + jnp.arange(site.group, dtype=jnp.int32)
+            values["head"] = self.row(jnp.tile(heads, block.q_size))
+        for name in sorted(op.variables & set(op.NEEDS)):
+            known = {"q_pos": site.static.q_positions, "kv_pos": site.static.kv_positions}.get(name)
+            start, size = (block.q, block.q_size) if name.startswith("q_") else (block.kv, block.kv_size)
+            if known:
+                part = start + known[0] + jnp.arange(size, dtype=jnp.int32)
+            else:
+                given = site.given[op.NEEDS[name]]
+                part = _slice(given.array, (given.at(self.batch), start), (1, size))[0]
+            values[name] = self.column(part) if name.startswith("kv_") else self.row(jnp.repeat(part, site.group))
+        return values
+
+    def _window(self, given: Given) -> tuple[tuple[Index, ...], tuple[int, ...]]:
+        """Where the block's part of a bias or mask (rows, H, Sq, Skv) is: starts and sizes."""
+        site, block = self.site, self.block
+        _, heads, queries, keys = given.array.shape
+        starts = (
+            given.at(self.batch),
+            self.head * site.group if heads > 1 else 0,
+            block.q if queries > 1 else 0,
+            block.kv if keys > 1 else 0,
+        )
+        return starts, (
+            1,
+            site.group if heads > 1 else 1,
+            block.q_size if queries > 1 else 1,
+            block.kv_size if keys > 1 else 1,
+        )
+
+    def part(self, given: Given) -> Array:
+        """The block's part of a bias or mask, shaped like the scores."""
+        site, block = self.site, self.block
+        part = jnp.swapaxes(_slice(given.array, *self._window(given))[0], 0, 1)  # (queries, heads, keys)
+        if part.shape[:2] == (1, 1):
+            return part[0, 0][:, None] if self.keys_first else part[0]
+        part = jnp.broadcast_to(part, (block.q_size, site.group, part.shape[2]))
+        part = part.reshape(block.q_size * site.group, part.shape[2])
+        return part.T if self.keys_first else part
+
+    def add_part(self, total: Array, given: Given, scores: Array) -> Array:
+        """The transpose of `part`: `total`, shaped like the operand, plus the block's scores."""
+        site, block = self.site, self.block
+        starts, sizes = self._window(given)
+        part = (scores.T if self.keys_first else scores).reshape(block.q_size, site.group, block.kv_size)
+        part = jnp.swapaxes(part, 0, 1)[None]
+        summed = tuple(axis for axis in (1, 2, 3) if sizes[axis] == 1 and part.shape[axis] > 1)
+        part = jnp.sum(part, summed, keepdims=True)
+        return lax.dynamic_update_slice(total, lax.dynamic_slice(total, starts, sizes) + part, starts)
+
+    def modify(self, scaled: Array, bias: Array | None) -> Array:
+        """Soft-cap, bias and score expression of the scaled products."""
+        op, score = self.site.op, scaled
+        if op.softcap is not None:
+            score = op.softcap * jnp.tanh(score / op.softcap)
+        if bias is not None:
+            score = score + bias
+        if op.score == masks.identity:
+            return score
+        return expressed(op, score, self._values(), bias is not None)
+
+    def bias(self) -> Array | None:
+        given = self.site.given.get("bias")
+        return None if given is None else self.part(given).astype(self.site.wide)
+
+    def visible(self) -> Array | None:
+        """Which scores of the block are seen, or None where all are."""
+        site, block = self.site, self.block
+        terms: list[Array] = []
+        if block.masked and site.op.visible != masks.full:
+            terms.append(masks.evaluate(site.op.visible, jnp, **self._values()))
+        if block.masked and "mask" in site.given:
+            terms.append(self.part(site.given["mask"]))
+        if block.kv_fresh is not None:
+            terms.append(self.column(block.kv + jnp.arange(block.kv_size) >= block.kv_fresh))
+        if block.q_fresh is not None:
+            terms.append(self.row(jnp.repeat(block.q + jnp.arange(block.q_size) >= block.q_fresh, site.group)))
+        shown: Array | None = None
+        for term in terms:
+            shown = term if shown is None else shown & term
+        return shown
+
+    def hidden(self, score: Array) -> Array:
+        """The scores, with -inf where they are not seen."""
+        visible = self.visible()
+        return score if visible is None else jnp.where(visible, score, -jnp.inf)
+
+    def of(self, scaled: Array) -> Array:
+        """The scores that the softmax sees."""
+        return self.hidden(self.modify(scaled, self.bias()))
+
+    def weights_tangent(
+        self, scaled: Array, d_scaled: Array, bias_tangent: Given | None, shift: Array
+    ) -> tuple[Array, Array]:
+        """exp(score - shift), and the tangent of the scores, 0 where there is no weight."""
+        bias = self.bias()
+        if bias_tangent is None:
+            score, d_score = jax.jvp(lambda x: self.modify(x, bias), (scaled,), (d_scaled,))
+        else:
+            d_bias = self.part(bias_tangent).astype(scaled.dtype)
+            score, d_score = jax.jvp(self.modify, (scaled, bias), (d_scaled, d_bias))
+        weight = jnp.exp(self.hidden(score) - self.row(shift))
+        return weight, d_score if self.site.op.score == masks.identity else jnp.where(weight == 0, 0.0, d_score)
+
+    def weights_cotangents(
+        self, scaled: Array, shift: Array
+    ) -> tuple[Array, Callable[[Array], tuple[Array, Array | None]]]:
+        """exp(score - shift), and the function from the cotangent of the scores to those of `scaled` and the bias."""
+        score, pull = jax.vjp(self.modify, scaled, self.bias())
+        weight = jnp.exp(self.hidden(score) - self.row(shift))
+
+        def cotangents(d_score: Array) -> tuple[Array, Array | None]:
+            d_scaled, d_bias = pull(d_score)
+            if self.site.op.score == masks.identity:
+                return d_scaled, d_bias
+            # An expression may have no finite derivative where nothing is seen.
+            nothing = d_score == 0
+            return jnp.where(nothing, 0.0, d_scaled), None if d_bias is None else jnp.where(nothing, 0.0, d_bias)
+
+        return weight, cotangents
+
+
+def expressed(op: Attend, score: Array, values: dict[str, Array], may_be_infinite: bool) -> Array:
+    """The score expression; where the bias made a score -inf it has a value and no derivative (which could be NaN)."""
+
+    def evaluate(score: Array) -> Array:
+        found = masks.evaluate(op.score, jnp, score=score, **values)
+        return jnp.broadcast_to(jnp.asarray(found, score.dtype), score.shape)
+
+    if not may_be_infinite:
+        return evaluate(score)
+    hidden = score == -jnp.inf
+    return jnp.where(hidden, evaluate(lax.stop_gradient(score)), evaluate(jnp.where(hidden, 0.0, score)))
+
+
+def finite(x: Array) -> Array:
+    """x, with 0 for -inf: a shift that leaves exp(-inf - shift) at 0."""
+    return jnp.where(x == -jnp.inf, 0.0, x)
+
+
+def shift_of(lse: Array) -> Array:
+    """What makes exp(score - shift) the weight: the log-sum-exp, +inf in a row that sees nothing."""
+    return jnp.where(lse == -jnp.inf, jnp.inf, lse)
+
+
+def each_head(site: Site, carry: Carry, body: Callable[[Index, Index, Carry], Carry]) -> Carry:
+    """Carry -> body(batch, key head, carry) for each of them in turn."""
+    count = site.batch * site.kv_heads
+    if count == 1:
+        return body(0, 0, carry)
+    return lax.fori_loop(
+        jnp.int32(0), jnp.int32(count), lambda n, carry: body(n // site.kv_heads, n % site.kv_heads, carry), carry
+    )
+
+
+def placed(site: Site, whole: Array, rows: Array, batch: Index, head: Index, start: Index) -> Array:
+    """`whole` (B, S, heads, E) or (B, S, heads) with rows (size * group, E) or (size * group,) written from `start`."""
+    count = whole.shape[2] // site.kv_heads
+    part = rows.astype(whole.dtype).reshape(1, rows.shape[0] // count, count, *whole.shape[3:])
+    return lax.dynamic_update_slice(whole, part, (batch, start, head * count, 0)[: whole.ndim])

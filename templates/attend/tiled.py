@@ -1,0 +1,383 @@
+"""Attention in tiles of scores, as plain lax: forward, tangent and backward, for any platform that XLA compiles for.
+
+No more than one tile of scores of one key head exists at a time, so memory grows with S, not with S * S. The
+tiles follow FlashAttention (Dao et al. 2022, 2023): an online softmax in the forward pass, and weights recomputed
+from the log-sum-exp in the others. Queries that share a key head are rows of one matmul, so K and V never repeat.
+
+The mask expression is classified once per tile while tracing (`masks.classify_tiles`): empty tiles cost nothing and
+full tiles have no mask arithmetic. Few tiles are unrolled, each with the keys it needs and no more; many run in a
+loop over a table of the tiles that are not empty.
+
+All arrays are in the layout of `ops.Attend`; `out` is (..., Sq, H, Dv) in q's dtype and `lse`, the logarithm of the
+softmax denominator, (..., Sq, H) in float32 (float64 for float64).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from ropegen.templates.attend.blocks import (
+    Block,
+    Carry,
+    Given,
+    Index,
+    Operands,
+    Scores,
+    Site,
+    Static,
+    Sweep,
+    Tile,
+    dot,
+    each_head,
+    expressed,
+    finite,
+    head_of,
+    placed,
+    rows_of,
+    shift_of,
+    site_of,
+)  # fmt: skip
+
+from ropegen import masks
+from ropegen.ir.ops import Attend
+
+__all__ = ["Static", "Tile", "backward", "default_tile", "forward", "plain", "tangent"]
+
+# Scores that `plain` holds at once, per step of its scan.
+_PLAIN_SCORES = 1 << 22
+
+# Forward ------------------------------------------------------------------------------------------------------------
+
+
+def forward(
+    op: Attend, tile: Tile, q: Array, k: Array, v: Array, given: dict[str, Array], static: Static
+) -> tuple[Array, Array]:
+    """(out, lse) of an attention. `given` has the optional operands by name, as `op.given` says."""
+    site = site_of(op, tile, q, k, v, given, static)
+    lead, shape = site.lead, (site.batch, site.queries, site.heads)
+    if site.is_empty:
+        sinks = given.get("sinks", jnp.full((site.heads,), -jnp.inf)).astype(site.wide)
+        return jnp.zeros((*q.shape[:-1], site.value_width), q.dtype), jnp.broadcast_to(sinks, q.shape[:-1])
+    q, k, v = map(site.flat, (q, k, v))
+
+    def body(batch: Index, head: Index, carry: Carry) -> Carry:
+        rows, keys, values = (head_of(site, x, batch, head) for x in (q, k, v))
+        mean = jnp.mean(values, 0, keepdims=True, dtype=site.wide) if site.takes_mean else None
+
+        def begin(carry: Carry, start: Index, size: int) -> Carry:
+            # No score yet: the highest is -inf, the sum of weights and the weighted sum of values are 0.
+            count = size * site.group
+            highest, total = jnp.full((count,), -jnp.inf, site.wide), jnp.zeros((count,), site.wide)
+            mixed = jnp.zeros((count, site.value_width), site.wide)
+            return rows_of(rows, start * site.group, count), highest, total, mixed
+
+        def step(state: Carry, block: Block) -> Carry:
+            part, before, total, mixed = state
+            products = dot(part, rows_of(keys, block.kv, block.kv_size), site.wide, (1, 1))
+            score = Scores(site, block, batch, head).of(products * op.scale)
+            highest = jnp.maximum(before, jnp.max(score, 1))
+            shift = finite(highest)
+            weight = jnp.exp(score - shift[:, None])
+            fade = jnp.exp(before - shift)
+            added = dot(weight.astype(site.dtype), rows_of(values, block.kv, block.kv_size), site.wide)
+            return part, highest, total * fade + jnp.sum(weight, 1), mixed * fade[:, None] + added
+
+        def finish(carry: Carry, state: Carry, start: Index, size: int) -> Carry:
+            out, lse = carry
+            _, highest, total, mixed = state
+            if "sinks" in given:
+                sinks = jnp.tile(rows_of(given["sinks"], head * site.group, site.group).astype(site.wide), size)
+                shift = finite(jnp.maximum(highest, sinks))
+                fade = jnp.exp(highest - shift)
+                total, mixed = total * fade + jnp.exp(sinks - shift), mixed * fade[:, None]
+                highest = shift
+            seen = total > 0
+            mixed = mixed / jnp.where(seen, total, 1.0)[:, None]
+            if mean is not None:
+                mixed = jnp.where(seen[:, None], mixed, mean)
+            out = placed(site, out, mixed, batch, head, start)
+            logarithm = jnp.where(seen, finite(highest) + jnp.log(jnp.where(seen, total, 1.0)), -jnp.inf)
+            return out, placed(site, lse, logarithm, batch, head, start)
+
+        return Sweep(site, by_key=False).run(carry, begin, step, finish)
+
+    carry = jnp.zeros((*shape, site.value_width), q.dtype), jnp.zeros(shape, site.wide)
+    out, lse = each_head(site, carry, body)
+    return out.reshape(*lead, *out.shape[1:]), lse.reshape(*lead, *shape[1:])
+
+
+
+# Tangent ------------------------------------------------------------------------------------------------------------
+
+
+def tangent(
+    op: Attend,
+    tile: Tile,
+    operands: Operands,
+    out: Array,
+    lse: Array,
+    tangents: tuple[Array | None, Array | None, Array | None, dict[str, Array | None]],
+    static: Static,
+) -> tuple[Array, Array]:
+    """(d_out, d_lse) along the tangents of q, k, v and of the bias and sinks, None where zero; linear in them.
+
+    With p the weights and ds the tangent of the scores: d_lse = sum p ds, d_out = sum (p ds v + p dv) - d_lse out.
+    """
+    q, k, v, given = operands
+    dq, dk, dv, d_given = tangents
+    d_bias, d_sinks = d_given.get("bias"), d_given.get("sinks")
+    site = site_of(op, tile, q, k, v, given, static)
+    lead, shape = site.lead, (site.batch, site.queries, site.heads)
+    if site.is_empty:
+        moved = jnp.broadcast_to(jnp.zeros((site.heads,)) if d_sinks is None else d_sinks, lse.shape)
+        return jnp.zeros_like(out), moved.astype(lse.dtype)
+    q, k, v, out, lse = map(site.flat, (q, k, v, out, lse))
+    dq, dk, dv = (None if each is None else site.flat(each) for each in (dq, dk, dv))
+    given_bias = site.given.get("bias")
+    bias_tangent = None
+    if given_bias is not None and d_bias is not None:
+        bias_tangent = replace(given_bias, array=d_bias.reshape(given_bias.array.shape))
+
+    def body(batch: Index, head: Index, carry: Carry) -> Carry:
+        def own(x: Array | None) -> Array | None:
+            return None if x is None else head_of(site, x, batch, head)
+
+        rows, keys, values = (head_of(site, x, batch, head) for x in (q, k, v))
+        d_rows, d_keys, d_values = map(own, (dq, dk, dv))
+        logarithms = head_of(site, lse[..., None], batch, head)[:, 0]
+        d_mean = None
+        if site.takes_mean and d_values is not None:
+            d_mean = jnp.mean(d_values, 0, keepdims=True, dtype=site.wide)
+
+        def begin(carry: Carry, start: Index, size: int) -> Carry:
+            first, count = start * site.group, size * site.group
+            read = tuple(None if x is None else rows_of(x, first, count) for x in (rows, d_rows, logarithms))
+            return read, jnp.zeros((count,), site.wide), jnp.zeros((count, site.value_width), site.wide)
+
+        def step(state: Carry, block: Block) -> Carry:
+            (part, d_part, logarithm), moved, mixed = state
+            k_part, dk_part, v_part, dv_part = (
+                None if x is None else rows_of(x, block.kv, block.kv_size) for x in (keys, d_keys, values, d_values)
+            )
+            scores = Scores(site, block, batch, head)
+            scaled = dot(part, k_part, site.wide, (1, 1)) * op.scale
+            d_products = jnp.zeros_like(scaled)
+            if d_part is not None:
+                d_products += dot(d_part, k_part, site.wide, (1, 1))
+            if dk_part is not None:
+                d_products += dot(part, dk_part, site.wide, (1, 1))
+            weight, d_score = scores.weights_tangent(scaled, d_products * op.scale, bias_tangent, shift_of(logarithm))
+            change = weight * d_score
+            mixed += dot(change.astype(site.dtype), v_part, site.wide)
+            if dv_part is not None:
+                mixed += dot(weight.astype(site.dtype), dv_part, site.wide)
+            return state[0], moved + jnp.sum(change, 1), mixed
+
+        def finish(carry: Carry, state: Carry, start: Index, size: int) -> Carry:
+            (_, _, logarithm), moved, mixed = state
+            first, count = start * site.group, size * site.group
+            if d_sinks is not None:
+                sinks, d_sink = (
+                    jnp.tile(rows_of(x, head * site.group, site.group).astype(site.wide), size)
+                    for x in (given["sinks"], d_sinks)
+                )
+                moved += jnp.exp(sinks - shift_of(logarithm)) * d_sink
+            result = mixed - moved[:, None] * rows_of(head_of(site, out, batch, head), first, count)
+            if site.takes_mean:
+                result = jnp.where((logarithm == -jnp.inf)[:, None], 0.0 if d_mean is None else d_mean, result)
+            d_out, d_lse = carry
+            return placed(site, d_out, result, batch, head, start), placed(site, d_lse, moved, batch, head, start)
+
+        return Sweep(site, by_key=False).run(carry, begin, step, finish)
+
+    carry = jnp.zeros((*shape, site.value_width), site.dtype), jnp.zeros(shape, site.wide)
+    d_out, d_lse = each_head(site, carry, body)
+    return d_out.reshape(*lead, *d_out.shape[1:]), d_lse.reshape(*lead, *shape[1:])
+
+
+# Backward -----------------------------------------------------------------------------------------------------------
+
+
+def backward(
+    op: Attend, tile: Tile, operands: Operands, out: Array, lse: Array, d_out: Array, d_lse: Array, static: Static
+) -> tuple[Array, Array, Array, dict[str, Array]]:
+    """The cotangents of q, k, v and, in a dict, of the bias and sinks that are given; the same bits at each call.
+
+    Scores are held as (keys, rows), so that of the five matmuls none reads a tile of scores across. With
+    p the weights, dp = d_out . v: ds = p (dp - out . d_out + d_lse), dv = p d_out, dk = ds q, dq = ds k.
+    """
+    q, k, v, given = operands
+    site = site_of(op, tile, q, k, v, given, static)
+    wide, group = site.wide, site.group
+    extra: dict[str, Array] = {}
+    # How much one more unit of softmax denominator, relative, lowers the result: (..., Sq, H).
+    drag = jnp.sum(out.astype(wide) * d_out.astype(wide), -1) - d_lse.astype(wide)
+    if "sinks" in given:
+        weight = jnp.exp(given["sinks"].astype(wide) - shift_of(lse))
+        extra["sinks"] = -jnp.sum(weight * drag, tuple(range(lse.ndim - 1))).astype(given["sinks"].dtype)
+    if site.is_empty:
+        if "bias" in given:
+            extra["bias"] = jnp.zeros_like(given["bias"])
+        return jnp.zeros_like(q), jnp.zeros_like(k), jnp.zeros_like(v), extra
+    shapes = q.shape, k.shape, v.shape
+    q, k, v, d_out, lse, drag = map(site.flat, (q, k, v, d_out, lse, drag))
+    d_bias = jnp.zeros(site.given["bias"].array.shape, wide) if "bias" in given else None
+
+    def body(batch: Index, head: Index, carry: Carry) -> Carry:
+        rows, keys, values, d_rows = (head_of(site, x, batch, head) for x in (q, k, v, d_out))
+        shift, pull = (head_of(site, x[..., None], batch, head)[:, 0] for x in (shift_of(lse), drag))
+        d_mean: Array | float = 0.0
+        if site.takes_mean:
+            unseen = (shift == jnp.inf).astype(wide)
+            d_mean = jnp.sum(d_rows * unseen[:, None], 0, keepdims=True, dtype=wide) / site.keys
+        rows_turned, d_rows_turned, keys_turned = rows.T, d_rows.T, keys.T
+
+        def begin(carry: Carry, start: Index, size: int) -> Carry:
+            key_part, value_part = rows_of(keys, start, size), rows_of(values, start, size)
+            return (key_part, value_part), jnp.zeros(key_part.shape, wide), jnp.zeros(value_part.shape, wide), carry
+
+        def step(state: Carry, block: Block) -> Carry:
+            (key_part, value_part), dk_part, dv_part, (dq_turned, dk, dv, d_bias) = state
+            first, count = block.q * group, block.q_size * group
+            turned, d_turned = (
+                lax.dynamic_slice_in_dim(x, first, count, 1) for x in (rows_turned, d_rows_turned)
+            )
+            scores = Scores(site, block, batch, head, keys_first=True)
+            scaled = dot(key_part, turned, wide) * op.scale
+            weight, cotangents = scores.weights_cotangents(scaled, rows_of(shift, first, count))
+            d_weight = dot(value_part, d_turned, wide)
+            d_scaled, d_bias_part = cotangents(weight * (d_weight - rows_of(pull, first, count)[None, :]))
+            if d_bias is not None and d_bias_part is not None:
+                d_bias = scores.add_part(d_bias, site.given["bias"], d_bias_part)
+            narrow = d_scaled.astype(site.dtype)
+            dv_part += dot(weight.astype(site.dtype), rows_of(d_rows, first, count), wide)
+            dk_part += dot(narrow, rows_of(rows, first, count), wide)
+            dq_part = dot(lax.dynamic_slice_in_dim(keys_turned, block.kv, block.kv_size, 1), narrow, wide)
+            dq_part += lax.dynamic_slice_in_dim(dq_turned, first, count, 1)
+            dq_turned = lax.dynamic_update_slice_in_dim(dq_turned, dq_part, first, 1)
+            return state[0], dk_part, dv_part, (dq_turned, dk, dv, d_bias)
+
+        def finish(carry: Carry, state: Carry, start: Index, size: int) -> Carry:
+            _, dk_part, dv_part, (dq_turned, dk, dv, d_bias) = state
+            # Added, since the last tile of a loop begins before its turn: there it has zeros.
+            dk = lax.dynamic_update_slice_in_dim(dk, rows_of(dk, start, size) + dk_part, start, 0)
+            dv = lax.dynamic_update_slice_in_dim(dv, rows_of(dv, start, size) + dv_part, start, 0)
+            return dq_turned, dk, dv, d_bias
+
+        dq, dk, dv, d_bias = carry
+        own = jnp.zeros(rows_turned.shape, wide), jnp.zeros(keys.shape, wide), jnp.zeros(values.shape, wide), d_bias
+        dq_turned, dk_head, dv_head, d_bias = Sweep(site, by_key=True).run(own, begin, step, finish)
+        dq = placed(site, dq, (dq_turned * op.scale).T, batch, head, 0)
+        dk = placed(site, dk, dk_head * op.scale, batch, head, 0)
+        dv = placed(site, dv, dv_head + d_mean, batch, head, 0)
+        return dq, dk, dv, d_bias
+
+    carry = jnp.zeros_like(q), jnp.zeros_like(k), jnp.zeros_like(v), d_bias
+    dq, dk, dv, d_bias = each_head(site, carry, body)
+    if d_bias is not None:
+        extra["bias"] = d_bias.reshape(given["bias"].shape).astype(given["bias"].dtype)
+    return dq.reshape(shapes[0]), dk.reshape(shapes[1]), dv.reshape(shapes[2]), extra
+
+
+# The formula itself, for derivatives of any order -------------------------------------------------------------------
+
+
+def plain(op: Attend, q: Array, k: Array, v: Array, given: dict[str, Array]) -> tuple[Array, Array]:
+    """(out, lse) as a scan over chunks of queries that any transformation of JAX takes, again and again.
+
+    Each chunk is recomputed in a backward pass, so that derivatives hold one chunk of scores at a time.
+    """
+    site = site_of(op, Tile(1, 1), q, k, v, given, Static())
+    if site.is_empty:
+        return forward(op, site.tile, q, k, v, given, site.static)
+    wide, split = site.wide, (site.kv_heads, site.group)
+    q, k, v = map(site.flat, (q, k, v))
+    q = q.reshape(*q.shape[:2], *split, site.width)
+    size = min(site.queries, max(1, _PLAIN_SCORES // (site.batch * site.heads * site.keys)))
+    starts = np.minimum(np.arange(0, site.queries, size), site.queries - size)  # the last may begin before its turn
+    whole = {label: _spread(each, site) for label, each in site.given.items()}
+
+    @jax.checkpoint
+    def chunk(start: Array) -> tuple[Array, Array]:
+        def part(label: str, axis: int) -> Array:
+            x = whole[label]
+            return x if x.shape[axis] == 1 else lax.dynamic_slice_in_dim(x, start, size, axis)
+
+        values: dict[str, Array] = {
+            "batch": jnp.arange(site.batch).reshape(-1, 1, 1, 1, 1),
+            "head": jnp.arange(site.heads).reshape(*split, 1, 1),
+        }
+        for name in sorted(op.variables & set(op.NEEDS)):
+            if name.startswith("q_"):
+                values[name] = part(op.NEEDS[name], 1)[:, None, None, :, None]
+            else:
+                values[name] = whole[op.NEEDS[name]][:, None, None, None, :]
+        rows = lax.dynamic_slice_in_dim(q, start, size, 1)
+        score = jnp.einsum("bqhgd,bkhd->bhgqk", rows, k, preferred_element_type=wide) * op.scale
+        if op.softcap is not None:
+            score = op.softcap * jnp.tanh(score / op.softcap)
+        if "bias" in given:
+            score = score + part("bias", 3).astype(wide)
+        if op.score != masks.identity:
+            score = expressed(op, score, values, "bias" in given)
+        visible = score != -jnp.inf
+        if op.visible != masks.full:
+            visible &= masks.evaluate(op.visible, jnp, **values)
+        if "mask" in given:
+            visible &= part("mask", 3)
+        highest = jnp.max(score, -1, keepdims=True, where=visible, initial=-jnp.inf)
+        sinks = whole["sinks"].astype(wide).reshape(1, *split, 1, 1) if "sinks" in given else None
+        if sinks is not None:
+            highest = jnp.maximum(highest, sinks)
+        shift = lax.stop_gradient(finite(highest))
+        # Both the argument and the value of exp are selected: a hidden score has no derivative, not one of NaN.
+        weight = jnp.where(visible, jnp.exp(jnp.where(visible, score - shift, 0.0)), 0.0)
+        total = jnp.sum(weight, -1, keepdims=True)
+        if sinks is not None:
+            total = total + jnp.exp(sinks - shift)
+        seen = total > 0
+        divisor = jnp.where(seen, total, 1.0)
+        mixed = jnp.einsum("bhgqk,bkhd->bhgqd", weight.astype(q.dtype), v, preferred_element_type=wide) / divisor
+        if site.takes_mean:
+            mixed = jnp.where(seen, mixed, jnp.mean(v, 1, dtype=wide)[:, :, None, None, :])
+        logarithm = jnp.where(seen, shift + jnp.log(divisor), -jnp.inf)[..., 0]
+        return jnp.einsum("bhgqd->qbhgd", mixed).astype(q.dtype), jnp.einsum("bhgq->qbhg", logarithm)
+
+    def step(carry: None, start: Array) -> tuple[None, tuple[Array, Array]]:
+        return carry, chunk(start)
+
+    _, (out, lse) = lax.scan(step, None, jnp.asarray(starts, jnp.int32))
+
+    def joined(x: Array) -> Array:
+        x = jnp.concatenate([x[:-1].reshape(-1, *x.shape[2:]), x[-1, len(starts) * size - site.queries :]])
+        return jnp.moveaxis(x, 0, 1).reshape(*site.lead, site.queries, site.heads, *x.shape[4:])
+
+    return joined(out), joined(lse)
+
+
+def _spread(given: Given, site: Site) -> Array:
+    """An operand with one row a batch entry, or one for all; heads of a bias or mask split into groups."""
+    x = given.array
+    if len(set(given.row)) == 1:
+        x = x[given.row[0]][None]
+    elif given.row != tuple(range(site.batch)):
+        x = x[np.asarray(given.row)]
+    if x.ndim != 4:
+        return x
+    return x.reshape(x.shape[0], *((site.kv_heads, site.group) if x.shape[1] > 1 else (1, 1)), *x.shape[2:])
+
+
+# Tiles --------------------------------------------------------------------------------------------------------------
+
+
+def default_tile(op: Attend, q_shape: tuple[int, ...], kv_shape: tuple[int, ...]) -> Tile:
+    """A tile that suits most CPUs: about 512 rows, and all keys at once while they are few.
+
+    `q_shape` is (..., Sq, H, D), `kv_shape` (..., Skv, Hkv, D).
+    """
+    rows = 512 * kv_shape[-2] // max(1, q_shape[-2])
+    return Tile(max(1, min(rows, q_shape[-3])), max(1, min(2048 if kv_shape[-3] <= 4096 else 512, kv_shape[-3])))

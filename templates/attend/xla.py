@@ -1,0 +1,164 @@
+"""`attend` by XLA: tiles of scores in plain lax, empty tiles left out; rotations in one pass before them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ropegen import lowering, masks
+from ropegen.ir.graph import Node
+from ropegen.target import Target
+from ropegen.template import Array, Arrays, Cost, Kernel, Tangents, Template, Tile
+
+from . import tiled
+from .site import FAMILY, AttendSite, covers
+
+
+def declines(site: AttendSite, target: Target) -> Iterator[str]:
+    """Nothing: XLA runs everywhere."""
+    return iter(())
+
+
+def tiles(site: AttendSite, target: Target) -> Iterator[Tile]:
+    """Square and wide tiles, no larger than the sequences."""
+    queries, keys = site.sources["q"].type.shape[-3], site.sources["k"].type.shape[-3]
+    seen: set[Tile] = set()
+    for q, kv in ((512, 512), (256, 1024), (256, 512), (512, 1024), (128, 512)):
+        tile = Tile.of(q=max(1, min(q, queries)), kv=max(1, min(kv, keys)))
+        if tile not in seen:
+            seen.add(tile)
+            yield tile
+
+
+def visited(site: AttendSite, tile: Tile) -> np.ndarray:
+    """The class of each tile (q tiles, kv tiles): 0 empty, 1 partial, 2 full; all partial where positions are not known."""
+    lengths = site.sources["q"].type.shape[-3], site.sources["k"].type.shape[-3]
+    edges = [np.arange(0, length, tile[name]) for length, name in zip(lengths, ("q", "kv"), strict=True)]
+    ranges: list[np.ndarray] = []
+    for start, length, name in zip(edges, lengths, ("q_positions", "kv_positions"), strict=True):
+        first = site.positions[name].start if name in site.positions else 0
+        last = np.minimum(start + tile["q" if name.startswith("q") else "kv"], length) - 1
+        ranges.append(np.stack([start, last], axis=-1) + first)
+    needed = {site.op.NEEDS[each] for each in masks.variables(site.op.visible) & {"q_pos", "kv_pos"}}
+    if not needed <= site.positions.keys():
+        return np.ones((len(edges[0]), len(edges[1])), np.int8)
+    return masks.classify_tiles(site.op.visible, ranges[0], ranges[1])
+
+
+def cost(site: AttendSite, target: Target, tile: Tile) -> Cost:
+    """Two matmuls and one exponential a score over the tiles that are not empty; K and V once for each row of tiles."""
+    q, k, v = (site.sources[name].type for name in ("q", "k", "v"))
+    classes = visited(site, tile)
+    share = float(np.mean(classes > 0)) if classes.size else 0.0
+    scores = q.size / max(q.shape[-1], 1) * k.shape[-3] * share
+    rotated = sum(each.size for each, pairing in ((q, site.q_pairing), (k, site.k_pairing)) if pairing is not None)
+    width = v.shape[-1]
+    outputs = sum(each.type.bytes for each in site.outputs)
+    passes = max(1, len(classes)) if k.bytes + v.bytes > target.figures.fast_memory else 1
+    mixed = 1.0 + 0.5 * float(np.mean(classes == 1)) if classes.size else 1.0
+    return Cost.of(
+        target,
+        q.dtype,
+        matmul=2.0 * scores * (q.shape[-1] + width),
+        vector=4.0 * scores * mixed + 6.0 * rotated,
+        exponentials=scores,
+        moved=q.bytes + outputs + passes * share * (k.bytes + v.bytes) + sum(each.type.bytes for each in site.operands),
+        temporary=4.0 * tile["q"] * tile["kv"] * (q.shape[-2] // max(1, k.shape[-2])),
+    )
+
+
+def build(site: AttendSite, tile: Tile) -> Kernel:
+    """Rotations by the plain op, then the tiles; derivatives by the tiled tangent and backward passes."""
+    q, k, v = site.values
+    inner = (q, k, v, *(site.sources[name] for name in site.op.given))
+    sizes = tiled.Tile(tile["q"], tile["kv"])
+    known = {name: (each.start, each.length) for name, each in site.positions.items()}
+    static = tiled.Static(known.get("q_positions"), known.get("kv_positions"))
+    order = [label for label, _ in site.closed.outputs]
+    order += [label for label in ("output", "log_sum_exp") if label not in order]
+
+    def rotated(operands: Sequence[Array]) -> Arrays:
+        values: dict[Node, Array] = dict(zip(site.operands, operands, strict=True))
+        return lowering.evaluate(inner, values)
+
+    def given(values: Sequence[Array | None]) -> dict[str, Array]:
+        return {name: each for name, each in zip(site.op.given, values[3:], strict=True) if each is not None}
+
+    def forward(*operands: Array) -> Arrays:
+        values = rotated(operands)
+        out, log_sum_exp = tiled.forward(site.op, sizes, *values[:3], given(values), static)
+        found = {"output": out, "log_sum_exp": log_sum_exp}
+        return tuple(found[label] for label in order)
+
+    def moved(operands: Arrays, moving: Sequence[int], *values: Array) -> Arrays:
+        replaced = dict(zip(moving, values, strict=True))
+        return rotated([replaced.get(index, each) for index, each in enumerate(operands)])
+
+    def tangent(operands: Arrays, results: Arrays, tangents: Tangents) -> Arrays:
+        moving = [index for index, each in enumerate(tangents) if each is not None]
+        primals = tuple(operands[index] for index in moving)
+        values, inner_tangents = jax.jvp(
+            lambda *each: _floating(moved(operands, moving, *each)), primals, tuple(tangents[index] for index in moving)
+        )
+        del values
+        whole = rotated(operands)
+        filled = _spread(whole, inner_tangents)
+        found = dict(zip(order, results, strict=True))
+        d_out, d_log_sum_exp = tiled.tangent(
+            site.op,
+            sizes,
+            (*whole[:3], given(whole)),
+            found["output"],
+            found["log_sum_exp"],
+            (filled[0], filled[1], filled[2], dict(zip(site.op.given, filled[3:], strict=True))),
+            static,
+        )
+        d_results = {"output": d_out, "log_sum_exp": d_log_sum_exp}
+        return tuple(d_results[label] for label in order)
+
+    def backward(operands: Arrays, results: Arrays, cotangents: Tangents, wanted: Sequence[bool]) -> Tangents:
+        moving = [index for index, each in enumerate(wanted) if each]
+        whole = rotated(operands)
+        found = dict(zip(order, results, strict=True))
+        pulled = {
+            label: jnp.zeros_like(found[label]) if each is None else each
+            for label, each in zip(order, cotangents, strict=True)
+        }
+        d_q, d_k, d_v, d_given = tiled.backward(
+            site.op,
+            sizes,
+            (*whole[:3], given(whole)),
+            found["output"],
+            found["log_sum_exp"],
+            pulled["output"],
+            pulled["log_sum_exp"],
+            static,
+        )
+        d_inner = (d_q, d_k, d_v, *(d_given.get(name) for name in site.op.given))
+        _, pull = jax.vjp(lambda *each: _floating(moved(operands, moving, *each)), *(operands[index] for index in moving))
+        floating = tuple(
+            jnp.zeros_like(value) if each is None else each
+            for value, each in zip(whole, d_inner, strict=True)
+            if jnp.issubdtype(value.dtype, jnp.floating)
+        )
+        by_index = dict(zip(moving, pull(floating), strict=True))
+        return tuple(by_index.get(index) for index in range(len(operands)))
+
+    return Kernel(forward, tangent, backward)
+
+
+def _floating(values: Arrays) -> Arrays:
+    """The values that can have a derivative; positions, segments and masks have none."""
+    return tuple(each for each in values if jnp.issubdtype(each.dtype, jnp.floating))
+
+
+def _spread(values: Arrays, floating: Arrays) -> Tangents:
+    """Tangents of the floating values put back in the places of all."""
+    remaining = iter(floating)
+    return tuple(next(remaining) if jnp.issubdtype(each.dtype, jnp.floating) else None for each in values)
+
+
+TEMPLATE = Template("xla", 1, FAMILY, ("cpu", "gpu", "tpu"), (), covers, declines, ("q", "kv"), tiles, cost, build)

@@ -1,0 +1,1 @@
+"""Token rows from a table."""

@@ -1,0 +1,108 @@
+"""The regions of `embed`: rows of a table, and what is done to each row on its way to the first layer.
+
+    x = embed(ids, table); then any of scale, cast, add(x, other), norm(x, ...), each the only reader of the last
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ropegen.errors import RopegenError
+from ropegen.ir import ops
+from ropegen.ir.graph import Graph, Node, graph, node
+from ropegen.template import CARRIED, SHARED, Batching, Family, Region, Site, close
+
+_STEPS = (ops.Scale, ops.Cast, ops.Add, ops.Norm)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One op on the rows: its value in the closed region, and which of its operands the rows are."""
+
+    value: Node
+    rows: Node
+
+    @property
+    def others(self) -> tuple[Node, ...]:
+        return tuple(each for each in self.value.operands if each is not self.rows)
+
+
+@dataclass(frozen=True)
+class EmbedSite(Site):
+    """A lookup and the steps that follow it."""
+
+    lookup: ops.Embed
+    ids: Node
+    table: Node
+    steps: tuple[Step, ...]
+
+
+def find(whole: Graph) -> Iterator[Region]:
+    """Each lookup with every step that alone reads the last."""
+    users = whole.users()
+    outputs = {value for _, value in whole.outputs}
+    for start in whole.nodes:
+        if not isinstance(start.op, ops.Embed):
+            continue
+        operands = {"ids": start.operands[0], "table": start.operands[1]}
+        value = start
+        while value not in outputs and len(users[value]) == 1 and _is_step(users[value][0], value):
+            value = users[value][0]
+            for each in value.operands:
+                if each not in operands.values() and each is not _rows(value):
+                    operands[f"other{len(operands) - 2}"] = each
+        yield close("embed", operands, {"rows": value})
+
+
+def site(closed: Graph) -> EmbedSite:
+    """Reads a closed region from its end back to the lookup."""
+    ((_, value),) = closed.outputs
+    steps: list[Step] = []
+    while isinstance(value.op, _STEPS):
+        rows = _rows(value)
+        steps.append(Step(value, rows))
+        value = rows
+    if not isinstance(value.op, ops.Embed):
+        raise RopegenError(f"an embed region starts with `embed`, not {value}")
+    return EmbedSite(closed, value.op, *value.operands, tuple(reversed(steps)))
+
+
+def covers(site: EmbedSite) -> Graph:
+    """x = embed(ids, table); x = step(x, ...) for each step."""
+    value = node(site.lookup, site.ids, site.table)
+    for step in site.steps:
+        value = node(step.value.op, *(value if each is step.rows else each for each in step.value.operands))
+    return graph("embed", site.operands, {"rows": value})
+
+
+def batching(site: EmbedSite) -> tuple[tuple[int, ...], tuple[Batching, ...]]:
+    """Ids carry the batch; added tensors broadcast; tables and the norms' parameters are shared."""
+    rank = site.outputs[0].type.rank
+    kinds: dict[Node, Batching] = {site.ids: CARRIED, site.table: SHARED}
+    for step in site.steps:
+        for each in step.others:
+            kinds.setdefault(each, Batching("broadcast", rank) if isinstance(step.value.op, ops.Add) else SHARED)
+    return site.ids.type.shape, tuple(kinds[each] for each in site.operands)
+
+
+def _rows(value: Node) -> Node:
+    """The operand that carries the rows: of an `add`, the one that comes from a lookup and has the result's shape."""
+    if not isinstance(value.op, ops.Add):
+        return value.operands[0]
+    a, b = value.operands
+    return a if _looks_up(a) and a.type == value.type else b
+
+
+def _looks_up(value: Node) -> bool:
+    while isinstance(value.op, _STEPS):
+        value = _rows(value)
+    return isinstance(value.op, ops.Embed)
+
+
+def _is_step(user: Node, value: Node) -> bool:
+    same_shape = user.type.shape == value.type.shape and user.type.is_float
+    return isinstance(user.op, _STEPS) and same_shape and user.operands.count(value) == 1 and _rows(user) is value
+
+
+FAMILY = Family("embed", find, site, covers, lambda site: (), batching)

@@ -1,0 +1,1 @@
+"""Projections to query, key and value heads, with their norms and rotations."""

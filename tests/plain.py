@@ -1,0 +1,293 @@
+"""The plain formula: every op in straightforward jax.numpy, in the graph's own dtypes, as a good JAX user writes it.
+
+It shares no code with the lowering or the templates, is differentiable by JAX alone, and so says what error, and what
+gradient, a compiled graph may be measured against. `draw_inputs` makes numbers that suit a graph.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ropegen import masks
+from ropegen.ir import ops
+from ropegen.ir.graph import Graph, Node, label_of
+from ropegen.types import TensorType, numpy_dtype
+
+
+def plain(graph: Graph, inputs: Mapping[str, Any]) -> dict[str, jax.Array]:
+    """The outputs of `graph`, op by op. `inputs` may be traced; float64 needs `jax_enable_x64`."""
+    values = {each: jnp.asarray(inputs[label_of(each)]) for each in graph.inputs}
+    for each in graph.nodes:
+        if each not in values:
+            values[each] = _value(each, [values[operand] for operand in each.operands])
+    return {label: values[node] for label, node in graph.outputs}
+
+
+def plain_of_many(graphs: Sequence[Graph], inputs: Sequence[Mapping[str, Any]]) -> list[dict[str, np.ndarray]]:
+    """`plain` of each graph on its inputs, as NumPy arrays, from one XLA program.
+
+    Nearly all the time is compilation, and most of that is paid once a program.
+    """
+    program = jax.jit(lambda inputs: [plain(each, x) for each, x in zip(graphs, inputs, strict=True)])
+    compiled = program.lower(list(inputs)).compile(compiler_options={"xla_backend_optimization_level": 0})
+    return jax.tree.map(np.asarray, compiled(list(inputs)))
+
+
+def _value(node: Node, operands: list[jax.Array]) -> jax.Array:
+    named = dict(zip(node.op.operand_names(len(operands)), operands, strict=True))
+    dtype = numpy_dtype(node.type.dtype)
+    match node.op:
+        case ops.Positions() as op:
+            return jnp.arange(op.start, op.start + op.length, dtype=jnp.int32)
+        case ops.Embed() as op:
+            ids, table = operands
+            rows = table[jnp.clip(ids, 0, len(table) - 1)]
+            inside = (ids >= 0) & (ids < len(table))
+            return rows if op.mode == "clip" else jnp.where(inside[..., None], rows, jnp.nan)
+        case ops.Patchify() as op:
+            (image,) = operands
+            *lead, height, width, channels = image.shape
+            rows, columns = height // op.height, width // op.width
+            y = image.reshape(*lead, rows, op.height, columns, op.width, channels)
+            return jnp.swapaxes(y, -4, -3).reshape(node.type.shape)
+        case ops.Sinusoid() as op:
+            return _sinusoid(op, node.operands[0], operands[0]).astype(dtype)
+        case ops.Add():
+            return operands[0] + operands[1]
+        case ops.Norm() as op:
+            return _norm(op, **named)
+        case ops.Project():
+            x, weight, *bias = operands
+            y = jnp.matmul(x, weight, preferred_element_type=_wide(dtype))
+            return (y + bias[0] if bias else y).astype(dtype)
+        case ops.SplitHeads() as op:
+            return operands[0][..., op.start : op.start + op.heads * op.width].reshape(node.type.shape)
+        case ops.MergeHeads():
+            return operands[0].reshape(node.type.shape)
+        case ops.Angles() as op:
+            return _angles(op, node.operands[0], operands[0])
+        case ops.Rotate() as op:
+            return _rotate(op, *operands)
+        case ops.Scale() as op:
+            return (operands[0].astype(_wide(dtype)) * op.factor).astype(dtype)
+        case ops.Cast():
+            return operands[0].astype(dtype)
+        case ops.Transpose() as op:
+            return operands[0].transpose(op.permutation)
+        case ops.Attend() as op:
+            return _attend(op, **named)
+        case ops.AppendCache():
+            return _append_cache(*operands)
+        case ops.Pack():
+            return jnp.concatenate(operands, axis=-1)
+        case ops.ReorderPairs() as op:
+            return _reorder_pairs(op, operands[0])
+        case op:
+            raise NotImplementedError(op.name)
+
+
+def _wide(dtype: Any) -> Any:
+    """What a matmul accumulates in and a softmax is computed in."""
+    return jnp.promote_types(dtype, jnp.float32)
+
+
+def _sinusoid(op: ops.Sinusoid, source: Node, positions: jax.Array) -> jax.Array:
+    exact = op.precision == "exact" and isinstance(source.op, ops.Positions)
+    xp = np if exact else jnp
+    p = np.arange(source.op.start, source.op.start + source.op.length, dtype=np.float64) if exact else positions
+    p = p.astype(np.float64 if exact or op.dtype == "f64" else np.float32)
+    rate = op.theta ** (-np.arange(0, op.width, 2) / op.width)
+    angle = p[..., None] * rate.astype(p.dtype)
+    sine, cosine = xp.sin(angle), xp.cos(angle)
+    if op.pairing == "half":
+        return jnp.asarray(xp.concatenate([sine, cosine], -1))
+    return jnp.asarray(xp.stack([sine, cosine], -1).reshape(*angle.shape[:-1], -1)[..., : op.width])
+
+
+def _norm(op: ops.Norm, x: jax.Array, weight: jax.Array | None = None, bias: jax.Array | None = None) -> jax.Array:
+    y = x.astype(_wide(x.dtype))
+    if op.kind == "layer":
+        y = y - jnp.mean(y, -1, keepdims=True)
+    y = y * jax.lax.rsqrt(jnp.mean(y * y, -1, keepdims=True) + op.epsilon)
+    if weight is not None:
+        y = y * (op.weight_offset + weight.astype(y.dtype))
+    if bias is not None:
+        y = y + bias.astype(y.dtype)
+    return y.astype(x.dtype)
+
+
+def _angles(op: ops.Angles, source: Node, positions: jax.Array) -> jax.Array:
+    """From a float64 table where the positions are known, else in float32 on the device."""
+    if op.precision == "exact" and isinstance(source.op, ops.Positions):
+        known = np.arange(source.op.start, source.op.start + source.op.length)
+        return jnp.asarray(op.rope.table(known, op.head_width, op.length, inverse=op.inverse, dtype=np.float32))
+    frequency = np.asarray(op.rope.inverse_frequencies(op.head_width, op.length), np.float32)
+    p = positions.astype(jnp.float32)
+    p = jnp.moveaxis(p[_section_of(op)], 0, -1) if op.sections else p[..., None]  # one position a pair
+    angle = p * frequency
+    magnitude = jnp.float32(op.scaling.magnitude(op.length))
+    ends = op.scaling.log_scale(np.array([[0.0], [1.0]]), op.dim)  # it is affine in the position
+    if ends is not None:
+        scale = jnp.exp(ends[0].astype(np.float32) + p * (ends[1] - ends[0]).astype(np.float32))
+        magnitude = magnitude / scale if op.inverse else magnitude * scale
+    return jnp.concatenate([jnp.cos(angle) * magnitude, jnp.sin(angle) * magnitude], -1)
+
+
+def _section_of(op: ops.Angles) -> np.ndarray:
+    """Which axis of the positions each pair reads (M-RoPE): in blocks, or interleaved where the sections last."""
+    if not op.interleaved_sections:
+        return np.repeat(np.arange(len(op.sections)), op.sections)
+    axis = np.zeros(op.dim // 2, int)
+    for section in range(1, len(op.sections)):
+        axis[section : section + len(op.sections) * (op.sections[section] - 1) + 1 : len(op.sections)] = section
+    return axis
+
+
+def _rotate(op: ops.Rotate, x: jax.Array, angles: jax.Array) -> jax.Array:
+    dim = angles.shape[-1]
+    y, rest = x[..., :dim].astype(_wide(x.dtype)), x[..., dim:]
+    cosine, sine = jnp.split(angles[..., None, :].astype(y.dtype), 2, axis=-1)
+    a, b = jnp.split(y, 2, axis=-1) if op.pairing == "half" else (y[..., 0::2], y[..., 1::2])
+    turned = (a * cosine - b * sine, b * cosine + a * sine)
+    y = jnp.concatenate(turned, -1) if op.pairing == "half" else jnp.stack(turned, -1).reshape(y.shape)
+    return jnp.concatenate([y.astype(x.dtype), rest], -1)
+
+
+def _attend(
+    op: ops.Attend,
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    bias: jax.Array | None = None,
+    mask: jax.Array | None = None,
+    sinks: jax.Array | None = None,
+    **places: jax.Array,
+) -> jax.Array:
+    """All scores at once, softmax in float32, weights in the input's dtype; no NaN where a row sees nothing."""
+    lead, heads, keys = q.shape[:-3], q.shape[-2], k.shape[-3]
+    wide = _wide(q.dtype)
+    k, v = (jnp.repeat(each, heads // k.shape[-2], axis=-2) for each in (k, v))
+    score = jnp.einsum("...qhd,...khd->...hqk", q, k, preferred_element_type=wide) * op.scale
+    if op.softcap is not None:
+        score = jnp.tanh(score / op.softcap) * op.softcap
+    if bias is not None:
+        score = score + bias.astype(wide)
+    names = {
+        "head": jnp.arange(heads)[:, None, None],
+        "batch": jnp.arange(math.prod(lead)).reshape(*lead, 1, 1, 1),
+    }
+    for operand, name in (("positions", "pos"), ("segments", "segment")):
+        if f"q_{operand}" in places:
+            names[f"q_{name}"] = places[f"q_{operand}"][..., None, :, None]
+        if f"kv_{operand}" in places:
+            names[f"kv_{name}"] = places[f"kv_{operand}"][..., None, None, :]
+    score = jnp.broadcast_to(masks.evaluate(op.score, jnp, score=score, **names), score.shape)
+    visible = jnp.asarray(masks.evaluate(op.visible, jnp, **names)) & (score > -jnp.inf)
+    if mask is not None:
+        visible = visible & mask
+    sink = jnp.full((heads, 1, 1), -jnp.inf, wide) if sinks is None else sinks.astype(wide)[:, None, None]
+    peak = jnp.max(jnp.where(visible, score, -jnp.inf), -1, keepdims=True, initial=-jnp.inf)
+    peak = jnp.maximum(peak, sink)
+    peak = jax.lax.stop_gradient(jnp.where(peak == -jnp.inf, 0.0, peak))
+    weight = jnp.where(visible, jnp.exp(jnp.where(visible, score - peak, 0.0)), 0.0)
+    total = jnp.sum(weight, -1, keepdims=True) + jnp.exp(sink - peak)
+    safe = jnp.where(total > 0, total, 1.0)
+    if op.returns == "log_sum_exp":
+        return jnp.swapaxes(jnp.where(total > 0, peak + jnp.log(safe), -jnp.inf)[..., 0], -1, -2)
+    weight = weight / safe
+    if op.masked_row == "mean" and sinks is None:
+        weight = jnp.where(visible.any(-1, keepdims=True), weight, 1.0 / max(keys, 1))
+    return jnp.einsum("...hqk,...khd->...qhd", weight.astype(q.dtype), v, preferred_element_type=wide).astype(q.dtype)
+
+
+def _append_cache(cache: jax.Array, update: jax.Array, lengths: jax.Array) -> jax.Array:
+    def one(cache: jax.Array, update: jax.Array, length: jax.Array) -> jax.Array:
+        return cache.at[length + jnp.arange(len(update))].set(update, mode="drop")
+
+    lead = cache.shape[:-3]
+    lengths = jnp.broadcast_to(lengths, lead)
+    for _ in lead:
+        one = jax.vmap(one)
+    return one(cache, update, lengths)
+
+
+def _reorder_pairs(op: ops.ReorderPairs, x: jax.Array) -> jax.Array:
+    y = x.reshape(*x.shape[:-1], -1, op.width)
+    front, rest = y[..., : op.dim], y[..., op.dim :]
+    if op.to == "half":
+        parts = [front[..., 0::2], front[..., 1::2], rest]
+    else:
+        pairs = jnp.stack(jnp.split(front, 2, axis=-1), -1)
+        parts = [pairs.reshape(front.shape), rest]
+    return jnp.concatenate(parts, -1).reshape(x.shape)
+
+
+# Numbers for the inputs ---------------------------------------------------------------------------------------------
+
+
+def draw_inputs(graph: Graph, seed: int = 0) -> dict[str, np.ndarray]:
+    """An array for every input: what suits the operands it becomes (ids inside the table, lengths inside the capacity,
+    positions from 0 up, weights that keep the size of activations), in its declared type.
+    """
+    random = np.random.default_rng(seed)
+    users = graph.users()
+    drawn: dict[str, np.ndarray] = {}
+    for each in graph.inputs:
+        uses = list(_uses(users, each))
+        values = _draw(random, each.type, uses)
+        drawn[label_of(each)] = np.asarray(values).astype(numpy_dtype(each.type.dtype))
+    return drawn
+
+
+def _uses(users: Mapping[Node, tuple[Node, ...]], node: Node) -> Iterator[tuple[Node, str]]:
+    """The ops that read the values of `node`, and under which operand name, looking through what only moves them."""
+    for user in users[node]:
+        if isinstance(user.op, (ops.Cast, ops.Transpose, ops.Pack, ops.ReorderPairs)):
+            yield from _uses(users, user)
+            continue
+        for name, operand in zip(user.op.operand_names(len(user.operands)), user.operands, strict=True):
+            if operand is node:
+                yield user, name
+
+
+def _draw(random: np.random.Generator, kind: TensorType, uses: list[tuple[Node, str]]) -> Any:
+    names = {name for _, name in uses}
+    if "ids" in names:
+        rows = min(_given(user, "table").shape[0] for user, name in uses if name == "ids")
+        return random.integers(0, rows, kind.shape)
+    if "lengths" in names:
+        room = (_given(user, "cache").shape[-3] - _given(user, "update").shape[-3] for user, _ in uses)
+        return random.integers(0, min(room) + 1, kind.shape)
+    if names & {"q_segments", "kv_segments"}:
+        return np.sort(random.integers(0, 3, kind.shape), axis=-1)
+    if names & {"positions", "q_positions", "kv_positions"}:
+        fraction = random.choice([0.0, 0.25]) if kind.is_float else 0
+        return random.integers(0, 5, (*kind.shape[:-1], 1)) + fraction + np.arange(kind.shape[-1])
+    if kind.dtype == "i1":
+        values = random.random(kind.shape) < 0.7
+        if values.size and random.random() < 0.8:  # elsewhere a row may see nothing
+            values[..., random.integers(kind.shape[-1])] = True
+        return values
+    if kind.is_integer:
+        return random.integers(0, 8, kind.shape)
+    values = random.standard_normal(kind.shape)
+    for user, name in uses:
+        if isinstance(user.op, ops.Project) and name == "weight":
+            return values / math.sqrt(max(_given(user, "weight").shape[0], 1))
+        if isinstance(user.op, ops.Norm) and name == "weight":
+            return 1.0 - user.op.weight_offset + 0.1 * values
+        if isinstance(user.op, (ops.Norm, ops.Project)) and name == "bias":
+            return 0.1 * values
+    return values
+
+
+def _given(user: Node, name: str) -> TensorType:
+    operand = user.operand(name)
+    assert operand is not None
+    return operand.type

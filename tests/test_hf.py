@@ -1,0 +1,550 @@
+"""`from_hf` against the published facts of each model, written here a second time, and against plain NumPy."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ropegen import masks, reference
+from ropegen.errors import RopegenError
+from ropegen.hf import FAMILIES, from_case, from_hf
+from ropegen.ir import ops
+from ropegen.ir.graph import Graph, Node
+from ropegen.rope import Rope
+from ropegen.scaling import Scaling
+
+CASES = Path(__file__).parents[1] / "golden" / "cases"
+QKV, QKVO = ("q_bias", "k_bias", "v_bias"), ("q_bias", "k_bias", "v_bias", "o_bias")
+
+
+def case(name: str) -> dict[str, Any]:
+    return json.loads((CASES / name / "config.json").read_text())
+
+
+def config(name: str, **changes: object) -> dict[str, Any]:
+    """A golden config with some fields changed, or taken out by `...`."""
+    changed = {**case(name)["config"], **changes}
+    return {field: value for field, value in changed.items() if value is not ...}
+
+
+def found(graph: Graph, kind: type[ops.Op]) -> list[Any]:
+    return [each.op for each in graph.nodes if isinstance(each.op, kind)]
+
+
+def attend(graph: Graph) -> Node:
+    (node,) = (each for each in graph.nodes if isinstance(each.op, ops.Attend))
+    return node
+
+
+def sees(graph: Graph, query: int, key: int) -> bool:
+    op = attend(graph).op
+    assert isinstance(op, ops.Attend)
+    return bool(masks.evaluate(op.visible, np, q_pos=np.int32(query), kv_pos=np.int32(key)))
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the papers and model cards say. `window` is the number of keys a query sees, itself included."""
+
+    features: int
+    vocabulary: int | None
+    seq: int
+    heads: int
+    kv_heads: int
+    width: int
+    norms: list[tuple[str, float, float]]  # kind, epsilon, what the stored weight is offset by
+    biases: tuple[str, ...] = ()
+    rope: tuple[int, str, float] | None = None  # rotated width, pairing, theta
+    causal: bool = True
+    window: int | None = None
+    softcap: float | None = None
+    factor: float | None = None  # of the embedding
+    inputs: tuple[str, ...] = ("ids",)
+
+
+LLAMA3 = Facts(4096, 128_256, 2048, 32, 8, 128, [("rms", 1e-5, 0)], rope=(128, "half", 5e5))
+# 59.75 is sqrt(3584) = 59.87 in bfloat16, whose numbers are a quarter apart there.
+GEMMA2 = Facts(3584, 256_000, 8192, 16, 8, 256, [("rms", 1e-6, 1)], rope=(256, "half", 1e4), softcap=50.0, factor=59.75)
+FACTS = {
+    "llama3-8b-prefill": LLAMA3,
+    "pythia-1b": Facts(2048, 50_304, 2048, 8, 8, 256, [("layer", 1e-5, 0)], QKVO, rope=(64, "half", 1e4)),
+    "gpt-j-6b": Facts(4096, 50_400, 2048, 16, 16, 256, [("layer", 1e-5, 0)], rope=(64, "interleaved", 1e4)),
+    "gemma2-9b-local": Facts(**{**GEMMA2.__dict__, "window": 4096}),
+    "gemma2-9b-global": GEMMA2,
+    "qwen3-8b": Facts(4096, 151_936, 2048, 32, 8, 128, [("rms", 1e-6, 0)] * 3, rope=(128, "half", 1e6)),
+    "bert-base": Facts(
+        768, 30_522, 512, 12, 12, 64, [("layer", 1e-12, 0)], QKVO, causal=False, inputs=("ids", "token_type_ids")
+    ),
+    "vit-b16": Facts(
+        768, None, 196, 12, 12, 64, [("layer", 1e-12, 0)], ("patch_bias", *QKVO), causal=False, inputs=("image",)
+    ),
+    "transformer-base": Facts(512, 37_000, 512, 8, 8, 64, [], causal=False, factor=math.sqrt(512)),
+    "gpt2-small": Facts(768, 50_257, 1024, 12, 12, 64, [("layer", 1e-5, 0)], QKVO),
+    "bloom-560m": Facts(1024, 250_880, 2048, 16, 16, 64, [("layer", 1e-5, 0)] * 2, QKVO),
+}
+
+
+def test_every_case_has_its_facts() -> None:
+    assert {path.parent.name for path in CASES.glob("*/config.json")} == {*FACTS, "llama3-8b-decode"}
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_case_is_the_published_model(name: str) -> None:
+    facts, graph = FACTS[name], from_case(case(name))
+    types = graph.input_types
+    node = attend(graph)
+    op = node.op
+    assert isinstance(op, ops.Attend)
+    q, k, v = node.operands[:3]
+    assert q.type.shape == (1, facts.seq, facts.heads, facts.width)
+    assert k.type.shape == v.type.shape == (1, facts.seq, facts.kv_heads, facts.width)
+    assert op.scale == pytest.approx(1 / math.sqrt(facts.width), rel=1e-12)
+    assert op.softcap == facts.softcap
+    assert [label for label, _ in graph.outputs] == ["out"]
+    assert graph.outputs[0][1].type.shape == (1, facts.seq, facts.features)
+    assert set(graph.labels("activation")) == set(facts.inputs)
+    assert {label for label in types if label.endswith("_bias") and "norm" not in label} == set(facts.biases)
+    assert all(types[label].dtype == "bf16" for label in graph.labels("parameter"))
+    if facts.vocabulary is not None:
+        assert types["embedding"].shape == (facts.vocabulary, facts.features)
+    assert types["q_weight"].shape == (facts.features, facts.heads * facts.width)
+    assert types["k_weight"].shape == types["v_weight"].shape == (facts.features, facts.kv_heads * facts.width)
+    assert types["o_weight"].shape == (facts.heads * facts.width, facts.features)
+    norms = found(graph, ops.Norm)
+    assert [(each.kind, each.epsilon, each.weight_offset) for each in norms] == facts.norms
+    assert all(("bias" in each.given) == (each.kind == "layer") for each in norms)
+    assert [each.factor for each in found(graph, ops.Scale)] == ([] if facts.factor is None else [facts.factor])
+
+    rotated = {(a.dim, r.pairing, a.theta) for a in found(graph, ops.Angles) for r in found(graph, ops.Rotate)}
+    assert rotated == ({facts.rope} if facts.rope else set())
+    assert len(found(graph, ops.Rotate)) == (2 if facts.rope else 0)
+    assert all(type(each.scaling) is Scaling for each in found(graph, ops.Angles))
+
+    for query in (0, 1, facts.seq // 2, facts.seq - 1):
+        for key in {0, 1, max(0, query - 4096), max(0, query - 4095), query, min(query + 1, facts.seq - 1)}:
+            near = facts.window is None or query - key < facts.window
+            assert sees(graph, query, key) == ((key <= query and near) or not facts.causal), (query, key)
+
+
+def test_what_is_particular_to_one_model() -> None:
+    types = {name: from_case(case(name)).input_types for name in FACTS}
+    assert types["vit-b16"]["image"].shape == (1, 224, 224, 3)
+    assert types["vit-b16"]["patch_weight"].shape == (16 * 16 * 3, 768)
+    assert types["vit-b16"]["position_embedding"].shape == (196, 768)  # 14 x 14, without the class token
+    assert types["bert-base"]["position_embedding"].shape == (512, 768)
+    assert types["bert-base"]["token_type_embedding"].shape == (2, 768)
+    assert types["gpt2-small"]["position_embedding"].shape == (1024, 768)
+    assert types["qwen3-8b"]["q_norm"].shape == types["qwen3-8b"]["k_norm"].shape == (128,)
+    assert [label for label in types["bloom-560m"] if "norm" in label] == [
+        "embedding_norm",
+        "embedding_norm_bias",
+        "input_norm",
+        "input_norm_bias",
+    ]
+    (sinusoid,) = found(from_case(case("transformer-base")), ops.Sinusoid)
+    assert (sinusoid.width, sinusoid.pairing, sinusoid.theta) == (512, "interleaved", 10_000.0)
+
+
+def test_bloom_takes_from_the_score_its_slope_times_the_distance() -> None:
+    op = attend(from_case(case("bloom-560m"))).op
+    assert isinstance(op, ops.Attend)
+    head = np.arange(16, dtype=np.int32)
+    score = masks.evaluate(op.score, np, score=np.float64(3.0), q_pos=np.int32(70), kv_pos=np.int32(60), head=head)
+    assert np.allclose(score, 3.0 - 10 * 2.0 ** (-(head + 1) / 2), rtol=1e-6)
+
+
+def test_decode_case_carries_a_cache() -> None:
+    graph = from_case(case("llama3-8b-decode"))
+    types = {label: (each.shape, each.dtype) for label, each in graph.input_types.items()}
+    assert types["ids"] == types["positions"] == ((1, 1), "i32")
+    assert types["lengths"] == ((1,), "i32")
+    assert types["k_cache"] == types["v_cache"] == ((1, 8192, 8, 128), "bf16")
+    assert set(graph.labels("state")) == {"k_cache", "v_cache"}
+    assert {label: value.type.shape for label, value in graph.outputs} == {
+        "out": (1, 1, 4096),
+        "k_cache": (1, 8192, 8, 128),
+        "v_cache": (1, 8192, 8, 128),
+    }
+    assert set(graph.labels("parameter")) == set(from_case(case("llama3-8b-prefill")).labels("parameter"))
+
+
+# Other families, small, by what tells them apart --------------------------------------------------------------------
+
+SMALL = {
+    "vocab_size": 40,
+    "hidden_size": 48,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 32,
+}
+GROUPED = {**SMALL, "num_key_value_heads": 2, "rms_norm_eps": 1e-6, "head_dim": 12}
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8, "truncate": False}
+LONG = {"type": "longrope", "short_factor": [1.0, 1.1, 1.2, 1.3, 1.4, 1.5], "long_factor": [2.0, 3, 4, 5, 6, 7]}
+SMALL_CONFIGS: dict[str, dict[str, Any]] = {
+    "llama": GROUPED,
+    "mistral": {**GROUPED, "sliding_window": 3},
+    "qwen2": {**GROUPED, "use_sliding_window": True, "sliding_window": 4, "max_window_layers": 3},
+    "qwen3": GROUPED,
+    "phi3": {**GROUPED, "rope_scaling": LONG, "original_max_position_embeddings": 8},
+    "gemma": {**GROUPED, "num_key_value_heads": 1},
+    "gemma2": {**GROUPED, "sliding_window": 3, "query_pre_attn_scalar": 20},
+    "gemma3_text": {**GROUPED, "sliding_window": 3, "rope_scaling": {"rope_type": "linear", "factor": 8.0}},
+    "gpt_oss": {**GROUPED, "sliding_window": 3, "rope_theta": 150_000, "rope_scaling": YARN},
+    "gpt_neox": {**SMALL, "layer_norm_eps": 1e-5, "rotary_pct": 0.5, "rotary_emb_base": 10_000},
+    "gptj": {**SMALL, "layer_norm_epsilon": 1e-5, "rotary_dim": 4},
+    "gpt2": {**SMALL, "layer_norm_epsilon": 1e-5},
+    "bloom": {**SMALL, "layer_norm_epsilon": 1e-5},
+    "bert": {**SMALL, "layer_norm_eps": 1e-12, "type_vocab_size": 2},
+    "vit": {**SMALL, "layer_norm_eps": 1e-12, "image_size": [12, 8], "patch_size": 4},
+    "transformer": {**SMALL},
+}
+CAUSAL = [name for name in SMALL_CONFIGS if name not in ("bert", "vit", "transformer")]
+
+
+def small(model_type: str, **changes: object) -> dict[str, Any]:
+    changed = {"model_type": model_type, **SMALL_CONFIGS[model_type], **changes}
+    return {field: value for field, value in changed.items() if value is not ...}
+
+
+def window(model_type: str, layer: int, **changes: object) -> int | None:
+    """How many keys a query far from the start sees, by asking the mask."""
+    graph = from_hf(small(model_type, **changes), layer=layer, seq=31)
+    seen = sum(sees(graph, 30, key) for key in range(31))
+    return None if seen == 31 else seen
+
+
+def test_small_configs_are_every_family() -> None:
+    assert set(SMALL_CONFIGS) == set(FAMILIES)
+
+
+def test_which_layers_are_local() -> None:
+    layers = range(12)
+    assert [window("mistral", layer) for layer in layers] == [3] * 12
+    assert [window("mistral", layer, sliding_window=None) for layer in layers] == [None] * 12
+    assert [window("qwen2", layer) for layer in layers] == [None] * 3 + [4] * 9
+    assert [window("qwen2", layer, use_sliding_window=False) for layer in layers] == [None] * 12
+    assert [window("gemma2", layer) for layer in layers] == [3, None] * 6
+    assert [window("gpt_oss", layer) for layer in layers] == [3, None] * 6
+    assert [window("gemma3_text", layer) for layer in layers] == ([3] * 5 + [None]) * 2
+    assert [window("llama", layer) for layer in layers] == [None] * 12
+    stated = ["full_attention", "sliding_attention", "sliding_attention"] * 4
+    assert [window("gemma3_text", layer, layer_types=stated) for layer in layers] == [None, 3, 3] * 4
+
+
+def test_gemma3_turns_local_and_global_layers_by_their_own_theta() -> None:
+    def angles(layer: int) -> ops.Angles:
+        (made,) = {each for each in found(from_hf(small("gemma3_text"), layer=layer), ops.Angles)}
+        return made
+
+    assert (angles(0).theta, angles(0).scaling.kind) == (10_000.0, "none")
+    assert (angles(5).theta, angles(5).scaling.kind) == (1_000_000.0, "linear")
+
+
+def test_what_the_config_classes_fill_in() -> None:
+    published = {"model_type": "gemma3_text", "hidden_size": 2560, "num_hidden_layers": 34, "sliding_window": 1024}
+    graph = from_hf(published, seq=8)
+    assert attend(graph).operands[0].type.shape == (1, 8, 8, 256)
+    assert attend(graph).operands[1].type.shape == (1, 8, 4, 256)
+    assert found(graph, ops.Attend)[0].scale == 1 / 16
+    assert found(graph, ops.Attend)[0].softcap is None
+    bare = small("gemma2", query_pre_attn_scalar=...)
+    assert found(from_hf(bare), ops.Attend)[0].softcap == 50.0
+    assert found(from_hf(bare), ops.Attend)[0].scale == 1 / 16
+
+
+def test_scale_is_what_gemma2_states() -> None:
+    assert found(from_hf(small("gemma2")), ops.Attend)[0].scale == pytest.approx(20**-0.5, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "changes", "biases"),
+    [
+        ("llama", {}, ()),
+        ("llama", {"attention_bias": True}, QKVO),
+        ("mistral", {}, ()),
+        ("qwen2", {}, QKV),
+        ("qwen3", {"attention_bias": True}, QKVO),
+        ("phi3", {}, ()),
+        ("gemma", {}, ()),
+        ("gpt_oss", {}, QKVO),
+        ("gpt_neox", {"attention_bias": False}, ()),
+        ("gptj", {}, ()),
+        ("vit", {"qkv_bias": False}, ("patch_bias", "o_bias")),
+    ],
+)
+def test_biases(model_type: str, changes: dict[str, object], biases: tuple[str, ...]) -> None:
+    labels = from_hf(small(model_type, **changes)).labels("parameter")
+    assert {label for label in labels if label.endswith("_bias") and "norm" not in label} == set(biases)
+
+
+def test_gpt_oss_has_a_sink_for_each_head() -> None:
+    graph = from_hf(small("gpt_oss"))
+    sinks = attend(graph).operand("sinks")
+    assert sinks is not None
+    assert sinks.type.shape == (4,)
+
+
+def test_the_embedding_scale_is_rounded_to_the_element_type() -> None:
+    factors = {dtype: found(from_hf(small("gemma"), dtype=dtype), ops.Scale)[0].factor for dtype in ("bf16", "f32")}
+    # sqrt(48) = 6.9282; the bfloat16 numbers between 4 and 8 are 1/32 apart.
+    assert factors == {"bf16": 222 / 32, "f32": float(np.float32(math.sqrt(48)))}
+
+
+def test_the_length_that_picks_the_frequencies() -> None:
+    def frequencies(**build: Any) -> np.ndarray:
+        (angles,) = {each for each in found(from_hf(small("phi3"), **build), ops.Angles)}
+        return angles.rope.inverse_frequencies(angles.head_width, angles.length)
+
+    plain = 10_000.0 ** (-np.arange(6) / 6)
+    assert np.allclose(frequencies(seq=8), plain / LONG["short_factor"])
+    for build in ({"seq": 9}, {"seq": 8, "capacity": 16}, {"phase": "decode", "capacity": 16}):
+        assert np.allclose(frequencies(**build), plain / LONG["long_factor"])
+
+
+def test_transformers_5_says_the_same() -> None:
+    newer = small("gpt_oss", rope_theta=..., rope_scaling=..., rope_parameters={**YARN, "rope_theta": 150_000})
+    assert from_hf(newer) is from_hf(small("gpt_oss"))
+    by_layer = {
+        "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1_000_000.0},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0},
+    }
+    newer = small("gemma3_text", rope_scaling=..., rope_parameters=by_layer)
+    assert all(from_hf(newer, layer=layer) is from_hf(small("gemma3_text"), layer=layer) for layer in (0, 5))
+
+
+def test_either_spelling_of_a_field_will_do() -> None:
+    spelled = {"hidden_size": "n_embd", "num_attention_heads": "n_head", "num_hidden_layers": "n_layer"}
+    other = {spelled.get(name, name): value for name, value in small("gpt2").items()}
+    assert from_hf(other) is from_hf(small("gpt2"))
+    assert from_hf({**other, "hidden_size": 48}) is from_hf(small("gpt2"))
+
+
+def test_what_is_left_out_is_chosen_for_the_model() -> None:
+    assert from_hf(config("llama3-8b-prefill")).input_types["ids"].shape == (1, 2048)
+    assert from_hf(config("bert-base")).input_types["ids"].shape == (1, 512)
+    assert from_case(config("gpt2-small")).input_types["ids"].shape == (1, 1024)
+    step = from_hf(config("llama3-8b-prefill"), phase="decode")
+    assert step is from_case(case("llama3-8b-decode"))
+    assert from_hf(small("bloom", seq_length=16, max_position_embeddings=...), phase="decode").input_types[
+        "k_cache"
+    ].shape == (1, 16, 4, 12)
+
+
+def test_vocabulary_reduces_the_table_alone() -> None:
+    whole, reduced = (from_hf(config("llama3-8b-prefill"), seq=16, vocabulary=rows) for rows in (None, 256))
+    assert reduced.input_types == {
+        **whole.input_types,
+        "embedding": whole.input_types["embedding"].with_shape(256, 4096),
+    }
+
+
+# Numbers ------------------------------------------------------------------------------------------------------------
+
+
+def drawn(graph: Graph, random: np.random.Generator) -> dict[str, np.ndarray]:
+    """Weights, and the whole of a cache, from a normal distribution."""
+    labels = graph.labels("parameter", "state")
+    return {label: 0.5 * random.standard_normal(graph.input_types[label].shape) for label in labels}
+
+
+@pytest.mark.parametrize("model_type", CAUSAL)
+@pytest.mark.parametrize("layer", [0, 5])
+def test_decoding_in_steps_is_prefill(model_type: str, layer: int) -> None:
+    random = np.random.default_rng(layer)
+    length, capacity, batch = 9, 12, 2
+    build: dict[str, Any] = {"batch": batch, "dtype": "f64", "layer": layer, "capacity": capacity}
+    prefill = from_hf(small(model_type), seq=length, **build)
+    weights = drawn(prefill, random)
+    ids = random.integers(0, 40, (batch, length)).astype(np.int32)
+    expected = reference.evaluate(prefill, {"ids": ids, **weights})["out"]
+    caches: dict[str, np.ndarray] = {}
+    start = 0
+    for count in (5, 1, 3):
+        step = from_hf(small(model_type), seq=count, phase="decode", **build)
+        # What is not written yet holds noise: nothing of it may be seen.
+        caches = caches or {label: drawn(step, random)[label] for label in step.labels("state")}
+        positions = np.broadcast_to(np.arange(start, start + count, dtype=np.int32), (batch, count))
+        inputs = {
+            "ids": ids[:, start : start + count],
+            "positions": positions,
+            "lengths": np.full(batch, start, np.int32),
+        }
+        caches = reference.evaluate(step, {**inputs, **weights, **caches})
+        out = caches.pop("out")
+        assert np.allclose(out, expected[:, start : start + count], rtol=1e-10, atol=1e-10)
+        start += count
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    raised = np.exp(scores - scores.max(-1, keepdims=True))
+    return raised / raised.sum(-1, keepdims=True)
+
+
+def test_the_encoder_of_2017_by_its_paper() -> None:
+    graph = from_hf(small("transformer"), seq=7, dtype="f64")
+    w = drawn(graph, np.random.default_rng(1))
+    ids = np.array([[3, 1, 4, 1, 5, 9, 2]], np.int32)
+    angle = np.arange(7)[:, None] / 10_000 ** (2 * np.arange(24) / 48)
+    encoding = np.stack([np.sin(angle), np.cos(angle)], -1).reshape(7, 48)
+    x = w["embedding"][ids[0]] * math.sqrt(48) + encoding
+    heads = []
+    for head in range(4):
+        q, k, v = (x @ w[f"{which}_weight"][:, 12 * head : 12 * head + 12] for which in "qkv")
+        heads.append(softmax(q @ k.T / math.sqrt(12)) @ v)
+    expected = np.concatenate(heads, -1) @ w["o_weight"]
+    assert np.allclose(reference.evaluate(graph, {"ids": ids, **w})["out"][0], expected, rtol=1e-10, atol=1e-10)
+
+
+def test_gemma2_by_its_paper() -> None:
+    """Zero-centred norms, grouped heads, pairs of halves, a capped score, a window of 3: local layer 0."""
+    graph = from_hf(small("gemma2"), seq=7, dtype="f64")
+    w = drawn(graph, np.random.default_rng(2))
+    ids = np.array([[3, 1, 4, 1, 5, 9, 2]], np.int32)
+    x = w["embedding"][ids[0]] * float(np.float32(math.sqrt(48)))
+    x = x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6) * (1 + w["input_norm"])
+    turn = np.exp(1j * np.arange(7)[:, None] * 10_000 ** (-np.arange(6) / 6))
+    distance = np.arange(7)[:, None] - np.arange(7)
+
+    def rotated(head: np.ndarray) -> np.ndarray:
+        turned = (head[:, :6] + 1j * head[:, 6:]) * turn
+        return np.concatenate([turned.real, turned.imag], -1)
+
+    heads = []
+    for head in range(4):
+        columns, shared = slice(12 * head, 12 * head + 12), slice(12 * (head // 2), 12 * (head // 2) + 12)
+        q, k = rotated(x @ w["q_weight"][:, columns]), rotated(x @ w["k_weight"][:, shared])
+        scores = 50 * np.tanh(q @ k.T / math.sqrt(20) / 50)
+        heads.append(
+            softmax(np.where((distance >= 0) & (distance < 3), scores, -np.inf)) @ x @ w["v_weight"][:, shared]
+        )
+    expected = np.concatenate(heads, -1) @ w["o_weight"]
+    assert np.allclose(reference.evaluate(graph, {"ids": ids, **w})["out"][0], expected, rtol=1e-9, atol=1e-9)
+
+
+def test_vit_reads_patches_row_by_row() -> None:
+    graph = from_hf(small("vit"), dtype="f64")
+    w = drawn(graph, np.random.default_rng(3))
+    image = np.random.default_rng(4).standard_normal((1, 12, 8, 3))
+    node = next(each for each in graph.nodes if isinstance(each.op, ops.Add))
+    values = {each: {"image": image, **w}[each.op.label] for each in graph.inputs if isinstance(each.op, ops.Input)}
+    (embedded,) = reference.evaluate_nodes([node], values)
+    kernel = w["patch_weight"].reshape(4, 4, 3, 48)  # height, width, channels, features: a convolution's
+    for patch, (row, column) in enumerate((row, column) for row in (0, 4, 8) for column in (0, 4)):
+        cut = image[0, row : row + 4, column : column + 4]
+        expected = np.einsum("hwc,hwcf->f", cut, kernel) + w["patch_bias"] + w["position_embedding"][patch]
+        assert np.allclose(embedded[0, patch], expected, rtol=1e-10, atol=1e-10)
+
+
+def test_rope_is_the_one_that_rope_reads() -> None:
+    for model_type in ("llama", "gpt_neox", "gptj", "gpt_oss"):
+        (angles,) = {each for each in found(from_hf(small(model_type), layer=1), ops.Angles)}
+        read = Rope.from_hf(small(model_type))
+        assert np.array_equal(angles.rope.inverse_frequencies(12), read.inverse_frequencies(12))
+
+
+# Errors -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "build", "words"),
+    [
+        ({}, {}, ["model_type", "None", "llama"]),
+        ({"model_type": "lama"}, {}, ["'lama'", "did you mean 'llama'"]),
+        ({"model_type": "deepseek_v3"}, {}, ["deepseek_v3", "latent attention", "MLA"]),
+        ({"model_type": "gemma3", "text_config": {"model_type": "gemma3_text"}}, {}, ["gemma3", "text_config"]),
+        (small("llama", rms_norm_eps=...), {}, ["llama config", "rms_norm_eps is missing"]),
+        (small("gpt2", hidden_size=...), {}, ["gpt2 config", "n_embd or hidden_size is missing"]),
+        (small("gpt2", n_embd=64), {}, ["hidden_size", "n_embd", "differ"]),
+        (small("llama", hidden_size="wide"), {}, ["llama config: hidden_size", "'wide'"]),
+        (small("llama", num_attention_heads=0), {}, ["num_attention_heads", "at least 1", "0"]),
+        (small("llama", head_dim=None, hidden_size=50), {}, ["hidden_size 50", "4 heads", "head_dim"]),
+        (small("llama", attention_bias="yes"), {}, ["attention_bias", "'yes'", "true or false"]),
+        (small("llama", rope_thetta=1e4), {}, ["rope_thetta", "did you mean 'rope_theta'"]),
+        (small("gpt2", rope_theta=1e4), {}, ["rope_theta", "gpt2"]),
+        (small("gptj", rope_theta=1e6), {}, ["rope_theta", "gptj", "rotary_dim"]),
+        (small("gpt_neox", rope_theta=5e5), {}, ["rope_theta is 500000.0", "rotary_emb_base is 10000"]),
+        (small("llama", rope_scaling={"rope_type": "yarm"}), {}, ["yarm", "did you mean 'yarn'"]),
+        (small("llama", attn_implementation="sdpaa"), {}, ["attn_implementation", "'sdpaa'", "did you mean 'sdpa'"]),
+        (small("llama", layer_types=["sliding_attention"]), {}, ["layer_types[0]", "llama", "full_attention"]),
+        (small("gemma2", layer_types=["chunked_attention"]), {}, ["layer_types[0]", "chunked_attention"]),
+        (small("gemma2", layer_types=[]), {}, ["layer_types", "layer 0"]),
+        (
+            small("gemma2", sliding_window=None, layer_types=["sliding_attention"]),
+            {},
+            ["layer 0", "no sliding_window"],
+        ),
+        (small("gemma2", attn_logit_softcapping=-1), {}, ["attn_logit_softcapping is -1", "positive"]),
+        (small("gemma3_text", use_bidirectional_attention=True), {}, ["use_bidirectional_attention True"]),
+        (small("gpt2", scale_attn_by_inverse_layer_idx=True), {}, ["scale_attn_by_inverse_layer_idx", "only False"]),
+        (small("bert", position_embedding_type="relative_key"), {}, ["position_embedding_type", "'absolute'"]),
+        (small("bert", is_decoder=True), {}, ["is_decoder True", "only False"]),
+        (small("vit", image_size=[1, 2, 3]), {}, ["image_size", "height and width"]),
+        (small("vit"), {"seq": 7}, ["seq is 7", "6 patches"]),
+        (small("vit"), {"vocabulary": 7}, ["vit", "no vocabulary"]),
+        (small("vit"), {"capacity": 7}, ["vit", "encoder", "capacity"]),
+        (small("bert"), {"phase": "decode"}, ["bert is an encoder", 'phase="prefill"']),
+        (small("llama"), {"phase": "decoding"}, ["'decoding'", "did you mean 'decode'"]),
+        (small("llama"), {"dtype": "bf61"}, ["'bf61'", "did you mean 'bf16'"]),
+        (small("llama"), {"dtype": "i32"}, ["dtype is i32", "f32"]),
+        (small("llama"), {"layer": 12}, ["layer 12", "0 to 11"]),
+        (small("llama"), {"batch": 0}, ["batch", "at least 1"]),
+        (small("llama"), {"seq": 1.5}, ["seq", "whole number"]),
+        (small("llama"), {"vocabulary": 41}, ["vocabulary is 41", "40"]),
+        (small("gpt2"), {"seq": 33}, ["seq is 33", "32 learned positions"]),
+        (small("gpt2"), {"phase": "decode", "capacity": 33}, ["capacity is 33", "32 learned positions"]),
+        (small("llama"), {"phase": "decode", "seq": 4, "capacity": 3}, ["4 tokens", "3 rows"]),
+        (small("bloom", max_position_embeddings=...), {"phase": "decode"}, ["bloom config", "capacity="]),
+        (small("llama", max_position_embeddings=...), {"phase": "decode"}, ["max_position_embeddings is missing"]),
+    ],
+)
+def test_errors_name_what_is_wrong(given: dict[str, object], build: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(RopegenError) as raised:
+        from_hf(given, **build)
+    for word in words:
+        assert word in str(raised.value)
+
+
+@pytest.mark.parametrize("name", sorted({*FACTS}))
+def test_a_field_taken_out_is_named_or_has_a_default(name: str) -> None:
+    published = config(name)
+    needed = {"num_hidden_layers", "n_layer", "num_layers", "num_attention_heads", "n_head", "num_heads", "n_embd"}
+    needed |= {
+        "hidden_size",
+        "n_embed",
+        "d_model",
+        "vocab_size",
+        "layer_norm_eps",
+        "layer_norm_epsilon",
+        "rms_norm_eps",
+    }
+    refused = set[str]()
+    for field in set(published) - {"model_type"}:
+        try:
+            from_hf(config(name, **{field: ...}), seq=None)
+        except RopegenError as error:
+            refused.add(field)
+            assert field in str(error)
+            assert f"{published['model_type']} config" in str(error)
+    assert needed & set(published) <= refused
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"config": small("llama"), "build": {"sequence": 3}}, ["'sequence'", "batch"]),
+        ({"config": small("llama"), "bild": {}}, ["'bild'", "build"]),
+        ({"config": [], "build": {}}, ["mapping"]),
+        ({"config": small("llama"), "build": 3}, ["mapping"]),
+    ],
+)
+def test_cases_that_are_none(given: dict[str, object], words: list[str]) -> None:
+    with pytest.raises(RopegenError) as raised:
+        from_case(given)
+    for word in words:
+        assert word in str(raised.value)
