@@ -477,18 +477,20 @@ def from_case(case: Mapping[str, object]) -> Graph:
     """
     if "config" not in case:
         return from_hf(case)
+    for name in case:
+        if name not in ("config", "build"):
+            raise RopegenError(f"a case has no {name!r}; {nearest(name, ('config', 'build'))}")
     config, build = case["config"], case.get("build", {})
     if not isinstance(config, Mapping) or not isinstance(build, Mapping):
         raise RopegenError('a case is {"config": {...}, "build": {...}}; one of the two is not a mapping')
     known = ("batch", "seq", "dtype", "phase", "layer", "capacity", "vocabulary")
-    for name in (*(each for each in case if each not in ("config", "build")), *cast("Mapping[str, object]", build)):
+    arguments = cast("dict[str, Any]", dict(cast("Mapping[str, object]", build)))
+    for name in arguments:
         if name not in known:
             raise RopegenError(
-                f'a case has no {name!r}; beside "config", "build" holds arguments of from_hf: {nearest(name, known)}'
+                f"a case's build has no {name!r}, from_hf takes no such argument; {nearest(name, known)}"
             )
-    return from_hf(
-        cast("Mapping[str, object]", config), **cast("dict[str, Any]", dict(cast("Mapping[str, object]", build)))
-    )
+    return from_hf(cast("Mapping[str, object]", config), **arguments)
 
 
 def _config(given: Mapping[str, object]) -> Config:
@@ -635,7 +637,6 @@ class _FrontEnd:
 
     def _attended(self, q: Node, k: Node, v: Node) -> Node:
         model, family = self.model, self.model.family
-        heads, width = q.type.shape[-2:]
         mask = masks.causal if family.causal else masks.full
         if model.layer_type(self.layer) == "sliding_attention":
             window = model.window()
@@ -649,12 +650,12 @@ class _FrontEnd:
             k,
             v,
             mask=mask,
-            score=masks.alibi(masks.alibi_slopes(heads)) if alibi else masks.identity,
-            scale=(width if scale is None else scale) ** -0.5,
+            score=masks.alibi(masks.alibi_slopes(q.type.shape[-2])) if alibi else masks.identity,
+            scale=None if scale is None else 1.0 / math.sqrt(scale),
             softcap=softcap,
             q_positions=self._positions() if compared else None,
             kv_positions=self.b.positions(k.type.shape[-3]) if compared else None,
-            sinks=self._parameter("sinks", heads) if family.sinks else None,
+            sinks=self._parameter("sinks", q.type.shape[-2]) if family.sinks else None,
         )
 
     def _parameter(self, label: str, *shape: int) -> Node:

@@ -7,6 +7,7 @@ the sequence; it is differentiable to any order by JAX itself.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -325,7 +326,7 @@ def attend(op: ops.Attend, q: Array, k: Array, v: Array, given: Mapping[str, Arr
     if queries == 0 or keys == 0:
         return _nothing_to_attend(axes.get("sinks"), (*lead, queries, heads), v.shape[-1], q.dtype, wide)
 
-    @jax.checkpoint
+    @functools.partial(jax.checkpoint, static_argnums=1)
     def chunk(start: Array, size: int) -> tuple[Array, Array]:
         parts = {
             name: lax.dynamic_slice_in_dim(each, start, size, 3) if each.shape[3] > 1 else each

@@ -152,7 +152,7 @@ def _add(op: ops.Add, a: Array, b: Array) -> Array:
 
 
 def _norm(op: ops.Norm, x: Array, weight: Array | None = None, bias: Array | None = None) -> Array:
-    """Root mean square: x / sqrt(mean(x^2) + epsilon) (Zhang and Sennrich 2019); "layer": x - mean(x) for x (Ba 2016)."""
+    """Zhang and Sennrich 2019: x / sqrt(mean(x^2) + epsilon); "layer", Ba et al. 2016: of x - mean(x)."""
     if op.kind == "layer":
         x = x - x.mean(-1, keepdims=True)
     y = x / np.sqrt((x * x).mean(-1, keepdims=True) + op.epsilon)
@@ -261,7 +261,7 @@ def _attend(
             part = slice(start, min(start + rows, queries))
             count = part.stop - part.start
             grouped = q[index][part].transpose(1, 0, 2).reshape(kv_heads, heads // kv_heads * count, width)
-            score = (grouped @ k_transposed).reshape(heads, count, keys)
+            score = (op.scale * grouped @ k_transposed).reshape(heads, count, keys)
             here = {
                 name: each[index] if name.startswith("kv_") else each[index][:, part]
                 for name, each in along.items()
@@ -271,25 +271,23 @@ def _attend(
             if op.returns == "log_sum_exp":
                 result[index][part] = (peak + np.log(total)).T
                 continue
-            weight /= np.where(total == 0, 1.0, total)[..., None]
             if op.masked_row == "mean" and sinks is None:
                 weight[~seen] = 1.0 / max(keys, 1)
-            mixed = weight.reshape(*grouped.shape[:-1], keys) @ values
-            result[index][part] = mixed.reshape(heads, count, v.shape[-1]).transpose(1, 0, 2)
+            mixed = (weight.reshape(*grouped.shape[:-1], keys) @ values).reshape(heads, count, v.shape[-1])
+            result[index][part] = (mixed / np.where(total == 0, 1.0, total)[..., None]).transpose(1, 0, 2)
     return result
 
 
 def _softmax(
     op: ops.Attend, score: Array, sinks: Array | None, batch: int, here: dict[str, Array]
 ) -> tuple[Array, Array, Array, Array]:
-    """exp(score - peak), its sum with the sinks, the peak, and which rows see a key: score is (heads, rows, keys).
+    """exp(score - peak), its sum with the sinks, the peak, and which rows see a key.
 
-    `here` has what varies over rows and keys, shaped to broadcast against the score: the variables of the
-    expressions by name, `bias` and `mask`.
+    `score` is scale * (q . k), (heads, rows, keys). `here` has what varies over rows and keys, shaped to broadcast
+    against it: the variables of the expressions by name, `bias` and `mask`.
     """
     bias, mask = here.pop("bias", None), here.pop("mask", None)
     variables: dict[str, Any] = {"head": np.arange(len(score))[:, None, None], "batch": np.asarray(batch), **here}
-    score = score * op.scale
     if op.softcap is not None:
         score = op.softcap * np.tanh(score / op.softcap)
     if bias is not None:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from ropegen import scaling as scalings
 from ropegen.errors import RopegenError, nearest
-from ropegen.scaling import Precision, Scaling, finite, whole
+from ropegen.scaling import Precision, Scaling, even_width, finite, whole
 from ropegen.types import dtype_name, epsilon
 
 Pairing = Literal["half", "interleaved"]
@@ -61,8 +61,7 @@ class Rope:
 
     def __post_init__(self) -> None:
         theta = finite("Rope: theta", self.theta)
-        if theta <= 1:
-            raise RopegenError(f"Rope: theta must be above 1, so that frequencies fall from pair to pair; got {theta}")
+        scalings.none().inverse_frequencies(theta, 2)  # theta's range is the families' to say
         object.__setattr__(self, "theta", theta)
         if self.pairing not in get_args(Pairing):
             hint = nearest(str(self.pairing), get_args(Pairing))
@@ -71,7 +70,7 @@ class Rope:
             raise RopegenError(f"Rope: unknown angles {self.angles!r}; {nearest(str(self.angles), get_args(Angles))}")
         _expect(_is_family(self.scaling), f"Rope: scaling must come from ropegen.scaling, got {self.scaling!r}")
         if self.dim is not None:
-            object.__setattr__(self, "dim", _even("Rope: dim, the rotated width,", whole("Rope: dim", self.dim)))
+            object.__setattr__(self, "dim", even_width("Rope: dim, the rotated width,", whole("Rope: dim", self.dim)))
         sections = _shares("Rope: sections", self.sections)
         object.__setattr__(self, "sections", sections)
         if self.interleaved_sections:
@@ -87,7 +86,7 @@ class Rope:
 
     def width(self, head_dim: int) -> int:
         """The rotated width of a head of `head_dim` features; RopegenError where it does not fit."""
-        width = _even("the head width" if self.dim is None else "the rotated width", self.dim or head_dim)
+        width = even_width("the head width" if self.dim is None else "the rotated width", self.dim or head_dim)
         _expect(width <= head_dim, f"a rotated width of {width} does not fit a head of {head_dim} features")
         _expect(
             not self.sections or 2 * sum(self.sections) == width,
@@ -241,14 +240,6 @@ def _expect(holds: bool, message: str) -> None:
         raise RopegenError(message)
 
 
-def _even(what: str, width: int) -> int:
-    _expect(
-        width >= 2 and width % 2 == 0,
-        f"{what} must be even and at least 2, because features turn in pairs; got {width}",
-    )
-    return width
-
-
 def _is_family(value: object) -> bool:
     return isinstance(value, Scaling)
 
@@ -257,7 +248,7 @@ def _shares(where: str, value: object) -> tuple[int, ...]:
     if not isinstance(value, list | tuple):
         raise RopegenError(f"{where} must list the pairs of each position axis, got {value!r}")
     shares = tuple(whole(f"{where}[{axis}]", size) for axis, size in enumerate(cast(list[object], value)))
-    _expect(all(size > 0 for size in shares), f"{where}: every axis has at least one pair, got {shares}")
+    _expect(all(0 < size <= 1 << 15 for size in shares), f"{where}: every axis has from 1 to 32768 pairs, got {shares}")
     return shares
 
 
@@ -404,7 +395,8 @@ def _stated(
         raise RopegenError(f"{where}: rope parameters must be a mapping, got {stated!r}")
     by_layer = bool(stated) and all(isinstance(value, Mapping) for value in stated.values())
     layers = config.get("layer_types")
-    known = set(stated) if by_layer else set(layers) if isinstance(layers, list | tuple) else set(_LAYER_TYPES)
+    kinds = stated if by_layer else layers if isinstance(layers, list | tuple) else _LAYER_TYPES
+    known = {str(kind) for kind in kinds}
     if layer_type is None:
         _expect(
             not by_layer and model.sliding is None,
@@ -443,11 +435,11 @@ def _contexts(
     if rope_type not in ("yarn", "longrope", "llama3"):
         return {}
     original = _first(config.get("original_max_position_embeddings"), fields.get("original"), longest)
-    found: dict[str, object] = {"original": whole(f"{where}: original_max_position_embeddings", original)}
-    if "factor" not in fields and rope_type != "llama3":
-        reached = finite(f"{where}: max_position_embeddings", longest)
-        found["factor"] = reached / finite(f"{where}: original_max_position_embeddings", original)
-    return found
+    original = whole(f"{where}: original_max_position_embeddings", original)
+    _expect(original > 0, f"{where}: original_max_position_embeddings must be positive, got {original}")
+    if "factor" in fields or rope_type == "llama3":
+        return {"original": original}
+    return {"original": original, "factor": finite(f"{where}: max_position_embeddings", longest) / original}
 
 
 def _sections(stated: Mapping[str, object], where: str, model: _Model) -> tuple[int, ...]:

@@ -24,6 +24,9 @@ from ropegen.errors import RopegenError, nearest
 Attribute = str | float | int | bool | tuple[float, ...]
 Precision = type[np.float64] | type[np.float32]
 
+# No factor or length of a model lies outside; within, no formula here leaves float32, let alone float64.
+_LEAST, _GREATEST = 1e-9, 1e15
+
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
@@ -49,8 +52,8 @@ class Scaling:
             value = _READERS[declared.removesuffix(" | None")](where, value)
             if field.name not in self.signed and not isinstance(value, bool):
                 numbers = value if isinstance(value, tuple) else (value,)
-                if not all(number > 0 for number in numbers):
-                    raise RopegenError(f"{where} must be positive, got {value}")
+                if not all(_LEAST <= number <= _GREATEST for number in numbers):
+                    raise RopegenError(f"{where} must be positive, from {_LEAST} to {_GREATEST}; got {value}")
             object.__setattr__(self, field.name, value)
         self._check()
 
@@ -63,21 +66,18 @@ class Scaling:
         the families with `needs_length` select by. Raises RopegenError for an odd or empty width, theta not above 1,
         a list of the wrong length, or a length that is missing.
         """
-        if not (math.isfinite(theta) and theta > 1):
+        if not 1 < theta <= _GREATEST:
             raise RopegenError(
-                f"theta must be finite and above 1, so that frequencies fall from pair to pair; got {theta}"
+                f"theta must be above 1, so that frequencies fall pair by pair, and at most {_GREATEST}; got {theta}"
             )
-        if dim < 2 or dim % 2:
-            raise RopegenError(
-                f"the rotated width must be even and at least 2, because features turn in pairs; got {dim}"
-            )
+        even_width("the rotated width", dim)
         if self.needs_length and length is None:
             raise RopegenError(
                 f"{self.kind} scaling picks its frequencies by the sequence length and none was given; pass length= "
                 "(the longest sequence that the program will see)"
             )
-        if length is not None and length < 0:
-            raise RopegenError(f"a sequence length cannot be negative, got {length}")
+        if length is not None and not 0 <= length <= _GREATEST:
+            raise RopegenError(f"a sequence length is from 0 to {_GREATEST}, got {length}")
         return self._frequencies(theta, dim, length or 0, dtype)
 
     def magnitude(self, length: int | None = None) -> float:
@@ -140,7 +140,7 @@ class Dynamic(Scaling):
     def _frequencies(self, theta: float, dim: int, length: int, dtype: Precision) -> npt.NDArray[np.floating]:
         if dim == 2:
             raise RopegenError("dynamic scaling has the exponent dim / (dim - 2): the rotated width must exceed 2")
-        growth = self.factor * max(length, self.original) / self.original - (self.factor - 1.0)
+        growth = 1.0 + self.factor * (max(length, self.original) - self.original) / self.original
         return Scaling._frequencies(self, theta * growth ** (dim / (dim - 2)), dim, length, dtype)
 
 
@@ -357,6 +357,13 @@ def from_attributes(attributes: Mapping[str, object]) -> Scaling:
     if missing := [name for name, field in known.items() if field.default is MISSING and name not in given]:
         raise RopegenError(f"{kind} scaling needs {', '.join(missing)}; got {', '.join(given) or 'no fields'}")
     return cast(Callable[..., Scaling], family)(**given)
+
+
+def even_width(what: str, width: int) -> int:
+    """`width` where features can turn in pairs: even, from 2 to 65,536; `what` opens the RopegenError otherwise."""
+    if width % 2 or not 2 <= width <= 1 << 16:
+        raise RopegenError(f"{what} must be even, because features turn in pairs, and from 2 to 65536; got {width}")
+    return width
 
 
 def finite(where: str, value: object) -> float:

@@ -31,7 +31,7 @@ MASKS = {
 SCORES = {
     "identity": masks.identity,
     "alibi": masks.alibi([0.5, 0.25, 0.125, 0.0625, 1.0, 0.3]),
-    "bent": masks.score(lambda score, q_pos, kv_pos: masks.where(q_pos > kv_pos, score * 0.5 + 0.1 * score * score, score)),
+    "bent": masks.score(lambda score, q_pos, kv_pos: masks.where(q_pos > kv_pos, score + 0.5 * masks.tanh(score), score)),
 }
 DTYPES = {"f32": jnp.float32, "bf16": jnp.bfloat16, "f16": jnp.float16}
 
@@ -150,10 +150,10 @@ def dense(case: Case, xp: Any, wide: Any, q: Any, k: Any, v: Any, given: dict[st
     }
     for name, label in op.NEEDS.items():
         if label in given:
-            x = np.broadcast_to(given[label], (*lead, given[label].shape[-1]))
+            x = xp.broadcast_to(given[label], (*lead, given[label].shape[-1]))
             indices[name] = x[..., None, None, :] if name.startswith("kv") else x[..., None, :, None]
     score = xp.broadcast_to(masks.evaluate(op.score, xp, score=score, **indices), score.shape)
-    visible = xp.broadcast_to(xp.asarray(masks.evaluate(op.visible, np, **indices)), score.shape)
+    visible = xp.broadcast_to(masks.evaluate(op.visible, xp, **indices), score.shape)
     if "mask" in given:
         visible = visible & given["mask"]
     if bias is not None:

@@ -20,13 +20,18 @@ from ropegen.errors import RopegenError
 from ropegen.masks import Expr, Var, apply, classify, classify_tiles, evaluate, parse
 
 quick = settings(deadline=None, max_examples=120)
-few = settings(deadline=None, max_examples=40)
+few = settings(deadline=None, max_examples=30)
 
 # Drawn programs are plain tuples, so that what they mean owes nothing to the tree under test. -----------------------
 
 integer_tables = st.lists(st.integers(-9, 9), min_size=1, max_size=5).map(tuple)
 eighths = st.integers(-64, 64).map(lambda n: n / 8)
 floats = eighths | st.floats(-1e3, 1e3, width=32).filter(lambda x: x == 0 or abs(x) > 1e-3)
+
+
+def twice(operations: list[str], children: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """The same operand on both sides, where a rewriting is tempted."""
+    return st.tuples(st.sampled_from(operations), children).map(lambda drawn: (drawn[0], drawn[1], drawn[1]))
 
 
 def integers_of(children: st.SearchStrategy[Any], booleans: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -37,11 +42,13 @@ def integers_of(children: st.SearchStrategy[Any], booleans: st.SearchStrategy[An
         | st.tuples(st.sampled_from(["neg", "abs"]), children)
         | st.tuples(st.just("where"), booleans, children, children)
         | st.tuples(st.just("table"), integer_tables, children)
+        | twice(["+", "-", "*", "//", "%", "min", "max"], children)
     )
 
 
 def build_strategies() -> tuple[st.SearchStrategy[Any], ...]:
-    comparisons = st.sampled_from(["<", "<=", ">", ">=", "==", "!="])
+    signs = ["<", "<=", ">", ">=", "==", "!="]
+    comparisons = st.sampled_from(signs)
     names = st.sampled_from(masks.NAMES).map(lambda name: ("var", name))
     leaves = names | names | (st.integers(-9, 70) | st.sampled_from([2**31 - 1, -(2**31)])).map(lambda n: ("const", n))
     simple_tests = st.tuples(comparisons, leaves, leaves)
@@ -53,11 +60,14 @@ def build_strategies() -> tuple[st.SearchStrategy[Any], ...]:
     )
     tests = st.tuples(comparisons, whole, whole)
     fraction = st.recursive(
-        fraction_leaves | whole.map(lambda inner: ("/", inner, ("const", 3.5))),
+        fraction_leaves
+        | whole.map(lambda inner: ("/", inner, ("const", 3.5)))
+        | st.tuples(st.just("sqrt"), whole),  # NaN where negative
         lambda inner: (
             st.tuples(st.sampled_from(["+", "-", "*", "/", "min", "max"]), inner, inner | whole)
             | st.tuples(st.sampled_from(["neg", "abs"]), inner)
             | st.tuples(st.just("where"), tests, inner, inner)
+            | twice(["+", "-", "*", "/", "min", "max"], inner)
         ),
         max_leaves=5,
     )
@@ -65,6 +75,8 @@ def build_strategies() -> tuple[st.SearchStrategy[Any], ...]:
     truths = st.recursive(
         tests
         | st.tuples(comparisons, fraction, fraction | whole)
+        | twice(signs, fraction)
+        | st.tuples(st.just("~"), st.tuples(comparisons, fraction, fraction))
         | st.booleans().map(lambda b: ("const", b))
         | st.tuples(st.just("table"), st.lists(st.booleans(), min_size=1, max_size=3).map(tuple), names),
         lambda inner: (
@@ -207,6 +219,7 @@ def test_numpy_values_are_those_of_python(program: Any, rows: dict[str, list[int
     assert result.dtype == dtypes[expr.kind]
     for place in range(4):
         expected = meant(program, {"score": scores[place]} | {name: row[place] for name, row in rows.items()})
+        assert expr.kind == type(expected).__name__
         if expr.kind == "float":
             np.testing.assert_allclose(result[place], expected, rtol=1e-13)
         else:
@@ -231,6 +244,29 @@ def test_jax_values_are_those_of_numpy(
         np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-37)
     else:
         np.testing.assert_array_equal(result, expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("~(sqrt(q_pos) < 1.0)", True),
+        ("sqrt(q_pos) >= 1.0", False),
+        ("sqrt(q_pos) == sqrt(q_pos)", False),
+        ("sqrt(q_pos) <= sqrt(q_pos)", False),
+        ("sqrt(q_pos) != sqrt(q_pos)", True),
+        ("sqrt(q_pos) - sqrt(q_pos) == 0.0", False),
+        ("sqrt(q_pos) * 0.0 == 0.0", False),
+        ("min(sqrt(q_pos), 1.0) <= 1.0", False),
+        ("max(sqrt(q_pos), 1.0) >= 1.0", False),
+        ("abs(sqrt(q_pos)) >= 0.0", False),
+        ("where(q_pos < 0, sqrt(q_pos), 1.0) == 1.0", False),
+    ],
+)
+def test_not_a_number_is_never_rewritten_away(text: str, value: bool) -> None:
+    expr = parse(text)
+    assert bool(evaluate(expr, np, q_pos=-1)) is value
+    assert bool(evaluate(expr, jnp, q_pos=-1)) is value
+    assert classify(expr, q_pos=(-1, -1)) in ("partial", "full" if value else "empty")
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -467,7 +503,7 @@ def test_a_megabyte_of_noise(seed: int) -> None:
     generator = np.random.default_rng(seed)
     for letters in ("".join(map(chr, range(256))), "q_pos<(1)+[]&|~ ", "9", "9.", "(1)", " ", "q"):
         for length in (1_000_000, masks.MAX_TEXT):
-            noise = "".join(generator.choice(list(letters), length))
+            noise = "".join(letters[i] for i in generator.integers(len(letters), size=length))
             with pytest.raises(RopegenError):
                 parse(noise)
 
@@ -482,6 +518,7 @@ def ranges(longest: int) -> st.SearchStrategy[tuple[int, int]]:
 
 
 tiles = st.fixed_dictionaries({name: st.none() | ranges(6 if name.endswith("_pos") else 2) for name in masks.NAMES})
+spans = st.tuples(st.integers(0, 60), st.integers(0, 15)).map(lambda pair: (pair[0], pair[0] + pair[1]))
 ANYTHING = np.array([0, 1, 2, 3, 63, 64, 65, 1000, 2**24 + 1, 2**31 - 2, 2**31 - 1], np.int32)
 
 
@@ -496,7 +533,7 @@ def kept(expr: Expr, tile: dict[str, Any]) -> np.ndarray[Any, Any]:
     return np.asarray(evaluate(expr, np, **values))
 
 
-@settings(deadline=None, max_examples=250)
+@settings(deadline=None, max_examples=150)
 @given(mask_programs, tiles)
 def test_classify_is_sound(program: Any, tile: dict[str, Any]) -> None:
     expr = built(program)
@@ -504,6 +541,52 @@ def test_classify_is_sound(program: Any, tile: dict[str, Any]) -> None:
     points = kept(expr, tile)
     assert found != "empty" or not points.any()
     assert found != "full" or points.all()
+
+
+@settings(deadline=None, max_examples=150)
+@given(whole | smooth.map(unscored), tiles)
+def test_no_tile_goes_beyond_its_bounds(program: Any, tile: dict[str, Any]) -> None:
+    """Compared with its own lowest and highest value, which a bound that is too tight would exclude."""
+    expr = built(program)
+    assume(masks.variables(expr))  # constants alone compare in float64
+    points = kept(expr, tile)
+    for point in {points.min().item(), points.max().item()}:
+        if math.isfinite(point):
+            for sign in ("<", ">", "!="):
+                assert classify(apply(sign, expr, point), **tile) != "full"
+            for sign in ("<=", ">=", "=="):
+                assert classify(apply(sign, expr, point), **tile) != "empty"
+        else:
+            assert classify(apply("<", expr, 3e38), **tile) != "full" or point == -math.inf
+            assert classify(apply(">", expr, -3e38), **tile) != "full" or point == math.inf
+
+
+SHARP = (
+    "q_pos + kv_pos|q_pos - kv_pos|3 - q_pos|-q_pos|abs(q_pos - kv_pos)|abs(-3 - q_pos)|min(q_pos, 9)|"
+    "max(q_pos, kv_pos)|"
+    "q_pos // 7|q_pos // -7|(q_pos - 20) // 7|100 // (q_pos + 1)|(q_pos - 30) * (kv_pos - 30)|q_pos * -3|"
+    "q_pos // 16 % 4|"
+    "[5, 1, 7, 3, 2][q_pos // 8 - 1]|where(q_pos < 20, kv_pos, kv_pos + 3)|q_pos // 8 * 2.0|"
+    "(q_pos - 30) % -64|q_pos % 64"
+)
+
+
+@few
+@pytest.mark.parametrize("text", SHARP.split("|"))
+@given(spans, spans)
+def test_bounds_are_reached(text: str, q_pos: Any, kv_pos: Any) -> None:
+    tile = {"q_pos": q_pos, "kv_pos": kv_pos}
+    expr = parse(text)
+    points = kept(expr, tile)
+    low, high = points.min().item(), points.max().item()
+    slack = 1e-3 if expr.kind == "float" else 0
+    assume("% 4" not in text or q_pos[0] // 64 == q_pos[1] // 64)  # a remainder is a difference within one period
+    assert classify(apply(">=", expr, low - slack), **tile) == "full"
+    assert classify(apply("<=", expr, high + slack), **tile) == "full"
+    assert classify(apply("<", expr, low - slack), **tile) == "empty"
+    assert classify(apply(">", expr, high + slack), **tile) == "empty"
+    if low < high:
+        assert classify(apply("<", expr, high), **tile) == "partial"
 
 
 @quick
@@ -528,7 +611,6 @@ named = st.one_of(
     st.integers(1, 9).map(lambda n: masks.causal & masks.window(n)),
     st.integers(1, 9).map(lambda n: masks.mask(lambda q_pos, kv_pos: abs(q_pos - kv_pos) <= n)),
 )
-spans = st.tuples(st.integers(0, 60), st.integers(0, 15)).map(lambda pair: (pair[0], pair[0] + pair[1]))
 
 
 @settings(deadline=None, max_examples=120)

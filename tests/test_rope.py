@@ -426,7 +426,7 @@ BAD = [
     (lambda: got(scaling.yarn(2, 1), 1e4, 16), ["no pair", "original"]),
     (lambda: scaling.none().inverse_frequencies(1e4, 7), ["even", "7"]),
     (lambda: scaling.none().inverse_frequencies(1.0, 8), ["theta", "above 1"]),
-    (lambda: scaling.none().inverse_frequencies(1e4, 8, -1), ["negative", "-1"]),
+    (lambda: scaling.none().inverse_frequencies(1e4, 8, -1), ["length", "-1"]),
     (Rope, ["pairing=", "'half'", "'interleaved'", "no default"]),
     (lambda: Rope(pairing="halves"), ["'halves'", "did you mean 'half'?", "2j + 1"]),
     (lambda: Rope(pairing="half", angles="f64"), ["'f64'", "exact", "f32"]),
@@ -435,7 +435,7 @@ BAD = [
     (lambda: Rope(pairing="half", dim=5), ["dim", "even", "5"]),
     (lambda: Rope(pairing="half", scaling="linear"), ["ropegen.scaling", "'linear'"]),
     (lambda: Rope(pairing="half", sections=3), ["sections", "list", "3"]),
-    (lambda: Rope(pairing="half", sections=(2, 0)), ["at least one pair"]),
+    (lambda: Rope(pairing="half", sections=(2, 0)), ["from 1 to", "(2, 0)"]),
     (lambda: Rope(pairing="half", dim=8, sections=(1, 1)), ["2 pairs", "4"]),
     (lambda: Rope(pairing="half", interleaved_sections=True), ["needs sections="]),
     (lambda: Rope(pairing="half", sections=(1, 4, 1), interleaved_sections=True), ["dealt out", "(1, 4, 1)"]),
@@ -497,7 +497,7 @@ def test_xpos_decays_along_the_axis_of_each_pair() -> None:
 
 
 def reduce_turns_reference(positions: np.ndarray, high: np.ndarray, low: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What a kernel does with the limbs: a wrapping product, then cos and sin of the fraction of a turn that is left."""
+    """What a kernel does with the limbs: a wrapping product, then cos and sin of the part of a turn that is left."""
     turns = (high.astype(np.uint64) << np.uint64(32)) | low.astype(np.uint64)
     left = positions.astype(np.int64).view(np.uint64)[:, None] * turns
     angles = left.view(np.int64).astype(np.float64) * (2 * math.pi / 2.0**64)
@@ -666,7 +666,7 @@ CONFIGS = {
     ),
     "gpt-oss": (GPT_OSS, None, Rope(1.5e5, pairing="half", scaling=scaling.yarn(32, 4096, truncate=False))),
     "pythia-1b": (PYTHIA_1B, None, Rope(1e4, pairing="half", dim=64)),
-    "gpt-neox-20b": (
+    "gpt-neox-unstated": (
         {"model_type": "gpt_neox", "hidden_size": 6144, "num_attention_heads": 64},
         None,
         Rope(1e4, pairing="half", dim=24),
@@ -733,6 +733,7 @@ BAD_CONFIGS = [
     ({"model_type": "llama", "rope_scaling": {"type": "linear"}}, None, ["linear", "needs factor"]),
     ({"model_type": "llama", "rope_scaling": {"type": "dynamic", "factor": 2}}, None, ["max_position_embeddings"]),
     ({"model_type": "llama", "rope_scaling": [8]}, None, ["mapping", "[8]"]),
+    (changed(LLAMA_31, original_max_position_embeddings=0), None, ["original_max_position_embeddings", "positive"]),
     ({**LLAMA_31, "rope_parameters": {"rope_type": "default"}}, None, ["differ"]),
     ({"model_type": "llama", "rope_theta": "many"}, None, ["rope_theta", "'many'"]),
     ({"model_type": "llama", "partial_rotary_factor": 0.5}, None, ["num_attention_heads"]),
@@ -757,3 +758,33 @@ def test_bad_configs_name_the_field(config: dict, layer_type: str | None, words:
         Rope.from_hf(config, layer_type)
     for word in words:
         assert word in str(caught.value)
+
+
+junk = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-10, 10**20),
+    st.floats(),
+    st.text(max_size=5),
+    st.lists(st.floats(), max_size=4),
+    st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(data=st.data(), name=st.sampled_from(sorted(CONFIGS)), value=junk)
+def test_a_damaged_config_gives_a_rope_or_a_ropegen_error(data: st.DataObject, name: str, value: object) -> None:
+    config, layer_type, _ = CONFIGS[name]
+    config = dict(config.get("text_config", config))
+    stated = config.get("rope_scaling")
+    if stated and data.draw(st.booleans()):
+        config["rope_scaling"] = {**stated, data.draw(st.sampled_from(sorted(stated))): value}
+    else:
+        extra = {"rope_theta", "rope_parameters", "partial_rotary_factor", "max_position_embeddings", "layer_types"}
+        config[data.draw(st.sampled_from(sorted({*config, *extra})))] = value
+    try:
+        rope = Rope.from_hf(config, layer_type)
+        table = rope.table(np.zeros((max(1, len(rope.sections)), 1), int), rope.dim or 128, length=8)
+    except RopegenError:
+        return
+    assert np.isfinite(table).all()

@@ -43,6 +43,11 @@ class Op:
         for declared in attributes(type(self)):
             value = _checked(self.name, declared, getattr(self, declared.name))
             object.__setattr__(self, declared.name, value)
+        given: tuple[str, ...] = getattr(self, "given", ())
+        if list(given) != [each for each in self.optional if each in given]:
+            raise self.refuse(
+                f"the operands {list(given)} are out of order", f"give each once, in the order {', '.join(self.optional)}"
+            )
 
     def operand_names(self, count: int | None = None) -> tuple[str, ...]:
         """The operands' names in order; `count` operands are expected by a variadic op."""

@@ -20,6 +20,7 @@ from ropegen.types import DTYPES, FLOATS, TensorType
 
 ROLES = ("activation", "parameter", "state")
 PAIRINGS = ("half", "interleaved")
+MAX_HEAD_WIDTH = 2**16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,6 +261,8 @@ class Angles(Op):
 
     def infer(self, *operands: TensorType) -> TensorType:
         (positions,) = operands
+        if (widest := max((self.head_width, *self.sections))) > MAX_HEAD_WIDTH:  # inferring computes the frequencies
+            raise self.refuse(f"heads of {widest} features", f"no head is wider than {MAX_HEAD_WIDTH}")
         if positions.dtype == "i1":
             raise self.refuse(f"positions are {positions}", "give numbers")
         if positions.rank < 1 + bool(self.sections):
@@ -363,8 +366,8 @@ class Attend(Op):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if list(self.given) != [each for each in self.optional if each in self.given]:
-            raise self.refuse(f"the operands {list(self.given)} are out of order", f"give each once, in the order {', '.join(self.optional)}")
+        masks.as_mask(self.visible)
+        object.__setattr__(self, "score", masks.as_score(self.score))
         if self.softcap is not None and self.softcap <= 0:
             raise self.refuse(f"softcap is {self.softcap:g}", "give a positive cap, or leave it out")
 

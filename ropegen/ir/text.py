@@ -21,7 +21,7 @@ import os
 import re
 import secrets
 import typing
-from collections.abc import Collection, Generator
+from collections.abc import Callable, Collection, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ MAX_NESTING = 64  # brackets in brackets; a graph needs five
 MAX_WORD = 1000  # letters and digits in a row; MLIR reads a number in time quadratic in its digits
 
 _HEADER = f'module attributes {{ropegen.name = "NAME", ropegen.version = {VERSION} : i64}} {{'
-_OP_FORM = '%2 = "ropegen.add"(%0, %1) {...} : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>'
+_OP_FORM = '%1 = "ropegen.scale"(%0) {factor = 2.0} : (tensor<4xf32>) -> tensor<4xf32>'
 _OUTPUT_FORM = '"ropegen.output"(%0) {label = "out"} : (tensor<4xf32>) -> ()'
 
 # What a text is made of, as far as its safety goes. Strings and comments hide brackets; an arrow is no bracket.
@@ -85,7 +85,7 @@ def dumps(graph: Graph) -> str:
     """The text of `graph`, the same bytes in every process and with every supported jax.
 
     Raises:
-      RopegenError: a size or an integer does not fit in 64 bits, or the text would be too large to read back.
+      RopegenError: a size does not fit in 64 bits, or the text would be too large to read back.
     """
     with _context(), ir.Location.unknown():
         module = ir.Module.create()
@@ -154,10 +154,6 @@ def _attribute(op: Op, name: str, value: object) -> ir.Attribute:
         case bool():
             return ir.BoolAttr.get(value)
         case int():
-            if not -(2**63) <= value < 2**63:
-                raise op.refuse(
-                    f"attribute {name!r} is {value:.6g}", "the text form holds 64-bit integers; use a smaller one"
-                )
             return _integer(value)
         case float():
             return ir.FloatAttr.get(ir.F64Type.get(), value)
@@ -251,15 +247,18 @@ class _Script:
 
     def error(self, problem: str, offset: int) -> RopegenError:
         """The error at a character of the text."""
+        return self.point(RopegenError(problem), offset)
+
+    def point(self, error: RopegenError, offset: int) -> RopegenError:
         before = f"{self.text[:offset]}x".splitlines()
-        return RopegenError(problem).located(self.text, len(before), len(before[-1]), self.source)
+        return error.located(self.text, len(before), len(before[-1]), self.source)
 
     def offset(self, location: ir.Location, word: str = "") -> int:
         """The character where `location` stands, or that of `word` further on in its line."""
         found = re.search(r":(\d+):(\d+)\)$", str(location))
         line, column = (int(found[1]), int(found[2])) if found else (1, 1)
         lines = self.text.split("\n")
-        line = min(line, len(lines))
+        line, column = min(max(line, 1), len(lines)), max(column, 1)  # 0:0 where MLIR made the module itself
         start = sum(len(each) + 1 for each in lines[: line - 1])
         within = len(lines[line - 1].encode()[: column - 1].decode(errors="ignore"))  # MLIR counts bytes
         later = re.compile(rf"(?<!\w){re.escape(word)}(?!\w)").search(lines[line - 1], within) if word else None
@@ -267,18 +266,15 @@ class _Script:
 
     @contextlib.contextmanager
     def at(self, location: ir.Location) -> Generator[None]:
-        """Point every error raised within at `location`, and at the attribute that its message names, if any."""
+        """Point every error raised within at `location`, or at the attribute that its message names."""
         try:
             yield
         except RopegenError as error:
-            named = re.search(r"attribute '([^'.]+)", error.args[0])
-            problem, offset = error.args[0], self.offset(location, named[1] if named else "")
+            named = re.search(r"attribute '((?:ropegen\.)?[^'.]+)", error.args[0])
+            raise self.point(error, self.offset(location, named[1] if named else "")) from None
         except (ArithmeticError, MemoryError, ValueError) as error:
             problem = f"the numbers of this op are out of reach ({error}); use smaller ones"
-            offset = self.offset(location)
-        else:
-            return
-        raise self.error(problem, offset) from None
+            raise self.error(problem, self.offset(location)) from None
 
     def scan(self) -> int:
         """The number of brackets left open, after refusing what MLIR must not be given.
@@ -484,24 +480,40 @@ def _kind_written(kind: Any) -> str:
     return _WRITTEN[kind]
 
 
-def _read_value(op: str, name: str, kind: Any, given: ir.Attribute) -> Any:
+def _read_value(op: str, name: str, kind: Any, given: Any) -> Any:
     """`given` as a value of `kind`; nothing is converted."""
     if kind is Expr and isinstance(given, ir.StringAttr):
-        return masks.parse(given.value)
+        return _within(op, name, masks.parse, given.value)
     if kind is Scaling and isinstance(given, ir.DictAttr):
-        return scaling.from_attributes(
-            {key: _read_any(op, f"{name}.{key}", each) for key, each in _named(given).items()}
-        )
+        fields = {key: _read_any(op, f"{name}.{key}", each) for key, each in _named(given).items()}
+        return _within(op, name, scaling.from_attributes, fields)
     if typing.get_origin(kind) is tuple and isinstance(given, ir.ArrayAttr):
-        return tuple(_read_value(op, name, typing.get_args(kind)[0], each) for each in given)
-    if (
+        elements: list[Any] = list(given)
+        if all(_holds(typing.get_args(kind)[0], each) for each in elements):
+            return tuple(each.value for each in elements)
+    if _holds(kind, given):
+        return typing.cast("Any", given).value
+    raise RopegenError(f"{op}: attribute {name!r} is {_shown(str(given))[1:-1]}; it must be {_kind_written(kind)}")
+
+
+def _holds(kind: Any, given: Any) -> bool:
+    return (
         (kind is bool and isinstance(given, ir.BoolAttr))
         or (kind is int and isinstance(given, ir.IntegerAttr) and str(given.type) == "i64")
         or (kind is float and isinstance(given, ir.FloatAttr) and str(given.type) == "f64")
         or (kind is str and isinstance(given, ir.StringAttr))
-    ):
-        return given.value
-    raise RopegenError(f"{op}: attribute {name!r} is {_shown(str(given))[1:-1]}; it must be {_kind_written(kind)}")
+    )
+
+
+def _within(op: str, name: str, read: Callable[[Any], Any], given: object) -> Any:
+    """`read(given)`, where an error says whose attribute it is about."""
+    try:
+        return read(given)
+    except RopegenError as error:
+        about = RopegenError(f"{op}: attribute {name!r}: {error.args[0]}")
+        for note in getattr(error, "__notes__", ()):
+            about.add_note(note)
+        raise about from None
 
 
 def _read_any(op: str, name: str, given: ir.Attribute) -> Any:

@@ -48,7 +48,7 @@ def scale_in_attend(value: Node, view: View) -> Node | None:
     assert isinstance(op, Attend)
     for index in (0, 1):
         path = _path_to_scale(value.operands[index])
-        if path is None or not all(_only_scores(each, view) for each in path):
+        if path is None or not _only_scores(path[-1], view):
             continue
         *passed, scale = path
         assert isinstance(scale.op, Scale)
@@ -71,13 +71,13 @@ def _path_to_scale(value: Node) -> tuple[Node, ...] | None:
     """The nodes from `value` back to the nearest scale, through ops f with f(a * x) = a * f(x)."""
     path = [value]
     while not isinstance(path[-1].op, Scale):
-        if not passes_factor(path[-1]):
+        if not _passes_factor(path[-1]):
             return None
         path.append(path[-1].operands[0])
     return tuple(path)
 
 
-def passes_factor(value: Node) -> bool:
+def _passes_factor(value: Node) -> bool:
     """Whether the op is linear in its first operand and keeps each feature's range."""
     if isinstance(value.op, Cast):
         source = value.operands[0].type.dtype
@@ -87,14 +87,17 @@ def passes_factor(value: Node) -> bool:
 
 def _only_scores(value: Node, view: View) -> bool:
     """Whether all that reads the value, near or far, is the q or k of attention."""
-    if view.is_output(value):
-        return False
-    return all(
-        value not in user.operands[2:]
-        if isinstance(user.op, Attend)
-        else passes_factor(user) and _only_scores(user, view)
-        for user in view.users(value)
-    )
+    pending = [value]
+    while pending:
+        each = pending.pop()
+        if view.is_output(each):
+            return False
+        for user in view.users(each):
+            if _passes_factor(user):
+                pending.append(user)
+            elif not isinstance(user.op, Attend) or each in user.operands[2:]:
+                return False
+    return True
 
 
 def _again(path: Sequence[Node], x: Node) -> Node:

@@ -103,7 +103,7 @@ def _reordered(
     """The tops of the paths with their features reordered, and what else must then be read otherwise; None where
     that is not free.
     """
-    if not all(path and path[-1].type.shape[-1] == order.width for path in paths):
+    if not all(paths):
         return None
     splits = tuple(dict.fromkeys(path[-1] for path in paths))
     projections: dict[Node, Node] = {}

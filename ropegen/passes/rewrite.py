@@ -19,6 +19,8 @@ from ropegen.ir.ops import Input
 
 # A graph of n nodes settles within a few firings a node; far more than that is a rule that undoes another.
 _FIRINGS_A_NODE = 50
+# How deep the notation of the trace shows what a rule replaced.
+_SHOWN_DEPTH = 12
 
 
 class View:
@@ -228,18 +230,19 @@ def _notation(equals: Mapping[Node, Node]) -> tuple[str, str]:
 
 
 def _written(values: Sequence[Node], shared: Collection[Node], names: dict[Node, str]) -> str:
-    def write(value: Node) -> str:
+    def write(value: Node, depth: int) -> str:
         if isinstance(value.op, Input):
             return value.op.label
         if value in names:
             return names[value]
         taken = sum(name.startswith(f"%{value.op.name}") for name in names.values())
         names[value] = f"%{value.op.name}{taken + 1 if taken else ''}"
-        if value in shared:
+        if value in shared or depth > _SHOWN_DEPTH:
             return names[value]
-        return f"{value.op.name}({', '.join([*map(write, value.operands), *_attributes(value.op)])})"
+        operands = [write(operand, depth + 1) for operand in value.operands]
+        return f"{value.op.name}({', '.join([*operands, *_attributes(value.op)])})"
 
-    return ", ".join(write(each) for each in dict.fromkeys(values))
+    return ", ".join(write(each, 0) for each in dict.fromkeys(values))
 
 
 def _attributes(op: Op) -> list[str]:

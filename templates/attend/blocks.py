@@ -6,7 +6,6 @@ axis; a sweep visits its blocks; `Scores` applies scale, soft-cap, bias, express
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -28,7 +27,7 @@ Operands: TypeAlias = tuple[Array, Array, Array, dict[str, Array]]  # q, k, v an
 # Of the keys that an unrolled query tile reads, the range is trimmed to multiples of this.
 _GRANULE = 128
 # Unrolling more blocks than this would take longer to compile than it saves.
-_UNROLLED = 24
+_UNROLLED = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,20 +134,36 @@ def dot(x: Array, y: Array, wide: np.dtype[Any], contract: tuple[int, int] = (1,
     return lax.dot_general(x, y, dimensions, preferred_element_type=wide)
 
 
-def _slice(x: Array, starts: tuple[Index, ...], sizes: tuple[int, ...]) -> Array:
-    return x if sizes == x.shape else lax.dynamic_slice(x, starts, sizes)
+def cut(x: Array, starts: tuple[Index, ...], sizes: tuple[int, ...]) -> Array:
+    """The part of x from `starts`. Half precision travels as integers: XLA on CPU would convert all of x to float32."""
+    if sizes == x.shape:
+        return x
+    part = lax.dynamic_slice(bits(x), starts, sizes, allow_negative_indices=False)
+    return lax.bitcast_convert_type(part, x.dtype)
+
+
+def paste(x: Array, part: Array, starts: tuple[Index, ...]) -> Array:
+    """X with `part` written from `starts`."""
+    return lax.dynamic_update_slice(x, part, starts, allow_negative_indices=False)
+
+
+def bits(x: Array) -> Array:
+    """A half precision x as the integers that hold it, any other x as it is."""
+    half = jnp.issubdtype(x.dtype, jnp.floating) and x.dtype.itemsize == 2
+    return lax.bitcast_convert_type(x, jnp.uint16) if half else x
 
 
 def head_of(site: Site, x: Array, batch: Index, head: Index) -> Array:
     """The rows of one key head: (B, S, heads, E) -> (S * heads of the group, E), query-major."""
     count = x.shape[2] // site.kv_heads
-    part = _slice(x, (batch, 0, head * count, 0), (1, x.shape[1], count, x.shape[3]))
+    part = cut(x, (batch, 0, head * count, 0), (1, x.shape[1], count, x.shape[3]))
     return part.reshape(x.shape[1] * count, x.shape[3])
 
 
-def rows_of(x: Array, start: Index, size: int) -> Array:
-    """Rows of the first axis."""
-    return x if size == x.shape[0] else lax.dynamic_slice_in_dim(x, start, size, 0)
+def rows_of(x: Array, start: Index, size: int, axis: int = 0) -> Array:
+    """`size` rows (of the first axis) from `start`."""
+    starts = tuple(start if each == axis else 0 for each in range(x.ndim))
+    return cut(x, starts, tuple(size if each == axis else length for each, length in enumerate(x.shape)))
 
 
 # The schedule: which blocks are visited, and in which order ---------------------------------------------------------
@@ -171,18 +186,19 @@ class Block:
     kv_fresh: Index | None = None
 
 
-def _edges(length: int, size: int) -> npt.NDArray[np.int64]:
-    """The index ranges of tiles, (n, 2), both ends inside."""
+def _edges(length: int, size: int, whole: bool) -> npt.NDArray[np.int64]:
+    """The index ranges of tiles, (n, 2), both ends inside. The last is shorter or, if all are whole, begins earlier."""
     starts = np.arange(0, length, size)
-    return np.stack([starts, np.minimum(starts + size, length) - 1], 1)
+    ends = np.minimum(starts + size, length) - 1
+    return np.stack([ends - (size - 1) if whole else starts, ends], 1)
 
 
-def _classes(site: Site, q_size: int, kv_size: int) -> npt.NDArray[np.int8]:
+def _classes(site: Site, q_size: int, kv_size: int, whole: bool) -> npt.NDArray[np.int8]:
     """`masks.classify_tiles` over the whole attention: 0 empty, 1 partial, 2 full."""
     anywhere = np.iinfo(np.int32)
 
     def positions(length: int, size: int, known: tuple[int, int] | None) -> npt.NDArray[np.int64]:
-        edges = _edges(length, size)
+        edges = _edges(length, size, whole)
         return edges + known[0] if known else np.full_like(edges, 1) * [anywhere.min, anywhere.max]
 
     found = masks.classify_tiles(
@@ -204,7 +220,7 @@ class Sweep:
 
     @property
     def sizes(self) -> tuple[int, int]:
-        """Of the outer and the inner tile. By key, the tile turns: as many keys as it has rows, as many rows as keys."""
+        """Of the outer and the inner tile. By key the tile turns: as many keys as it has rows, as many rows as keys."""
         site, tile = self.site, self.site.tile
         if not self.by_key:
             return min(tile.q, site.queries), min(tile.kv, site.keys)
@@ -215,8 +231,8 @@ class Sweep:
         site = self.site
         return (site.keys, site.queries) if self.by_key else (site.queries, site.keys)
 
-    def classes(self, outer: int, inner: int) -> npt.NDArray[np.int8]:
-        return _classes(self.site, inner, outer).T if self.by_key else _classes(self.site, outer, inner)
+    def classes(self, outer: int, inner: int, whole: bool) -> npt.NDArray[np.int8]:
+        return _classes(self.site, inner, outer, whole).T if self.by_key else _classes(self.site, outer, inner, whole)
 
     def block(self, outer: Index, outer_size: int, inner: Index, inner_size: int, masked: bool) -> Block:
         if self.by_key:
@@ -232,7 +248,8 @@ class Sweep:
         if -(-length // outer) > _UNROLLED:
             return None
         rows: list[tuple[int, int, list[Block]]] = []
-        for (first, last), classes in zip(_edges(length, outer).tolist(), self.classes(outer, granule), strict=True):
+        edges = _edges(length, outer, whole=False).tolist()
+        for (first, last), classes in zip(edges, self.classes(outer, granule, whole=False), strict=True):
             size = last - first + 1
             blocks = [
                 self.block(first, size, start, stop - start, masked)
@@ -244,17 +261,17 @@ class Sweep:
     def run(
         self,
         carry: Carry,
-        begin: Callable[[Carry, Index, int], Carry],
+        begin: Callable[[Carry, Index, int, bool], Carry],
         step: Callable[[Carry, Block], Carry],
         finish: Callable[[Carry, Carry, Index, int], Carry],
     ) -> Carry:
         """For each outer tile (start, size): `begin` makes a state of the carry, `step` takes it through the blocks,
-        `finish` brings it back into the carry.
+        `finish` brings it back into the carry. The state of a loop (the last argument of `begin`) keeps its structure.
         """
         unrolled = self.unrolled()
         if unrolled is not None:
             for start, size, blocks in unrolled:
-                state = begin(carry, start, size)
+                state = begin(carry, start, size, False)
                 for block in blocks:
                     state = step(state, block)
                 carry = finish(carry, state, start, size)
@@ -263,7 +280,7 @@ class Sweep:
 
     def _loop(self, carry: Carry, begin: Any, step: Any, finish: Any) -> Carry:
         (outer, inner), (length, inner_length) = self.sizes, self.lengths
-        classes = self.classes(outer, inner)
+        classes = self.classes(outer, inner, whole=True)
         if inner_length % inner:
             classes[:, -1] = np.minimum(classes[:, -1], masks.PARTIAL)
         if self.by_key and length % outer:
@@ -288,7 +305,7 @@ class Sweep:
 
                 return body
 
-            state = begin(carry, start, outer)
+            state = begin(carry, start, outer, True)
             ends = jnp.asarray(full)[i], jnp.asarray(seen)[i]
             if full.any():
                 state = lax.fori_loop(jnp.int32(0), ends[0], visit(False), state)
@@ -300,21 +317,20 @@ class Sweep:
 
 
 def _chunks(classes: npt.NDArray[np.int8], granule: int, longest: int, length: int) -> Iterator[tuple[int, int, bool]]:
-    """(start, stop, masked) of the runs of granules that are not empty, in pieces of at most about `longest`."""
+    """(start, stop, masked) of the runs of granules of one kind, empty ones left out, in pieces of about `longest`.
+
+    A run that is full for the lesser part is taken as masked: two small matmuls cost more than one with a mask.
+    """
     per_piece = max(1, longest // granule)
-    start = 0
-    while start < len(classes):
-        if classes[start] == masks.EMPTY:
-            start += 1
-            continue
-        stop = start
-        while stop < len(classes) and classes[stop] != masks.EMPTY:
-            stop += 1
-        pieces = -(-(stop - start) // per_piece)
-        cuts = [start + (stop - start) * i // pieces for i in range(pieces + 1)]
-        for first, end in itertools.pairwise(cuts):
-            yield first * granule, min(end * granule, length), bool(np.any(classes[first:end] != masks.FULL))
-        start = stop
+    seen = np.flatnonzero(classes != masks.EMPTY)
+    for run in np.split(seen, np.flatnonzero(np.diff(seen) > 1) + 1):
+        full = classes[run] == masks.FULL
+        mixed = 0 < np.count_nonzero(full) < len(run)
+        parts = np.split(run, np.flatnonzero(np.diff(full)) + 1) if mixed and np.mean(full) >= 0.5 else [run]
+        for part in parts:
+            for piece in np.array_split(part, -(-len(part) // per_piece)):
+                masked = bool(np.any(classes[piece] != masks.FULL))
+                yield int(piece[0]) * granule, min((int(piece[-1]) + 1) * granule, length), masked
 
 
 # The scores of a block ----------------------------------------------------------------------------------------------
@@ -341,17 +357,19 @@ class Scores:
         """The variables of the expressions; rows are query-major, so each query's value repeats for its group."""
         site, block, op = self.site, self.block, self.site.op
         values: dict[str, Array] = {"batch": jnp.asarray(self.batch, jnp.int32)}
+        # What does not change from head to head would be moved out of their loop, and a whole mask kept in memory.
+        q_start, kv_start, _ = lax.optimization_barrier((block.q, block.kv, self.head))
         if "head" in op.variables:
             heads = self.head * site.group + jnp.arange(site.group, dtype=jnp.int32)
             values["head"] = self.row(jnp.tile(heads, block.q_size))
         for name in sorted(op.variables & set(op.NEEDS)):
             known = {"q_pos": site.static.q_positions, "kv_pos": site.static.kv_positions}.get(name)
-            start, size = (block.q, block.q_size) if name.startswith("q_") else (block.kv, block.kv_size)
+            start, size = (q_start, block.q_size) if name.startswith("q_") else (kv_start, block.kv_size)
             if known:
                 part = start + known[0] + jnp.arange(size, dtype=jnp.int32)
             else:
                 given = site.given[op.NEEDS[name]]
-                part = _slice(given.array, (given.at(self.batch), start), (1, size))[0]
+                part = cut(given.array, (given.at(self.batch), start), (1, size))[0]
             values[name] = self.column(part) if name.startswith("kv_") else self.row(jnp.repeat(part, site.group))
         return values
 
@@ -375,7 +393,7 @@ class Scores:
     def part(self, given: Given) -> Array:
         """The block's part of a bias or mask, shaped like the scores."""
         site, block = self.site, self.block
-        part = jnp.swapaxes(_slice(given.array, *self._window(given))[0], 0, 1)  # (queries, heads, keys)
+        part = jnp.swapaxes(cut(given.array, *self._window(given))[0], 0, 1)  # (queries, heads, keys)
         if part.shape[:2] == (1, 1):
             return part[0, 0][:, None] if self.keys_first else part[0]
         part = jnp.broadcast_to(part, (block.q_size, site.group, part.shape[2]))
@@ -390,7 +408,7 @@ class Scores:
         part = jnp.swapaxes(part, 0, 1)[None]
         summed = tuple(axis for axis in (1, 2, 3) if sizes[axis] == 1 and part.shape[axis] > 1)
         part = jnp.sum(part, summed, keepdims=True)
-        return lax.dynamic_update_slice(total, lax.dynamic_slice(total, starts, sizes) + part, starts)
+        return paste(total, cut(total, starts, sizes) + part, starts)
 
     def modify(self, scaled: Array, bias: Array | None) -> Array:
         """Soft-cap, bias and score expression of the scaled products."""
@@ -429,9 +447,17 @@ class Scores:
         visible = self.visible()
         return score if visible is None else jnp.where(visible, score, -jnp.inf)
 
-    def of(self, scaled: Array) -> Array:
+    def of(self, products: Array) -> Array:
         """The scores that the softmax sees."""
-        return self.hidden(self.modify(scaled, self.bias()))
+        return self.hidden(self.modify(products * self.site.op.scale, self.bias()))
+
+    @property
+    def are_products(self) -> bool:
+        """The scores are the products but for a positive scale, so that the highest of both is in one place."""
+        site, block, op = self.site, self.block, self.site.op
+        altered = op.softcap is not None or op.score != masks.identity or "bias" in site.given
+        hiding = block.kv_fresh is not None or (block.masked and (op.visible != masks.full or "mask" in site.given))
+        return not (altered or hiding) and op.scale > 0
 
     def weights_tangent(
         self, scaled: Array, d_scaled: Array, bias_tangent: Given | None, shift: Array
@@ -441,8 +467,8 @@ class Scores:
         if bias_tangent is None:
             score, d_score = jax.jvp(lambda x: self.modify(x, bias), (scaled,), (d_scaled,))
         else:
-            d_bias = self.part(bias_tangent).astype(scaled.dtype)
-            score, d_score = jax.jvp(self.modify, (scaled, bias), (d_scaled, d_bias))
+            d_bias = jnp.broadcast_to(self.part(bias_tangent).astype(scaled.dtype), scaled.shape)
+            score, d_score = jax.jvp(self.modify, (scaled, jnp.broadcast_to(bias, scaled.shape)), (d_scaled, d_bias))
         weight = jnp.exp(self.hidden(score) - self.row(shift))
         return weight, d_score if self.site.op.score == masks.identity else jnp.where(weight == 0, 0.0, d_score)
 
@@ -450,7 +476,10 @@ class Scores:
         self, scaled: Array, shift: Array
     ) -> tuple[Array, Callable[[Array], tuple[Array, Array | None]]]:
         """exp(score - shift), and the function from the cotangent of the scores to those of `scaled` and the bias."""
-        score, pull = jax.vjp(self.modify, scaled, self.bias())
+        bias = self.bias()
+        if bias is not None:
+            bias = jnp.broadcast_to(bias, scaled.shape)
+        score, pull = jax.vjp(self.modify, scaled, bias)
         weight = jnp.exp(self.hidden(score) - self.row(shift))
 
         def cotangents(d_score: Array) -> tuple[Array, Array | None]:
@@ -477,11 +506,6 @@ def expressed(op: Attend, score: Array, values: dict[str, Array], may_be_infinit
     return jnp.where(hidden, evaluate(lax.stop_gradient(score)), evaluate(jnp.where(hidden, 0.0, score)))
 
 
-def finite(x: Array) -> Array:
-    """x, with 0 for -inf: a shift that leaves exp(-inf - shift) at 0."""
-    return jnp.where(x == -jnp.inf, 0.0, x)
-
-
 def shift_of(lse: Array) -> Array:
     """What makes exp(score - shift) the weight: the log-sum-exp, +inf in a row that sees nothing."""
     return jnp.where(lse == -jnp.inf, jnp.inf, lse)
@@ -498,7 +522,11 @@ def each_head(site: Site, carry: Carry, body: Callable[[Index, Index, Carry], Ca
 
 
 def placed(site: Site, whole: Array, rows: Array, batch: Index, head: Index, start: Index) -> Array:
-    """`whole` (B, S, heads, E) or (B, S, heads) with rows (size * group, E) or (size * group,) written from `start`."""
+    """`whole` (B, S, heads, E) or (B, S, heads) with rows (size * group, E) or (size * group,) written from `start`.
+
+    `whole` may hold the bits of the rows' dtype, see `bits`.
+    """
     count = whole.shape[2] // site.kv_heads
-    part = rows.astype(whole.dtype).reshape(1, rows.shape[0] // count, count, *whole.shape[3:])
-    return lax.dynamic_update_slice(whole, part, (batch, start, head * count, 0)[: whole.ndim])
+    part = bits(rows.astype(site.dtype if whole.dtype == np.uint16 else whole.dtype))
+    part = part.reshape(1, rows.shape[0] // count, count, *whole.shape[3:])
+    return paste(whole, part, (batch, start, head * count, 0)[: whole.ndim])

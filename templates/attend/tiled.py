@@ -15,6 +15,7 @@ softmax denominator, (..., Sq, H) in float32 (float64 for float64).
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -31,11 +32,12 @@ from ropegen.templates.attend.blocks import (
     Static,
     Sweep,
     Tile,
+    bits,
     dot,
     each_head,
     expressed,
-    finite,
     head_of,
+    paste,
     placed,
     rows_of,
     shift_of,
@@ -46,6 +48,9 @@ from ropegen import masks
 from ropegen.ir.ops import Attend
 
 __all__ = ["Static", "Tile", "backward", "default_tile", "forward", "plain", "tangent"]
+
+# The state of an online softmax: the highest score, the sum of weights and the weighted sum of values of each row.
+Softmax: TypeAlias = tuple[Array, Array, Array]
 
 # Scores that `plain` holds at once, per step of its scan.
 _PLAIN_SCORES = 1 << 22
@@ -63,52 +68,70 @@ def forward(
         sinks = given.get("sinks", jnp.full((site.heads,), -jnp.inf)).astype(site.wide)
         return jnp.zeros((*q.shape[:-1], site.value_width), q.dtype), jnp.broadcast_to(sinks, q.shape[:-1])
     q, k, v = map(site.flat, (q, k, v))
+    lowest = float(np.finfo(site.wide).min)
 
     def body(batch: Index, head: Index, carry: Carry) -> Carry:
         rows, keys, values = (head_of(site, x, batch, head) for x in (q, k, v))
         mean = jnp.mean(values, 0, keepdims=True, dtype=site.wide) if site.takes_mean else None
 
-        def begin(carry: Carry, start: Index, size: int) -> Carry:
-            # No score yet: the highest is -inf, the sum of weights and the weighted sum of values are 0.
+        def nothing(count: int) -> Softmax:
+            return (
+                jnp.full((count,), lowest, site.wide),
+                jnp.zeros((count,), site.wide),
+                jnp.zeros((count, site.value_width), site.wide),
+            )
+
+        def begin(carry: Carry, start: Index, size: int, looped: bool) -> Carry:
             count = size * site.group
-            highest, total = jnp.full((count,), -jnp.inf, site.wide), jnp.zeros((count,), site.wide)
-            mixed = jnp.zeros((count, site.value_width), site.wide)
-            return rows_of(rows, start * site.group, count), highest, total, mixed
+            return rows_of(rows, start * site.group, count), nothing(count) if looped else None
 
-        def step(state: Carry, block: Block) -> Carry:
-            part, before, total, mixed = state
+        def step(state: tuple[Array, Softmax | None], block: Block) -> Carry:
+            part, before = state
             products = dot(part, rows_of(keys, block.kv, block.kv_size), site.wide, (1, 1))
-            score = Scores(site, block, batch, head).of(products * op.scale)
-            highest = jnp.maximum(before, jnp.max(score, 1))
-            shift = finite(highest)
-            weight = jnp.exp(score - shift[:, None])
-            fade = jnp.exp(before - shift)
-            added = dot(weight.astype(site.dtype), rows_of(values, block.kv, block.kv_size), site.wide)
-            return part, highest, total * fade + jnp.sum(weight, 1), mixed * fade[:, None] + added
+            scores = Scores(site, block, batch, head)
+            score = scores.of(products)
+            # The highest finite score: a row that sees nothing has the lowest number there is, and no NaN.
+            if scores.are_products:
+                highest = jnp.maximum(_highest(products, lowest) * op.scale, lowest)
+            else:
+                highest = _highest(score, lowest)
+            if before is not None:
+                highest = jnp.maximum(before[0], highest)
+            weight = jnp.exp(score - highest[:, None])
+            total = jnp.sum(weight, 1)
+            mixed = dot(weight.astype(site.dtype), rows_of(values, block.kv, block.kv_size), site.wide)
+            if before is not None:
+                fade = jnp.exp(before[0] - highest)
+                total, mixed = before[1] * fade + total, before[2] * fade[:, None] + mixed
+            return part, (highest, total, mixed)
 
-        def finish(carry: Carry, state: Carry, start: Index, size: int) -> Carry:
+        def finish(carry: Carry, state: tuple[Array, Softmax | None], start: Index, size: int) -> Carry:
             out, lse = carry
-            _, highest, total, mixed = state
+            highest, total, mixed = state[1] or nothing(size * site.group)
             if "sinks" in given:
                 sinks = jnp.tile(rows_of(given["sinks"], head * site.group, site.group).astype(site.wide), size)
-                shift = finite(jnp.maximum(highest, sinks))
+                shift = jnp.maximum(jnp.maximum(highest, sinks), lowest)
                 fade = jnp.exp(highest - shift)
-                total, mixed = total * fade + jnp.exp(sinks - shift), mixed * fade[:, None]
-                highest = shift
+                highest, total, mixed = shift, total * fade + jnp.exp(sinks - shift), mixed * fade[:, None]
             seen = total > 0
-            mixed = mixed / jnp.where(seen, total, 1.0)[:, None]
+            divisor = jnp.where(seen, total, 1.0)
+            mixed = mixed / divisor[:, None]
             if mean is not None:
                 mixed = jnp.where(seen[:, None], mixed, mean)
-            out = placed(site, out, mixed, batch, head, start)
-            logarithm = jnp.where(seen, finite(highest) + jnp.log(jnp.where(seen, total, 1.0)), -jnp.inf)
-            return out, placed(site, lse, logarithm, batch, head, start)
+            logarithm = jnp.where(seen, highest + jnp.log(divisor), -jnp.inf)
+            return placed(site, out, mixed, batch, head, start), placed(site, lse, logarithm, batch, head, start)
 
         return Sweep(site, by_key=False).run(carry, begin, step, finish)
 
-    carry = jnp.zeros((*shape, site.value_width), q.dtype), jnp.zeros(shape, site.wide)
+    carry = bits(jnp.zeros((*shape, site.value_width), q.dtype)), jnp.zeros(shape, site.wide)
     out, lse = each_head(site, carry, body)
+    out = lax.bitcast_convert_type(out, q.dtype)
     return out.reshape(*lead, *out.shape[1:]), lse.reshape(*lead, *shape[1:])
 
+
+def _highest(scores: Array, least: float) -> Array:
+    """The highest score of each row, at least `least`."""
+    return lax.reduce(scores, scores.dtype.type(least), lax.max, (1,))
 
 
 # Tangent ------------------------------------------------------------------------------------------------------------
@@ -153,7 +176,7 @@ def tangent(
         if site.takes_mean and d_values is not None:
             d_mean = jnp.mean(d_values, 0, keepdims=True, dtype=site.wide)
 
-        def begin(carry: Carry, start: Index, size: int) -> Carry:
+        def begin(carry: Carry, start: Index, size: int, looped: bool) -> Carry:
             first, count = start * site.group, size * site.group
             read = tuple(None if x is None else rows_of(x, first, count) for x in (rows, d_rows, logarithms))
             return read, jnp.zeros((count,), site.wide), jnp.zeros((count, site.value_width), site.wide)
@@ -172,7 +195,8 @@ def tangent(
                 d_products += dot(part, dk_part, site.wide, (1, 1))
             weight, d_score = scores.weights_tangent(scaled, d_products * op.scale, bias_tangent, shift_of(logarithm))
             change = weight * d_score
-            mixed += dot(change.astype(site.dtype), v_part, site.wide)
+            # In full precision: what `finish` takes away again may be larger than what remains.
+            mixed += dot(change, v_part.astype(site.wide), site.wide)
             if dv_part is not None:
                 mixed += dot(weight.astype(site.dtype), dv_part, site.wide)
             return state[0], moved + jnp.sum(change, 1), mixed
@@ -194,8 +218,9 @@ def tangent(
 
         return Sweep(site, by_key=False).run(carry, begin, step, finish)
 
-    carry = jnp.zeros((*shape, site.value_width), site.dtype), jnp.zeros(shape, site.wide)
+    carry = bits(jnp.zeros((*shape, site.value_width), site.dtype)), jnp.zeros(shape, site.wide)
     d_out, d_lse = each_head(site, carry, body)
+    d_out = lax.bitcast_convert_type(d_out, site.dtype)
     return d_out.reshape(*lead, *d_out.shape[1:]), d_lse.reshape(*lead, *shape[1:])
 
 
@@ -236,16 +261,14 @@ def backward(
             d_mean = jnp.sum(d_rows * unseen[:, None], 0, keepdims=True, dtype=wide) / site.keys
         rows_turned, d_rows_turned, keys_turned = rows.T, d_rows.T, keys.T
 
-        def begin(carry: Carry, start: Index, size: int) -> Carry:
+        def begin(carry: Carry, start: Index, size: int, looped: bool) -> Carry:
             key_part, value_part = rows_of(keys, start, size), rows_of(values, start, size)
             return (key_part, value_part), jnp.zeros(key_part.shape, wide), jnp.zeros(value_part.shape, wide), carry
 
         def step(state: Carry, block: Block) -> Carry:
             (key_part, value_part), dk_part, dv_part, (dq_turned, dk, dv, d_bias) = state
             first, count = block.q * group, block.q_size * group
-            turned, d_turned = (
-                lax.dynamic_slice_in_dim(x, first, count, 1) for x in (rows_turned, d_rows_turned)
-            )
+            turned, d_turned = (rows_of(x, first, count, axis=1) for x in (rows_turned, d_rows_turned))
             scores = Scores(site, block, batch, head, keys_first=True)
             scaled = dot(key_part, turned, wide) * op.scale
             weight, cotangents = scores.weights_cotangents(scaled, rows_of(shift, first, count))
@@ -256,16 +279,15 @@ def backward(
             narrow = d_scaled.astype(site.dtype)
             dv_part += dot(weight.astype(site.dtype), rows_of(d_rows, first, count), wide)
             dk_part += dot(narrow, rows_of(rows, first, count), wide)
-            dq_part = dot(lax.dynamic_slice_in_dim(keys_turned, block.kv, block.kv_size, 1), narrow, wide)
-            dq_part += lax.dynamic_slice_in_dim(dq_turned, first, count, 1)
-            dq_turned = lax.dynamic_update_slice_in_dim(dq_turned, dq_part, first, 1)
+            dq_part = dot(rows_of(keys_turned, block.kv, block.kv_size, axis=1), narrow, wide)
+            dq_turned = paste(dq_turned, rows_of(dq_turned, first, count, axis=1) + dq_part, (0, first))
             return state[0], dk_part, dv_part, (dq_turned, dk, dv, d_bias)
 
         def finish(carry: Carry, state: Carry, start: Index, size: int) -> Carry:
             _, dk_part, dv_part, (dq_turned, dk, dv, d_bias) = state
             # Added, since the last tile of a loop begins before its turn: there it has zeros.
-            dk = lax.dynamic_update_slice_in_dim(dk, rows_of(dk, start, size) + dk_part, start, 0)
-            dv = lax.dynamic_update_slice_in_dim(dv, rows_of(dv, start, size) + dv_part, start, 0)
+            dk = paste(dk, rows_of(dk, start, size) + dk_part, (start, 0))
+            dv = paste(dv, rows_of(dv, start, size) + dv_part, (start, 0))
             return dq_turned, dk, dv, d_bias
 
         dq, dk, dv, d_bias = carry
@@ -276,8 +298,9 @@ def backward(
         dv = placed(site, dv, dv_head + d_mean, batch, head, 0)
         return dq, dk, dv, d_bias
 
-    carry = jnp.zeros_like(q), jnp.zeros_like(k), jnp.zeros_like(v), d_bias
-    dq, dk, dv, d_bias = each_head(site, carry, body)
+    carry = (*(bits(jnp.zeros_like(x)) for x in (q, k, v)), d_bias)
+    *found, d_bias = each_head(site, carry, body)
+    dq, dk, dv = (lax.bitcast_convert_type(x, site.dtype) for x in found)
     if d_bias is not None:
         extra["bias"] = d_bias.reshape(given["bias"].shape).astype(given["bias"].dtype)
     return dq.reshape(shapes[0]), dk.reshape(shapes[1]), dv.reshape(shapes[2]), extra
@@ -333,7 +356,7 @@ def plain(op: Attend, q: Array, k: Array, v: Array, given: dict[str, Array]) -> 
         sinks = whole["sinks"].astype(wide).reshape(1, *split, 1, 1) if "sinks" in given else None
         if sinks is not None:
             highest = jnp.maximum(highest, sinks)
-        shift = lax.stop_gradient(finite(highest))
+        shift = lax.stop_gradient(jnp.where(highest == -jnp.inf, 0.0, highest))
         # Both the argument and the value of exp are selected: a hidden score has no derivative, not one of NaN.
         weight = jnp.where(visible, jnp.exp(jnp.where(visible, score - shift, 0.0)), 0.0)
         total = jnp.sum(weight, -1, keepdims=True)

@@ -1,0 +1,238 @@
+"""The doors for those who write JAX: a compiler for graphs, and fused functions that need no graph.
+
+`attention`, `rope` and `embed` build the graph that their arguments describe, plan it, and bind its regions as
+primitives: `jit`, `grad`, `jvp`, `vmap`, `checkpoint`, `shard_map` and `jax.export` take them.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping
+from os import PathLike
+from typing import Any, Literal, overload
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+
+from ropegen import hf, masks
+from ropegen.emit import artifact
+from ropegen.emit.callable import run
+from ropegen.errors import RopegenError
+from ropegen.ir import text
+from ropegen.ir.build import Builder, Mask
+from ropegen.ir.graph import Graph, Node
+from ropegen.plan import Plan, Tiles
+from ropegen.plan import plan as make_plan
+from ropegen.rope import Rope
+from ropegen.target import Target
+from ropegen.types import dtype_name
+
+Array = jax.Array
+ArrayLike = npt.ArrayLike | jax.Array
+
+_DEFAULT_TARGET = "cpu"
+# Plans of the plain functions that are kept; each is keyed by its whole graph.
+_KEPT_PLANS = 256
+
+
+def plan(graph: Graph, target: str | Target, *, tile: Tiles | None = None) -> Plan:
+    """The plan of a graph for a target such as "cpu", "gpu:h200" or "tpu:v5e"; needs no device."""
+    return make_plan(graph, target, tile=tile)
+
+
+def load_graph(path: str | PathLike[str]) -> Graph:
+    """The graph of a file in the text form.
+
+    Raises:
+      RopegenError: the file is not there, or is not such a graph; the line is shown.
+    """
+    return text.load(path)
+
+
+def from_hf(
+    config: Mapping[str, object], *, batch: int = 1, seq: int | None = None, dtype: str = "bf16", phase: str = "prefill", **options: Any
+) -> Graph:
+    """The attention front-end of a Hugging Face config; see `ropegen.hf.from_hf` for the other options."""
+    return hf.from_hf(config, batch=batch, seq=seq, dtype=dtype, phase=phase, **options)
+
+
+def export(
+    graph: Graph, directory: str | PathLike[str], *, targets: Iterable[str | Target], tile: Tiles | None = None
+) -> artifact.Artifact:
+    """Builds the artifact of a graph, one kernel a platform, in a new directory; returns it loaded.
+
+    Raises:
+      RopegenError: two targets of one platform, or a directory that holds something else.
+    """
+    return artifact.export([plan(graph, target, tile=tile) for target in targets], directory)
+
+
+def load(directory: str | PathLike[str]) -> artifact.Artifact:
+    """An artifact from its directory, every hash checked; needs no model code.
+
+    Raises:
+      RopegenError: a file is missing, damaged, foreign or of a newer format.
+    """
+    return artifact.load(directory)
+
+
+def rope(x: Array, positions: ArrayLike | None, rope: Rope, *, length: int | None = None) -> Array:
+    """Rotary embedding: x (..., S, H, D) turned at positions (S,) or (..., S), None for 0 .. S-1; x's type.
+
+    `length` is the longest sequence, for the frequency families that depend on it.
+
+    Raises:
+      RopegenError: shapes that do not fit, an odd width, a family that needs `length`.
+    """
+    return _rope_pair((x,), positions, rope, length)[0]
+
+
+def _rope_pair(values: tuple[Array, ...], positions: ArrayLike | None, rope: Rope, length: int | None) -> tuple[Array, ...]:
+    call = _Call("rope")
+    nodes = [call.array(f"x{index}", x) for index, x in enumerate(values)]
+    at = call.positions("positions", positions, nodes[0].type.shape[-3] if nodes[0].type.rank >= 3 else 0)
+    outputs = {f"out{index}": call.builder.rope(x, at, rope, length=length) for index, x in enumerate(nodes)}
+    return tuple(call.run(outputs).values())
+
+
+def embed(ids: ArrayLike, table: Array, *, mode: str = "clip", scale: float | None = None) -> Array:
+    """Rows of a table: ids (...) integers, table (V, E) -> (..., E), times `scale`.
+
+    An id outside 0..V-1 takes the nearest row (`mode="clip"`) or a row of NaN (`mode="fill"`).
+    """
+    call = _Call("embed")
+    rows = call.builder.embed(call.array("ids", ids), call.array("table", table), mode=mode)
+    return call.run({"out": rows if scale is None else call.builder.scale(rows, scale)})["out"]
+
+
+@overload
+def attention(q: Array, k: Array, v: Array, *, return_lse: Literal[False] = False, **options: Any) -> Array: ...
+@overload
+def attention(q: Array, k: Array, v: Array, *, return_lse: Literal[True], **options: Any) -> tuple[Array, Array]: ...
+
+
+def attention(
+    q: Array,
+    k: Array,
+    v: Array,
+    *,
+    rope: Rope | None = None,
+    mask: Mask | Array | np.ndarray = masks.full,
+    score: Mask = masks.identity,
+    bias: Array | None = None,
+    softcap: float | None = None,
+    sinks: Array | None = None,
+    q_positions: ArrayLike | None = None,
+    kv_positions: ArrayLike | None = None,
+    q_segments: ArrayLike | None = None,
+    kv_segments: ArrayLike | None = None,
+    scale: float | None = None,
+    masked_row: str = "zero",
+    length: int | None = None,
+    return_lse: bool = False,
+    tile: Tiles | None = None,
+    target: str | Target = _DEFAULT_TARGET,
+) -> Array | tuple[Array, Array]:
+    """Attention: q (..., Sq, H, D), k (..., Skv, Hkv, D), v (..., Skv, Hkv, Dv) -> (..., Sq, H, Dv), q's type.
+
+    H must be a multiple of Hkv (grouped queries). In float32: scale (1/sqrt(D) when None), soft-cap, bias, the
+    score expression, the mask, sinks in the denominator, softmax.
+
+    rope: turns q at q_positions and k at kv_positions first; v is left.
+    mask: an expression of `ropegen.masks`, a Python function of q_pos, kv_pos, q_segment, kv_segment, head and
+      batch, or a boolean array that broadcasts to (..., H, Sq, Skv), True where a key is seen.
+    score: a Python function of score and those names, or `masks.alibi(slopes)`.
+    bias: broadcasts to (..., H, Sq, Skv). sinks: (H,).
+    positions, segments: (S,) or (..., S); positions count from 0 when left out, and must be given where Sq and
+      Skv differ and they matter.
+    masked_row: "zero" gives rows that see no key zeros, "mean" the mean of all values.
+    length: the longest sequence, for the frequency families of RoPE that depend on it.
+    return_lse: also the logarithm of the softmax denominator, (..., Sq, H) float32.
+    tile: fixes the tile of a template, e.g. {"attend/xla": {"q": 256, "kv": 512}}.
+    target: the chip to plan for; the result is the same.
+
+    Raises:
+      RopegenError: shapes, types or options that do not fit; the message says how to mend them.
+    """
+    call = _Call("attention")
+    b = call.builder
+    nodes = [call.array(label, each) for label, each in (("q", q), ("k", k), ("v", v))]
+    q_node, k_node, v_node = nodes
+    if any(each.type.rank < 3 for each in nodes):
+        raise RopegenError(f"attention: q, k, v are {', '.join(str(each.type) for each in nodes)}; give (..., sequence, heads, width) each")
+    queries, keys = q_node.type.shape[-3], k_node.type.shape[-3]
+    dense = None
+    if isinstance(mask, jax.Array | np.ndarray):
+        dense, mask = call.array("mask", mask), masks.full
+    reads = masks.variables(masks.as_mask(mask)) | masks.variables(masks.as_score(score))
+    compares = rope is not None or {"q_pos", "kv_pos"} <= reads
+    if compares and queries != keys and (q_positions is None or kv_positions is None):
+        raise RopegenError(
+            f"attention: {queries} queries over {keys} keys, and their positions matter; give q_positions and kv_positions"
+        )
+    q_at = call.positions("q_positions", q_positions, queries) if rope or "q_pos" in reads else None
+    kv_at = call.positions("kv_positions", kv_positions, keys) if rope or "kv_pos" in reads else None
+    if rope is not None and q_at is not None and kv_at is not None:
+        q_node = b.rope(q_node, q_at, rope, length=length)
+        k_node = b.rope(k_node, kv_at, rope, length=length, inverse=rope.scaling.kind == "xpos")
+    options: dict[str, Any] = {
+        "mask": mask,
+        "score": score,
+        "scale": scale,
+        "softcap": softcap,
+        "masked_row": masked_row,
+        "q_positions": q_at if "q_pos" in reads else None,
+        "kv_positions": kv_at if "kv_pos" in reads else None,
+        "q_segments": call.optional("q_segments", q_segments),
+        "kv_segments": call.optional("kv_segments", kv_segments),
+        "bias": call.optional("bias", bias),
+        "dense_mask": dense,
+        "sinks": call.optional("sinks", sinks),
+    }
+    outputs = {"out": b.attend(q_node, k_node, v_node, **options)}
+    if return_lse:
+        outputs["lse"] = b.attend(q_node, k_node, v_node, **options, returns="log_sum_exp")
+    found = call.run(outputs, target, tile)
+    return (found["out"], found["lse"]) if return_lse else found["out"]
+
+
+class _Call:
+    """The graph of one call of a plain function, and the arrays that it is called with."""
+
+    def __init__(self, name: str) -> None:
+        self.builder = Builder(name)
+        self._values: dict[str, Array] = {}
+
+    def array(self, label: str, value: ArrayLike) -> Node:
+        array = jnp.asarray(value)
+        self._values[label] = array
+        return self.builder.input(label, array.shape, dtype_name(array.dtype))
+
+    def optional(self, label: str, value: ArrayLike | None) -> Node | None:
+        return None if value is None else self.array(label, value)
+
+    def positions(self, label: str, value: ArrayLike | None, length: int) -> Node:
+        """Positions that count from a known start are said so in the graph, where masks and tables can use it."""
+        if value is None:
+            return self.builder.positions(length)
+        if isinstance(value, jax.Array):
+            return self.array(label, value)
+        known = np.asarray(value)
+        if known.ndim == 1 and known.dtype.kind in "iu" and known.size and np.array_equal(known, known[0] + np.arange(known.size)):
+            return self.builder.positions(known.size, int(known[0]))
+        return self.array(label, known)
+
+    def run(self, outputs: Mapping[str, Node], target: str | Target = _DEFAULT_TARGET, tile: Tiles | None = None) -> dict[str, Array]:
+        graph = self.builder.build(**outputs)
+        fixed = tuple((name, tuple(sizes.items())) for name, sizes in (tile or {}).items())
+        made = _planned(graph, Target.parse(target), fixed)
+        return run(made, {}, self._values)
+
+
+@functools.lru_cache(maxsize=_KEPT_PLANS)
+def _planned(graph: Graph, target: Target, tile: tuple[tuple[str, tuple[tuple[str, int], ...]], ...]) -> Plan:
+    return make_plan(graph, target, tile={name: dict(sizes) for name, sizes in tile})
+
+

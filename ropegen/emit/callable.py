@@ -1,0 +1,149 @@
+"""A plan as a function of JAX arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ropegen import lowering
+from ropegen.emit.primitive import Chosen, bind
+from ropegen.errors import RopegenError, nearest
+from ropegen.ir.graph import Graph, Node, label_of
+from ropegen.plan import Plan, Step
+from ropegen.types import TensorType, numpy_dtype
+
+Array = jax.Array
+Values = dict[str, Array]
+
+
+class Compiled:
+    """A plan that runs: call it with the graph's inputs by keyword.
+
+    The result is the output itself where the graph has one, else a dictionary by name. It is a JAX function:
+    `jit`, `grad`, `jvp`, `vmap`, `checkpoint` and `jax.export` take it. `bind(**parameters)` computes once what
+    depends on parameters alone and returns a function of the other inputs.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self._types = plan.graph.input_types
+        self._run = jax.jit(lambda values: _result(self._call(values)))
+        self._prepare = jax.jit(lambda values: prepare(plan, values))
+        self._rest = jax.jit(lambda prepared, values: _result(run(plan, prepared, values)))
+
+    def __repr__(self) -> str:
+        return f"<compiled {self.plan.graph.name} for {self.plan.target}>"
+
+    def __call__(self, **inputs: Any) -> Any:
+        return self._run(check_inputs(self._types, inputs, self.plan.source.input_types))
+
+    def bind(self, **parameters: Any) -> Callable[..., Any]:
+        """A function of the activations and states, with these parameters prepared.
+
+        Raises:
+          RopegenError: a parameter is missing, unknown, or of another type.
+        """
+        labels = self.plan.graph.labels("parameter")
+        known = {label: self._types[label] for label in labels}
+        given = check_inputs(known, parameters, self.plan.source.input_types)
+        prepared = self._prepare(given)
+        others = {label: kind for label, kind in self._types.items() if label not in known}
+
+        def bound(**inputs: Any) -> Any:
+            return self._rest(prepared, {**given, **check_inputs(others, inputs, self.plan.source.input_types)})
+
+        return bound
+
+    def _call(self, values: Values) -> Values:
+        return run(self.plan, prepare(self.plan, values), values)
+
+
+def prepare(plan: Plan, values: Mapping[str, Array]) -> Values:
+    """What the plan prepares of the parameters, by name: `prepared0`, `prepared1`, ... ."""
+    known = _inputs(plan.graph, values)
+    for step in plan.steps:
+        if step.prepares:
+            _execute(plan, step, known)
+    return {name: known[value] for name, value in prepared_names(plan).items()}
+
+
+def run(plan: Plan, prepared: Mapping[str, Array], values: Mapping[str, Array]) -> Values:
+    """The outputs of the graph by name, from what was prepared and the inputs that are read besides."""
+    known = _inputs(plan.graph, values)
+    known.update({value: prepared[name] for name, value in prepared_names(plan).items()})
+    for step in plan.steps:
+        if not step.prepares:
+            _execute(plan, step, known)
+    return {label: known[value] for label, value in plan.graph.outputs}
+
+
+def prepared_names(plan: Plan) -> dict[str, Node]:
+    """A name for each prepared value."""
+    return {f"prepared{index}": value for index, value in enumerate(plan.prepared)}
+
+
+def run_labels(plan: Plan) -> tuple[str, ...]:
+    """The inputs that `run` reads: all but the parameters that only `prepare` reads."""
+    read = {value for step in plan.steps if not step.prepares for value in step.operands}
+    read |= {value for _, value in plan.graph.outputs}
+    return tuple(label_of(each) for each in plan.graph.inputs if each in read)
+
+
+def prepare_labels(plan: Plan) -> tuple[str, ...]:
+    """The parameters that `prepare` reads."""
+    read = {value for step in plan.steps if step.prepares for value in step.operands}
+    return tuple(label_of(each) for each in plan.graph.inputs if each in read)
+
+
+def check_inputs(wanted: Mapping[str, TensorType], given: Mapping[str, Any], declared: Mapping[str, TensorType]) -> Values:
+    """The wanted inputs as arrays; those that the passes dropped as unused may be given and are left.
+
+    Raises:
+      RopegenError: an input is missing, unknown, or of another shape or element type.
+    """
+    for label in given:
+        if label not in wanted and label not in declared:
+            raise RopegenError(f"no input {label!r}; {nearest(label, wanted)}")
+    missing = [label for label in wanted if label not in given]
+    if missing:
+        described = ", ".join(f"{label} ({wanted[label]})" for label in missing)
+        raise RopegenError(f"missing inputs: {described}; give each by keyword")
+    found: Values = {}
+    for label, kind in wanted.items():
+        dtype = numpy_dtype(kind.dtype)
+        if dtype.itemsize == 8 and not jax.config.jax_enable_x64:
+            raise RopegenError(f"input {label} is {kind}, and JAX runs without 64-bit types; set jax_enable_x64 to True first")
+        value = jnp.asarray(given[label])
+        if value.shape != kind.shape or value.dtype != dtype:
+            hint = "a plan is made for one shape; plan again" if value.dtype == dtype else f"convert it with .astype({dtype})"
+            raise RopegenError(f"input {label} is {value.dtype}{list(value.shape)}, the graph reads {kind}; {hint}")
+        found[label] = value
+    return found
+
+
+def _inputs(graph: Graph, values: Mapping[str, Array]) -> dict[Node, Array]:
+    return {each: values[label_of(each)] for each in graph.inputs if label_of(each) in values}
+
+
+def _execute(plan: Plan, step: Step, known: dict[Node, Array]) -> None:
+    operands = [known[each] for each in step.operands]
+    if step.region is None:
+        known[step.outputs[0]] = lowering.lower(step.outputs[0], *operands)
+        return
+    known.update(zip(step.outputs, bind(step.region.closed, chosen(plan, step), operands), strict=True))
+
+
+def chosen(plan: Plan, step: Step) -> Chosen:
+    """The template of a step on the plan's own platform; other platforms take the family's `xla`."""
+    if step.chosen is None:
+        raise RopegenError("a step without a region has no template; lower its op plainly")
+    return Chosen(((plan.target.jax_platform, step.chosen.template, step.chosen.tile),))
+
+
+def _result(values: Values) -> Any:
+    return next(iter(values.values())) if len(values) == 1 else values
+
+

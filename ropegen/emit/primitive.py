@@ -1,0 +1,389 @@
+"""The primitives that a region is bound as, one trio for each family: forward, tangent and backward.
+
+`attend` computes a region and its residuals. Its JVP binds `attend_tangent`, which is linear in the tangents;
+the transpose of that binds `attend_backward`. So `grad` holds exactly `attend` and `attend_backward`, and
+forward mode holds `attend` and `attend_tangent`. Each has one lowering a platform, the kernel that was chosen
+for that platform. Derivatives of derivatives are those of the plain lowering.
+
+A batch axis becomes one more leading size of the region where the operands allow it (see
+`template.Batching`); otherwise the kernel runs once for each entry of the batch.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from ropegen import lowering
+from ropegen.ir import ops
+from ropegen.ir.graph import Graph, Node, graph, node
+from ropegen.template import Array, Arrays, Batching, Family, Kernel, Tangents, Tile, families, family, template
+from ropegen.types import TensorType, numpy_dtype
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+# One kernel in a jitted call of its own, for use outside `jit`; the whole of what specialises it is the key.
+_EAGER_KERNELS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The template and tile for each platform, (platform, template, tile); `xla` with its first tile elsewhere."""
+
+    kernels: tuple[tuple[str, str, Tile], ...] = ()
+
+    def on(self, platform: str, family_name: str) -> tuple[str, Tile | None]:
+        """The template's name and the tile, None for the template's own best guess."""
+        for known, name, tile in self.kernels:
+            if known == platform:
+                return name, tile
+        return f"{family_name}/xla", None
+
+
+@dataclass(frozen=True)
+class Trio:
+    """The three primitives of a family."""
+
+    forward: Primitive
+    tangent: Primitive
+    backward: Primitive
+
+
+@dataclass(frozen=True, slots=True)
+class _Values:
+    """The nodes that a region's kernel reads and gives: operands, outputs, and residuals after them."""
+
+    operands: tuple[Node, ...]
+    results: tuple[Node, ...]
+    outputs: int
+
+
+def bind(closed: Graph, chosen: Chosen, operands: Sequence[Array]) -> Arrays:
+    """The outputs of a closed region over arrays in the order of its inputs."""
+    results = TRIOS[closed.name].forward.bind(*operands, closed=closed, chosen=chosen)
+    return tuple(results[: len(closed.outputs)])
+
+
+@functools.lru_cache(maxsize=_EAGER_KERNELS)
+def _values(closed: Graph) -> _Values:
+    its: Family[Any] = family(closed.name)
+    outputs = tuple(value for _, value in closed.outputs)
+    return _Values(closed.inputs, (*outputs, *its.residuals(its.site(closed))), len(outputs))
+
+
+def _kernel(closed: Graph, chosen: Chosen, platform: str) -> Kernel:
+    name, tile = chosen.on(platform, closed.name)
+    made_by, site = template(name), family(closed.name).site(closed)
+    if tile is None:
+        from ropegen.target import Target
+
+        tile = next(made_by.tiles(site, Target.parse("cpu")))
+    return made_by.build(site, tile)
+
+
+def _plain(closed: Graph) -> Callable[..., Arrays]:
+    """The region by the plain lowering of its ops: what derivatives of any order are taken of."""
+    values = _values(closed)
+
+    def forward(*operands: Array) -> Arrays:
+        return lowering.evaluate(values.results, dict(zip(values.operands, operands, strict=True)))
+
+    return forward
+
+
+# The arguments of the tangent and backward primitives stand in one flat list: operands, results, then the tangents
+# of the operands that move, or the cotangents of the results that are not zero.
+
+
+def _split(closed: Graph, flat: Sequence[Any]) -> tuple[tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]]:
+    values = _values(closed)
+    first, second = len(values.operands), len(values.operands) + len(values.results)
+    return tuple(flat[:first]), tuple(flat[first:second]), tuple(flat[second:])
+
+
+def _placed(present: Sequence[bool], given: Sequence[Any]) -> tuple[Any, ...]:
+    """`given` put where `present` is true, None elsewhere."""
+    remaining = iter(given)
+    return tuple(next(remaining) if each else None for each in present)
+
+
+def _forward_impl(platform: str, *operands: Array, closed: Graph, chosen: Chosen) -> Arrays:
+    return _kernel(closed, chosen, platform).forward(*operands)
+
+
+def _tangent_impl(platform: str, *flat: Array, closed: Graph, chosen: Chosen, moving: tuple[bool, ...]) -> Arrays:
+    operands, results, tangents = _split(closed, flat)
+    return _kernel(closed, chosen, platform).tangent(operands, results, _placed(moving, tangents))
+
+
+def _backward_impl(
+    platform: str, *flat: Array, closed: Graph, chosen: Chosen, given: tuple[bool, ...], wanted: tuple[bool, ...]
+) -> Arrays:
+    operands, results, cotangents = _split(closed, flat)
+    found = _kernel(closed, chosen, platform).backward(operands, results, _placed(given, cotangents), wanted)
+    return tuple(
+        jnp.zeros_like(operand) if each is None else each
+        for operand, each, is_wanted in zip(operands, found, wanted, strict=True)
+        if is_wanted
+    )
+
+
+def _shaped(value: Node) -> jax.core.ShapedArray:
+    return jax.core.ShapedArray(value.type.shape, numpy_dtype(value.type.dtype))
+
+
+def _forward_abstract(*operands: Any, closed: Graph, chosen: Chosen) -> list[jax.core.ShapedArray]:
+    return [_shaped(each) for each in _values(closed).results]
+
+
+def _tangent_abstract(*flat: Any, closed: Graph, chosen: Chosen, moving: tuple[bool, ...]) -> list[jax.core.ShapedArray]:
+    return [_shaped(each) for each in _values(closed).results]
+
+
+def _backward_abstract(
+    *flat: Any, closed: Graph, chosen: Chosen, given: tuple[bool, ...], wanted: tuple[bool, ...]
+) -> list[jax.core.ShapedArray]:
+    operands = _values(closed).operands
+    return [_shaped(each) for each, is_wanted in zip(operands, wanted, strict=True) if is_wanted]
+
+
+def _is_zero(tangent: Any) -> bool:
+    return isinstance(tangent, ad.Zero)
+
+
+def _plain_tangent(closed: Graph, moving: Sequence[bool], operands: Sequence[Array], tangents: Sequence[Array]) -> Arrays:
+    indices = [index for index, each in enumerate(moving) if each]
+
+    def moved(*values: Array) -> Arrays:
+        replaced = dict(zip(indices, values, strict=True))
+        return _plain(closed)(*(replaced.get(index, each) for index, each in enumerate(operands)))
+
+    return jax.jvp(moved, tuple(operands[index] for index in indices), tuple(tangents))[1]
+
+
+def _plain_backward(
+    closed: Graph, given: Sequence[bool], wanted: Sequence[bool], operands: Sequence[Array], cotangents: Sequence[Array]
+) -> Arrays:
+    indices = [index for index, each in enumerate(wanted) if each]
+
+    def moved(*values: Array) -> Arrays:
+        replaced = dict(zip(indices, values, strict=True))
+        results = _plain(closed)(*(replaced.get(index, each) for index, each in enumerate(operands)))
+        return tuple(each for each, is_given in zip(results, given, strict=True) if is_given)
+
+    return tuple(jax.vjp(moved, *(operands[index] for index in indices))[1](tuple(cotangents)))
+
+
+def _make_trio(name: str) -> Trio:
+    trio = Trio(Primitive(name), Primitive(f"{name}_tangent"), Primitive(f"{name}_backward"))
+
+    def forward_jvp(primals: Sequence[Array], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
+        closed: Graph = params["closed"]
+        results = trio.forward.bind(*primals, **params)
+        moving = tuple(not _is_zero(each) for each in tangents)
+        given = [each for each in tangents if not _is_zero(each)]
+        return results, trio.tangent.bind(*primals, *results, *given, closed=closed, chosen=params["chosen"], moving=moving)
+
+    def tangent_jvp(primals: Sequence[Array], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
+        # The results are what `forward` gives for the operands, so the plain tangent, which computes them
+        # anew, has the whole derivative in its operands.
+        closed, moving = params["closed"], params["moving"]
+        out = trio.tangent.bind(*primals, **params)
+        operands, _, given = _split(closed, primals)
+        d_operands, _, d_given = _split(closed, tangents)
+        values, slopes = _with_tangents((*operands, *given), (*d_operands, *d_given))
+
+        def plain(*each: Array) -> Arrays:
+            filled = values(each)
+            return _plain_tangent(closed, moving, filled[: len(operands)], filled[len(operands) :])
+
+        return out, _along(plain, slopes, out)
+
+    def backward_jvp(primals: Sequence[Array], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
+        closed, given, wanted = params["closed"], params["given"], params["wanted"]
+        out = trio.backward.bind(*primals, **params)
+        operands, _, cotangents = _split(closed, primals)
+        d_operands, _, d_cotangents = _split(closed, tangents)
+        values, slopes = _with_tangents((*operands, *cotangents), (*d_operands, *d_cotangents))
+
+        def plain(*each: Array) -> Arrays:
+            filled = values(each)
+            return _plain_backward(closed, given, wanted, filled[: len(operands)], filled[len(operands) :])
+
+        return out, _along(plain, slopes, out)
+
+    def tangent_transpose(cotangents: Sequence[Any], *flat: Any, closed: Graph, chosen: Chosen, moving: tuple[bool, ...]) -> list[Any]:
+        operands, results, linear = _split(closed, flat)
+        given = tuple(not _is_zero(each) for each in cotangents)
+        pulled: list[Any] = [None] * len(linear)
+        if any(given):
+            present = [each for each in cotangents if not _is_zero(each)]
+            pulled = trio.backward.bind(*operands, *results, *present, closed=closed, chosen=chosen, given=given, wanted=moving)
+        return [*(None for _ in (*operands, *results)), *pulled]
+
+    def backward_transpose(cotangents: Sequence[Any], *flat: Any, closed: Graph, chosen: Chosen, given: tuple[bool, ...], wanted: tuple[bool, ...]) -> list[Any]:
+        # Backward is linear in the cotangents it is given, and its transpose is the tangent again.
+        operands, results, linear = _split(closed, flat)
+        placed = _placed(wanted, cotangents)
+        moving = tuple(each is not None and not _is_zero(each) for each in placed)
+        pulled: list[Any] = [None] * len(linear)
+        if any(moving):
+            present = [each for each, is_moving in zip(placed, moving, strict=True) if is_moving]
+            moved = trio.tangent.bind(*operands, *results, *present, closed=closed, chosen=chosen, moving=moving)
+            pulled = [each for each, is_given in zip(moved, given, strict=True) if is_given]
+        return [*(None for _ in (*operands, *results)), *pulled]
+
+    rules: tuple[tuple[Primitive, Callable[..., Any], Callable[..., Arrays]], ...] = (
+        (trio.forward, _forward_abstract, _forward_impl),
+        (trio.tangent, _tangent_abstract, _tangent_impl),
+        (trio.backward, _backward_abstract, _backward_impl),
+    )
+    for primitive, abstract, impl in rules:
+        primitive.multiple_results = True
+        primitive.def_abstract_eval(abstract)
+        primitive.def_impl(functools.partial(_eager, primitive))
+        for platform in PLATFORMS:
+            rule = mlir.lower_fun(functools.partial(impl, platform), multiple_results=True)
+            mlir.register_lowering(primitive, rule, platform=platform)
+        batching.primitive_batchers[primitive] = functools.partial(_batch, primitive)
+    ad.primitive_jvps[trio.forward] = forward_jvp
+    ad.primitive_jvps[trio.tangent] = tangent_jvp
+    ad.primitive_jvps[trio.backward] = backward_jvp
+    ad.primitive_transposes[trio.tangent] = tangent_transpose
+    ad.primitive_transposes[trio.backward] = backward_transpose
+    return trio
+
+
+def _with_tangents(
+    primals: Sequence[Array], tangents: Sequence[Any]
+) -> tuple[Callable[[Sequence[Array]], list[Array]], tuple[Arrays, Arrays]]:
+    """A function that puts new values in the places that move, and those places' primals and tangents."""
+    indices = [index for index, each in enumerate(tangents) if not _is_zero(each)]
+
+    def filled(values: Sequence[Array]) -> list[Array]:
+        replaced = dict(zip(indices, values, strict=True))
+        return [replaced.get(index, each) for index, each in enumerate(primals)]
+
+    return filled, (tuple(primals[index] for index in indices), tuple(tangents[index] for index in indices))
+
+
+def _along(function: Callable[..., Arrays], slopes: tuple[Arrays, Arrays], results: Sequence[Array]) -> list[Any]:
+    """The tangents of `function` along the slopes; zeros where only residuals moved."""
+    if not slopes[0]:
+        return [jnp.zeros_like(each) for each in results]
+    return list(jax.jvp(function, *slopes)[1])
+
+
+@functools.lru_cache(maxsize=_EAGER_KERNELS)
+def _jitted(primitive: Primitive, params: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
+    return jax.jit(functools.partial(primitive.bind, **dict(params)))
+
+
+def _eager(primitive: Primitive, *operands: Array, **params: Any) -> Any:
+    return _jitted(primitive, tuple(sorted(params.items())))(*operands)
+
+
+# Batching ------------------------------------------------------------------------------------------------------------
+
+
+def _batch(primitive: Primitive, flat: Sequence[Array], axes: Sequence[Any], **params: Any) -> tuple[Any, Any]:
+    closed: Graph = params["closed"]
+    size = next(each.shape[axis] for each, axis in zip(flat, axes, strict=True) if axis is not None)
+    first = [each if axis is None else jnp.moveaxis(each, axis, 0) for each, axis in zip(flat, axes, strict=True)]
+    batched = [axis is not None for axis in axes]
+    widened = _widen(closed, size, first, batched, params)
+    if widened is None:
+        out = _one_by_one(primitive, size, first, batched, params)
+    else:
+        wider, values = widened
+        out = primitive.bind(*values, **{**params, "closed": wider})
+    return out, [0] * len(out)
+
+
+def _one_by_one(primitive: Primitive, size: int, flat: Sequence[Array], batched: Sequence[bool], params: Mapping[str, Any]) -> Any:
+    """One kernel after the other: for operands that hold one value for the whole batch, such as weights."""
+    moving = tuple(each for each, is_batched in zip(flat, batched, strict=True) if is_batched)
+
+    def one(values: Arrays) -> list[Array]:
+        remaining = iter(values)
+        filled = [next(remaining) if is_batched else each for each, is_batched in zip(flat, batched, strict=True)]
+        return primitive.bind(*filled, **params)
+
+    del size  # the leading size of what moves
+    return lax.map(one, moving)
+
+
+def _widen(
+    closed: Graph, size: int, flat: Sequence[Array], batched: Sequence[bool], params: Mapping[str, Any]
+) -> tuple[Graph, list[Array]] | None:
+    """The region with one more leading size and its operands brought to it; None where they cannot be."""
+    its: Family[Any] = family(closed.name)
+    lead, rules = its.batching(its.site(closed))
+    count, after = len(closed.inputs), len(_values(closed).results)
+    wanted: tuple[bool, ...] = params.get("wanted", (False,) * count)
+    moving: tuple[bool, ...] = params.get("moving", (False,) * count)
+    operands: list[Array] = []
+    for value, is_batched, rule, is_wanted in zip(flat[:count], batched[:count], rules, wanted, strict=True):
+        widened = _widen_operand(value, is_batched, rule, lead, size)
+        # A cotangent must come back in the operand's own shape, one for each entry of the batch.
+        if widened is None or (is_wanted and widened.shape != (size, *value.shape[is_batched:])):
+            return None
+        operands.append(widened)
+    rest = [
+        value if is_batched else jnp.broadcast_to(value, (size, *value.shape))
+        for value, is_batched in zip(flat[count:], batched[count:], strict=True)
+    ]
+    tangent_rules = [rule for rule, is_moving in zip(rules, moving, strict=True) if is_moving]
+    for index, (rule, target) in enumerate(
+        zip(tangent_rules, [each for each, is_moving in zip(operands, moving, strict=True) if is_moving], strict=True)
+    ):
+        given = _widen_operand(flat[count + after + index], batched[count + after + index], rule, lead, size)
+        if given is None:
+            return None
+        rest[after + index] = jnp.broadcast_to(given, target.shape)
+    types = (TensorType(each.shape, each.dtype) for each in operands)
+    inputs = {
+        each: node(ops.Input(label=label, type=kind))
+        for each, label, kind in zip(closed.inputs, closed.input_types, types, strict=True)
+    }
+    return _rebuilt(closed, inputs), [*operands, *rest]
+
+
+def _widen_operand(value: Array, is_batched: bool, rule: Batching, lead: tuple[int, ...], size: int) -> Array | None:
+    if rule.kind == "shared":
+        return None if is_batched else value
+    if rule.kind == "carried":
+        return value if is_batched else jnp.broadcast_to(value, (size, *value.shape))
+    rank = value.ndim - is_batched
+    if rule.kind == "aligned":
+        if rank == rule.rank and not is_batched:
+            return value
+        core = value.shape[value.ndim - rule.rank :]
+        if not is_batched:
+            return jnp.broadcast_to(value, (size, *lead, *core))
+        between = (1,) * len(lead) if rank == rule.rank else lead
+        return jnp.broadcast_to(value.reshape(size, *between, *core), (size, *lead, *core))
+    if not is_batched:
+        return value
+    return value.reshape(size, *(1,) * (rule.rank - rank), *value.shape[1:])
+
+
+def _rebuilt(closed: Graph, inputs: Mapping[Node, Node]) -> Graph:
+    """The closed region over other inputs."""
+    rebuilt = dict(inputs)
+    for each in closed.nodes:
+        if each not in rebuilt:
+            rebuilt[each] = node(each.op, *(rebuilt[operand] for operand in each.operands))
+    return graph(closed.name, inputs.values(), {label: rebuilt[value] for label, value in closed.outputs})
+
+
+TRIOS: Mapping[str, Trio] = MappingProxyType({each.name: _make_trio(each.name) for each in families()})
