@@ -215,7 +215,7 @@ def _consider(
 
 def _choose(graph: Graph, offers: Sequence[_Offer]) -> list[_Offer]:
     """The offers that do not overlap and together save the most."""
-    useful = [each for each in offers if each.chosen is not None and each.saving > 0]
+    useful = [each for each in offers if each.chosen is not None and each.saving >= 0]
     taken: list[_Offer] = []
     for group in _overlapping(useful):
         taken += _best(group) if len(group) <= _EXHAUSTIVE else _greedy(group)
@@ -325,7 +325,7 @@ def _why_not(offer: _Offer, taken: Sequence[_Offer]) -> str:
     if offer.chosen is None:
         return "every template declines"
     rivals = [each for each in taken if each.claims & offer.claims]
-    if offer.saving <= 0 or not rivals:
+    if offer.saving < 0 or not rivals:
         return "its ops one by one are cheaper"
     return f"{' and '.join(each.region.family for each in rivals)} over the same ops saves {1e6 * sum(each.saving for each in rivals):.1f} us"
 

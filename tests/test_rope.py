@@ -115,6 +115,8 @@ def test_exact_tables_round_the_true_value_once(theta: float, dim: int) -> None:
     assert error[:-2].max() <= 2.0**-25 * 1.001 < 4.1e-7
     assert error.max() <= 2.0**-24
     assert rope.table(positions, dim).dtype == np.float32
+    far = np.array([16_777_217, 2**31 - 1])  # past the whole numbers that float32 holds
+    assert np.abs(rope.table(far, dim) - true_table(far, true_turns(theta, dim))).max() <= rope.angle_error(2**31)
     finer = rope.table(positions, dim, dtype="f64")
     assert finer.dtype == np.float64
     assert np.abs(finer - true_table(positions, true_turns(theta, dim))).max() <= rope.angle_error(1_000_000, "f64")

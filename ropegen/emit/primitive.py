@@ -331,31 +331,30 @@ def _widen(
     count, after = len(closed.inputs), len(_values(closed).results)
     wanted: tuple[bool, ...] = params.get("wanted", (False,) * count)
     moving: tuple[bool, ...] = params.get("moving", (False,) * count)
-    operands: list[Array] = []
-    for value, is_batched, rule, is_wanted in zip(flat[:count], batched[:count], rules, wanted, strict=True):
-        widened = _widen_operand(value, is_batched, rule, lead, size)
+    # A tangent has the type of its operand, so where either is batched, both are.
+    place = dict(zip((i for i, each in enumerate(moving) if each), range(count + after, len(flat)), strict=True)) if any(moving) else {}
+    together = {index: other for pair in place.items() for index, other in (pair, pair[::-1])}
+    values: list[Array] = []
+    are_batched: list[bool] = []
+    for index, (value, is_batched) in enumerate(zip(flat, batched, strict=True)):
+        spread = is_batched or batched[together.get(index, index)] or count <= index and index not in together
+        values.append(value if is_batched or not spread else jnp.broadcast_to(value, (size, *value.shape)))
+        are_batched.append(spread)
+    rule_of = {**dict(enumerate(rules)), **{other: rules[index] for index, other in place.items()}}
+    for index, rule in rule_of.items():
+        value, shape = values[index], values[index].shape[are_batched[index] :]
+        widened = _widen_operand(value, are_batched[index], rule, lead, size)
         # A cotangent must come back in the operand's own shape, one for each entry of the batch.
-        if widened is None or (is_wanted and widened.shape != (size, *value.shape[is_batched:])):
+        if widened is None or (index < count and wanted[index] and widened.shape != (size, *shape)):
             return None
-        operands.append(widened)
-    rest = [
-        value if is_batched else jnp.broadcast_to(value, (size, *value.shape))
-        for value, is_batched in zip(flat[count:], batched[count:], strict=True)
-    ]
-    tangent_rules = [rule for rule, is_moving in zip(rules, moving, strict=True) if is_moving]
-    for index, (rule, target) in enumerate(
-        zip(tangent_rules, [each for each, is_moving in zip(operands, moving, strict=True) if is_moving], strict=True)
-    ):
-        given = _widen_operand(flat[count + after + index], batched[count + after + index], rule, lead, size)
-        if given is None:
-            return None
-        rest[after + index] = jnp.broadcast_to(given, target.shape)
+        values[index] = widened
+    operands = values[:count]
     types = (TensorType(each.shape, each.dtype) for each in operands)
     inputs = {
         each: node(ops.Input(label=label, type=kind))
         for each, label, kind in zip(closed.inputs, closed.input_types, types, strict=True)
     }
-    return _rebuilt(closed, inputs), [*operands, *rest]
+    return _rebuilt(closed, inputs), values
 
 
 def _widen_operand(value: Array, is_batched: bool, rule: Batching, lead: tuple[int, ...], size: int) -> Array | None:

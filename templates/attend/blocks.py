@@ -27,7 +27,7 @@ Operands: TypeAlias = tuple[Array, Array, Array, dict[str, Array]]  # q, k, v an
 # Of the keys that an unrolled query tile reads, the range is trimmed to multiples of this.
 _GRANULE = 128
 # Unrolling more blocks than this would take longer to compile than it saves.
-_UNROLLED = 6
+_UNROLLED = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,13 +138,18 @@ def cut(x: Array, starts: tuple[Index, ...], sizes: tuple[int, ...]) -> Array:
     """The part of x from `starts`. Half precision travels as integers: XLA on CPU would convert all of x to float32."""
     if sizes == x.shape:
         return x
-    part = lax.dynamic_slice(bits(x), starts, sizes, allow_negative_indices=False)
+    part = lax.dynamic_slice(bits(x), _int32(starts), sizes, allow_negative_indices=False)
     return lax.bitcast_convert_type(part, x.dtype)
 
 
 def paste(x: Array, part: Array, starts: tuple[Index, ...]) -> Array:
-    """X with `part` written from `starts`."""
-    return lax.dynamic_update_slice(x, part, starts, allow_negative_indices=False)
+    """Writes `part` into x from `starts`."""
+    return lax.dynamic_update_slice(x, part, _int32(starts), allow_negative_indices=False)
+
+
+def _int32(starts: tuple[Index, ...]) -> tuple[Index, ...]:
+    """Of one type, also where 64-bit types are enabled."""
+    return tuple(np.int32(start) if isinstance(start, int) else start.astype(np.int32) for start in starts)
 
 
 def bits(x: Array) -> Array:
@@ -353,10 +358,10 @@ class Scores:
     def column(self, x: Array) -> Array:
         return x[:, None] if self.keys_first else x[None, :]
 
-    def _values(self) -> dict[str, Array]:
+    def _values(self) -> dict[str, Any]:
         """The variables of the expressions; rows are query-major, so each query's value repeats for its group."""
         site, block, op = self.site, self.block, self.site.op
-        values: dict[str, Array] = {"batch": jnp.asarray(self.batch, jnp.int32)}
+        values: dict[str, Any] = {"batch": jnp.asarray(self.batch, jnp.int32)}
         # What does not change from head to head would be moved out of their loop, and a whole mask kept in memory.
         q_start, kv_start, _ = lax.optimization_barrier((block.q, block.kv, self.head))
         if "head" in op.variables:
@@ -410,7 +415,7 @@ class Scores:
         part = jnp.sum(part, summed, keepdims=True)
         return paste(total, cut(total, starts, sizes) + part, starts)
 
-    def modify(self, scaled: Array, bias: Array | None) -> Array:
+    def modify(self, scaled: Array, bias: Array | None = None) -> Array:
         """Soft-cap, bias and score expression of the scaled products."""
         op, score = self.site.op, scaled
         if op.softcap is not None:
@@ -464,11 +469,11 @@ class Scores:
     ) -> tuple[Array, Array]:
         """exp(score - shift), and the tangent of the scores, 0 where there is no weight."""
         bias = self.bias()
-        if bias_tangent is None:
-            score, d_score = jax.jvp(lambda x: self.modify(x, bias), (scaled,), (d_scaled,))
+        if bias is None:
+            score, d_score = jax.jvp(self.modify, (scaled,), (d_scaled,))
         else:
-            d_bias = jnp.broadcast_to(self.part(bias_tangent).astype(scaled.dtype), scaled.shape)
-            score, d_score = jax.jvp(self.modify, (scaled, jnp.broadcast_to(bias, scaled.shape)), (d_scaled, d_bias))
+            d_bias = jnp.zeros_like(bias) if bias_tangent is None else self.part(bias_tangent).astype(scaled.dtype)
+            score, d_score = jax.jvp(self.modify, (scaled, bias), (d_scaled, d_bias))
         weight = jnp.exp(self.hidden(score) - self.row(shift))
         return weight, d_score if self.site.op.score == masks.identity else jnp.where(weight == 0, 0.0, d_score)
 
@@ -493,7 +498,7 @@ class Scores:
         return weight, cotangents
 
 
-def expressed(op: Attend, score: Array, values: dict[str, Array], may_be_infinite: bool) -> Array:
+def expressed(op: Attend, score: Array, values: dict[str, Any], may_be_infinite: bool) -> Array:
     """The score expression; where the bias made a score -inf it has a value and no derivative (which could be NaN)."""
 
     def evaluate(score: Array) -> Array:
@@ -516,9 +521,11 @@ def each_head(site: Site, carry: Carry, body: Callable[[Index, Index, Carry], Ca
     count = site.batch * site.kv_heads
     if count == 1:
         return body(0, 0, carry)
-    return lax.fori_loop(
-        jnp.int32(0), jnp.int32(count), lambda n, carry: body(n // site.kv_heads, n % site.kv_heads, carry), carry
-    )
+
+    def each(n: Index, carry: Carry) -> Carry:
+        return body(n // site.kv_heads, n % site.kv_heads, carry)
+
+    return lax.fori_loop(jnp.int32(0), jnp.int32(count), each, carry)
 
 
 def placed(site: Site, whole: Array, rows: Array, batch: Index, head: Index, start: Index) -> Array:

@@ -127,7 +127,7 @@ def batching(site: AttendSite) -> tuple[tuple[int, ...], tuple[Batching, ...]]:
         if name in ("q", "k", "v"):
             kinds[source] = CARRIED
         elif name in ("bias", "mask"):
-            kinds.setdefault(source, Batching("broadcast", q.type.rank + 1))
+            kinds.setdefault(source, Batching("broadcast", q.type.rank))
         elif name == "sinks":
             kinds.setdefault(source, SHARED)
         else:

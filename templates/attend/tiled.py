@@ -15,13 +15,17 @@ softmax denominator, (..., Sq, H) in float32 (float64 for float64).
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from ropegen.templates.attend.blocks import (
+
+from ropegen import masks
+from ropegen.ir.ops import Attend
+
+from .blocks import (
     Block,
     Carry,
     Given,
@@ -42,10 +46,7 @@ from ropegen.templates.attend.blocks import (
     rows_of,
     shift_of,
     site_of,
-)  # fmt: skip
-
-from ropegen import masks
-from ropegen.ir.ops import Attend
+)
 
 __all__ = ["Static", "Tile", "backward", "default_tile", "forward", "plain", "tangent"]
 
@@ -90,13 +91,9 @@ def forward(
             products = dot(part, rows_of(keys, block.kv, block.kv_size), site.wide, (1, 1))
             scores = Scores(site, block, batch, head)
             score = scores.of(products)
-            # The highest finite score: a row that sees nothing has the lowest number there is, and no NaN.
-            if scores.are_products:
-                highest = jnp.maximum(_highest(products, lowest) * op.scale, lowest)
-            else:
-                highest = _highest(score, lowest)
-            if before is not None:
-                highest = jnp.maximum(before[0], highest)
+            highest = jnp.max(products, 1) * op.scale if scores.are_products else jnp.max(score, 1)
+            # A row that sees nothing has the lowest number for its highest score: exp(-inf - lowest) is 0, not NaN.
+            highest = jnp.maximum(highest, lowest if before is None else before[0])
             weight = jnp.exp(score - highest[:, None])
             total = jnp.sum(weight, 1)
             mixed = dot(weight.astype(site.dtype), rows_of(values, block.kv, block.kv_size), site.wide)
@@ -127,11 +124,6 @@ def forward(
     out, lse = each_head(site, carry, body)
     out = lax.bitcast_convert_type(out, q.dtype)
     return out.reshape(*lead, *out.shape[1:]), lse.reshape(*lead, *shape[1:])
-
-
-def _highest(scores: Array, least: float) -> Array:
-    """The highest score of each row, at least `least`."""
-    return lax.reduce(scores, scores.dtype.type(least), lax.max, (1,))
 
 
 # Tangent ------------------------------------------------------------------------------------------------------------
@@ -166,11 +158,8 @@ def tangent(
         bias_tangent = replace(given_bias, array=d_bias.reshape(given_bias.array.shape))
 
     def body(batch: Index, head: Index, carry: Carry) -> Carry:
-        def own(x: Array | None) -> Array | None:
-            return None if x is None else head_of(site, x, batch, head)
-
-        rows, keys, values = (head_of(site, x, batch, head) for x in (q, k, v))
-        d_rows, d_keys, d_values = map(own, (dq, dk, dv))
+        rows, keys, values, results = (head_of(site, x, batch, head) for x in (q, k, v, out))
+        d_rows, d_keys, d_values = (None if x is None else head_of(site, x, batch, head) for x in (dq, dk, dv))
         logarithms = head_of(site, lse[..., None], batch, head)[:, 0]
         d_mean = None
         if site.takes_mean and d_values is not None:
@@ -179,38 +168,41 @@ def tangent(
         def begin(carry: Carry, start: Index, size: int, looped: bool) -> Carry:
             first, count = start * site.group, size * site.group
             read = tuple(None if x is None else rows_of(x, first, count) for x in (rows, d_rows, logarithms))
-            return read, jnp.zeros((count,), site.wide), jnp.zeros((count, site.value_width), site.wide)
+            none = jnp.zeros((count,), site.wide)
+            return read, none, none, jnp.zeros((count, site.value_width), site.wide)
 
         def step(state: Carry, block: Block) -> Carry:
-            (part, d_part, logarithm), moved, mixed = state
-            k_part, dk_part, v_part, dv_part = (
-                None if x is None else rows_of(x, block.kv, block.kv_size) for x in (keys, d_keys, values, d_values)
-            )
+            (part, d_part, logarithm), total, moved, mixed = state
+            k_part, v_part = (rows_of(x, block.kv, block.kv_size) for x in (keys, values))
             scores = Scores(site, block, batch, head)
             scaled = dot(part, k_part, site.wide, (1, 1)) * op.scale
             d_products = jnp.zeros_like(scaled)
             if d_part is not None:
                 d_products += dot(d_part, k_part, site.wide, (1, 1))
-            if dk_part is not None:
-                d_products += dot(part, dk_part, site.wide, (1, 1))
+            if d_keys is not None:
+                d_products += dot(part, rows_of(d_keys, block.kv, block.kv_size), site.wide, (1, 1))
             weight, d_score = scores.weights_tangent(scaled, d_products * op.scale, bias_tangent, shift_of(logarithm))
             change = weight * d_score
             # In full precision: what `finish` takes away again may be larger than what remains.
             mixed += dot(change, v_part.astype(site.wide), site.wide)
-            if dv_part is not None:
-                mixed += dot(weight.astype(site.dtype), dv_part, site.wide)
-            return state[0], moved + jnp.sum(change, 1), mixed
+            if d_values is not None:
+                mixed += dot(weight.astype(site.dtype), rows_of(d_values, block.kv, block.kv_size), site.wide)
+            return state[0], total + jnp.sum(weight, 1), moved + jnp.sum(change, 1), mixed
 
         def finish(carry: Carry, state: Carry, start: Index, size: int) -> Carry:
-            (_, _, logarithm), moved, mixed = state
+            (_, _, logarithm), total, moved, mixed = state
             first, count = start * site.group, size * site.group
-            if d_sinks is not None:
-                sinks, d_sink = (
-                    jnp.tile(rows_of(x, head * site.group, site.group).astype(site.wide), size)
-                    for x in (given["sinks"], d_sinks)
-                )
-                moved += jnp.exp(sinks - shift_of(logarithm)) * d_sink
-            result = mixed - moved[:, None] * rows_of(head_of(site, out, batch, head), first, count)
+            if "sinks" in given:
+                own_sinks = rows_of(given["sinks"], head * site.group, site.group).astype(site.wide)
+                weight = jnp.exp(jnp.tile(own_sinks, size) - shift_of(logarithm))
+                total += weight
+                if d_sinks is not None:
+                    own_sinks = rows_of(d_sinks, head * site.group, site.group).astype(site.wide)
+                    moved += weight * jnp.tile(own_sinks, size)
+            # One, but for the rounding of the log-sum-exp, which is taken out again.
+            total = jnp.where(total > 0, total, 1.0)
+            moved = moved / total
+            result = mixed / total[:, None] - moved[:, None] * rows_of(results, first, count)
             if site.takes_mean:
                 result = jnp.where((logarithm == -jnp.inf)[:, None], 0.0 if d_mean is None else d_mean, result)
             d_out, d_lse = carry
@@ -330,7 +322,7 @@ def plain(op: Attend, q: Array, k: Array, v: Array, given: dict[str, Array]) -> 
             x = whole[label]
             return x if x.shape[axis] == 1 else lax.dynamic_slice_in_dim(x, start, size, axis)
 
-        values: dict[str, Array] = {
+        values: dict[str, Any] = {
             "batch": jnp.arange(site.batch).reshape(-1, 1, 1, 1, 1),
             "head": jnp.arange(site.heads).reshape(*split, 1, 1),
         }
@@ -398,9 +390,10 @@ def _spread(given: Given, site: Site) -> Array:
 
 
 def default_tile(op: Attend, q_shape: tuple[int, ...], kv_shape: tuple[int, ...]) -> Tile:
-    """A tile that suits most CPUs: about 512 rows, and all keys at once while they are few.
+    """A tile of about 512 x 512 scores, which fit a core's cache: of as many keys as that leaves where rows are few.
 
     `q_shape` is (..., Sq, H, D), `kv_shape` (..., Skv, Hkv, D).
     """
-    rows = 512 * kv_shape[-2] // max(1, q_shape[-2])
-    return Tile(max(1, min(rows, q_shape[-3])), max(1, min(2048 if kv_shape[-3] <= 4096 else 512, kv_shape[-3])))
+    group = q_shape[-2] // max(1, kv_shape[-2])
+    q = max(1, min(512 // max(1, group), q_shape[-3]))
+    return Tile(q, max(1, min((512 * 512) // (q * max(1, group)), kv_shape[-3])))

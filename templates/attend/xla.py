@@ -65,7 +65,7 @@ def cost(site: AttendSite, target: Target, tile: Tile) -> Cost:
         matmul=2.0 * scores * (q.shape[-1] + width),
         vector=4.0 * scores * mixed + 6.0 * rotated,
         exponentials=scores,
-        moved=q.bytes + outputs + passes * share * (k.bytes + v.bytes) + sum(each.type.bytes for each in site.operands),
+        moved=sum(each.type.bytes for each in site.operands) + outputs + (passes - 1) * share * (k.bytes + v.bytes),
         temporary=4.0 * tile["q"] * tile["kv"] * (q.shape[-2] // max(1, k.shape[-2])),
     )
 

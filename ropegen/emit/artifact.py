@@ -1,0 +1,12 @@
+"""Artifacts (being written)."""
+
+
+class Artifact: ...
+
+
+def export(plans, directory) -> Artifact:
+    raise NotImplementedError
+
+
+def load(directory) -> Artifact:
+    raise NotImplementedError

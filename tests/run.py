@@ -1,0 +1,146 @@
+#!/usr/bin/env python3
+"""Run every check of the project in environments of its own; needs Python 3.11 or newer and nothing else.
+
+    python3 tests/run.py                  what this machine can run; what it cannot is said
+    python3 tests/run.py --all            every lane is required, as in continuous integration
+    python3 tests/run.py --lane floor     one lane: floor, ceiling, style or wheel
+
+The lanes: `floor` is the suite on Python 3.11 with jax 0.10.2 (and IREE), `ceiling` the suite on Python 3.12
+with the newest jax, `style` is ruff and pyright, `wheel` is the built package in an empty environment.
+Environments are kept in .venv-floor, .venv-ceiling, ... and made anew when pyproject.toml changes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+FLOOR = ["jax==0.10.2", "jaxlib==0.10.2"]
+CEILING = ["jax>=0.12,<0.13", "jaxlib>=0.12,<0.13"]
+
+
+class LaneError(Exception):
+    """A lane that cannot run here."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--all", action="store_true", help="fail where a lane cannot run here")
+    parser.add_argument("--lane", choices=sorted(LANES), action="append", help="run only this lane (repeatable)")
+    options, pytest_arguments = parser.parse_known_args()
+    results: list[tuple[str, str, float]] = []
+    for name in options.lane or LANES:
+        print(f"\n=== {name}", flush=True)
+        start = time.monotonic()
+        try:
+            LANES[name](pytest_arguments)
+            outcome = "passed"
+        except LaneError as error:
+            outcome = f"{'failed' if options.all else 'skipped'}: {error}"
+        except subprocess.CalledProcessError as error:
+            outcome = f"failed: {Path(error.cmd[0]).name} ended with {error.returncode}"
+        results.append((name, outcome, time.monotonic() - start))
+    print("\n=== summary")
+    for name, outcome, seconds in results:
+        print(f"{name:8} {seconds:6.0f} s  {outcome}")
+    counts = [sum(outcome.startswith(word) for _, outcome, _ in results) for word in ("passed", "failed", "skipped")]
+    print(f"lanes: {counts[0]} passed, {counts[1]} failed, {counts[2]} skipped")
+    return 1 if counts[1] else 0
+
+
+def floor(arguments: list[str]) -> None:
+    python = environment("floor", interpreter("3.11"), [*FLOOR, "-e", ".[test,iree]"])
+    suite(python, arguments)
+
+
+def ceiling(arguments: list[str]) -> None:
+    python = environment("ceiling", interpreter("3.12"), [*CEILING, "-e", ".[test]"])
+    suite(python, arguments)
+
+
+def style(arguments: list[str]) -> None:
+    python = environment("floor", interpreter("3.11"), [*FLOOR, "-e", ".[test,iree]"])
+    call(python, "-m", "ruff", "check", ".")
+    call(python, "-m", "ruff", "format", "--check", ".")
+    call(python, "-m", "pyright", "--pythonpath", str(python))
+
+
+def wheel(arguments: list[str]) -> None:
+    """Build the wheel, install it alone, use it from an empty folder."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        builder = make_environment(folder / "build", interpreter("3.11"))
+        call(builder, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(ROOT))
+        (built,) = folder.glob("ropegen-*.whl")
+        python = make_environment(folder / "use", interpreter("3.11"))
+        call(python, "-m", "pip", "install", "--quiet", str(built), *FLOOR)
+        empty = folder / "empty"
+        empty.mkdir()
+        case = ROOT / "golden" / "cases" / "gpt2-small" / "config.json"
+        call(python, "-m", "ropegen", "explain", str(case), "--target", "tpu:v5e", cwd=empty)
+        options = ("--target", "cpu", "--target", "tpu:v5e", "--vocabulary", "64", "--seq", "16", "-o", "kernels")
+        call(python, "-m", "ropegen", "build", str(case), *options, cwd=empty)
+        call(python, "-m", "ropegen", "check", "kernels", cwd=empty)
+
+
+LANES = {"style": style, "floor": floor, "ceiling": ceiling, "wheel": wheel}
+
+
+def suite(python: Path, arguments: list[str]) -> None:
+    workers = str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    call(python, "-m", "pytest", "-q", "-n", workers, "--durations=15", *arguments)
+
+
+def interpreter(version: str) -> Path:
+    """A Python of that version: this one, one on the path, or one that pyenv keeps."""
+    if sys.version_info[:2] == tuple(map(int, version.split("."))):
+        return Path(sys.executable)
+    for candidate in (shutil.which(f"python{version}"), *pyenv(version)):
+        if candidate and subprocess.run([candidate, "-c", ""], capture_output=True, check=False).returncode == 0:
+            return Path(candidate)
+    raise LaneError(f"there is no Python {version} here; install it and run this again")
+
+
+def pyenv(version: str) -> list[str]:
+    if not shutil.which("pyenv"):
+        return []
+    listed = subprocess.run(["pyenv", "versions", "--bare"], capture_output=True, text=True, check=False).stdout.split()
+    found = [each for each in listed if each.startswith(f"{version}.")]
+    prefixes = [subprocess.run(["pyenv", "prefix", each], capture_output=True, text=True, check=False) for each in found]
+    return [str(Path(each.stdout.strip()) / "bin" / "python") for each in prefixes if each.returncode == 0]
+
+
+def environment(name: str, base: Path, requirements: list[str]) -> Path:
+    """The environment of a lane, with its requirements; made anew when they or pyproject.toml change."""
+    folder = ROOT / f".venv-{name}"
+    stamp = folder / "made-from"
+    made_from = hashlib.sha256("\n".join([str(base), *requirements, (ROOT / "pyproject.toml").read_text()]).encode()).hexdigest()
+    if stamp.is_file() and stamp.read_text() == made_from:
+        return folder / "bin" / "python"
+    print(f"making {folder.name} ...", flush=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    python = make_environment(folder, base)
+    call(python, "-m", "pip", "install", "--quiet", *requirements)
+    stamp.write_text(made_from)
+    return python
+
+
+def make_environment(folder: Path, base: Path) -> Path:
+    subprocess.run([str(base), "-m", "venv", str(folder)], check=True)
+    return folder / "bin" / "python"
+
+
+def call(python: Path, *arguments: str, cwd: Path = ROOT) -> None:
+    subprocess.run([str(python), *arguments], check=True, cwd=cwd)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,155 @@
+"""The laws of the house: imports go down only, planning needs no device, and what nobody may write."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# The floor of each module, by its longest matching prefix; a module may import its own floor and those below.
+FLOORS = {
+    "ropegen": 7,
+    "ropegen.__main__": 7,
+    "ropegen.cli": 7,
+    "ropegen.api": 6,
+    "ropegen.explain": 5,
+    "ropegen.emit": 5,
+    "ropegen.plan": 4,
+    "ropegen.tiles": 4,
+    "ropegen.template": 3,
+    "ropegen.templates": 3,
+    "ropegen.lowering": 3,
+    "ropegen.reference": 3,
+    "ropegen.passes": 3,
+    "ropegen.hf": 2,
+    "ropegen.ir.build": 2,
+    "ropegen.ir.spec": 2,
+    "ropegen.ir.text": 2,
+    "ropegen.ir": 1,
+    "ropegen.masks": 1,
+    "ropegen.rope": 1,
+    "ropegen.scaling": 1,
+    "ropegen.errors": 0,
+    "ropegen.target": 0,
+    "ropegen.types": 0,
+}
+
+
+def modules() -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for folder, prefix in ((ROOT / "ropegen", "ropegen"), (ROOT / "templates", "ropegen.templates")):
+        for path in sorted(folder.rglob("*.py")):
+            parts = path.relative_to(folder).with_suffix("").parts
+            name = ".".join((prefix, *(part for part in parts if part != "__init__")))
+            found[name] = path
+    return found
+
+
+MODULES = modules()
+
+
+def floor_of(name: str) -> int:
+    while name not in FLOORS:
+        name, dot, _ = name.rpartition(".")
+        assert dot, f"{name} has no floor; give it one in FLOORS"
+    return FLOORS[name]
+
+
+def imports(name: str, path: Path) -> list[tuple[str, int]]:
+    """Every module of the project that a module imports, anywhere in its text, with the line."""
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    found: list[tuple[str, int]] = []
+    for each in ast.walk(ast.parse(path.read_text())):
+        if isinstance(each, ast.Import):
+            found += [(alias.name, each.lineno) for alias in each.names]
+        elif isinstance(each, ast.ImportFrom):
+            base = each.module or ""
+            if each.level:
+                above = package.split(".")[: len(package.split(".")) - each.level + 1]
+                base = ".".join([*above, *([each.module] if each.module else [])])
+            for alias in each.names:
+                inner = f"{base}.{alias.name}"
+                found.append((inner if inner in MODULES else base, each.lineno))
+    return [(module, line) for module, line in found if module.split(".")[0] == "ropegen"]
+
+
+def test_the_floors_name_modules_that_are_there() -> None:
+    assert set(FLOORS) <= {"ropegen", *MODULES, *(name.rpartition(".")[0] for name in MODULES)}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_go_down_only(name: str) -> None:
+    above = [f"line {line} imports {other}" for other, line in imports(name, MODULES[name]) if floor_of(other) > floor_of(name)]
+    assert not above
+
+
+@pytest.mark.parametrize("name", [each for each in MODULES if not each.startswith("ropegen.templates")])
+def test_nobody_imports_a_template_by_name(name: str) -> None:
+    assert not [line for other, line in imports(name, MODULES[name]) if other.startswith("ropegen.templates.")]
+
+
+def names_used(path: Path) -> set[str]:
+    """Dotted names in the code of a module, import statements included."""
+    found: set[str] = set()
+    for each in ast.walk(ast.parse(path.read_text())):
+        if isinstance(each, ast.Attribute):
+            found.add(ast.unparse(each))
+        elif isinstance(each, ast.ImportFrom) and each.module:
+            found.update(f"{each.module}.{alias.name}" for alias in each.names)
+        elif isinstance(each, ast.Import):
+            found.update(alias.name for alias in each.names)
+    return found
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_no_private_jax_and_no_environment_knobs(name: str) -> None:
+    used = names_used(MODULES[name])
+    assert not {each for each in used if "jax._src" in each or each.startswith(("os.environ", "os.getenv"))}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_no_exception_is_swallowed_whole(name: str) -> None:
+    for each in ast.walk(ast.parse(MODULES[name].read_text())):
+        if isinstance(each, ast.ExceptHandler):
+            caught = {node.id for node in ast.walk(each.type) if isinstance(node, ast.Name)} if each.type else {"everything"}
+            assert not caught & {"Exception", "BaseException", "everything"}, f"line {each.lineno}"
+
+
+def test_only_one_module_of_the_ir_touches_the_mlir_bindings() -> None:
+    users = {name for name, path in MODULES.items() if name.startswith("ropegen.ir") and any("mlir" in each for each in names_used(path))}
+    assert users == {"ropegen.ir.text"}
+
+
+def test_only_the_host_target_and_the_env_verb_look_at_devices() -> None:
+    users = {name for name, path in MODULES.items() if names_used(path) & {"jax.devices", "jax.local_devices", "jax.default_backend"}}
+    assert users <= {"ropegen.target", "ropegen.cli"}
+
+
+PLANS = """
+import json, sys
+import ropegen as rg
+from ropegen import hf
+graph = hf.from_case(json.loads(open(sys.argv[1]).read()))
+for target in ("cpu", "cpu:64", "gpu:a100", "gpu:h100", "gpu:h200", "gpu:b200", "tpu:v4", "tpu:v5e", "tpu:v5p", "tpu:v6e", "tpu:v7x"):
+    print(target, rg.plan(graph, target).digest)
+"""
+
+
+def test_planning_needs_no_device() -> None:
+    case = ROOT / "golden" / "cases" / "llama3-8b-prefill" / "config.json"
+    environment = {"JAX_PLATFORMS": "bogus", "PATH": ""}
+    done = subprocess.run([sys.executable, "-c", PLANS, str(case)], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    digests = [line.split()[1] for line in done.stdout.splitlines()]
+    assert len(digests) == len(set(digests)) == 11
+
+
+def test_importing_ropegen_imports_no_framework() -> None:
+    code = "import sys, ropegen; print([m for m in ('equinox', 'flax', 'penzai', 'torch', 'transformers') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
