@@ -155,7 +155,7 @@ def _angles(node: Node, positions: Array) -> Array:
 
 def _log_scale_slope(op: ops.Angles) -> tuple[np.ndarray, np.ndarray] | None:
     """The position-dependent magnitude's logarithm, which is linear in the position: its value at 0 and its slope."""
-    ends = op.scaling.log_scale(np.array([0.0, 1.0]), op.dim)
+    ends = op.scaling.log_scale(np.array([[0.0], [1.0]]), op.dim)
     if ends is None:
         return None
     return ends[0].astype(np.float32), (ends[1] - ends[0]).astype(np.float32)

@@ -161,6 +161,7 @@ def bits(x: Array) -> Array:
 def head_of(site: Site, x: Array, batch: Index, head: Index) -> Array:
     """The rows of one key head: (B, S, heads, E) -> (S * heads of the group, E), query-major."""
     count = x.shape[2] // site.kv_heads
+    x, _ = lax.optimization_barrier((x, head))  # keeps `bits` of all of x from being moved out of the loop over heads
     part = cut(x, (batch, 0, head * count, 0), (1, x.shape[1], count, x.shape[3]))
     return part.reshape(x.shape[1] * count, x.shape[3])
 
@@ -225,11 +226,11 @@ class Sweep:
 
     @property
     def sizes(self) -> tuple[int, int]:
-        """Of the outer and the inner tile. By key the tile turns: as many keys as it has rows, as many rows as keys."""
+        """Of the outer and the inner tile. By key the tile turns: `q` keys by `kv` rows, each query a row per head."""
         site, tile = self.site, self.site.tile
         if not self.by_key:
             return min(tile.q, site.queries), min(tile.kv, site.keys)
-        return min(tile.q * site.group, site.keys), min(max(1, tile.kv // site.group), site.queries)
+        return min(tile.q, site.keys), min(max(1, tile.kv // site.group), site.queries)
 
     @property
     def lengths(self) -> tuple[int, int]:
@@ -328,7 +329,7 @@ def _chunks(classes: npt.NDArray[np.int8], granule: int, longest: int, length: i
     """
     per_piece = max(1, longest // granule)
     seen = np.flatnonzero(classes != masks.EMPTY)
-    for run in np.split(seen, np.flatnonzero(np.diff(seen) > 1) + 1):
+    for run in np.split(seen, np.flatnonzero(np.diff(seen) > 1) + 1) if len(seen) else ():
         full = classes[run] == masks.FULL
         mixed = 0 < np.count_nonzero(full) < len(run)
         parts = np.split(run, np.flatnonzero(np.diff(full)) + 1) if mixed and np.mean(full) >= 0.5 else [run]
