@@ -11,7 +11,9 @@
 """
 
 from ropegen import masks as masks
+from ropegen import reference as reference
 from ropegen import scaling as scaling
+from ropegen.api import Plan as Plan
 from ropegen.api import attention as attention
 from ropegen.api import embed as embed
 from ropegen.api import export as export
@@ -26,7 +28,6 @@ from ropegen.ir.build import Builder as Builder
 from ropegen.ir.graph import Graph as Graph
 from ropegen.ir.text import dumps as dumps
 from ropegen.ir.text import loads as loads
-from ropegen.plan import Plan as Plan
 from ropegen.rope import Rope as Rope
 from ropegen.target import Target as Target
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 from os import PathLike
 from typing import Any, Literal, overload
 
@@ -16,14 +17,15 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from ropegen import hf, masks
+from ropegen import explain, hf, masks
 from ropegen.emit import artifact
-from ropegen.emit.callable import run
+from ropegen.emit.callable import Compiled, run
 from ropegen.errors import RopegenError
 from ropegen.ir import text
 from ropegen.ir.build import Builder, Mask
 from ropegen.ir.graph import Graph, Node
-from ropegen.plan import Plan, Tiles
+from ropegen.plan import Plan as PlanOfGraph
+from ropegen.plan import Tiles
 from ropegen.plan import plan as make_plan
 from ropegen.rope import Rope
 from ropegen.target import Target
@@ -37,9 +39,26 @@ _DEFAULT_TARGET = "cpu"
 _KEPT_PLANS = 256
 
 
+@dataclass(frozen=True, slots=True)
+class Plan(PlanOfGraph):
+    """What is computed how, for one target: `print(plan.explain())` says why, `plan.compile()` gives a function."""
+
+    def explain(self) -> str:
+        """The plan and every reason, as text."""
+        return explain.text(self)
+
+    def compile(self) -> Compiled:
+        """A function of JAX arrays by keyword, which JAX's transformations take."""
+        return Compiled(self)
+
+
 def plan(graph: Graph, target: str | Target, *, tile: Tiles | None = None) -> Plan:
-    """The plan of a graph for a target such as "cpu", "gpu:h200" or "tpu:v5e"; needs no device."""
-    return make_plan(graph, target, tile=tile)
+    """The plan of a graph for a target such as "cpu", "gpu:h200" or "tpu:v5e"; needs no device.
+
+    `tile` fixes the tiles of templates, e.g. {"attend/xla": {"q": 256, "kv": 512}}.
+    """
+    made = make_plan(graph, target, tile=tile)
+    return Plan(**{field.name: getattr(made, field.name) for field in fields(made)})
 
 
 def load_graph(path: str | PathLike[str]) -> Graph:
@@ -232,7 +251,7 @@ class _Call:
 
 
 @functools.lru_cache(maxsize=_KEPT_PLANS)
-def _planned(graph: Graph, target: Target, tile: tuple[tuple[str, tuple[tuple[str, int], ...]], ...]) -> Plan:
+def _planned(graph: Graph, target: Target, tile: tuple[tuple[str, tuple[tuple[str, int], ...]], ...]) -> PlanOfGraph:
     return make_plan(graph, target, tile={name: dict(sizes) for name, sizes in tile})
 
 
