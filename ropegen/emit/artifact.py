@@ -1,12 +1,383 @@
-"""Artifacts (being written)."""
+"""Artifacts: a directory with everything that a program needs to run a graph, and nothing of the model's code.
+
+    manifest.json      what the artifact is: graph, plans, platforms, inputs, outputs, a hash of every file
+    graph.mlir         the graph, in ropegen's own text form
+    plan.txt           the plan of each target, with every reason
+    module.jaxexport   the program for every platform, as jax.export wrote it
+    module.mlirbc      the program as portable StableHLO, for consumers without JAX
+    prepare.*          the same two for what is computed once from parameters, where there is such
+    semantic.mlir      the graph as StableHLO composites, for compilers that know the ops
+    report.txt         what is in the modules, in figures
+
+The same graph and targets give the same bytes. A directory is written aside and renamed, so there is never half
+of one. Loading checks every hash, runs nothing but the StableHLO, and imports no template.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax import export as jax_export
+
+from ropegen.emit.inputs import check_inputs
+from ropegen.errors import RopegenError
+from ropegen.ir import ops, text
+from ropegen.ir.graph import Graph, Node
+from ropegen.plan import Plan
+from ropegen.types import TensorType, epsilon, numpy_dtype
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+# An error of one rounding to the result's element type, a few times over: what `check` allows of the root mean square.
+_ALLOWED_UNITS = 8.0
+
+Step = Callable[[str], None]
 
 
-class Artifact: ...
+class Artifact:
+    """An artifact on disk: call it with the graph's inputs by keyword.
+
+    The result is the output itself where the graph has one, else a dictionary by name.
+    """
+
+    def __init__(self, directory: Path, manifest: Mapping[str, Any]) -> None:
+        self.directory = directory
+        self.manifest = manifest
+        self._inputs = {label: _kind(each) for label, each in manifest["inputs"].items()}
+        self._stages = {stage: jax_export.deserialize(bytearray((directory / f"{stage}.jaxexport").read_bytes())) for stage in manifest["stages"]}
+        self._compiled = {stage: jax.jit(each.call) for stage, each in self._stages.items()}
+
+    def __repr__(self) -> str:
+        return f"<artifact {self.manifest['graph']['name']} for {', '.join(self.targets)}>"
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The targets that it was built for."""
+        return tuple(self.manifest["plans"])
+
+    @functools.cached_property
+    def graph(self) -> Graph:
+        """The graph that it was built from."""
+        return text.load(self.directory / "graph.mlir")
+
+    def __call__(self, **inputs: Any) -> Any:
+        self._check_platform()
+        values = check_inputs(self._inputs, inputs, self._inputs)
+        return self._run(self._prepared(values), values)
+
+    def bind(self, **parameters: Any) -> Callable[..., Any]:
+        """A function of the activations and states, with what depends on these parameters computed once.
+
+        Raises:
+          RopegenError: a parameter is missing, unknown, or of another type.
+        """
+        self._check_platform()
+        roles = {label: each["role"] for label, each in self.manifest["inputs"].items()}
+        known = {label: kind for label, kind in self._inputs.items() if roles[label] == "parameter"}
+        given = check_inputs(known, parameters, self._inputs)
+        prepared = self._prepared(given)
+        others = {label: kind for label, kind in self._inputs.items() if label not in known}
+
+        def bound(**inputs: Any) -> Any:
+            return self._run(prepared, {**given, **check_inputs(others, inputs, others)})
+
+        return bound
+
+    def check(self, seed: int = 0) -> Check:
+        """Runs the artifact on drawn inputs and compares it with the oracle, in float64.
+
+        Passes where the root mean square error of each output is at most 8 units of the coarsest element type on
+        the way, relative to the output's root mean square.
+        """
+        from ropegen import reference
+
+        values = drawn_inputs(self.graph, seed)
+        found = self(**values)
+        truth = reference.evaluate(self.graph, values)
+        coarsest = max(epsilon(each.type.dtype) for each in self.graph.nodes if each.type.is_float)
+        outputs: list[CheckedOutput] = []
+        for label, wanted in truth.items():
+            result = np.asarray(found[label] if isinstance(found, dict) else found, np.float64)
+            finite = np.isfinite(wanted)
+            error = np.abs(result - wanted, where=finite, out=np.zeros(wanted.shape))
+            size = float(np.sqrt(np.mean(np.square(wanted, where=finite, out=np.zeros(wanted.shape))))) or 1.0
+            relative = float(np.sqrt(np.mean(error**2))) / size
+            agrees = bool(np.array_equal(np.isfinite(result), finite)) and relative <= _ALLOWED_UNITS * coarsest
+            outputs.append(CheckedOutput(label, float(error.max(initial=0.0)), relative, _ALLOWED_UNITS * coarsest, agrees))
+        return Check(tuple(outputs))
+
+    def _check_platform(self) -> None:
+        platform = jax.default_backend()
+        platform = {"gpu": "cuda"}.get(platform, platform)
+        if platform not in self.manifest["platforms"]:
+            raise RopegenError(
+                f"this program runs on {platform} and the artifact holds {', '.join(self.manifest['platforms'])}; build it with a "
+                f"target for {platform}, or choose one of those with jax.default_device or JAX_PLATFORMS"
+            )
+
+    def _prepared(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        if "prepare" not in self._compiled:
+            return {}
+        return self._compiled["prepare"]({label: values[label] for label in self.manifest["stages"]["prepare"]["arguments"]})
+
+    def _run(self, prepared: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
+        whole = {**values, **prepared}
+        found = self._compiled["module"]({label: whole[label] for label in self.manifest["stages"]["module"]["arguments"]})
+        return next(iter(found.values())) if len(found) == 1 else {label: found[label] for label in self.manifest["outputs"]}
 
 
-def export(plans, directory) -> Artifact:
-    raise NotImplementedError
+@dataclass(frozen=True, slots=True)
+class CheckedOutput:
+    """One output against the oracle: the largest error, the root mean square error over the output's, its bound."""
+
+    label: str
+    largest: float
+    relative: float
+    allowed: float
+    agrees: bool
 
 
-def load(directory) -> Artifact:
-    raise NotImplementedError
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What `Artifact.check` found."""
+
+    outputs: tuple[CheckedOutput, ...]
+
+    @property
+    def passed(self) -> bool:
+        return all(each.agrees for each in self.outputs)
+
+
+def export(plans: Sequence[Plan], directory: str | PathLike[str], *, progress: Step = lambda doing: None) -> Artifact:
+    """Writes the artifact of plans of one graph, one a platform, and loads it.
+
+    An artifact that is there already is replaced as a whole. `progress` is told what is being done.
+
+    Raises:
+      RopegenError: two plans for one platform, or a directory that holds something else than an artifact.
+    """
+    from ropegen.emit import stablehlo
+
+    stablehlo.check_platforms(plans)
+    target = Path(directory)
+    _check_replaceable(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        _write(aside, plans, progress)
+        progress("putting it in place")
+        _put_in_place(aside, target)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return load(target)
+
+
+def load(directory: str | PathLike[str]) -> Artifact:
+    """An artifact from its directory.
+
+    Raises:
+      RopegenError: it is not there, is something else, is of a newer format, or a file is missing or damaged.
+    """
+    folder = Path(directory)
+    manifest = _read_manifest(folder)
+    for name, digest in manifest["files"].items():
+        path = folder / name
+        if not path.is_file():
+            raise RopegenError(f"the artifact {folder} has lost its file {name}; build it again")
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        if found != digest:
+            raise RopegenError(f"{path} is damaged: its sha256 is {found[:12]}..., the manifest says {digest[:12]}...; build the artifact again")
+    return Artifact(folder, manifest)
+
+
+def drawn_inputs(graph: Graph, seed: int) -> dict[str, np.ndarray]:
+    """Inputs that mean something: ids within their table, positions that count, weights that keep activations near one."""
+    random = np.random.default_rng(seed)
+    users = graph.users()
+    values: dict[str, np.ndarray] = {}
+    for each in graph.inputs:
+        assert isinstance(each.op, ops.Input)
+        kind, dtype = each.type, numpy_dtype(each.type.dtype)
+        if kind.dtype == "i1":
+            values[each.op.label] = random.random(kind.shape) < 0.8
+        elif kind.is_integer:
+            values[each.op.label] = random.integers(0, _integers_below(each, users), kind.shape).astype(dtype)
+        else:
+            spread = kind.shape[0] ** -0.5 if each.op.role == "parameter" and kind.rank == 2 else 1.0
+            if any(isinstance(user.op, ops.Embed) for user in users[each]):
+                spread = 1.0
+            values[each.op.label] = (random.standard_normal(kind.shape) * spread).astype(dtype)
+    return values
+
+
+def _integers_below(value: Node, users: Mapping[Node, tuple[Node, ...]]) -> int:
+    """One more than the largest integer that every reader of an input can take."""
+    bounds = [8]
+    for user in users[value]:
+        if isinstance(user.op, ops.Embed) and user.operands[0] is value:
+            bounds = [user.operands[1].type.shape[0]]
+        elif isinstance(user.op, ops.AppendCache):
+            bounds = [user.operands[0].type.shape[-3] - user.operands[1].type.shape[-3] + 1]
+    return max(1, *bounds)
+
+
+# Writing -------------------------------------------------------------------------------------------------------------
+
+
+def _write(folder: Path, plans: Sequence[Plan], progress: Step) -> None:
+    from ropegen import explain
+    from ropegen.emit import semantic, stablehlo
+
+    source = plans[0].source
+    first = next((each for each in plans if each.target.platform == "cpu"), plans[0])
+    files: dict[str, bytes] = {}
+    progress("writing the graph and its plans")
+    files["graph.mlir"] = text.dumps(source).encode()
+    files["plan.txt"] = "\n\n".join(explain.text(each) for each in plans).encode()
+    stages: dict[str, Any] = {}
+    counts: dict[str, dict[str, int]] = {}
+    for name, stage in (("prepare", "prepare"), ("module", "run")):
+        if stage == "prepare" and not first.prepared:
+            continue
+        progress(f"lowering {name} for {', '.join(str(each.target) for each in plans)}")
+        made = stablehlo.exported(plans, stage)
+        files[f"{name}.jaxexport"] = bytes(made.serialize(vjp_order=0))
+        files[f"{name}.mlirbc"] = stablehlo.portable(first, stage)
+        counts[name] = stablehlo.op_counts(made.mlir_module_serialized)
+        stages[name] = {
+            "arguments": list(stablehlo.argument_types(first, stage)),
+            "results": list(stablehlo.result_types(first, stage)),
+            "calling_convention": made.calling_convention_version,
+        }
+    progress("writing the semantic form")
+    files["semantic.mlir"] = semantic.semantic(source).encode()
+    files["report.txt"] = _report(plans, files, counts).encode()
+    manifest = _manifest(plans, stages, files)
+    files[MANIFEST] = (json.dumps(manifest, indent=2) + "\n").encode()
+    for name, content in files.items():
+        with (folder / name).open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _manifest(plans: Sequence[Plan], stages: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, Any]:
+    from ropegen.emit import stablehlo
+
+    graph = plans[0].graph
+    calls = stablehlo.declared_calls(plans)
+    release = importlib.metadata.version("jax")
+    return {
+        "format": FORMAT,
+        "graph": {"name": graph.name, "digest": text.digest(plans[0].source)},
+        "plans": {str(each.target): each.digest for each in plans},
+        "platforms": [each.target.jax_platform for each in plans],
+        "built_with": {"ropegen": importlib.metadata.version("ropegen"), "jax": release, "jaxlib": importlib.metadata.version("jaxlib")},
+        "custom_calls": {call: "stable by jax.export" for call in calls},
+        "loads_with": f"jax {release} and, by jax.export's promise, every release of the six months after it",
+        "portable": f"StableHLO {stablehlo.PORTABLE_VERSION} and newer; arguments and results in the order of `stages`",
+        "inputs": {
+            each.op.label: {"shape": list(each.type.shape), "dtype": each.type.dtype, "role": each.op.role}
+            for each in graph.inputs
+            if isinstance(each.op, ops.Input)
+        },
+        "outputs": {label: {"shape": list(value.type.shape), "dtype": value.type.dtype} for label, value in graph.outputs},
+        "stages": dict(stages),
+        "files": {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())},
+    }
+
+
+def _report(plans: Sequence[Plan], files: Mapping[str, bytes], counts: Mapping[str, Mapping[str, int]]) -> str:
+    lines = [f"{plans[0].graph.name} for {', '.join(str(each.target) for each in plans)}", "", "files, bytes"]
+    lines += [f"  {len(content):>12,}  {name}" for name, content in sorted(files.items())]
+    for each in plans:
+        cost = each.cost
+        lines += ["", f"{each.target}, predicted for one call"]
+        lines.append(f"  {cost.seconds * 1e3:.3f} ms, {cost.flops / 1e9:.2f} GFLOP, {cost.bytes / 1e6:.1f} MB moved, {cost.temporary / 1e6:.1f} MB of temporaries")
+        lines += [f"  {step.cost.seconds * 1e3:10.3f} ms  {step.chosen.template if step.chosen else step.outputs[0].op.name}" for step in each.steps if not step.prepares]
+    for name, ops_of in counts.items():
+        lines += ["", f"ops of {name}, all platforms together"]
+        lines += [f"  {count:>6}  {op}" for op, count in ops_of.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _check_replaceable(target: Path) -> None:
+    if target.is_dir():
+        if any(target.iterdir()) and not (target / MANIFEST).is_file():
+            raise RopegenError(f"{target} holds other files and no artifact; nothing was written: choose another directory")
+    elif target.exists() or target.is_symlink():
+        raise RopegenError(f"{target} is a file; nothing was written: choose another directory")
+
+
+def _put_in_place(made: Path, target: Path) -> None:
+    """Rename the finished directory to its name; what was there goes aside first and comes back if that fails."""
+    made.chmod(0o755)
+    if not target.exists():
+        made.rename(target)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
+    old.rmdir()
+    target.rename(old)
+    try:
+        made.rename(target)
+    except OSError:
+        old.rename(target)
+        raise
+    shutil.rmtree(old)
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    if not folder.is_dir():
+        raise RopegenError(f"there is no directory {folder}; give the directory that `ropegen build -o` made")
+    if not path.is_file():
+        raise RopegenError(f"{folder} is not an artifact: it has no {MANIFEST}")
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise RopegenError(f"{path} is damaged ({type(error).__name__}); build the artifact again") from error
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
+        raise RopegenError(f"{path} is not the manifest of an artifact; it states no format")
+    if manifest["format"] > FORMAT:
+        raise RopegenError(f"{path} is of format {manifest['format']}, and this ropegen reads up to {FORMAT}; install a newer ropegen")
+    _check_manifest(path, manifest)
+    return manifest
+
+
+def _check_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
+    wanted = {"graph": dict, "plans": dict, "platforms": list, "inputs": dict, "outputs": dict, "stages": dict, "files": dict}
+    for name, kind in wanted.items():
+        if not isinstance(manifest.get(name), kind):
+            raise RopegenError(f"{path} is damaged: {name!r} is missing or of the wrong kind; build the artifact again")
+    needed = {"graph.mlir", *(f"{stage}.jaxexport" for stage in manifest["stages"]), "module.jaxexport"}
+    names = set(manifest["files"])
+    if not needed <= names or not all(isinstance(each, str) and Path(each).name == each for each in names):
+        raise RopegenError(f"{path} is damaged: it must list {', '.join(sorted(needed - names)) or 'plain file names'}; build the artifact again")
+    try:
+        for each in (*manifest["inputs"].values(), *manifest["outputs"].values()):
+            _kind(each)
+        for each in manifest["stages"].values():
+            if not all(isinstance(label, str) for label in each["arguments"]):
+                raise TypeError("argument labels")
+        roles = {each["role"] for each in manifest["inputs"].values()}
+    except (KeyError, TypeError, ValueError) as error:
+        raise RopegenError(f"{path} is damaged: an input, output or stage is not described ({error}); build the artifact again") from error
+    if not roles <= set(ops.ROLES):
+        raise RopegenError(f"{path} is damaged: unknown roles {sorted(roles - set(ops.ROLES))}; build the artifact again")
+
+
+def _kind(described: Mapping[str, Any]) -> TensorType:
+    return TensorType(tuple(described["shape"]), described["dtype"])

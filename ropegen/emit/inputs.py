@@ -1,0 +1,40 @@
+"""The inputs of a call, checked against what the graph reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ropegen.errors import RopegenError, nearest
+from ropegen.types import TensorType, numpy_dtype
+
+Values = dict[str, jax.Array]
+
+
+def check_inputs(wanted: Mapping[str, TensorType], given: Mapping[str, Any], declared: Mapping[str, TensorType]) -> Values:
+    """The wanted inputs as arrays; those that the passes dropped as unused may be given and are left.
+
+    Raises:
+      RopegenError: an input is missing, unknown, or of another shape or element type.
+    """
+    for label in given:
+        if label not in wanted and label not in declared:
+            raise RopegenError(f"no input {label!r}; {nearest(label, wanted)}")
+    missing = [label for label in wanted if label not in given]
+    if missing:
+        described = ", ".join(f"{label} ({wanted[label]})" for label in missing)
+        raise RopegenError(f"missing inputs: {described}; give each by keyword")
+    found: Values = {}
+    for label, kind in wanted.items():
+        dtype = numpy_dtype(kind.dtype)
+        if dtype.itemsize == 8 and not jax.config.jax_enable_x64:
+            raise RopegenError(f"input {label} is {kind}, and JAX runs without 64-bit types; set jax_enable_x64 to True first")
+        value = jnp.asarray(given[label])
+        if value.shape != kind.shape or value.dtype != dtype:
+            hint = "a plan is made for one shape; plan again" if value.dtype == dtype else f"convert it with .astype({dtype})"
+            raise RopegenError(f"input {label} is {value.dtype}{list(value.shape)}, the graph reads {kind}; {hint}")
+        found[label] = value
+    return found
