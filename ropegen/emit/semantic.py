@@ -1,0 +1,94 @@
+"""The graph as StableHLO composites: what is computed, for compilers that know the ops, with how beside it.
+
+Every op is `stablehlo.composite "ropegen.<op>"` of version 1 with all of its attributes written out, defaults
+too, and the plain lowering as its decomposition. Attributes whose meaning is that of ONNX RotaryEmbedding-23 or
+Attention-23 also carry the name they have there.
+
+`jax.lax.composite` has no derivative and no batching rule, and fails where one module is made for several
+platforms; so it makes this form and nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+from jax import lax
+from jax.interpreters import mlir
+
+from ropegen import lowering, masks
+from ropegen.errors import RopegenError
+from ropegen.ir import ops
+from ropegen.ir.graph import Graph, Node, label_of
+from ropegen.ir.op import attributes
+from ropegen.masks import Expr
+from ropegen.scaling import Scaling
+from ropegen.types import TensorType, numpy_dtype
+
+VERSION = 1
+
+
+def semantic(graph: Graph) -> str:
+    """StableHLO text of the graph; `main` takes its inputs and gives its outputs in their declared order.
+
+    Raises:
+      RopegenError: 64-bit inputs while JAX runs without them.
+    """
+    if any(each.type.dtype in ("f64", "i64") for each in graph.nodes) and not jax.config.jax_enable_x64:
+        raise RopegenError(f"graph {graph.name} has 64-bit values, and JAX runs without them; set jax_enable_x64 to True first")
+
+    def main(*arguments: jax.Array) -> tuple[jax.Array, ...]:
+        known = dict(zip(graph.inputs, arguments, strict=True))
+        for each in graph.nodes:
+            if each not in known:
+                known[each] = _composite(each, [known[operand] for operand in each.operands])
+        return tuple(known[value] for _, value in graph.outputs)
+
+    arguments = [jax.ShapeDtypeStruct(each.type.shape, numpy_dtype(each.type.dtype)) for each in graph.inputs]
+    lowered = jax.jit(main, keep_unused=True).trace(*arguments).lower(lowering_platforms=("cpu",))
+    with mlir.make_ir_context():
+        body = lowered.compiler_ir("stablehlo").operation.get_asm(enable_debug_info=False)
+    inputs = ", ".join(label_of(each) for each in graph.inputs)
+    outputs = ", ".join(label for label, _ in graph.outputs)
+    return f"// {graph.name}: ({inputs}) -> ({outputs})\n{body}"
+
+
+def _composite(value: Node, operands: list[jax.Array]) -> jax.Array:
+    def decomposition(*operands: jax.Array, **_: Any) -> jax.Array:
+        return lowering.lower(value, *operands)
+
+    return lax.composite(decomposition, f"ropegen.{value.op.name}", version=VERSION)(*operands, **written(value))
+
+
+def written(value: Node) -> dict[str, Any]:
+    """The attributes of a composite: the op's own, then ONNX's names for those that mean the same."""
+    found: dict[str, Any] = {}
+    for declared in attributes(type(value.op)):
+        found.update(_flat(declared.name, getattr(value.op, declared.name)))
+    op = value.op
+    if isinstance(op, ops.Rotate):
+        found["interleaved"] = int(op.pairing == "interleaved")
+        found["rotary_embedding_dim"] = value.operands[1].type.shape[-1]
+    elif isinstance(op, ops.Attend):
+        found["q_num_heads"], found["kv_num_heads"] = (each.type.shape[-2] for each in value.operands[:2])
+        found["is_causal"] = int(op.visible == masks.causal and _counts_from_one_start(value))
+    return found
+
+
+def _counts_from_one_start(value: Node) -> bool:
+    """Whether queries and keys are at positions 0, 1, ...: where a comparison of positions is ONNX's of indices."""
+    q, kv = value.operand("q_positions"), value.operand("kv_positions")
+    return all(each is not None and isinstance(each.op, ops.Positions) and each.op.start == 0 for each in (q, kv))
+
+
+def _flat(name: str, attribute: Any) -> dict[str, Any]:
+    """An attribute in words that a composite can hold: numbers and strings, lists of them as text."""
+    if attribute is None:
+        return {}
+    if isinstance(attribute, Scaling):
+        return {f"{name}.{field}": each for key, part in attribute.to_attributes().items() for field, each in _flat(key, part).items()}
+    if isinstance(attribute, tuple):
+        return {name: ", ".join(map(str, attribute))}
+    if isinstance(attribute, Expr | TensorType):
+        return {name: str(attribute)}
+    return {name: attribute}
