@@ -10,10 +10,13 @@ platforms; so it makes this form and nothing else.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import jax
+import numpy as np
 from jax import lax
+from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
 from jax.interpreters import mlir
 
 from ropegen import lowering, masks
@@ -54,10 +57,27 @@ def semantic(graph: Graph) -> str:
 
 
 def _composite(value: Node, operands: list[jax.Array]) -> jax.Array:
+    traced = jax.make_jaxpr(lambda *operands: lowering.lower(value, *operands))(*operands)
+
     def decomposition(*operands: jax.Array, **_: Any) -> jax.Array:
-        return lowering.lower(value, *operands)
+        # A captured constant would become one more operand of the composite; a constant op does not.
+        constants = [_constant_p.bind(held=_Held(each)) for each in traced.consts]
+        (result,) = jaxpr_as_fun(ClosedJaxpr(traced.jaxpr, constants))(*operands)
+        return result
 
     return lax.composite(decomposition, f"ropegen.{value.op.name}", version=VERSION)(*operands, **written(value))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Held:
+    """An array as a parameter of a primitive."""
+
+    array: Any
+
+
+_constant_p = Primitive("constant")
+_constant_p.def_abstract_eval(lambda *, held: jax.core.ShapedArray(held.array.shape, held.array.dtype))
+mlir.register_lowering(_constant_p, lambda context, *, held: [mlir.ir_constant(np.asarray(held.array))])
 
 
 def written(value: Node) -> dict[str, Any]:

@@ -1,0 +1,87 @@
+"""The semantic form: one composite an op, with every attribute and a decomposition that computes it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from drawn import drawn_graph
+from jax.extend.mlir import ir
+from jax.interpreters import mlir
+from plain import draw_inputs
+
+from ropegen import hf, masks, reference
+from ropegen.emit.semantic import semantic, written
+from ropegen.ir.build import Builder
+from ropegen.ir.graph import Graph
+from ropegen.ir.op import attributes
+from ropegen.ir.ops import Input
+
+CASES = Path(__file__).resolve().parent.parent / "golden" / "cases"
+
+
+def front_end() -> Graph:
+    case = json.loads((CASES / "gpt-j-6b" / "config.json").read_text())
+    case["build"].update(seq=8, vocabulary=16)
+    return hf.from_case(case)
+
+
+def composites(text: str) -> list[str]:
+    return re.findall(r'stablehlo\.composite "ropegen\.(\w+)"', text)
+
+
+def test_one_composite_an_op_with_the_operands_of_the_graph() -> None:
+    graph = front_end()
+    text = semantic(graph)
+    computed = [each for each in graph.nodes if not isinstance(each.op, Input)]
+    assert sorted(composites(text)) == sorted(each.op.name for each in computed)
+    for line in text.splitlines():
+        found = re.search(r'composite "ropegen\.(\w+)" ?(.*?) \{', line)
+        if found:
+            count = len(re.findall(r"%", found[2]))
+            assert count in {len(each.operands) for each in computed if each.op.name == found[1]}, line
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_every_attribute_is_written(seed: int) -> None:
+    for each in drawn_graph(seed, 30).nodes:
+        if not isinstance(each.op, Input):
+            names = {name.split(".")[0] for name in written(each)}
+            assert names >= {a.name for a in attributes(type(each.op)) if getattr(each.op, a.name) is not None}
+
+
+def test_onnx_names_where_the_meaning_is_the_same() -> None:
+    b = Builder()
+    q, k, v = b.input("q", (1, 6, 4, 8), "f32"), b.input("k", (1, 6, 2, 8), "f32"), b.input("v", (1, 6, 2, 8), "f32")
+    causal = written(b.attend(q, k, v, mask=masks.causal, softcap=30.0))
+    assert (causal["is_causal"], causal["q_num_heads"], causal["kv_num_heads"], causal["softcap"]) == (1, 4, 2, 30.0)
+    later = b.attend(q, k, v, mask=masks.causal, q_positions=b.positions(6, 3), kv_positions=b.positions(6))
+    assert written(later)["is_causal"] == 0  # ONNX compares indices, ropegen positions
+    angles = b.angles(b.positions(6), hf.Rope(100.0, pairing="interleaved", dim=4), 8)
+    rotate = written(b.rotate(q, angles, pairing="interleaved"))
+    assert (rotate["interleaved"], rotate["rotary_embedding_dim"]) == (1, 4)
+
+
+@pytest.mark.parametrize("seed", [1, 5, 8])
+def test_the_decompositions_compute_the_graph(seed: int) -> None:
+    """The text, compiled as it stands: XLA inlines the decompositions."""
+    graph = drawn_graph(seed, 20)
+    with mlir.make_ir_context():
+        module = ir.Module.parse(semantic(graph))
+        code = module.operation.get_asm(enable_debug_info=False)
+    values = draw_inputs(graph, seed)
+    client = jax.devices("cpu")[0].client
+    loaded = client.compile_and_load(code, client.devices()[:1]) if hasattr(client, "compile_and_load") else client.compile(code)
+    arguments = [jax.device_put(values[each.op.label], client.devices()[0]) for each in graph.inputs if isinstance(each.op, Input)]
+    found = loaded.execute_sharded(arguments).disassemble_into_single_device_arrays()
+    for (label, wanted), result in zip(reference.evaluate(graph, values).items(), found, strict=True):
+        scale = float(np.max(np.abs(wanted), initial=1.0, where=np.isfinite(wanted)))
+        np.testing.assert_allclose(np.asarray(result[0], np.float64), wanted, atol=0.06 * scale, err_msg=label)
+
+
+def test_the_same_text_every_time() -> None:
+    assert semantic(front_end()) == semantic(front_end())
