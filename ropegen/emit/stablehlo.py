@@ -19,10 +19,11 @@ from jax.extend.core import Primitive
 from jax.extend.mlir import ir
 from jax.interpreters import mlir
 
+from ropegen import lowering
 from ropegen.emit.callable import prepare, prepare_labels, prepared_names, run, run_labels
 from ropegen.emit.primitive import PLATFORMS
 from ropegen.errors import RopegenError
-from ropegen.ir.graph import Node
+from ropegen.ir.graph import Node, label_of
 from ropegen.plan import Plan
 from ropegen.template import template
 from ropegen.types import TensorType, numpy_dtype
@@ -103,8 +104,11 @@ def argument_types(plan: Plan, stage: Stage) -> dict[str, TensorType]:
 
 def result_types(plan: Plan, stage: Stage) -> dict[str, TensorType]:
     """What a stage gives, by label, in the order of its portable module."""
-    results: dict[str, Node] = prepared_names(plan) if stage == "prepare" else dict(plan.graph.outputs)
-    return {label: value.type for label, value in results.items()}
+    return {label: value.type for label, value in _results(plan, stage).items()}
+
+
+def _results(plan: Plan, stage: Stage) -> dict[str, Node]:
+    return prepared_names(plan) if stage == "prepare" else dict(plan.graph.outputs)
 
 
 def declared_calls(plans: Sequence[Plan]) -> tuple[str, ...]:
@@ -158,17 +162,21 @@ def _need_64_bit(kinds: dict[str, TensorType]) -> None:
 
 
 def _plain_module(plan: Plan, stage: Stage) -> Any:
-    """The stage with every region by its family's `xla` template and plain arguments in order."""
-    kinds, results = argument_types(plan, stage), result_types(plan, stage)
+    """The stage by the plain lowering of its ops, with plain arguments in order.
+
+    Templates are shaped for the compiler of their platform; a consumer that is not known is given the ops.
+    """
+    kinds, results = argument_types(plan, stage), _results(plan, stage)
     _need_64_bit(kinds)
 
     def main(*arguments: jax.Array) -> tuple[jax.Array, ...]:
-        found = _staged(plan, stage, dict(zip(kinds, arguments, strict=True)))
-        return tuple(found[label] for label in results)
+        given = dict(zip(kinds, arguments, strict=True))
+        named = {**{label_of(each): each for each in plan.graph.inputs}, **prepared_names(plan)}
+        known = {named[label]: value for label, value in given.items()}
+        return lowering.evaluate(tuple(results.values()), known)
 
     arguments = [jax.ShapeDtypeStruct(kind.shape, numpy_dtype(kind.dtype)) for kind in kinds.values()]
-    # `keep_unused` keeps the order of arguments that the manifest states. A platform that the plan is not made
-    # for takes the xla templates, and cpu's plain form is what every consumer can read.
+    # `keep_unused` keeps the arguments that the manifest states.
     lowered = jax.jit(main, keep_unused=True).trace(*arguments).lower(lowering_platforms=("cpu",))
     module = _without_locations(lowered.compiler_ir("stablehlo"))
     check_calls(module, ())
