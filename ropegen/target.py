@@ -84,7 +84,8 @@ class Target:
         if platform == "host" and not colon:
             return Target.host()
         if platform not in PLATFORMS:
-            raise RopegenError(f"unknown target {text!r}; {nearest(platform, (*PLATFORMS, 'host'))} e.g. cpu, cpu:8, gpu:h200, tpu:v5e")
+            hint = "did you mean 'gpu'?" if platform in ("cuda", "rocm") else nearest(platform, (*PLATFORMS, "host"))
+            raise RopegenError(f"unknown target {text!r}; {hint} e.g. cpu, cpu:8, gpu:h200, tpu:v5e")
         if platform == "cpu":
             if not colon:
                 return Target("cpu", "generic", 2)

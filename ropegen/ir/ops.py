@@ -411,7 +411,7 @@ class Attend(Op):
                 if each.shape != (heads,) or not each.is_float:
                     raise self.refuse(f"sinks are {each}", f"give one float a head: ({heads},)")
             else:
-                wanted = "i1" if label == "mask" else "a float"
+                wanted = "a boolean (i1)" if label == "mask" else "a float"
                 if (label == "mask") != (each.dtype == "i1") or not (each.is_float or each.dtype == "i1"):
                     raise self.refuse(f"{label} is {each}", f"give {wanted} tensor")
                 padded = (1,) * (len(full) - each.rank) + each.shape

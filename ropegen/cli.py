@@ -1,0 +1,419 @@
+"""The command line: one function a verb. Results go to stdout, progress and errors to stderr.
+
+Exit codes: 0 done, 1 a check failed, 2 a usage error or input that cannot be used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ropegen import api, explain, hf, masks, passes, scaling
+from ropegen.emit import artifact
+from ropegen.errors import RopegenError, nearest
+from ropegen.ir import spec, text
+from ropegen.ir.graph import Graph
+from ropegen.target import Target, known
+from ropegen.template import catalog
+
+DONE, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
+
+# What `--json` and tables must not do is change with the width of somebody's terminal.
+_PLAIN_WIDTH = 160
+_BUILD_OPTIONS = ("batch", "seq", "dtype", "phase", "layer", "capacity", "vocabulary")
+
+_EXAMPLES = """
+examples:
+  ropegen build config.json --target cpu --target gpu:h200 --target tpu:v5e -o kernels/
+  ropegen explain config.json --target tpu:v5e
+  ropegen explain graph.mlir --target gpu:h200 --html plan.html
+  ropegen opt graph.mlir --trace
+  ropegen check kernels/
+  ropegen list targets
+
+GRAPH is a graph in text (.mlir), the config.json of a Hugging Face model, or - for either on stdin.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit code."""
+    parser = _parser()
+    options = parser.parse_args(argv)
+    try:
+        verb: Callable[[argparse.Namespace], int] = options.verb
+        code = verb(options)
+        sys.stdout.flush()
+        return code
+    except RopegenError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return UNUSABLE
+    except BrokenPipeError:
+        # Whoever reads stdout has had enough; keep Python from complaining as it closes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except OSError as error:
+        print(f"error: {error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
+        return UNUSABLE
+    except KeyboardInterrupt:
+        print("interrupted; nothing half-done was left", file=sys.stderr)
+        return INTERRUPTED
+
+
+# The verbs -----------------------------------------------------------------------------------------------------------
+
+
+def build(options: argparse.Namespace) -> int:
+    """Graph to artifact."""
+    graph = _graph(options)
+    tile = _tiles(options.tile)
+    with _progress() as progress:
+        plans = []
+        for target in options.target:
+            progress(f"planning for {target}")
+            plans.append(api.plan(graph, target, tile=tile))
+        made = artifact.export(plans, options.output, progress=progress)
+    sizes = {path.name: path.stat().st_size for path in sorted(made.directory.iterdir())}
+    if options.json:
+        _print_json({"directory": str(made.directory), "targets": list(made.targets), "files": sizes})
+        return DONE
+    table = _table("bytes", "file")
+    for name, size in sizes.items():
+        table.add_row(Text(f"{size:,}", justify="right"), str(made.directory / name))
+    _print(table)
+    return DONE
+
+
+def explain_plan(options: argparse.Namespace) -> int:
+    """The plan and every reason."""
+    made = api.plan(_graph(options), options.target, tile=_tiles(options.tile))
+    if options.html:
+        _write(Path(options.html), explain.html(made))
+        print(f"wrote {options.html}", file=sys.stderr)
+    if options.json:
+        _print_json(explain.data(made))
+    elif not options.html:
+        print(explain.text(made))
+    return DONE
+
+
+def opt(options: argparse.Namespace) -> int:
+    """Graph to graph."""
+    graph = _graph(options)
+    found, trace = passes.run(graph, to=options.to)
+    if options.trace:
+        for step in trace:
+            print(step, file=sys.stderr)
+        print(f"{len(trace)} rewrites; {len(graph.nodes)} ops before, {len(found.nodes)} after", file=sys.stderr)
+    if options.output in (None, "-"):
+        sys.stdout.write(text.dumps(found))
+    else:
+        text.save(found, options.output)
+    return DONE
+
+
+def check(options: argparse.Namespace) -> int:
+    """Hashes, then the artifact against the oracle."""
+    with _progress() as progress:
+        progress("checking hashes")
+        loaded = artifact.load(options.directory)
+        progress("running the artifact and the oracle")
+        found = loaded.check(options.seed)
+    if options.json:
+        rows = [{"output": e.label, "largest": e.largest, "relative": e.relative, "allowed": e.allowed, "agrees": e.agrees} for e in found.outputs]
+        _print_json({"directory": str(loaded.directory), "passed": found.passed, "outputs": rows})
+    else:
+        table = _table("output", "largest error", "error, root mean square, relative", "allowed", "")
+        for each in found.outputs:
+            table.add_row(each.label, f"{each.largest:.2e}", f"{each.relative:.2e}", f"{each.allowed:.2e}", "agrees" if each.agrees else "DIFFERS")
+        _print(table)
+    return DONE if found.passed else FAILED
+
+
+def list_known(options: argparse.Namespace) -> int:
+    """What ropegen knows."""
+    rows = _LISTS[options.what]()
+    if options.json:
+        _print_json(rows)
+        return DONE
+    table = _table(*(rows[0] if rows else ["nothing"]))
+    for row in rows:
+        table.add_row(*(Text(str(value)) for value in row.values()))
+    _print(table)
+    return DONE
+
+
+def env(options: argparse.Namespace) -> int:
+    """Versions and devices: what to say in a report."""
+    import jax
+
+    facts: dict[str, object] = {"python": platform.python_version(), "system": platform.platform()}
+    for package in ("ropegen", "jax", "jaxlib", "numpy", "libtpu", "iree-base-compiler", "equinox", "flax", "penzai", "torch"):
+        try:
+            facts[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            facts[package] = "not installed"
+    facts["devices"] = ", ".join(f"{each.platform}: {each.device_kind}" for each in jax.devices())
+    try:
+        facts["host target"] = str(Target.host())
+    except RopegenError as error:
+        facts["host target"] = f"none: {error}"
+    if options.json:
+        _print_json(facts)
+        return DONE
+    table = _table("what", "here")
+    for name, value in facts.items():
+        table.add_row(name, Text(str(value)))
+    _print(table)
+    return DONE
+
+
+# What `list` lists ---------------------------------------------------------------------------------------------------
+
+
+def _ops() -> list[dict[str, str]]:
+    return [{"op": each.name, "what": str(each).partition("\n")[2].strip() or str(each)} for each in spec.describe()]
+
+
+def _masks() -> list[dict[str, str]]:
+    named = {
+        "full": masks.full,
+        "causal": masks.causal,
+        "window(128)": masks.window(128),
+        "window(128, 16)": masks.window(128, 16),
+        "chunked(128)": masks.chunked(128),
+        "prefix(128)": masks.prefix(128),
+        "segments": masks.segments,
+        "causal & window(128)": masks.causal & masks.window(128),
+    }
+    return [{"mask": name, "keys that a query sees": str(value)} for name, value in named.items()]
+
+
+def _scaling() -> list[dict[str, str]]:
+    return [{"family": kind, "what": (cls.__doc__ or "").strip().splitlines()[0]} for kind, cls in scaling.FAMILIES.items()]
+
+
+def _templates() -> list[dict[str, str]]:
+    return [
+        {
+            "template": str(each),
+            "version": str(each.version),
+            "runs on": ", ".join(each.runs_on),
+            "tile": ", ".join(each.tile) or "-",
+            "custom calls": ", ".join(each.calls) or "none",
+        }
+        for each in catalog()
+    ]
+
+
+def _targets() -> list[dict[str, str]]:
+    rows: list[dict[str, str]] = []
+    for name in known():
+        chip = Target.parse(name).figures
+        rows.append(
+            {
+                "target": name,
+                "bf16 TFLOP/s": f"{chip.matmul_bf16 / 1e12:.3g}",
+                "f32 TFLOP/s": f"{chip.matmul_f32 / 1e12:.3g}",
+                "memory GB/s": f"{chip.bandwidth / 1e9:.4g}",
+            }
+        )
+    return rows
+
+
+def _models() -> list[dict[str, str]]:
+    return [{"model_type": name} for name in sorted(hf.FAMILIES)]
+
+
+def _passes() -> list[dict[str, str]]:
+    return [{"pass": each.name, "rule": rule.name, "before -> after": rule.notation} for each in passes.PIPELINE for rule in each.rules]
+
+
+_LISTS: dict[str, Callable[[], list[dict[str, str]]]] = {
+    "ops": _ops,
+    "masks": _masks,
+    "scaling": _scaling,
+    "passes": _passes,
+    "templates": _templates,
+    "targets": _targets,
+    "models": _models,
+}
+
+
+# Arguments -----------------------------------------------------------------------------------------------------------
+
+
+class _Parser(argparse.ArgumentParser):
+    """Names the nearest verb where one is misspelt."""
+
+    def error(self, message: str) -> Any:
+        if "invalid choice: '" in message and "choose from" in message:
+            word = message.split("invalid choice: '")[1].split("'")[0]
+            choices = [each.strip(" ')") for each in message.rpartition("choose from ")[2].split(",")]
+            message = f"{message.partition('(choose')[0]}- {nearest(word, choices)}"
+        super().error(message)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="ropegen",
+        description="Compiles the attention front-end of a transformer: one graph, a kernel for every platform.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"ropegen {importlib.metadata.version('ropegen')}")
+    verbs = parser.add_subparsers(required=True, metavar="VERB", parser_class=_Parser)
+
+    def verb(name: str, function: Callable[[argparse.Namespace], int], what: str, example: str) -> argparse.ArgumentParser:
+        made = verbs.add_parser(
+            name, help=what, description=what, epilog=f"example:\n  {example}", formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        made.set_defaults(verb=function)
+        return made
+
+    made = verb("build", build, "compile a graph into an artifact, one kernel a platform", "ropegen build config.json --target cpu --target tpu:v5e -o kernels/")
+    _graph_arguments(made)
+    made.add_argument("--target", action="append", required=True, metavar="T", help="cpu, cpu:CORES, gpu:CHIP, tpu:CHIP or host; repeatable, one a platform")
+    made.add_argument("-o", "--output", required=True, metavar="DIR", help="the artifact's directory; replaced as a whole if it is one")
+    _tile_argument(made)
+    _json_argument(made)
+
+    made = verb("explain", explain_plan, "the plan for a target and every reason; needs no device", "ropegen explain config.json --target gpu:h200 --seq 4096")
+    _graph_arguments(made)
+    made.add_argument("--target", default="cpu", metavar="T", help="what to plan for (default: cpu)")
+    made.add_argument("--html", metavar="FILE", help="write a page instead of text")
+    _tile_argument(made)
+    _json_argument(made)
+
+    made = verb("opt", opt, "a graph after the passes, as text", "ropegen opt graph.mlir --to merge --trace")
+    _graph_arguments(made)
+    made.add_argument("--to", metavar="PASS", help=f"stop after this pass: {', '.join(each.name for each in passes.PIPELINE)}")
+    made.add_argument("--trace", action="store_true", help="every rewrite, on stderr")
+    made.add_argument("-o", "--output", metavar="FILE", help="write the graph there instead of to stdout")
+
+    made = verb("check", check, "check an artifact's hashes, run it, and compare it with the float64 oracle", "ropegen check kernels/")
+    made.add_argument("directory", metavar="DIR", help="what `ropegen build -o` made")
+    made.add_argument("--seed", type=int, default=0, help="of the drawn inputs (default: 0)")
+    _json_argument(made)
+
+    made = verb("list", list_known, "what ropegen knows", "ropegen list ops")
+    made.add_argument("what", choices=list(_LISTS), metavar="WHAT", help=", ".join(_LISTS))
+    _json_argument(made)
+
+    made = verb("env", env, "versions and devices, for a report", "ropegen env --json")
+    _json_argument(made)
+    return parser
+
+
+def _graph_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("graph", metavar="GRAPH", help="a graph (.mlir), a model's config.json, or - for stdin")
+    group = parser.add_argument_group("for a config.json")
+    group.add_argument("--batch", type=int, help="sequences at once (default: 1)")
+    group.add_argument("--seq", type=int, help="tokens of each (default: 2048, or 1 in decode)")
+    group.add_argument("--dtype", help="bf16, f16, f32 or f64 (default: bf16)")
+    group.add_argument("--phase", choices=hf.PHASES, help="the whole prompt, or steps over a cache (default: prefill)")
+    group.add_argument("--layer", type=int, help="which layer's attention (default: 0)")
+    group.add_argument("--capacity", type=int, help="rows of the cache in decode")
+    group.add_argument("--vocabulary", type=int, help="rows of the embedding, fewer than the model's")
+
+
+def _tile_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--tile", action="append", default=[], metavar="TEMPLATE:NAME=SIZE,...", help="fix a tile, e.g. attend/xla:q=256,kv=512; repeatable")
+
+
+def _json_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+
+
+def _tiles(given: Sequence[str]) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {}
+    for each in given:
+        name, _, sizes = each.partition(":")
+        try:
+            pairs = [pair.split("=") for pair in sizes.split(",")]
+            found[name] = {label: int(size) for label, size in pairs}
+        except ValueError:
+            raise RopegenError(f"--tile {each!r} is not TEMPLATE:NAME=SIZE,...; write e.g. attend/xla:q=256,kv=512") from None
+    return found
+
+
+def _graph(options: argparse.Namespace) -> Graph:
+    """The graph of the GRAPH argument: text, or a config that says so by its braces."""
+    if options.graph == "-":
+        content, source = sys.stdin.buffer.read(), "<stdin>"
+    else:
+        content, source = Path(options.graph).read_bytes(), options.graph
+    try:
+        decoded = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise RopegenError(f"{source} is not text: byte {error.start} is not UTF-8; give a .mlir graph or a config.json") from error
+    given = {name: getattr(options, name) for name in _BUILD_OPTIONS if getattr(options, name) is not None}
+    if not decoded.lstrip().startswith("{"):
+        if given:
+            raise RopegenError(f"--{next(iter(given))} is for a config.json, and {source} is a graph, whose shapes are fixed")
+        return text.loads(decoded, source)
+    try:
+        described: Any = json.loads(decoded)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise RopegenError(f"{source} is not JSON: {error}; give a .mlir graph or a config.json") from error
+    if "config" not in described:
+        described = {"config": described}
+    return hf.from_case({**described, "build": {**described.get("build", {}), **given}})
+
+
+# Printing and writing ------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """Tells on stderr what is being done: a moving line on a terminal, nothing elsewhere."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda doing: None
+        return
+    with console.status("starting") as status:
+        yield lambda doing: status.update(doing)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _print(table: Table) -> None:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=_PLAIN_WIDTH, color_system=None)
+    console.print(table)
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, indent=2))
+
+
+def _write(path: Path, content: str) -> None:
+    """Aside, then renamed."""
+    if path.is_dir():
+        raise RopegenError(f"{path} is a directory; give a file")
+    descriptor, aside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(content)
+        Path(aside).chmod(0o644)
+        Path(aside).replace(path)
+    finally:
+        Path(aside).unlink(missing_ok=True)
