@@ -14,7 +14,7 @@ HEADS, KV_HEADS, WIDTH, THETA, EPSILON = 32, 8, 128, 500_000.0, 1e-5
 
 @jax.jit
 def llama(ids, embedding, input_norm, q_weight, k_weight, v_weight, o_weight):
-    """ids (B, S) -> (B, S, 4096)."""
+    """Ids (B, S) -> (B, S, 4096)."""
     x = embedding[ids].astype(jnp.float32)
     x = x * jax.lax.rsqrt(jnp.mean(x * x, -1, keepdims=True) + EPSILON)
     x = x.astype(embedding.dtype) * input_norm
@@ -35,7 +35,7 @@ def llama(ids, embedding, input_norm, q_weight, k_weight, v_weight, o_weight):
 
 
 def rotated(x, angles):
-    """x (B, S, H, D) turned by angles (S, D/2), first half with second."""
+    """X (B, S, H, D) turned by angles (S, D/2), first half with second."""
     cos, sin = (each.astype(x.dtype)[:, None] for each in (jnp.cos(angles), jnp.sin(angles)))
     first, second = jnp.split(x, 2, axis=-1)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)

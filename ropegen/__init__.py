@@ -1,13 +1,13 @@
 """ropegen compiles the attention front-end of a transformer: one graph, a kernel for every platform.
 
-    import ropegen as rg
+import ropegen as rg
 
-    rope = rg.Rope(theta=500_000.0, pairing="half")
-    o = rg.attention(q, k, v, rope=rope, mask=rg.masks.causal)
+rope = rg.Rope(theta=500_000.0, pairing="half")
+o = rg.attention(q, k, v, rope=rope, mask=rg.masks.causal)
 
-    graph = rg.load_graph("graph.mlir")  # or rg.Builder(), or rg.from_hf(config)
-    plan = rg.plan(graph, "gpu:h200")
-    rg.export(graph, "out/", targets=["cpu", "gpu:h200", "tpu:v5e"])
+graph = rg.load_graph("graph.mlir")  # or rg.Builder(), or rg.from_hf(config)
+plan = rg.plan(graph, "gpu:h200")
+rg.export(graph, "out/", targets=["cpu", "gpu:h200", "tpu:v5e"])
 """
 
 from ropegen import masks as masks

@@ -10,7 +10,7 @@ import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from os import PathLike
-from typing import Any, Literal, overload
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -71,7 +71,13 @@ def load_graph(path: str | PathLike[str]) -> Graph:
 
 
 def from_hf(
-    config: Mapping[str, object], *, batch: int = 1, seq: int | None = None, dtype: str = "bf16", phase: str = "prefill", **options: Any
+    config: Mapping[str, object],
+    *,
+    batch: int = 1,
+    seq: int | None = None,
+    dtype: str = "bf16",
+    phase: str = "prefill",
+    **options: Any,
 ) -> Graph:
     """The attention front-end of a Hugging Face config; see `ropegen.hf.from_hf` for the other options."""
     return hf.from_hf(config, batch=batch, seq=seq, dtype=dtype, phase=phase, **options)
@@ -108,7 +114,9 @@ def rope(x: Array, positions: ArrayLike | None, rope: Rope, *, length: int | Non
     return _rope_pair((x,), positions, rope, length)[0]
 
 
-def _rope_pair(values: tuple[Array, ...], positions: ArrayLike | None, rope: Rope, length: int | None) -> tuple[Array, ...]:
+def _rope_pair(
+    values: tuple[Array, ...], positions: ArrayLike | None, rope: Rope, length: int | None
+) -> tuple[Array, ...]:
     call = _Call("rope")
     nodes = [call.array(f"x{index}", x) for index, x in enumerate(values)]
     at = call.positions("positions", positions, nodes[0].type.shape[-3] if nodes[0].type.rank >= 3 else 0)
@@ -124,12 +132,6 @@ def embed(ids: ArrayLike, table: Array, *, mode: str = "clip", scale: float | No
     call = _Call("embed")
     rows = call.builder.embed(call.array("ids", ids), call.array("table", table), mode=mode)
     return call.run({"out": rows if scale is None else call.builder.scale(rows, scale)})["out"]
-
-
-@overload
-def attention(q: Array, k: Array, v: Array, *, return_lse: Literal[False] = False, **options: Any) -> Array: ...
-@overload
-def attention(q: Array, k: Array, v: Array, *, return_lse: Literal[True], **options: Any) -> tuple[Array, Array]: ...
 
 
 def attention(
@@ -153,7 +155,7 @@ def attention(
     return_lse: bool = False,
     tile: Tiles | None = None,
     target: str | Target = _DEFAULT_TARGET,
-) -> Array | tuple[Array, Array]:
+) -> Any:
     """Attention: q (..., Sq, H, D), k (..., Skv, Hkv, D), v (..., Skv, Hkv, Dv) -> (..., Sq, H, Dv), q's type.
 
     H must be a multiple of Hkv (grouped queries). In float32: scale (1/sqrt(D) when None), soft-cap, bias, the
@@ -180,7 +182,9 @@ def attention(
     nodes = [call.array(label, each) for label, each in (("q", q), ("k", k), ("v", v))]
     q_node, k_node, v_node = nodes
     if any(each.type.rank < 3 for each in nodes):
-        raise RopegenError(f"attention: q, k, v are {', '.join(str(each.type) for each in nodes)}; give (..., sequence, heads, width) each")
+        raise RopegenError(
+            f"attention: q, k, v are {', '.join(str(each.type) for each in nodes)}; give (..., sequence, heads, width) each"
+        )
     queries, keys = q_node.type.shape[-3], k_node.type.shape[-3]
     dense = None
     if isinstance(mask, jax.Array | np.ndarray):
@@ -239,11 +243,18 @@ class _Call:
         if isinstance(value, jax.Array):
             return self.array(label, value)
         known = np.asarray(value)
-        if known.ndim == 1 and known.dtype.kind in "iu" and known.size and np.array_equal(known, known[0] + np.arange(known.size)):
+        if (
+            known.ndim == 1
+            and known.dtype.kind in "iu"
+            and known.size
+            and np.array_equal(known, known[0] + np.arange(known.size))
+        ):
             return self.builder.positions(known.size, int(known[0]))
         return self.array(label, known)
 
-    def run(self, outputs: Mapping[str, Node], target: str | Target = _DEFAULT_TARGET, tile: Tiles | None = None) -> dict[str, Array]:
+    def run(
+        self, outputs: Mapping[str, Node], target: str | Target = _DEFAULT_TARGET, tile: Tiles | None = None
+    ) -> dict[str, Array]:
         graph = self.builder.build(**outputs)
         fixed = tuple((name, tuple(sizes.items())) for name, sizes in (tile or {}).items())
         made = _planned(graph, Target.parse(target), fixed)
@@ -253,5 +264,3 @@ class _Call:
 @functools.lru_cache(maxsize=_KEPT_PLANS)
 def _planned(graph: Graph, target: Target, tile: tuple[tuple[str, tuple[tuple[str, int], ...]], ...]) -> PlanOfGraph:
     return make_plan(graph, target, tile={name: dict(sizes) for name, sizes in tile})
-
-

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import io
 import json
 import os
 import platform
+import secrets
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,10 @@ from ropegen.template import catalog
 
 DONE, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 
-# What `--json` and tables must not do is change with the width of somebody's terminal.
-_PLAIN_WIDTH = 160
+# Tables that go to a file or a program are as wide as they need to be, whatever the width of somebody's terminal.
+_PLAIN_WIDTH = 10_000
+# The stage before every pass, as in `ropegen.ir.spec.STAGES`.
+_SOURCE = "source"
 _BUILD_OPTIONS = ("batch", "seq", "dtype", "phase", "layer", "capacity", "vocabulary")
 
 _EXAMPLES = """
@@ -52,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code."""
     parser = _parser()
     options = parser.parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without the sign for micro still shows the rest
     try:
         verb: Callable[[argparse.Namespace], int] = options.verb
         code = verb(options)
@@ -66,6 +71,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return DONE
     except OSError as error:
         print(f"error: {error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
+        return UNUSABLE
+    except MemoryError as error:
+        print(f"error: not enough memory ({error}); give smaller sizes", file=sys.stderr)
+        return UNUSABLE
+    except RuntimeError as error:
+        if "initialize backend" not in str(error):
+            raise
+        print(f"error: JAX finds no device here: {error}", file=sys.stderr)
         return UNUSABLE
     except KeyboardInterrupt:
         print("interrupted; nothing half-done was left", file=sys.stderr)
@@ -98,29 +111,27 @@ def build(options: argparse.Namespace) -> int:
 
 def explain_plan(options: argparse.Namespace) -> int:
     """The plan and every reason."""
-    made = api.plan(_graph(options), options.target, tile=_tiles(options.tile))
+    if len(options.target) > 1:
+        raise RopegenError(f"--target is given as {' and '.join(options.target)}; explain one target at a time")
+    made = api.plan(_graph(options), options.target[0] if options.target else "cpu", tile=_tiles(options.tile))
     if options.html:
-        _write(Path(options.html), explain.html(made))
-        print(f"wrote {options.html}", file=sys.stderr)
-    if options.json:
+        _write(options.html, explain.html(made))
+    if options.json and options.html != "-":
         _print_json(explain.data(made))
     elif not options.html:
-        print(explain.text(made))
+        sys.stdout.write(explain.text(made))
     return DONE
 
 
 def opt(options: argparse.Namespace) -> int:
     """Graph to graph."""
     graph = _graph(options)
-    found, trace = passes.run(graph, to=options.to)
+    found, trace = (graph, ()) if options.to == _SOURCE else passes.run(graph, to=options.to)
     if options.trace:
         for step in trace:
             print(step, file=sys.stderr)
         print(f"{len(trace)} rewrites; {len(graph.nodes)} ops before, {len(found.nodes)} after", file=sys.stderr)
-    if options.output in (None, "-"):
-        sys.stdout.write(text.dumps(found))
-    else:
-        text.save(found, options.output)
+    _write(options.output or "-", text.dumps(found))
     return DONE
 
 
@@ -128,16 +139,33 @@ def check(options: argparse.Namespace) -> int:
     """Hashes, then the artifact against the oracle."""
     with _progress() as progress:
         progress("checking hashes")
-        loaded = artifact.load(options.directory)
+        try:
+            loaded = artifact.load(options.directory)
+        except RopegenError as error:
+            if not (Path(options.directory) / artifact.MANIFEST).is_file():
+                raise
+            if options.json:
+                _print_json({"directory": options.directory, "passed": False, "problem": str(error), "outputs": []})
+            print(f"error: {error}", file=sys.stderr)
+            return FAILED
         progress("running the artifact and the oracle")
         found = loaded.check(options.seed)
     if options.json:
-        rows = [{"output": e.label, "largest": e.largest, "relative": e.relative, "allowed": e.allowed, "agrees": e.agrees} for e in found.outputs]
+        rows = [
+            {"output": e.label, "largest": e.largest, "relative": e.relative, "allowed": e.allowed, "agrees": e.agrees}
+            for e in found.outputs
+        ]
         _print_json({"directory": str(loaded.directory), "passed": found.passed, "outputs": rows})
     else:
         table = _table("output", "largest error", "error, root mean square, relative", "allowed", "")
         for each in found.outputs:
-            table.add_row(each.label, f"{each.largest:.2e}", f"{each.relative:.2e}", f"{each.allowed:.2e}", "agrees" if each.agrees else "DIFFERS")
+            table.add_row(
+                each.label,
+                f"{each.largest:.2e}",
+                f"{each.relative:.2e}",
+                f"{each.allowed:.2e}",
+                "agrees" if each.agrees else "DIFFERS",
+            )
         _print(table)
     return DONE if found.passed else FAILED
 
@@ -160,14 +188,27 @@ def env(options: argparse.Namespace) -> int:
     import jax
 
     facts: dict[str, object] = {"python": platform.python_version(), "system": platform.platform()}
-    for package in ("ropegen", "jax", "jaxlib", "numpy", "libtpu", "iree-base-compiler", "equinox", "flax", "penzai", "torch"):
+    for package in (
+        "ropegen",
+        "jax",
+        "jaxlib",
+        "numpy",
+        "libtpu",
+        "iree-base-compiler",
+        "equinox",
+        "flax",
+        "penzai",
+        "torch",
+    ):
         try:
             facts[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             facts[package] = "not installed"
-    facts["devices"] = ", ".join(f"{each.platform}: {each.device_kind}" for each in jax.devices())
     try:
+        facts["devices"] = ", ".join(f"{each.platform}: {each.device_kind}" for each in jax.devices())
         facts["host target"] = str(Target.host())
+    except RuntimeError as error:  # JAX found no device at all
+        facts |= {"devices": f"none: {error}", "host target": "none"}
     except RopegenError as error:
         facts["host target"] = f"none: {error}"
     if options.json:
@@ -202,7 +243,9 @@ def _masks() -> list[dict[str, str]]:
 
 
 def _scaling() -> list[dict[str, str]]:
-    return [{"family": kind, "what": (cls.__doc__ or "").strip().splitlines()[0]} for kind, cls in scaling.FAMILIES.items()]
+    return [
+        {"family": kind, "what": (cls.__doc__ or "").strip().splitlines()[0]} for kind, cls in scaling.FAMILIES.items()
+    ]
 
 
 def _templates() -> list[dict[str, str]]:
@@ -238,7 +281,11 @@ def _models() -> list[dict[str, str]]:
 
 
 def _passes() -> list[dict[str, str]]:
-    return [{"pass": each.name, "rule": rule.name, "before -> after": rule.notation} for each in passes.PIPELINE for rule in each.rules]
+    return [
+        {"pass": each.name, "rule": rule.name, "before -> after": rule.notation}
+        for each in passes.PIPELINE
+        for rule in each.rules
+    ]
 
 
 _LISTS: dict[str, Callable[[], list[dict[str, str]]]] = {
@@ -276,34 +323,73 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"ropegen {importlib.metadata.version('ropegen')}")
     verbs = parser.add_subparsers(required=True, metavar="VERB", parser_class=_Parser)
 
-    def verb(name: str, function: Callable[[argparse.Namespace], int], what: str, example: str) -> argparse.ArgumentParser:
+    def verb(
+        name: str, function: Callable[[argparse.Namespace], int], what: str, example: str
+    ) -> argparse.ArgumentParser:
         made = verbs.add_parser(
-            name, help=what, description=what, epilog=f"example:\n  {example}", formatter_class=argparse.RawDescriptionHelpFormatter
+            name,
+            help=what,
+            description=what,
+            epilog=f"example:\n  {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         made.set_defaults(verb=function)
         return made
 
-    made = verb("build", build, "compile a graph into an artifact, one kernel a platform", "ropegen build config.json --target cpu --target tpu:v5e -o kernels/")
+    made = verb(
+        "build",
+        build,
+        "compile a graph into an artifact, one kernel a platform",
+        "ropegen build config.json --target cpu --target tpu:v5e -o kernels/",
+    )
     _graph_arguments(made)
-    made.add_argument("--target", action="append", required=True, metavar="T", help="cpu, cpu:CORES, gpu:CHIP, tpu:CHIP or host; repeatable, one a platform")
-    made.add_argument("-o", "--output", required=True, metavar="DIR", help="the artifact's directory; replaced as a whole if it is one")
+    made.add_argument(
+        "--target",
+        action="append",
+        required=True,
+        metavar="T",
+        help="cpu, cpu:CORES, gpu:CHIP, tpu:CHIP or host; repeatable, one a platform",
+    )
+    made.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="DIR",
+        help="the artifact's directory; replaced as a whole if it is one",
+    )
     _tile_argument(made)
     _json_argument(made)
 
-    made = verb("explain", explain_plan, "the plan for a target and every reason; needs no device", "ropegen explain config.json --target gpu:h200 --seq 4096")
+    made = verb(
+        "explain",
+        explain_plan,
+        "the plan for a target and every reason; needs no device",
+        "ropegen explain config.json --target gpu:h200 --seq 4096",
+    )
     _graph_arguments(made)
-    made.add_argument("--target", default="cpu", metavar="T", help="what to plan for (default: cpu)")
-    made.add_argument("--html", metavar="FILE", help="write a page instead of text")
+    made.add_argument(
+        "--target", action="append", default=[], metavar="T", help="what to plan for, once (default: cpu)"
+    )
+    made.add_argument("--html", metavar="FILE", help="write a page there instead of text; - is stdout")
     _tile_argument(made)
     _json_argument(made)
 
     made = verb("opt", opt, "a graph after the passes, as text", "ropegen opt graph.mlir --to merge --trace")
     _graph_arguments(made)
-    made.add_argument("--to", metavar="PASS", help=f"stop after this pass: {', '.join(each.name for each in passes.PIPELINE)}")
+    made.add_argument(
+        "--to",
+        metavar="STAGE",
+        help=f"stop after this pass: {', '.join(each.name for each in passes.PIPELINE)}; {_SOURCE}: before all of them",
+    )
     made.add_argument("--trace", action="store_true", help="every rewrite, on stderr")
     made.add_argument("-o", "--output", metavar="FILE", help="write the graph there instead of to stdout")
 
-    made = verb("check", check, "check an artifact's hashes, run it, and compare it with the float64 oracle", "ropegen check kernels/")
+    made = verb(
+        "check",
+        check,
+        "check an artifact's hashes, run it, and compare it with the float64 oracle",
+        "ropegen check kernels/",
+    )
     made.add_argument("directory", metavar="DIR", help="what `ropegen build -o` made")
     made.add_argument("--seed", type=int, default=0, help="of the drawn inputs (default: 0)")
     _json_argument(made)
@@ -330,7 +416,13 @@ def _graph_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _tile_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--tile", action="append", default=[], metavar="TEMPLATE:NAME=SIZE,...", help="fix a tile, e.g. attend/xla:q=256,kv=512; repeatable")
+    parser.add_argument(
+        "--tile",
+        action="append",
+        default=[],
+        metavar="TEMPLATE:NAME=SIZE,...",
+        help="fix a tile, e.g. attend/xla:q=256,kv=512; repeatable",
+    )
 
 
 def _json_argument(parser: argparse.ArgumentParser) -> None:
@@ -341,11 +433,15 @@ def _tiles(given: Sequence[str]) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = {}
     for each in given:
         name, _, sizes = each.partition(":")
+        if name in found:
+            raise RopegenError(f"--tile is given twice for {name}; give it once")
         try:
             pairs = [pair.split("=") for pair in sizes.split(",")]
             found[name] = {label: int(size) for label, size in pairs}
         except ValueError:
-            raise RopegenError(f"--tile {each!r} is not TEMPLATE:NAME=SIZE,...; write e.g. attend/xla:q=256,kv=512") from None
+            raise RopegenError(
+                f"--tile {each!r} is not TEMPLATE:NAME=SIZE,...; write e.g. attend/xla:q=256,kv=512"
+            ) from None
     return found
 
 
@@ -356,35 +452,48 @@ def _graph(options: argparse.Namespace) -> Graph:
     else:
         content, source = Path(options.graph).read_bytes(), options.graph
     try:
-        decoded = content.decode("utf-8")
+        decoded = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise RopegenError(f"{source} is not text: byte {error.start} is not UTF-8; give a .mlir graph or a config.json") from error
+        raise RopegenError(
+            f"{source} is not text: byte {error.start} is not UTF-8; give a .mlir graph or a config.json"
+        ) from error
     given = {name: getattr(options, name) for name in _BUILD_OPTIONS if getattr(options, name) is not None}
-    if not decoded.lstrip().startswith("{"):
+    if not decoded.lstrip().startswith(("{", "[")) and not source.endswith(".json"):
+        if not decoded.strip():
+            raise RopegenError(f"{source} is empty; give a .mlir graph or a config.json")
         if given:
-            raise RopegenError(f"--{next(iter(given))} is for a config.json, and {source} is a graph, whose shapes are fixed")
+            raise RopegenError(
+                f"--{next(iter(given))} is for a config.json, and {source} is a graph, whose shapes are fixed"
+            )
         return text.loads(decoded, source)
+    return hf.from_case(_case(decoded, source, given))
+
+
+def _case(decoded: str, source: str, given: dict[str, Any]) -> dict[str, Any]:
+    """A case, or a bare config as one, with the options given on the command line over its own."""
     try:
         described: Any = json.loads(decoded)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also a number of more digits than Python reads
         raise RopegenError(f"{source} is not JSON: {error}; give a .mlir graph or a config.json") from error
-    if "config" not in described:
-        described = {"config": described}
-    return hf.from_case({**described, "build": {**described.get("build", {}), **given}})
+    if not isinstance(described, dict):
+        raise RopegenError(f"{source} is JSON, but no config: it holds no fields; give a model's config.json")
+    case: dict[str, Any] = described if "config" in described else {"config": described}
+    own = case.get("build", {})
+    return {**case, "build": {**own, **given} if isinstance(own, dict) else own}
 
 
 # Printing and writing ------------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
+def _progress() -> Generator[Callable[[str], None]]:
     """Tells on stderr what is being done: a moving line on a terminal, nothing elsewhere."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield lambda doing: None
         return
     with console.status("starting") as status:
-        yield lambda doing: status.update(doing)
+        yield status.update
 
 
 def _table(*columns: str) -> Table:
@@ -396,24 +505,34 @@ def _table(*columns: str) -> Table:
 
 def _print(table: Table) -> None:
     console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=_PLAIN_WIDTH, color_system=None)
-    console.print(table)
+    if console.is_terminal:
+        console.print(table)
+        return
+    plain = Console(file=io.StringIO(), highlight=False, width=_PLAIN_WIDTH, color_system=None)
+    with plain.capture() as captured:
+        plain.print(table)
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
 
 
 def _print_json(value: object) -> None:
     print(json.dumps(value, indent=2))
 
 
-def _write(path: Path, content: str) -> None:
-    """Aside, then renamed."""
-    if path.is_dir():
-        raise RopegenError(f"{path} is a directory; give a file")
-    descriptor, aside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+def _write(destination: str, content: str) -> None:
+    """To stdout for `-`, into what is no file (a pipe, a device), else aside and then renamed."""
+    if destination == "-":
+        sys.stdout.write(content)
+        return
+    path = Path(destination).resolve()  # what a link names is replaced, not the link
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(content)
-        Path(aside).chmod(0o644)
-        Path(aside).replace(path)
-    finally:
-        Path(aside).unlink(missing_ok=True)
+        if path.exists() and not path.is_file():
+            path.write_text(content, encoding="utf-8")
+            return
+        try:
+            aside.write_text(content, encoding="utf-8")
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+    except OSError as error:
+        raise RopegenError(f"cannot write {destination}: {error.strerror or error}; give another file") from error

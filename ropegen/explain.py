@@ -219,22 +219,14 @@ def _tiles(value: Node, op: ops.Attend, chosen: Candidate | None) -> Facts:
     columns = _ranges(k.shape[-3], sizes["kv"], value.operand("kv_positions"), "kv_pos" in read)
     if rows is None or columns is None:
         return {"unknown": "positions are read at each call, so no tile is known to be empty now"}
-    heights, widths = (
-        np.minimum(size, length - np.arange(0, length, size))
-        for size, length in ((sizes["q"], q.shape[-3]), (sizes["kv"], k.shape[-3]))
-    )
-    batch = int(np.prod(q.shape[:-3]))
+    heights = np.minimum(sizes["q"], q.shape[-3] - np.arange(0, q.shape[-3], sizes["q"]))
+    widths = np.minimum(sizes["kv"], k.shape[-3] - np.arange(0, k.shape[-3], sizes["kv"]))
+    every = {"head": (0, max(1, q.shape[-2]) - 1), "batch": (0, max(1, math.prod(q.shape[:-3])) - 1)}
     counts = np.zeros(3, np.int64)
     visited = 0
     strip = max(1, _STRIP // max(1, len(columns)))
     for start in range(0, len(rows) if len(columns) else 0, strip):
-        classes = masks.classify_tiles(
-            op.visible,
-            rows[start : start + strip],
-            columns,
-            head=(0, max(0, q.shape[-2] - 1)),
-            batch=(0, max(0, batch - 1)),
-        )
+        classes = masks.classify_tiles(op.visible, rows[start : start + strip], columns, **every)
         if "mask" in op.given:  # a dense mask may hide anything of what the expression shows
             classes = np.minimum(classes, masks.PARTIAL)
         counts += np.bincount(classes.ravel(), minlength=3)
@@ -265,41 +257,23 @@ def _ranges(length: int, size: int, positions: Node | None, read: bool) -> npt.N
 def _angles(graph: Graph, nodes: Iterable[Node], names: Mapping[Node, str]) -> Iterator[Facts]:
     for value in nodes:
         op = value.op
+        found: Facts = {"value": names[value], "family": "sinusoid", "attributes": {}, "sections": []}
         if isinstance(op, ops.Angles):
             readers = [each for each in graph.nodes if isinstance(each.op, ops.Rotate) and each.operands[1] is value]
-            yield {
-                "value": names[value],
-                "family": op.scaling.kind,
-                "attributes": {
-                    name: _plain(each) for name, each in op.scaling.to_attributes().items() if name != "kind"
-                },
-                "theta": op.theta,
-                "width": op.dim,
-                "head_width": op.head_width,
-                "length": op.length,
-                "sections": list(op.sections),
-                "inverse": op.inverse,
-                "precision": op.precision,
-                "pairings": sorted({each.op.pairing for each in readers if isinstance(each.op, ops.Rotate)}),
-                "rotates": sorted({each.type.dtype for each in readers}),
-                **_reach(graph, value, op.rope, "f32", sorted({each.type.dtype for each in readers})),
-            }
+            attributes = op.scaling.to_attributes()
+            found["family"] = attributes.pop("kind")
+            found["attributes"] = {name: _plain(each) for name, each in attributes.items()}
+            found |= {"width": op.dim, "head_width": op.head_width, "length": op.length, "inverse": op.inverse}
+            found |= {"sections": list(op.sections), "rotates": sorted({each.type.dtype for each in readers})}
+            found["pairings"] = sorted({each.op.pairing for each in readers if isinstance(each.op, ops.Rotate)})
+            rope, stored = op.rope, "f32"
         elif isinstance(op, ops.Sinusoid):
-            yield {
-                "value": names[value],
-                "family": "sinusoid",
-                "attributes": {},
-                "theta": op.theta,
-                "width": op.width,
-                "head_width": op.width,
-                "length": None,
-                "sections": [],
-                "inverse": False,
-                "precision": op.precision,
-                "pairings": [op.pairing],
-                "rotates": [op.dtype],
-                **_reach(graph, value, _like(op), op.dtype, [op.dtype]),
-            }
+            found |= {"width": op.width, "head_width": op.width, "rotates": [op.dtype], "pairings": [op.pairing]}
+            rope, stored = _like(op), op.dtype
+        else:
+            continue
+        found |= {"theta": op.theta, "precision": op.precision}
+        yield found | _reach(graph, value, rope, stored, found["rotates"])
 
 
 def _plain(value: object) -> object:
@@ -464,88 +438,75 @@ def _step_rows(step: Facts) -> Iterator[list[str]]:
     cost = step["cost"]
     if step["template"]:
         yield ["computes", _counted(step["ops"])]
+    if step["tile"]:
         yield ["tile", f"{_sizes(step['tile'])}, {step['tile_from']}"]
     yield ["reads", ", ".join(step["reads"]) or "nothing"]
     yield ["gives", ", ".join(f"{each['name']} {each['type']}" for each in step["gives"])]
-    yield [
-        "work",
-        f"{_quantity(cost['flops'], 'FLOP')}, {_bytes(cost['bytes'])} moved, {_bytes(cost['temporary'])} of temporaries",
-    ]
+    temporary = f"{_bytes(cost['temporary'])} of temporaries"
+    yield ["work", f"{_quantity(cost['flops'], 'FLOP')}, {_bytes(cost['bytes'])} moved, {temporary}"]
     for each in step["attention"]:
-        yield from ([label, words] for label, words in _attention_words(each))
+        yield from _attention_rows(each)
     for each in step["angles"]:
-        yield from ([label, words] for label, words in _angle_words(each))
+        yield from _angle_rows(each)
     for each in step["considered"]:
         yield ["weighed", f"{each['template']} {_verdict(each)}"]
 
 
 def _verdict(each: Facts) -> str:
-    if each["cost"] is None:
+    cost = each["cost"]
+    if cost is None:
         return f"declines: {'; '.join(each['declined'])}"
     taken = ", taken" if each["chosen"] else ""
-    return f"{_sizes(each['tile'])}, {each['tile_from']}: {_time(each['cost']['seconds'])}, {each['cost']['bound']}-bound{taken}"
+    tile = f"{_sizes(each['tile'])}, {each['tile_from']}: " if each["tile"] else ""
+    return f"{tile}{_time(cost['seconds'])}, {cost['bound']}-bound{taken}"
 
 
-def _attention_words(each: Facts) -> Iterator[tuple[str, str]]:
+def _attention_rows(each: Facts) -> Iterator[list[str]]:
+    heads = _plural(each["heads"], "head")
+    if each["heads"] != each["kv_heads"]:
+        heads += f" over {each['kv_heads']}"
+    width = str(each["width"])
+    if each["width"] != each["value_width"]:
+        width += f" (values {each['value_width']})"
+    lengths = f"{_plural(each['queries'], 'query', 'queries')} to {_plural(each['keys'], 'key')}"
+    yield ["attends", f"{lengths}, {heads} of width {width}, scale {each['scale']:.6g}"]
     shown = {"True": "every key (True)", "False": "no key (False)"}.get(each["mask"], _short(each["mask"]))
-    heads = (
-        f"{each['heads']} heads over {each['kv_heads']}"
-        if each["heads"] != each["kv_heads"]
-        else _plural(each["heads"], "head")
-    )
-    widths = (
-        f"{each['width']}"
-        if each["width"] == each["value_width"]
-        else f"{each['width']} (values {each['value_width']})"
-    )
-    yield (
-        "attends",
-        f"{each['queries']} quer{'y' if each['queries'] == 1 else 'ies'} to {_plural(each['keys'], 'key')}, {heads} of width {widths}, scale {each['scale']:.6g}",
-    )
     extra = [f"soft-cap {each['softcap']:g}"] if each["softcap"] else []
     extra += [f"score {_short(each['score'])}"] if each["score"] else []
     extra += [f"a row without keys gives its {each['masked_row']}"] if each["masked_row"] != "zero" else []
     extra += ["returns the log-sum-exp"] if each["returns"] != "output" else []
     extra += [f"reads {', '.join(each['operands'])}"] if each["operands"] else []
-    yield "mask", "; ".join([shown, *extra])
+    yield ["mask", "; ".join([shown, *extra])]
     for name, span in each["positions"].items():
-        yield name, f"{span[0]} to {span[1]}" if span else "read at each call"
+        yield [name, f"{span[0]} to {span[1]}" if span else "read at each call"]
     tiles = each["tiles"]
     if "unknown" in tiles:
-        yield "tiles", tiles["unknown"]
+        yield ["tiles", tiles["unknown"]]
         return
+    kinds = f"{tiles['empty']} empty (skipped), {tiles['full']} full, {tiles['partial']} partial"
     share = tiles["scores_computed"] / tiles["scores"] if tiles["scores"] else 0.0
-    yield (
-        "tiles",
-        f"{tiles['count']}: {tiles['empty']} empty (skipped), {tiles['full']} full, {tiles['partial']} partial;"
-        f" {100 * share:.1f} % of the scores are computed",
-    )
+    yield ["tiles", f"{tiles['count']}: {kinds}; {100 * share:.1f} % of the scores are computed"]
 
 
-def _angle_words(each: Facts) -> Iterator[tuple[str, str]]:
-    attributes = "".join(f", {name} {_short(str(value))}" for name, value in each["attributes"].items())
+def _angle_rows(each: Facts) -> Iterator[list[str]]:
+    family = f"{'plain' if each['family'] == 'none' else each['family']} frequencies"
     whole = "" if each["width"] == each["head_width"] else f" of {each['head_width']}"
-    pairing = f", {' and '.join(each['pairings'])} pairs" if each["pairings"] else ""
-    sections = f", sections {each['sections']}" if each["sections"] else ""
-    family = "plain" if each["family"] == "none" else each["family"]
-    yield (
-        "angles",
-        f"{family} frequencies, theta {each['theta']:,g}{attributes}, {each['width']}{whole} features{pairing}{sections}",
-    )
+    words = [family, f"theta {each['theta']:,g}"]
+    words += [f"{name} {_short(str(value))}" for name, value in each["attributes"].items()]
+    words += [f"{each['width']}{whole} features"]
+    words += [f"{' and '.join(each['pairings'])} pairs"] if each["pairings"] else []
+    words += [f"sections {each['sections']}"] if each["sections"] else []
+    yield ["angles", ", ".join(words)]
     if each["constant"]:
         span = each["positions"]
         where = f"positions {span[0]} to {span[1]}" if span else "no position"
-        yield "table", f"a constant of {_bytes(each['bytes'])} for {where}"
+        yield ["table", f"a constant of {_bytes(each['bytes'])} for {where}"]
     else:
-        yield "table", f"computed at each call from positions that it reads, {_bytes(each['bytes'])}"
+        yield ["table", f"computed at each call from positions that it reads, {_bytes(each['bytes'])}"]
     if each["error_bound"] is not None:
-        known = "the largest known" if each["largest_position"] is not None else "no position is known now"
-        yield (
-            "error",
-            (
-                f"{each['precision']} angles: cos and sin within {each['error_bound']:.2g} at position {each['error_position']:,} ({known})"
-            ),
-        )
+        known = "no position is known now" if each["largest_position"] is None else "the largest known"
+        bound = f"cos and sin within {each['error_bound']:.2g} at position {each['error_position']:,} ({known})"
+        yield ["error", f"{each['precision']} angles: {bound}"]
 
 
 def _not_taken_lines(each: Facts) -> Iterator[str]:
@@ -555,14 +516,12 @@ def _not_taken_lines(each: Facts) -> Iterator[str]:
 
 
 def _total_rows(totals: Facts) -> list[list[str]]:
+    once = f"{_bytes(totals['prepared_bytes'])} made of them once in {_time(totals['prepare_seconds'])}"
     return [
         ["a call", f"{_time(totals['seconds'])}, mostly {totals['bound']}-bound"],
         ["work", f"{_quantity(totals['flops'], 'FLOP')}, {_bytes(totals['bytes'])} moved"],
         ["temporaries", f"{_bytes(totals['temporary'])} at most"],
-        [
-            "parameters",
-            f"{_bytes(totals['parameter_bytes'])}, of which {_bytes(totals['prepared_bytes'])} rearranged once in {_time(totals['prepare_seconds'])}",
-        ],
+        ["parameters", f"{_bytes(totals['parameter_bytes'])}, {once}"],
         ["activations in", _bytes(totals["activation_bytes"])],
         ["states", _bytes(totals["state_bytes"])],
         ["outputs", _bytes(totals["output_bytes"])],
@@ -584,11 +543,11 @@ def _counted(names: Iterable[str]) -> str:
 
 
 def _sizes(tile: Mapping[str, int]) -> str:
-    return " ".join(f"{name}={size}" for name, size in tile.items()) or "no tile"
+    return " ".join(f"{name}={size}" for name, size in tile.items())
 
 
-def _plural(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+def _plural(count: int, noun: str, many: str = "") -> str:
+    return f"{count:,} {noun if count == 1 else many or noun + 's'}"
 
 
 def _short(words: str, limit: int = 160) -> str:
@@ -625,7 +584,7 @@ def _time(seconds: float) -> str:
     return f"{_digits(seconds)} s"
 
 
-# A page ----------------------------------------------------------------------------------------------------------------
+# A page --------------------------------------------------------------------------------------------------------------
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --dim: #57606a; --ground: #fff; --rule: #d0d7de;
@@ -685,13 +644,13 @@ def html(plan: Plan) -> str:
 def _chart(steps: Sequence[Facts]) -> str:
     """A bar a step, as long as its predicted time; the colour, and the words, say what bounds it."""
     longest = max((step["cost"]["seconds"] for step in steps), default=0.0)
-    rows = [
-        f"<div>{step['index']}. {escape(_title(step))}</div>"
-        f'<div><div class="bar {step["cost"]["bound"]}" style="width:{100 * step["cost"]["seconds"] / longest:.2f}%"></div></div>'
-        f'<div>{_time(step["cost"]["seconds"])} <span class="dim">{step["cost"]["bound"]}</span></div>'
-        for step in steps
-        if step["cost"]["seconds"]
-    ]
+    rows: list[str] = []
+    for step in steps:
+        seconds, bound = step["cost"]["seconds"], step["cost"]["bound"]
+        if seconds:
+            bar = f'<div class="bar {bound}" style="width:{100 * seconds / longest:.2f}%"></div>'
+            words = f'{_time(seconds)} <span class="dim">{bound}</span>'
+            rows.append(f"<div>{step['index']}. {escape(_title(step))}</div><div>{bar}</div><div>{words}</div>")
     return f'<div class="chart">{"".join(rows)}</div>' if rows else '<p class="dim">nothing takes time</p>'
 
 

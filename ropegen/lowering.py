@@ -28,8 +28,8 @@ from ropegen.types import numpy_dtype
 Array = jax.Array
 OpT = TypeVar("OpT", bound=Op)
 
-# Queries that the plain attention keeps at a time.
-_CHUNK = 256
+# Scores that the plain attention holds at a time, and so the queries of a chunk.
+_CHUNK_SCORES = 1 << 22
 
 
 def lower(node: Node, *values: Array) -> Array:
@@ -113,7 +113,7 @@ def _norm(node: Node, x: Array, *affine: Array) -> Array:
 
 
 def project(x: Array, weight: Array, *bias: Array) -> Array:
-    """x (..., E) @ weight (E, F) + bias (F,), the sums left in the accumulator's element type."""
+    """X (..., E) @ weight (E, F) + bias (F,), the sums left in the accumulator's element type."""
     wide = lax.dot_general(x, weight, (((x.ndim - 1,), (0,)), ((), ())), preferred_element_type=accumulator(x.dtype))
     for each in bias:
         wide = wide + each.astype(wide.dtype)
@@ -238,7 +238,7 @@ def _turns_to_cos_sin(turns: Array) -> tuple[Array, Array]:
 
 
 def rotate(x: Array, angles: Array, pairing: str) -> Array:
-    """x (..., S, H, D) turned by angles (..., S, dim), cosines first; in float32 or wider, rounded once."""
+    """X (..., S, H, D) turned by angles (..., S, dim), cosines first; in float32 or wider, rounded once."""
     dim = angles.shape[-1]
     wide = jnp.promote_types(accumulator(x.dtype), angles.dtype)
     cos, sin = jnp.split(angles.astype(wide)[..., None, :], 2, axis=-1)
@@ -248,7 +248,9 @@ def rotate(x: Array, angles: Array, pairing: str) -> Array:
     else:
         pairs = x[..., :dim].reshape(*x.shape[:-1], dim // 2, 2).astype(wide)
         first, second = pairs[..., 0], pairs[..., 1]
-        turned = [jnp.stack([first * cos - second * sin, second * cos + first * sin], axis=-1).reshape(*x.shape[:-1], dim)]
+        turned = [
+            jnp.stack([first * cos - second * sin, second * cos + first * sin], axis=-1).reshape(*x.shape[:-1], dim)
+        ]
     parts = [each.astype(x.dtype) for each in turned]
     return jnp.concatenate([*parts, x[..., dim:]], axis=-1) if dim < x.shape[-1] or len(parts) > 1 else parts[0]
 
@@ -311,6 +313,8 @@ def attend(op: ops.Attend, q: Array, k: Array, v: Array, given: Mapping[str, Arr
     lead, queries, heads = q.shape[:-3], q.shape[-3], q.shape[-2]
     keys, kv_heads = k.shape[-3], k.shape[-2]
     batch, split, wide = math.prod(lead), (kv_heads, heads // kv_heads), accumulator(q.dtype)
+    if 0 in (batch, queries, keys, heads):
+        return _nothing_to_attend(given.get("sinks"), (*lead, queries, heads), v.shape[-1], q.dtype, wide)
     rows = q.reshape(batch, queries, *split, q.shape[-1])
     k, v = k.reshape(batch, keys, kv_heads, k.shape[-1]), v.reshape(batch, keys, kv_heads, v.shape[-1])
     # Scores are (batch, kv_heads, group, queries, keys); every operand is brought to those axes.
@@ -323,8 +327,6 @@ def attend(op: ops.Attend, q: Array, k: Array, v: Array, given: Mapping[str, Arr
         else:
             spread = jnp.broadcast_to(each, (*lead, each.shape[-1])).reshape(batch, 1, 1, -1)
             axes[name] = spread[..., None] if name.startswith("q_") else spread[..., None, :]
-    if queries == 0 or keys == 0:
-        return _nothing_to_attend(axes.get("sinks"), (*lead, queries, heads), v.shape[-1], q.dtype, wide)
 
     @functools.partial(jax.checkpoint, static_argnums=1)
     def chunk(start: Array, size: int) -> tuple[Array, Array]:
@@ -334,11 +336,15 @@ def attend(op: ops.Attend, q: Array, k: Array, v: Array, given: Mapping[str, Arr
         }
         return _attend_rows(op, lax.dynamic_slice_in_dim(rows, start, size, 1), k, v, parts)
 
-    size = min(queries, _CHUNK)
+    size = min(queries, max(1, _CHUNK_SCORES // (batch * heads * keys)))
     outs: list[tuple[Array, Array]] = []
     if queries >= size:
         starts = jnp.arange(0, queries - size + 1, size, dtype=jnp.int32)
-        _, (out, log_sum_exp) = lax.scan(lambda carry, start: (carry, chunk(start, size)), None, starts)
+
+        def one(start: Array) -> tuple[Array, Array]:
+            return chunk(start, size)
+
+        out, log_sum_exp = lax.map(one, starts)
         outs.append((_chunks_to_rows(out), _chunks_to_rows(log_sum_exp)))
     if queries % size:
         outs.append(chunk(jnp.int32(queries - queries % size), queries % size))
@@ -361,7 +367,7 @@ def _on_score_axes(x: Array, lead: tuple[int, ...], split: tuple[int, int]) -> A
 def _nothing_to_attend(
     sinks: Array | None, rows: tuple[int, ...], width: int, dtype: Any, wide: Any
 ) -> tuple[Array, Array]:
-    log_sum_exp = -jnp.inf if sinks is None else sinks.reshape(rows[-1])
+    log_sum_exp = -jnp.inf if sinks is None else sinks
     return jnp.zeros((*rows, width), dtype), jnp.broadcast_to(jnp.asarray(log_sum_exp, wide), rows)
 
 
@@ -373,7 +379,7 @@ def _attend_rows(op: ops.Attend, q: Array, k: Array, v: Array, given: Mapping[st
         score = op.softcap * jnp.tanh(score / op.softcap)
     if "bias" in given:
         score = score + given["bias"].astype(wide)
-    places = {variable: given[name] for variable, name in op.NEEDS.items() if name in given}
+    places: dict[str, Any] = {variable: given[name] for variable, name in op.NEEDS.items() if name in given}
     places["batch"] = jnp.arange(q.shape[0]).reshape(-1, 1, 1, 1, 1)
     places["head"] = jnp.arange(q.shape[2] * q.shape[3]).reshape(1, q.shape[2], q.shape[3], 1, 1)
     # A score of -inf hides its key; what is derived from it must not become NaN.

@@ -96,7 +96,9 @@ class Plan:
         """The key of the plan: the graph's digest, the target, and every choice."""
         lines = [digest(self.graph), str(self.target)]
         for step in self.steps:
-            names = f"{digest(step.region.closed)} {step.chosen}" if step.region is not None else step.outputs[0].op.name
+            names = (
+                f"{digest(step.region.closed)} {step.chosen}" if step.region is not None else step.outputs[0].op.name
+            )
             lines.append(f"{step.prepares} {names}")
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
@@ -157,13 +159,17 @@ def _caller_tiles(given: Tiles) -> dict[str, Tile]:
     return found
 
 
-def _offers(graph: Graph, target: Target, caller: Mapping[str, Tile], table: Mapping[tuple[str, str], Tile]) -> Iterator[_Offer]:
+def _offers(
+    graph: Graph, target: Target, caller: Mapping[str, Tile], table: Mapping[tuple[str, str], Tile]
+) -> Iterator[_Offer]:
     users = graph.users()
     outputs = {value for _, value in graph.outputs}
     for family in families():
         for region in family.find(graph):
             site = family.site(region.closed)
-            claims = frozenset(each for each in region.nodes if each.operands)  # nodes without operands cost nothing twice
+            claims = frozenset(
+                each for each in region.nodes if each.operands
+            )  # nodes without operands cost nothing twice
             plain = sum(plain_cost(each, target).seconds for each in region.nodes)
             problem = _problem(region, claims, users, outputs)
             if family.covers(site) is not region.closed:
@@ -174,11 +180,15 @@ def _offers(graph: Graph, target: Target, caller: Mapping[str, Tile], table: Map
                 if template.family is family and target.platform in template.runs_on
             )
             able = [each for each in considered if each.cost is not None]
-            chosen = min(able, key=lambda each: each.cost.seconds if each.cost else 0.0) if able and not problem else None
+            chosen = (
+                min(able, key=lambda each: each.cost.seconds if each.cost else 0.0) if able and not problem else None
+            )
             yield _Offer(region, chosen, considered, claims, plain, problem)
 
 
-def _problem(region: Region, claims: frozenset[Node], users: Mapping[Node, tuple[Node, ...]], outputs: set[Node]) -> str:
+def _problem(
+    region: Region, claims: frozenset[Node], users: Mapping[Node, tuple[Node, ...]], outputs: set[Node]
+) -> str:
     """Why the region cannot be cut out of its graph; empty when it can."""
     for each in claims - set(region.outputs):
         if each in outputs or set(users[each]) - claims:
@@ -196,7 +206,12 @@ def _problem(region: Region, claims: frozenset[Node], users: Mapping[Node, tuple
 
 
 def _consider(
-    template: AnyTemplate, site: object, region: Region, target: Target, caller: Mapping[str, Tile], table: Mapping[tuple[str, str], Tile]
+    template: AnyTemplate,
+    site: object,
+    region: Region,
+    target: Target,
+    caller: Mapping[str, Tile],
+    table: Mapping[tuple[str, str], Tile],
 ) -> Candidate:
     name = str(template)
     reasons = tuple(template.declines(site, target))
@@ -268,10 +283,13 @@ def _schedule(graph: Graph, target: Target, taken: Iterable[_Offer]) -> tuple[St
             continue
         steps.append(Step(each.operands, (each,), plain_cost(each, target), prepares=each in parameters))
     for offer in taken:
-        assert offer.chosen is not None and offer.chosen.cost is not None
+        assert offer.chosen is not None
+        assert offer.chosen.cost is not None
         region = offer.region
         prepares = all(value in parameters for value in region.outputs)
-        steps.append(Step(region.operands, region.outputs, offer.chosen.cost, region, offer.chosen, offer.considered, prepares))
+        steps.append(
+            Step(region.operands, region.outputs, offer.chosen.cost, region, offer.chosen, offer.considered, prepares)
+        )
     return _in_order(graph, steps)
 
 
@@ -303,7 +321,11 @@ def _in_order(graph: Graph, steps: Sequence[Step]) -> tuple[Step, ...] | None:
                 return None
             entered.add(id(step))
             pending.append((step, True))
-            pending.extend((made_by[each], False) for each in reversed(step.operands) if each in made_by and made_by[each] not in order)
+            pending.extend(
+                (made_by[each], False)
+                for each in reversed(step.operands)
+                if each in made_by and made_by[each] not in order
+            )
     return tuple(order)
 
 
@@ -327,7 +349,8 @@ def _why_not(offer: _Offer, taken: Sequence[_Offer]) -> str:
     rivals = [each for each in taken if each.claims & offer.claims]
     if offer.saving < 0 or not rivals:
         return "its ops one by one are cheaper"
-    return f"{' and '.join(each.region.family for each in rivals)} over the same ops saves {1e6 * sum(each.saving for each in rivals):.1f} us"
+    saving = sum(each.saving for each in rivals)
+    return f"{' and '.join(each.region.family for each in rivals)} over the same ops saves {1e3 * saving:.3g} ms"
 
 
 def plain_cost(node: Node, target: Target) -> Cost:
@@ -346,7 +369,15 @@ def plain_cost(node: Node, target: Target) -> Cost:
         scores = float(q.size // max(1, q.shape[-1])) * k.shape[-3]
         matmul = 2.0 * scores * (q.shape[-1] + v.shape[-1])
         # Scores and weights go to memory and back.
-        return Cost.of(target, dtype, matmul=matmul, vector=6.0 * scores, exponentials=scores, moved=moved + 16.0 * scores, temporary=8.0 * scores)
+        return Cost.of(
+            target,
+            dtype,
+            matmul=matmul,
+            vector=6.0 * scores,
+            exponentials=scores,
+            moved=moved + 16.0 * scores,
+            temporary=8.0 * scores,
+        )
     if isinstance(op, ops.Angles | ops.Sinusoid):
         exponentials = 0.0 if isinstance(node.operands[0].op, ops.Positions) else size
         return Cost.of(target, dtype, exponentials=exponentials, moved=moved)

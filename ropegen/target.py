@@ -90,7 +90,9 @@ class Target:
             if not colon:
                 return Target("cpu", "generic", 2)
             if not chip.isdecimal() or not 1 <= int(chip) <= 1024:
-                raise RopegenError(f"target {text!r}: {chip!r} is not a number of cores; write cpu or cpu:CORES, 1 to 1024")
+                raise RopegenError(
+                    f"target {text!r}: {chip!r} is not a number of cores; write cpu or cpu:CORES, 1 to 1024"
+                )
             return Target("cpu", "generic", int(chip))
         chips = {**_GPU, **_CAPABILITY} if platform == "gpu" else _TPU
         if chip not in chips:
@@ -111,14 +113,24 @@ class Target:
 
         device = jax.devices()[0]
         if device.platform == "cpu":
-            return Target("cpu", "generic", len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+            return Target(
+                "cpu",
+                "generic",
+                len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+            )
         kind = device.device_kind.lower()
         platform = "gpu" if device.platform in ("gpu", "cuda") else device.platform
-        names = {"lite": "v5e", "v5e": "v5e", "v5p": "v5p", "v5": "v5p", "v6": "v6e", "v7": "v7x", "v4": "v4"} if platform == "tpu" else {each: each for each in _GPU}
+        names = (
+            {"lite": "v5e", "v5e": "v5e", "v5p": "v5p", "v5": "v5p", "v6": "v6e", "v7": "v7x", "v4": "v4"}
+            if platform == "tpu"
+            else {each: each for each in _GPU}
+        )
         for word, chip in names.items():
             if word in kind:
                 return Target(platform, chip)
-        raise RopegenError(f"this machine's device {device.device_kind!r} is not known; name a target, e.g. gpu:h100 or tpu:v5e")
+        raise RopegenError(
+            f"this machine's device {device.device_kind!r} is not known; name a target, e.g. gpu:h100 or tpu:v5e"
+        )
 
     def __str__(self) -> str:
         if self.platform == "cpu":

@@ -69,7 +69,16 @@ class Cost:
     bound: Literal["compute", "memory", "launch"]
 
     @staticmethod
-    def of(target: Target, dtype: str, *, matmul: float = 0, vector: float = 0, exponentials: float = 0, moved: float = 0, temporary: float = 0) -> Cost:
+    def of(
+        target: Target,
+        dtype: str,
+        *,
+        matmul: float = 0,
+        vector: float = 0,
+        exponentials: float = 0,
+        moved: float = 0,
+        temporary: float = 0,
+    ) -> Cost:
         """The roofline of one chip: matrix, vector and transcendental units overlap no better than one after the other."""
         chip = target.figures
         busy = matmul / chip.matmul(dtype) + vector / chip.vector + exponentials / chip.transcendental
@@ -270,7 +279,8 @@ def plain_kernel(forward: Callable[..., Arrays]) -> Kernel:
 
         _, pull = jax.vjp(moved, *(operands[index] for index in moving))
         filled = tuple(
-            jax.numpy.zeros_like(result) if each is None else each for result, each in zip(results, cotangents, strict=True)
+            jax.numpy.zeros_like(result) if each is None else each
+            for result, each in zip(results, cotangents, strict=True)
         )
         found = dict(zip(moving, pull(filled), strict=True))
         return tuple(found.get(index) for index in range(len(operands)))

@@ -14,7 +14,9 @@ Golden = Callable[[str, str], None]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--update-golden", action="store_true", help="write the golden files instead of comparing with them")
+    parser.addoption(
+        "--update-golden", action="store_true", help="write the golden files instead of comparing with them"
+    )
 
 
 @pytest.fixture
@@ -31,7 +33,9 @@ def golden(request: pytest.FixtureRequest) -> Golden:
             pytest.fail(f"golden/{name} is not there; pytest --update-golden writes it")
         wanted = path.read_text()
         if text != wanted:
-            difference = difflib.unified_diff(wanted.splitlines(), text.splitlines(), f"golden/{name}", "now", lineterm="", n=2)
+            difference = difflib.unified_diff(
+                wanted.splitlines(), text.splitlines(), f"golden/{name}", "now", lineterm="", n=2
+            )
             shown = "\n".join(list(difference)[:60])
             pytest.fail(f"{shown}\npytest --update-golden takes the change; say why in the CHANGELOG", pytrace=False)
 

@@ -114,7 +114,9 @@ def pyenv(version: str) -> list[str]:
         return []
     listed = subprocess.run(["pyenv", "versions", "--bare"], capture_output=True, text=True, check=False).stdout.split()
     found = [each for each in listed if each.startswith(f"{version}.")]
-    prefixes = [subprocess.run(["pyenv", "prefix", each], capture_output=True, text=True, check=False) for each in found]
+    prefixes = [
+        subprocess.run(["pyenv", "prefix", each], capture_output=True, text=True, check=False) for each in found
+    ]
     return [str(Path(each.stdout.strip()) / "bin" / "python") for each in prefixes if each.returncode == 0]
 
 
@@ -122,7 +124,9 @@ def environment(name: str, base: Path, requirements: list[str]) -> Path:
     """The environment of a lane, with its requirements; made anew when they or pyproject.toml change."""
     folder = ROOT / f".venv-{name}"
     stamp = folder / "made-from"
-    made_from = hashlib.sha256("\n".join([str(base), *requirements, (ROOT / "pyproject.toml").read_text()]).encode()).hexdigest()
+    made_from = hashlib.sha256(
+        "\n".join([str(base), *requirements, (ROOT / "pyproject.toml").read_text()]).encode()
+    ).hexdigest()
     if stamp.is_file() and stamp.read_text() == made_from:
         return folder / "bin" / "python"
     print(f"making {folder.name} ...", flush=True)

@@ -136,7 +136,9 @@ def test_every_file_is_hashed(built: Path) -> None:
 # Damage --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["graph.mlir", "module.jaxexport", "module.mlirbc", "prepare.jaxexport", "plan.txt", "semantic.mlir"])
+@pytest.mark.parametrize(
+    "name", ["graph.mlir", "module.jaxexport", "module.mlirbc", "prepare.jaxexport", "plan.txt", "semantic.mlir"]
+)
 @pytest.mark.parametrize("damage", ["lost", "truncated", "changed", "longer"])
 def test_a_damaged_file_is_named(copy: Path, name: str, damage: str) -> None:
     path = copy / name
@@ -145,7 +147,9 @@ def test_a_damaged_file_is_named(copy: Path, name: str, damage: str) -> None:
         path.unlink()
     else:
         changed = bytes([content[0] ^ 1]) + content[1:]
-        path.write_bytes({"truncated": content[: len(content) // 2], "changed": changed, "longer": content + b"\n"}[damage])
+        path.write_bytes(
+            {"truncated": content[: len(content) // 2], "changed": changed, "longer": content + b"\n"}[damage]
+        )
     with pytest.raises(RopegenError, match=name):
         rg.load(copy)
 
@@ -246,7 +250,9 @@ def test_an_undeclared_custom_call_is_refused() -> None:
     module = lowered.compiler_ir("stablehlo")
     with pytest.raises(RopegenError, match="no chosen template declares"):
         stablehlo.check_calls(module, ())
-    (call, *_) = stablehlo.check_calls(module, ("lapack_sgeqrf_ffi", "lapack_sorgqr_ffi", "Qr", "ProductOfElementaryHouseholderReflectors"))
+    (call, *_) = stablehlo.check_calls(
+        module, ("lapack_sgeqrf_ffi", "lapack_sorgqr_ffi", "Qr", "ProductOfElementaryHouseholderReflectors")
+    )
     assert call
 
 
@@ -262,7 +268,9 @@ IREE_CASES = {
 
 @pytest.mark.parametrize("name", IREE_CASES)
 def test_iree_runs_the_portable_module(name: str, tmp_path: Path) -> None:
-    compiler = pytest.importorskip("iree.compiler", reason="IREE is not installed; pip install 'ropegen[iree]' runs this")
+    compiler = pytest.importorskip(
+        "iree.compiler", reason="IREE is not installed; pip install 'ropegen[iree]' runs this"
+    )
     runtime = pytest.importorskip("iree.runtime", reason="IREE is not installed; pip install 'ropegen[iree]' runs this")
     described = json.loads((CASES / name / "config.json").read_text())
     described["build"].update(IREE_CASES[name], dtype="f32")

@@ -58,11 +58,14 @@ def test_no_less_accurate_than_the_plain_formula(first: int) -> None:
             finite = np.isfinite(wanted)
             np.testing.assert_array_equal(np.isfinite(result), finite, err_msg=f"seed {seed}, {label}")
             own, other = (
-                root_mean_square(np.asarray(each, np.float64)[finite] - wanted[finite]) for each in (result, formula[label])
+                root_mean_square(np.asarray(each, np.float64)[finite] - wanted[finite])
+                for each in (result, formula[label])
             )
             # One unit of the result's own element type is what rounding alone may cost.
             unit = epsilon(value.type.dtype) * root_mean_square(wanted[finite])
-            assert own <= 1.5 * other + unit, f"seed {seed}, {label}: {own:.3g}, the plain formula {other:.3g}, one unit {unit:.3g}"
+            assert own <= 1.5 * other + unit, (
+                f"seed {seed}, {label}: {own:.3g}, the plain formula {other:.3g}, one unit {unit:.3g}"
+            )
             ratios.append((own + 1e-30) / (other + 1e-30))
     # Single graphs may be lucky or not; on the whole there is nothing to make up for.
     assert np.median(ratios) <= 1.1

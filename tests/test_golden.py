@@ -50,7 +50,9 @@ def test_stablehlo(case: str, golden: Golden, request: pytest.FixtureRequest) ->
     """The portable module, on the jax that it was made with; others may lower the same ops in other words."""
     pinned, here = (GOLDEN / "JAX").read_text().strip(), importlib.metadata.version("jax")
     if pinned != here:
-        pytest.skip(f"golden modules are compared on jax {pinned}, this is {here}; the lane with jax {pinned} runs this")
+        pytest.skip(
+            f"golden modules are compared on jax {pinned}, this is {here}; the lane with jax {pinned} runs this"
+        )
     golden(f"cases/{case}/stablehlo.mlir", stablehlo.text(rg.plan(graph_of(case), "cpu")))
 
 
@@ -109,20 +111,28 @@ ERRORS: dict[str, Callable[[], object]] = {
     "rope/pairing": lambda: rg.Rope(10_000.0, pairing="halves"),  # type: ignore[arg-type]
     "rope/theta": lambda: rg.Rope(0.0, pairing="half"),
     "rope/odd-width": build(lambda b: b.rope(b.input("x", (4, 2, 7), "f32"), b.positions(4), rg.Rope(pairing="half"))),
-    "rope/too-wide": build(lambda b: b.rope(b.input("x", (4, 2, 8), "f32"), b.positions(4), rg.Rope(pairing="half", dim=16))),
+    "rope/too-wide": build(
+        lambda b: b.rope(b.input("x", (4, 2, 8), "f32"), b.positions(4), rg.Rope(pairing="half", dim=16))
+    ),
     "rope/positions": build(lambda b: b.rope(b.input("x", (4, 2, 8), "f32"), b.positions(5), rg.Rope(pairing="half"))),
     "rope/length-needed": build(
         lambda b: b.rope(
-            b.input("x", (4, 2, 8), "f32"), b.positions(4), rg.Rope(pairing="half", scaling=rg.scaling.dynamic(factor=2, original=2))
+            b.input("x", (4, 2, 8), "f32"),
+            b.positions(4),
+            rg.Rope(pairing="half", scaling=rg.scaling.dynamic(factor=2, original=2)),
         )
     ),
     "rope/llama3-order": lambda: rg.scaling.llama3(factor=8, low=4, high=1, original=8192),
     "embed/float-ids": build(lambda b: b.embed(b.input("ids", (4,), "f32"), b.parameter("table", (9, 8), "f32"))),
     "embed/table": build(lambda b: b.embed(b.input("ids", (4,), "i32"), b.parameter("table", (9,), "f32"))),
-    "embed/mode": build(lambda b: b.embed(b.input("ids", (4,), "i32"), b.parameter("table", (9, 8), "f32"), mode="wrap")),
+    "embed/mode": build(
+        lambda b: b.embed(b.input("ids", (4,), "i32"), b.parameter("table", (9, 8), "f32"), mode="wrap")
+    ),
     "project/transposed": build(lambda b: b.project(b.input("x", (4, 8), "f32"), b.parameter("w", (16, 8), "f32"))),
     "project/dtypes": build(lambda b: b.project(b.input("x", (4, 8), "f32"), b.parameter("w", (8, 16), "bf16"))),
-    "norm/weight": build(lambda b: b.norm(b.input("x", (4, 8), "f32"), b.parameter("w", (4,), "f32"), kind="rms", epsilon=0)),
+    "norm/weight": build(
+        lambda b: b.norm(b.input("x", (4, 8), "f32"), b.parameter("w", (4,), "f32"), kind="rms", epsilon=0)
+    ),
     "norm/kind": build(lambda b: b.norm(b.input("x", (4, 8), "f32"), kind="batch", epsilon=0)),
     "add/shapes": build(lambda b: b.add(b.input("a", (4, 8), "f32"), b.input("b", (4, 6), "f32"))),
     "add/dtypes": build(lambda b: b.add(b.input("a", (4, 8), "f32"), b.input("b", (4, 8), "bf16"))),

@@ -84,7 +84,11 @@ def test_the_floors_name_modules_that_are_there() -> None:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_imports_go_down_only(name: str) -> None:
-    above = [f"line {line} imports {other}" for other, line in imports(name, MODULES[name]) if floor_of(other) > floor_of(name)]
+    above = [
+        f"line {line} imports {other}"
+        for other, line in imports(name, MODULES[name])
+        if floor_of(other) > floor_of(name)
+    ]
     assert not above
 
 
@@ -116,17 +120,27 @@ def test_no_private_jax_and_no_environment_knobs(name: str) -> None:
 def test_no_exception_is_swallowed_whole(name: str) -> None:
     for each in ast.walk(ast.parse(MODULES[name].read_text())):
         if isinstance(each, ast.ExceptHandler):
-            caught = {node.id for node in ast.walk(each.type) if isinstance(node, ast.Name)} if each.type else {"everything"}
+            caught = (
+                {node.id for node in ast.walk(each.type) if isinstance(node, ast.Name)} if each.type else {"everything"}
+            )
             assert not caught & {"Exception", "BaseException", "everything"}, f"line {each.lineno}"
 
 
 def test_only_one_module_of_the_ir_touches_the_mlir_bindings() -> None:
-    users = {name for name, path in MODULES.items() if name.startswith("ropegen.ir") and any("mlir" in each for each in names_used(path))}
+    users = {
+        name
+        for name, path in MODULES.items()
+        if name.startswith("ropegen.ir") and any("mlir" in each for each in names_used(path))
+    }
     assert users == {"ropegen.ir.text"}
 
 
 def test_only_the_host_target_and_the_env_verb_look_at_devices() -> None:
-    users = {name for name, path in MODULES.items() if names_used(path) & {"jax.devices", "jax.local_devices", "jax.default_backend"}}
+    users = {
+        name
+        for name, path in MODULES.items()
+        if names_used(path) & {"jax.devices", "jax.local_devices", "jax.default_backend"}
+    }
     assert users <= {"ropegen.target", "ropegen.cli"}
 
 
@@ -143,7 +157,9 @@ for target in ("cpu", "cpu:64", "gpu:a100", "gpu:h100", "gpu:h200", "gpu:b200", 
 def test_planning_needs_no_device() -> None:
     case = ROOT / "golden" / "cases" / "llama3-8b-prefill" / "config.json"
     environment = {"JAX_PLATFORMS": "bogus", "PATH": ""}
-    done = subprocess.run([sys.executable, "-c", PLANS, str(case)], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", PLANS, str(case)], env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     digests = [line.split()[1] for line in done.stdout.splitlines()]
     assert len(digests) == len(set(digests)) == 11

@@ -75,8 +75,16 @@ def test_the_decompositions_compute_the_graph(seed: int) -> None:
         code = module.operation.get_asm(enable_debug_info=False)
     values = draw_inputs(graph, seed)
     client = jax.devices("cpu")[0].client
-    loaded = client.compile_and_load(code, client.devices()[:1]) if hasattr(client, "compile_and_load") else client.compile(code)
-    arguments = [jax.device_put(values[each.op.label], client.devices()[0]) for each in graph.inputs if isinstance(each.op, Input)]
+    loaded = (
+        client.compile_and_load(code, client.devices()[:1])
+        if hasattr(client, "compile_and_load")
+        else client.compile(code)
+    )
+    arguments = [
+        jax.device_put(values[each.op.label], client.devices()[0])
+        for each in graph.inputs
+        if isinstance(each.op, Input)
+    ]
     found = loaded.execute_sharded(arguments).disassemble_into_single_device_arrays()
     for (label, wanted), result in zip(reference.evaluate(graph, values).items(), found, strict=True):
         scale = float(np.max(np.abs(wanted), initial=1.0, where=np.isfinite(wanted)))

@@ -108,7 +108,10 @@ def total(function: Callable[[Values], Values]) -> Callable[[Values], jax.Array]
     def loss(values: Values) -> jax.Array:
         outputs = function(values)
         finite = [jnp.where(jnp.isfinite(each), each, 0.0) for each in outputs.values()]
-        return sum((jnp.sum(jnp.sin(each + 0.1 * jnp.arange(each.size).reshape(each.shape))) for each in finite), jnp.float32(0))
+        return sum(
+            (jnp.sum(jnp.sin(each + 0.1 * jnp.arange(each.size).reshape(each.shape))) for each in finite),
+            jnp.float32(0),
+        )
 
     return loss
 
@@ -150,7 +153,7 @@ def test_grad_is_finite_and_right(functions: Any) -> None:
 def test_jvp(functions: Any) -> None:
     mine, theirs, at = functions
     along = jax.tree.map(lambda each: jnp.cos(each + 1.0), at)
-    
+
     def moved(function: Callable[[Values], Values]) -> Any:
         return jax.jit(lambda values: jax.jvp(function, (values,), (along,)))(at)
 
@@ -176,7 +179,9 @@ def test_reverse_over_reverse(functions: Any) -> None:
     mine, theirs, at = functions
 
     def norm(function: Callable[[Values], Values]) -> Callable[[Values], jax.Array]:
-        return lambda values: sum((jnp.sum(each**2) for each in jax.tree.leaves(jax.grad(total(function))(values))), jnp.float32(0))
+        return lambda values: sum(
+            (jnp.sum(each**2) for each in jax.tree.leaves(jax.grad(total(function))(values))), jnp.float32(0)
+        )
 
     close(jax.jit(jax.grad(norm(mine)))(at), jax.jit(jax.grad(norm(theirs)))(at), 2e-4)
 
@@ -207,7 +212,9 @@ def test_vmap(name: str, transform: Any, which: str) -> None:
     mine, theirs, at = both(GRAPHS[name])
     alone = sorted(at)[:2] if transform is gradient else sorted(at)
     for chosen in [set(at)] if which == "all" else [{label} for label in alone]:
-        batch = {label: jnp.stack([each, 0.5 * each, each - 0.3]) if label in chosen else each for label, each in at.items()}
+        batch = {
+            label: jnp.stack([each, 0.5 * each, each - 0.3]) if label in chosen else each for label, each in at.items()
+        }
         axes = ({label: 0 if label in chosen else None for label in at},)
         close(jax.jit(jax.vmap(transform(mine), axes))(batch), jax.jit(jax.vmap(transform(theirs), axes))(batch))
 
@@ -218,7 +225,9 @@ def test_vmap_over_positions_and_other_axes() -> None:
     integers = {label: jnp.stack([each, each + 1, each * 2], axis=-1) for label, each in others.items()}
     found = jax.vmap(lambda values: compiled(**floating, **values)["out"], in_axes=-1, out_axes=1)(integers)
     for index in range(3):
-        wanted = plain(GRAPHS["everything"], {**floating, **{label: each[..., index] for label, each in integers.items()}})
+        wanted = plain(
+            GRAPHS["everything"], {**floating, **{label: each[..., index] for label, each in integers.items()}}
+        )
         close(found[:, index], wanted["out"])
 
 
@@ -243,7 +252,11 @@ def test_grad_holds_exactly_the_forward_and_backward_primitives() -> None:
     mine, _, at = both(GRAPHS["llama"])
     names = [each for each in primitives(jax.make_jaxpr(jax.grad(total(mine)))(at).jaxpr) if each.startswith("attend")]
     assert sorted(names) == ["attend", "attend_backward"]
-    names = [each for each in primitives(jax.make_jaxpr(lambda x: jax.jvp(total(mine), (x,), (x,)))(at).jaxpr) if each.startswith("attend")]
+    names = [
+        each
+        for each in primitives(jax.make_jaxpr(lambda x: jax.jvp(total(mine), (x,), (x,)))(at).jaxpr)
+        if each.startswith("attend")
+    ]
     assert sorted(names) == ["attend", "attend_tangent"]
 
 

@@ -37,6 +37,7 @@ from ropegen.errors import RopegenError
 from ropegen.ir import ops, text
 from ropegen.ir.graph import Graph, Node
 from ropegen.plan import Plan
+from ropegen.target import Target
 from ropegen.types import TensorType, epsilon, numpy_dtype
 
 FORMAT = 1
@@ -57,7 +58,10 @@ class Artifact:
         self.directory = directory
         self.manifest = manifest
         self._inputs = {label: _kind(each) for label, each in manifest["inputs"].items()}
-        self._stages = {stage: jax_export.deserialize(bytearray((directory / f"{stage}.jaxexport").read_bytes())) for stage in manifest["stages"]}
+        self._stages = {
+            stage: jax_export.deserialize(bytearray((directory / f"{stage}.jaxexport").read_bytes()))
+            for stage in manifest["stages"]
+        }
         self._compiled = {stage: jax.jit(each.call) for stage, each in self._stages.items()}
 
     def __repr__(self) -> str:
@@ -116,12 +120,13 @@ class Artifact:
             size = float(np.sqrt(np.mean(np.square(wanted, where=finite, out=np.zeros(wanted.shape))))) or 1.0
             relative = float(np.sqrt(np.mean(error**2))) / size
             agrees = bool(np.array_equal(np.isfinite(result), finite)) and relative <= _ALLOWED_UNITS * coarsest
-            outputs.append(CheckedOutput(label, float(error.max(initial=0.0)), relative, _ALLOWED_UNITS * coarsest, agrees))
+            outputs.append(
+                CheckedOutput(label, float(error.max(initial=0.0)), relative, _ALLOWED_UNITS * coarsest, agrees)
+            )
         return Check(tuple(outputs))
 
     def _check_platform(self) -> None:
-        platform = jax.default_backend()
-        platform = {"gpu": "cuda"}.get(platform, platform)
+        platform = Target.host().jax_platform
         if platform not in self.manifest["platforms"]:
             raise RopegenError(
                 f"this program runs on {platform} and the artifact holds {', '.join(self.manifest['platforms'])}; build it with a "
@@ -131,12 +136,20 @@ class Artifact:
     def _prepared(self, values: Mapping[str, Any]) -> dict[str, Any]:
         if "prepare" not in self._compiled:
             return {}
-        return self._compiled["prepare"]({label: values[label] for label in self.manifest["stages"]["prepare"]["arguments"]})
+        return self._compiled["prepare"](
+            {label: values[label] for label in self.manifest["stages"]["prepare"]["arguments"]}
+        )
 
     def _run(self, prepared: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
         whole = {**values, **prepared}
-        found = self._compiled["module"]({label: whole[label] for label in self.manifest["stages"]["module"]["arguments"]})
-        return next(iter(found.values())) if len(found) == 1 else {label: found[label] for label in self.manifest["outputs"]}
+        found = self._compiled["module"](
+            {label: whole[label] for label in self.manifest["stages"]["module"]["arguments"]}
+        )
+        return (
+            next(iter(found.values()))
+            if len(found) == 1
+            else {label: found[label] for label in self.manifest["outputs"]}
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +212,9 @@ def load(directory: str | PathLike[str]) -> Artifact:
             raise RopegenError(f"the artifact {folder} has lost its file {name}; build it again")
         found = hashlib.sha256(path.read_bytes()).hexdigest()
         if found != digest:
-            raise RopegenError(f"{path} is damaged: its sha256 is {found[:12]}..., the manifest says {digest[:12]}...; build the artifact again")
+            raise RopegenError(
+                f"{path} is damaged: its sha256 is {found[:12]}..., the manifest says {digest[:12]}...; build the artifact again"
+            )
     return Artifact(folder, manifest)
 
 
@@ -249,7 +264,8 @@ def _write(folder: Path, plans: Sequence[Plan], progress: Step) -> None:
     files["plan.txt"] = "\n\n".join(explain.text(each) for each in plans).encode()
     stages: dict[str, Any] = {}
     counts: dict[str, dict[str, int]] = {}
-    for name, stage in (("prepare", "prepare"), ("module", "run")):
+    names: dict[str, stablehlo.Stage] = {"prepare": "prepare", "module": "run"}
+    for name, stage in names.items():
         if stage == "prepare" and not first.prepared:
             continue
         progress(f"lowering {name} for {', '.join(str(each.target) for each in plans)}")
@@ -285,8 +301,12 @@ def _manifest(plans: Sequence[Plan], stages: Mapping[str, Any], files: Mapping[s
         "graph": {"name": graph.name, "digest": text.digest(plans[0].source)},
         "plans": {str(each.target): each.digest for each in plans},
         "platforms": [each.target.jax_platform for each in plans],
-        "built_with": {"ropegen": importlib.metadata.version("ropegen"), "jax": release, "jaxlib": importlib.metadata.version("jaxlib")},
-        "custom_calls": {call: "stable by jax.export" for call in calls},
+        "built_with": {
+            "ropegen": importlib.metadata.version("ropegen"),
+            "jax": release,
+            "jaxlib": importlib.metadata.version("jaxlib"),
+        },
+        "custom_calls": dict.fromkeys(calls, "stable by jax.export"),
         "loads_with": f"jax {release} and, by jax.export's promise, every release of the six months after it",
         "portable": f"StableHLO {stablehlo.PORTABLE_VERSION} and newer; arguments and results in the order of `stages`",
         "inputs": {
@@ -294,7 +314,9 @@ def _manifest(plans: Sequence[Plan], stages: Mapping[str, Any], files: Mapping[s
             for each in graph.inputs
             if isinstance(each.op, ops.Input)
         },
-        "outputs": {label: {"shape": list(value.type.shape), "dtype": value.type.dtype} for label, value in graph.outputs},
+        "outputs": {
+            label: {"shape": list(value.type.shape), "dtype": value.type.dtype} for label, value in graph.outputs
+        },
         "stages": dict(stages),
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())},
     }
@@ -306,8 +328,15 @@ def _report(plans: Sequence[Plan], files: Mapping[str, bytes], counts: Mapping[s
     for each in plans:
         cost = each.cost
         lines += ["", f"{each.target}, predicted for one call"]
-        lines.append(f"  {cost.seconds * 1e3:.3f} ms, {cost.flops / 1e9:.2f} GFLOP, {cost.bytes / 1e6:.1f} MB moved, {cost.temporary / 1e6:.1f} MB of temporaries")
-        lines += [f"  {step.cost.seconds * 1e3:10.3f} ms  {step.chosen.template if step.chosen else step.outputs[0].op.name}" for step in each.steps if not step.prepares]
+        lines.append(
+            f"  {cost.seconds * 1e3:.3f} ms, {cost.flops / 1e9:.2f} GFLOP, {cost.bytes / 1e6:.1f} MB moved, "
+            f"{cost.temporary / 1e6:.1f} MB of temporaries"
+        )
+        lines += [
+            f"  {step.cost.seconds * 1e3:10.3f} ms  {step.chosen.template if step.chosen else step.outputs[0].op.name}"
+            for step in each.steps
+            if not step.prepares
+        ]
     for name, ops_of in counts.items():
         lines += ["", f"ops of {name}, all platforms together"]
         lines += [f"  {count:>6}  {op}" for op, count in ops_of.items()]
@@ -317,7 +346,9 @@ def _report(plans: Sequence[Plan], files: Mapping[str, bytes], counts: Mapping[s
 def _check_replaceable(target: Path) -> None:
     if target.is_dir():
         if any(target.iterdir()) and not (target / MANIFEST).is_file():
-            raise RopegenError(f"{target} holds other files and no artifact; nothing was written: choose another directory")
+            raise RopegenError(
+                f"{target} holds other files and no artifact; nothing was written: choose another directory"
+            )
     elif target.exists() or target.is_symlink():
         raise RopegenError(f"{target} is a file; nothing was written: choose another directory")
 
@@ -352,20 +383,32 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
         raise RopegenError(f"{path} is not the manifest of an artifact; it states no format")
     if manifest["format"] > FORMAT:
-        raise RopegenError(f"{path} is of format {manifest['format']}, and this ropegen reads up to {FORMAT}; install a newer ropegen")
+        raise RopegenError(
+            f"{path} is of format {manifest['format']}, and this ropegen reads up to {FORMAT}; install a newer ropegen"
+        )
     _check_manifest(path, manifest)
     return manifest
 
 
 def _check_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
-    wanted = {"graph": dict, "plans": dict, "platforms": list, "inputs": dict, "outputs": dict, "stages": dict, "files": dict}
+    wanted = {
+        "graph": dict,
+        "plans": dict,
+        "platforms": list,
+        "inputs": dict,
+        "outputs": dict,
+        "stages": dict,
+        "files": dict,
+    }
     for name, kind in wanted.items():
         if not isinstance(manifest.get(name), kind):
             raise RopegenError(f"{path} is damaged: {name!r} is missing or of the wrong kind; build the artifact again")
     needed = {"graph.mlir", *(f"{stage}.jaxexport" for stage in manifest["stages"]), "module.jaxexport"}
     names = set(manifest["files"])
     if not needed <= names or not all(isinstance(each, str) and Path(each).name == each for each in names):
-        raise RopegenError(f"{path} is damaged: it must list {', '.join(sorted(needed - names)) or 'plain file names'}; build the artifact again")
+        raise RopegenError(
+            f"{path} is damaged: it must list {', '.join(sorted(needed - names)) or 'plain file names'}; build the artifact again"
+        )
     try:
         for each in (*manifest["inputs"].values(), *manifest["outputs"].values()):
             _kind(each)
@@ -374,9 +417,13 @@ def _check_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
                 raise TypeError("argument labels")
         roles = {each["role"] for each in manifest["inputs"].values()}
     except (KeyError, TypeError, ValueError) as error:
-        raise RopegenError(f"{path} is damaged: an input, output or stage is not described ({error}); build the artifact again") from error
+        raise RopegenError(
+            f"{path} is damaged: an input, output or stage is not described ({error}); build the artifact again"
+        ) from error
     if not roles <= set(ops.ROLES):
-        raise RopegenError(f"{path} is damaged: unknown roles {sorted(roles - set(ops.ROLES))}; build the artifact again")
+        raise RopegenError(
+            f"{path} is damaged: unknown roles {sorted(roles - set(ops.ROLES))}; build the artifact again"
+        )
 
 
 def _kind(described: Mapping[str, Any]) -> TensorType:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -28,9 +29,9 @@ class Compiled:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self._types = plan.graph.input_types
-        self._run = jax.jit(lambda values: _result(self._call(values)))
-        self._prepare = jax.jit(lambda values: prepare(plan, values))
-        self._rest = jax.jit(lambda prepared, values: _result(run(plan, prepared, values)))
+        self._run = jax.jit(self._call)
+        self._prepare = jax.jit(functools.partial(prepare, plan))
+        self._rest = jax.jit(self._call_prepared)
 
     def __repr__(self) -> str:
         return f"<compiled {self.plan.graph.name} for {self.plan.target}>"
@@ -55,8 +56,11 @@ class Compiled:
 
         return bound
 
-    def _call(self, values: Values) -> Values:
-        return run(self.plan, prepare(self.plan, values), values)
+    def _call(self, values: Values) -> Any:
+        return self._call_prepared(prepare(self.plan, values), values)
+
+    def _call_prepared(self, prepared: Values, values: Values) -> Any:
+        return _result(run(self.plan, prepared, values))
 
 
 def prepare(plan: Plan, values: Mapping[str, Array]) -> Values:
@@ -117,5 +121,3 @@ def chosen(plan: Plan, step: Step) -> Chosen:
 
 def _result(values: Values) -> Any:
     return next(iter(values.values())) if len(values) == 1 else values
-
-

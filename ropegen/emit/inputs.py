@@ -14,7 +14,9 @@ from ropegen.types import TensorType, numpy_dtype
 Values = dict[str, jax.Array]
 
 
-def check_inputs(wanted: Mapping[str, TensorType], given: Mapping[str, Any], declared: Mapping[str, TensorType]) -> Values:
+def check_inputs(
+    wanted: Mapping[str, TensorType], given: Mapping[str, Any], declared: Mapping[str, TensorType]
+) -> Values:
     """The wanted inputs as arrays; those that the passes dropped as unused may be given and are left.
 
     Raises:
@@ -30,11 +32,17 @@ def check_inputs(wanted: Mapping[str, TensorType], given: Mapping[str, Any], dec
     found: Values = {}
     for label, kind in wanted.items():
         dtype = numpy_dtype(kind.dtype)
-        if dtype.itemsize == 8 and not jax.config.jax_enable_x64:
-            raise RopegenError(f"input {label} is {kind}, and JAX runs without 64-bit types; set jax_enable_x64 to True first")
+        if dtype.itemsize == 8 and not jax.config.read("jax_enable_x64"):
+            raise RopegenError(
+                f"input {label} is {kind}, and JAX runs without 64-bit types; set jax_enable_x64 to True first"
+            )
         value = jnp.asarray(given[label])
         if value.shape != kind.shape or value.dtype != dtype:
-            hint = "a plan is made for one shape; plan again" if value.dtype == dtype else f"convert it with .astype({dtype})"
+            hint = (
+                "a plan is made for one shape; plan again"
+                if value.dtype == dtype
+                else f"convert it with .astype({dtype})"
+            )
             raise RopegenError(f"input {label} is {value.dtype}{list(value.shape)}, the graph reads {kind}; {hint}")
         found[label] = value
     return found

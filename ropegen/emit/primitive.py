@@ -20,14 +20,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from ropegen import lowering
 from ropegen.ir import ops
 from ropegen.ir.graph import Graph, Node, graph, node
-from ropegen.template import Array, Arrays, Batching, Family, Kernel, Tangents, Tile, families, family, template
-from ropegen.types import TensorType, numpy_dtype
+from ropegen.template import Array, Arrays, Batching, Family, Kernel, Tile, families, family, template
+from ropegen.types import TensorType, dtype_name, numpy_dtype
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -137,21 +138,21 @@ def _backward_impl(
     )
 
 
-def _shaped(value: Node) -> jax.core.ShapedArray:
-    return jax.core.ShapedArray(value.type.shape, numpy_dtype(value.type.dtype))
+def _shaped(value: Node) -> ShapedArray:
+    return ShapedArray(value.type.shape, numpy_dtype(value.type.dtype))
 
 
-def _forward_abstract(*operands: Any, closed: Graph, chosen: Chosen) -> list[jax.core.ShapedArray]:
+def _forward_abstract(*operands: Any, closed: Graph, chosen: Chosen) -> list[ShapedArray]:
     return [_shaped(each) for each in _values(closed).results]
 
 
-def _tangent_abstract(*flat: Any, closed: Graph, chosen: Chosen, moving: tuple[bool, ...]) -> list[jax.core.ShapedArray]:
+def _tangent_abstract(*flat: Any, closed: Graph, chosen: Chosen, moving: tuple[bool, ...]) -> list[ShapedArray]:
     return [_shaped(each) for each in _values(closed).results]
 
 
 def _backward_abstract(
     *flat: Any, closed: Graph, chosen: Chosen, given: tuple[bool, ...], wanted: tuple[bool, ...]
-) -> list[jax.core.ShapedArray]:
+) -> list[ShapedArray]:
     operands = _values(closed).operands
     return [_shaped(each) for each, is_wanted in zip(operands, wanted, strict=True) if is_wanted]
 
@@ -160,7 +161,9 @@ def _is_zero(tangent: Any) -> bool:
     return isinstance(tangent, ad.Zero)
 
 
-def _plain_tangent(closed: Graph, moving: Sequence[bool], operands: Sequence[Array], tangents: Sequence[Array]) -> Arrays:
+def _plain_tangent(
+    closed: Graph, moving: Sequence[bool], operands: Sequence[Array], tangents: Sequence[Array]
+) -> Arrays:
     indices = [index for index, each in enumerate(moving) if each]
 
     def moved(*values: Array) -> Arrays:
@@ -191,7 +194,9 @@ def _make_trio(name: str) -> Trio:
         results = trio.forward.bind(*primals, **params)
         moving = tuple(not _is_zero(each) for each in tangents)
         given = [each for each in tangents if not _is_zero(each)]
-        return results, trio.tangent.bind(*primals, *results, *given, closed=closed, chosen=params["chosen"], moving=moving)
+        return results, trio.tangent.bind(
+            *primals, *results, *given, closed=closed, chosen=params["chosen"], moving=moving
+        )
 
     def tangent_jvp(primals: Sequence[Array], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
         # The results are what `forward` gives for the operands, so the plain tangent, which computes them
@@ -221,16 +226,27 @@ def _make_trio(name: str) -> Trio:
 
         return out, _along(plain, slopes, out)
 
-    def tangent_transpose(cotangents: Sequence[Any], *flat: Any, closed: Graph, chosen: Chosen, moving: tuple[bool, ...]) -> list[Any]:
+    def tangent_transpose(
+        cotangents: Sequence[Any], *flat: Any, closed: Graph, chosen: Chosen, moving: tuple[bool, ...]
+    ) -> list[Any]:
         operands, results, linear = _split(closed, flat)
         given = tuple(not _is_zero(each) for each in cotangents)
         pulled: list[Any] = [None] * len(linear)
         if any(given):
             present = [each for each in cotangents if not _is_zero(each)]
-            pulled = trio.backward.bind(*operands, *results, *present, closed=closed, chosen=chosen, given=given, wanted=moving)
+            pulled = trio.backward.bind(
+                *operands, *results, *present, closed=closed, chosen=chosen, given=given, wanted=moving
+            )
         return [*(None for _ in (*operands, *results)), *pulled]
 
-    def backward_transpose(cotangents: Sequence[Any], *flat: Any, closed: Graph, chosen: Chosen, given: tuple[bool, ...], wanted: tuple[bool, ...]) -> list[Any]:
+    def backward_transpose(
+        cotangents: Sequence[Any],
+        *flat: Any,
+        closed: Graph,
+        chosen: Chosen,
+        given: tuple[bool, ...],
+        wanted: tuple[bool, ...],
+    ) -> list[Any]:
         # Backward is linear in the cotangents it is given, and its transpose is the tangent again.
         operands, results, linear = _split(closed, flat)
         placed = _placed(wanted, cotangents)
@@ -309,7 +325,9 @@ def _batch(primitive: Primitive, flat: Sequence[Array], axes: Sequence[Any], **p
     return out, [0] * len(out)
 
 
-def _one_by_one(primitive: Primitive, size: int, flat: Sequence[Array], batched: Sequence[bool], params: Mapping[str, Any]) -> Any:
+def _one_by_one(
+    primitive: Primitive, size: int, flat: Sequence[Array], batched: Sequence[bool], params: Mapping[str, Any]
+) -> Any:
     """One kernel after the other: for operands that hold one value for the whole batch, such as weights."""
     moving = tuple(each for each, is_batched in zip(flat, batched, strict=True) if is_batched)
 
@@ -332,12 +350,16 @@ def _widen(
     wanted: tuple[bool, ...] = params.get("wanted", (False,) * count)
     moving: tuple[bool, ...] = params.get("moving", (False,) * count)
     # A tangent has the type of its operand, so where either is batched, both are.
-    place = dict(zip((i for i, each in enumerate(moving) if each), range(count + after, len(flat)), strict=True)) if any(moving) else {}
+    place = (
+        dict(zip((i for i, each in enumerate(moving) if each), range(count + after, len(flat)), strict=True))
+        if any(moving)
+        else {}
+    )
     together = {index: other for pair in place.items() for index, other in (pair, pair[::-1])}
     values: list[Array] = []
     are_batched: list[bool] = []
     for index, (value, is_batched) in enumerate(zip(flat, batched, strict=True)):
-        spread = is_batched or batched[together.get(index, index)] or count <= index and index not in together
+        spread = is_batched or batched[together.get(index, index)] or (count <= index and index not in together)
         values.append(value if is_batched or not spread else jnp.broadcast_to(value, (size, *value.shape)))
         are_batched.append(spread)
     rule_of = {**dict(enumerate(rules)), **{other: rules[index] for index, other in place.items()}}
@@ -349,7 +371,7 @@ def _widen(
             return None
         values[index] = widened
     operands = values[:count]
-    types = (TensorType(each.shape, each.dtype) for each in operands)
+    types = (TensorType(each.shape, dtype_name(each.dtype)) for each in operands)
     inputs = {
         each: node(ops.Input(label=label, type=kind))
         for each, label, kind in zip(closed.inputs, closed.input_types, types, strict=True)

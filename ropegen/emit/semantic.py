@@ -10,12 +10,14 @@ platforms; so it makes this form and nothing else.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import numpy as np
 from jax import lax
+from jax.core import ShapedArray
 from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
 from jax.interpreters import mlir
 
@@ -37,8 +39,10 @@ def semantic(graph: Graph) -> str:
     Raises:
       RopegenError: 64-bit inputs while JAX runs without them.
     """
-    if any(each.type.dtype in ("f64", "i64") for each in graph.nodes) and not jax.config.jax_enable_x64:
-        raise RopegenError(f"graph {graph.name} has 64-bit values, and JAX runs without them; set jax_enable_x64 to True first")
+    if any(each.type.dtype in ("f64", "i64") for each in graph.nodes) and not jax.config.read("jax_enable_x64"):
+        raise RopegenError(
+            f"graph {graph.name} has 64-bit values, and JAX runs without them; set jax_enable_x64 to True first"
+        )
 
     def main(*arguments: jax.Array) -> tuple[jax.Array, ...]:
         known = dict(zip(graph.inputs, arguments, strict=True))
@@ -49,15 +53,15 @@ def semantic(graph: Graph) -> str:
 
     arguments = [jax.ShapeDtypeStruct(each.type.shape, numpy_dtype(each.type.dtype)) for each in graph.inputs]
     lowered = jax.jit(main, keep_unused=True).trace(*arguments).lower(lowering_platforms=("cpu",))
-    with mlir.make_ir_context():
-        body = lowered.compiler_ir("stablehlo").operation.get_asm(enable_debug_info=False)
+    module: Any = lowered.compiler_ir("stablehlo")
+    body = module.operation.get_asm(enable_debug_info=False)
     inputs = ", ".join(label_of(each) for each in graph.inputs)
     outputs = ", ".join(label for label, _ in graph.outputs)
     return f"// {graph.name}: ({inputs}) -> ({outputs})\n{body}"
 
 
 def _composite(value: Node, operands: list[jax.Array]) -> jax.Array:
-    traced = jax.make_jaxpr(lambda *operands: lowering.lower(value, *operands))(*operands)
+    traced = jax.make_jaxpr(functools.partial(lowering.lower, value))(*operands)
 
     def decomposition(*operands: jax.Array, **_: Any) -> jax.Array:
         # A captured constant would become one more operand of the composite; a constant op does not.
@@ -76,8 +80,18 @@ class _Held:
 
 
 _constant_p = Primitive("constant")
-_constant_p.def_abstract_eval(lambda *, held: jax.core.ShapedArray(held.array.shape, held.array.dtype))
-mlir.register_lowering(_constant_p, lambda context, *, held: [mlir.ir_constant(np.asarray(held.array))])
+
+
+@_constant_p.def_abstract_eval
+def _constant_abstract(*, held: _Held) -> ShapedArray:  # pyright: ignore[reportUnusedFunction]
+    return ShapedArray(held.array.shape, held.array.dtype)
+
+
+def _constant_lowering(context: Any, *, held: _Held) -> list[Any]:
+    return [mlir.ir_constant(np.asarray(held.array))]
+
+
+mlir.register_lowering(_constant_p, _constant_lowering)
 
 
 def written(value: Node) -> dict[str, Any]:
@@ -106,7 +120,11 @@ def _flat(name: str, attribute: Any) -> dict[str, Any]:
     if attribute is None:
         return {}
     if isinstance(attribute, Scaling):
-        return {f"{name}.{field}": each for key, part in attribute.to_attributes().items() for field, each in _flat(key, part).items()}
+        return {
+            f"{name}.{field}": each
+            for key, part in attribute.to_attributes().items()
+            for field, each in _flat(key, part).items()
+        }
     if isinstance(attribute, tuple):
         return {name: ", ".join(map(str, attribute))}
     if isinstance(attribute, Expr | TensorType):

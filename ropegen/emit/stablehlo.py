@@ -15,6 +15,7 @@ from typing import Any, Literal
 import jax
 import jax.extend.mlir as mlir_tools
 from jax import export
+from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.extend.mlir import ir
 from jax.interpreters import mlir
@@ -90,7 +91,9 @@ def portable(plan: Plan, stage: Stage) -> bytes:
 def text(plan: Plan, stage: Stage = "run") -> str:
     """The portable module for reading: no locations, large constants elided."""
     with mlir.make_ir_context():
-        return _plain_module(plan, stage).operation.get_asm(enable_debug_info=False, large_elements_limit=_SHOWN_ELEMENTS)
+        return _plain_module(plan, stage).operation.get_asm(
+            enable_debug_info=False, large_elements_limit=_SHOWN_ELEMENTS
+        )
 
 
 def argument_types(plan: Plan, stage: Stage) -> dict[str, TensorType]:
@@ -123,7 +126,9 @@ def check_calls(module: Any, declared: Sequence[str]) -> tuple[str, ...]:
     Raises:
       RopegenError: one of them is not declared by the templates that were chosen.
     """
-    found = tuple(sorted({_call_target(each) for each in walk(module.operation) if each.name == "stablehlo.custom_call"}))
+    found = tuple(
+        sorted({_call_target(each) for each in walk(module.operation) if each.name == "stablehlo.custom_call"})
+    )
     unknown = [each for each in found if each not in declared]
     if unknown:
         raise RopegenError(
@@ -157,8 +162,10 @@ def _call_target(operation: Any) -> str:
 
 def _need_64_bit(kinds: dict[str, TensorType]) -> None:
     wide = [label for label, kind in kinds.items() if kind.dtype in ("f64", "i64")]
-    if wide and not jax.config.jax_enable_x64:
-        raise RopegenError(f"inputs {', '.join(wide)} are 64 bits wide, and JAX runs without them; set jax_enable_x64 to True first")
+    if wide and not jax.config.read("jax_enable_x64"):
+        raise RopegenError(
+            f"inputs {', '.join(wide)} are 64 bits wide, and JAX runs without them; set jax_enable_x64 to True first"
+        )
 
 
 def _plain_module(plan: Plan, stage: Stage) -> Any:
@@ -210,9 +217,9 @@ def _program(plans: tuple[Plan, ...], stage: Stage, values: dict[str, jax.Array]
 
 
 @_program_p.def_abstract_eval
-def _program_abstract(*operands: Any, plans: tuple[Plan, ...], stage: Stage) -> list[jax.core.ShapedArray]:  # pyright: ignore[reportUnusedFunction]
+def _program_abstract(*operands: Any, plans: tuple[Plan, ...], stage: Stage) -> list[ShapedArray]:  # pyright: ignore[reportUnusedFunction]
     results = result_types(plans[0], stage).values()
-    return [jax.core.ShapedArray(kind.shape, numpy_dtype(kind.dtype)) for kind in results]
+    return [ShapedArray(kind.shape, numpy_dtype(kind.dtype)) for kind in results]
 
 
 def _program_on(platform: str) -> Callable[..., list[jax.Array]]:
@@ -230,4 +237,6 @@ def _staged(plan: Plan, stage: Stage, values: dict[str, jax.Array]) -> dict[str,
 
 
 for _platform in PLATFORMS:
-    mlir.register_lowering(_program_p, mlir.lower_fun(_program_on(_platform), multiple_results=True), platform=_platform)
+    mlir.register_lowering(
+        _program_p, mlir.lower_fun(_program_on(_platform), multiple_results=True), platform=_platform
+    )

@@ -1,11 +1,11 @@
 """The builder: one method an op, every shape and element type checked as the graph grows.
 
-    b = Builder("front-end")
-    ids = b.input("ids", (1, 2048), "i32")
-    table = b.parameter("table", (128_256, 4096), "bf16")
-    x = b.embed(ids, table)
-    ...
-    graph = b.build(out=x)
+b = Builder("front-end")
+ids = b.input("ids", (1, 2048), "i32")
+table = b.parameter("table", (128_256, 4096), "bf16")
+x = b.embed(ids, table)
+...
+graph = b.build(out=x)
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ class Builder:
         """A value fed at each call, by keyword `label`."""
         made = node(ops.Input(label=label, type=TensorType(tuple(shape), dtype_name(dtype)), role=role))
         if self._inputs.setdefault(label, made) is not made:
-            raise RopegenError(f"input {label!r} is already {self._inputs[label].type}, now {made.type}; give each input one type")
+            raise RopegenError(
+                f"input {label!r} is already {self._inputs[label].type}, now {made.type}; give each input one type"
+            )
         return made
 
     def parameter(self, label: str, shape: Sequence[int], dtype: npt.DTypeLike | str) -> Node:
@@ -56,7 +58,7 @@ class Builder:
         return graph(self._name, self._inputs.values(), outputs)
 
     def positions(self, length: int, start: int = 0) -> Node:
-        """start .. start + length - 1, (length,) int32."""
+        """Start .. start + length - 1, (length,) int32."""
         return node(ops.Positions(length=length, start=start))
 
     def embed(self, ids: Node, table: Node, *, mode: str = "clip") -> Node:
@@ -67,21 +69,44 @@ class Builder:
         """(..., H, W, C) -> (..., patches, height*width*C)."""
         return node(ops.Patchify(height=height, width=height if width is None else width), image)
 
-    def sinusoid(self, positions: Node, width: int, *, pairing: str, theta: float = 10_000.0, precision: str = "exact", dtype: str = "f32") -> Node:
+    def sinusoid(
+        self,
+        positions: Node,
+        width: int,
+        *,
+        pairing: str,
+        theta: float = 10_000.0,
+        precision: str = "exact",
+        dtype: str = "f32",
+    ) -> Node:
         """The fixed encoding: positions (..., S) -> (..., S, width)."""
-        return node(ops.Sinusoid(width=width, theta=theta, pairing=pairing, precision=precision, dtype=dtype_name(dtype)), positions)
+        return node(
+            ops.Sinusoid(width=width, theta=theta, pairing=pairing, precision=precision, dtype=dtype_name(dtype)),
+            positions,
+        )
 
     def add(self, a: Node, b: Node) -> Node:
-        """a + b, broadcasting."""
+        """A + b, broadcasting."""
         return node(ops.Add(), a, b)
 
-    def norm(self, x: Node, weight: Node | None = None, bias: Node | None = None, *, kind: str, epsilon: float, weight_offset: float = 0.0) -> Node:
+    def norm(
+        self,
+        x: Node,
+        weight: Node | None = None,
+        bias: Node | None = None,
+        *,
+        kind: str,
+        epsilon: float,
+        weight_offset: float = 0.0,
+    ) -> Node:
         """Normalisation over the last axis; `kind` is "rms" or "layer"."""
         given = _given(weight=weight, bias=bias)
-        return node(ops.Norm(kind=kind, epsilon=epsilon, weight_offset=weight_offset, given=tuple(given)), x, *given.values())
+        return node(
+            ops.Norm(kind=kind, epsilon=epsilon, weight_offset=weight_offset, given=tuple(given)), x, *given.values()
+        )
 
     def project(self, x: Node, weight: Node, bias: Node | None = None) -> Node:
-        """x (..., E) @ weight (E, F) + bias (F,)."""
+        """X (..., E) @ weight (E, F) + bias (F,)."""
         given = _given(bias=bias)
         return node(ops.Project(given=tuple(given)), x, weight, *given.values())
 
@@ -97,7 +122,9 @@ class Builder:
         """(..., H, D) -> (..., H*D)."""
         return node(ops.MergeHeads(), x)
 
-    def angles(self, positions: Node, rope: Rope, head_width: int, *, length: int | None = None, inverse: bool = False) -> Node:
+    def angles(
+        self, positions: Node, rope: Rope, head_width: int, *, length: int | None = None, inverse: bool = False
+    ) -> Node:
         """Cosines and sines of `rope` at positions (..., S) -> (..., S, dim) float32, for heads of `head_width`."""
         return node(
             ops.Angles(
@@ -120,14 +147,16 @@ class Builder:
 
     def rope(self, x: Node, positions: Node, rope: Rope, *, length: int | None = None, inverse: bool = False) -> Node:
         """`angles` and `rotate` in one: x (..., S, H, D) turned by `rope` at positions (..., S)."""
-        return self.rotate(x, self.angles(positions, rope, x.type.shape[-1], length=length, inverse=inverse), pairing=rope.pairing)
+        return self.rotate(
+            x, self.angles(positions, rope, x.type.shape[-1], length=length, inverse=inverse), pairing=rope.pairing
+        )
 
     def scale(self, x: Node, factor: float) -> Node:
-        """x * factor."""
+        """X * factor."""
         return node(ops.Scale(factor=factor), x)
 
     def cast(self, x: Node, dtype: npt.DTypeLike | str) -> Node:
-        """x in another element type."""
+        """X in another element type."""
         return node(ops.Cast(dtype=dtype_name(dtype)), x)
 
     def transpose(self, x: Node, permutation: Sequence[int]) -> Node:
@@ -162,7 +191,12 @@ class Builder:
         """
         visible, scored = masks.as_mask(mask), masks.as_score(score)
         reads = masks.variables(visible) | masks.variables(scored)
-        if {"q_pos", "kv_pos"} <= reads and q_positions is None and kv_positions is None and q.type.shape[-3:-2] != k.type.shape[-3:-2]:
+        if (
+            {"q_pos", "kv_pos"} <= reads
+            and q_positions is None
+            and kv_positions is None
+            and q.type.shape[-3:-2] != k.type.shape[-3:-2]
+        ):
             raise RopegenError(
                 f"attend: {q.type.shape[-3]} queries over {k.type.shape[-3]} keys, and the mask compares their positions; "
                 "give q_positions and kv_positions"
@@ -202,5 +236,3 @@ class Builder:
 
 def _given(**operands: Node | None) -> dict[str, Node]:
     return {label: each for label, each in operands.items() if each is not None}
-
-

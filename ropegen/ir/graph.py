@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Container, Iterable, Mapping
-from typing import NoReturn
+from typing import NoReturn, cast
 
 from ropegen.errors import RopegenError
 from ropegen.ir.op import Op
@@ -121,20 +121,21 @@ def graph(name: str, inputs: Iterable[Node], outputs: Mapping[str, Node] | Itera
     Raises:
       RopegenError: no output, a name given twice, or an input that is used but not declared.
     """
-    inputs = tuple(inputs)
-    outputs = tuple(outputs.items() if isinstance(outputs, Mapping) else outputs)
-    key = (name, inputs, outputs)
+    declared = tuple(inputs)
+    pairs = cast("Mapping[str, Node]", outputs).items() if isinstance(outputs, Mapping) else outputs
+    named = tuple(pairs)
+    key = (name, declared, named)
     with _lock:
         found = _graphs.get(key)
         if found is not None:
             return found
-        _check(name, inputs, outputs)
+        _check(name, declared, named)
         made = Graph()
         object.__setattr__(made, "name", name)
-        object.__setattr__(made, "inputs", inputs)
-        object.__setattr__(made, "outputs", outputs)
-        object.__setattr__(made, "nodes", topological((*inputs, *(value for _, value in outputs))))
-        undeclared = [label_of(each) for each in made.nodes if isinstance(each.op, Input) and each not in set(inputs)]
+        object.__setattr__(made, "inputs", declared)
+        object.__setattr__(made, "outputs", named)
+        object.__setattr__(made, "nodes", topological((*declared, *(value for _, value in named))))
+        undeclared = [label_of(each) for each in made.nodes if isinstance(each.op, Input) and each not in set(declared)]
         if undeclared:
             raise RopegenError(f"graph {name!r} reads undeclared inputs {undeclared}; name them among its inputs")
         _graphs[key] = made
@@ -176,4 +177,6 @@ def _check(name: str, inputs: tuple[Node, ...], outputs: tuple[tuple[str, Node],
             raise RopegenError(f"graph {name!r} has more than one {what} called {', '.join(twice)}; names must differ")
         for label in labels:
             if not label.isidentifier():
-                raise RopegenError(f"graph {name!r}: the {what} {label!r} is not a name; use letters, digits and _ only")
+                raise RopegenError(
+                    f"graph {name!r}: the {what} {label!r} is not a name; use letters, digits and _ only"
+                )

@@ -21,7 +21,9 @@ AttributeValue = Union[
 ]
 
 
-def attribute(*, default: Any = dataclasses.MISSING, choices: tuple[str, ...] = (), minimum: float | None = None) -> Any:
+def attribute(
+    *, default: Any = dataclasses.MISSING, choices: tuple[str, ...] = (), minimum: float | None = None
+) -> Any:
     """Declare an attribute of an op: its default, the words it may be, the least value it may have."""
     return dataclasses.field(default=default, metadata={"choices": choices, "minimum": minimum})
 
@@ -46,7 +48,8 @@ class Op:
         given: tuple[str, ...] = getattr(self, "given", ())
         if list(given) != [each for each in self.optional if each in given]:
             raise self.refuse(
-                f"the operands {list(given)} are out of order", f"give each once, in the order {', '.join(self.optional)}"
+                f"the operands {list(given)} are out of order",
+                f"give each once, in the order {', '.join(self.optional)}",
             )
 
     def operand_names(self, count: int | None = None) -> tuple[str, ...]:

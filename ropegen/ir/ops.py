@@ -35,7 +35,9 @@ class Input(Op):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.label.isidentifier():
-            raise self.refuse(f"the label {self.label!r} is not a name", "use letters, digits and _ only: it becomes a keyword")
+            raise self.refuse(
+                f"the label {self.label!r} is not a name", "use letters, digits and _ only: it becomes a keyword"
+            )
 
     def infer(self, *operands: TensorType) -> TensorType:
         return self.type
@@ -51,7 +53,9 @@ class Positions(Op):
 
     def infer(self, *operands: TensorType) -> TensorType:
         if not -(2**31) <= self.start <= 2**31 - 1 - self.length:
-            raise self.refuse(f"positions {self.start} to {self.start + self.length} overflow int32", "use a smaller start")
+            raise self.refuse(
+                f"positions {self.start} to {self.start + self.length} overflow int32", "use a smaller start"
+            )
         return TensorType((self.length,), "i32")
 
 
@@ -182,7 +186,8 @@ class Project(Op):
         x, weight, *bias = operands
         if x.rank < 1 or weight.rank != 2 or x.shape[-1] != weight.shape[0]:
             raise self.refuse(
-                f"x is {x} and the weight is {weight}", "the weight must be (features of x, features out): transpose it if it is the other way round"
+                f"x is {x} and the weight is {weight}",
+                "the weight must be (features of x, features out): transpose it if it is the other way round",
             )
         for each in (weight, *bias):
             if each.dtype != x.dtype or not x.is_float:
@@ -206,7 +211,8 @@ class SplitHeads(Op):
         (x,) = operands
         if x.rank < 1 or self.start + self.heads * self.width > x.shape[-1]:
             raise self.refuse(
-                f"{self.heads} heads of {self.width} from column {self.start} do not fit in {x}", "check heads, width and start"
+                f"{self.heads} heads of {self.width} from column {self.start} do not fit in {x}",
+                "check heads, width and start",
             )
         return x.with_shape(*x.shape[:-1], self.heads, self.width)
 
@@ -268,7 +274,9 @@ class Angles(Op):
         if positions.rank < 1 + bool(self.sections):
             raise self.refuse(f"positions are {positions}", "give (..., S), or (axes, ..., S) with sections")
         if self.sections and positions.shape[0] != len(self.sections):
-            raise self.refuse(f"positions {positions} for {len(self.sections)} sections", "give one axis of positions a section")
+            raise self.refuse(
+                f"positions {positions} for {len(self.sections)} sections", "give one axis of positions a section"
+            )
         self.rope.inverse_frequencies(self.head_width, self.length)  # refuses what the family cannot do
         return TensorType((*positions.shape[bool(self.sections) :], self.dim), "f32")
 
@@ -292,9 +300,14 @@ class Rotate(Op):
         if angles.rank < 2 or angles.dtype not in ("f32", "f64") or angles.shape[-1] % 2:
             raise self.refuse(f"angles are {angles}", "give the value of an `angles` op: cosines and sines in f32")
         if angles.shape[-1] > x.shape[-1]:
-            raise self.refuse(f"{angles.shape[-1]} angles for heads of {x.shape[-1]}", "rotate at most the width of a head")
+            raise self.refuse(
+                f"{angles.shape[-1]} angles for heads of {x.shape[-1]}", "rotate at most the width of a head"
+            )
         if angles.shape[:-1] not in (x.shape[-3:-2], x.shape[:-2]):
-            raise self.refuse(f"angles are {angles} for x {x}", f"give angles of {(*x.shape[-3:-2], angles.shape[-1])}, with x's leading sizes before it or without")
+            raise self.refuse(
+                f"angles are {angles} for x {x}",
+                f"give angles of {(*x.shape[-3:-2], angles.shape[-1])}, with x's leading sizes before it or without",
+            )
         return x
 
 
@@ -336,7 +349,9 @@ class Transpose(Op):
     def infer(self, *operands: TensorType) -> TensorType:
         (x,) = operands
         if sorted(self.permutation) != list(range(x.rank)):
-            raise self.refuse(f"the permutation {list(self.permutation)} is not one of {x}", f"name each of 0..{x.rank - 1} once")
+            raise self.refuse(
+                f"the permutation {list(self.permutation)} is not one of {x}", f"name each of 0..{x.rank - 1} once"
+            )
         return x.with_shape(*(x.shape[axis] for axis in self.permutation))
 
 
@@ -383,12 +398,16 @@ class Attend(Op):
         if not (q.dtype == k.dtype == v.dtype and q.is_float):
             raise self.refuse(f"q, k, v are {q}, {k}, {v}", "cast them to one floating element type")
         if q.shape[:-3] != k.shape[:-3] or k.shape[:-1] != v.shape[:-1]:
-            raise self.refuse(f"q, k, v are {q}, {k}, {v}", "the leading sizes must be equal, and k and v alike up to the width")
+            raise self.refuse(
+                f"q, k, v are {q}, {k}, {v}", "the leading sizes must be equal, and k and v alike up to the width"
+            )
         if q.shape[-1] != k.shape[-1]:
             raise self.refuse(f"q has width {q.shape[-1]} and k {k.shape[-1]}", "make the widths of q and k equal")
         heads, kv_heads = q.shape[-2], k.shape[-2]
         if kv_heads == 0 or heads % kv_heads:
-            raise self.refuse(f"{heads} query heads over {kv_heads} key heads", "query heads must be a multiple of key heads")
+            raise self.refuse(
+                f"{heads} query heads over {kv_heads} key heads", "query heads must be a multiple of key heads"
+            )
         self._infer_given(q, k, dict(zip(self.given, rest, strict=True)))
         if self.returns == "log_sum_exp":
             return TensorType((*q.shape[:-1],), "f64" if q.dtype == "f64" else "f32")
@@ -415,8 +434,12 @@ class Attend(Op):
                 if (label == "mask") != (each.dtype == "i1") or not (each.is_float or each.dtype == "i1"):
                     raise self.refuse(f"{label} is {each}", f"give {wanted} tensor")
                 padded = (1,) * (len(full) - each.rank) + each.shape
-                if each.rank > len(full) or any(size not in (1, whole) for size, whole in zip(padded, full, strict=True)):
-                    raise self.refuse(f"{label} is {each}", f"give a shape that broadcasts to (..., heads, queries, keys) = {full}")
+                if each.rank > len(full) or any(
+                    size not in (1, whole) for size, whole in zip(padded, full, strict=True)
+                ):
+                    raise self.refuse(
+                        f"{label} is {each}", f"give a shape that broadcasts to (..., heads, queries, keys) = {full}"
+                    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -432,9 +455,18 @@ class AppendCache(Op):
     def infer(self, *operands: TensorType) -> TensorType:
         cache, update, lengths = operands
         if cache.rank < 3 or cache.dtype != update.dtype or cache.rank != update.rank:
-            raise self.refuse(f"the cache is {cache} and the update {update}", "give (..., capacity, heads, width) and (..., S, heads, width) of one element type")
-        if cache.shape[:-3] != update.shape[:-3] or cache.shape[-2:] != update.shape[-2:] or update.shape[-3] > cache.shape[-3]:
-            raise self.refuse(f"the update {update} does not fit the cache {cache}", "only the sequence may differ, and be shorter")
+            raise self.refuse(
+                f"the cache is {cache} and the update {update}",
+                "give (..., capacity, heads, width) and (..., S, heads, width) of one element type",
+            )
+        if (
+            cache.shape[:-3] != update.shape[:-3]
+            or cache.shape[-2:] != update.shape[-2:]
+            or update.shape[-3] > cache.shape[-3]
+        ):
+            raise self.refuse(
+                f"the update {update} does not fit the cache {cache}", "only the sequence may differ, and be shorter"
+            )
         if not lengths.is_integer or lengths.shape not in ((), cache.shape[:-3]):
             raise self.refuse(f"lengths are {lengths}", f"give integers of shape () or {cache.shape[:-3]}")
         return cache

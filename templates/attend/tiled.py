@@ -15,31 +15,26 @@ softmax denominator, (..., Sq, H) in float32 (float64 for float64).
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from ropegen import masks
 from ropegen.ir.ops import Attend
 
 from .blocks import (
     Block,
     Carry,
-    Given,
     Index,
     Operands,
     Scores,
-    Site,
     Static,
     Sweep,
     Tile,
     bits,
     dot,
     each_head,
-    expressed,
     head_of,
     paste,
     placed,
@@ -48,13 +43,10 @@ from .blocks import (
     site_of,
 )
 
-__all__ = ["Static", "Tile", "backward", "default_tile", "forward", "plain", "tangent"]
+__all__ = ["Static", "Tile", "backward", "default_tile", "forward", "tangent"]
 
 # The state of an online softmax: the highest score, the sum of weights and the weighted sum of values of each row.
 Softmax: TypeAlias = tuple[Array, Array, Array]
-
-# Scores that `plain` holds at once, per step of its scan.
-_PLAIN_SCORES = 1 << 22
 
 # Forward ------------------------------------------------------------------------------------------------------------
 
@@ -296,97 +288,6 @@ def backward(
     if d_bias is not None:
         extra["bias"] = d_bias.reshape(given["bias"].shape).astype(given["bias"].dtype)
     return dq.reshape(shapes[0]), dk.reshape(shapes[1]), dv.reshape(shapes[2]), extra
-
-
-# The formula itself, for derivatives of any order -------------------------------------------------------------------
-
-
-def plain(op: Attend, q: Array, k: Array, v: Array, given: dict[str, Array]) -> tuple[Array, Array]:
-    """(out, lse) as a scan over chunks of queries that any transformation of JAX takes, again and again.
-
-    Each chunk is recomputed in a backward pass, so that derivatives hold one chunk of scores at a time.
-    """
-    site = site_of(op, Tile(1, 1), q, k, v, given, Static())
-    if site.is_empty:
-        return forward(op, site.tile, q, k, v, given, site.static)
-    wide, split = site.wide, (site.kv_heads, site.group)
-    q, k, v = map(site.flat, (q, k, v))
-    q = q.reshape(*q.shape[:2], *split, site.width)
-    size = min(site.queries, max(1, _PLAIN_SCORES // (site.batch * site.heads * site.keys)))
-    starts = np.minimum(np.arange(0, site.queries, size), site.queries - size)  # the last may begin before its turn
-    whole = {label: _spread(each, site) for label, each in site.given.items()}
-
-    @jax.checkpoint
-    def chunk(start: Array) -> tuple[Array, Array]:
-        def part(label: str, axis: int) -> Array:
-            x = whole[label]
-            return x if x.shape[axis] == 1 else lax.dynamic_slice_in_dim(x, start, size, axis)
-
-        values: dict[str, Any] = {
-            "batch": jnp.arange(site.batch).reshape(-1, 1, 1, 1, 1),
-            "head": jnp.arange(site.heads).reshape(*split, 1, 1),
-        }
-        for name in sorted(op.variables & set(op.NEEDS)):
-            if name.startswith("q_"):
-                values[name] = part(op.NEEDS[name], 1)[:, None, None, :, None]
-            else:
-                values[name] = whole[op.NEEDS[name]][:, None, None, None, :]
-        rows = lax.dynamic_slice_in_dim(q, start, size, 1)
-        score = jnp.einsum("bqhgd,bkhd->bhgqk", rows, k, preferred_element_type=wide) * op.scale
-        if op.softcap is not None:
-            score = op.softcap * jnp.tanh(score / op.softcap)
-        if "bias" in given:
-            score = score + part("bias", 3).astype(wide)
-        if op.score != masks.identity:
-            score = expressed(op, score, values, "bias" in given)
-        visible = score != -jnp.inf
-        if op.visible != masks.full:
-            visible &= masks.evaluate(op.visible, jnp, **values)
-        if "mask" in given:
-            visible &= part("mask", 3)
-        highest = jnp.max(score, -1, keepdims=True, where=visible, initial=-jnp.inf)
-        sinks = whole["sinks"].astype(wide).reshape(1, *split, 1, 1) if "sinks" in given else None
-        if sinks is not None:
-            highest = jnp.maximum(highest, sinks)
-        shift = lax.stop_gradient(jnp.where(highest == -jnp.inf, 0.0, highest))
-        # Both the argument and the value of exp are selected: a hidden score has no derivative, not one of NaN.
-        weight = jnp.where(visible, jnp.exp(jnp.where(visible, score - shift, 0.0)), 0.0)
-        total = jnp.sum(weight, -1, keepdims=True)
-        if sinks is not None:
-            total = total + jnp.exp(sinks - shift)
-        seen = total > 0
-        divisor = jnp.where(seen, total, 1.0)
-        mixed = jnp.einsum("bhgqk,bkhd->bhgqd", weight.astype(q.dtype), v, preferred_element_type=wide) / divisor
-        if site.takes_mean:
-            mixed = jnp.where(seen, mixed, jnp.mean(v, 1, dtype=wide)[:, :, None, None, :])
-        logarithm = jnp.where(seen, shift + jnp.log(divisor), -jnp.inf)[..., 0]
-        return jnp.einsum("bhgqd->qbhgd", mixed).astype(q.dtype), jnp.einsum("bhgq->qbhg", logarithm)
-
-    def step(carry: None, start: Array) -> tuple[None, tuple[Array, Array]]:
-        return carry, chunk(start)
-
-    _, (out, lse) = lax.scan(step, None, jnp.asarray(starts, jnp.int32))
-
-    def joined(x: Array) -> Array:
-        x = jnp.concatenate([x[:-1].reshape(-1, *x.shape[2:]), x[-1, len(starts) * size - site.queries :]])
-        return jnp.moveaxis(x, 0, 1).reshape(*site.lead, site.queries, site.heads, *x.shape[4:])
-
-    return joined(out), joined(lse)
-
-
-def _spread(given: Given, site: Site) -> Array:
-    """An operand with one row a batch entry, or one for all; heads of a bias or mask split into groups."""
-    x = given.array
-    if len(set(given.row)) == 1:
-        x = x[given.row[0]][None]
-    elif given.row != tuple(range(site.batch)):
-        x = x[np.asarray(given.row)]
-    if x.ndim != 4:
-        return x
-    return x.reshape(x.shape[0], *((site.kv_heads, site.group) if x.shape[1] > 1 else (1, 1)), *x.shape[2:])
-
-
-# Tiles --------------------------------------------------------------------------------------------------------------
 
 
 def default_tile(op: Attend, q_shape: tuple[int, ...], kv_shape: tuple[int, ...]) -> Tile:

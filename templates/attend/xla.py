@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 
 import jax
@@ -23,14 +24,12 @@ def declines(site: AttendSite, target: Target) -> Iterator[str]:
 
 
 def tiles(site: AttendSite, target: Target) -> Iterator[Tile]:
-    """Square and wide tiles, no larger than the sequences."""
-    queries, keys = site.sources["q"].type.shape[-3], site.sources["k"].type.shape[-3]
-    seen: set[Tile] = set()
-    for q, kv in ((512, 512), (256, 1024), (256, 512), (512, 1024), (128, 512)):
-        tile = Tile.of(q=max(1, min(q, queries)), kv=max(1, min(kv, keys)))
-        if tile not in seen:
-            seen.add(tile)
-            yield tile
+    """The tile that measured best for most shapes, and a square one, no larger than the sequences."""
+    q, k = (site.sources[name].type.shape for name in ("q", "k"))
+    best = tiled.default_tile(site.op, q, k)
+    square = tiled.Tile(max(1, min(512, q[-3])), max(1, min(512, k[-3])))
+    for each in dict.fromkeys((best, square)):
+        yield Tile.of(q=each.q, kv=each.kv)
 
 
 def visited(site: AttendSite, tile: Tile) -> np.ndarray:
@@ -89,28 +88,26 @@ def build(site: AttendSite, tile: Tile) -> Kernel:
 
     def forward(*operands: Array) -> Arrays:
         values = rotated(operands)
-        out, log_sum_exp = tiled.forward(site.op, sizes, *values[:3], given(values), static)
+        out, log_sum_exp = tiled.forward(site.op, sizes, values[0], values[1], values[2], given(values), static)
         found = {"output": out, "log_sum_exp": log_sum_exp}
         return tuple(found[label] for label in order)
 
     def moved(operands: Arrays, moving: Sequence[int], *values: Array) -> Arrays:
         replaced = dict(zip(moving, values, strict=True))
-        return rotated([replaced.get(index, each) for index, each in enumerate(operands)])
+        return _floating(rotated([replaced.get(index, each) for index, each in enumerate(operands)]))
 
     def tangent(operands: Arrays, results: Arrays, tangents: Tangents) -> Arrays:
         moving = [index for index, each in enumerate(tangents) if each is not None]
         primals = tuple(operands[index] for index in moving)
-        values, inner_tangents = jax.jvp(
-            lambda *each: _floating(moved(operands, moving, *each)), primals, tuple(tangents[index] for index in moving)
-        )
-        del values
+        given_tangents = tuple(tangents[index] for index in moving)
+        _, inner_tangents = jax.jvp(functools.partial(moved, operands, moving), primals, given_tangents)
         whole = rotated(operands)
         filled = _spread(whole, inner_tangents)
         found = dict(zip(order, results, strict=True))
         d_out, d_log_sum_exp = tiled.tangent(
             site.op,
             sizes,
-            (*whole[:3], given(whole)),
+            (whole[0], whole[1], whole[2], given(whole)),
             found["output"],
             found["log_sum_exp"],
             (filled[0], filled[1], filled[2], dict(zip(site.op.given, filled[3:], strict=True))),
@@ -130,7 +127,7 @@ def build(site: AttendSite, tile: Tile) -> Kernel:
         d_q, d_k, d_v, d_given = tiled.backward(
             site.op,
             sizes,
-            (*whole[:3], given(whole)),
+            (whole[0], whole[1], whole[2], given(whole)),
             found["output"],
             found["log_sum_exp"],
             pulled["output"],
@@ -138,7 +135,7 @@ def build(site: AttendSite, tile: Tile) -> Kernel:
             static,
         )
         d_inner = (d_q, d_k, d_v, *(d_given.get(name) for name in site.op.given))
-        _, pull = jax.vjp(lambda *each: _floating(moved(operands, moving, *each)), *(operands[index] for index in moving))
+        _, pull = jax.vjp(functools.partial(moved, operands, moving), *(operands[index] for index in moving))
         floating = tuple(
             jnp.zeros_like(value) if each is None else each
             for value, each in zip(whole, d_inner, strict=True)

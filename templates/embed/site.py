@@ -1,6 +1,6 @@
 """The regions of `embed`: rows of a table, and what is done to each row on its way to the first layer.
 
-    x = embed(ids, table); then any of scale, cast, add(x, other), norm(x, ...), each the only reader of the last
+x = embed(ids, table); then any of scale, cast, add(x, other), norm(x, ...), each the only reader of the last
 """
 
 from __future__ import annotations
@@ -65,11 +65,12 @@ def site(closed: Graph) -> EmbedSite:
         value = rows
     if not isinstance(value.op, ops.Embed):
         raise RopegenError(f"an embed region starts with `embed`, not {value}")
-    return EmbedSite(closed, value.op, *value.operands, tuple(reversed(steps)))
+    ids, table = value.operands
+    return EmbedSite(closed, value.op, ids, table, tuple(reversed(steps)))
 
 
 def covers(site: EmbedSite) -> Graph:
-    """x = embed(ids, table); x = step(x, ...) for each step."""
+    """X = embed(ids, table); x = step(x, ...) for each step."""
     value = node(site.lookup, site.ids, site.table)
     for step in site.steps:
         value = node(step.value.op, *(value if each is step.rows else each for each in step.value.operands))

@@ -43,7 +43,9 @@ def build(site: EmbedSite, tile: Tile) -> Kernel:
             rows = rows.astype(lowering.accumulator(rows.dtype))
         for step in site.steps:
             if not isinstance(step.value.op, ops.Cast):  # rounding waits for the end
-                rows = lowering.lower(step.value, *(rows if each is step.rows else values[each] for each in step.value.operands))
+                rows = lowering.lower(
+                    step.value, *(rows if each is step.rows else values[each] for each in step.value.operands)
+                )
         return (rows.astype(numpy_dtype(site.outputs[0].type.dtype)),)
 
     return plain_kernel(forward)

@@ -1,6 +1,6 @@
 """The regions of `qkv_rope`: one projection, cut into heads, each cut normalised and rotated where the graph says so.
 
-    p = project(x, weight); for each part: rotate(norm(split_heads(p), ...), angles)
+p = project(x, weight); for each part: rotate(norm(split_heads(p), ...), angles)
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _follow(value: Node, users: dict[Node, tuple[Node, ...]], outputs: set[Node]
 
 
 def _region(project: Node, ends: tuple[Node, ...]) -> Region:
-    operands = dict(zip(("x", "weight", "bias"), project.operands, strict=False))
+    operands: dict[str, Node] = dict(zip(("x", "weight", "bias"), project.operands, strict=False))
     for index, end in enumerate(ends):
         value = end
         while not isinstance(value.op, ops.SplitHeads):
@@ -95,7 +95,7 @@ def site(closed: Graph) -> QkvRopeSite:
 
 
 def covers(site: QkvRopeSite) -> Graph:
-    """p = project(x, weight[, bias]); part = rotate(norm(split_heads(p), ...), angles) for each part."""
+    """P = project(x, weight[, bias]); part = rotate(norm(split_heads(p), ...), angles) for each part."""
     projected = node(site.project.op, *site.project.operands)
     found: dict[str, Node] = {}
     for index, part in enumerate(site.parts):
@@ -107,10 +107,12 @@ def covers(site: QkvRopeSite) -> Graph:
 
 
 def batching(site: QkvRopeSite) -> tuple[tuple[int, ...], tuple[Batching, ...]]:
-    """x carries the batch, angles align with it, parameters are shared."""
+    """X carries the batch, angles align with it, parameters are shared."""
     x = site.project.operands[0]
     angles = {part.rotate.operands[1] for part in site.parts if part.rotate is not None}
-    kinds = tuple(CARRIED if each is x else Batching("aligned", 2) if each in angles else SHARED for each in site.operands)
+    kinds = tuple(
+        CARRIED if each is x else Batching("aligned", 2) if each in angles else SHARED for each in site.operands
+    )
     return x.type.shape[:-2], kinds
 
 

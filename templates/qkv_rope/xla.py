@@ -24,7 +24,7 @@ def tiles(site: QkvRopeSite, target: Target) -> Iterator[Tile]:
 
 def cost(site: QkvRopeSite, target: Target, tile: Tile) -> Cost:
     """The matmul, its float32 sums written and read back, and the parts written in their own element type."""
-    x, weight, *_ = site.project.operands
+    x = site.project.operands[0]
     sums = site.project.type.size
     matmul = 2.0 * sums * x.type.shape[-1]
     vector = sums * (1 + sum(4 * len(part.steps) for part in site.parts) / len(site.parts))

@@ -90,36 +90,36 @@ module @jit_main attributes {mhlo.num_partitions = 1 : i32, mhlo.num_replicas = 
     %82 = stablehlo.broadcast_in_dim %23, dims = [1] : (tensor<2048xi32>) -> tensor<1x2048xi32>
     %83 = stablehlo.reshape %82 : (tensor<1x2048xi32>) -> tensor<1x1x1x2048xi32>
     %84 = stablehlo.broadcast_in_dim %83, dims = [0, 1, 2, 4] : (tensor<1x1x1x2048xi32>) -> tensor<1x1x1x1x2048xi32>
-    %85 = stablehlo.iota dim = 0 : tensor<8xi32>
-    %c = stablehlo.constant dense<256> : tensor<i32>
-    %86 = stablehlo.broadcast_in_dim %c, dims = [] : (tensor<i32>) -> tensor<8xi32>
-    %87 = stablehlo.multiply %86, %85 : tensor<8xi32>
+    %85 = stablehlo.iota dim = 0 : tensor<32xi32>
+    %c = stablehlo.constant dense<64> : tensor<i32>
+    %86 = stablehlo.broadcast_in_dim %c, dims = [] : (tensor<i32>) -> tensor<32xi32>
+    %87 = stablehlo.multiply %86, %85 : tensor<32xi32>
     %c_4 = stablehlo.constant dense<0> : tensor<i32>
-    %88 = stablehlo.broadcast_in_dim %c_4, dims = [] : (tensor<i32>) -> tensor<8xi32>
-    %89 = stablehlo.add %88, %87 : tensor<8xi32>
+    %88 = stablehlo.broadcast_in_dim %c_4, dims = [] : (tensor<i32>) -> tensor<32xi32>
+    %89 = stablehlo.add %88, %87 : tensor<32xi32>
     %cst_5 = stablehlo.constant dense<0.000000e+00> : tensor<bf16>
-    %90 = stablehlo.broadcast_in_dim %cst_5, dims = [] : (tensor<bf16>) -> tensor<8x1x256x8x4x128xbf16>
+    %90 = stablehlo.broadcast_in_dim %cst_5, dims = [] : (tensor<bf16>) -> tensor<32x1x64x8x4x128xbf16>
     %cst_6 = stablehlo.constant dense<0.000000e+00> : tensor<f32>
-    %91 = stablehlo.broadcast_in_dim %cst_6, dims = [] : (tensor<f32>) -> tensor<8x1x256x8x4xf32>
+    %91 = stablehlo.broadcast_in_dim %cst_6, dims = [] : (tensor<f32>) -> tensor<32x1x64x8x4xf32>
     %c_7 = stablehlo.constant dense<0> : tensor<i32>
-    %92:9 = stablehlo.while(%iterArg = %89, %iterArg_8 = %81, %iterArg_9 = %78, %iterArg_10 = %75, %iterArg_11 = %84, %iterArg_12 = %77, %iterArg_13 = %c_7, %iterArg_14 = %90, %iterArg_15 = %91) : tensor<8xi32>, tensor<1x1x1x2048x1xi32>, tensor<1x2048x8x4x128xbf16>, tensor<1x2048x8x128xbf16>, tensor<1x1x1x1x2048xi32>, tensor<1x2048x8x128xbf16>, tensor<i32>, tensor<8x1x256x8x4x128xbf16>, tensor<8x1x256x8x4xf32>
+    %92:9 = stablehlo.while(%iterArg = %89, %iterArg_8 = %81, %iterArg_9 = %78, %iterArg_10 = %75, %iterArg_11 = %84, %iterArg_12 = %77, %iterArg_13 = %c_7, %iterArg_14 = %90, %iterArg_15 = %91) : tensor<32xi32>, tensor<1x1x1x2048x1xi32>, tensor<1x2048x8x4x128xbf16>, tensor<1x2048x8x128xbf16>, tensor<1x1x1x1x2048xi32>, tensor<1x2048x8x128xbf16>, tensor<i32>, tensor<32x1x64x8x4x128xbf16>, tensor<32x1x64x8x4xf32>
     cond {
-      %c_16 = stablehlo.constant dense<8> : tensor<i32>
+      %c_16 = stablehlo.constant dense<32> : tensor<i32>
       %102 = stablehlo.compare LT, %iterArg_13, %c_16, SIGNED : (tensor<i32>, tensor<i32>) -> tensor<i1>
       stablehlo.return %102 : tensor<i1>
     } do {
-      %102 = func.call @dynamic_index_in_dim(%iterArg, %iterArg_13) : (tensor<8xi32>, tensor<i32>) -> tensor<i32>
-      %103:2 = func.call @closed_call(%iterArg_8, %iterArg_9, %iterArg_10, %iterArg_11, %iterArg_12, %102) : (tensor<1x1x1x2048x1xi32>, tensor<1x2048x8x4x128xbf16>, tensor<1x2048x8x128xbf16>, tensor<1x1x1x1x2048xi32>, tensor<1x2048x8x128xbf16>, tensor<i32>) -> (tensor<1x256x8x4x128xbf16>, tensor<1x256x8x4xf32>)
-      %104 = func.call @dynamic_update_index_in_dim(%iterArg_14, %103#0, %iterArg_13) : (tensor<8x1x256x8x4x128xbf16>, tensor<1x256x8x4x128xbf16>, tensor<i32>) -> tensor<8x1x256x8x4x128xbf16>
-      %105 = func.call @dynamic_update_index_in_dim_3(%iterArg_15, %103#1, %iterArg_13) : (tensor<8x1x256x8x4xf32>, tensor<1x256x8x4xf32>, tensor<i32>) -> tensor<8x1x256x8x4xf32>
+      %102 = func.call @dynamic_index_in_dim(%iterArg, %iterArg_13) : (tensor<32xi32>, tensor<i32>) -> tensor<i32>
+      %103:2 = func.call @closed_call(%iterArg_8, %iterArg_9, %iterArg_10, %iterArg_11, %iterArg_12, %102) : (tensor<1x1x1x2048x1xi32>, tensor<1x2048x8x4x128xbf16>, tensor<1x2048x8x128xbf16>, tensor<1x1x1x1x2048xi32>, tensor<1x2048x8x128xbf16>, tensor<i32>) -> (tensor<1x64x8x4x128xbf16>, tensor<1x64x8x4xf32>)
+      %104 = func.call @dynamic_update_index_in_dim(%iterArg_14, %103#0, %iterArg_13) : (tensor<32x1x64x8x4x128xbf16>, tensor<1x64x8x4x128xbf16>, tensor<i32>) -> tensor<32x1x64x8x4x128xbf16>
+      %105 = func.call @dynamic_update_index_in_dim_3(%iterArg_15, %103#1, %iterArg_13) : (tensor<32x1x64x8x4xf32>, tensor<1x64x8x4xf32>, tensor<i32>) -> tensor<32x1x64x8x4xf32>
       %c_16 = stablehlo.constant dense<1> : tensor<i32>
       %106 = stablehlo.add %iterArg_13, %c_16 : tensor<i32>
-      stablehlo.return %iterArg, %iterArg_8, %iterArg_9, %iterArg_10, %iterArg_11, %iterArg_12, %106, %104, %105 : tensor<8xi32>, tensor<1x1x1x2048x1xi32>, tensor<1x2048x8x4x128xbf16>, tensor<1x2048x8x128xbf16>, tensor<1x1x1x1x2048xi32>, tensor<1x2048x8x128xbf16>, tensor<i32>, tensor<8x1x256x8x4x128xbf16>, tensor<8x1x256x8x4xf32>
+      stablehlo.return %iterArg, %iterArg_8, %iterArg_9, %iterArg_10, %iterArg_11, %iterArg_12, %106, %104, %105 : tensor<32xi32>, tensor<1x1x1x2048x1xi32>, tensor<1x2048x8x4x128xbf16>, tensor<1x2048x8x128xbf16>, tensor<1x1x1x1x2048xi32>, tensor<1x2048x8x128xbf16>, tensor<i32>, tensor<32x1x64x8x4x128xbf16>, tensor<32x1x64x8x4xf32>
     }
-    %93 = stablehlo.transpose %92#7, dims = [1, 0, 2, 3, 4, 5] : (tensor<8x1x256x8x4x128xbf16>) -> tensor<1x8x256x8x4x128xbf16>
-    %94 = stablehlo.reshape %93 : (tensor<1x8x256x8x4x128xbf16>) -> tensor<1x2048x8x4x128xbf16>
-    %95 = stablehlo.transpose %92#8, dims = [1, 0, 2, 3, 4] : (tensor<8x1x256x8x4xf32>) -> tensor<1x8x256x8x4xf32>
-    %96 = stablehlo.reshape %95 : (tensor<1x8x256x8x4xf32>) -> tensor<1x2048x8x4xf32>
+    %93 = stablehlo.transpose %92#7, dims = [1, 0, 2, 3, 4, 5] : (tensor<32x1x64x8x4x128xbf16>) -> tensor<1x32x64x8x4x128xbf16>
+    %94 = stablehlo.reshape %93 : (tensor<1x32x64x8x4x128xbf16>) -> tensor<1x2048x8x4x128xbf16>
+    %95 = stablehlo.transpose %92#8, dims = [1, 0, 2, 3, 4] : (tensor<32x1x64x8x4xf32>) -> tensor<1x32x64x8x4xf32>
+    %96 = stablehlo.reshape %95 : (tensor<1x32x64x8x4xf32>) -> tensor<1x2048x8x4xf32>
     %97 = stablehlo.reshape %94 : (tensor<1x2048x8x4x128xbf16>) -> tensor<1x2048x32x128xbf16>
     %98 = stablehlo.reshape %96 : (tensor<1x2048x8x4xf32>) -> tensor<1x2048x32xf32>
     %99 = stablehlo.reshape %97 : (tensor<1x2048x32x128xbf16>) -> tensor<1x2048x4096xbf16>
@@ -132,12 +132,12 @@ module @jit_main attributes {mhlo.num_partitions = 1 : i32, mhlo.num_replicas = 
     %1 = "stablehlo.gather"(%arg0, %0) <{dimension_numbers = #stablehlo.gather<offset_dims = [2], collapsed_slice_dims = [0], start_index_map = [0], index_vector_dim = 2>, indices_are_sorted = false, slice_sizes = array<i64: 1, 4096>}> : (tensor<128256x4096xbf16>, tensor<1x2048x1xi32>) -> tensor<1x2048x4096xbf16>
     return %1 : tensor<1x2048x4096xbf16>
   }
-  func.func private @dynamic_index_in_dim(%arg0: tensor<8xi32>, %arg1: tensor<i32>) -> tensor<i32> {
-    %0 = stablehlo.dynamic_slice %arg0, %arg1, sizes = [1] : (tensor<8xi32>, tensor<i32>) -> tensor<1xi32>
+  func.func private @dynamic_index_in_dim(%arg0: tensor<32xi32>, %arg1: tensor<i32>) -> tensor<i32> {
+    %0 = stablehlo.dynamic_slice %arg0, %arg1, sizes = [1] : (tensor<32xi32>, tensor<i32>) -> tensor<1xi32>
     %1 = stablehlo.reshape %0 : (tensor<1xi32>) -> tensor<i32>
     return %1 : tensor<i32>
   }
-  func.func private @closed_call(%arg0: tensor<1x1x1x2048x1xi32>, %arg1: tensor<1x2048x8x4x128xbf16>, %arg2: tensor<1x2048x8x128xbf16>, %arg3: tensor<1x1x1x1x2048xi32>, %arg4: tensor<1x2048x8x128xbf16>, %arg5: tensor<i32>) -> (tensor<1x256x8x4x128xbf16>, tensor<1x256x8x4xf32>) {
+  func.func private @closed_call(%arg0: tensor<1x1x1x2048x1xi32>, %arg1: tensor<1x2048x8x4x128xbf16>, %arg2: tensor<1x2048x8x128xbf16>, %arg3: tensor<1x1x1x1x2048xi32>, %arg4: tensor<1x2048x8x128xbf16>, %arg5: tensor<i32>) -> (tensor<1x64x8x4x128xbf16>, tensor<1x64x8x4xf32>) {
     %c = stablehlo.constant dense<0> : tensor<i32>
     %0 = stablehlo.compare LT, %arg5, %c, SIGNED : (tensor<i32>, tensor<i32>) -> tensor<i1>
     %c_0 = stablehlo.constant dense<2048> : tensor<i32>
@@ -147,7 +147,7 @@ module @jit_main attributes {mhlo.num_partitions = 1 : i32, mhlo.num_replicas = 
     %c_2 = stablehlo.constant dense<0> : tensor<i32>
     %c_3 = stablehlo.constant dense<0> : tensor<i32>
     %c_4 = stablehlo.constant dense<0> : tensor<i32>
-    %3 = stablehlo.dynamic_slice %arg0, %c_1, %c_2, %c_3, %2, %c_4, sizes = [1, 1, 1, 256, 1] : (tensor<1x1x1x2048x1xi32>, tensor<i32>, tensor<i32>, tensor<i32>, tensor<i32>, tensor<i32>) -> tensor<1x1x1x256x1xi32>
+    %3 = stablehlo.dynamic_slice %arg0, %c_1, %c_2, %c_3, %2, %c_4, sizes = [1, 1, 1, 64, 1] : (tensor<1x1x1x2048x1xi32>, tensor<i32>, tensor<i32>, tensor<i32>, tensor<i32>, tensor<i32>) -> tensor<1x1x1x64x1xi32>
     %c_5 = stablehlo.constant dense<0> : tensor<i32>
     %4 = stablehlo.compare LT, %arg5, %c_5, SIGNED : (tensor<i32>, tensor<i32>) -> tensor<i1>
     %c_6 = stablehlo.constant dense<2048> : tensor<i32>
@@ -157,106 +157,106 @@ module @jit_main attributes {mhlo.num_partitions = 1 : i32, mhlo.num_replicas = 
     %c_8 = stablehlo.constant dense<0> : tensor<i32>
     %c_9 = stablehlo.constant dense<0> : tensor<i32>
     %c_10 = stablehlo.constant dense<0> : tensor<i32>
-    %7 = stablehlo.dynamic_slice %arg1, %c_7, %6, %c_8, %c_9, %c_10, sizes = [1, 256, 8, 4, 128] : (tensor<1x2048x8x4x128xbf16>, tensor<i32>, tensor<i32>, tensor<i32>, tensor<i32>, tensor<i32>) -> tensor<1x256x8x4x128xbf16>
-    %8 = stablehlo.dot_general %arg2, %7, batching_dims = [0, 2] x [0, 2], contracting_dims = [3] x [4], precision = [DEFAULT, DEFAULT] : (tensor<1x2048x8x128xbf16>, tensor<1x256x8x4x128xbf16>) -> tensor<1x8x2048x256x4xf32>
-    %9 = stablehlo.transpose %8, dims = [0, 1, 4, 3, 2] : (tensor<1x8x2048x256x4xf32>) -> tensor<1x8x4x256x2048xf32>
+    %7 = stablehlo.dynamic_slice %arg1, %c_7, %6, %c_8, %c_9, %c_10, sizes = [1, 64, 8, 4, 128] : (tensor<1x2048x8x4x128xbf16>, tensor<i32>, tensor<i32>, tensor<i32>, tensor<i32>, tensor<i32>) -> tensor<1x64x8x4x128xbf16>
+    %8 = stablehlo.dot_general %arg2, %7, batching_dims = [0, 2] x [0, 2], contracting_dims = [3] x [4], precision = [DEFAULT, DEFAULT] : (tensor<1x2048x8x128xbf16>, tensor<1x64x8x4x128xbf16>) -> tensor<1x8x2048x64x4xf32>
+    %9 = stablehlo.transpose %8, dims = [0, 1, 4, 3, 2] : (tensor<1x8x2048x64x4xf32>) -> tensor<1x8x4x64x2048xf32>
     %cst = stablehlo.constant dense<0.0883883461> : tensor<f32>
-    %10 = stablehlo.broadcast_in_dim %cst, dims = [] : (tensor<f32>) -> tensor<1x8x4x256x2048xf32>
-    %11 = stablehlo.multiply %9, %10 : tensor<1x8x4x256x2048xf32>
+    %10 = stablehlo.broadcast_in_dim %cst, dims = [] : (tensor<f32>) -> tensor<1x8x4x64x2048xf32>
+    %11 = stablehlo.multiply %9, %10 : tensor<1x8x4x64x2048xf32>
     %12 = stablehlo.iota dim = 0 : tensor<1xi32>
     %13 = stablehlo.reshape %12 : (tensor<1xi32>) -> tensor<1x1x1x1x1xi32>
     %14 = stablehlo.iota dim = 0 : tensor<32xi32>
     %15 = stablehlo.reshape %14 : (tensor<32xi32>) -> tensor<1x8x4x1x1xi32>
     %cst_11 = stablehlo.constant dense<0xFF800000> : tensor<f32>
-    %16 = stablehlo.broadcast_in_dim %cst_11, dims = [] : (tensor<f32>) -> tensor<1x8x4x256x2048xf32>
-    %17 = stablehlo.compare NE, %11, %16, FLOAT : (tensor<1x8x4x256x2048xf32>, tensor<1x8x4x256x2048xf32>) -> tensor<1x8x4x256x2048xi1>
-    %18 = stablehlo.broadcast_in_dim %arg3, dims = [0, 1, 2, 3, 4] : (tensor<1x1x1x1x2048xi32>) -> tensor<1x1x1x256x2048xi32>
-    %19 = stablehlo.broadcast_in_dim %3, dims = [0, 1, 2, 3, 4] : (tensor<1x1x1x256x1xi32>) -> tensor<1x1x1x256x2048xi32>
-    %20 = stablehlo.compare LE, %18, %19, SIGNED : (tensor<1x1x1x256x2048xi32>, tensor<1x1x1x256x2048xi32>) -> tensor<1x1x1x256x2048xi1>
-    %21 = stablehlo.broadcast_in_dim %20, dims = [0, 1, 2, 3, 4] : (tensor<1x1x1x256x2048xi1>) -> tensor<1x8x4x256x2048xi1>
-    %22 = stablehlo.and %17, %21 : tensor<1x8x4x256x2048xi1>
+    %16 = stablehlo.broadcast_in_dim %cst_11, dims = [] : (tensor<f32>) -> tensor<1x8x4x64x2048xf32>
+    %17 = stablehlo.compare NE, %11, %16, FLOAT : (tensor<1x8x4x64x2048xf32>, tensor<1x8x4x64x2048xf32>) -> tensor<1x8x4x64x2048xi1>
+    %18 = stablehlo.broadcast_in_dim %arg3, dims = [0, 1, 2, 3, 4] : (tensor<1x1x1x1x2048xi32>) -> tensor<1x1x1x64x2048xi32>
+    %19 = stablehlo.broadcast_in_dim %3, dims = [0, 1, 2, 3, 4] : (tensor<1x1x1x64x1xi32>) -> tensor<1x1x1x64x2048xi32>
+    %20 = stablehlo.compare LE, %18, %19, SIGNED : (tensor<1x1x1x64x2048xi32>, tensor<1x1x1x64x2048xi32>) -> tensor<1x1x1x64x2048xi1>
+    %21 = stablehlo.broadcast_in_dim %20, dims = [0, 1, 2, 3, 4] : (tensor<1x1x1x64x2048xi1>) -> tensor<1x8x4x64x2048xi1>
+    %22 = stablehlo.and %17, %21 : tensor<1x8x4x64x2048xi1>
     %cst_12 = stablehlo.constant dense<0xFF800000> : tensor<f32>
-    %23 = call @_where(%22, %11, %cst_12) : (tensor<1x8x4x256x2048xi1>, tensor<1x8x4x256x2048xf32>, tensor<f32>) -> tensor<1x8x4x256x2048xf32>
+    %23 = call @_where(%22, %11, %cst_12) : (tensor<1x8x4x64x2048xi1>, tensor<1x8x4x64x2048xf32>, tensor<f32>) -> tensor<1x8x4x64x2048xf32>
     %cst_13 = stablehlo.constant dense<0xFF800000> : tensor<f32>
-    %24 = stablehlo.reduce(%23 init: %cst_13) applies stablehlo.maximum across dimensions = [4] : (tensor<1x8x4x256x2048xf32>, tensor<f32>) -> tensor<1x8x4x256xf32>
+    %24 = stablehlo.reduce(%23 init: %cst_13) applies stablehlo.maximum across dimensions = [4] : (tensor<1x8x4x64x2048xf32>, tensor<f32>) -> tensor<1x8x4x64xf32>
     %cst_14 = stablehlo.constant dense<0xFF800000> : tensor<f32>
-    %25 = stablehlo.broadcast_in_dim %cst_14, dims = [] : (tensor<f32>) -> tensor<1x8x4x256xf32>
-    %26 = stablehlo.maximum %25, %24 : tensor<1x8x4x256xf32>
-    %27 = stablehlo.broadcast_in_dim %26, dims = [0, 1, 2, 3] : (tensor<1x8x4x256xf32>) -> tensor<1x8x4x256x1xf32>
+    %25 = stablehlo.broadcast_in_dim %cst_14, dims = [] : (tensor<f32>) -> tensor<1x8x4x64xf32>
+    %26 = stablehlo.maximum %25, %24 : tensor<1x8x4x64xf32>
+    %27 = stablehlo.broadcast_in_dim %26, dims = [0, 1, 2, 3] : (tensor<1x8x4x64xf32>) -> tensor<1x8x4x64x1xf32>
     %cst_15 = stablehlo.constant dense<0xFF800000> : tensor<f32>
-    %28 = stablehlo.broadcast_in_dim %cst_15, dims = [] : (tensor<f32>) -> tensor<1x8x4x256x1xf32>
-    %29 = stablehlo.compare EQ, %27, %28, FLOAT : (tensor<1x8x4x256x1xf32>, tensor<1x8x4x256x1xf32>) -> tensor<1x8x4x256x1xi1>
+    %28 = stablehlo.broadcast_in_dim %cst_15, dims = [] : (tensor<f32>) -> tensor<1x8x4x64x1xf32>
+    %29 = stablehlo.compare EQ, %27, %28, FLOAT : (tensor<1x8x4x64x1xf32>, tensor<1x8x4x64x1xf32>) -> tensor<1x8x4x64x1xi1>
     %cst_16 = stablehlo.constant dense<0.000000e+00> : tensor<f32>
-    %30 = call @_where_0(%29, %cst_16, %27) : (tensor<1x8x4x256x1xi1>, tensor<f32>, tensor<1x8x4x256x1xf32>) -> tensor<1x8x4x256x1xf32>
-    %31 = stablehlo.broadcast_in_dim %30, dims = [0, 1, 2, 3, 4] : (tensor<1x8x4x256x1xf32>) -> tensor<1x8x4x256x2048xf32>
-    %32 = stablehlo.subtract %11, %31 : tensor<1x8x4x256x2048xf32>
+    %30 = call @_where_0(%29, %cst_16, %27) : (tensor<1x8x4x64x1xi1>, tensor<f32>, tensor<1x8x4x64x1xf32>) -> tensor<1x8x4x64x1xf32>
+    %31 = stablehlo.broadcast_in_dim %30, dims = [0, 1, 2, 3, 4] : (tensor<1x8x4x64x1xf32>) -> tensor<1x8x4x64x2048xf32>
+    %32 = stablehlo.subtract %11, %31 : tensor<1x8x4x64x2048xf32>
     %cst_17 = stablehlo.constant dense<0.000000e+00> : tensor<f32>
-    %33 = call @_where_1(%22, %32, %cst_17) : (tensor<1x8x4x256x2048xi1>, tensor<1x8x4x256x2048xf32>, tensor<f32>) -> tensor<1x8x4x256x2048xf32>
-    %34 = stablehlo.exponential %33 : tensor<1x8x4x256x2048xf32>
+    %33 = call @_where_1(%22, %32, %cst_17) : (tensor<1x8x4x64x2048xi1>, tensor<1x8x4x64x2048xf32>, tensor<f32>) -> tensor<1x8x4x64x2048xf32>
+    %34 = stablehlo.exponential %33 : tensor<1x8x4x64x2048xf32>
     %cst_18 = stablehlo.constant dense<0.000000e+00> : tensor<f32>
-    %35 = call @_where_1(%22, %34, %cst_18) : (tensor<1x8x4x256x2048xi1>, tensor<1x8x4x256x2048xf32>, tensor<f32>) -> tensor<1x8x4x256x2048xf32>
+    %35 = call @_where_1(%22, %34, %cst_18) : (tensor<1x8x4x64x2048xi1>, tensor<1x8x4x64x2048xf32>, tensor<f32>) -> tensor<1x8x4x64x2048xf32>
     %cst_19 = stablehlo.constant dense<0.000000e+00> : tensor<f32>
-    %36 = stablehlo.reduce(%35 init: %cst_19) applies stablehlo.add across dimensions = [4] : (tensor<1x8x4x256x2048xf32>, tensor<f32>) -> tensor<1x8x4x256xf32>
-    %37 = stablehlo.broadcast_in_dim %36, dims = [0, 1, 2, 3] : (tensor<1x8x4x256xf32>) -> tensor<1x8x4x256x1xf32>
+    %36 = stablehlo.reduce(%35 init: %cst_19) applies stablehlo.add across dimensions = [4] : (tensor<1x8x4x64x2048xf32>, tensor<f32>) -> tensor<1x8x4x64xf32>
+    %37 = stablehlo.broadcast_in_dim %36, dims = [0, 1, 2, 3] : (tensor<1x8x4x64xf32>) -> tensor<1x8x4x64x1xf32>
     %cst_20 = stablehlo.constant dense<0.000000e+00> : tensor<f32>
-    %38 = stablehlo.broadcast_in_dim %cst_20, dims = [] : (tensor<f32>) -> tensor<1x8x4x256x1xf32>
-    %39 = stablehlo.compare GT, %37, %38, FLOAT : (tensor<1x8x4x256x1xf32>, tensor<1x8x4x256x1xf32>) -> tensor<1x8x4x256x1xi1>
+    %38 = stablehlo.broadcast_in_dim %cst_20, dims = [] : (tensor<f32>) -> tensor<1x8x4x64x1xf32>
+    %39 = stablehlo.compare GT, %37, %38, FLOAT : (tensor<1x8x4x64x1xf32>, tensor<1x8x4x64x1xf32>) -> tensor<1x8x4x64x1xi1>
     %cst_21 = stablehlo.constant dense<1.000000e+00> : tensor<f32>
-    %40 = call @_where_2(%39, %37, %cst_21) : (tensor<1x8x4x256x1xi1>, tensor<1x8x4x256x1xf32>, tensor<f32>) -> tensor<1x8x4x256x1xf32>
-    %41 = stablehlo.convert %35 : (tensor<1x8x4x256x2048xf32>) -> tensor<1x8x4x256x2048xbf16>
-    %42 = stablehlo.dot_general %41, %arg4, batching_dims = [0, 1] x [0, 2], contracting_dims = [4] x [1], precision = [DEFAULT, DEFAULT] : (tensor<1x8x4x256x2048xbf16>, tensor<1x2048x8x128xbf16>) -> tensor<1x8x4x256x128xf32>
-    %43 = stablehlo.broadcast_in_dim %40, dims = [0, 1, 2, 3, 4] : (tensor<1x8x4x256x1xf32>) -> tensor<1x8x4x256x128xf32>
-    %44 = stablehlo.divide %42, %43 : tensor<1x8x4x256x128xf32>
-    %45 = stablehlo.log %40 : tensor<1x8x4x256x1xf32>
-    %46 = stablehlo.add %30, %45 : tensor<1x8x4x256x1xf32>
+    %40 = call @_where_2(%39, %37, %cst_21) : (tensor<1x8x4x64x1xi1>, tensor<1x8x4x64x1xf32>, tensor<f32>) -> tensor<1x8x4x64x1xf32>
+    %41 = stablehlo.convert %35 : (tensor<1x8x4x64x2048xf32>) -> tensor<1x8x4x64x2048xbf16>
+    %42 = stablehlo.dot_general %41, %arg4, batching_dims = [0, 1] x [0, 2], contracting_dims = [4] x [1], precision = [DEFAULT, DEFAULT] : (tensor<1x8x4x64x2048xbf16>, tensor<1x2048x8x128xbf16>) -> tensor<1x8x4x64x128xf32>
+    %43 = stablehlo.broadcast_in_dim %40, dims = [0, 1, 2, 3, 4] : (tensor<1x8x4x64x1xf32>) -> tensor<1x8x4x64x128xf32>
+    %44 = stablehlo.divide %42, %43 : tensor<1x8x4x64x128xf32>
+    %45 = stablehlo.log %40 : tensor<1x8x4x64x1xf32>
+    %46 = stablehlo.add %30, %45 : tensor<1x8x4x64x1xf32>
     %cst_22 = stablehlo.constant dense<0xFF800000> : tensor<f32>
-    %47 = call @_where_2(%39, %46, %cst_22) : (tensor<1x8x4x256x1xi1>, tensor<1x8x4x256x1xf32>, tensor<f32>) -> tensor<1x8x4x256x1xf32>
-    %48 = stablehlo.reshape %47 : (tensor<1x8x4x256x1xf32>) -> tensor<1x8x4x256xf32>
-    %49 = stablehlo.transpose %44, dims = [0, 3, 1, 2, 4] : (tensor<1x8x4x256x128xf32>) -> tensor<1x256x8x4x128xf32>
-    %50 = stablehlo.convert %49 : (tensor<1x256x8x4x128xf32>) -> tensor<1x256x8x4x128xbf16>
-    %51 = stablehlo.transpose %48, dims = [0, 3, 1, 2] : (tensor<1x8x4x256xf32>) -> tensor<1x256x8x4xf32>
-    return %50, %51 : tensor<1x256x8x4x128xbf16>, tensor<1x256x8x4xf32>
+    %47 = call @_where_2(%39, %46, %cst_22) : (tensor<1x8x4x64x1xi1>, tensor<1x8x4x64x1xf32>, tensor<f32>) -> tensor<1x8x4x64x1xf32>
+    %48 = stablehlo.reshape %47 : (tensor<1x8x4x64x1xf32>) -> tensor<1x8x4x64xf32>
+    %49 = stablehlo.transpose %44, dims = [0, 3, 1, 2, 4] : (tensor<1x8x4x64x128xf32>) -> tensor<1x64x8x4x128xf32>
+    %50 = stablehlo.convert %49 : (tensor<1x64x8x4x128xf32>) -> tensor<1x64x8x4x128xbf16>
+    %51 = stablehlo.transpose %48, dims = [0, 3, 1, 2] : (tensor<1x8x4x64xf32>) -> tensor<1x64x8x4xf32>
+    return %50, %51 : tensor<1x64x8x4x128xbf16>, tensor<1x64x8x4xf32>
   }
-  func.func private @_where(%arg0: tensor<1x8x4x256x2048xi1>, %arg1: tensor<1x8x4x256x2048xf32>, %arg2: tensor<f32>) -> tensor<1x8x4x256x2048xf32> {
-    %0 = stablehlo.broadcast_in_dim %arg2, dims = [] : (tensor<f32>) -> tensor<1x8x4x256x2048xf32>
-    %1 = stablehlo.select %arg0, %arg1, %0 : tensor<1x8x4x256x2048xi1>, tensor<1x8x4x256x2048xf32>
-    return %1 : tensor<1x8x4x256x2048xf32>
+  func.func private @_where(%arg0: tensor<1x8x4x64x2048xi1>, %arg1: tensor<1x8x4x64x2048xf32>, %arg2: tensor<f32>) -> tensor<1x8x4x64x2048xf32> {
+    %0 = stablehlo.broadcast_in_dim %arg2, dims = [] : (tensor<f32>) -> tensor<1x8x4x64x2048xf32>
+    %1 = stablehlo.select %arg0, %arg1, %0 : tensor<1x8x4x64x2048xi1>, tensor<1x8x4x64x2048xf32>
+    return %1 : tensor<1x8x4x64x2048xf32>
   }
-  func.func private @_where_0(%arg0: tensor<1x8x4x256x1xi1>, %arg1: tensor<f32>, %arg2: tensor<1x8x4x256x1xf32>) -> tensor<1x8x4x256x1xf32> {
+  func.func private @_where_0(%arg0: tensor<1x8x4x64x1xi1>, %arg1: tensor<f32>, %arg2: tensor<1x8x4x64x1xf32>) -> tensor<1x8x4x64x1xf32> {
     %0 = stablehlo.convert %arg1 : tensor<f32>
-    %1 = stablehlo.broadcast_in_dim %0, dims = [] : (tensor<f32>) -> tensor<1x8x4x256x1xf32>
-    %2 = stablehlo.select %arg0, %1, %arg2 : tensor<1x8x4x256x1xi1>, tensor<1x8x4x256x1xf32>
-    return %2 : tensor<1x8x4x256x1xf32>
+    %1 = stablehlo.broadcast_in_dim %0, dims = [] : (tensor<f32>) -> tensor<1x8x4x64x1xf32>
+    %2 = stablehlo.select %arg0, %1, %arg2 : tensor<1x8x4x64x1xi1>, tensor<1x8x4x64x1xf32>
+    return %2 : tensor<1x8x4x64x1xf32>
   }
-  func.func private @_where_1(%arg0: tensor<1x8x4x256x2048xi1>, %arg1: tensor<1x8x4x256x2048xf32>, %arg2: tensor<f32>) -> tensor<1x8x4x256x2048xf32> {
+  func.func private @_where_1(%arg0: tensor<1x8x4x64x2048xi1>, %arg1: tensor<1x8x4x64x2048xf32>, %arg2: tensor<f32>) -> tensor<1x8x4x64x2048xf32> {
     %0 = stablehlo.convert %arg2 : tensor<f32>
-    %1 = stablehlo.broadcast_in_dim %0, dims = [] : (tensor<f32>) -> tensor<1x8x4x256x2048xf32>
-    %2 = stablehlo.select %arg0, %arg1, %1 : tensor<1x8x4x256x2048xi1>, tensor<1x8x4x256x2048xf32>
-    return %2 : tensor<1x8x4x256x2048xf32>
+    %1 = stablehlo.broadcast_in_dim %0, dims = [] : (tensor<f32>) -> tensor<1x8x4x64x2048xf32>
+    %2 = stablehlo.select %arg0, %arg1, %1 : tensor<1x8x4x64x2048xi1>, tensor<1x8x4x64x2048xf32>
+    return %2 : tensor<1x8x4x64x2048xf32>
   }
-  func.func private @_where_2(%arg0: tensor<1x8x4x256x1xi1>, %arg1: tensor<1x8x4x256x1xf32>, %arg2: tensor<f32>) -> tensor<1x8x4x256x1xf32> {
+  func.func private @_where_2(%arg0: tensor<1x8x4x64x1xi1>, %arg1: tensor<1x8x4x64x1xf32>, %arg2: tensor<f32>) -> tensor<1x8x4x64x1xf32> {
     %0 = stablehlo.convert %arg2 : tensor<f32>
-    %1 = stablehlo.broadcast_in_dim %0, dims = [] : (tensor<f32>) -> tensor<1x8x4x256x1xf32>
-    %2 = stablehlo.select %arg0, %arg1, %1 : tensor<1x8x4x256x1xi1>, tensor<1x8x4x256x1xf32>
-    return %2 : tensor<1x8x4x256x1xf32>
+    %1 = stablehlo.broadcast_in_dim %0, dims = [] : (tensor<f32>) -> tensor<1x8x4x64x1xf32>
+    %2 = stablehlo.select %arg0, %arg1, %1 : tensor<1x8x4x64x1xi1>, tensor<1x8x4x64x1xf32>
+    return %2 : tensor<1x8x4x64x1xf32>
   }
-  func.func private @dynamic_update_index_in_dim(%arg0: tensor<8x1x256x8x4x128xbf16>, %arg1: tensor<1x256x8x4x128xbf16>, %arg2: tensor<i32>) -> tensor<8x1x256x8x4x128xbf16> {
-    %0 = stablehlo.broadcast_in_dim %arg1, dims = [1, 2, 3, 4, 5] : (tensor<1x256x8x4x128xbf16>) -> tensor<1x1x256x8x4x128xbf16>
+  func.func private @dynamic_update_index_in_dim(%arg0: tensor<32x1x64x8x4x128xbf16>, %arg1: tensor<1x64x8x4x128xbf16>, %arg2: tensor<i32>) -> tensor<32x1x64x8x4x128xbf16> {
+    %0 = stablehlo.broadcast_in_dim %arg1, dims = [1, 2, 3, 4, 5] : (tensor<1x64x8x4x128xbf16>) -> tensor<1x1x64x8x4x128xbf16>
     %c = stablehlo.constant dense<0> : tensor<i32>
     %c_0 = stablehlo.constant dense<0> : tensor<i32>
     %c_1 = stablehlo.constant dense<0> : tensor<i32>
     %c_2 = stablehlo.constant dense<0> : tensor<i32>
     %c_3 = stablehlo.constant dense<0> : tensor<i32>
-    %1 = stablehlo.dynamic_update_slice %arg0, %0, %arg2, %c, %c_0, %c_1, %c_2, %c_3 : (tensor<8x1x256x8x4x128xbf16>, tensor<1x1x256x8x4x128xbf16>, tensor<i32>, tensor<i32>, tensor<i32>, tensor<i32>, tensor<i32>, tensor<i32>) -> tensor<8x1x256x8x4x128xbf16>
-    return %1 : tensor<8x1x256x8x4x128xbf16>
+    %1 = stablehlo.dynamic_update_slice %arg0, %0, %arg2, %c, %c_0, %c_1, %c_2, %c_3 : (tensor<32x1x64x8x4x128xbf16>, tensor<1x1x64x8x4x128xbf16>, tensor<i32>, tensor<i32>, tensor<i32>, tensor<i32>, tensor<i32>, tensor<i32>) -> tensor<32x1x64x8x4x128xbf16>
+    return %1 : tensor<32x1x64x8x4x128xbf16>
   }
-  func.func private @dynamic_update_index_in_dim_3(%arg0: tensor<8x1x256x8x4xf32>, %arg1: tensor<1x256x8x4xf32>, %arg2: tensor<i32>) -> tensor<8x1x256x8x4xf32> {
-    %0 = stablehlo.broadcast_in_dim %arg1, dims = [1, 2, 3, 4] : (tensor<1x256x8x4xf32>) -> tensor<1x1x256x8x4xf32>
+  func.func private @dynamic_update_index_in_dim_3(%arg0: tensor<32x1x64x8x4xf32>, %arg1: tensor<1x64x8x4xf32>, %arg2: tensor<i32>) -> tensor<32x1x64x8x4xf32> {
+    %0 = stablehlo.broadcast_in_dim %arg1, dims = [1, 2, 3, 4] : (tensor<1x64x8x4xf32>) -> tensor<1x1x64x8x4xf32>
     %c = stablehlo.constant dense<0> : tensor<i32>
     %c_0 = stablehlo.constant dense<0> : tensor<i32>
     %c_1 = stablehlo.constant dense<0> : tensor<i32>
     %c_2 = stablehlo.constant dense<0> : tensor<i32>
-    %1 = stablehlo.dynamic_update_slice %arg0, %0, %arg2, %c, %c_0, %c_1, %c_2 : (tensor<8x1x256x8x4xf32>, tensor<1x1x256x8x4xf32>, tensor<i32>, tensor<i32>, tensor<i32>, tensor<i32>, tensor<i32>) -> tensor<8x1x256x8x4xf32>
-    return %1 : tensor<8x1x256x8x4xf32>
+    %1 = stablehlo.dynamic_update_slice %arg0, %0, %arg2, %c, %c_0, %c_1, %c_2 : (tensor<32x1x64x8x4xf32>, tensor<1x1x64x8x4xf32>, tensor<i32>, tensor<i32>, tensor<i32>, tensor<i32>, tensor<i32>) -> tensor<32x1x64x8x4xf32>
+    return %1 : tensor<32x1x64x8x4xf32>
   }
 }

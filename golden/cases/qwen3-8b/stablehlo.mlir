@@ -134,36 +134,36 @@ module @jit_main attributes {mhlo.num_partitions = 1 : i32, mhlo.num_replicas = 
     %118 = stablehlo.broadcast_in_dim %41, dims = [1] : (tensor<2048xi32>) -> tensor<1x2048xi32>
     %119 = stablehlo.reshape %118 : (tensor<1x2048xi32>) -> tensor<1x1x1x2048xi32>
     %120 = stablehlo.broadcast_in_dim %119, dims = [0, 1, 2, 4] : (tensor<1x1x1x2048xi32>) -> tensor<1x1x1x1x2048xi32>
-    %121 = stablehlo.iota dim = 0 : tensor<8xi32>
-    %c = stablehlo.constant dense<256> : tensor<i32>
-    %122 = stablehlo.broadcast_in_dim %c, dims = [] : (tensor<i32>) -> tensor<8xi32>
-    %123 = stablehlo.multiply %122, %121 : tensor<8xi32>
+    %121 = stablehlo.iota dim = 0 : tensor<32xi32>
+    %c = stablehlo.constant dense<64> : tensor<i32>
+    %122 = stablehlo.broadcast_in_dim %c, dims = [] : (tensor<i32>) -> tensor<32xi32>
+    %123 = stablehlo.multiply %122, %121 : tensor<32xi32>
     %c_12 = stablehlo.constant dense<0> : tensor<i32>
-    %124 = stablehlo.broadcast_in_dim %c_12, dims = [] : (tensor<i32>) -> tensor<8xi32>
-    %125 = stablehlo.add %124, %123 : tensor<8xi32>
+    %124 = stablehlo.broadcast_in_dim %c_12, dims = [] : (tensor<i32>) -> tensor<32xi32>
+    %125 = stablehlo.add %124, %123 : tensor<32xi32>
     %cst_13 = stablehlo.constant dense<0.000000e+00> : tensor<bf16>
-    %126 = stablehlo.broadcast_in_dim %cst_13, dims = [] : (tensor<bf16>) -> tensor<8x1x256x8x4x128xbf16>
+    %126 = stablehlo.broadcast_in_dim %cst_13, dims = [] : (tensor<bf16>) -> tensor<32x1x64x8x4x128xbf16>
     %cst_14 = stablehlo.constant dense<0.000000e+00> : tensor<f32>
-    %127 = stablehlo.broadcast_in_dim %cst_14, dims = [] : (tensor<f32>) -> tensor<8x1x256x8x4xf32>
+    %127 = stablehlo.broadcast_in_dim %cst_14, dims = [] : (tensor<f32>) -> tensor<32x1x64x8x4xf32>
     %c_15 = stablehlo.constant dense<0> : tensor<i32>
-    %128:9 = stablehlo.while(%iterArg = %125, %iterArg_16 = %117, %iterArg_17 = %114, %iterArg_18 = %111, %iterArg_19 = %120, %iterArg_20 = %113, %iterArg_21 = %c_15, %iterArg_22 = %126, %iterArg_23 = %127) : tensor<8xi32>, tensor<1x1x1x2048x1xi32>, tensor<1x2048x8x4x128xbf16>, tensor<1x2048x8x128xbf16>, tensor<1x1x1x1x2048xi32>, tensor<1x2048x8x128xbf16>, tensor<i32>, tensor<8x1x256x8x4x128xbf16>, tensor<8x1x256x8x4xf32>
+    %128:9 = stablehlo.while(%iterArg = %125, %iterArg_16 = %117, %iterArg_17 = %114, %iterArg_18 = %111, %iterArg_19 = %120, %iterArg_20 = %113, %iterArg_21 = %c_15, %iterArg_22 = %126, %iterArg_23 = %127) : tensor<32xi32>, tensor<1x1x1x2048x1xi32>, tensor<1x2048x8x4x128xbf16>, tensor<1x2048x8x128xbf16>, tensor<1x1x1x1x2048xi32>, tensor<1x2048x8x128xbf16>, tensor<i32>, tensor<32x1x64x8x4x128xbf16>, tensor<32x1x64x8x4xf32>
     cond {
-      %c_24 = stablehlo.constant dense<8> : tensor<i32>
+      %c_24 = stablehlo.constant dense<32> : tensor<i32>
       %138 = stablehlo.compare LT, %iterArg_21, %c_24, SIGNED : (tensor<i32>, tensor<i32>) -> tensor<i1>
       stablehlo.return %138 : tensor<i1>
     } do {
-      %138 = func.call @dynamic_index_in_dim(%iterArg, %iterArg_21) : (tensor<8xi32>, tensor<i32>) -> tensor<i32>
-      %139:2 = func.call @closed_call(%iterArg_16, %iterArg_17, %iterArg_18, %iterArg_19, %iterArg_20, %138) : (tensor<1x1x1x2048x1xi32>, tensor<1x2048x8x4x128xbf16>, tensor<1x2048x8x128xbf16>, tensor<1x1x1x1x2048xi32>, tensor<1x2048x8x128xbf16>, tensor<i32>) -> (tensor<1x256x8x4x128xbf16>, tensor<1x256x8x4xf32>)
-      %140 = func.call @dynamic_update_index_in_dim(%iterArg_22, %139#0, %iterArg_21) : (tensor<8x1x256x8x4x128xbf16>, tensor<1x256x8x4x128xbf16>, tensor<i32>) -> tensor<8x1x256x8x4x128xbf16>
-      %141 = func.call @dynamic_update_index_in_dim_3(%iterArg_23, %139#1, %iterArg_21) : (tensor<8x1x256x8x4xf32>, tensor<1x256x8x4xf32>, tensor<i32>) -> tensor<8x1x256x8x4xf32>
+      %138 = func.call @dynamic_index_in_dim(%iterArg, %iterArg_21) : (tensor<32xi32>, tensor<i32>) -> tensor<i32>
+      %139:2 = func.call @closed_call(%iterArg_16, %iterArg_17, %iterArg_18, %iterArg_19, %iterArg_20, %138) : (tensor<1x1x1x2048x1xi32>, tensor<1x2048x8x4x128xbf16>, tensor<1x2048x8x128xbf16>, tensor<1x1x1x1x2048xi32>, tensor<1x2048x8x128xbf16>, tensor<i32>) -> (tensor<1x64x8x4x128xbf16>, tensor<1x64x8x4xf32>)
+      %140 = func.call @dynamic_update_index_in_dim(%iterArg_22, %139#0, %iterArg_21) : (tensor<32x1x64x8x4x128xbf16>, tensor<1x64x8x4x128xbf16>, tensor<i32>) -> tensor<32x1x64x8x4x128xbf16>
+      %141 = func.call @dynamic_update_index_in_dim_3(%iterArg_23, %139#1, %iterArg_21) : (tensor<32x1x64x8x4xf32>, tensor<1x64x8x4xf32>, tensor<i32>) -> tensor<32x1x64x8x4xf32>
       %c_24 = stablehlo.constant dense<1> : tensor<i32>
       %142 = stablehlo.add %iterArg_21, %c_24 : tensor<i32>
-      stablehlo.return %iterArg, %iterArg_16, %iterArg_17, %iterArg_18, %iterArg_19, %iterArg_20, %142, %140, %141 : tensor<8xi32>, tensor<1x1x1x2048x1xi32>, tensor<1x2048x8x4x128xbf16>, tensor<1x2048x8x128xbf16>, tensor<1x1x1x1x2048xi32>, tensor<1x2048x8x128xbf16>, tensor<i32>, tensor<8x1x256x8x4x128xbf16>, tensor<8x1x256x8x4xf32>
+      stablehlo.return %iterArg, %iterArg_16, %iterArg_17, %iterArg_18, %iterArg_19, %iterArg_20, %142, %140, %141 : tensor<32xi32>, tensor<1x1x1x2048x1xi32>, tensor<1x2048x8x4x128xbf16>, tensor<1x2048x8x128xbf16>, tensor<1x1x1x1x2048xi32>, tensor<1x2048x8x128xbf16>, tensor<i32>, tensor<32x1x64x8x4x128xbf16>, tensor<32x1x64x8x4xf32>
     }
-    %129 = stablehlo.transpose %128#7, dims = [1, 0, 2, 3, 4, 5] : (tensor<8x1x256x8x4x128xbf16>) -> tensor<1x8x256x8x4x128xbf16>
-    %130 = stablehlo.reshape %129 : (tensor<1x8x256x8x4x128xbf16>) -> tensor<1x2048x8x4x128xbf16>
-    %131 = stablehlo.transpose %128#8, dims = [1, 0, 2, 3, 4] : (tensor<8x1x256x8x4xf32>) -> tensor<1x8x256x8x4xf32>
-    %132 = stablehlo.reshape %131 : (tensor<1x8x256x8x4xf32>) -> tensor<1x2048x8x4xf32>
+    %129 = stablehlo.transpose %128#7, dims = [1, 0, 2, 3, 4, 5] : (tensor<32x1x64x8x4x128xbf16>) -> tensor<1x32x64x8x4x128xbf16>
+    %130 = stablehlo.reshape %129 : (tensor<1x32x64x8x4x128xbf16>) -> tensor<1x2048x8x4x128xbf16>
+    %131 = stablehlo.transpose %128#8, dims = [1, 0, 2, 3, 4] : (tensor<32x1x64x8x4xf32>) -> tensor<1x32x64x8x4xf32>
+    %132 = stablehlo.reshape %131 : (tensor<1x32x64x8x4xf32>) -> tensor<1x2048x8x4xf32>
     %133 = stablehlo.reshape %130 : (tensor<1x2048x8x4x128xbf16>) -> tensor<1x2048x32x128xbf16>
     %134 = stablehlo.reshape %132 : (tensor<1x2048x8x4xf32>) -> tensor<1x2048x32xf32>
     %135 = stablehlo.reshape %133 : (tensor<1x2048x32x128xbf16>) -> tensor<1x2048x4096xbf16>
@@ -176,12 +176,12 @@ module @jit_main attributes {mhlo.num_partitions = 1 : i32, mhlo.num_replicas = 
     %1 = "stablehlo.gather"(%arg0, %0) <{dimension_numbers = #stablehlo.gather<offset_dims = [2], collapsed_slice_dims = [0], start_index_map = [0], index_vector_dim = 2>, indices_are_sorted = false, slice_sizes = array<i64: 1, 4096>}> : (tensor<151936x4096xbf16>, tensor<1x2048x1xi32>) -> tensor<1x2048x4096xbf16>
     return %1 : tensor<1x2048x4096xbf16>
   }
-  func.func private @dynamic_index_in_dim(%arg0: tensor<8xi32>, %arg1: tensor<i32>) -> tensor<i32> {
-    %0 = stablehlo.dynamic_slice %arg0, %arg1, sizes = [1] : (tensor<8xi32>, tensor<i32>) -> tensor<1xi32>
+  func.func private @dynamic_index_in_dim(%arg0: tensor<32xi32>, %arg1: tensor<i32>) -> tensor<i32> {
+    %0 = stablehlo.dynamic_slice %arg0, %arg1, sizes = [1] : (tensor<32xi32>, tensor<i32>) -> tensor<1xi32>
     %1 = stablehlo.reshape %0 : (tensor<1xi32>) -> tensor<i32>
     return %1 : tensor<i32>
   }
-  func.func private @closed_call(%arg0: tensor<1x1x1x2048x1xi32>, %arg1: tensor<1x2048x8x4x128xbf16>, %arg2: tensor<1x2048x8x128xbf16>, %arg3: tensor<1x1x1x1x2048xi32>, %arg4: tensor<1x2048x8x128xbf16>, %arg5: tensor<i32>) -> (tensor<1x256x8x4x128xbf16>, tensor<1x256x8x4xf32>) {
+  func.func private @closed_call(%arg0: tensor<1x1x1x2048x1xi32>, %arg1: tensor<1x2048x8x4x128xbf16>, %arg2: tensor<1x2048x8x128xbf16>, %arg3: tensor<1x1x1x1x2048xi32>, %arg4: tensor<1x2048x8x128xbf16>, %arg5: tensor<i32>) -> (tensor<1x64x8x4x128xbf16>, tensor<1x64x8x4xf32>) {
     %c = stablehlo.constant dense<0> : tensor<i32>
     %0 = stablehlo.compare LT, %arg5, %c, SIGNED : (tensor<i32>, tensor<i32>) -> tensor<i1>
     %c_0 = stablehlo.constant dense<2048> : tensor<i32>
@@ -191,7 +191,7 @@ module @jit_main attributes {mhlo.num_partitions = 1 : i32, mhlo.num_replicas = 
     %c_2 = stablehlo.constant dense<0> : tensor<i32>
     %c_3 = stablehlo.constant dense<0> : tensor<i32>
     %c_4 = stablehlo.constant dense<0> : tensor<i32>
-    %3 = stablehlo.dynamic_slice %arg0, %c_1, %c_2, %c_3, %2, %c_4, sizes = [1, 1, 1, 256, 1] : (tensor<1x1x1x2048x1xi32>, tensor<i32>, tensor<i32>, tensor<i32>, tensor<i32>, tensor<i32>) -> tensor<1x1x1x256x1xi32>
+    %3 = stablehlo.dynamic_slice %arg0, %c_1, %c_2, %c_3, %2, %c_4, sizes = [1, 1, 1, 64, 1] : (tensor<1x1x1x2048x1xi32>, tensor<i32>, tensor<i32>, tensor<i32>, tensor<i32>, tensor<i32>) -> tensor<1x1x1x64x1xi32>
     %c_5 = stablehlo.constant dense<0> : tensor<i32>
     %4 = stablehlo.compare LT, %arg5, %c_5, SIGNED : (tensor<i32>, tensor<i32>) -> tensor<i1>
     %c_6 = stablehlo.constant dense<2048> : tensor<i32>
@@ -201,106 +201,106 @@ module @jit_main attributes {mhlo.num_partitions = 1 : i32, mhlo.num_replicas = 
     %c_8 = stablehlo.constant dense<0> : tensor<i32>
     %c_9 = stablehlo.constant dense<0> : tensor<i32>
     %c_10 = stablehlo.constant dense<0> : tensor<i32>
-    %7 = stablehlo.dynamic_slice %arg1, %c_7, %6, %c_8, %c_9, %c_10, sizes = [1, 256, 8, 4, 128] : (tensor<1x2048x8x4x128xbf16>, tensor<i32>, tensor<i32>, tensor<i32>, tensor<i32>, tensor<i32>) -> tensor<1x256x8x4x128xbf16>
-    %8 = stablehlo.dot_general %arg2, %7, batching_dims = [0, 2] x [0, 2], contracting_dims = [3] x [4], precision = [DEFAULT, DEFAULT] : (tensor<1x2048x8x128xbf16>, tensor<1x256x8x4x128xbf16>) -> tensor<1x8x2048x256x4xf32>
-    %9 = stablehlo.transpose %8, dims = [0, 1, 4, 3, 2] : (tensor<1x8x2048x256x4xf32>) -> tensor<1x8x4x256x2048xf32>
+    %7 = stablehlo.dynamic_slice %arg1, %c_7, %6, %c_8, %c_9, %c_10, sizes = [1, 64, 8, 4, 128] : (tensor<1x2048x8x4x128xbf16>, tensor<i32>, tensor<i32>, tensor<i32>, tensor<i32>, tensor<i32>) -> tensor<1x64x8x4x128xbf16>
+    %8 = stablehlo.dot_general %arg2, %7, batching_dims = [0, 2] x [0, 2], contracting_dims = [3] x [4], precision = [DEFAULT, DEFAULT] : (tensor<1x2048x8x128xbf16>, tensor<1x64x8x4x128xbf16>) -> tensor<1x8x2048x64x4xf32>
+    %9 = stablehlo.transpose %8, dims = [0, 1, 4, 3, 2] : (tensor<1x8x2048x64x4xf32>) -> tensor<1x8x4x64x2048xf32>
     %cst = stablehlo.constant dense<0.0883883461> : tensor<f32>
-    %10 = stablehlo.broadcast_in_dim %cst, dims = [] : (tensor<f32>) -> tensor<1x8x4x256x2048xf32>
-    %11 = stablehlo.multiply %9, %10 : tensor<1x8x4x256x2048xf32>
+    %10 = stablehlo.broadcast_in_dim %cst, dims = [] : (tensor<f32>) -> tensor<1x8x4x64x2048xf32>
+    %11 = stablehlo.multiply %9, %10 : tensor<1x8x4x64x2048xf32>
     %12 = stablehlo.iota dim = 0 : tensor<1xi32>
     %13 = stablehlo.reshape %12 : (tensor<1xi32>) -> tensor<1x1x1x1x1xi32>
     %14 = stablehlo.iota dim = 0 : tensor<32xi32>
     %15 = stablehlo.reshape %14 : (tensor<32xi32>) -> tensor<1x8x4x1x1xi32>
     %cst_11 = stablehlo.constant dense<0xFF800000> : tensor<f32>
-    %16 = stablehlo.broadcast_in_dim %cst_11, dims = [] : (tensor<f32>) -> tensor<1x8x4x256x2048xf32>
-    %17 = stablehlo.compare NE, %11, %16, FLOAT : (tensor<1x8x4x256x2048xf32>, tensor<1x8x4x256x2048xf32>) -> tensor<1x8x4x256x2048xi1>
-    %18 = stablehlo.broadcast_in_dim %arg3, dims = [0, 1, 2, 3, 4] : (tensor<1x1x1x1x2048xi32>) -> tensor<1x1x1x256x2048xi32>
-    %19 = stablehlo.broadcast_in_dim %3, dims = [0, 1, 2, 3, 4] : (tensor<1x1x1x256x1xi32>) -> tensor<1x1x1x256x2048xi32>
-    %20 = stablehlo.compare LE, %18, %19, SIGNED : (tensor<1x1x1x256x2048xi32>, tensor<1x1x1x256x2048xi32>) -> tensor<1x1x1x256x2048xi1>
-    %21 = stablehlo.broadcast_in_dim %20, dims = [0, 1, 2, 3, 4] : (tensor<1x1x1x256x2048xi1>) -> tensor<1x8x4x256x2048xi1>
-    %22 = stablehlo.and %17, %21 : tensor<1x8x4x256x2048xi1>
+    %16 = stablehlo.broadcast_in_dim %cst_11, dims = [] : (tensor<f32>) -> tensor<1x8x4x64x2048xf32>
+    %17 = stablehlo.compare NE, %11, %16, FLOAT : (tensor<1x8x4x64x2048xf32>, tensor<1x8x4x64x2048xf32>) -> tensor<1x8x4x64x2048xi1>
+    %18 = stablehlo.broadcast_in_dim %arg3, dims = [0, 1, 2, 3, 4] : (tensor<1x1x1x1x2048xi32>) -> tensor<1x1x1x64x2048xi32>
+    %19 = stablehlo.broadcast_in_dim %3, dims = [0, 1, 2, 3, 4] : (tensor<1x1x1x64x1xi32>) -> tensor<1x1x1x64x2048xi32>
+    %20 = stablehlo.compare LE, %18, %19, SIGNED : (tensor<1x1x1x64x2048xi32>, tensor<1x1x1x64x2048xi32>) -> tensor<1x1x1x64x2048xi1>
+    %21 = stablehlo.broadcast_in_dim %20, dims = [0, 1, 2, 3, 4] : (tensor<1x1x1x64x2048xi1>) -> tensor<1x8x4x64x2048xi1>
+    %22 = stablehlo.and %17, %21 : tensor<1x8x4x64x2048xi1>
     %cst_12 = stablehlo.constant dense<0xFF800000> : tensor<f32>
-    %23 = call @_where(%22, %11, %cst_12) : (tensor<1x8x4x256x2048xi1>, tensor<1x8x4x256x2048xf32>, tensor<f32>) -> tensor<1x8x4x256x2048xf32>
+    %23 = call @_where(%22, %11, %cst_12) : (tensor<1x8x4x64x2048xi1>, tensor<1x8x4x64x2048xf32>, tensor<f32>) -> tensor<1x8x4x64x2048xf32>
     %cst_13 = stablehlo.constant dense<0xFF800000> : tensor<f32>
-    %24 = stablehlo.reduce(%23 init: %cst_13) applies stablehlo.maximum across dimensions = [4] : (tensor<1x8x4x256x2048xf32>, tensor<f32>) -> tensor<1x8x4x256xf32>
+    %24 = stablehlo.reduce(%23 init: %cst_13) applies stablehlo.maximum across dimensions = [4] : (tensor<1x8x4x64x2048xf32>, tensor<f32>) -> tensor<1x8x4x64xf32>
     %cst_14 = stablehlo.constant dense<0xFF800000> : tensor<f32>
-    %25 = stablehlo.broadcast_in_dim %cst_14, dims = [] : (tensor<f32>) -> tensor<1x8x4x256xf32>
-    %26 = stablehlo.maximum %25, %24 : tensor<1x8x4x256xf32>
-    %27 = stablehlo.broadcast_in_dim %26, dims = [0, 1, 2, 3] : (tensor<1x8x4x256xf32>) -> tensor<1x8x4x256x1xf32>
+    %25 = stablehlo.broadcast_in_dim %cst_14, dims = [] : (tensor<f32>) -> tensor<1x8x4x64xf32>
+    %26 = stablehlo.maximum %25, %24 : tensor<1x8x4x64xf32>
+    %27 = stablehlo.broadcast_in_dim %26, dims = [0, 1, 2, 3] : (tensor<1x8x4x64xf32>) -> tensor<1x8x4x64x1xf32>
     %cst_15 = stablehlo.constant dense<0xFF800000> : tensor<f32>
-    %28 = stablehlo.broadcast_in_dim %cst_15, dims = [] : (tensor<f32>) -> tensor<1x8x4x256x1xf32>
-    %29 = stablehlo.compare EQ, %27, %28, FLOAT : (tensor<1x8x4x256x1xf32>, tensor<1x8x4x256x1xf32>) -> tensor<1x8x4x256x1xi1>
+    %28 = stablehlo.broadcast_in_dim %cst_15, dims = [] : (tensor<f32>) -> tensor<1x8x4x64x1xf32>
+    %29 = stablehlo.compare EQ, %27, %28, FLOAT : (tensor<1x8x4x64x1xf32>, tensor<1x8x4x64x1xf32>) -> tensor<1x8x4x64x1xi1>
     %cst_16 = stablehlo.constant dense<0.000000e+00> : tensor<f32>
-    %30 = call @_where_0(%29, %cst_16, %27) : (tensor<1x8x4x256x1xi1>, tensor<f32>, tensor<1x8x4x256x1xf32>) -> tensor<1x8x4x256x1xf32>
-    %31 = stablehlo.broadcast_in_dim %30, dims = [0, 1, 2, 3, 4] : (tensor<1x8x4x256x1xf32>) -> tensor<1x8x4x256x2048xf32>
-    %32 = stablehlo.subtract %11, %31 : tensor<1x8x4x256x2048xf32>
+    %30 = call @_where_0(%29, %cst_16, %27) : (tensor<1x8x4x64x1xi1>, tensor<f32>, tensor<1x8x4x64x1xf32>) -> tensor<1x8x4x64x1xf32>
+    %31 = stablehlo.broadcast_in_dim %30, dims = [0, 1, 2, 3, 4] : (tensor<1x8x4x64x1xf32>) -> tensor<1x8x4x64x2048xf32>
+    %32 = stablehlo.subtract %11, %31 : tensor<1x8x4x64x2048xf32>
     %cst_17 = stablehlo.constant dense<0.000000e+00> : tensor<f32>
-    %33 = call @_where_1(%22, %32, %cst_17) : (tensor<1x8x4x256x2048xi1>, tensor<1x8x4x256x2048xf32>, tensor<f32>) -> tensor<1x8x4x256x2048xf32>
-    %34 = stablehlo.exponential %33 : tensor<1x8x4x256x2048xf32>
+    %33 = call @_where_1(%22, %32, %cst_17) : (tensor<1x8x4x64x2048xi1>, tensor<1x8x4x64x2048xf32>, tensor<f32>) -> tensor<1x8x4x64x2048xf32>
+    %34 = stablehlo.exponential %33 : tensor<1x8x4x64x2048xf32>
     %cst_18 = stablehlo.constant dense<0.000000e+00> : tensor<f32>
-    %35 = call @_where_1(%22, %34, %cst_18) : (tensor<1x8x4x256x2048xi1>, tensor<1x8x4x256x2048xf32>, tensor<f32>) -> tensor<1x8x4x256x2048xf32>
+    %35 = call @_where_1(%22, %34, %cst_18) : (tensor<1x8x4x64x2048xi1>, tensor<1x8x4x64x2048xf32>, tensor<f32>) -> tensor<1x8x4x64x2048xf32>
     %cst_19 = stablehlo.constant dense<0.000000e+00> : tensor<f32>
-    %36 = stablehlo.reduce(%35 init: %cst_19) applies stablehlo.add across dimensions = [4] : (tensor<1x8x4x256x2048xf32>, tensor<f32>) -> tensor<1x8x4x256xf32>
-    %37 = stablehlo.broadcast_in_dim %36, dims = [0, 1, 2, 3] : (tensor<1x8x4x256xf32>) -> tensor<1x8x4x256x1xf32>
+    %36 = stablehlo.reduce(%35 init: %cst_19) applies stablehlo.add across dimensions = [4] : (tensor<1x8x4x64x2048xf32>, tensor<f32>) -> tensor<1x8x4x64xf32>
+    %37 = stablehlo.broadcast_in_dim %36, dims = [0, 1, 2, 3] : (tensor<1x8x4x64xf32>) -> tensor<1x8x4x64x1xf32>
     %cst_20 = stablehlo.constant dense<0.000000e+00> : tensor<f32>
-    %38 = stablehlo.broadcast_in_dim %cst_20, dims = [] : (tensor<f32>) -> tensor<1x8x4x256x1xf32>
-    %39 = stablehlo.compare GT, %37, %38, FLOAT : (tensor<1x8x4x256x1xf32>, tensor<1x8x4x256x1xf32>) -> tensor<1x8x4x256x1xi1>
+    %38 = stablehlo.broadcast_in_dim %cst_20, dims = [] : (tensor<f32>) -> tensor<1x8x4x64x1xf32>
+    %39 = stablehlo.compare GT, %37, %38, FLOAT : (tensor<1x8x4x64x1xf32>, tensor<1x8x4x64x1xf32>) -> tensor<1x8x4x64x1xi1>
     %cst_21 = stablehlo.constant dense<1.000000e+00> : tensor<f32>
-    %40 = call @_where_2(%39, %37, %cst_21) : (tensor<1x8x4x256x1xi1>, tensor<1x8x4x256x1xf32>, tensor<f32>) -> tensor<1x8x4x256x1xf32>
-    %41 = stablehlo.convert %35 : (tensor<1x8x4x256x2048xf32>) -> tensor<1x8x4x256x2048xbf16>
-    %42 = stablehlo.dot_general %41, %arg4, batching_dims = [0, 1] x [0, 2], contracting_dims = [4] x [1], precision = [DEFAULT, DEFAULT] : (tensor<1x8x4x256x2048xbf16>, tensor<1x2048x8x128xbf16>) -> tensor<1x8x4x256x128xf32>
-    %43 = stablehlo.broadcast_in_dim %40, dims = [0, 1, 2, 3, 4] : (tensor<1x8x4x256x1xf32>) -> tensor<1x8x4x256x128xf32>
-    %44 = stablehlo.divide %42, %43 : tensor<1x8x4x256x128xf32>
-    %45 = stablehlo.log %40 : tensor<1x8x4x256x1xf32>
-    %46 = stablehlo.add %30, %45 : tensor<1x8x4x256x1xf32>
+    %40 = call @_where_2(%39, %37, %cst_21) : (tensor<1x8x4x64x1xi1>, tensor<1x8x4x64x1xf32>, tensor<f32>) -> tensor<1x8x4x64x1xf32>
+    %41 = stablehlo.convert %35 : (tensor<1x8x4x64x2048xf32>) -> tensor<1x8x4x64x2048xbf16>
+    %42 = stablehlo.dot_general %41, %arg4, batching_dims = [0, 1] x [0, 2], contracting_dims = [4] x [1], precision = [DEFAULT, DEFAULT] : (tensor<1x8x4x64x2048xbf16>, tensor<1x2048x8x128xbf16>) -> tensor<1x8x4x64x128xf32>
+    %43 = stablehlo.broadcast_in_dim %40, dims = [0, 1, 2, 3, 4] : (tensor<1x8x4x64x1xf32>) -> tensor<1x8x4x64x128xf32>
+    %44 = stablehlo.divide %42, %43 : tensor<1x8x4x64x128xf32>
+    %45 = stablehlo.log %40 : tensor<1x8x4x64x1xf32>
+    %46 = stablehlo.add %30, %45 : tensor<1x8x4x64x1xf32>
     %cst_22 = stablehlo.constant dense<0xFF800000> : tensor<f32>
-    %47 = call @_where_2(%39, %46, %cst_22) : (tensor<1x8x4x256x1xi1>, tensor<1x8x4x256x1xf32>, tensor<f32>) -> tensor<1x8x4x256x1xf32>
-    %48 = stablehlo.reshape %47 : (tensor<1x8x4x256x1xf32>) -> tensor<1x8x4x256xf32>
-    %49 = stablehlo.transpose %44, dims = [0, 3, 1, 2, 4] : (tensor<1x8x4x256x128xf32>) -> tensor<1x256x8x4x128xf32>
-    %50 = stablehlo.convert %49 : (tensor<1x256x8x4x128xf32>) -> tensor<1x256x8x4x128xbf16>
-    %51 = stablehlo.transpose %48, dims = [0, 3, 1, 2] : (tensor<1x8x4x256xf32>) -> tensor<1x256x8x4xf32>
-    return %50, %51 : tensor<1x256x8x4x128xbf16>, tensor<1x256x8x4xf32>
+    %47 = call @_where_2(%39, %46, %cst_22) : (tensor<1x8x4x64x1xi1>, tensor<1x8x4x64x1xf32>, tensor<f32>) -> tensor<1x8x4x64x1xf32>
+    %48 = stablehlo.reshape %47 : (tensor<1x8x4x64x1xf32>) -> tensor<1x8x4x64xf32>
+    %49 = stablehlo.transpose %44, dims = [0, 3, 1, 2, 4] : (tensor<1x8x4x64x128xf32>) -> tensor<1x64x8x4x128xf32>
+    %50 = stablehlo.convert %49 : (tensor<1x64x8x4x128xf32>) -> tensor<1x64x8x4x128xbf16>
+    %51 = stablehlo.transpose %48, dims = [0, 3, 1, 2] : (tensor<1x8x4x64xf32>) -> tensor<1x64x8x4xf32>
+    return %50, %51 : tensor<1x64x8x4x128xbf16>, tensor<1x64x8x4xf32>
   }
-  func.func private @_where(%arg0: tensor<1x8x4x256x2048xi1>, %arg1: tensor<1x8x4x256x2048xf32>, %arg2: tensor<f32>) -> tensor<1x8x4x256x2048xf32> {
-    %0 = stablehlo.broadcast_in_dim %arg2, dims = [] : (tensor<f32>) -> tensor<1x8x4x256x2048xf32>
-    %1 = stablehlo.select %arg0, %arg1, %0 : tensor<1x8x4x256x2048xi1>, tensor<1x8x4x256x2048xf32>
-    return %1 : tensor<1x8x4x256x2048xf32>
+  func.func private @_where(%arg0: tensor<1x8x4x64x2048xi1>, %arg1: tensor<1x8x4x64x2048xf32>, %arg2: tensor<f32>) -> tensor<1x8x4x64x2048xf32> {
+    %0 = stablehlo.broadcast_in_dim %arg2, dims = [] : (tensor<f32>) -> tensor<1x8x4x64x2048xf32>
+    %1 = stablehlo.select %arg0, %arg1, %0 : tensor<1x8x4x64x2048xi1>, tensor<1x8x4x64x2048xf32>
+    return %1 : tensor<1x8x4x64x2048xf32>
   }
-  func.func private @_where_0(%arg0: tensor<1x8x4x256x1xi1>, %arg1: tensor<f32>, %arg2: tensor<1x8x4x256x1xf32>) -> tensor<1x8x4x256x1xf32> {
+  func.func private @_where_0(%arg0: tensor<1x8x4x64x1xi1>, %arg1: tensor<f32>, %arg2: tensor<1x8x4x64x1xf32>) -> tensor<1x8x4x64x1xf32> {
     %0 = stablehlo.convert %arg1 : tensor<f32>
-    %1 = stablehlo.broadcast_in_dim %0, dims = [] : (tensor<f32>) -> tensor<1x8x4x256x1xf32>
-    %2 = stablehlo.select %arg0, %1, %arg2 : tensor<1x8x4x256x1xi1>, tensor<1x8x4x256x1xf32>
-    return %2 : tensor<1x8x4x256x1xf32>
+    %1 = stablehlo.broadcast_in_dim %0, dims = [] : (tensor<f32>) -> tensor<1x8x4x64x1xf32>
+    %2 = stablehlo.select %arg0, %1, %arg2 : tensor<1x8x4x64x1xi1>, tensor<1x8x4x64x1xf32>
+    return %2 : tensor<1x8x4x64x1xf32>
   }
-  func.func private @_where_1(%arg0: tensor<1x8x4x256x2048xi1>, %arg1: tensor<1x8x4x256x2048xf32>, %arg2: tensor<f32>) -> tensor<1x8x4x256x2048xf32> {
+  func.func private @_where_1(%arg0: tensor<1x8x4x64x2048xi1>, %arg1: tensor<1x8x4x64x2048xf32>, %arg2: tensor<f32>) -> tensor<1x8x4x64x2048xf32> {
     %0 = stablehlo.convert %arg2 : tensor<f32>
-    %1 = stablehlo.broadcast_in_dim %0, dims = [] : (tensor<f32>) -> tensor<1x8x4x256x2048xf32>
-    %2 = stablehlo.select %arg0, %arg1, %1 : tensor<1x8x4x256x2048xi1>, tensor<1x8x4x256x2048xf32>
-    return %2 : tensor<1x8x4x256x2048xf32>
+    %1 = stablehlo.broadcast_in_dim %0, dims = [] : (tensor<f32>) -> tensor<1x8x4x64x2048xf32>
+    %2 = stablehlo.select %arg0, %arg1, %1 : tensor<1x8x4x64x2048xi1>, tensor<1x8x4x64x2048xf32>
+    return %2 : tensor<1x8x4x64x2048xf32>
   }
-  func.func private @_where_2(%arg0: tensor<1x8x4x256x1xi1>, %arg1: tensor<1x8x4x256x1xf32>, %arg2: tensor<f32>) -> tensor<1x8x4x256x1xf32> {
+  func.func private @_where_2(%arg0: tensor<1x8x4x64x1xi1>, %arg1: tensor<1x8x4x64x1xf32>, %arg2: tensor<f32>) -> tensor<1x8x4x64x1xf32> {
     %0 = stablehlo.convert %arg2 : tensor<f32>
-    %1 = stablehlo.broadcast_in_dim %0, dims = [] : (tensor<f32>) -> tensor<1x8x4x256x1xf32>
-    %2 = stablehlo.select %arg0, %arg1, %1 : tensor<1x8x4x256x1xi1>, tensor<1x8x4x256x1xf32>
-    return %2 : tensor<1x8x4x256x1xf32>
+    %1 = stablehlo.broadcast_in_dim %0, dims = [] : (tensor<f32>) -> tensor<1x8x4x64x1xf32>
+    %2 = stablehlo.select %arg0, %arg1, %1 : tensor<1x8x4x64x1xi1>, tensor<1x8x4x64x1xf32>
+    return %2 : tensor<1x8x4x64x1xf32>
   }
-  func.func private @dynamic_update_index_in_dim(%arg0: tensor<8x1x256x8x4x128xbf16>, %arg1: tensor<1x256x8x4x128xbf16>, %arg2: tensor<i32>) -> tensor<8x1x256x8x4x128xbf16> {
-    %0 = stablehlo.broadcast_in_dim %arg1, dims = [1, 2, 3, 4, 5] : (tensor<1x256x8x4x128xbf16>) -> tensor<1x1x256x8x4x128xbf16>
+  func.func private @dynamic_update_index_in_dim(%arg0: tensor<32x1x64x8x4x128xbf16>, %arg1: tensor<1x64x8x4x128xbf16>, %arg2: tensor<i32>) -> tensor<32x1x64x8x4x128xbf16> {
+    %0 = stablehlo.broadcast_in_dim %arg1, dims = [1, 2, 3, 4, 5] : (tensor<1x64x8x4x128xbf16>) -> tensor<1x1x64x8x4x128xbf16>
     %c = stablehlo.constant dense<0> : tensor<i32>
     %c_0 = stablehlo.constant dense<0> : tensor<i32>
     %c_1 = stablehlo.constant dense<0> : tensor<i32>
     %c_2 = stablehlo.constant dense<0> : tensor<i32>
     %c_3 = stablehlo.constant dense<0> : tensor<i32>
-    %1 = stablehlo.dynamic_update_slice %arg0, %0, %arg2, %c, %c_0, %c_1, %c_2, %c_3 : (tensor<8x1x256x8x4x128xbf16>, tensor<1x1x256x8x4x128xbf16>, tensor<i32>, tensor<i32>, tensor<i32>, tensor<i32>, tensor<i32>, tensor<i32>) -> tensor<8x1x256x8x4x128xbf16>
-    return %1 : tensor<8x1x256x8x4x128xbf16>
+    %1 = stablehlo.dynamic_update_slice %arg0, %0, %arg2, %c, %c_0, %c_1, %c_2, %c_3 : (tensor<32x1x64x8x4x128xbf16>, tensor<1x1x64x8x4x128xbf16>, tensor<i32>, tensor<i32>, tensor<i32>, tensor<i32>, tensor<i32>, tensor<i32>) -> tensor<32x1x64x8x4x128xbf16>
+    return %1 : tensor<32x1x64x8x4x128xbf16>
   }
-  func.func private @dynamic_update_index_in_dim_3(%arg0: tensor<8x1x256x8x4xf32>, %arg1: tensor<1x256x8x4xf32>, %arg2: tensor<i32>) -> tensor<8x1x256x8x4xf32> {
-    %0 = stablehlo.broadcast_in_dim %arg1, dims = [1, 2, 3, 4] : (tensor<1x256x8x4xf32>) -> tensor<1x1x256x8x4xf32>
+  func.func private @dynamic_update_index_in_dim_3(%arg0: tensor<32x1x64x8x4xf32>, %arg1: tensor<1x64x8x4xf32>, %arg2: tensor<i32>) -> tensor<32x1x64x8x4xf32> {
+    %0 = stablehlo.broadcast_in_dim %arg1, dims = [1, 2, 3, 4] : (tensor<1x64x8x4xf32>) -> tensor<1x1x64x8x4xf32>
     %c = stablehlo.constant dense<0> : tensor<i32>
     %c_0 = stablehlo.constant dense<0> : tensor<i32>
     %c_1 = stablehlo.constant dense<0> : tensor<i32>
     %c_2 = stablehlo.constant dense<0> : tensor<i32>
-    %1 = stablehlo.dynamic_update_slice %arg0, %0, %arg2, %c, %c_0, %c_1, %c_2 : (tensor<8x1x256x8x4xf32>, tensor<1x1x256x8x4xf32>, tensor<i32>, tensor<i32>, tensor<i32>, tensor<i32>, tensor<i32>) -> tensor<8x1x256x8x4xf32>
-    return %1 : tensor<8x1x256x8x4xf32>
+    %1 = stablehlo.dynamic_update_slice %arg0, %0, %arg2, %c, %c_0, %c_1, %c_2 : (tensor<32x1x64x8x4xf32>, tensor<1x1x64x8x4xf32>, tensor<i32>, tensor<i32>, tensor<i32>, tensor<i32>, tensor<i32>) -> tensor<32x1x64x8x4xf32>
+    return %1 : tensor<32x1x64x8x4xf32>
   }
 }
