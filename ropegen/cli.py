@@ -225,7 +225,15 @@ def env(options: argparse.Namespace) -> int:
 
 
 def _ops() -> list[dict[str, str]]:
-    return [{"op": each.name, "what": str(each).partition("\n")[2].strip() or str(each)} for each in spec.describe()]
+    return [
+        {
+            "op": each.name,
+            "operands": ", ".join(each.operands),
+            "what": each.sentence,
+            "attributes": ", ".join(map(str, each.attributes)),
+        }
+        for each in spec.describe()
+    ]
 
 
 def _masks() -> list[dict[str, str]]:
@@ -277,7 +285,10 @@ def _targets() -> list[dict[str, str]]:
 
 
 def _models() -> list[dict[str, str]]:
-    return [{"model_type": name} for name in sorted(hf.FAMILIES)]
+    return [
+        {"model_type": name, "positions": each.positions, "norm": each.norm, "attends": "causal" if each.causal else "all"}
+        for name, each in sorted(hf.FAMILIES.items())
+    ]
 
 
 def _passes() -> list[dict[str, str]]:
