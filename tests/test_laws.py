@@ -31,6 +31,7 @@ FLOORS = {
     "ropegen.ir.spec": 2,
     "ropegen.ir.text": 2,
     "ropegen.ir": 1,
+    "ropegen.expression": 1,
     "ropegen.masks": 1,
     "ropegen.rope": 1,
     "ropegen.scaling": 1,

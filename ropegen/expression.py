@@ -1,0 +1,634 @@
+"""The expressions that masks and scores are made of: one small typed language, its text, and tracing from Python.
+
+An expression is a tree over `q_pos kv_pos q_segment kv_segment head batch` (int32) and, in a score expression,
+`score`. It prints as Python-like infix and reads back (`parse(str(e)) == e`). `ropegen.masks` names the common
+ones, evaluates them, and classifies tiles.
+
+Meaning: integers are int32 and wrap; `//` and `%` round to minus infinity, as in Python, and give 0
+where the divisor is 0; floats have the dtype of `score` (float32 in a mask) and follow IEEE 754;
+`table[i]` clips `i`. Operations on constants alone are done once, when the tree is made, in float64.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import operator
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from ropegen.errors import RopegenError, nearest
+
+Kind: TypeAlias = Literal["bool", "int", "float"]
+Range: TypeAlias = tuple[int, int] | None
+Array: TypeAlias = Any  # an array or scalar of NumPy or JAX, tracers included
+
+NAMES = ("q_pos", "kv_pos", "q_segment", "kv_segment", "head", "batch")
+MAX_NODES, MAX_DEPTH, MAX_TEXT = 4096, 64, 200_000  # a tree within the first two prints within the third
+INT_MIN, INT_MAX = -(2**31), 2**31 - 1
+FLOAT_MAX = float(np.finfo(np.float32).max)
+FLOAT_TINY = float(np.finfo(np.float32).tiny)
+
+_COMPARISONS = {"<": ">=", ">=": "<", ">": "<=", "<=": ">", "==": "!=", "!=": "=="}  # each with its negation
+_LEVELS = dict.fromkeys(_COMPARISONS, 1) | {"|": 2, "&": 3, "+": 4, "-": 4, "*": 5, "/": 5, "//": 5, "%": 5}
+_UNARY, _ATOM = 6, 7
+FUNCTIONS = {"min": 2, "max": 2, "abs": 1, "exp": 1, "log": 1, "tanh": 1, "sqrt": 1, "where": 3}
+_ARITY = dict.fromkeys(_LEVELS, 2) | {"neg": 1, "~": 1} | FUNCTIONS
+_LOGIC = (
+    "combine conditions with & | ~ and masks.where; `and`, `or`, `not`, `if`, `in` and `a < b < c` cannot be traced"
+)
+
+
+# The tree ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Expr:
+    """A frozen, hashable expression; `==` compares structure. Masks combine with `&`, `|` and `~`.
+
+    `kind` is "bool", "int" or "float"; `size` counts nodes and table entries, `depth` levels. Make one by
+    a named mask, `mask`, `score`, `parse` or `apply`: these keep it canonical.
+    """
+
+    kind: Kind = field(init=False)
+    size: int = field(init=False, compare=False)
+    depth: int = field(init=False, compare=False)
+
+    def __str__(self) -> str:
+        return _text(self, 0)
+
+    def __repr__(self) -> str:
+        return f"masks.parse({str(self)!r})"
+
+    def __and__(self, other: MaskLike) -> Expr:
+        return apply("&", as_mask(self), as_mask(other))
+
+    def __rand__(self, other: MaskLike) -> Expr:
+        return apply("&", as_mask(other), as_mask(self))
+
+    def __or__(self, other: MaskLike) -> Expr:
+        return apply("|", as_mask(self), as_mask(other))
+
+    def __ror__(self, other: MaskLike) -> Expr:
+        return apply("|", as_mask(other), as_mask(self))
+
+    def __invert__(self) -> Expr:
+        return apply("~", as_mask(self))
+
+    def __bool__(self) -> bool:
+        raise RopegenError(f"`{excerpt(self)}` has no truth value of its own: {_LOGIC}")
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Var(Expr):
+    """A position, segment, head or batch index (int32), or `score` (float)."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        if self.name not in (*NAMES, "score"):
+            raise RopegenError(f"an expression has no name {self.name!r}; {nearest(self.name, (*NAMES, 'score'))}")
+        _seal(self, "float" if self.name == "score" else "int")
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Const(Expr):
+    """A boolean, an integer that fits int32, or a finite float (-0.0 is stored as 0.0)."""
+
+    value: bool | int | float
+
+    def __post_init__(self) -> None:
+        value = constant_of(self.value)
+        object.__setattr__(self, "value", value)
+        _seal(self, kind_of(value))
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Table(Expr):
+    """`values[index]` with the index clipped to the table; entries are all bool, all int, or float."""
+
+    values: tuple[bool | int | float, ...]
+    index: Expr
+
+    def __post_init__(self) -> None:
+        values = tuple(map(constant_of, self.values))
+        kinds = set(map(kind_of, values))
+        if not values or (len(kinds) > 1 and "bool" in kinds):
+            raise RopegenError(f"a table holds one or more booleans, or one or more numbers; got {excerpt(values)}")
+        if self.index.kind != "int":
+            raise RopegenError(f"a table is indexed by an integer; `{excerpt(self.index)}` is {self.index.kind}")
+        kind: Kind = "float" if "float" in kinds else kind_of(values[0])
+        object.__setattr__(self, "values", tuple(map(float, values)) if kind == "float" else values)
+        _seal(self, kind, (self.index,), 1 + len(values))
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Apply(Expr):
+    """An operation: an infix sign, "neg", "~", or a function name; `&` and `|` take two or more operands.
+
+    Made by `apply`, which also folds constants; the class itself only checks kinds.
+    """
+
+    op: str
+    args: tuple[Expr, ...]
+
+    def __post_init__(self) -> None:
+        _seal(self, _check(self.op, self.args), self.args)
+
+
+def _seal(expr: Expr, kind: Kind, parts: Iterable[Expr] = (), own: int = 1) -> None:
+    size, depth = own, 0
+    for part in parts:
+        size, depth = size + part.size, max(depth, part.depth)
+    if size > MAX_NODES or depth >= MAX_DEPTH:
+        raise RopegenError(
+            f"an expression of {size} nodes and {depth + 1} levels; at most {MAX_NODES} and {MAX_DEPTH} are allowed: "
+            "use a table, flatten it, or give a dense mask"
+        )
+    object.__setattr__(expr, "kind", kind)
+    object.__setattr__(expr, "size", size)
+    object.__setattr__(expr, "depth", depth + 1)
+
+
+def constant_of(value: Any) -> bool | int | float:
+    """A Python scalar that may be a constant, from a Python, NumPy or JAX scalar."""
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        if not INT_MIN <= value <= INT_MAX:
+            shown = value if abs(value) < 10**20 else "it"
+            raise RopegenError(f"an integer constant fits int32, {shown} does not; write a float such as 3e9")
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise RopegenError(f"a float constant is finite, got {value}; to drop a score, use a mask")
+        return value + 0.0  # -0.0 + 0.0 is 0.0
+    raise RopegenError(
+        f"a constant is a bool, an int or a float, got {type(value).__name__} {excerpt(value)}; "
+        "a value per head is masks.table(values, head), an array is a dense mask or a bias"
+    )
+
+
+def kind_of(value: bool | int | float) -> Kind:
+    return "bool" if isinstance(value, bool) else "int" if isinstance(value, int) else "float"
+
+
+def excerpt(value: object, width: int = 100) -> str:
+    text = str(value)
+    return text if len(text) <= width else f"{text[:width]}..."
+
+
+def _check(op: str, args: tuple[Expr, ...]) -> Kind:
+    """The kind that `op` gives for these operands, or the rule that they break."""
+    kinds = [arg.kind for arg in args]
+    if op not in _ARITY:
+        raise RopegenError(f"an expression has no operation {op!r}; {nearest(op, _ARITY)}")
+    if len(args) != _ARITY[op] and not (op in "&|" and len(args) > 2):
+        raise RopegenError(f"{op} takes {_ARITY[op]} operand(s), got {len(args)}")
+    number: Kind = "float" if "float" in kinds else "int"
+
+    def wrong(rule: str) -> RopegenError:
+        got = ", ".join(f"{arg.kind} `{excerpt(arg)}`" for arg in args)
+        return RopegenError(f"{op} {rule}, got {got}")
+
+    if op in ("&", "|", "~"):
+        if set(kinds) != {"bool"}:
+            raise wrong(
+                "takes booleans; compare numbers first, each comparison in parentheses, as in (a < b) & (c < d)"
+            )
+        return "bool"
+    if op == "where":
+        if kinds[0] != "bool" or ("bool" in kinds[1:] and kinds[1] != kinds[2]):
+            raise wrong("takes a boolean and two numbers or two booleans")
+        return "bool" if kinds[1] == "bool" else "float" if "float" in kinds[1:] else "int"
+    if op in ("==", "!=") and set(kinds) == {"bool"}:
+        return "bool"
+    if "bool" in kinds:
+        raise wrong("takes numbers; masks.where(condition, 1, 0) makes a boolean a number")
+    if op in ("//", "%") and number == "float":
+        raise wrong("takes integers; / divides floats")
+    if op in ("/", "//", "%") and isinstance(args[1], Const) and args[1].value == 0:
+        raise wrong("never divides by the constant zero")
+    if op in _COMPARISONS:
+        return "bool"
+    return "float" if op in ("/", "exp", "log", "tanh", "sqrt") else number
+
+
+def _choose(condition: bool, chosen: Any, otherwise: Any) -> Any:
+    return chosen if condition else otherwise
+
+
+PYTHON: dict[str, Callable[..., Any]] = {
+    "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "//": operator.floordiv,
+    "%": operator.mod, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq,
+    "!=": operator.ne, "neg": operator.neg, "~": operator.not_, "abs": abs, "min": min, "max": max, "exp": math.exp,
+    "log": math.log, "tanh": math.tanh, "sqrt": math.sqrt, "where": _choose,
+}  # fmt: skip
+
+
+def apply(op: str, *operands: Operand) -> Expr:
+    """The canonical expression of `op` over `operands` (an `Expr`, a traced value or a constant)."""
+    args = tuple(map(_operand, operands))
+    if op in ("&", "|"):
+        return _junction(op, args)
+    kind = _check(op, args)
+    if "float" in {kind, *(arg.kind for arg in args)}:
+        args = tuple(Const(float(a.value)) if isinstance(a, Const) and a.kind == "int" else a for a in args)
+    if all(isinstance(arg, Const) for arg in args):
+        try:
+            value = PYTHON[op](*(cast(Const, arg).value for arg in args))
+        except (ValueError, OverflowError):  # log of a negative, exp of 1000.0: left to IEEE 754 at run time
+            return Apply(op, args)
+        return Const(value) if not isinstance(value, float) or math.isfinite(value) else Apply(op, args)
+    simpler = _simpler(op, args, kind)
+    return Apply(op, args) if simpler is None else simpler
+
+
+def table(values: Sequence[bool | int | float] | npt.NDArray[Any], index: Operand) -> Traced:
+    """`values[index]` inside a traced function; an index out of range is clipped."""
+    return Traced(table_of(values, _operand(index)))
+
+
+def table_of(values: Iterable[Any], index: Expr) -> Expr:
+    node = Table(tuple(values), index)
+    if isinstance(index, Const):
+        return Const(node.values[min(max(int(index.value), 0), len(node.values) - 1)])
+    return Const(node.values[0]) if len(set(node.values)) == 1 else node
+
+
+def _junction(op: str, args: tuple[Expr, ...]) -> Expr:
+    """`&` or `|`, flattened, each term once: (a & b) & a -> a & b, a & True -> a, a & ~a -> False."""
+    _check(op, args)
+    runs = [arg.args if isinstance(arg, Apply) and arg.op == op else (arg,) for arg in args]
+    terms = {term: None for run in runs for term in run}
+    neutral, absorbing = Const(op == "&"), Const(op == "|")
+    terms.pop(neutral, None)
+    if absorbing in terms:
+        return absorbing
+    if len(terms) > 1 and any(apply("~", term) in terms for run in runs[1:] for term in run):
+        return absorbing  # the first run alone holds no such pair
+    return Apply(op, tuple(terms)) if len(terms) > 1 else next(iter(terms), neutral)
+
+
+def _simpler(op: str, args: tuple[Expr, ...], kind: Kind) -> Expr | None:
+    """A shorter expression of the same meaning, int32 wrap-around and NaN included, or None."""
+    first, last = args[0], args[-1]
+    exact = all(arg.kind != "float" for arg in args)
+    match op, first:
+        case ("neg", Apply(op="neg", args=(inner,))) | ("~", Apply(op="~", args=(inner,))):
+            return inner
+        case "~", Apply(op=test, args=(a, b)) if test in _COMPARISONS and "float" not in (a.kind, b.kind):
+            return apply(_COMPARISONS[test], a, b)  # with a NaN, ~(a < b) is not a >= b
+        case "abs", Apply(op="abs"):
+            return first
+        case "where", Const(value=chosen):
+            branch = args[1] if chosen else args[2]
+            return branch if branch.kind == kind else None
+        case _:
+            pass
+    if op in ("where", "min", "max") and args[-2] == last:
+        return last
+    if not exact or len(args) != 2:
+        return None
+    if first == last and (op in _COMPARISONS or op == "-"):
+        return Const(0) if op == "-" else Const(op in ("<=", ">=", "=="))
+    left = first.value if isinstance(first, Const) else None
+    right = last.value if isinstance(last, Const) else None
+    if kind == "int" and ((op in "+-" and right == 0) or (op in ("*", "//") and right == 1)):
+        return first
+    if (op == "+" and left == 0) or (op == "*" and left == 1):
+        return last
+    if (op == "*" and 0 in (left, right)) or (op == "%" and right == 1):
+        return Const(0)
+    return None
+
+
+def variables(expr: Expr) -> frozenset[str]:
+    """The names that `expr` depends on."""
+    match expr:
+        case Var(name=name):
+            return frozenset((name,))
+        case Table(index=index):
+            return variables(index)
+        case Apply(args=args):
+            return frozenset().union(*map(variables, args))
+        case _:
+            return frozenset()
+
+
+# Text -------------------------------------------------------------------------------------------------------------
+
+
+def _text(expr: Expr, minimum: int) -> str:
+    level = _ATOM
+    match expr:
+        case Var(name=text):
+            pass
+        case Const(value=value):
+            text = repr(value)
+            level = _UNARY if text.startswith("-") else _ATOM
+        case Table(values=values, index=index):
+            text = f"[{', '.join(map(repr, values))}][{_text(index, 0)}]"
+        case Apply(op="neg" | "~", args=(operand,)):
+            text = f"{'-' if expr.op == 'neg' else '~'}{_text(operand, _UNARY)}"
+            level = _UNARY
+        case Apply(op=op, args=(first, *rest)) if op in _LEVELS:
+            level = _LEVELS[op]
+            chains = op not in ("&", "|", *_COMPARISONS)  # the others never have themselves as left operand
+            text = f" {op} ".join([_text(first, level + (not chains)), *(_text(part, level + 1) for part in rest)])
+        case Apply(op=op, args=args):
+            text = f"{op}({', '.join(_text(part, 0) for part in args)})"
+        case _:
+            raise TypeError(f"not an expression: {type(expr).__name__}")
+    return text if level >= minimum else f"({text})"
+
+
+_TOKEN = re.compile(
+    r"(?P<number>(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)|(?P<name>[A-Za-z_][A-Za-z0-9_]*)"
+    r"|(?P<sign><=|>=|==|!=|//|[-+*/%<>&|~()\[\],])|(?P<space>[ \t\r\n]+)"
+)
+
+
+def parse(text: str) -> Expr:
+    """Read an expression in Python's infix, the inverse of `str`.
+
+    Comparisons do not chain; `and or not` are `& | ~`. Any malformed text is a `RopegenError` that shows the place.
+    """
+    if len(text) > MAX_TEXT:
+        raise RopegenError(f"an expression has at most {MAX_TEXT} characters, got {len(text)}")
+    return _Parser(text).whole()
+
+
+class _Parser:
+    """Precedence climbing over the tokens of one text."""
+
+    def __init__(self, text: str) -> None:
+        self.text, self.place, self.nesting = text, 0, 0
+        self.tokens: list[tuple[str, str, int]] = []
+        offset = 0
+        while offset < len(text):
+            found = _TOKEN.match(text, offset)
+            if found is None:
+                raise self.error(f"{text[offset]!r} is no part of an expression", offset)
+            if found.lastgroup != "space":
+                self.tokens.append((found.lastgroup or "", found.group(), offset))
+            offset = found.end()
+        self.tokens.append(("end", "the end", offset))
+
+    def error(self, what: str | RopegenError, offset: int) -> RopegenError:
+        lines = (self.text[:offset] + "^").splitlines()
+        error = RopegenError(what) if isinstance(what, str) else what
+        return error.located(self.text, len(lines), len(lines[-1]), "<expression>")
+
+    def take(self, *expected: str) -> tuple[str, str, int]:
+        token = self.tokens[self.place]
+        if expected and token[1] not in expected:
+            raise self.error(f"expected {' or '.join(expected)}, got {excerpt(token[1])}", token[2])
+        self.place += 1
+        return token
+
+    def build(self, offset: int, make: Callable[..., Expr], *parts: Any) -> Expr:
+        try:
+            return make(*parts)
+        except RopegenError as error:
+            raise self.error(error, offset) from None
+
+    def whole(self) -> Expr:
+        expr = self.expression(0)
+        kind, word, offset = self.tokens[self.place]
+        if kind != "end":
+            hint = f"; {_LOGIC}" if word in ("and", "or", "not", "if", "in", "is") or word in _COMPARISONS else ""
+            raise self.error(f"expected an operator or the end, got {excerpt(word)}{hint}", offset)
+        return expr
+
+    def expression(self, minimum: int) -> Expr:
+        self.nesting += 1
+        if self.nesting > 2 * MAX_DEPTH + 2:  # an operand in parentheses is two calls
+            raise self.error(f"nested deeper than {MAX_DEPTH} levels", self.tokens[self.place][2])
+        left = self.prefix()
+        while (level := _LEVELS.get(op := self.tokens[self.place][1], -1)) >= minimum:
+            offset, operands = self.tokens[self.place][2], [left]
+            while self.tokens[self.place][1] == op:
+                self.take()
+                operands.append(self.expression(level + 1))
+                if op not in ("&", "|"):
+                    break
+            left = self.build(offset, apply, op, *operands)
+            if op in _COMPARISONS:
+                minimum = level + 1  # a second comparison is left over, and an error
+        self.nesting -= 1
+        return left
+
+    def prefix(self) -> Expr:
+        kind, word, offset = self.take()
+        if kind == "number":
+            return self.build(offset, Const, self.number(word, offset))
+        if word == "-" and self.tokens[self.place][0] == "number":
+            return self.build(offset, Const, self.number(f"-{self.take()[1]}", offset))
+        if word in ("-", "~"):
+            return self.build(offset, apply, "neg" if word == "-" else "~", self.expression(_UNARY))
+        if word == "(":
+            inner = self.expression(0)
+            self.take(")")
+            return inner
+        if word == "[":
+            values = self.sequence("]", self.entry)
+            self.take("[")
+            index = self.expression(0)
+            self.take("]")
+            return self.build(offset, table_of, values, index)
+        if word in ("True", "False"):
+            return Const(word == "True")
+        if word in FUNCTIONS:
+            self.take("(")
+            return self.build(offset, apply, word, *self.sequence(")", lambda: self.expression(0)))
+        if word in (*NAMES, "score"):
+            return Var(word)
+        hint = f"; {nearest(word, (*NAMES, 'score', *FUNCTIONS, 'True', 'False'))}" if kind == "name" else ""
+        raise self.error(f"expected a name, a number, a function or a bracket, got {excerpt(word)}{hint}", offset)
+
+    def sequence(self, close: str, item: Callable[[], Any]) -> list[Any]:
+        items = [item()]
+        while self.take(",", close)[1] == ",":
+            items.append(item())
+        return items
+
+    def entry(self) -> bool | int | float:
+        kind, word, offset = self.take()
+        if word in ("True", "False"):
+            return word == "True"
+        if word == "-":
+            kind, digits, offset = self.take()
+            word = f"-{digits}"
+        if kind != "number":
+            raise self.error(f"a table holds numbers, True and False, got {excerpt(word)}", offset)
+        return self.number(word, offset)
+
+    def number(self, word: str, offset: int) -> int | float:
+        if not word.lstrip("-").isdigit():
+            return float(word)
+        if len(word.lstrip("-0")) > 10:
+            raise self.error(f"an integer constant fits int32, {excerpt(word, 30)} does not", offset)
+        return int(word)
+
+
+# Tracing ----------------------------------------------------------------------------------------------------------
+
+_UFUNCS = {
+    "add": "+", "subtract": "-", "multiply": "*", "divide": "/", "true_divide": "/", "floor_divide": "//",
+    "remainder": "%", "less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=", "equal": "==",
+    "not_equal": "!=", "logical_and": "&", "bitwise_and": "&", "logical_or": "|", "bitwise_or": "|",
+    "logical_not": "~", "invert": "~", "negative": "neg", "absolute": "abs", "minimum": "min", "maximum": "max",
+    "exp": "exp", "log": "log", "tanh": "tanh", "sqrt": "sqrt",
+}  # fmt: skip
+
+
+def _refuse(way_out: str) -> Callable[..., Any]:
+    def refuse(self: Traced, *_: object) -> Any:
+        raise RopegenError(f"`{excerpt(self.expr)}` is traced once and has no value yet: {way_out}")
+
+    return refuse
+
+
+def _binary(op: str) -> Callable[[Traced, Operand], Traced]:
+    return lambda self, other: Traced(apply(op, self, other))
+
+
+def _reflected(op: str) -> Callable[[Traced, Operand], Traced]:
+    return lambda self, other: Traced(apply(op, other, self))
+
+
+def _unary(op: str) -> Callable[[Traced], Traced]:
+    return lambda self: Traced(apply(op, self))
+
+
+class Traced:
+    """What a traced function is called with: its operators build an expression instead of a value."""
+
+    __slots__ = ("expr",)
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
+
+    def __init__(self, expr: Expr) -> None:
+        self.expr = expr
+
+    def __repr__(self) -> str:
+        return f"Traced({self.expr})"
+
+    __add__, __radd__ = _binary("+"), _reflected("+")
+    __sub__, __rsub__ = _binary("-"), _reflected("-")
+    __mul__, __rmul__ = _binary("*"), _reflected("*")
+    __truediv__, __rtruediv__ = _binary("/"), _reflected("/")
+    __floordiv__, __rfloordiv__ = _binary("//"), _reflected("//")
+    __mod__, __rmod__ = _binary("%"), _reflected("%")
+    __and__, __rand__ = _binary("&"), _reflected("&")
+    __or__, __ror__ = _binary("|"), _reflected("|")
+    __lt__, __le__, __gt__, __ge__ = _binary("<"), _binary("<="), _binary(">"), _binary(">=")
+    __eq__ = _binary("==")  # pyright: ignore[reportAssignmentType]
+    __ne__ = _binary("!=")  # pyright: ignore[reportAssignmentType]
+    __neg__, __abs__, __invert__ = _unary("neg"), _unary("abs"), _unary("~")
+
+    __bool__: Callable[[Traced], bool] = _refuse(_LOGIC)
+    __index__ = __int__ = _refuse("look a value up with masks.table(values, index)")
+    __float__ = _refuse("use masks.exp, log, tanh, sqrt, minimum, maximum, absolute, where")
+    __pow__ = __rpow__ = _refuse("there is no **; write x * x, or masks.exp(x * c) for a power of a constant")
+    __xor__ = __rxor__ = _refuse("there is no ^; write a != b")
+    __lshift__ = __rlshift__ = _refuse("there is no <<; multiply by a power of two")
+    __rshift__ = __rrshift__ = _refuse("there is no >>; use // with a power of two")
+    __iter__ = __getitem__ = __len__ = _refuse("it is one number, not a sequence")
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Operand, **_: Any) -> Traced:
+        """NumPy's scalars and functions (`np.int64(3) + q_pos`, `np.exp(score)`) trace like our own."""
+        if method != "__call__" or ufunc.__name__ not in _UFUNCS:
+            raise RopegenError(f"np.{ufunc.__name__} has no place in an expression; known: {', '.join(FUNCTIONS)}")
+        return Traced(apply(_UFUNCS[ufunc.__name__], *inputs))
+
+
+Operand: TypeAlias = Expr | Traced | bool | int | float
+MaskLike: TypeAlias = Expr | Traced | bool | Callable[..., Any]
+ScoreLike: TypeAlias = Expr | Traced | float | Callable[..., Any]
+
+
+def _operand(value: Operand) -> Expr:
+    return value if isinstance(value, Expr) else value.expr if isinstance(value, Traced) else Const(value)
+
+
+def where(condition: Operand, chosen: Operand, otherwise: Operand) -> Traced:
+    """`chosen` where `condition`, else `otherwise`."""
+    return Traced(apply("where", condition, chosen, otherwise))
+
+
+def _function(op: str) -> Callable[..., Traced]:
+    return lambda *operands: Traced(apply(op, *operands))
+
+
+minimum, maximum, absolute = _function("min"), _function("max"), _function("abs")
+exp, log, tanh, sqrt = _function("exp"), _function("log"), _function("tanh"), _function("sqrt")
+
+
+def mask(function: Callable[..., Any]) -> Expr:
+    """The mask that a Python function of any of `NAMES` computes; it is called once, with traced values.
+
+    Other parameters must have defaults, which are kept.
+    """
+    return as_mask(_trace(function, NAMES))
+
+
+def score(function: Callable[..., Any]) -> Expr:
+    """The score expression that a Python function of `score` and any of `NAMES` computes; it is called once."""
+    return as_score(_trace(function, ("score", *NAMES)))
+
+
+def _trace(function: Callable[..., Any], names: Sequence[str]) -> Expr:
+    title = getattr(function, "__name__", type(function).__name__)
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        raise RopegenError(f"{title} has no readable signature; wrap it: lambda q_pos, kv_pos: ...") from None
+    arguments: dict[str, Traced] = {}
+    for parameter in parameters:
+        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            raise RopegenError(f"{title} must name its parameters ({', '.join(names)}), got {parameter}")
+        if parameter.name in names:
+            arguments[parameter.name] = Traced(Var(parameter.name))
+        elif parameter.default is parameter.empty:
+            hint = nearest(parameter.name, names)
+            raise RopegenError(f"{title} has a parameter {parameter.name!r} that nothing gives a value; {hint}")
+    try:
+        result = function(**arguments)
+    except TypeError as error:  # a function of arrays was given a traced value
+        raise RopegenError(
+            f"{title} cannot be traced: {error}; use operators and masks.where, minimum, maximum, absolute, exp, log, "
+            "tanh, sqrt, table, or give a dense mask or bias"
+        ) from error
+    return _operand(result)
+
+
+def as_mask(given: MaskLike) -> Expr:
+    """A mask from an expression, a function or a constant."""
+    expr = mask(given) if callable(given) else _operand(given)
+    if expr.kind != "bool" or "score" in variables(expr):
+        raise RopegenError(
+            f"a mask is a boolean expression of {', '.join(NAMES)}; got {expr.kind} `{excerpt(expr)}`; "
+            "compare numbers to make a boolean, and change scores with a score expression"
+        )
+    return expr
+
+
+def as_score(given: ScoreLike) -> Expr:
+    """A score expression from an expression, a function or a constant."""
+    expr = score(given) if callable(given) else _operand(given)
+    if isinstance(expr, Const) and expr.kind == "int":
+        expr = Const(float(expr.value))
+    if expr.kind != "float":
+        raise RopegenError(
+            f"a score expression is a float; got {expr.kind} `{excerpt(expr)}`; "
+            "combine it with `score`, as in score + 0.1 * q_pos or masks.where(condition, score, 0.0)"
+        )
+    return expr
