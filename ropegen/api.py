@@ -1,7 +1,8 @@
 """The doors for those who write JAX: a compiler for graphs, and fused functions that need no graph.
 
 `attention`, `rope` and `embed` build the graph that their arguments describe, plan it, and bind its regions as
-primitives: `jit`, `grad`, `jvp`, `vmap`, `checkpoint`, `shard_map` and `jax.export` take them.
+primitives: `jit`, `grad`, `jvp`, `vmap`, `checkpoint` and `jax.export` take them, and `shard_map` over batch or
+heads, with `check_vma=False` where gradients are taken.
 """
 
 from __future__ import annotations

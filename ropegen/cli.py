@@ -286,7 +286,12 @@ def _targets() -> list[dict[str, str]]:
 
 def _models() -> list[dict[str, str]]:
     return [
-        {"model_type": name, "positions": each.positions, "norm": each.norm, "attends": "causal" if each.causal else "all"}
+        {
+            "model_type": name,
+            "positions": each.positions,
+            "norm": each.norm,
+            "attends": "causal" if each.causal else "all",
+        }
         for name, each in sorted(hf.FAMILIES.items())
     ]
 

@@ -366,7 +366,7 @@ def text(plan: Plan) -> str:
         ("inputs", _columns([*map(_input_row, facts["inputs"])])),
         (
             "outputs",
-            _columns([[each["label"], each["type"], size(each["bytes"]), each["is"]] for each in facts["outputs"]]),
+            _columns([[each["label"], each["type"], _bytes(each["bytes"]), each["is"]] for each in facts["outputs"]]),
         ),
         (
             f"passes: {_plural(sum(each['times'] for each in facts['passes']), 'rewriting')}",
@@ -395,8 +395,8 @@ def _heading(facts: Facts) -> list[str]:
         f"plan    {facts['plan'][:12]}",
         f"target  {target['platform']} {target['chip']}{cores}",
         f"        matrices {_rate(figures['matmul_bf16'])} in bf16, {_rate(figures['matmul_f32'])} in f32;"
-        f" elementwise {_rate(figures['vector'])}; exponentials {_quantity(figures['transcendental'], '/s')}",
-        f"        memory {size(figures['bandwidth'])}/s; fast memory {size(figures['fast_memory'])};"
+        f" elementwise {_rate(figures['vector'])}; exponentials {quantity(figures['transcendental'], '/s')}",
+        f"        memory {_bytes(figures['bandwidth'])}/s; fast memory {_bytes(figures['fast_memory'])};"
         f" starting a region {duration(figures['launch'])}",
     ]
 
@@ -406,7 +406,7 @@ def _input_row(each: Facts) -> list[str]:
         each["label"],
         each["role"],
         each["type"],
-        size(each["bytes"]),
+        _bytes(each["bytes"]),
         "" if each["used"] else "not read by anything",
     ]
 
@@ -416,7 +416,7 @@ def _pass_row(each: Facts) -> list[str]:
 
 
 def _prepared_row(each: Facts) -> list[str]:
-    return [f"{each['name']} is {each['is']}", each["type"], size(each["bytes"])]
+    return [f"{each['name']} is {each['is']}", each["type"], _bytes(each["bytes"])]
 
 
 def _blocks(steps: Sequence[Facts]) -> list[str]:
@@ -442,8 +442,8 @@ def _step_rows(step: Facts) -> Iterator[list[str]]:
         yield ["tile", f"{_sizes(step['tile'])}, {step['tile_from']}"]
     yield ["reads", ", ".join(step["reads"]) or "nothing"]
     yield ["gives", ", ".join(f"{each['name']} {each['type']}" for each in step["gives"])]
-    temporary = f"{size(cost['temporary'])} of temporaries"
-    yield ["work", f"{_quantity(cost['flops'], 'FLOP')}, {size(cost['bytes'])} moved, {temporary}"]
+    temporary = f"{_bytes(cost['temporary'])} of temporaries"
+    yield ["work", f"{quantity(cost['flops'], 'FLOP')}, {_bytes(cost['bytes'])} moved, {temporary}"]
     for each in step["attention"]:
         yield from _attention_rows(each)
     for each in step["angles"]:
@@ -500,9 +500,9 @@ def _angle_rows(each: Facts) -> Iterator[list[str]]:
     if each["constant"]:
         span = each["positions"]
         where = f"positions {span[0]} to {span[1]}" if span else "no position"
-        yield ["table", f"a constant of {size(each['bytes'])} for {where}"]
+        yield ["table", f"a constant of {_bytes(each['bytes'])} for {where}"]
     else:
-        yield ["table", f"computed at each call from positions that it reads, {size(each['bytes'])}"]
+        yield ["table", f"computed at each call from positions that it reads, {_bytes(each['bytes'])}"]
     if each["error_bound"] is not None:
         known = "no position is known now" if each["largest_position"] is None else "the largest known"
         bound = f"cos and sin within {each['error_bound']:.2g} at position {each['error_position']:,} ({known})"
@@ -516,16 +516,16 @@ def _not_taken_lines(each: Facts) -> Iterator[str]:
 
 
 def _total_rows(totals: Facts) -> list[list[str]]:
-    once = f"{size(totals['prepared_bytes'])} made of them once in {duration(totals['prepare_seconds'])}"
+    once = f"{_bytes(totals['prepared_bytes'])} made of them once in {duration(totals['prepare_seconds'])}"
     return [
         ["a call", f"{duration(totals['seconds'])}, mostly {totals['bound']}-bound"],
-        ["work", f"{_quantity(totals['flops'], 'FLOP')}, {size(totals['bytes'])} moved"],
-        ["temporaries", f"{size(totals['temporary'])} at most"],
-        ["parameters", f"{size(totals['parameter_bytes'])}, {once}"],
-        ["activations in", size(totals["activation_bytes"])],
-        ["states", size(totals["state_bytes"])],
-        ["outputs", size(totals["output_bytes"])],
-        ["constants", size(totals["constant_bytes"])],
+        ["work", f"{quantity(totals['flops'], 'FLOP')}, {_bytes(totals['bytes'])} moved"],
+        ["temporaries", f"{_bytes(totals['temporary'])} at most"],
+        ["parameters", f"{_bytes(totals['parameter_bytes'])}, {once}"],
+        ["activations in", _bytes(totals["activation_bytes"])],
+        ["states", _bytes(totals["state_bytes"])],
+        ["outputs", _bytes(totals["output_bytes"])],
+        ["constants", _bytes(totals["constant_bytes"])],
     ]
 
 
@@ -554,8 +554,8 @@ def _short(words: str, limit: int = 160) -> str:
     return words if len(words) <= limit else f"{words[: limit - 3]}..."
 
 
-def _quantity(value: float, unit: str) -> str:
-    """Three digits and a decimal prefix: 1.23 GFLOP."""
+def quantity(value: float, unit: str) -> str:
+    """A value with three digits and a decimal prefix: 1.23 GFLOP."""
     for prefix in ("", "k", "M", "G", "T"):
         if abs(value) < 999.5:
             return f"{_digits(value)} {prefix}{unit}"
@@ -569,15 +569,16 @@ def _digits(value: float) -> str:
     return f"{value:.{0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2}f}"
 
 
-def size(size: float) -> str:
-    return _quantity(size, "B")
+def _bytes(size: float) -> str:
+    return quantity(size, "B")
 
 
 def _rate(operations: float) -> str:
-    return _quantity(operations, "FLOP/s")
+    return quantity(operations, "FLOP/s")
 
 
 def duration(seconds: float) -> str:
+    """Seconds with three digits, in ns, µs, ms or s."""
     for scale, unit in ((1e9, "ns"), (1e6, "\N{MICRO SIGN}s"), (1e3, "ms")):
         if abs(seconds) * scale < 999.5:
             return f"{_digits(seconds * scale)} {unit}"
@@ -617,7 +618,7 @@ def html(plan: Plan) -> str:
     title = escape(f"plan of {facts['graph']['name']} for {facts['target']['name']}")
     heading = "".join(f"<div>{escape(' '.join(line.split()))}</div>" for line in _heading(facts))
     warned = "".join(f'<p class="warn">{escape(each)}</p>' for each in facts["warnings"]) or '<p class="dim">none</p>'
-    outputs = [[each["label"], each["type"], size(each["bytes"]), each["is"]] for each in facts["outputs"]]
+    outputs = [[each["label"], each["type"], _bytes(each["bytes"]), each["is"]] for each in facts["outputs"]]
     not_taken = [
         [each["family"], ", ".join(each["gives"]), _counted(each["ops"]), duration(each["saving"]), each["reason"]]
         for each in facts["not_taken"]

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import jax
 import pytest
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"
 
 Golden = Callable[[str, str], None]
+
+
+@pytest.fixture
+def quick_compilation() -> Iterator[None]:
+    """For tests that compile much and run little."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

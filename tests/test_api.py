@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import jax
@@ -160,3 +162,26 @@ def test_gradients_flow_through_the_plain_functions() -> None:
 def test_errors(call: Any, words: str) -> None:
     with pytest.raises(rg.RopegenError, match=words):
         call(drawn(5, 2, 8))
+
+
+SHARDED = """
+import jax, jax.numpy as jnp, numpy as np
+import ropegen as rg
+from jax.sharding import AxisType, PartitionSpec
+jax.config.update("jax_num_cpu_devices", 2)
+mesh = jax.make_mesh((2,), ("heads",), axis_types=(AxisType.Auto,))
+heads = PartitionSpec(None, None, "heads")
+q = jnp.asarray(np.random.default_rng(0).normal(size=(1, 8, 4, 8)), jnp.float32)
+k = q[:, :, :2]
+attend = lambda q, k, v: rg.attention(q, k, v, rope=rg.Rope(pairing="half"), mask=rg.masks.causal)
+sharded = jax.shard_map(attend, mesh=mesh, in_specs=(heads,) * 3, out_specs=heads, check_vma=False)
+np.testing.assert_allclose(jax.jit(sharded)(q, k, k), attend(q, k, k), atol=1e-6)
+for argument in range(3):
+    loss = lambda f: jax.jit(jax.grad(lambda *x: jnp.sum(jnp.sin(f(*x))), argument))(q, k, k)
+    np.testing.assert_allclose(loss(sharded), loss(attend), atol=1e-5)
+"""
+
+
+def test_under_shard_map_over_heads() -> None:
+    done = subprocess.run([sys.executable, "-c", SHARDED], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html.parser
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -14,7 +15,9 @@ import pytest
 from conftest import GOLDEN, Golden
 
 import ropegen as rg
-from ropegen import cli, explain, hf
+from ropegen import cli, explain, hf, passes, template
+from ropegen.ir import ops, spec
+from ropegen.target import known
 
 CASE = str(GOLDEN / "cases" / "gpt2-small" / "config.json")
 SMALL = ("--seq", "8", "--vocabulary", "16")
@@ -248,3 +251,336 @@ def test_as_a_program(tmp_path: Path) -> None:
         reader.stdout.close()  # as `| head` does
         assert reader.stderr.read() == b""
         assert reader.wait() == 0
+
+
+# In small, and to the letter ------------------------------------------------------------------------------------------
+
+TINY = {
+    "model_type": "llama",
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 10_000.0,
+}
+VERBS = ("build", "explain", "opt", "check", "list", "env")
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> str:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"config": TINY, "build": {"seq": 16, "dtype": "f32"}}))
+    return str(path)
+
+
+@pytest.fixture
+def graph(tmp_path: Path) -> str:
+    path = tmp_path / "graph.mlir"
+    path.write_text(rg.dumps(tiny()))
+    return str(path)
+
+
+def tiny(**build: object) -> rg.Graph:
+    return hf.from_case({"config": TINY, "build": {"seq": 16, "dtype": "f32", **build}})
+
+
+def ropegen(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "ropegen", *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
+
+
+def test_explain_gives_facts_as_json(graph: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["explain", graph, "--target", "tpu:v5e", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == explain.data(rg.plan(tiny(), "tpu:v5e"))
+
+
+def test_explain_writes_a_page(graph: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "plan.html"
+    page.write_text("an older page")
+    assert cli.main(["explain", graph, "--html", str(page)]) == 0
+    assert page.read_text(encoding="utf-8") == explain.html(rg.plan(tiny(), "cpu"))
+    assert not capsys.readouterr().out
+    assert {path.name for path in tmp_path.iterdir()} == {"graph.mlir", "plan.html"}  # nothing is left beside it
+    assert cli.main(["explain", graph, "--html", "-"]) == 0
+    assert capsys.readouterr().out == page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("flags", "build"),
+    [
+        (["--seq", "24", "--batch", "3"], {"seq": 24, "batch": 3}),
+        (["--dtype", "bf16", "--layer", "1"], {"dtype": "bf16", "layer": 1}),
+        (["--phase", "decode", "--seq", "1", "--capacity", "40"], {"phase": "decode", "seq": 1, "capacity": 40}),
+        (["--vocabulary", "9"], {"vocabulary": 9}),
+    ],
+)
+def test_flags_override_what_a_case_says(
+    flags: list[str], build: dict[str, object], config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["opt", config, "--to", "source", *flags]) == 0
+    assert rg.loads(capsys.readouterr().out) is tiny(**build)
+
+
+def test_a_bare_config_is_a_case(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "config"  # known by its content
+    path.write_text(json.dumps(TINY), encoding="utf-8-sig")
+    assert cli.main(["opt", str(path), "--seq", "8", "--to", "source"]) == 0
+    assert rg.loads(capsys.readouterr().out) is rg.from_hf(TINY, seq=8)
+
+
+def test_opt_gives_the_canonical_graph(graph: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wanted = passes.canonical(tiny())
+    assert cli.main(["opt", graph]) == 0
+    assert rg.loads(capsys.readouterr().out) is wanted
+    written = tmp_path / "canonical.mlir"
+    assert cli.main(["opt", graph, "-o", str(written)]) == 0
+    assert rg.load_graph(written) is wanted
+    assert not capsys.readouterr().out
+    assert cli.main(["opt", graph, "-o", os.devnull]) == 0
+    assert not Path(os.devnull).is_file()
+
+
+@pytest.mark.parametrize("stage", [each.name for each in passes.PIPELINE])
+def test_opt_stops_after_a_stage(stage: str, graph: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["opt", graph, "--to", stage, "--trace"]) == 0
+    out, err = capsys.readouterr()
+    wanted, trace = passes.run(tiny(), to=stage)
+    assert rg.loads(out) is wanted
+    assert all(str(step) in err for step in trace)
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_check_fails_what_is_damaged(
+    as_json: bool, built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "kernels"
+    copy.mkdir()
+    for path in built.iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    (copy / "report.txt").write_text("a better report")
+    assert cli.main(["check", str(copy), *(["--json"] if as_json else [])]) == 1
+    out, err = capsys.readouterr()
+    assert "report.txt" in err
+    assert err.startswith("error: ")
+    if as_json:
+        assert json.loads(out)["passed"] is False
+
+
+@pytest.mark.parametrize(
+    ("what", "names"),
+    [
+        ("ops", set(ops.OPS)),
+        ("scaling", set(rg.scaling.FAMILIES)),
+        ("templates", {str(each) for each in template.catalog()}),
+        ("targets", set(known())),
+        ("models", set(hf.FAMILIES)),
+        ("passes", {each.name for each in passes.PIPELINE}),
+    ],
+)
+def test_list_names_everything(what: str, names: set[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["list", what, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {next(iter(row.values())) for row in rows} == names
+    assert cli.main(["list", what]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + len(rows)  # a row is a line, whatever the width of the terminal
+    assert all(line == line.rstrip() for line in lines)
+
+
+def test_list_tells_the_operands_and_attributes_of_ops(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["list", "ops"])
+    said = capsys.readouterr().out
+    for each in spec.describe():
+        assert all(str(attribute) in said for attribute in each.attributes)
+        assert all(operand in said for operand in each.operands)
+
+
+def test_listed_masks_read_back(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["list", "masks", "--json"])
+    for row in json.loads(capsys.readouterr().out):
+        named, shown = row.values()
+        words = {
+            name: getattr(rg.masks, name) for name in ("full", "causal", "window", "chunked", "prefix", "segments")
+        }
+        assert rg.masks.parse(shown) == eval(named, {}, words)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_an_example_that_parses(
+    verb: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([verb, "--help"])
+    assert ended.value.code == 0
+    words = capsys.readouterr().out.partition("example:\n")[2].split()
+    assert words[:2] == ["ropegen", verb]
+    monkeypatch.chdir(tmp_path)
+    Path("config.json").write_text(json.dumps({"config": TINY}))
+    Path("graph.mlir").write_text(rg.dumps(tiny()))
+    if verb == "check":
+        cli.main(["build", "graph.mlir", "--target", "cpu", "-o", "kernels/"])
+    if (
+        verb != "build" and "--seq" not in words
+    ):  # that one takes seconds, and the length of the other is not the model's
+        assert cli.main(words[1:]) == 0
+
+
+FILES: dict[str, bytes] = {
+    "empty": b"",
+    "noise": bytes(range(256)) * 4,
+    "utf-16": '{"model_type": "llama"}'.encode("utf-16"),
+    "nul": b"\0" * 100,
+    "cut.json": b'{"model_type": "llama", ',
+    "list.json": b"[1, 2]",
+    "null.json": b"null",
+    "fields.json": b'{"a": 1}',
+    "model.json": b'{"model_type": "lama"}',
+    "number.json": b'{"model_type": 3}',
+    "case.json": b'{"config": 3}',
+    "build.json": b'{"config": {"model_type": "llama"}, "build": 5}',
+    "option.json": json.dumps({"config": TINY, "build": {"sequence": 5}}).encode(),
+    "deep.json": b'{"a":' * 50_000,
+    "brackets": b"[" * 50_000,
+    "digits.json": b'{"model_type": ' + b"9" * 5000 + b"}",
+    "op.mlir": rg.dumps(tiny()).replace("ropegen.rotate", "ropegen.rotat").encode(),
+    "cut.mlir": rg.dumps(tiny())[:700].encode(),
+    "module.mlir": b"module {}",
+}
+
+REFUSED: dict[str, tuple[list[str], str]] = {
+    "no such file": (["explain", "missing.mlir"], "missing.mlir"),
+    "a directory": (["explain", "."], "directory"),
+    **{name: (["explain", name], "") for name in FILES},
+    "unknown target": (["explain", "graph.mlir", "--target", "gpu:h10"], "h100"),
+    "unknown platform": (["explain", "graph.mlir", "--target", "npu"], "gpu"),
+    "no cores": (["explain", "graph.mlir", "--target", "cpu:none"], "cores"),
+    "two targets": (["explain", "graph.mlir", "--target", "cpu", "--target", "gpu:h100"], "one target"),
+    "tile of an unknown template": (["explain", "graph.mlir", "--tile", "attend/xl:q=1,kv=1"], "attend/xla"),
+    "tile without sizes": (["explain", "graph.mlir", "--tile", "attend/xla"], "q=256,kv=512"),
+    "tile of words": (["explain", "graph.mlir", "--tile", "attend/xla:q=a,kv=b"], "q=256,kv=512"),
+    "tile of nothing": (["explain", "graph.mlir", "--tile", "attend/xla:q=0,kv=1"], "positive"),
+    "tile of other sizes": (["explain", "graph.mlir", "--tile", "attend/xla:rows=1"], "q, kv"),
+    "tile twice": (["explain", "graph.mlir", *["--tile", "attend/xla:q=1,kv=1"] * 2], "twice"),
+    "flags on a graph": (["explain", "graph.mlir", "--seq", "5"], "--seq"),
+    "no tokens": (["explain", "config.json", "--seq", "0"], "at least 1"),
+    "too many words": (["explain", "config.json", "--vocabulary", "1000"], "64"),
+    "no such layer": (["explain", "config.json", "--layer", "9"], "layer"),
+    "unknown dtype": (["explain", "config.json", "--dtype", "fp8"], "fp8"),
+    "no such stage": (["opt", "graph.mlir", "--to", "mrge"], "merge"),
+    "a page nowhere": (["explain", "graph.mlir", "--html", "nowhere/plan.html"], "nowhere/plan.html"),
+    "a page over a directory": (["explain", "graph.mlir", "--html", "."], "directory"),
+    "a graph nowhere": (["opt", "graph.mlir", "-o", "nowhere/graph.mlir"], "nowhere/graph.mlir"),
+    "an artifact nowhere": (["check", "missing"], "missing"),
+    "no artifact": (["check", "."], "manifest.json"),
+    "over something else": (["build", "graph.mlir", "--target", "cpu", "-o", "."], ""),
+    "over a file": (["build", "graph.mlir", "--target", "cpu", "-o", "graph.mlir"], "graph.mlir"),
+    "one platform twice": (["build", "graph.mlir", "--target", "gpu:h100", "--target", "gpu:a100", "-o", "x"], "gpu"),
+}
+
+USAGE: dict[str, tuple[list[str], str]] = {
+    "no verb": ([], "VERB"),
+    "unknown verb": (["biuld"], "build"),
+    "unknown flag": (["env", "--jsno"], "--jsno"),
+    "no graph": (["explain"], "GRAPH"),
+    "no target": (["build", "graph.mlir", "-o", "x"], "--target"),
+    "no directory": (["build", "graph.mlir", "--target", "cpu"], "-o"),
+    "unknown list": (["list", "opps"], "ops"),
+    "a word for a number": (["explain", "config.json", "--seq", "x"], "--seq"),
+    "unknown phase": (["explain", "config.json", "--phase", "prefil"], "prefill"),
+}
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name, content in FILES.items():
+        Path(name).write_bytes(content)
+    Path("graph.mlir").write_text(rg.dumps(tiny()))
+    Path("config.json").write_text(json.dumps({"config": TINY, "build": {"seq": 16}}))
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_refused_says_why(name: str, workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments, hint = REFUSED[name]
+    before = sorted(path.name for path in workplace.iterdir())
+    assert cli.main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert err.startswith("error: ")
+    assert err.count("error: ") == 1
+    assert len(err) < 1000
+    assert hint in err
+    assert "Traceback" not in err
+    assert sorted(path.name for path in workplace.iterdir()) == before
+
+
+@pytest.mark.parametrize("name", USAGE)
+def test_wrong_usage(name: str, workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments, hint = USAGE[name]
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "error: " in last
+    assert hint in last
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything; others run this")
+def test_a_file_without_permission(graph: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path(graph).chmod(0)
+    assert cli.main(["explain", graph]) == 2
+    assert "ermission" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("stopped_by", "code", "word"), [(KeyboardInterrupt(), 130, "interrupted"), (MemoryError("8 TiB"), 2, "8 TiB")]
+)
+def test_stopped_on_the_way(
+    stopped_by: BaseException,
+    code: int,
+    word: str,
+    graph: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stop(*arguments: object, **options: object) -> None:
+        raise stopped_by
+
+    monkeypatch.setattr("ropegen.api.plan", stop)
+    assert cli.main(["explain", graph]) == code
+    out, err = capsys.readouterr()
+    assert not out
+    assert word in err
+
+
+def test_planning_verbs_need_no_device(graph: str, config: str, tmp_path: Path) -> None:
+    said = ropegen("explain", graph, "--target", "gpu:h200", JAX_PLATFORMS="bogus")
+    assert (said.returncode, said.stderr) == (0, "")
+    assert said.stdout == explain.text(rg.plan(tiny(), "gpu:h200"))
+    said = ropegen("opt", config, JAX_PLATFORMS="bogus")
+    assert (said.returncode, said.stderr) == (0, "")
+    assert rg.loads(said.stdout) is passes.canonical(tiny())
+    said = ropegen("env", "--json", JAX_PLATFORMS="bogus")
+    assert said.returncode == 0
+    assert "bogus" in json.loads(said.stdout)["devices"]
+    said = ropegen("explain", graph, "--target", "host", JAX_PLATFORMS="bogus")
+    assert said.returncode == 2
+    assert said.stderr.startswith("error: ")
+    assert "Traceback" not in said.stderr
+
+
+def test_an_old_terminal_still_gets_the_plan(graph: str) -> None:
+    said = ropegen("explain", graph, PYTHONIOENCODING="ascii")
+    assert said.returncode == 0
+    assert said.stdout == explain.text(rg.plan(tiny(), "cpu")).replace("\N{MICRO SIGN}", "?")

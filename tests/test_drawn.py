@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -19,14 +18,7 @@ from ropegen.types import FLOATS, epsilon
 
 GRAPHS, TOGETHER = 1000, 20
 
-
-@pytest.fixture(autouse=True)
-def quick_compilation() -> Iterator[None]:
-    """Twenty graphs are one program: compiling it costs far more than running it."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def compiled(plans: list[Plan], inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -23,9 +23,9 @@ from hypothesis import strategies as st
 from ropegen import explain, hf, lowering, masks, scaling
 from ropegen.ir.build import Builder
 from ropegen.ir.graph import Graph
-from ropegen.plan import Plan, plan
+from ropegen.plan import Candidate, Plan, Step, plan
 from ropegen.rope import Rope
-from ropegen.template import Tile
+from ropegen.template import Tile, family
 
 CASES = Path(__file__).parent.parent / "golden" / "cases"
 NAMES = sorted(path.parent.name for path in CASES.glob("*/config.json"))
@@ -99,25 +99,12 @@ def test_tiles_are_counted_as_by_hand(
 
 
 def fixed(graph: Graph, q: int, kv: int) -> Plan:
-    """A plan whose attention is tiled, though so few scores may be cheaper at once."""
+    """A plan that does the one attention of a graph in these tiles, whatever would be cheaper."""
     made = plan(graph, "cpu")
-    (region,) = {each.region for each in (*made.rejected, *made.steps) if each.region is not None}
-    step = next(each for each in made.steps if any(value.op.name == "attend" for value in each.nodes))
-    considered = step.considered or plan(graph, "cpu", tile={"attend/xla": {"q": q, "kv": kv}}).steps[-1].considered
-    if step.chosen is None:
-        return _forced(made, region, q, kv)
-    chosen = replace(step.chosen, tile=Tile.of(q=q, kv=kv))
-    changed = replace(step, chosen=chosen, considered=considered)
-    return replace(made, steps=tuple(changed if each is step else each for each in made.steps))
-
-
-def _forced(made: Plan, region: Any, q: int, kv: int) -> Plan:
-    from ropegen.plan import Candidate, Step
-
+    region = next(family("attend").find(made.graph))
     chosen = Candidate("attend/xla", Tile.of(q=q, kv=kv), "the caller", made.cost)
-    return replace(
-        made, steps=(Step(region.operands, region.outputs, made.cost, region, chosen, (chosen,)),), rejected=()
-    )
+    step = Step(region.operands, region.outputs, made.cost, region, chosen, (chosen,))
+    return replace(made, steps=(step,), rejected=())
 
 
 def test_long_sequences_are_counted_without_their_whole_map() -> None:
@@ -194,7 +181,9 @@ def test_the_error_that_is_said_bounds_the_error_of_the_table(angles: Any, start
 
 @settings(deadline=None, max_examples=15)
 @given(st.lists(st.integers(0, 2**20), min_size=1, max_size=50), st.booleans())
-def test_the_error_that_is_said_bounds_that_of_angles_computed_at_run_time(positions: list[int], floating: bool) -> None:
+def test_the_error_that_is_said_bounds_that_of_angles_computed_at_run_time(
+    positions: list[int], floating: bool
+) -> None:
     b = Builder("run-time")
     kind = "f32" if floating else "i32"
     at = b.input("at", (len(positions),), kind)
@@ -223,8 +212,8 @@ def test_f32_angles_are_warned_of_where_they_pass_the_epsilon(length: int, dtype
 
 
 def test_families_are_named_with_their_fields() -> None:
-    family = scaling.llama3(factor=8, low=1, high=4, original=8192)
-    words = explain.text(plan(rotated(16, Rope(5e5, pairing="interleaved", dim=32, scaling=family)), "cpu"))
+    stretched = scaling.llama3(factor=8, low=1, high=4, original=8192)
+    words = explain.text(plan(rotated(16, Rope(5e5, pairing="interleaved", dim=32, scaling=stretched)), "cpu"))
     for word in ("llama3", "theta 500,000", "factor 8", "original 8192", "32 of 64 features", "interleaved"):
         assert word in words
 
@@ -258,8 +247,6 @@ def test_every_case_is_told_whole(name: str, target: str) -> None:
 
 
 def test_declining_is_told_with_its_reasons() -> None:
-    from ropegen.plan import Candidate
-
     made = plan(case("llama3-8b-prefill"), "cpu")
     refusal = Candidate("attend/other", declined=("heads are too <wide>", "no sinks"))
     steps = tuple(replace(each, considered=(*each.considered, refusal)) for each in made.steps)
@@ -309,7 +296,7 @@ def test_the_words_are_the_same_in_every_process() -> None:
     ],
 )
 def test_sizes_and_times_are_humane(seconds: float, size: float, words: tuple[str, str]) -> None:
-    assert (explain.duration(seconds), explain.size(size)) == words
+    assert (explain.duration(seconds), explain.quantity(size, "B")) == words
 
 
 # The page ------------------------------------------------------------------------------------------------------------
@@ -366,8 +353,6 @@ def test_the_page_stands_alone_and_says_the_same(name: str) -> None:
 
 
 def test_the_page_escapes_what_it_is_given() -> None:
-    from ropegen.plan import Candidate
-
     made = plan(case("gpt2-small"), "cpu")
     refusal = Candidate("<b>", declined=('<script>alert("x")</script> & more',))
     steps = tuple(replace(each, considered=(*each.considered, refusal)) for each in made.steps)

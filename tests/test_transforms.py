@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -19,6 +19,8 @@ from ropegen.plan import plan
 from ropegen.rope import Rope
 
 Values = dict[str, Any]
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def llama() -> Graph:
@@ -120,15 +122,6 @@ def close(found: Any, wanted: Any, tolerance: float = 3e-5) -> None:
     for mine, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
         scale = 1.0 + float(np.max(np.abs(theirs), initial=0.0, where=np.isfinite(theirs)))
         np.testing.assert_allclose(mine, theirs, rtol=0, atol=tolerance * scale)
-
-
-@pytest.fixture(autouse=True)
-def quick_compilation() -> Iterator[None]:
-    """These tests compile much and run little."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(params=GRAPHS)

@@ -162,28 +162,53 @@ def _is_zero(tangent: Any) -> bool:
 
 
 def _plain_tangent(
-    closed: Graph, moving: Sequence[bool], operands: Sequence[Array], tangents: Sequence[Array]
+    operands: Sequence[Array], tangents: Sequence[Array], *, closed: Graph, chosen: Chosen, moving: tuple[bool, ...]
 ) -> Arrays:
-    indices = [index for index, each in enumerate(moving) if each]
-
-    def moved(*values: Array) -> Arrays:
-        replaced = dict(zip(indices, values, strict=True))
-        return _plain(closed)(*(replaced.get(index, each) for index, each in enumerate(operands)))
-
-    return jax.jvp(moved, tuple(operands[index] for index in indices), tuple(tangents))[1]
+    primals = tuple(each for each, is_moving in zip(operands, moving, strict=True) if is_moving)
+    return jax.jvp(functools.partial(_plain_of_some, closed, operands, moving), primals, tuple(tangents))[1]
 
 
 def _plain_backward(
-    closed: Graph, given: Sequence[bool], wanted: Sequence[bool], operands: Sequence[Array], cotangents: Sequence[Array]
+    operands: Sequence[Array],
+    cotangents: Sequence[Array],
+    *,
+    closed: Graph,
+    chosen: Chosen,
+    given: tuple[bool, ...],
+    wanted: tuple[bool, ...],
 ) -> Arrays:
-    indices = [index for index, each in enumerate(wanted) if each]
-
     def moved(*values: Array) -> Arrays:
-        replaced = dict(zip(indices, values, strict=True))
-        results = _plain(closed)(*(replaced.get(index, each) for index, each in enumerate(operands)))
+        results = _plain_of_some(closed, operands, wanted, *values)
         return tuple(each for each, is_given in zip(results, given, strict=True) if is_given)
 
-    return tuple(jax.vjp(moved, *(operands[index] for index in indices))[1](tuple(cotangents)))
+    primals = tuple(each for each, is_wanted in zip(operands, wanted, strict=True) if is_wanted)
+    return tuple(jax.vjp(moved, *primals)[1](tuple(cotangents)))
+
+
+def _plain_of_some(closed: Graph, operands: Sequence[Array], free: Sequence[bool], *values: Array) -> Arrays:
+    """The plain region as a function of the operands that are free, the others held."""
+    remaining = iter(values)
+    return _plain(closed)(*(next(remaining) if is_free else each for each, is_free in zip(operands, free, strict=True)))
+
+
+def _jvp_by_plain(
+    primitive: Primitive, plain: Callable[..., Arrays], primals: Sequence[Array], tangents: Sequence[Any], **params: Any
+) -> tuple[Any, Any]:
+    """The JVP of a tangent or backward primitive.
+
+    Its results operands are what `forward` gives for its operands, so the plain form, which computes them anew,
+    has the whole derivative in the operands and in the tangents or cotangents that follow.
+    """
+    out = primitive.bind(*primals, **params)
+    operands, _, given = _split(params["closed"], primals)
+    d_operands, _, d_given = _split(params["closed"], tangents)
+    values, slopes = _with_tangents((*operands, *given), (*d_operands, *d_given))
+
+    def moved(*each: Array) -> Arrays:
+        filled = values(each)
+        return plain(filled[: len(operands)], filled[len(operands) :], **params)
+
+    return out, _along(moved, slopes, out)
 
 
 def _make_trio(name: str) -> Trio:
@@ -197,34 +222,6 @@ def _make_trio(name: str) -> Trio:
         return results, trio.tangent.bind(
             *primals, *results, *given, closed=closed, chosen=params["chosen"], moving=moving
         )
-
-    def tangent_jvp(primals: Sequence[Array], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
-        # The results are what `forward` gives for the operands, so the plain tangent, which computes them
-        # anew, has the whole derivative in its operands.
-        closed, moving = params["closed"], params["moving"]
-        out = trio.tangent.bind(*primals, **params)
-        operands, _, given = _split(closed, primals)
-        d_operands, _, d_given = _split(closed, tangents)
-        values, slopes = _with_tangents((*operands, *given), (*d_operands, *d_given))
-
-        def plain(*each: Array) -> Arrays:
-            filled = values(each)
-            return _plain_tangent(closed, moving, filled[: len(operands)], filled[len(operands) :])
-
-        return out, _along(plain, slopes, out)
-
-    def backward_jvp(primals: Sequence[Array], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
-        closed, given, wanted = params["closed"], params["given"], params["wanted"]
-        out = trio.backward.bind(*primals, **params)
-        operands, _, cotangents = _split(closed, primals)
-        d_operands, _, d_cotangents = _split(closed, tangents)
-        values, slopes = _with_tangents((*operands, *cotangents), (*d_operands, *d_cotangents))
-
-        def plain(*each: Array) -> Arrays:
-            filled = values(each)
-            return _plain_backward(closed, given, wanted, filled[: len(operands)], filled[len(operands) :])
-
-        return out, _along(plain, slopes, out)
 
     def tangent_transpose(
         cotangents: Sequence[Any], *flat: Any, closed: Graph, chosen: Chosen, moving: tuple[bool, ...]
@@ -272,8 +269,8 @@ def _make_trio(name: str) -> Trio:
             mlir.register_lowering(primitive, rule, platform=platform)
         batching.primitive_batchers[primitive] = functools.partial(_batch, primitive)
     ad.primitive_jvps[trio.forward] = forward_jvp
-    ad.primitive_jvps[trio.tangent] = tangent_jvp
-    ad.primitive_jvps[trio.backward] = backward_jvp
+    ad.primitive_jvps[trio.tangent] = functools.partial(_jvp_by_plain, trio.tangent, _plain_tangent)
+    ad.primitive_jvps[trio.backward] = functools.partial(_jvp_by_plain, trio.backward, _plain_backward)
     ad.primitive_transposes[trio.tangent] = tangent_transpose
     ad.primitive_transposes[trio.backward] = backward_transpose
     return trio
