@@ -173,7 +173,9 @@ def _attend(
     lead, heads, keys = q.shape[:-3], q.shape[-2], k.shape[-3]
     wide = _wide(q.dtype)
     k, v = (jnp.repeat(each, heads // k.shape[-2], axis=-2) for each in (k, v))
-    score = jnp.einsum("...qhd,...khd->...hqk", q, k, preferred_element_type=wide) * op.scale
+    # Products of two half-precision numbers are exact in float32, so widening first is the same formula; XLA's CPU
+    # back end has no half-precision batched product of every layout.
+    score = jnp.einsum("...qhd,...khd->...hqk", q.astype(wide), k.astype(wide)) * op.scale
     if op.softcap is not None:
         score = jnp.tanh(score / op.softcap) * op.softcap
     if bias is not None:
@@ -203,7 +205,8 @@ def _attend(
     weight = weight / safe
     if op.masked_row == "mean" and sinks is None:
         weight = jnp.where(visible.any(-1, keepdims=True), weight, 1.0 / max(keys, 1))
-    return jnp.einsum("...hqk,...khd->...qhd", weight.astype(q.dtype), v, preferred_element_type=wide).astype(q.dtype)
+    weight = weight.astype(q.dtype).astype(wide)
+    return jnp.einsum("...hqk,...khd->...qhd", weight, v.astype(wide)).astype(q.dtype)
 
 
 def _append_cache(cache: jax.Array, update: jax.Array, lengths: jax.Array) -> jax.Array:

@@ -8,57 +8,63 @@ import jax
 import numpy as np
 import pytest
 from drawn import drawn_graph
-from plain import draw_inputs, plain_of_many
+from plain import draw_inputs, plain
 
 from ropegen import reference
 from ropegen.emit.callable import prepare, run
-from ropegen.plan import Plan, plan
+from ropegen.plan import plan
 from ropegen.target import known
 from ropegen.types import FLOATS, epsilon
 
-GRAPHS, TOGETHER = 1000, 20
+GRAPHS, TOGETHER, INPUTS = 1000, 20, 6
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
-def compiled(plans: list[Plan], inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    def together(values: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [run(each, prepare(each, given), given) for each, given in zip(plans, values, strict=True)]
-
-    return jax.jit(together)(inputs)
-
-
-def root_mean_square(x: np.ndarray) -> float:
-    return float(np.sqrt(np.mean(np.square(x)))) if x.size else 0.0
+def root_mean_square(squares: float, count: int) -> float:
+    return float(np.sqrt(squares / max(1, count)))
 
 
 @pytest.mark.parametrize("first", range(0, GRAPHS, TOGETHER))
 def test_no_less_accurate_than_the_plain_formula(first: int) -> None:
+    """Errors are pooled over a few inputs: on one, a few elements may round luckily for one side or the other."""
     seeds = range(first, first + TOGETHER)
     graphs = [drawn_graph(seed, 30) for seed in seeds]
-    inputs = [draw_inputs(each, seed) for each, seed in zip(graphs, seeds, strict=True)]
-    mine = compiled([plan(each, "cpu") for each in graphs], inputs)
-    plain = plain_of_many(graphs, inputs)
+    plans = [plan(each, "cpu") for each in graphs]
+
+    @jax.jit
+    def both(values: list[dict[str, Any]]) -> list[Any]:
+        mine = [run(each, prepare(each, given), given) for each, given in zip(plans, values, strict=True)]
+        return [mine, [plain(each, given) for each, given in zip(graphs, values, strict=True)]]
+
+    squares = {
+        (seed, label): np.zeros(3) for seed, graph in zip(seeds, graphs, strict=True) for label, _ in graph.outputs
+    }
+    counts = dict.fromkeys(squares, 0)
+    for turn in range(INPUTS):
+        inputs = [draw_inputs(each, seed + GRAPHS * turn) for each, seed in zip(graphs, seeds, strict=True)]
+        for seed, graph, given, found, formula in zip(seeds, graphs, inputs, *both(inputs), strict=True):
+            truth = reference.evaluate(graph, given)
+            for label, value in graph.outputs:
+                result, wanted = np.asarray(found[label]), truth[label]
+                if value.type.dtype not in FLOATS:
+                    np.testing.assert_array_equal(result, wanted, err_msg=f"seed {seed}, {label}")
+                    continue
+                finite = np.isfinite(wanted)
+                np.testing.assert_array_equal(np.isfinite(result), finite, err_msg=f"seed {seed}, {label}")
+                wanted = wanted[finite]
+                errors = [np.asarray(each, np.float64)[finite] - wanted for each in (result, formula[label])]
+                squares[seed, label] += [np.sum(np.square(each)) for each in (*errors, wanted)]
+                counts[seed, label] += wanted.size
     ratios: list[float] = []
-    for seed, graph, given, found, formula in zip(seeds, graphs, inputs, mine, plain, strict=True):
-        truth = reference.evaluate(graph, given)
+    for seed, graph in zip(seeds, graphs, strict=True):
         for label, value in graph.outputs:
-            result, wanted = np.asarray(found[label]), truth[label]
-            if value.type.dtype not in FLOATS:
-                np.testing.assert_array_equal(result, wanted, err_msg=f"seed {seed}, {label}")
-                continue
-            finite = np.isfinite(wanted)
-            np.testing.assert_array_equal(np.isfinite(result), finite, err_msg=f"seed {seed}, {label}")
-            own, other = (
-                root_mean_square(np.asarray(each, np.float64)[finite] - wanted[finite])
-                for each in (result, formula[label])
-            )
-            # One unit of the result's own element type is what rounding alone may cost.
-            unit = epsilon(value.type.dtype) * root_mean_square(wanted[finite])
-            assert own <= 1.5 * other + unit, (
-                f"seed {seed}, {label}: {own:.3g}, the plain formula {other:.3g}, one unit {unit:.3g}"
-            )
-            ratios.append((own + 1e-30) / (other + 1e-30))
+            own, other, size = (root_mean_square(each, counts[seed, label]) for each in squares[seed, label])
+            if value.type.dtype in FLOATS and counts[seed, label]:
+                # One unit of the result's own element type is what rounding alone may cost.
+                unit = epsilon(value.type.dtype) * size
+                assert own <= 1.5 * other + unit, f"seed {seed}, {label}: {own:.3g}, plain {other:.3g}, unit {unit:.3g}"
+                ratios.append((own + 1e-30) / (other + 1e-30))
     # Single graphs may be lucky or not; on the whole there is nothing to make up for.
     assert np.median(ratios) <= 1.1
 
