@@ -14,7 +14,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -27,7 +26,7 @@ from jax.interpreters import ad, batching, mlir
 from ropegen import lowering
 from ropegen.ir import ops
 from ropegen.ir.graph import Graph, Node, graph, node
-from ropegen.template import Array, Arrays, Batching, Family, Kernel, Tile, families, family, template
+from ropegen.template import Array, Arrays, Batching, Family, Kernel, Tile, family, template
 from ropegen.types import TensorType, dtype_name, numpy_dtype
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -70,7 +69,7 @@ class _Values:
 
 def bind(closed: Graph, chosen: Chosen, operands: Sequence[Array]) -> Arrays:
     """The outputs of a closed region over arrays in the order of its inputs."""
-    results = TRIOS[closed.name].forward.bind(*operands, closed=closed, chosen=chosen)
+    results = _trio(closed.name).forward.bind(*operands, closed=closed, chosen=chosen)
     return tuple(results[: len(closed.outputs)])
 
 
@@ -211,7 +210,9 @@ def _jvp_by_plain(
     return out, _along(moved, slopes, out)
 
 
-def _make_trio(name: str) -> Trio:
+@functools.cache
+def _trio(name: str) -> Trio:
+    """The primitives of a family, made when it is first bound: what binds none imports no template."""
     trio = Trio(Primitive(name), Primitive(f"{name}_tangent"), Primitive(f"{name}_backward"))
 
     def forward_jvp(primals: Sequence[Array], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
@@ -402,6 +403,3 @@ def _rebuilt(closed: Graph, inputs: Mapping[Node, Node]) -> Graph:
         if each not in rebuilt:
             rebuilt[each] = node(each.op, *(rebuilt[operand] for operand in each.operands))
     return graph(closed.name, inputs.values(), {label: rebuilt[value] for label, value in closed.outputs})
-
-
-TRIOS: Mapping[str, Trio] = MappingProxyType({each.name: _make_trio(each.name) for each in families()})
