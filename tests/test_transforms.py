@@ -224,6 +224,16 @@ def test_vmap_over_positions_and_other_axes() -> None:
         close(found[:, index], wanted["out"])
 
 
+def test_vmap_leaves_the_batch_that_a_mask_reads() -> None:
+    b = Builder("batch")
+    q, k, v = (b.input(label, (2, 4, 2, 4), "f32") for label in "qkv")
+    graph = b.build(out=b.attend(q, k, v, mask=lambda batch, q_pos, kv_pos: (batch == 1) | (kv_pos <= q_pos)))
+    mine, theirs, at = both(graph)
+    batch = jax.tree.map(lambda each: jnp.stack([each, 0.5 * each, -each]), at)
+    close(jax.jit(jax.vmap(mine))(batch), jax.jit(jax.vmap(theirs))(batch))
+    close(jax.jit(jax.vmap(jax.grad(total(mine))))(batch), jax.jit(jax.vmap(jax.grad(total(theirs))))(batch))
+
+
 def test_vmap_of_vmap() -> None:
     mine, theirs, at = both(GRAPHS["llama"])
     batch = jax.tree.map(lambda each: jnp.stack([jnp.stack([each, each * 0.5])] * 3), at)

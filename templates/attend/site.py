@@ -122,6 +122,9 @@ def residuals(site: AttendSite) -> tuple[Node, ...]:
 def batching(site: AttendSite) -> tuple[tuple[int, ...], tuple[Batching, ...]]:
     """q, k, v carry the batch; positions, segments and angles align with it; bias and mask broadcast; sinks are shared."""
     q = site.sources["q"]
+    if "batch" in site.op.variables:
+        # One more leading size would count the batch anew, and the mask or score would mean something else.
+        return q.type.shape[:-3], (SHARED,) * len(site.operands)
     kinds: dict[Node, Batching] = {}
     for name, source in site.sources.items():
         if name in ("q", "k", "v"):
