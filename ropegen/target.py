@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 from ropegen.errors import RopegenError, nearest
 
@@ -102,16 +103,14 @@ class Target:
 
     @staticmethod
     def host() -> Target:
-        """What this machine has: the project's only look at a device.
+        """What this machine has.
 
         Raises:
           RopegenError: the accelerator is of a kind that has no figures here.
         """
         import os
 
-        import jax
-
-        device = jax.devices()[0]
+        device = _host_device()
         if device.platform == "cpu":
             return Target(
                 "cpu",
@@ -161,6 +160,19 @@ class Target:
             core.fast_memory,
             core.launch,
         )
+
+
+def host_platform() -> str:
+    """The platform that programs run on here, by its name in `jax.export`; the chip may be one without figures."""
+    platform: str = _host_device().platform
+    return {"gpu": "cuda"}.get(platform, platform)
+
+
+def _host_device() -> Any:
+    """The project's only look at a device."""
+    import jax
+
+    return jax.devices()[0]
 
 
 def known() -> tuple[str, ...]:

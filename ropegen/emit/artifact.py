@@ -38,7 +38,7 @@ from ropegen.errors import RopegenError
 from ropegen.ir import ops, text
 from ropegen.ir.graph import Graph, Node, label_of
 from ropegen.plan import Plan
-from ropegen.target import Target
+from ropegen.target import host_platform
 from ropegen.types import TensorType, epsilon, numpy_dtype
 
 FORMAT = 1
@@ -131,7 +131,7 @@ class Artifact:
         return Check(tuple(outputs))
 
     def _check_platform(self) -> None:
-        platform = Target.host().jax_platform
+        platform = host_platform()
         if platform not in self.manifest["platforms"]:
             raise RopegenError(
                 f"this program runs on {platform} and the artifact holds {', '.join(self.manifest['platforms'])}; build it with a "
