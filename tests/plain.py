@@ -25,7 +25,10 @@ def plain(graph: Graph, inputs: Mapping[str, Any]) -> dict[str, jax.Array]:
     values = {each: jnp.asarray(inputs[label_of(each)]) for each in graph.inputs}
     for each in graph.nodes:
         if each not in values:
-            values[each] = _value(each, [values[operand] for operand in each.operands])
+            value = _value(each, [values[operand] for operand in each.operands])
+            # Each op gives a value of its own type: left to itself, XLA drops a rounding that is undone at once.
+            half = value.dtype in (jnp.bfloat16, jnp.float16)
+            values[each] = _rounded(value, jnp.float32).astype(value.dtype) if half else value
     return {label: values[node] for label, node in graph.outputs}
 
 
@@ -175,7 +178,7 @@ def _attend(
     k, v = (jnp.repeat(each, heads // k.shape[-2], axis=-2) for each in (k, v))
     # Products of two half-precision numbers are exact in float32, so widening first is the same formula; XLA's CPU
     # back end has no half-precision batched product of every layout.
-    score = jnp.einsum("...qhd,...khd->...hqk", q.astype(wide), k.astype(wide)) * op.scale
+    score = jnp.einsum("...qhd,...khd->...hqk", _rounded(q, wide), _rounded(k, wide)) * op.scale
     if op.softcap is not None:
         score = jnp.tanh(score / op.softcap) * op.softcap
     if bias is not None:
@@ -205,8 +208,16 @@ def _attend(
     weight = weight / safe
     if op.masked_row == "mean" and sinks is None:
         weight = jnp.where(visible.any(-1, keepdims=True), weight, 1.0 / max(keys, 1))
-    weight = weight.astype(q.dtype).astype(wide)
-    return jnp.einsum("...hqk,...khd->...qhd", weight, v.astype(wide)).astype(q.dtype)
+    weight = _rounded(weight.astype(q.dtype), wide)
+    return jnp.einsum("...hqk,...khd->...qhd", weight, _rounded(v, wide)).astype(q.dtype)
+
+
+def _rounded(x: jax.Array, wide: Any) -> jax.Array:
+    """x in a wider type, with the rounding of its own kept: XLA may drop a cast there and back."""
+    if x.dtype == wide:
+        return x
+    held = jnp.finfo(x.dtype)
+    return jax.lax.reduce_precision(x.astype(wide), held.nexp, held.nmant)
 
 
 def _append_cache(cache: jax.Array, update: jax.Array, lengths: jax.Array) -> jax.Array:

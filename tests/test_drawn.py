@@ -27,7 +27,12 @@ def root_mean_square(squares: float, count: int) -> float:
 
 @pytest.mark.parametrize("first", range(0, GRAPHS, TOGETHER))
 def test_no_less_accurate_than_the_plain_formula(first: int) -> None:
-    """Errors are pooled over a few inputs: on one, a few elements may round luckily for one side or the other."""
+    """At most 1.5 times the plain formula's error, pooled over a few inputs.
+
+    Tensors of a few elements round luckily for one side or the other, and a second layer multiplies the luck. So one
+    unit of the result's own type, or a quarter of one of the coarsest type on the way, is allowed on top, and over
+    every twenty graphs the bare ratio must hold for all but one output in ten, and be at most 1.1 for half.
+    """
     seeds = range(first, first + TOGETHER)
     graphs = [drawn_graph(seed, 30) for seed in seeds]
     plans = [plan(each, "cpu") for each in graphs]
@@ -58,15 +63,15 @@ def test_no_less_accurate_than_the_plain_formula(first: int) -> None:
                 counts[seed, label] += wanted.size
     ratios: list[float] = []
     for seed, graph in zip(seeds, graphs, strict=True):
+        coarsest = max(epsilon(each.type.dtype) for each in graph.nodes if each.type.is_float)
         for label, value in graph.outputs:
             own, other, size = (root_mean_square(each, counts[seed, label]) for each in squares[seed, label])
             if value.type.dtype in FLOATS and counts[seed, label]:
-                # One unit of the result's own element type is what rounding alone may cost.
-                unit = epsilon(value.type.dtype) * size
+                unit = max(epsilon(value.type.dtype), coarsest / 4) * size
                 assert own <= 1.5 * other + unit, f"seed {seed}, {label}: {own:.3g}, plain {other:.3g}, unit {unit:.3g}"
                 ratios.append((own + 1e-30) / (other + 1e-30))
-    # Single graphs may be lucky or not; on the whole there is nothing to make up for.
     assert np.median(ratios) <= 1.1
+    assert sum(each > 1.5 for each in ratios) <= max(2, len(ratios) // 10)
 
 
 @pytest.mark.parametrize("target", known())
