@@ -316,16 +316,14 @@ def _batch(primitive: Primitive, flat: Sequence[Array], axes: Sequence[Any], **p
     batched = [axis is not None for axis in axes]
     widened = _widen(closed, size, first, batched, params)
     if widened is None:
-        out = _one_by_one(primitive, size, first, batched, params)
+        out = _one_by_one(primitive, first, batched, params)
     else:
         wider, values = widened
         out = primitive.bind(*values, **{**params, "closed": wider})
     return out, [0] * len(out)
 
 
-def _one_by_one(
-    primitive: Primitive, size: int, flat: Sequence[Array], batched: Sequence[bool], params: Mapping[str, Any]
-) -> Any:
+def _one_by_one(primitive: Primitive, flat: Sequence[Array], batched: Sequence[bool], params: Mapping[str, Any]) -> Any:
     """One kernel after the other: for operands that hold one value for the whole batch, such as weights."""
     moving = tuple(each for each, is_batched in zip(flat, batched, strict=True) if is_batched)
 
@@ -334,7 +332,6 @@ def _one_by_one(
         filled = [next(remaining) if is_batched else each for each, is_batched in zip(flat, batched, strict=True)]
         return primitive.bind(*filled, **params)
 
-    del size  # the leading size of what moves
     return lax.map(one, moving)
 
 
