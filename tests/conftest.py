@@ -1,4 +1,4 @@
-"""Golden files: compared as text, and written anew by `pytest --update-golden`."""
+"""Golden files, compared as text and written anew by `pytest --update-golden`; and the table of the seeds."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jax
 import pytest
+from parity import PAGE, Cell, Place, check, page, read_page, summary
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"
 
@@ -27,6 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-golden", action="store_true", help="write the golden files instead of comparing with them"
     )
+    parser.addoption("--update-seeds", action="store_true", help="write docs/seeds.md from what the tests find")
 
 
 @pytest.fixture
@@ -50,3 +52,56 @@ def golden(request: pytest.FixtureRequest) -> Golden:
             pytest.fail(f"{shown}\npytest --update-golden takes the change; say why in the CHANGELOG", pytrace=False)
 
     return compare
+
+
+_SAID: pytest.StashKey[dict[Place, list[str]]] = pytest.StashKey()
+
+
+@pytest.fixture
+def parity(
+    request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
+) -> Iterator[Callable[[str, str, str, str], Cell]]:
+    """`parity(seed, symbol, mode, dtype)` is a cell of docs/seeds.md to compare in; see `parity.Cell`."""
+    said: dict[Place, list[str]] = {}
+
+    def cell(seed: str, symbol: str, mode: str, dtype: str) -> Cell:
+        place = (seed, symbol, mode, dtype)
+        return Cell(place, said.setdefault(place, []).append)
+
+    yield cell
+    if request.config.getoption("--update-seeds"):
+        for place, words in said.items():
+            record_property("parity", [*place, *words])  # travels to the process that writes the page
+        return
+    cells = read_page(PAGE.read_text())
+    for place, words in said.items():
+        check(place, words, cells)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_SAID] = {}
+
+
+class _SeedReports:
+    """Gathers, in the process that writes the page, what the tests' reports say of its cells."""
+
+    def __init__(self, said: dict[Place, list[str]]) -> None:
+        self.said = said
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "teardown":
+            for name, value in report.user_properties:
+                if name == "parity" and isinstance(value, list):
+                    seed, symbol, mode, dtype, *words = map(str, value)
+                    self.said.setdefault((seed, symbol, mode, dtype), []).extend(words)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    session.config.pluginmanager.register(_SeedReports(session.config.stash[_SAID]), "seed-reports")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    writes = session.config.getoption("--update-seeds") and not hasattr(session.config, "workerinput")
+    if writes and (said := session.config.stash[_SAID]):
+        known = read_page(PAGE.read_text()) if PAGE.is_file() else {}
+        PAGE.write_text(page({**known, **{place: summary(words) for place, words in said.items()}}))

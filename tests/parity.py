@@ -1,0 +1,155 @@
+"""How near ropegen comes to the libraries that it stands in for: one cell a symbol, mode and element type.
+
+Each comparison asserts, and says what held; `pytest --update-seeds` writes what they said to docs/seeds.md.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "seeds.md"
+
+# Every symbol of the five documents, in their order.
+SEEDS: Mapping[str, tuple[str, ...]] = {
+    "equinox": ("Embedding", "RotaryPositionalEmbedding", "MultiheadAttention"),
+    "attnax": (
+        "TokenEmbedding",
+        "PositionalEncoding",
+        "RotaryEmbedding",
+        "apply_rope",
+        "rope_cos_sin_table",
+        "rope_cos_sin_from_positions",
+        "rope_inv_freq",
+        "PatchEmbedding",
+        "LearnedPositionalEmbedding",
+    ),
+    "penzai": ("ApplyRoPE", "ApplyRoPEToSubset"),
+    "zeta": ("SinusoidalEmbeddings", "rotate_half", "apply_rotary_pos_emb"),
+}
+COLUMNS = tuple((mode, dtype) for dtype in ("f32", "bf16") for mode in ("eager", "jit"))
+
+Place = tuple[str, str, str, str]
+
+
+class Cell:
+    """One cell of the table: asserts what it is given to compare, and remembers in words what held."""
+
+    def __init__(self, place: Place, record: Callable[[str], None]) -> None:
+        seed, symbol, mode, dtype = place
+        if symbol not in SEEDS[seed] or (mode, dtype) not in COLUMNS:
+            pytest.fail(f"the table of seeds has no cell {place}")
+        self.place = place
+        self._record = record
+
+    def equal(self, ours: Any, theirs: Any) -> None:
+        """The same bits, in the same shape and element type, leaf by leaf."""
+        for a, b in _leaves(ours, theirs):
+            assert (a.shape, a.dtype) == (b.shape, b.dtype)
+            differ = int((_bits(a) != _bits(b)).sum())
+            assert differ == 0, f"{differ} of {a.size} elements differ, by up to {_distance(a, b):.3g}"
+        self._record("equal")
+
+    def within(self, ours: Any, theirs: Any, limit: Any, words: str) -> None:
+        """|ours - theirs| <= limit (a number, or an array that broadcasts), in the same shape and element type."""
+        for a, b in _leaves(ours, theirs):
+            assert (a.shape, a.dtype) == (b.shape, b.dtype)
+            assert np.isfinite(_wide(a)).all()
+            beyond = np.abs(_wide(a) - _wide(b)) > np.asarray(limit, np.float64)
+            assert not beyond.any(), f"{int(beyond.sum())} of {a.size} elements are off by up to {_distance(a, b):.3g}"
+        self._record(f"within {words}")
+
+    def differs(self, ours: Any, theirs: Any, why: str) -> None:
+        """The seed errs and ropegen does not follow: the results do differ, in shape, type or value."""
+        pairs = list(_leaves(ours, theirs))
+        same = all((a.shape, a.dtype) == (b.shape, b.dtype) and np.array_equal(a, b) for a, b in pairs)
+        assert not same, f"nothing differs; the seed may be mended: {why}"
+        self._record(f"differs: {why}")
+
+    def same_error(self, ours: Callable[[], Any], theirs: Callable[[], Any], wanted: type[BaseException]) -> None:
+        """Both refuse with `wanted`: who catches the seed's exception catches ours."""
+        with pytest.raises(wanted):
+            theirs()
+        with pytest.raises(wanted):
+            ours()
+
+
+def _leaves(ours: Any, theirs: Any) -> Iterable[tuple[np.ndarray, np.ndarray]]:
+    a, b = jax.tree.leaves(ours), jax.tree.leaves(theirs)
+    assert len(a) == len(b) > 0
+    return [(np.asarray(x), np.asarray(y)) for x, y in zip(a, b, strict=True)]
+
+
+def _bits(x: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(x).view(f"u{x.dtype.itemsize}") if x.dtype.itemsize <= 8 and x.dtype != bool else x
+
+
+def _wide(x: np.ndarray) -> np.ndarray:
+    return x.astype(np.float64)
+
+
+def _distance(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.max(np.abs(_wide(a) - _wide(b)), initial=0.0))
+
+
+def summary(said: Iterable[str]) -> str:
+    """What the comparisons of one cell said, in one: differences by name, then the bounds, else "equal"."""
+    texts = sorted(set(said))
+    differences = [each for each in texts if each.startswith("differs")]
+    bounds = [each for each in texts if each.startswith("within")]
+    return "; ".join([*bounds, *differences]) or "equal"
+
+
+def page(cells: Mapping[Place, str]) -> str:
+    """The table as Markdown; a cell that nothing filled stays empty, which a test refuses."""
+    lines = [
+        "# The seeds, symbol by symbol",
+        "",
+        "ropegen began from five documents: equinox's embeddings and attention, attnax's embeddings, penzai's ApplyRoPE",
+        "and zeta's SinusoidalEmbeddings. `ropegen.equinox`, `ropegen.nnx`, `ropegen.penzai` and `ropegen.zeta` have their",
+        "names, arguments, shapes and errors. The tests in `tests/test_seed_*.py` run the seeds (zeta's results are recorded)",
+        "beside them and write this table: `pytest tests/test_seed_*.py --update-seeds`.",
+        "",
+        "- **equal**: the same bits. *eager* is op by op, *jit* is inside one `jax.jit` on each side.",
+        "- **within** a bound: the largest difference that the test allows; `ulp(x)` is float spacing at the largest",
+        "  input. XLA may join a product and a sum into one rounding under `jit`, in a seed as in ropegen.",
+        "- **differs**: the seed errs there, ropegen does what the documentation says, and the test holds the difference.",
+    ]
+    for seed, symbols in SEEDS.items():
+        lines += ["", f"## {seed}", ""]
+        lines.append("| symbol | " + " | ".join(f"{dtype} {mode}" for mode, dtype in COLUMNS) + " |")
+        lines.append("| --- " * (1 + len(COLUMNS)) + "|")
+        for symbol in symbols:
+            row = [cells.get((seed, symbol, mode, dtype), "") for mode, dtype in COLUMNS]
+            lines.append(f"| `{symbol}` | " + " | ".join(row) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def read_page(text: str) -> dict[Place, str]:
+    """The cells of a page that `page` wrote."""
+    cells: dict[Place, str] = {}
+    seed = ""
+    for line in text.splitlines():
+        if line.startswith("## "):
+            seed = line[3:]
+        elif match := re.fullmatch(r"\| `(\w+)` \| (.*) \|", line):
+            for (mode, dtype), said in zip(COLUMNS, match[2].split(" | "), strict=True):
+                cells[seed, match[1], mode, dtype] = said.strip()
+    return cells
+
+
+def check(place: Place, said: Sequence[str], cells: Mapping[Place, str]) -> None:
+    """A comparison said what the page says of its cell, or part of it."""
+    known = cells.get(place, "").split("; ")
+    for each in said:
+        # "equal" may stand beside a bound that another comparison of the cell needs.
+        assert each in known or (each == "equal" and known != [""]), (
+            f"docs/seeds.md says {'; '.join(known)!r} of {' '.join(place)}, this test {each!r}; "
+            "pytest tests/test_seed_*.py --update-seeds writes it"
+        )
