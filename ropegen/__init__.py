@@ -22,6 +22,9 @@ from ropegen.api import load as load
 from ropegen.api import load_graph as load_graph
 from ropegen.api import plan as plan
 from ropegen.api import rope as rope
+from ropegen.api import rope_table as rope_table
+from ropegen.api import rotate as rotate
+from ropegen.api import sinusoid as sinusoid
 from ropegen.emit.artifact import Artifact as Artifact
 from ropegen.errors import RopegenError as RopegenError
 from ropegen.ir.build import Builder as Builder

@@ -118,11 +118,53 @@ def rope(x: Array, positions: ArrayLike | None, rope: Rope, *, length: int | Non
 def _rope_pair(
     values: tuple[Array, ...], positions: ArrayLike | None, rope: Rope, length: int | None
 ) -> tuple[Array, ...]:
-    call = _Call("rope")
+    call = Call("rope")
     nodes = [call.array(f"x{index}", x) for index, x in enumerate(values)]
     at = call.positions("positions", positions, nodes[0].type.shape[-3] if nodes[0].type.rank >= 3 else 0)
     outputs = {f"out{index}": call.builder.rope(x, at, rope, length=length) for index, x in enumerate(nodes)}
     return tuple(call.run(outputs).values())
+
+
+def rotate(x: Array, table: Array, *, pairing: str) -> Array:
+    """Rotary embedding from a table: x (..., S, H, D), table (S, dim) or (..., S, dim), cosines, then sines; x's type.
+
+    Products and sums are in the wider type of the two. `Rope.table` makes such a table.
+
+    Raises:
+      RopegenError: shapes that do not fit, an unknown pairing.
+    """
+    call = Call("rotate")
+    return call.run({"out": call.builder.rotate(call.array("x", x), call.array("table", table), pairing=pairing)})[
+        "out"
+    ]
+
+
+def rope_table(positions: ArrayLike | int, rope: Rope, width: int, *, length: int | None = None) -> Array:
+    """The cosines, then the sines, of `rope` for heads of `width`: positions (..., S), or S for 0 .. S-1, -> (..., S, dim).
+
+    float32. With angles="f32" every step is XLA's own, as the libraries take it; `Rope.table` takes NumPy's.
+
+    Raises:
+      RopegenError: a width or positions that do not fit, a family that needs `length`.
+    """
+    call = Call("rope_table")
+    at = call.positions("positions", *((None, positions) if isinstance(positions, int) else (positions, 0)))
+    return call.run({"out": call.builder.angles(at, rope, width, length=length)})["out"]
+
+
+def sinusoid(
+    positions: ArrayLike | int, width: int, *, pairing: str, theta: float = 10_000.0, angles: str = "exact"
+) -> Array:
+    """The fixed encoding of Vaswani et al. 2017: positions (..., S), or S for 0 .. S-1, -> (..., S, width) float32.
+
+    `pairing="interleaved"` alternates sine and cosine, `"half"` puts all sines first.
+
+    Raises:
+      RopegenError: an odd width for "half", or an option that does not exist.
+    """
+    call = Call("sinusoid")
+    at = call.positions("positions", *((None, positions) if isinstance(positions, int) else (positions, 0)))
+    return call.run({"out": call.builder.sinusoid(at, width, pairing=pairing, theta=theta, precision=angles)})["out"]
 
 
 def embed(ids: ArrayLike, table: Array, *, mode: str = "clip", scale: float | None = None) -> Array:
@@ -130,7 +172,7 @@ def embed(ids: ArrayLike, table: Array, *, mode: str = "clip", scale: float | No
 
     An id outside 0..V-1 takes the nearest row (`mode="clip"`) or a row of NaN (`mode="fill"`).
     """
-    call = _Call("embed")
+    call = Call("embed")
     rows = call.builder.embed(call.array("ids", ids), call.array("table", table), mode=mode)
     return call.run({"out": rows if scale is None else call.builder.scale(rows, scale)})["out"]
 
@@ -178,7 +220,7 @@ def attention(
     Raises:
       RopegenError: shapes, types or options that do not fit; the message says how to mend them.
     """
-    call = _Call("attention")
+    call = Call("attention")
     b = call.builder
     nodes = [call.array(label, each) for label, each in (("q", q), ("k", k), ("v", v))]
     q_node, k_node, v_node = nodes
@@ -222,19 +264,25 @@ def attention(
     return (found["out"], found["lse"]) if return_lse else found["out"]
 
 
-class _Call:
-    """The graph of one call of a plain function, and the arrays that it is called with."""
+class Call:
+    """The graph of one call of a plain function, and the arrays that it is called with.
+
+    `builder` grows it from what `array`, `optional` and `positions` make of arrays; `run` plans it (once for equal
+    graphs) and binds it on those arrays. Eagerly, ops that no template takes run one by one.
+    """
 
     def __init__(self, name: str) -> None:
         self.builder = Builder(name)
         self._values: dict[str, Array] = {}
 
     def array(self, label: str, value: ArrayLike) -> Node:
+        """An input for the array."""
         array = jnp.asarray(value)
         self._values[label] = array
         return self.builder.input(label, array.shape, dtype_name(array.dtype))
 
     def optional(self, label: str, value: ArrayLike | None) -> Node | None:
+        """An input for the array, None for None."""
         return None if value is None else self.array(label, value)
 
     def positions(self, label: str, value: ArrayLike | None, length: int) -> Node:
@@ -256,6 +304,7 @@ class _Call:
     def run(
         self, outputs: Mapping[str, Node], target: str | Target = _DEFAULT_TARGET, tile: Tiles | None = None
     ) -> dict[str, Array]:
+        """The values of the outputs."""
         graph = self.builder.build(**outputs)
         fixed = tuple((name, tuple(sizes.items())) for name, sizes in (tile or {}).items())
         made = _planned(graph, Target.parse(target), fixed)

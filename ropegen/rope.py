@@ -136,16 +136,15 @@ class Rope:
         cos_sin = np.stack([np.cos(angles), np.sin(angles)], axis=-2) * precision(self.scaling.magnitude(length))
         log_scale = self.scaling.log_scale(placed, 2 * len(inverse_frequencies))
         if log_scale is not None:
-            narrow = np.float32 if np.float32 in (result, precision) else np.float64
-            limit = -math.log(float(np.finfo(narrow).tiny))
-            worst = float(np.max(np.abs(log_scale), initial=0.0))
-            _expect(
-                worst <= limit,
-                f"the {self.scaling.kind} magnitude reaches e^{worst:.0f} at these positions and the table holds "
-                f"e^{limit:.0f}; choose a larger base, or a centre in the middle of the positions",
-            )
+            _expect_magnitude(self.scaling.kind, log_scale, np.float32 if np.float32 in (result, precision) else result)
             cos_sin *= np.exp(-log_scale if inverse else log_scale).astype(precision)[..., None, :]
         return cos_sin.reshape(*cos_sin.shape[:-2], -1).astype(result)
+
+    def check_magnitude(self, positions: npt.ArrayLike, head_dim: int) -> None:
+        """RopegenError where the xPos magnitude at a position (..., S), or its inverse, leaves float32's normal range."""
+        log_scale = self.scaling.log_scale(self._placed(positions), self.width(head_dim))
+        if log_scale is not None:
+            _expect_magnitude(self.scaling.kind, log_scale, np.float32)
 
     def angle_error(self, position: float, dtype: npt.DTypeLike | str = "f32") -> float:
         """A bound on the error of a table's cos (or sin) in `dtype` at `position`, before any magnitude.
@@ -238,6 +237,16 @@ def _turns(frequency: float) -> int:
 def _expect(holds: bool, message: str) -> None:
     if not holds:
         raise RopegenError(message)
+
+
+def _expect_magnitude(kind: str, log_scale: npt.NDArray[np.float64], dtype: type[np.floating]) -> None:
+    limit = -math.log(float(np.finfo(dtype).tiny))
+    worst = float(np.max(np.abs(log_scale), initial=0.0))
+    _expect(
+        worst <= limit,
+        f"the {kind} magnitude reaches e^{worst:.0f} at these positions and the table holds e^{limit:.0f}; "
+        "choose a larger base, or a centre in the middle of the positions",
+    )
 
 
 def _is_family(value: object) -> bool:

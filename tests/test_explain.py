@@ -20,7 +20,7 @@ from drawn import graphs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ropegen import explain, hf, lowering, masks, scaling
+from ropegen import angles, explain, hf, masks, scaling
 from ropegen.ir.build import Builder
 from ropegen.ir.graph import Graph
 from ropegen.plan import Candidate, Plan, Step, plan
@@ -194,7 +194,7 @@ def test_the_error_that_is_said_bounds_that_of_angles_computed_at_run_time(
     given = np.array(positions) + (0.25 if floating else 0)
     given = given.astype(np.float32 if floating else np.int32)
     turns = given.astype(np.float64)[:, None] * rope.inverse_frequencies(64)
-    cos, sin = lowering.cos_sin(jnp.asarray(given)[:, None], rope.inverse_frequencies(64), exact=True)
+    cos, sin = angles.cos_sin(jnp.asarray(given)[:, None], rope.inverse_frequencies(64), exact=True)
     error = max(np.abs(cos - np.cos(turns)).max(), np.abs(sin - np.sin(turns)).max())
     assert error <= said["error_bound"] < 1e-6
 

@@ -23,6 +23,7 @@ FLOORS = {
     "ropegen.tiles": 4,
     "ropegen.template": 3,
     "ropegen.templates": 3,
+    "ropegen.angles": 3,
     "ropegen.lowering": 3,
     "ropegen.reference": 3,
     "ropegen.passes": 3,

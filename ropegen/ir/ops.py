@@ -285,6 +285,8 @@ class Angles(Op):
 class Rotate(Op):
     """Rotary embedding of the first `angles.shape[-1]` features of each head: x (..., S, H, D) -> the same.
 
+    The products and their sum are in the wider type of x and the angles, float32 with angles as `angles` gives them.
+
     `pairing="half"` turns feature i with i + dim/2, `"interleaved"` feature 2i with 2i + 1. The two give
     different results from the same weights, so neither is the default.
     """
@@ -297,8 +299,8 @@ class Rotate(Op):
         x, angles = operands
         if x.rank < 3 or not x.is_float:
             raise self.refuse(f"x is {x}", "give (..., sequence, heads, width)")
-        if angles.rank < 2 or angles.dtype not in ("f32", "f64") or angles.shape[-1] % 2:
-            raise self.refuse(f"angles are {angles}", "give the value of an `angles` op: cosines and sines in f32")
+        if angles.rank < 2 or not angles.is_float or angles.shape[-1] % 2:
+            raise self.refuse(f"angles are {angles}", "give the value of an `angles` op: cosines, then sines")
         if angles.shape[-1] > x.shape[-1]:
             raise self.refuse(
                 f"{angles.shape[-1]} angles for heads of {x.shape[-1]}", "rotate at most the width of a head"

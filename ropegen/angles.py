@@ -1,0 +1,172 @@
+"""Cosines and sines while JAX traces: tables of known positions, and exact reduction of those a call brings.
+
+`angles="exact"` never rounds an angle of many turns: tables are float64 on the host, and run-time positions are
+reduced in integers. `angles="f32"` takes every step in float32 with XLA's own power, cosine and sine, op by op and in
+the order of equinox, attnax and penzai, so that ropegen has their bits: NumPy's power already differs from XLA's in the
+last place, which the position multiplies. Either way a table of known positions is a constant of the program.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+
+from ropegen.ir import ops
+from ropegen.ir.graph import Node
+from ropegen.rope import fixed_point
+from ropegen.types import numpy_dtype
+
+Array = jax.Array
+
+
+def static_positions(node: Node) -> np.ndarray | None:
+    """The positions of a `positions` node, int64 (length,); None where they are only known at run time."""
+    if not isinstance(node.op, ops.Positions):
+        return None
+    return np.arange(node.op.start, node.op.start + node.op.length)
+
+
+def table(op: ops.Angles, positions: Array, static: np.ndarray | None) -> Array:
+    """The value of an `angles` op: positions (..., S), or (axes, ..., S) with sections, -> (..., S, dim) float32.
+
+    `static` are the same positions where they are known while tracing.
+    """
+    if static is None:
+        return _table(op, positions)
+    if op.precision == "exact":
+        return jnp.asarray(op.rope.table(static, op.head_width, op.length, op.inverse))
+    op.rope.check_magnitude(static, op.head_width)
+    with jax.ensure_compile_time_eval():
+        return _table(op, jnp.asarray(static, jnp.float32))
+
+
+def _table(op: ops.Angles, positions: Array) -> Array:
+    # Pair j reads the position axis axes[j]; without sections there is one.
+    placed = jnp.moveaxis(positions, 0, -1)[..., op.rope.axes(op.head_width)] if op.sections else positions[..., None]
+    cos, sin = cos_sin(placed, _inverse_frequencies(op), exact=op.precision == "exact")
+    magnitude: Any = np.float32(op.scaling.magnitude(op.length))
+    slope = _log_scale_slope(op)
+    if slope is not None:
+        at_zero, rate = slope
+        log_scale = at_zero + placed.astype(jnp.float32) * rate
+        magnitude = magnitude * jnp.exp(-log_scale if op.inverse else log_scale)
+    return jnp.concatenate([cos * magnitude, sin * magnitude], axis=-1)
+
+
+def sinusoid(op: ops.Sinusoid, positions: Array, static: np.ndarray | None) -> Array:
+    """The value of a `sinusoid` op: positions (..., S) -> (..., S, width) in the op's type."""
+    pairs = (op.width + 1) // 2
+    if op.precision == "f32":
+        inverse = _float32_frequencies(op.theta, op.width, pairs)
+    else:
+        inverse = 1.0 / op.theta ** (2 * np.arange(pairs) / op.width)
+    if static is None:
+        cos, sin = cos_sin(positions[..., None], inverse, exact=op.precision == "exact")
+    elif op.precision == "f32":
+        with jax.ensure_compile_time_eval():
+            cos, sin = cos_sin(jnp.asarray(static, jnp.float32)[:, None], inverse, exact=False)
+    else:
+        wide = static[:, None] * inverse
+        stored = jnp.float64 if op.dtype == "f64" else jnp.float32
+        cos, sin = jnp.asarray(np.cos(wide), stored), jnp.asarray(np.sin(wide), stored)
+    if op.pairing == "half":
+        encoded = jnp.concatenate([sin, cos], axis=-1)
+    else:
+        encoded = jnp.stack([sin, cos], axis=-1).reshape(*sin.shape[:-1], 2 * pairs)[..., : op.width]
+    return encoded.astype(numpy_dtype(op.dtype))
+
+
+def _inverse_frequencies(op: ops.Angles) -> npt.NDArray[np.float64]:
+    """Radians per position of each pair; the float32 ones of the plain family are XLA's, as the seeds take them."""
+    if op.precision == "f32" and op.scaling.kind == "none":
+        return _float32_frequencies(op.theta, op.dim, op.dim // 2)
+    return op.rope.inverse_frequencies(op.head_width, op.length)
+
+
+def _float32_frequencies(theta: float, width: int, pairs: int) -> npt.NDArray[np.float64]:
+    """1 / theta ** (2j / width) in float32 by XLA, whose division by `width` is a product with its reciprocal."""
+    with jax.ensure_compile_time_eval():
+        exponents = 2 * jnp.arange(pairs, dtype=jnp.float32) / width
+        return np.asarray(1.0 / theta**exponents, np.float64)
+
+
+def _log_scale_slope(op: ops.Angles) -> tuple[np.ndarray, np.ndarray] | None:
+    """The position-dependent magnitude's logarithm, which is linear in the position: its value at 0 and its slope."""
+    ends = op.scaling.log_scale(np.array([[0.0], [1.0]]), op.dim)
+    if ends is None:
+        return None
+    return ends[0].astype(np.float32), (ends[1] - ends[0]).astype(np.float32)
+
+
+def cos_sin(positions: Array, inverse_frequencies: np.ndarray, *, exact: bool) -> tuple[Array, Array]:
+    """Cosines and sines of positions (..., 1 or P) times inverse frequencies (P,), each (..., P) float32.
+
+    `exact` reduces the angle in integers, without float64: a position times the frequency, as a 64-bit
+    fraction of a turn, wraps by itself. What is rounded is an angle of at most an eighth of a turn, so the
+    error does not grow with the position (whole positions to 2**31, fractional ones within float32's own grid).
+    """
+    if not exact:
+        angles = positions.astype(jnp.float32) * inverse_frequencies.astype(np.float32)
+        return jnp.cos(angles), jnp.sin(angles)
+    high, low = fixed_point(inverse_frequencies)
+    if not jnp.issubdtype(positions.dtype, jnp.floating):
+        return _turns_to_cos_sin(_turns(positions.astype(jnp.int32), high, low))
+    per_position = (inverse_frequencies / (2 * np.pi)).astype(np.float32)
+
+    @jax.custom_jvp
+    def fractional(positions: Array) -> tuple[Array, Array]:
+        whole = jnp.floor(positions)
+        # A fraction of a position adds less than one frequency, which float32 holds finely enough.
+        fraction = (positions - whole).astype(jnp.float32) * per_position
+        return _turns_to_cos_sin(_turns(whole.astype(jnp.int32), high, low) + _to_turns(fraction))
+
+    @fractional.defjvp
+    def derivative(primals: tuple[Array], tangents: tuple[Array]) -> tuple[tuple[Array, Array], tuple[Array, Array]]:  # pyright: ignore[reportUnusedFunction]
+        # Integers carry no derivative, so it is said here: the angle grows by the frequency.
+        cos, sin = fractional(*primals)
+        slope = tangents[0].astype(jnp.float32) * inverse_frequencies.astype(np.float32)
+        return (cos, sin), (-sin * slope, cos * slope)
+
+    return fractional(positions)
+
+
+def _turns(positions: Array, high: np.ndarray, low: np.ndarray) -> Array:
+    """(positions * frequency) mod 1 turn in units of 2**-32, uint32, for int32 positions of either sign."""
+    position = positions.astype(jnp.uint32)  # two's complement: a negative position wraps as it should...
+    carried = position * high + _high_half(position, low)
+    # ... except that the upper half of the product took it for position + 2**32.
+    return jnp.where(positions < 0, carried - low, carried)
+
+
+def _high_half(a: Array, b: np.ndarray) -> Array:
+    """The upper 32 bits of the 64-bit product of two uint32 numbers, in 16-bit halves."""
+    mask = np.uint32(0xFFFF)
+    a_low, a_high = a & mask, a >> 16
+    b_low, b_high = b & mask, b >> np.uint32(16)
+    middle = a_high * b_low + ((a_low * b_low) >> 16)
+    return a_high * b_high + (middle >> 16) + ((a_low * b_high + (middle & mask)) >> 16)
+
+
+def _to_turns(turns: Array) -> Array:
+    """A float32 fraction of a turn (of magnitude below 1) as uint32 units of 2**-32."""
+    # In two steps of 16 bits: a float32 near 1 times 2**32 does not fit in int32.
+    upper = jnp.floor(turns * 65536.0)
+    lower = (turns * 65536.0 - upper) * 65536.0
+    return (upper.astype(jnp.int32).astype(jnp.uint32) << 16) + lower.astype(jnp.int32).astype(jnp.uint32)
+
+
+def _turns_to_cos_sin(turns: Array) -> tuple[Array, Array]:
+    quarter = (turns + np.uint32(1 << 29)) >> 30  # the nearest quarter turn, 0..3 (4 wraps to 0)
+    rest = (turns - (quarter << 30)).astype(jnp.int32)  # within an eighth of a turn of it
+    angle = rest.astype(jnp.float32) * np.float32(2 * math.pi / 2**32)
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    odd = (quarter & 1) == 1
+    negative_cos = ((quarter + 1) & 2) == 2  # quarters 1 and 2
+    negative_sin = (quarter & 2) == 2  # quarters 2 and 3
+    turned_cos, turned_sin = jnp.where(odd, sin, cos), jnp.where(odd, cos, sin)
+    return jnp.where(negative_cos, -turned_cos, turned_cos), jnp.where(negative_sin, -turned_sin, turned_sin)
