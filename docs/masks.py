@@ -1,0 +1,505 @@
+#!/usr/bin/env python3
+"""Draws docs/masks.md and docs/masks/*.svg: every mask and score of the language as a picture.
+
+python3 docs/masks.py [FOLDER]
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ropegen import masks
+
+SIZE, TILE, CELL = 32, 8, 7
+LEFT, TOP, BETWEEN = 46, 44, 34
+# Shades of a heat map on each side of zero.
+SHADES = 16
+
+IMPORTS = """\
+import jax.numpy as jnp
+import numpy as np
+
+from ropegen import masks"""
+
+INTRODUCTION = f"""\
+# Masks and scores, drawn
+
+Every mask and score of the language, over {SIZE} queries and {SIZE} keys in tiles of {TILE} x {TILE}. The names that a
+piece of code sets are arguments of `rg.attention(q, k, v, ...)`; masks and scores are the same for `Builder.attend`.
+
+```python
+{IMPORTS}
+```
+
+Before anything runs, `masks.classify_tiles` says of each tile whether it is empty, full or partial. A kernel never
+visits empty tiles (grey), computes no mask in full ones (dark), and asks of every cell in partial ones (light).
+Segment ids, dense masks and positions given as arrays of JAX have values only at run time: a plan then skips the
+tiles that are empty whatever those values are.
+
+`python3 docs/masks.py` draws this page. A test runs the code below through `rg.attention` and compares what each
+query sees, score by score, with what the pictures show.
+"""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One picture: `shows` is "mask", "score" or "weight"; `heads` are the heads that have a panel."""
+
+    name: str
+    title: str
+    meaning: str
+    code: str
+    shows: str = "mask"
+    heads: tuple[int, ...] = (0,)
+    # The scores before they are changed are 0, or 3 (q_pos - kv_pos).
+    steep: bool = False
+
+
+EXAMPLES = (
+    Example("full", "Everything", "Every query sees every key; the default.", "mask = masks.full"),
+    Example("causal", "Causal", "A query sees keys at its own position and before.", "mask = masks.causal"),
+    Example(
+        "window-left",
+        "Window to the left",
+        "Keys fewer than 6 positions before the query, and all after it.",
+        "mask = masks.window(6)",
+    ),
+    Example(
+        "window-right",
+        "Window to the right",
+        "Keys fewer than 6 positions after the query, and all before it.",
+        "mask = masks.window(None, 6)",
+    ),
+    Example("window-both", "Window to both sides", "Keys fewer than 6 positions away.", "mask = masks.window(6, 6)"),
+    Example(
+        "causal-window",
+        "Causal window",
+        "The query's own position and the 5 before it: sliding-window attention (Mistral, Gemma).",
+        "mask = masks.causal & masks.window(6)",
+    ),
+    Example("chunked", "Chunked", "Keys in the query's own chunk of 12 positions.", "mask = masks.chunked(12)"),
+    Example(
+        "causal-chunked",
+        "Causal and chunked",
+        "The query's chunk up to its own position (the local layers of Llama 4).",
+        "mask = masks.causal & masks.chunked(12)",
+    ),
+    Example("prefix", "Prefix", "The first 12 keys, whatever the query.", "mask = masks.prefix(12)"),
+    Example(
+        "prefix-lm",
+        "Prefix language model",
+        "The first 12 keys see each other; what follows is causal (T5, PaliGemma).",
+        "mask = masks.prefix(12) | masks.causal",
+    ),
+    Example(
+        "sink-tokens",
+        "Window and first tokens",
+        "A causal window that keeps the first 4 keys (StreamingLLM).",
+        "mask = masks.causal & (masks.window(6) | masks.prefix(4))",
+    ),
+    Example(
+        "far",
+        "Not",
+        "`~` is the rest: causal, without the nearest 10 keys.",
+        "mask = masks.causal & ~masks.window(10)",
+    ),
+    Example(
+        "segments",
+        "Segments",
+        "Keys with the segment id of the query.",
+        "mask = masks.segments\nq_segments = kv_segments = np.repeat([0, 1, 2], [8, 14, 10])",
+    ),
+    Example(
+        "packed",
+        "Packed documents",
+        "Several documents in one row, each causal and blind to the others.",
+        "mask = masks.segments & masks.causal\nq_segments = kv_segments = np.repeat([0, 1, 2], [8, 14, 10])",
+    ),
+    Example(
+        "dense",
+        "Dense mask",
+        "Any boolean array: here 32 drafted tokens of a binary tree, each seeing its ancestors.",
+        "mask = np.eye(32, dtype=bool)\nfor token in range(1, 32):\n    mask[token] |= mask[(token - 1) // 2]",
+    ),
+    Example(
+        "dilated",
+        "A function: dilated",
+        "Any Python function of positions, segments, head and batch, traced once.",
+        "def mask(q_pos, kv_pos):\n    return (kv_pos <= q_pos) & ((q_pos - kv_pos) % 4 == 0)",
+    ),
+    Example(
+        "blocks",
+        "A function: block-sparse",
+        "A table says which blocks of 8 x 8 are seen; its tiles are full or empty, and none asks cell by cell.",
+        "layout = [1, 0, 0, 0, 1, 1, 0, 0, 0, 1, 1, 0, 1, 0, 1, 1]\n\n\n"
+        "def mask(q_pos, kv_pos):\n    return masks.table(layout, q_pos // 8 * 4 + kv_pos // 8) == 1",
+    ),
+    Example(
+        "heads",
+        "A mask for each head",
+        "Even heads see everything before them, odd heads a window.",
+        "def mask(q_pos, kv_pos, head):\n    return (kv_pos <= q_pos) & ((head % 2 == 0) | (q_pos - kv_pos < 6))",
+        heads=(0, 1),
+    ),
+    Example(
+        "decode",
+        "Queries that start later",
+        "8 queries at positions 24 to 31 over a cache of 32: positions are compared, never indices.",
+        "mask = masks.causal & masks.window(14)\nq_positions, kv_positions = np.arange(24, 32), np.arange(32)",
+    ),
+    Example(
+        "alibi",
+        "ALiBi",
+        "A penalty that grows with the distance, faster or slower by head; scores of 0 become this.",
+        "mask = masks.causal\nscore = masks.alibi(masks.alibi_slopes(4))",
+        shows="score",
+        heads=(0, 1),
+    ),
+    Example(
+        "softcap",
+        "Soft-cap",
+        "30 tanh(score / 30): no score passes 30 (Gemma 2). Here scores of 3 (q_pos - kv_pos).",
+        "softcap = 30.0",
+        shows="score",
+        steep=True,
+    ),
+    Example(
+        "bias",
+        "Additive bias",
+        "Any array that broadcasts to (..., heads, queries, keys) is added; scores of 0 become this.",
+        "bias = -0.5 * jnp.minimum(abs(jnp.arange(32)[:, None] - jnp.arange(32)), 8)",
+        shows="score",
+    ),
+    Example(
+        "score",
+        "A score function",
+        "Any Python function of the score and the names that masks read; scores of 0 become this.",
+        "def score(score, q_pos, kv_pos):\n    return score - masks.log(1 + masks.absolute(q_pos - kv_pos))",
+        shows="score",
+    ),
+    Example(
+        "sinks",
+        "Sinks",
+        "One more score a head that takes weight and gives no value (gpt-oss): the column on the right.",
+        "mask = masks.causal\nsinks = jnp.array([0.0, 3.0, 0.0, 0.0])",
+        shows="weight",
+        heads=(0, 1),
+    ),
+    Example(
+        "masked-row-zero",
+        "Rows that see no key: zero",
+        "The first 8 queries see nothing and give zeros; the default.",
+        "mask = masks.causal & ~masks.chunked(8)",
+        shows="weight",
+    ),
+    Example(
+        "masked-row-mean",
+        "Rows that see no key: mean",
+        "The first 8 queries see nothing and give the mean of all values, as `jax.nn` does.",
+        'mask = masks.causal & ~masks.chunked(8)\nmasked_row = "mean"',
+        shows="weight",
+    ),
+)
+
+
+# What is drawn ----------------------------------------------------------------------------------------------------
+
+
+def arguments(example: Example) -> dict[str, Any]:
+    """What the code of an example sets."""
+    names: dict[str, Any] = {}
+    exec(f"{IMPORTS}\n{example.code}", names)
+    return names
+
+
+def places(given: Mapping[str, Any], head: int) -> dict[str, Any]:
+    """The names of the language over the grid of queries and keys."""
+    every = np.arange(SIZE, dtype=np.int32)
+    named = {
+        "q_pos": np.asarray(given.get("q_positions", every))[:, None],
+        "kv_pos": np.asarray(given.get("kv_positions", every))[None, :],
+        "head": np.int32(head),
+        "batch": np.int32(0),
+    }
+    if "q_segments" in given:
+        named |= {"q_segment": given["q_segments"][:, None], "kv_segment": given["kv_segments"][None, :]}
+    return named
+
+
+def seen(given: Mapping[str, Any], head: int) -> np.ndarray:
+    """Which keys each query sees, boolean (queries, keys)."""
+    mask, named = given.get("mask", masks.full), places(given, head)
+    shape = (named["q_pos"].size, named["kv_pos"].size)
+    found = mask if isinstance(mask, np.ndarray) else masks.evaluate(masks.as_mask(mask), np, **named)
+    return np.broadcast_to(found, shape)
+
+
+def tile_classes(given: Mapping[str, Any], head: int, *, with_segments: bool = True) -> np.ndarray:
+    """The class of each tile of one head, from the ranges of its positions and segments."""
+    named = places(given, head)
+    if isinstance(given.get("mask"), np.ndarray):
+        return np.full([-(-named[name].size // TILE) for name in ("q_pos", "kv_pos")], masks.PARTIAL)
+
+    def ranges(values: np.ndarray) -> np.ndarray:
+        parts = np.split(values.ravel(), range(TILE, values.size, TILE))
+        return np.array([(part.min(), part.max()) for part in parts])
+
+    segments = {name: ranges(named[name]) for name in ("q_segment", "kv_segment") if name in named and with_segments}
+    mask = masks.as_mask(given.get("mask", masks.full))
+    q_tiles, kv_tiles = (ranges(named[name]) for name in ("q_pos", "kv_pos"))
+    return masks.classify_tiles(mask, q_tiles, kv_tiles, head=(head, head), **segments)
+
+
+def raw_scores(steep: bool) -> np.ndarray:
+    every = np.arange(SIZE)
+    return 3.0 * (every[:, None] - every) if steep else np.zeros((SIZE, SIZE))
+
+
+def scores(example: Example, given: Mapping[str, Any], head: int) -> np.ndarray:
+    """The scores that the softmax takes, NaN where a key is not seen."""
+    score = raw_scores(example.steep)
+    if "softcap" in given:
+        score = given["softcap"] * np.tanh(score / given["softcap"])
+    score = score + np.asarray(given.get("bias", 0.0), np.float64)
+    named = places(given, head)
+    score = masks.evaluate(masks.as_score(given.get("score", masks.identity)), np, score=score, **named)
+    return np.where(seen(given, head), score, np.nan)
+
+
+def weights(example: Example, given: Mapping[str, Any], head: int) -> np.ndarray:
+    """The softmax of `scores`, (queries, keys), with one more column where there is a sink."""
+    score = scores(example, given, head)
+    if "sinks" in given:
+        score = np.concatenate([score, np.full((SIZE, 1), float(given["sinks"][head]))], axis=1)
+    weight = np.where(np.isnan(score), 0.0, np.exp(score))
+    total = weight.sum(1, keepdims=True)
+    otherwise = 1 / SIZE if given.get("masked_row") == "mean" else 0.0
+    return np.where(total > 0, weight / np.where(total > 0, total, 1.0), otherwise)
+
+
+def shade(values: np.ndarray, largest: float, power: float) -> np.ndarray:
+    """-SHADES .. SHADES, the nearest shade of each value, as a power of its share of the largest; NaN is 0."""
+    share = np.nan_to_num(values) / largest
+    return np.rint(np.sign(share) * np.abs(share) ** power * SHADES).astype(int)
+
+
+# SVG --------------------------------------------------------------------------------------------------------------
+
+
+def outlines(cells: np.ndarray) -> str:
+    """The true cells as a path, one box a run of a row, in units of a cell."""
+    boxes: list[str] = []
+    for row, line in enumerate(cells):
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], line, [False]]).astype(np.int8)))
+        boxes += [f"M{a} {row}h{b - a}v1h-{b - a}z" for a, b in edges.reshape(-1, 2)]
+    return "".join(boxes)
+
+
+def whole_tiles(classes: np.ndarray, wanted: int, shape: tuple[int, int]) -> np.ndarray:
+    return np.kron(classes == wanted, np.ones((TILE, TILE), bool))[: shape[0], : shape[1]]
+
+
+def mask_panel(visible: np.ndarray, classes: np.ndarray) -> list[str]:
+    full = whole_tiles(classes, masks.FULL, visible.shape)
+    return [
+        f'<path class="empty" d="{outlines(whole_tiles(classes, masks.EMPTY, visible.shape))}"/>',
+        f'<path class="partial" d="{outlines(visible & ~full)}"/>',
+        f'<path class="full" d="{outlines(visible & full)}"/>',
+    ]
+
+
+def heat_panel(values: np.ndarray, largest: float, power: float) -> list[str]:
+    hidden, shades = np.isnan(values), shade(values, largest, power)
+    parts = [f'<path class="empty" d="{outlines(hidden)}"/>']
+    for each in np.unique(shades[~hidden]):
+        if each:
+            cells = outlines((shades == each) & ~hidden)
+            parts.append(f'<path class="shade{each}" fill="{colour(each / SHADES)}" d="{cells}"/>')
+    return parts
+
+
+def colour(amount: float) -> str:
+    """White at 0, blue at 1, orange at -1."""
+    end = np.array([0x1F, 0x4E, 0x86] if amount > 0 else [0xC2, 0x5A, 0x0A])
+    red, green, blue = np.rint(255 + (end - 255) * abs(amount)).astype(int)
+    return f"#{red:02x}{green:02x}{blue:02x}"
+
+
+def framed(parts: Sequence[str], shape: tuple[int, int], x: float, title: str) -> list[str]:
+    """A panel with the grid of its cells, its tiles and its columns' numbers."""
+    rows, columns = shape
+
+    def lines(step: int) -> str:
+        across = "".join(f"M0 {row}h{columns}" for row in range(step, rows, step))
+        return across + "".join(f"M{column} 0v{rows}" for column in range(step, columns, step))
+
+    made = [
+        f'<g transform="translate({x} {TOP}) scale({CELL})">',
+        f'<rect class="ground" width="{columns}" height="{rows}"/>',
+        *parts,
+        f'<path class="cells" d="{lines(1)}"/>',
+        f'<path class="tiles" d="{lines(TILE)}"/>',
+        f'<rect class="frame" width="{columns}" height="{rows}"/>',
+        "</g>",
+        f'<text class="axis" x="{x + columns * CELL / 2}" y="{TOP - 24}">{title}</text>',
+    ]
+    for tick in range(0, columns if columns > 1 else 0, TILE):
+        made.append(f'<text class="tick" x="{x + (tick + 0.5) * CELL}" y="{TOP - 6}">{tick}</text>')
+    return made
+
+
+def row_axis(rows: int, first: int) -> list[str]:
+    middle = TOP + rows * CELL / 2
+    made = [f'<text class="axis" transform="translate(14 {middle}) rotate(-90)">queries</text>']
+    for tick in range(0, rows, TILE):
+        y = TOP + (tick + 0.5) * CELL + 4
+        made.append(f'<text class="tick row" x="{LEFT - 7}" y="{y}">{tick + first}</text>')
+    return made
+
+
+def mask_legend(classes: Sequence[np.ndarray], x: float) -> list[str]:
+    made: list[str] = []
+    every = np.concatenate([each.ravel() for each in classes])
+    rows = (
+        ("full", masks.FULL, "full", "nothing to ask"),
+        ("partial", masks.PARTIAL, "partial", "asked cell by cell"),
+        ("empty", masks.EMPTY, "empty", "skipped"),
+    )
+    for index, (kind, wanted, word, what) in enumerate(rows):
+        y = TOP + 14 + 52 * index
+        made.append(f'<rect class="{kind} frame" x="{x}" y="{y - 12}" width="15" height="15"/>')
+        made.append(f'<text class="count" x="{x + 24}" y="{y}">{np.sum(every == wanted)} {word}</text>')
+        made.append(f'<text class="what" x="{x + 24}" y="{y + 17}">{what}</text>')
+    return made
+
+
+def heat_legend(lowest: float, highest: float, power: float, x: float, hidden: bool) -> list[str]:
+    steps = range(SHADES if highest > 0 else 0, -SHADES - 1 if lowest < 0 else -1, -1)
+    size = SIZE * CELL * 0.75 / len(steps)
+    largest = max(highest, -lowest)
+    made: list[str] = []
+    for index, step in enumerate(steps):
+        y = TOP + index * size
+        made.append(f'<rect x="{x}" y="{y:.2f}" width="15" height="{size + 0.3:.2f}" fill="{colour(step / SHADES)}"/>')
+        if step % (SHADES // 2) == 0:
+            value = np.sign(step) * largest * abs(step / SHADES) ** (1 / power)
+            made.append(f'<text class="what" x="{x + 24}" y="{y + size / 2 + 5:.2f}">{value:.3g}</text>')
+    made.append(f'<rect class="frame" x="{x}" y="{TOP}" width="15" height="{size * len(steps):.2f}"/>')
+    if hidden:
+        made.append(f'<rect class="empty frame" x="{x}" y="{TOP + SIZE * CELL - 27}" width="15" height="15"/>')
+        made.append(f'<text class="what" x="{x + 24}" y="{TOP + SIZE * CELL - 15}">not seen</text>')
+    return made
+
+
+STYLE = (
+    "text{fill:#222;font-size:12.5px}.axis,.tick{text-anchor:middle;fill:#444}.tick{font-size:11px}.row{text-anchor:end}"
+    ".count{font-weight:bold}.what{fill:#444}.paper{fill:#f6f8fb}.ground{fill:#fff}.full{fill:#1f4e86}"
+    ".partial{fill:#6fa3d8}.empty{fill:#cdd4dc}.cells{stroke:#fff;stroke-width:.08;stroke-opacity:.7;fill:none}"
+    ".tiles{stroke:#222;stroke-width:.14;stroke-opacity:.75;fill:none}"
+    ".frame{stroke:#222;stroke-width:1;vector-effect:non-scaling-stroke}rect.frame:not(.full):not(.partial):not(.empty){fill:none}"
+)
+
+
+def heat_maps(example: Example, given: Mapping[str, Any]) -> tuple[list[tuple[str, np.ndarray]], float]:
+    """(title, values) of each panel, and the power that shades are of: weights are small, so their root is shown."""
+    many = len(example.heads) > 1
+    if example.shows == "weight":
+        panels: list[tuple[str, np.ndarray]] = []
+        for head in example.heads:
+            every = weights(example, given, head)
+            panels.append((f"keys, head {head}" if many else "keys", every[:, :SIZE]))
+            if "sinks" in given:
+                panels.append(("sink", every[:, SIZE:]))
+        return panels, 0.5
+    panels = [(f"keys, head {head}" if many else "keys", scores(example, given, head)) for head in example.heads]
+    if "softcap" in given:
+        panels = [("keys, before", raw_scores(example.steep)), ("keys, after", panels[0][1])]
+    return panels, 1.0
+
+
+def picture(example: Example) -> str:
+    given = arguments(example)
+    if example.shows == "mask":
+        classes = [tile_classes(given, head) for head in example.heads]
+        visible = [seen(given, head) for head in example.heads]
+        shapes = [each.shape for each in visible]
+        titles = [f"keys, head {head}" for head in example.heads] if len(example.heads) > 1 else ["keys"]
+        bodies = [mask_panel(each, kinds) for each, kinds in zip(visible, classes, strict=True)]
+    else:
+        panels, power = heat_maps(example, given)
+        lowest = min(float(np.nanmin(each)) for _, each in panels)
+        highest = max(float(np.nanmax(each)) for _, each in panels)
+        shapes, titles = [each.shape for _, each in panels], [title for title, _ in panels]
+        bodies = [heat_panel(each, max(highest, -lowest), power) for _, each in panels]
+    x, height = LEFT, TOP + max(shapes[0][0], 20) * CELL + 24
+    drawn = row_axis(shapes[0][0], int(given["q_positions"][0]) if "q_positions" in given else 0)
+    for index, (body, shape, title) in enumerate(zip(bodies, shapes, titles, strict=True)):
+        drawn += framed(body, shape, x, title)
+        narrow = index + 1 < len(shapes) and shapes[index + 1][1] == 1
+        x += shape[1] * CELL + (BETWEEN // 2 if narrow else BETWEEN)
+    if example.shows == "mask":
+        drawn += mask_legend(classes, x)
+    else:
+        drawn += heat_legend(lowest, highest, power, x, any(np.isnan(each).any() for _, each in panels))
+    width = x + 146
+    head = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+        'role="img" font-family="sans-serif">',
+        f"<title>{example.title}</title>",
+        f"<style>{STYLE}</style>",
+        f'<rect class="paper" width="{width}" height="{height}" rx="12"/>',
+    ]
+    return "\n".join([*head, *drawn, "</svg>"]) + "\n"
+
+
+def tiles_in_words(example: Example) -> str:
+    """How many tiles are skipped, and where ids or values of run time would say more."""
+    given = arguments(example)
+    classes = np.concatenate([tile_classes(given, head).ravel() for head in example.heads])
+    empty = int(np.sum(classes == masks.EMPTY))
+    if isinstance(given.get("mask"), np.ndarray):
+        return f"Skipped: 0 of {classes.size} tiles; the values of an array are not read while planning."
+    skipped = f"Skipped: {empty} of {classes.size} tiles"
+    if "q_segments" in given:
+        static = np.concatenate([tile_classes(given, head, with_segments=False).ravel() for head in example.heads])
+        return (
+            f"{skipped}, where the ids of each tile are known. They are values of run time, and by the positions alone "
+            f"a plan skips {np.sum(static == masks.EMPTY)}."
+        )
+    if example.name == "heads":
+        return f"{skipped} of these two heads. A tile that any head sees is visited for all of them."
+    return f"{skipped}."
+
+
+def page() -> str:
+    parts = [INTRODUCTION]
+    headings = {
+        "mask": "## Masks\n",
+        "score": "## Scores\n",
+        "weight": "## Weights after the softmax\n\nShades are of the square root of a weight, so that small ones show.\n",
+    }
+    for example in EXAMPLES:
+        if heading := headings.pop(example.shows, None):
+            parts.append(heading)
+        parts.append(
+            f"### {example.title}\n\n{example.meaning}\n\n```python\n{example.code}\n```\n\n"
+            f"![{example.title}](masks/{example.name}.svg)\n\n{tiles_in_words(example)}\n"
+        )
+    return "\n".join(parts)
+
+
+def main(folder: Path) -> None:
+    (folder / "masks").mkdir(parents=True, exist_ok=True)
+    (folder / "masks.md").write_text(page())
+    for example in EXAMPLES:
+        (folder / "masks" / f"{example.name}.svg").write_text(picture(example))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parent)

@@ -1,0 +1,157 @@
+"""docs/masks.md: the pictures are those that the script draws, and what they show is what attention does."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import ropegen as rg
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+SIZE, TILE, HEADS, SHADES = 32, 8, 4, 16
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+INTRODUCTION, *SECTIONS = re.split(r"^### ", (DOCS / "masks.md").read_text(), flags=re.MULTILINE)
+BY_NAME = {re.findall(r"\]\(masks/(.+)\.svg\)", section)[0]: section for section in SECTIONS}
+
+
+def code_of(text: str) -> str:
+    (found,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    return found
+
+
+def arguments(section: str) -> dict[str, Any]:
+    """The arguments of `rg.attention` that the code of a section sets."""
+    names: dict[str, Any] = {}
+    exec(code_of(INTRODUCTION) + code_of(section), names)
+    return {name: names[name] for name in inspect.signature(rg.attention).parameters if name in names}
+
+
+def measured(given: dict[str, Any], steep: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (heads, queries, keys) and scores, -inf where no key is seen, of attention over values that name keys."""
+    queries = len(given["q_positions"]) if "q_positions" in given else SIZE
+    slope = 3.0 if steep else 0.0
+    q = jnp.stack([slope * jnp.arange(queries), jnp.ones(queries)], -1)[:, None].repeat(HEADS, 1)
+    k = jnp.stack([jnp.ones(SIZE), -slope * jnp.arange(SIZE)], -1)[:, None]
+    out, lse = rg.attention(q, k, jnp.eye(SIZE)[:, None], scale=1.0, return_lse=True, **given)
+    weight = np.asarray(out, np.float64).swapaxes(0, 1)
+    lse = np.asarray(lse, np.float64).T[..., None]
+    with np.errstate(divide="ignore"):
+        score = np.where(lse == -np.inf, -np.inf, np.log(weight) + lse)
+    return weight, score
+
+
+def panels(name: str) -> list[dict[str, np.ndarray]]:
+    """For each grid of a picture the cells, boolean (rows, columns), of each class."""
+    root = ElementTree.parse(DOCS / "masks" / f"{name}.svg").getroot()
+    found: list[dict[str, np.ndarray]] = []
+    for group in root.iter(f"{SVG}g"):
+        ground = next(each for each in group.iter(f"{SVG}rect") if each.get("class") == "ground")
+        shape = int(ground.get("height", 0)), int(ground.get("width", 0))
+        cells: dict[str, np.ndarray] = {}
+        for path in group.iter(f"{SVG}path"):
+            grid = cells.setdefault(path.get("class", ""), np.zeros(shape, bool))
+            for column, row, count in re.findall(r"M(\d+) (\d+)h(\d+)v1h-\d+z", path.get("d", "")):
+                grid[int(row), int(column) : int(column) + int(count)] = True
+        found.append(cells)
+    return found
+
+
+def of_tiles(cells: np.ndarray, reduce: Any) -> np.ndarray:
+    rows, columns = (-(-size // TILE) for size in cells.shape)
+    return reduce(cells.reshape(rows, TILE, columns, TILE), axis=(1, 3))
+
+
+def spread(tiles: np.ndarray) -> np.ndarray:
+    return np.kron(tiles, np.ones((TILE, TILE), bool))
+
+
+def shades(cells: dict[str, np.ndarray]) -> np.ndarray:
+    """The shade of each cell of a heat map."""
+    return sum((int(kind[5:]) * grid for kind, grid in cells.items() if kind.startswith("shade")), np.zeros(()))
+
+
+def heads_of(name: str) -> int:
+    return 2 if name in ("heads", "alibi", "sinks") else 1
+
+
+MASKS = [name for name in BY_NAME if not any(path.startswith("shade") for each in panels(name) for path in each)]
+HEAT = [name for name in BY_NAME if name not in MASKS]
+
+
+def test_the_script_draws_what_is_committed(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, str(DOCS / "masks.py"), str(tmp_path)], check=True)
+    drawn = {each.relative_to(tmp_path): each.read_bytes() for each in tmp_path.rglob("*") if each.is_file()}
+    kept = {each.relative_to(DOCS): each.read_bytes() for each in (DOCS / "masks").iterdir()}
+    assert drawn == {**kept, Path("masks.md"): (DOCS / "masks.md").read_bytes()}, (
+        "python3 docs/masks.py draws them anew"
+    )
+
+
+def test_every_picture_is_on_the_page() -> None:
+    assert sorted(BY_NAME) == sorted(each.stem for each in (DOCS / "masks").iterdir())
+    assert len(MASKS) == 19
+    assert len(HEAT) == 7
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_a_mask_is_drawn_as_attention_sees_it(name: str) -> None:
+    given = arguments(BY_NAME[name])
+    weight, _ = measured(given, steep=False)
+    dense = isinstance(given["mask"], np.ndarray)
+    skipped = total = 0
+    for cells, head in zip(panels(name), range(heads_of(name)), strict=True):
+        seen = weight[head] > 0
+        np.testing.assert_array_equal(cells["full"] | cells["partial"], seen)
+        some, every = of_tiles(seen, np.any), of_tiles(seen, np.all) & (not dense)
+        np.testing.assert_array_equal(cells["full"], spread(every))
+        np.testing.assert_array_equal(cells["empty"], spread(~some) & (not dense))
+        skipped, total = skipped + int(np.sum(~some)) * (not dense), total + some.size
+    assert f"Skipped: {skipped} of {total} tiles" in BY_NAME[name]
+
+
+@pytest.mark.parametrize("name", ["segments", "packed"])
+def test_what_a_plan_skips_without_the_ids(name: str) -> None:
+    alike = np.zeros(SIZE, np.int32)
+    weight, _ = measured({**arguments(BY_NAME[name]), "q_segments": alike, "kv_segments": alike}, steep=False)
+    skipped = int(np.sum(~of_tiles(weight[0] > 0, np.any)))
+    assert f"by the positions alone a plan skips {skipped}." in BY_NAME[name]
+
+
+@pytest.mark.parametrize("name", HEAT)
+def test_a_heat_map_is_drawn_as_attention_scores(name: str) -> None:
+    given = arguments(BY_NAME[name])
+    weight, score = measured(given, steep="softcap" in given)
+    shows_weights = "sinks" in given or name.startswith("masked-row")
+    wanted: list[np.ndarray] = []
+    if "softcap" in given:
+        wanted.append(3.0 * (np.arange(SIZE)[:, None] - np.arange(SIZE)))  # before it is capped
+    for head in range(heads_of(name)):
+        wanted.append(weight[head] if shows_weights else score[head])
+        if "sinks" in given:
+            wanted.append(1.0 - weight[head].sum(1, keepdims=True))
+    largest = max(np.max(np.abs(each), where=each != -np.inf, initial=0.0) for each in wanted)
+    for cells, each in zip(panels(name), wanted, strict=True):
+        np.testing.assert_array_equal(cells["empty"], each == -np.inf)
+        share = np.where(each == -np.inf, 0.0, each) / largest
+        exact = SHADES * np.sign(share) * np.abs(share) ** (0.5 if shows_weights else 1.0)
+        # Rounded to the nearest shade; what is measured in float32 may fall on the other side of an edge.
+        assert np.max(np.abs(exact - shades(cells))) <= 0.5 + 1e-3
+
+
+def test_rows_that_see_no_key() -> None:
+    for name, value in (("masked-row-zero", 0.0), ("masked-row-mean", 1 / SIZE)):
+        weight, _ = measured(arguments(BY_NAME[name]), steep=False)
+        np.testing.assert_allclose(weight[:, :8], value)
+        np.testing.assert_allclose(weight[:, 8:].sum(-1), 1.0, atol=1e-6)
