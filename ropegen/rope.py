@@ -271,6 +271,8 @@ class _Model:
     theta_field: str = "rope_theta"
     fraction: float = 1.0
     fraction_field: str = "partial_rotary_factor"
+    # Whether the code turns a part of each head when that field says so; most turn all of it whatever the field says.
+    partial: bool = False
     # The field that states the rotated width itself.
     width_field: str | None = None
     # The field that says whether features pair interleaved (true where it is absent) or half.
@@ -280,6 +282,8 @@ class _Model:
     sections: Literal["none", "runs", "interleaved"] = "none"
     # True where transformers would assume a scaling that the config leaves out.
     scaled: bool = False
+    # True where the code reads no rope parameters, theta included.
+    fixed: bool = False
     # Older names of rope types in this model's configs.
     renamed: Mapping[str, str] = field(default_factory=dict[str, str])
 
@@ -295,11 +299,11 @@ _MODELS: Mapping[str, _Model] = {
     **dict.fromkeys(("gemma4", "gemma4_text"), _Model(theta=None)),
     **dict.fromkeys(("qwen2_vl", "qwen2_vl_text", "qwen2_5_vl", "qwen2_5_vl_text"), _QWEN2_VL),
     **dict.fromkeys(("qwen3_vl", "qwen3_vl_text"), _QWEN3_VL),
-    "phi3": _Model(renamed={"su": "longrope", "yarn": "longrope"}),
+    "phi3": _Model(partial=True, renamed={"su": "longrope", "yarn": "longrope"}),
     "deepseek_v3": _Model("interleaved", width_field="qk_rope_head_dim", interleave_field="rope_interleave"),
     "gpt_oss": _Model(theta=None, scaled=True),
-    "gpt_neox": _Model(theta_field="rotary_emb_base", fraction=0.25, fraction_field="rotary_pct"),
-    "gptj": _Model("interleaved", width_field="rotary_dim"),
+    "gpt_neox": _Model(theta_field="rotary_emb_base", fraction=0.25, fraction_field="rotary_pct", partial=True),
+    "gptj": _Model("interleaved", width_field="rotary_dim", fixed=True),
 }
 
 _SHARED_FIELDS = ("rope_type", "type", "rope_theta", "partial_rotary_factor")
@@ -353,6 +357,11 @@ def _read(config: Mapping[str, object], where: str, model: _Model, layer_type: s
         bool(stated) or not model.scaled,
         f"{where}: rope_scaling is missing and this model is never without it; take it from the published config",
     )
+    _expect(
+        not model.fixed or (not stated and config.get(model.theta_field) in (None, model.theta)),
+        f"{where}: this model's code has theta {model.theta} and no scaling, whatever {model.theta_field} and the rope "
+        "parameters say; take them out",
+    )
     rope_type = _rope_type(stated, where, model)
     kind, names = _ROPE_TYPES[rope_type]
     known = {*_SHARED_FIELDS, *names, *(_SECTION_FIELDS if model.sections != "none" else ())}
@@ -380,6 +389,11 @@ def _read(config: Mapping[str, object], where: str, model: _Model, layer_type: s
             fraction == 1.0, f"{where}: {model.width_field} says how much rotates, yet a fraction {fraction} is there"
         )
     elif fraction != 1.0:
+        _expect(
+            model.partial,
+            f"{where}: {model.fraction_field} is {fraction} and this model's code turns the whole head; leave it out, "
+            "or write the Rope with dim= if the checkpoint was trained so",
+        )
         dim = int(_head_dim(config, where) * fraction)
     paired = config.get(model.interleave_field, True) if model.interleave_field else True
     _expect(isinstance(paired, bool), f"{where}: {model.interleave_field} must be true or false, got {paired!r}")

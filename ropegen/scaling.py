@@ -62,6 +62,8 @@ class Scaling:
     ) -> npt.NDArray[np.floating]:
         """The radians that each pair turns by per position, shape (dim/2,), computed in `dtype` at every step.
 
+        The steps are those of transformers in their order, so that float32 gives its values to the last place or two.
+
         `dim` is the rotated width (for `proportional` the head width); `length` is the static sequence length, which
         the families with `needs_length` select by. Raises RopegenError for an odd or empty width, theta not above 1,
         a list of the wrong length, or a length that is missing.
@@ -106,8 +108,7 @@ class Scaling:
         """Raise where single fields are right and their combination is not."""
 
     def _frequencies(self, theta: float, dim: int, length: int, dtype: Precision) -> npt.NDArray[np.floating]:
-        # Python scalars do not widen a float32 array (NEP 50), so one formula serves both precisions.
-        return 1.0 / theta ** (np.arange(0, dim, 2).astype(dtype) / dim)
+        return 1.0 / _powers(theta, dim, dtype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +141,10 @@ class Dynamic(Scaling):
     def _frequencies(self, theta: float, dim: int, length: int, dtype: Precision) -> npt.NDArray[np.floating]:
         if dim == 2:
             raise RopegenError("dynamic scaling has the exponent dim / (dim - 2): the rotated width must exceed 2")
-        growth = 1.0 + self.factor * (max(length, self.original) - self.original) / self.original
-        return Scaling._frequencies(self, theta * growth ** (dim / (dim - 2)), dim, length, dtype)
+        if length > self.original:
+            growth = dtype(self.factor * length) / dtype(self.original) - dtype(self.factor - 1.0)
+            theta = float(dtype(theta) * dtype(float(growth) ** (dim / (dim - 2))))
+        return Scaling._frequencies(self, theta, dim, length, dtype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +194,9 @@ class Yarn(Scaling):
             )
         # Ends that coincide make a step; its width of a thousandth of a pair is the one transformers uses.
         ramp = np.clip((np.arange(dim // 2).astype(dtype) - low) / ((high - low) or 0.001), 0.0, 1.0)
-        plain = Scaling._frequencies(self, theta, dim, length, dtype)
-        return plain / self.factor * ramp + plain * (1.0 - ramp)
+        kept = 1.0 - ramp
+        powers = _powers(theta, dim, dtype)
+        return 1.0 / (self.factor * powers) * (1.0 - kept) + 1.0 / powers * kept
 
     def magnitude(self, length: int | None = None) -> float:
         if self.attention_factor is not None:
@@ -243,7 +247,7 @@ class LongRope(Scaling):
             raise RopegenError(
                 f"longrope scaling: a rotated width of {dim} has {dim // 2} pairs and {name} has {len(factors)} factors"
             )
-        return Scaling._frequencies(self, theta, dim, length, dtype) / np.asarray(factors, dtype)
+        return 1.0 / (np.asarray(factors, dtype) * _powers(theta, dim, dtype))
 
     def magnitude(self, length: int | None = None) -> float:
         if self.attention_factor is not None:
@@ -275,9 +279,9 @@ class Llama3(Scaling):
 
     def _frequencies(self, theta: float, dim: int, length: int, dtype: Precision) -> npt.NDArray[np.floating]:
         plain = Scaling._frequencies(self, theta, dim, length, dtype)
-        turns = plain * (self.original / (2.0 * math.pi))
+        turns = self.original / (2.0 * math.pi / plain)
         kept = np.clip((turns - self.low) / (self.high - self.low), 0.0, 1.0)
-        return plain / self.factor * (1.0 - kept) + plain * kept
+        return (1.0 - kept) * plain / self.factor + kept * plain
 
     @property
     def fastest(self) -> float:
@@ -328,6 +332,16 @@ class Xpos(Scaling):
     def log_scale(self, positions: npt.NDArray[np.float64], dim: int) -> npt.NDArray[np.float64] | None:
         zeta = (np.arange(0, dim, 2) + 0.4 * dim) / (1.4 * dim)
         return (np.asarray(positions, np.float64) - self.centre) / self.base * np.log(zeta)
+
+
+def _powers(theta: float, dim: int, dtype: Precision) -> npt.NDArray[np.floating]:
+    """The powers theta ** (2j / dim), one for each pair j, with the exponent in `dtype`.
+
+    The float32 power is float64's, rounded: NumPy's own is off in the last place, and by more, on some processors.
+    """
+    # Python scalars do not widen a float32 array (NEP 50), so one formula serves both precisions here and above.
+    exponents = np.arange(0, dim, 2).astype(dtype) / dim
+    return (float(dtype(theta)) ** exponents.astype(np.float64)).astype(dtype)
 
 
 none, linear, dynamic, yarn, longrope = Scaling, Linear, Dynamic, Yarn, LongRope

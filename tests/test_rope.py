@@ -14,6 +14,21 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from published import (
+    DEEPSEEK_V3,
+    GEMMA3_1B,
+    GEMMA3_4B,
+    GEMMA4,
+    GPT_J,
+    GPT_OSS,
+    LLAMA_31,
+    PHI4_MINI,
+    PHI35_MINI,
+    PYTHIA_1B,
+    QWEN2_VL,
+    QWEN3_VL,
+    QWEN25_YARN,
+)
 
 from ropegen import scaling
 from ropegen.errors import RopegenError
@@ -161,7 +176,9 @@ def test_the_error_bound_holds_for_drawn_ropes(theta: float, dim: int, position:
 def test_f32_takes_every_step_in_float32() -> None:
     positions, dim, theta = np.arange(2048), 96, np.float32(500_000)
     single = np.float32
-    inverse = single(1) / theta ** (np.arange(0, dim, 2, dtype=single) / single(dim))
+    exponents = np.arange(0, dim, 2, dtype=single) / single(dim)
+    # NumPy's own float32 power is off in the last place on some processors.
+    inverse = single(1) / np.array([math.pow(theta, exponent) for exponent in exponents], single)
     angles = positions.astype(single)[:, None] * inverse
     rope = Rope(500_000, pairing="half", angles="f32")
     expected = np.concatenate([np.cos(angles), np.sin(angles)], axis=-1)
@@ -547,101 +564,12 @@ def test_fixed_point_of_special_frequencies() -> None:
 
 # -- model configs ---------------------------------------------------------------------------------------------------
 
-LLAMA_31 = {
-    "model_type": "llama",
-    "hidden_size": 4096,
-    "num_attention_heads": 32,
-    "max_position_embeddings": 131072,
-    "rope_theta": 500000.0,
-    "rope_scaling": {
-        "factor": 8.0,
-        "low_freq_factor": 1.0,
-        "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 8192,
-        "rope_type": "llama3",
-    },
-}
-QWEN25_YARN = {
-    "model_type": "qwen2",
-    "max_position_embeddings": 32768,
-    "rope_theta": 1000000.0,
-    "rope_scaling": {"factor": 4.0, "original_max_position_embeddings": 32768, "type": "yarn"},
-}
-QWEN2_VL = {
-    "model_type": "qwen2_vl",
-    "rope_theta": 1000000.0,
-    "rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]},
-}
-QWEN3_VL = {
-    "model_type": "qwen3_vl",
-    "text_config": {
-        "model_type": "qwen3_vl_text",
-        "head_dim": 128,
-        "rope_theta": 5000000,
-        "rope_scaling": {"mrope_interleaved": True, "mrope_section": [24, 20, 20], "rope_type": "default"},
-    },
-}
-GEMMA3_4B = {
-    "model_type": "gemma3",
-    "text_config": {"model_type": "gemma3_text", "rope_scaling": {"factor": 8.0, "rope_type": "linear"}},
-}
-GEMMA3_1B = {"model_type": "gemma3_text", "rope_theta": 1e6, "rope_local_base_freq": 1e4, "rope_scaling": None}
-GEMMA4 = {
-    "model_type": "gemma4_text",
-    "rope_parameters": {
-        "full_attention": {"partial_rotary_factor": 0.25, "rope_theta": 1e6, "rope_type": "proportional"},
-        "sliding_attention": {"rope_theta": 10000.0, "rope_type": "default"},
-    },
-}
-PHI3_128K = {
-    "model_type": "phi3",
-    "hidden_size": 3072,
-    "num_attention_heads": 32,
-    "max_position_embeddings": 131072,
-    "original_max_position_embeddings": 4096,
-    "rope_theta": 10000.0,
-    "rope_scaling": {"long_factor": [2.0] * 48, "short_factor": [1.0] * 48, "type": "longrope"},
-}
-PHI4_MINI = {**PHI3_128K, "num_attention_heads": 24, "partial_rotary_factor": 0.75}
-DEEPSEEK_V3 = {
-    "model_type": "deepseek_v3",
-    "max_position_embeddings": 163840,
-    "qk_nope_head_dim": 128,
-    "qk_rope_head_dim": 64,
-    "rope_theta": 10000,
-    "rope_scaling": {
-        "beta_fast": 32,
-        "beta_slow": 1,
-        "factor": 40,
-        "mscale": 1.0,
-        "mscale_all_dim": 1.0,
-        "original_max_position_embeddings": 4096,
-        "type": "yarn",
-    },
-}
-GPT_OSS = {
-    "model_type": "gpt_oss",
-    "max_position_embeddings": 131072,
-    "rope_theta": 150000,
-    "rope_scaling": {
-        "beta_fast": 32.0,
-        "beta_slow": 1.0,
-        "factor": 32.0,
-        "original_max_position_embeddings": 4096,
-        "rope_type": "yarn",
-        "truncate": False,
-    },
-}
-PYTHIA_1B = {
-    "model_type": "gpt_neox",
-    "hidden_size": 2048,
-    "num_attention_heads": 8,
-    "rotary_pct": 0.25,
-    "rotary_emb_base": 10000,
-}
-GPT_J = {"model_type": "gptj", "n_embd": 4096, "n_head": 16, "rotary": True, "rotary_dim": 64}
 
-LONG = scaling.longrope([1.0] * 48, [2.0] * 48, 4096, factor=32)
+def long(config: dict) -> scaling.Scaling:
+    stated = config["rope_scaling"]
+    return scaling.longrope(stated["short_factor"], stated["long_factor"], 4096, factor=32)
+
+
 CONFIGS = {
     "llama-2": ({"model_type": "llama"}, None, Rope(1e4, pairing="half")),
     "llama-3": ({"model_type": "llama", "rope_theta": 5e5, "rope_scaling": None}, None, Rope(5e5, pairing="half")),
@@ -659,8 +587,8 @@ CONFIGS = {
     "gemma3-1b-local": (GEMMA3_1B, "sliding_attention", Rope(1e4, pairing="half")),
     "gemma4": (GEMMA4, "full_attention", Rope(1e6, pairing="half", scaling=scaling.proportional(0.25))),
     "gemma4-local": (GEMMA4, "sliding_attention", Rope(1e4, pairing="half")),
-    "phi3-128k": (PHI3_128K, None, Rope(1e4, pairing="half", scaling=LONG)),
-    "phi4-mini": (PHI4_MINI, None, Rope(1e4, pairing="half", dim=96, scaling=LONG)),
+    "phi3.5-mini": (PHI35_MINI, None, Rope(1e4, pairing="half", scaling=long(PHI35_MINI))),
+    "phi4-mini": (PHI4_MINI, None, Rope(1e4, pairing="half", dim=96, scaling=long(PHI4_MINI))),
     "deepseek-v3": (
         DEEPSEEK_V3,
         None,
@@ -711,8 +639,8 @@ def test_configs_take_the_original_context_from_where_it_is() -> None:
     stated = {"type": "dynamic", "factor": 2}
     dynamic = {"model_type": "llama", "max_position_embeddings": 4096, "rope_scaling": stated}
     assert Rope.from_hf(dynamic).scaling == scaling.dynamic(2, 4096)
-    older = {**PHI3_128K, "rope_scaling": {**PHI3_128K["rope_scaling"], "type": "su"}}
-    assert Rope.from_hf(older).scaling == LONG
+    older = {**PHI35_MINI, "rope_scaling": {**PHI35_MINI["rope_scaling"], "type": "su"}}
+    assert Rope.from_hf(older).scaling == long(PHI35_MINI)
     half = {**DEEPSEEK_V3, "rope_interleave": False}
     assert Rope.from_hf(half).pairing == "half"
 
@@ -738,7 +666,8 @@ BAD_CONFIGS = [
     (changed(LLAMA_31, original_max_position_embeddings=0), None, ["original_max_position_embeddings", "positive"]),
     ({**LLAMA_31, "rope_parameters": {"rope_type": "default"}}, None, ["differ"]),
     ({"model_type": "llama", "rope_theta": "many"}, None, ["rope_theta", "'many'"]),
-    ({"model_type": "llama", "partial_rotary_factor": 0.5}, None, ["num_attention_heads"]),
+    ({"model_type": "phi3", "partial_rotary_factor": 0.5}, None, ["num_attention_heads"]),
+    ({"model_type": "llama", "partial_rotary_factor": 0.5}, None, ["partial_rotary_factor is 0.5", "whole head"]),
     (GEMMA3_4B, None, ["layer_type=", "full_attention", "sliding_attention"]),
     (GEMMA3_4B, "sliding", ["'sliding'", "did you mean 'sliding_attention'?"]),
     (GEMMA4, None, ["layer_type=", "full_attention"]),
@@ -751,6 +680,8 @@ BAD_CONFIGS = [
     ({"model_type": "deepseek_v3", "rope_theta": 1e4}, None, ["qk_rope_head_dim"]),
     ({"model_type": "gptj"}, None, ["rotary_dim"]),
     ({**GPT_J, "partial_rotary_factor": 0.5}, None, ["rotary_dim", "0.5"]),
+    ({**GPT_J, "rope_theta": 5e5}, None, ["theta 10000.0", "rope_theta"]),
+    ({**GPT_J, "rope_scaling": {"type": "linear", "factor": 2}}, None, ["no scaling", "rope parameters"]),
 ]
 
 
