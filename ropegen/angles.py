@@ -24,18 +24,27 @@ from ropegen.types import numpy_dtype
 Array = jax.Array
 
 
-def static_positions(node: Node) -> np.ndarray | None:
+def value(node: Node, positions: Array, *, known: bool = True) -> Array:
+    """The value of an `angles` or `sinusoid` node: positions (..., S), or (axes, ..., S) with sections, -> (..., S, dim).
+
+    With `known`, positions that the graph states make a constant; else all are read from `positions`.
+    """
+    static = _static(node.operands[0]) if known else None
+    if isinstance(node.op, ops.Sinusoid):
+        return _sinusoid(node.op, positions, static)
+    if not isinstance(node.op, ops.Angles):
+        raise TypeError(f"{node.op.name} has no cosines and sines")
+    return _angles(node.op, positions, static)
+
+
+def _static(node: Node) -> np.ndarray | None:
     """The positions of a `positions` node, int64 (length,); None where they are only known at run time."""
     if not isinstance(node.op, ops.Positions):
         return None
     return np.arange(node.op.start, node.op.start + node.op.length)
 
 
-def table(op: ops.Angles, positions: Array, static: np.ndarray | None) -> Array:
-    """The value of an `angles` op: positions (..., S), or (axes, ..., S) with sections, -> (..., S, dim) float32.
-
-    `static` are the same positions where they are known while tracing.
-    """
+def _angles(op: ops.Angles, positions: Array, static: np.ndarray | None) -> Array:
     if static is None:
         return _table(op, positions)
     if op.precision == "exact":
@@ -58,8 +67,7 @@ def _table(op: ops.Angles, positions: Array) -> Array:
     return jnp.concatenate([cos * magnitude, sin * magnitude], axis=-1)
 
 
-def sinusoid(op: ops.Sinusoid, positions: Array, static: np.ndarray | None) -> Array:
-    """The value of a `sinusoid` op: positions (..., S) -> (..., S, width) in the op's type."""
+def _sinusoid(op: ops.Sinusoid, positions: Array, static: np.ndarray | None) -> Array:
     pairs = (op.width + 1) // 2
     if op.precision == "f32":
         inverse = _float32_frequencies(op.theta, op.width, pairs)
@@ -115,7 +123,7 @@ def cos_sin(positions: Array, inverse_frequencies: np.ndarray, *, exact: bool) -
         return jnp.cos(angles), jnp.sin(angles)
     high, low = fixed_point(inverse_frequencies)
     if not jnp.issubdtype(positions.dtype, jnp.floating):
-        return _turns_to_cos_sin(_turns(positions.astype(jnp.int32), high, low))
+        return _turns_to_cos_sin(*_turns(positions.astype(jnp.int32), high, low))
     per_position = (inverse_frequencies / (2 * np.pi)).astype(np.float32)
 
     @jax.custom_jvp
@@ -123,7 +131,9 @@ def cos_sin(positions: Array, inverse_frequencies: np.ndarray, *, exact: bool) -
         whole = jnp.floor(positions)
         # A fraction of a position adds less than one frequency, which float32 holds finely enough.
         fraction = (positions - whole).astype(jnp.float32) * per_position
-        return _turns_to_cos_sin(_turns(whole.astype(jnp.int32), high, low) + _to_turns(fraction))
+        turns, rest = _turns(whole.astype(jnp.int32), high, low)
+        more, rest_of_fraction = _to_turns(fraction)
+        return _turns_to_cos_sin(turns + more, rest + rest_of_fraction)
 
     @fractional.defjvp
     def derivative(primals: tuple[Array], tangents: tuple[Array]) -> tuple[tuple[Array, Array], tuple[Array, Array]]:  # pyright: ignore[reportUnusedFunction]
@@ -135,12 +145,16 @@ def cos_sin(positions: Array, inverse_frequencies: np.ndarray, *, exact: bool) -
     return fractional(positions)
 
 
-def _turns(positions: Array, high: np.ndarray, low: np.ndarray) -> Array:
-    """(positions * frequency) mod 1 turn in units of 2**-32, uint32, for int32 positions of either sign."""
+def _turns(positions: Array, high: np.ndarray, low: np.ndarray) -> tuple[Array, Array]:
+    """(positions * frequency) mod 1 turn, for int32 positions of either sign: units of 2**-32, uint32, and the rest.
+
+    The rest is float32, a part of a unit: without it the sine of a small angle would lose its last bits.
+    """
     position = positions.astype(jnp.uint32)  # two's complement: a negative position wraps as it should...
     carried = position * high + _high_half(position, low)
     # ... except that the upper half of the product took it for position + 2**32.
-    return jnp.where(positions < 0, carried - low, carried)
+    turns = jnp.where(positions < 0, carried - low, carried)
+    return turns, (position * low).astype(jnp.float32) * np.float32(2.0**-32)
 
 
 def _high_half(a: Array, b: np.ndarray) -> Array:
@@ -152,19 +166,35 @@ def _high_half(a: Array, b: np.ndarray) -> Array:
     return a_high * b_high + (middle >> 16) + ((a_low * b_high + (middle & mask)) >> 16)
 
 
-def _to_turns(turns: Array) -> Array:
-    """A float32 fraction of a turn (of magnitude below 1) as uint32 units of 2**-32."""
+def _to_turns(turns: Array) -> tuple[Array, Array]:
+    """A float32 fraction of a turn (of magnitude below 1) as uint32 units of 2**-32, and the rest, a part of a unit."""
     # In two steps of 16 bits: a float32 near 1 times 2**32 does not fit in int32.
     upper = jnp.floor(turns * 65536.0)
     lower = (turns * 65536.0 - upper) * 65536.0
-    return (upper.astype(jnp.int32).astype(jnp.uint32) << 16) + lower.astype(jnp.int32).astype(jnp.uint32)
+    whole = jnp.floor(lower)
+    return (upper.astype(jnp.int32).astype(jnp.uint32) << 16) + whole.astype(jnp.int32).astype(
+        jnp.uint32
+    ), lower - whole
 
 
-def _turns_to_cos_sin(turns: Array) -> tuple[Array, Array]:
+# 2 pi / 2**32 in two parts: the first has 9 bits, so that its product with 15 bits is exact in float32.
+_RADIANS_PER_UNIT = 2 * math.pi / 2**32
+_RADIANS_HIGH = math.ldexp(round(math.ldexp(_RADIANS_PER_UNIT, 38)), -38)
+_RADIANS_LOW = np.float32(_RADIANS_PER_UNIT - _RADIANS_HIGH)
+
+
+def _turns_to_cos_sin(turns: Array, rest_of_unit: Array) -> tuple[Array, Array]:
     quarter = (turns + np.uint32(1 << 29)) >> 30  # the nearest quarter turn, 0..3 (4 wraps to 0)
     rest = (turns - (quarter << 30)).astype(jnp.int32)  # within an eighth of a turn of it
-    angle = rest.astype(jnp.float32) * np.float32(2 * math.pi / 2**32)
-    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    # The angle as a float32 and what that leaves out, so that one rounding is all that the cosine adds.
+    upper = (rest >> 15).astype(jnp.float32) * np.float32(1 << 15)
+    lower = (rest & 0x7FFF).astype(jnp.float32)
+    exact = upper * np.float32(_RADIANS_HIGH)
+    small = upper * _RADIANS_LOW + (lower + rest_of_unit) * np.float32(_RADIANS_PER_UNIT)
+    angle = exact + small
+    left = (exact - angle) + small
+    near_cos, near_sin = jnp.cos(angle), jnp.sin(angle)
+    cos, sin = near_cos - left * near_sin, near_sin + left * near_cos
     odd = (quarter & 1) == 1
     negative_cos = ((quarter + 1) & 2) == 2  # quarters 1 and 2
     negative_sin = (quarter & 2) == 2  # quarters 2 and 3

@@ -26,7 +26,7 @@ from ropegen.ir import text
 from ropegen.ir.build import Builder, Mask
 from ropegen.ir.graph import Graph, Node
 from ropegen.plan import Plan as PlanOfGraph
-from ropegen.plan import Tiles
+from ropegen.plan import TableKind, Tiles
 from ropegen.plan import plan as make_plan
 from ropegen.rope import Rope
 from ropegen.target import Target
@@ -53,12 +53,14 @@ class Plan(PlanOfGraph):
         return Compiled(self)
 
 
-def plan(graph: Graph, target: str | Target, *, tile: Tiles | None = None) -> Plan:
+def plan(graph: Graph, target: str | Target, *, tile: Tiles | None = None, tables: TableKind | None = None) -> Plan:
     """The plan of a graph for a target such as "cpu", "gpu:h200" or "tpu:v5e"; needs no device.
 
-    `tile` fixes the tiles of templates, e.g. {"attend/xla": {"q": 256, "kv": 512}}.
+    `tile` fixes the tiles of templates, e.g. {"attend/xla": {"q": 256, "kv": 512}}. `tables` fixes where the cosines
+    and sines of known positions come from: a "constant" of the module, an "argument" that is computed once, or
+    "computed" at each call; their bytes decide when it is left out.
     """
-    made = make_plan(graph, target, tile=tile)
+    made = make_plan(graph, target, tile=tile, tables=tables)
     return Plan(**{field.name: getattr(made, field.name) for field in fields(made)})
 
 
@@ -85,14 +87,19 @@ def from_hf(
 
 
 def export(
-    graph: Graph, directory: str | PathLike[str], *, targets: Iterable[str | Target], tile: Tiles | None = None
+    graph: Graph,
+    directory: str | PathLike[str],
+    *,
+    targets: Iterable[str | Target],
+    tile: Tiles | None = None,
+    tables: TableKind | None = None,
 ) -> artifact.Artifact:
-    """Builds the artifact of a graph, one kernel a platform, in a new directory; returns it loaded.
+    """Builds the artifact of a graph, one kernel a platform, in a new directory; returns it loaded. See `plan`.
 
     Raises:
       RopegenError: two targets of one platform, or a directory that holds something else.
     """
-    return artifact.export([plan(graph, target, tile=tile) for target in targets], directory)
+    return artifact.export([plan(graph, target, tile=tile, tables=tables) for target in targets], directory)
 
 
 def load(directory: str | PathLike[str]) -> artifact.Artifact:

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from rich.console import Console
 from rich.table import Table
@@ -27,6 +27,7 @@ from ropegen.emit import artifact
 from ropegen.errors import RopegenError, nearest
 from ropegen.ir import spec, text
 from ropegen.ir.graph import Graph
+from ropegen.plan import TableKind
 from ropegen.target import Target, known
 from ropegen.template import catalog
 
@@ -96,7 +97,7 @@ def build(options: argparse.Namespace) -> int:
         plans = []
         for target in options.target:
             progress(f"planning for {target}")
-            plans.append(api.plan(graph, target, tile=tile))
+            plans.append(api.plan(graph, target, tile=tile, tables=options.tables))
         made = artifact.export(plans, options.output, progress=progress)
     sizes = {path.name: path.stat().st_size for path in sorted(made.directory.iterdir())}
     if options.json:
@@ -113,7 +114,8 @@ def explain_plan(options: argparse.Namespace) -> int:
     """The plan and every reason."""
     if len(options.target) > 1:
         raise RopegenError(f"--target is given as {' and '.join(options.target)}; explain one target at a time")
-    made = api.plan(_graph(options), options.target[0] if options.target else "cpu", tile=_tiles(options.tile))
+    target = options.target[0] if options.target else "cpu"
+    made = api.plan(_graph(options), target, tile=_tiles(options.tile), tables=options.tables)
     if options.html:
         _write(options.html, explain.html(made))
     if options.json and options.html != "-":
@@ -373,7 +375,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="the artifact's directory; replaced as a whole if it is one",
     )
-    _tile_argument(made)
+    _plan_arguments(made)
     _json_argument(made)
 
     made = verb(
@@ -387,7 +389,7 @@ def _parser() -> argparse.ArgumentParser:
         "--target", action="append", default=[], metavar="T", help="what to plan for, once (default: cpu)"
     )
     made.add_argument("--html", metavar="FILE", help="write a page there instead of text; - is stdout")
-    _tile_argument(made)
+    _plan_arguments(made)
     _json_argument(made)
 
     made = verb("opt", opt, "a graph after the passes, as text", "ropegen opt graph.mlir --to merge --trace")
@@ -431,13 +433,18 @@ def _graph_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--vocabulary", type=int, help="rows of the embedding, fewer than the model's")
 
 
-def _tile_argument(parser: argparse.ArgumentParser) -> None:
+def _plan_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tile",
         action="append",
         default=[],
         metavar="TEMPLATE:NAME=SIZE,...",
         help="fix a tile, e.g. attend/xla:q=256,kv=512; repeatable",
+    )
+    parser.add_argument(
+        "--tables",
+        choices=get_args(TableKind),
+        help="where the cosines and sines of known positions come from (default: by their bytes)",
     )
 
 

@@ -21,7 +21,7 @@ from ropegen.errors import RopegenError
 from ropegen.ir import ops
 from ropegen.ir.graph import Graph, Node
 from ropegen.ir.text import digest
-from ropegen.plan import Candidate, Plan, Rejected, Step
+from ropegen.plan import Candidate, Plan, Rejected, Step, Table
 from ropegen.rope import Rope
 from ropegen.template import Cost, Tile
 from ropegen.types import TensorType, epsilon
@@ -130,7 +130,7 @@ def _step(plan: Plan, index: int, step: Step, names: Mapping[Node, str]) -> Fact
         "attention": [
             _attention(each, each.op, chosen, names) for each in step.nodes if isinstance(each.op, ops.Attend)
         ],
-        "angles": [*_angles(plan.graph, step.nodes, names)],
+        "angles": [*_angles(plan.graph, step, names)],
     }
 
 
@@ -166,7 +166,9 @@ def _totals(plan: Plan, steps: Sequence[Facts]) -> Facts:
         **_cost(plan.cost),
         "prepare_seconds": sum(each.seconds for each in prepares),
         "prepared_bytes": sum(value.type.bytes for value in plan.prepared),
-        "constant_bytes": sum(each["bytes"] for step in steps for each in step["angles"] if each["constant"]),
+        "constant_bytes": sum(
+            each["bytes"] for step in steps for each in step["angles"] if each["table"] == "constant"
+        ),
         "output_bytes": sum(value.type.bytes for _, value in plan.graph.outputs),
         **{f"{role}_bytes": size for role, size in sizes.items()},
     }
@@ -254,8 +256,8 @@ def _ranges(length: int, size: int, positions: Node | None, read: bool) -> npt.N
 # Angles: what they are, what they weigh, how far they hold -----------------------------------------------------------
 
 
-def _angles(graph: Graph, nodes: Iterable[Node], names: Mapping[Node, str]) -> Iterator[Facts]:
-    for value in nodes:
+def _angles(graph: Graph, step: Step, names: Mapping[Node, str]) -> Iterator[Facts]:
+    for value in step.nodes:
         op = value.op
         found: Facts = {"value": names[value], "family": "sinusoid", "attributes": {}, "sections": []}
         if isinstance(op, ops.Angles):
@@ -273,7 +275,7 @@ def _angles(graph: Graph, nodes: Iterable[Node], names: Mapping[Node, str]) -> I
         else:
             continue
         found |= {"theta": op.theta, "precision": op.precision}
-        yield found | _reach(graph, value, rope, stored, found["rotates"])
+        yield found | _reach(graph, value, rope, stored, found["rotates"], step.table)
 
 
 def _plain(value: object) -> object:
@@ -288,7 +290,9 @@ def _like(op: ops.Sinusoid) -> Rope | None:
         return None
 
 
-def _reach(graph: Graph, value: Node, rope: Rope | None, stored: str, read_as: Sequence[str]) -> Facts:
+def _reach(
+    graph: Graph, value: Node, rope: Rope | None, stored: str, read_as: Sequence[str], table: Table | None
+) -> Facts:
     """Where the angles are taken from, and the bound on their error at the largest position that is known."""
     own = _span(value.operands[0])
     spans = [own] if own is not None else [span for each in graph.nodes if (span := _span(each)) is not None]
@@ -297,30 +301,31 @@ def _reach(graph: Graph, value: Node, rope: Rope | None, stored: str, read_as: S
     narrowest = max(read_as, key=epsilon, default=stored)
     return {
         "positions": own,
-        "constant": isinstance(value.operands[0].op, ops.Positions),
+        "table": None if table is None else table.kind,
+        "table_reason": None if table is None else table.reason,
         "bytes": value.type.bytes,
         "largest_position": largest,
         "error_position": at,
-        "error_bound": None if rope is None else _error(rope, at, stored, value.operands[0]),
+        "error_bound": None if rope is None else _error(rope, at, stored, value.operands[0], table),
         "epsilon": epsilon(narrowest),
         "epsilon_of": narrowest,
         "holds_to": None if rope is None else _holds_to(rope, stored, epsilon(narrowest)),
     }
 
 
-def _error(rope: Rope, at: int, stored: str, positions: Node) -> float:
+def _error(rope: Rope, at: int, stored: str, positions: Node, table: Table | None) -> float:
     """The bound on a cosine or sine: that of the table and, where exact angles are reduced at run time, of that too.
 
-    Up to an eighth of a turn is held in float32, u = 2**-24: converted, multiplied by a rounded constant and rounded
-    (3 u), then its cosine is taken within 2 u. Fixed point keeps 2**-32 of a turn and adds `ropegen.rope.fixed_point`'s
-    own error. The fraction of a fractional position is rounded three times, and is below one radian.
+    Cosine and sine are taken within 2 u, u = 2**-24, of an angle of at most an eighth of a turn that is held in two
+    float32, and combined with two roundings below that. Fixed point adds `ropegen.rope.fixed_point`'s own error. The
+    fraction of a fractional position is rounded three times, and is below one radian.
     """
     bound = rope.angle_error(at, stored)
-    if isinstance(positions.op, ops.Positions) or rope.angles == "f32":
+    if (table is not None and table.kind == "constant") or rope.angles == "f32":
         return bound
     unit = 2.0**-24
     fraction = 3 * unit if positions.type.is_float else 0.0
-    return min(2.0, bound + 3 * unit * math.pi / 4 + 2 * unit + fraction + 2 * math.pi * (2.0**-32 + at * 2.0**-65))
+    return min(2.0, bound + 3 * unit + fraction + 2 * math.pi * at * 2.0**-65)
 
 
 def _holds_to(rope: Rope, stored: str, allowed: float) -> int:
@@ -488,6 +493,13 @@ def _attention_rows(each: Facts) -> Iterator[list[str]]:
     yield ["tiles", f"{tiles['count']}: {kinds}; {100 * share:.1f} % of the scores are computed"]
 
 
+_TABLES = {
+    "constant": "a constant of the module",
+    "argument": "an argument, computed once",
+    "computed": "computed at each call",
+}
+
+
 def _angle_rows(each: Facts) -> Iterator[list[str]]:
     family = f"{'plain' if each['family'] == 'none' else each['family']} frequencies"
     whole = "" if each["width"] == each["head_width"] else f" of {each['head_width']}"
@@ -497,10 +509,10 @@ def _angle_rows(each: Facts) -> Iterator[list[str]]:
     words += [f"{' and '.join(each['pairings'])} pairs"] if each["pairings"] else []
     words += [f"sections {each['sections']}"] if each["sections"] else []
     yield ["angles", ", ".join(words)]
-    if each["constant"]:
+    if each["table"] is not None:
         span = each["positions"]
         where = f"positions {span[0]} to {span[1]}" if span else "no position"
-        yield ["table", f"a constant of {_bytes(each['bytes'])} for {where}"]
+        yield ["table", f"{_TABLES[each['table']]}, {_bytes(each['bytes'])} for {where}: {each['table_reason']}"]
     else:
         yield ["table", f"computed at each call from positions that it reads, {_bytes(each['bytes'])}"]
     if each["error_bound"] is not None:

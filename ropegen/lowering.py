@@ -69,10 +69,6 @@ def _patchify(node: Node, image: Array) -> Array:
     return jnp.swapaxes(cut, -4, -3).reshape(*lead, rows * columns, op.height * op.width * channels)
 
 
-def _sinusoid(node: Node, positions: Array) -> Array:
-    return angles.sinusoid(_op(node, ops.Sinusoid), positions, angles.static_positions(node.operands[0]))
-
-
 def _add(node: Node, a: Array, b: Array) -> Array:
     return a + b
 
@@ -113,10 +109,6 @@ def _split_heads(node: Node, x: Array) -> Array:
 
 def _merge_heads(node: Node, x: Array) -> Array:
     return x.reshape(*x.shape[:-2], x.shape[-2] * x.shape[-1])
-
-
-def _angles(node: Node, positions: Array) -> Array:
-    return angles.table(_op(node, ops.Angles), positions, angles.static_positions(node.operands[0]))
 
 
 def rotate(x: Array, table: Array, pairing: str) -> Array:
@@ -300,13 +292,13 @@ _LOWERINGS: dict[type[Op], Callable[..., Array]] = {
     ops.Positions: _positions,
     ops.Embed: _embed,
     ops.Patchify: _patchify,
-    ops.Sinusoid: _sinusoid,
+    ops.Sinusoid: angles.value,
     ops.Add: _add,
     ops.Norm: _norm,
     ops.Project: _project,
     ops.SplitHeads: _split_heads,
     ops.MergeHeads: _merge_heads,
-    ops.Angles: _angles,
+    ops.Angles: angles.value,
     ops.Rotate: _rotate,
     ops.Scale: _scale,
     ops.Cast: _cast,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from ropegen import passes, tiles
 from ropegen.errors import RopegenError, nearest
@@ -24,6 +25,11 @@ from ropegen.template import NO_COST, AnyTemplate, Cost, Region, Tile, catalog, 
 _EXHAUSTIVE = 16
 
 Tiles = Mapping[str, Mapping[str, int]]
+TableKind = Literal["constant", "argument", "computed"]
+
+# Up to here a table is a constant. A constant stands in the module of every platform and in device memory; at 4 MB
+# (8,192 positions of 128 features) it begins to outweigh the rest of a module, and what reads it does not stay in cache.
+LARGEST_CONSTANT = 1 << 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,18 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class Table:
+    """Where the cosines and sines of known positions come from, and why.
+
+    "constant": from the module. "argument": computed once, with what depends on parameters alone, and read at each
+    call. "computed": at each call. The last two reduce the positions in integers, which needs no float64.
+    """
+
+    kind: TableKind
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One thing that the plan does: a region by its chosen template, or one op by its plain lowering."""
 
@@ -50,6 +68,8 @@ class Step:
     considered: tuple[Candidate, ...] = ()
     prepares: bool = False
     """Whether it depends on parameters alone, and so runs once before the calls."""
+    table: Table | None = None
+    """For the cosines and sines of known positions: where they come from."""
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -99,29 +119,33 @@ class Plan:
             names = (
                 f"{digest(step.region.closed)} {step.chosen}" if step.region is not None else step.outputs[0].op.name
             )
-            lines.append(f"{step.prepares} {names}")
+            lines.append(f"{step.prepares} {step.table.kind if step.table else ''} {names}")
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def plan(source: Graph, target: str | Target, *, tile: Tiles | None = None) -> Plan:
+def plan(source: Graph, target: str | Target, *, tile: Tiles | None = None, tables: TableKind | None = None) -> Plan:
     """The plan of a graph for a target; no device is asked or needed.
 
     `tile` fixes the tiles of templates, e.g. {"attend/xla": {"q": 256, "kv": 512}}; else the measured table
-    of the chip decides, else the cheapest by the cost model.
+    of the chip decides, else the cheapest by the cost model. `tables` fixes where the cosines and sines of known
+    positions come from, see `Table`; else their bytes decide.
 
     Raises:
       RopegenError: an unknown target, or a tile for an unknown template or with sizes that it does not have.
     """
     target = Target.parse(target)
+    if tables is not None and tables not in get_args(TableKind):
+        raise RopegenError(f"tables are {tables!r}; {nearest(str(tables), get_args(TableKind))}")
     caller = _caller_tiles(tile or {})
     table = tiles.measured(target)
     canonical, trace = passes.run(source)
     offers = list(_offers(canonical, target, caller, table))
     taken = _choose(canonical, offers)
-    steps = _schedule(canonical, target, taken)
+    placed = {each: _place(canonical, each, tables) for each in canonical.nodes if is_table(each)}
+    steps = _schedule(canonical, target, taken, placed)
     while steps is None:  # two regions that wait for each other: give up the one that saves least
         taken = sorted(taken, key=lambda offer: offer.saving)[1:]
-        steps = _schedule(canonical, target, taken)
+        steps = _schedule(canonical, target, taken, placed)
     rejected = tuple(Rejected(each.region, each.saving, _why_not(each, taken)) for each in offers if each not in taken)
     return Plan(source, canonical, trace, target, steps, rejected)
 
@@ -271,17 +295,39 @@ def _greedy(group: Sequence[_Offer]) -> list[_Offer]:
     return taken
 
 
-def _schedule(graph: Graph, target: Target, taken: Iterable[_Offer]) -> tuple[Step, ...] | None:
+def is_table(value: Node) -> bool:
+    """Whether it gives the cosines and sines of positions that are known now."""
+    return isinstance(value.op, ops.Angles | ops.Sinusoid) and isinstance(value.operands[0].op, ops.Positions)
+
+
+def _place(graph: Graph, value: Node, asked: TableKind | None) -> Table:
+    # The same on every target: the platforms of an artifact share what is prepared.
+    if asked is not None:
+        return Table(asked, "asked for")
+    if value.type.bytes <= LARGEST_CONSTANT:
+        return Table("constant", f"at most {LARGEST_CONSTANT / 1e6:.1f} MB")
+    larger = f"more than {LARGEST_CONSTANT / 1e6:.1f} MB"
+    if graph.labels("parameter"):
+        return Table("argument", f"{larger}, and parameters are prepared once anyway")
+    return Table("computed", f"{larger}, and nothing else is prepared before the calls")
+
+
+def _schedule(
+    graph: Graph, target: Target, taken: Iterable[_Offer], tables: Mapping[Node, Table]
+) -> tuple[Step, ...] | None:
     """Steps in an order in which every operand is ready; None where two regions wait for each other."""
     owner = {node: offer for offer in taken for node in offer.claims}
-    parameters = _from_parameters(graph)
+    parameters = _from_parameters(graph, {each for each, table in tables.items() if table.kind == "argument"})
     inside = set(owner)
     needed = _needed_outside(graph, taken, inside)
     steps: list[Step] = []
     for each in graph.nodes:
         if isinstance(each.op, ops.Input) or each not in needed or each in inside:
             continue
-        steps.append(Step(each.operands, (each,), plain_cost(each, target), prepares=each in parameters))
+        table = tables.get(each)
+        cost = plain_cost(each, target, constant=table is not None and table.kind == "constant")
+        # A table makes its positions itself.
+        steps.append(Step(() if table else each.operands, (each,), cost, prepares=each in parameters, table=table))
     for offer in taken:
         assert offer.chosen is not None
         assert offer.chosen.cost is not None
@@ -298,7 +344,7 @@ def _needed_outside(graph: Graph, taken: Iterable[_Offer], inside: set[Node]) ->
     needed = {value for _, value in graph.outputs}
     needed.update(operand for offer in taken for operand in offer.region.operands)
     for each in reversed(graph.nodes):
-        if each in needed and each not in inside:
+        if each in needed and each not in inside and not is_table(each):
             needed.update(each.operands)
     return needed
 
@@ -329,9 +375,9 @@ def _in_order(graph: Graph, steps: Sequence[Step]) -> tuple[Step, ...] | None:
     return tuple(order)
 
 
-def _from_parameters(graph: Graph) -> frozenset[Node]:
-    """The nodes that depend on parameters, and on nothing else that a call brings."""
-    found: set[Node] = set()
+def _from_parameters(graph: Graph, tables: Iterable[Node]) -> frozenset[Node]:
+    """The nodes that depend on parameters and on these tables, and on nothing else that a call brings."""
+    found = set(tables)
     for each in graph.nodes:
         if isinstance(each.op, ops.Input):
             if each.op.role == "parameter":
@@ -353,8 +399,11 @@ def _why_not(offer: _Offer, taken: Sequence[_Offer]) -> str:
     return f"{' and '.join(each.region.family for each in rivals)} over the same ops saves {1e3 * saving:.3g} ms"
 
 
-def plain_cost(node: Node, target: Target) -> Cost:
-    """The cost of one op by itself: its operands read, its result written, and what it computes."""
+def plain_cost(node: Node, target: Target, *, constant: bool = False) -> Cost:
+    """The cost of one op by itself: its operands read, its result written, and what it computes.
+
+    `constant` says that it is a table which stands in the module.
+    """
     op, size = node.op, float(node.type.size)
     dtype = node.type.dtype
     moved = float(node.type.bytes + sum(each.type.bytes for each in node.operands))
@@ -379,6 +428,6 @@ def plain_cost(node: Node, target: Target) -> Cost:
             temporary=8.0 * scores,
         )
     if isinstance(op, ops.Angles | ops.Sinusoid):
-        exponentials = 0.0 if isinstance(node.operands[0].op, ops.Positions) else size
+        exponentials = 0.0 if constant else size
         return Cost.of(target, dtype, exponentials=exponentials, moved=moved)
     return Cost.of(target, dtype, vector=size * {"norm": 6.0, "rotate": 4.0}.get(op.name, 1.0), moved=moved)

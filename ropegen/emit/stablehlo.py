@@ -21,7 +21,7 @@ from jax.extend.mlir import ir
 from jax.interpreters import mlir
 
 from ropegen import lowering
-from ropegen.emit.callable import prepare, prepare_labels, prepared_names, run, run_labels
+from ropegen.emit.callable import prepare, prepare_labels, prepared_names, run, run_labels, table_of
 from ropegen.emit.primitive import PLATFORMS
 from ropegen.errors import RopegenError
 from ropegen.ir.graph import Node, label_of
@@ -180,6 +180,9 @@ def _plain_module(plan: Plan, stage: Stage) -> Any:
         given = dict(zip(kinds, arguments, strict=True))
         named = {**{label_of(each): each for each in plan.graph.inputs}, **prepared_names(plan)}
         known = {named[label]: value for label, value in given.items()}
+        for step in plan.steps:  # tables come from where the plan says
+            if step.table is not None and step.outputs[0] not in known:
+                known[step.outputs[0]] = table_of(step.outputs[0], step.table)
         return lowering.evaluate(tuple(results.values()), known)
 
     arguments = [jax.ShapeDtypeStruct(kind.shape, numpy_dtype(kind.dtype)) for kind in kinds.values()]

@@ -1,29 +1,28 @@
 module @jit_main attributes {mhlo.num_partitions = 1 : i32, mhlo.num_replicas = 1 : i32} {
-  func.func public @main(%arg0: tensor<1x8192xi32>, %arg1: tensor<256000x3584xbf16>, %arg2: tensor<3584xbf16>, %arg3: tensor<4096x3584xbf16>, %arg4: tensor<3584x8192xbf16>) -> (tensor<1x8192x3584xbf16> {jax.result_info = "result[0]"}) {
-    %cst = stablehlo.constant dense_resource<__elided__> : tensor<8192x256xf32>
+  func.func public @main(%arg0: tensor<1x8192xi32>, %arg1: tensor<256000x3584xbf16>, %arg2: tensor<3584xbf16>, %arg3: tensor<4096x3584xbf16>, %arg4: tensor<3584x8192xbf16>, %arg5: tensor<8192x256xf32>) -> (tensor<1x8192x3584xbf16> {jax.result_info = "result[0]"}) {
     %0 = call @_take(%arg1, %arg0) : (tensor<256000x3584xbf16>, tensor<1x8192xi32>) -> tensor<1x8192x3584xbf16>
     %1 = stablehlo.convert %0 : (tensor<1x8192x3584xbf16>) -> tensor<1x8192x3584xf32>
-    %cst_0 = stablehlo.constant dense<5.975000e+01> : tensor<f32>
-    %2 = stablehlo.broadcast_in_dim %cst_0, dims = [] : (tensor<f32>) -> tensor<1x8192x3584xf32>
+    %cst = stablehlo.constant dense<5.975000e+01> : tensor<f32>
+    %2 = stablehlo.broadcast_in_dim %cst, dims = [] : (tensor<f32>) -> tensor<1x8192x3584xf32>
     %3 = stablehlo.multiply %1, %2 : tensor<1x8192x3584xf32>
     %4 = stablehlo.convert %3 : (tensor<1x8192x3584xf32>) -> tensor<1x8192x3584xbf16>
     %5 = stablehlo.convert %4 : (tensor<1x8192x3584xbf16>) -> tensor<1x8192x3584xf32>
     %6 = chlo.square %5 : tensor<1x8192x3584xf32> -> tensor<1x8192x3584xf32>
-    %cst_1 = stablehlo.constant dense<0.000000e+00> : tensor<f32>
-    %7 = stablehlo.reduce(%6 init: %cst_1) applies stablehlo.add across dimensions = [2] : (tensor<1x8192x3584xf32>, tensor<f32>) -> tensor<1x8192xf32>
+    %cst_0 = stablehlo.constant dense<0.000000e+00> : tensor<f32>
+    %7 = stablehlo.reduce(%6 init: %cst_0) applies stablehlo.add across dimensions = [2] : (tensor<1x8192x3584xf32>, tensor<f32>) -> tensor<1x8192xf32>
     %8 = stablehlo.broadcast_in_dim %7, dims = [0, 1] : (tensor<1x8192xf32>) -> tensor<1x8192x1xf32>
-    %cst_2 = stablehlo.constant dense<3.584000e+03> : tensor<f32>
-    %9 = stablehlo.broadcast_in_dim %cst_2, dims = [] : (tensor<f32>) -> tensor<1x8192x1xf32>
+    %cst_1 = stablehlo.constant dense<3.584000e+03> : tensor<f32>
+    %9 = stablehlo.broadcast_in_dim %cst_1, dims = [] : (tensor<f32>) -> tensor<1x8192x1xf32>
     %10 = stablehlo.divide %8, %9 : tensor<1x8192x1xf32>
-    %cst_3 = stablehlo.constant dense<9.99999997E-7> : tensor<f32>
-    %11 = stablehlo.broadcast_in_dim %cst_3, dims = [] : (tensor<f32>) -> tensor<1x8192x1xf32>
+    %cst_2 = stablehlo.constant dense<9.99999997E-7> : tensor<f32>
+    %11 = stablehlo.broadcast_in_dim %cst_2, dims = [] : (tensor<f32>) -> tensor<1x8192x1xf32>
     %12 = stablehlo.add %10, %11 : tensor<1x8192x1xf32>
     %13 = stablehlo.rsqrt %12 : tensor<1x8192x1xf32>
     %14 = stablehlo.broadcast_in_dim %13, dims = [0, 1, 2] : (tensor<1x8192x1xf32>) -> tensor<1x8192x3584xf32>
     %15 = stablehlo.multiply %5, %14 : tensor<1x8192x3584xf32>
     %16 = stablehlo.convert %arg2 : (tensor<3584xbf16>) -> tensor<3584xf32>
-    %cst_4 = stablehlo.constant dense<1.000000e+00> : tensor<f32>
-    %17 = stablehlo.broadcast_in_dim %cst_4, dims = [] : (tensor<f32>) -> tensor<3584xf32>
+    %cst_3 = stablehlo.constant dense<1.000000e+00> : tensor<f32>
+    %17 = stablehlo.broadcast_in_dim %cst_3, dims = [] : (tensor<f32>) -> tensor<3584xf32>
     %18 = stablehlo.add %16, %17 : tensor<3584xf32>
     %19 = stablehlo.broadcast_in_dim %18, dims = [2] : (tensor<3584xf32>) -> tensor<1x1x3584xf32>
     %20 = stablehlo.broadcast_in_dim %19, dims = [0, 1, 2] : (tensor<1x1x3584xf32>) -> tensor<1x8192x3584xf32>
@@ -33,93 +32,93 @@ module @jit_main attributes {mhlo.num_partitions = 1 : i32, mhlo.num_replicas = 
     %24 = stablehlo.convert %23 : (tensor<1x8192x8192xf32>) -> tensor<1x8192x8192xbf16>
     %25 = stablehlo.slice %24 [0:1, 0:8192, 0:4096] : (tensor<1x8192x8192xbf16>) -> tensor<1x8192x4096xbf16>
     %26 = stablehlo.reshape %25 : (tensor<1x8192x4096xbf16>) -> tensor<1x8192x16x256xbf16>
-    %27 = stablehlo.iota dim = 0 : tensor<8192xi32>
-    %28 = stablehlo.broadcast_in_dim %cst, dims = [0, 2] : (tensor<8192x256xf32>) -> tensor<8192x1x256xf32>
-    %29 = stablehlo.slice %28 [0:8192, 0:1, 0:128] : (tensor<8192x1x256xf32>) -> tensor<8192x1x128xf32>
-    %30 = stablehlo.slice %28 [0:8192, 0:1, 128:256] : (tensor<8192x1x256xf32>) -> tensor<8192x1x128xf32>
-    %31 = stablehlo.slice %26 [0:1, 0:8192, 0:16, 0:128] : (tensor<1x8192x16x256xbf16>) -> tensor<1x8192x16x128xbf16>
-    %32 = stablehlo.convert %31 : (tensor<1x8192x16x128xbf16>) -> tensor<1x8192x16x128xf32>
-    %33 = stablehlo.slice %26 [0:1, 0:8192, 0:16, 128:256] : (tensor<1x8192x16x256xbf16>) -> tensor<1x8192x16x128xbf16>
-    %34 = stablehlo.convert %33 : (tensor<1x8192x16x128xbf16>) -> tensor<1x8192x16x128xf32>
-    %35 = stablehlo.broadcast_in_dim %29, dims = [1, 2, 3] : (tensor<8192x1x128xf32>) -> tensor<1x8192x1x128xf32>
-    %36 = stablehlo.broadcast_in_dim %35, dims = [0, 1, 2, 3] : (tensor<1x8192x1x128xf32>) -> tensor<1x8192x16x128xf32>
-    %37 = stablehlo.multiply %32, %36 : tensor<1x8192x16x128xf32>
-    %38 = stablehlo.broadcast_in_dim %30, dims = [1, 2, 3] : (tensor<8192x1x128xf32>) -> tensor<1x8192x1x128xf32>
-    %39 = stablehlo.broadcast_in_dim %38, dims = [0, 1, 2, 3] : (tensor<1x8192x1x128xf32>) -> tensor<1x8192x16x128xf32>
-    %40 = stablehlo.multiply %34, %39 : tensor<1x8192x16x128xf32>
-    %41 = stablehlo.subtract %37, %40 : tensor<1x8192x16x128xf32>
-    %42 = stablehlo.broadcast_in_dim %29, dims = [1, 2, 3] : (tensor<8192x1x128xf32>) -> tensor<1x8192x1x128xf32>
-    %43 = stablehlo.broadcast_in_dim %42, dims = [0, 1, 2, 3] : (tensor<1x8192x1x128xf32>) -> tensor<1x8192x16x128xf32>
-    %44 = stablehlo.multiply %34, %43 : tensor<1x8192x16x128xf32>
-    %45 = stablehlo.broadcast_in_dim %30, dims = [1, 2, 3] : (tensor<8192x1x128xf32>) -> tensor<1x8192x1x128xf32>
-    %46 = stablehlo.broadcast_in_dim %45, dims = [0, 1, 2, 3] : (tensor<1x8192x1x128xf32>) -> tensor<1x8192x16x128xf32>
-    %47 = stablehlo.multiply %32, %46 : tensor<1x8192x16x128xf32>
-    %48 = stablehlo.add %44, %47 : tensor<1x8192x16x128xf32>
-    %49 = stablehlo.convert %41 : (tensor<1x8192x16x128xf32>) -> tensor<1x8192x16x128xbf16>
-    %50 = stablehlo.convert %48 : (tensor<1x8192x16x128xf32>) -> tensor<1x8192x16x128xbf16>
-    %51 = stablehlo.slice %26 [0:1, 0:8192, 0:16, 256:256] : (tensor<1x8192x16x256xbf16>) -> tensor<1x8192x16x0xbf16>
-    %52 = stablehlo.concatenate %49, %50, %51, dim = 3 : (tensor<1x8192x16x128xbf16>, tensor<1x8192x16x128xbf16>, tensor<1x8192x16x0xbf16>) -> tensor<1x8192x16x256xbf16>
-    %53 = stablehlo.slice %24 [0:1, 0:8192, 4096:6144] : (tensor<1x8192x8192xbf16>) -> tensor<1x8192x2048xbf16>
-    %54 = stablehlo.reshape %53 : (tensor<1x8192x2048xbf16>) -> tensor<1x8192x8x256xbf16>
-    %55 = stablehlo.broadcast_in_dim %cst, dims = [0, 2] : (tensor<8192x256xf32>) -> tensor<8192x1x256xf32>
-    %56 = stablehlo.slice %55 [0:8192, 0:1, 0:128] : (tensor<8192x1x256xf32>) -> tensor<8192x1x128xf32>
-    %57 = stablehlo.slice %55 [0:8192, 0:1, 128:256] : (tensor<8192x1x256xf32>) -> tensor<8192x1x128xf32>
-    %58 = stablehlo.slice %54 [0:1, 0:8192, 0:8, 0:128] : (tensor<1x8192x8x256xbf16>) -> tensor<1x8192x8x128xbf16>
-    %59 = stablehlo.convert %58 : (tensor<1x8192x8x128xbf16>) -> tensor<1x8192x8x128xf32>
-    %60 = stablehlo.slice %54 [0:1, 0:8192, 0:8, 128:256] : (tensor<1x8192x8x256xbf16>) -> tensor<1x8192x8x128xbf16>
-    %61 = stablehlo.convert %60 : (tensor<1x8192x8x128xbf16>) -> tensor<1x8192x8x128xf32>
-    %62 = stablehlo.broadcast_in_dim %56, dims = [1, 2, 3] : (tensor<8192x1x128xf32>) -> tensor<1x8192x1x128xf32>
-    %63 = stablehlo.broadcast_in_dim %62, dims = [0, 1, 2, 3] : (tensor<1x8192x1x128xf32>) -> tensor<1x8192x8x128xf32>
-    %64 = stablehlo.multiply %59, %63 : tensor<1x8192x8x128xf32>
-    %65 = stablehlo.broadcast_in_dim %57, dims = [1, 2, 3] : (tensor<8192x1x128xf32>) -> tensor<1x8192x1x128xf32>
-    %66 = stablehlo.broadcast_in_dim %65, dims = [0, 1, 2, 3] : (tensor<1x8192x1x128xf32>) -> tensor<1x8192x8x128xf32>
-    %67 = stablehlo.multiply %61, %66 : tensor<1x8192x8x128xf32>
-    %68 = stablehlo.subtract %64, %67 : tensor<1x8192x8x128xf32>
-    %69 = stablehlo.broadcast_in_dim %56, dims = [1, 2, 3] : (tensor<8192x1x128xf32>) -> tensor<1x8192x1x128xf32>
-    %70 = stablehlo.broadcast_in_dim %69, dims = [0, 1, 2, 3] : (tensor<1x8192x1x128xf32>) -> tensor<1x8192x8x128xf32>
-    %71 = stablehlo.multiply %61, %70 : tensor<1x8192x8x128xf32>
-    %72 = stablehlo.broadcast_in_dim %57, dims = [1, 2, 3] : (tensor<8192x1x128xf32>) -> tensor<1x8192x1x128xf32>
-    %73 = stablehlo.broadcast_in_dim %72, dims = [0, 1, 2, 3] : (tensor<1x8192x1x128xf32>) -> tensor<1x8192x8x128xf32>
-    %74 = stablehlo.multiply %59, %73 : tensor<1x8192x8x128xf32>
-    %75 = stablehlo.add %71, %74 : tensor<1x8192x8x128xf32>
-    %76 = stablehlo.convert %68 : (tensor<1x8192x8x128xf32>) -> tensor<1x8192x8x128xbf16>
-    %77 = stablehlo.convert %75 : (tensor<1x8192x8x128xf32>) -> tensor<1x8192x8x128xbf16>
-    %78 = stablehlo.slice %54 [0:1, 0:8192, 0:8, 256:256] : (tensor<1x8192x8x256xbf16>) -> tensor<1x8192x8x0xbf16>
-    %79 = stablehlo.concatenate %76, %77, %78, dim = 3 : (tensor<1x8192x8x128xbf16>, tensor<1x8192x8x128xbf16>, tensor<1x8192x8x0xbf16>) -> tensor<1x8192x8x256xbf16>
-    %80 = stablehlo.slice %24 [0:1, 0:8192, 6144:8192] : (tensor<1x8192x8192xbf16>) -> tensor<1x8192x2048xbf16>
-    %81 = stablehlo.reshape %80 : (tensor<1x8192x2048xbf16>) -> tensor<1x8192x8x256xbf16>
-    %82 = stablehlo.reshape %52 : (tensor<1x8192x16x256xbf16>) -> tensor<1x8192x8x2x256xbf16>
-    %83 = stablehlo.broadcast_in_dim %27, dims = [1] : (tensor<8192xi32>) -> tensor<1x8192xi32>
+    %27 = stablehlo.broadcast_in_dim %arg5, dims = [0, 2] : (tensor<8192x256xf32>) -> tensor<8192x1x256xf32>
+    %28 = stablehlo.slice %27 [0:8192, 0:1, 0:128] : (tensor<8192x1x256xf32>) -> tensor<8192x1x128xf32>
+    %29 = stablehlo.slice %27 [0:8192, 0:1, 128:256] : (tensor<8192x1x256xf32>) -> tensor<8192x1x128xf32>
+    %30 = stablehlo.slice %26 [0:1, 0:8192, 0:16, 0:128] : (tensor<1x8192x16x256xbf16>) -> tensor<1x8192x16x128xbf16>
+    %31 = stablehlo.convert %30 : (tensor<1x8192x16x128xbf16>) -> tensor<1x8192x16x128xf32>
+    %32 = stablehlo.slice %26 [0:1, 0:8192, 0:16, 128:256] : (tensor<1x8192x16x256xbf16>) -> tensor<1x8192x16x128xbf16>
+    %33 = stablehlo.convert %32 : (tensor<1x8192x16x128xbf16>) -> tensor<1x8192x16x128xf32>
+    %34 = stablehlo.broadcast_in_dim %28, dims = [1, 2, 3] : (tensor<8192x1x128xf32>) -> tensor<1x8192x1x128xf32>
+    %35 = stablehlo.broadcast_in_dim %34, dims = [0, 1, 2, 3] : (tensor<1x8192x1x128xf32>) -> tensor<1x8192x16x128xf32>
+    %36 = stablehlo.multiply %31, %35 : tensor<1x8192x16x128xf32>
+    %37 = stablehlo.broadcast_in_dim %29, dims = [1, 2, 3] : (tensor<8192x1x128xf32>) -> tensor<1x8192x1x128xf32>
+    %38 = stablehlo.broadcast_in_dim %37, dims = [0, 1, 2, 3] : (tensor<1x8192x1x128xf32>) -> tensor<1x8192x16x128xf32>
+    %39 = stablehlo.multiply %33, %38 : tensor<1x8192x16x128xf32>
+    %40 = stablehlo.subtract %36, %39 : tensor<1x8192x16x128xf32>
+    %41 = stablehlo.broadcast_in_dim %28, dims = [1, 2, 3] : (tensor<8192x1x128xf32>) -> tensor<1x8192x1x128xf32>
+    %42 = stablehlo.broadcast_in_dim %41, dims = [0, 1, 2, 3] : (tensor<1x8192x1x128xf32>) -> tensor<1x8192x16x128xf32>
+    %43 = stablehlo.multiply %33, %42 : tensor<1x8192x16x128xf32>
+    %44 = stablehlo.broadcast_in_dim %29, dims = [1, 2, 3] : (tensor<8192x1x128xf32>) -> tensor<1x8192x1x128xf32>
+    %45 = stablehlo.broadcast_in_dim %44, dims = [0, 1, 2, 3] : (tensor<1x8192x1x128xf32>) -> tensor<1x8192x16x128xf32>
+    %46 = stablehlo.multiply %31, %45 : tensor<1x8192x16x128xf32>
+    %47 = stablehlo.add %43, %46 : tensor<1x8192x16x128xf32>
+    %48 = stablehlo.convert %40 : (tensor<1x8192x16x128xf32>) -> tensor<1x8192x16x128xbf16>
+    %49 = stablehlo.convert %47 : (tensor<1x8192x16x128xf32>) -> tensor<1x8192x16x128xbf16>
+    %50 = stablehlo.slice %26 [0:1, 0:8192, 0:16, 256:256] : (tensor<1x8192x16x256xbf16>) -> tensor<1x8192x16x0xbf16>
+    %51 = stablehlo.concatenate %48, %49, %50, dim = 3 : (tensor<1x8192x16x128xbf16>, tensor<1x8192x16x128xbf16>, tensor<1x8192x16x0xbf16>) -> tensor<1x8192x16x256xbf16>
+    %52 = stablehlo.slice %24 [0:1, 0:8192, 4096:6144] : (tensor<1x8192x8192xbf16>) -> tensor<1x8192x2048xbf16>
+    %53 = stablehlo.reshape %52 : (tensor<1x8192x2048xbf16>) -> tensor<1x8192x8x256xbf16>
+    %54 = stablehlo.broadcast_in_dim %arg5, dims = [0, 2] : (tensor<8192x256xf32>) -> tensor<8192x1x256xf32>
+    %55 = stablehlo.slice %54 [0:8192, 0:1, 0:128] : (tensor<8192x1x256xf32>) -> tensor<8192x1x128xf32>
+    %56 = stablehlo.slice %54 [0:8192, 0:1, 128:256] : (tensor<8192x1x256xf32>) -> tensor<8192x1x128xf32>
+    %57 = stablehlo.slice %53 [0:1, 0:8192, 0:8, 0:128] : (tensor<1x8192x8x256xbf16>) -> tensor<1x8192x8x128xbf16>
+    %58 = stablehlo.convert %57 : (tensor<1x8192x8x128xbf16>) -> tensor<1x8192x8x128xf32>
+    %59 = stablehlo.slice %53 [0:1, 0:8192, 0:8, 128:256] : (tensor<1x8192x8x256xbf16>) -> tensor<1x8192x8x128xbf16>
+    %60 = stablehlo.convert %59 : (tensor<1x8192x8x128xbf16>) -> tensor<1x8192x8x128xf32>
+    %61 = stablehlo.broadcast_in_dim %55, dims = [1, 2, 3] : (tensor<8192x1x128xf32>) -> tensor<1x8192x1x128xf32>
+    %62 = stablehlo.broadcast_in_dim %61, dims = [0, 1, 2, 3] : (tensor<1x8192x1x128xf32>) -> tensor<1x8192x8x128xf32>
+    %63 = stablehlo.multiply %58, %62 : tensor<1x8192x8x128xf32>
+    %64 = stablehlo.broadcast_in_dim %56, dims = [1, 2, 3] : (tensor<8192x1x128xf32>) -> tensor<1x8192x1x128xf32>
+    %65 = stablehlo.broadcast_in_dim %64, dims = [0, 1, 2, 3] : (tensor<1x8192x1x128xf32>) -> tensor<1x8192x8x128xf32>
+    %66 = stablehlo.multiply %60, %65 : tensor<1x8192x8x128xf32>
+    %67 = stablehlo.subtract %63, %66 : tensor<1x8192x8x128xf32>
+    %68 = stablehlo.broadcast_in_dim %55, dims = [1, 2, 3] : (tensor<8192x1x128xf32>) -> tensor<1x8192x1x128xf32>
+    %69 = stablehlo.broadcast_in_dim %68, dims = [0, 1, 2, 3] : (tensor<1x8192x1x128xf32>) -> tensor<1x8192x8x128xf32>
+    %70 = stablehlo.multiply %60, %69 : tensor<1x8192x8x128xf32>
+    %71 = stablehlo.broadcast_in_dim %56, dims = [1, 2, 3] : (tensor<8192x1x128xf32>) -> tensor<1x8192x1x128xf32>
+    %72 = stablehlo.broadcast_in_dim %71, dims = [0, 1, 2, 3] : (tensor<1x8192x1x128xf32>) -> tensor<1x8192x8x128xf32>
+    %73 = stablehlo.multiply %58, %72 : tensor<1x8192x8x128xf32>
+    %74 = stablehlo.add %70, %73 : tensor<1x8192x8x128xf32>
+    %75 = stablehlo.convert %67 : (tensor<1x8192x8x128xf32>) -> tensor<1x8192x8x128xbf16>
+    %76 = stablehlo.convert %74 : (tensor<1x8192x8x128xf32>) -> tensor<1x8192x8x128xbf16>
+    %77 = stablehlo.slice %53 [0:1, 0:8192, 0:8, 256:256] : (tensor<1x8192x8x256xbf16>) -> tensor<1x8192x8x0xbf16>
+    %78 = stablehlo.concatenate %75, %76, %77, dim = 3 : (tensor<1x8192x8x128xbf16>, tensor<1x8192x8x128xbf16>, tensor<1x8192x8x0xbf16>) -> tensor<1x8192x8x256xbf16>
+    %79 = stablehlo.slice %24 [0:1, 0:8192, 6144:8192] : (tensor<1x8192x8192xbf16>) -> tensor<1x8192x2048xbf16>
+    %80 = stablehlo.reshape %79 : (tensor<1x8192x2048xbf16>) -> tensor<1x8192x8x256xbf16>
+    %81 = stablehlo.iota dim = 0 : tensor<8192xi32>
+    %82 = stablehlo.reshape %51 : (tensor<1x8192x16x256xbf16>) -> tensor<1x8192x8x2x256xbf16>
+    %83 = stablehlo.broadcast_in_dim %81, dims = [1] : (tensor<8192xi32>) -> tensor<1x8192xi32>
     %84 = stablehlo.reshape %83 : (tensor<1x8192xi32>) -> tensor<1x1x1x8192xi32>
     %85 = stablehlo.broadcast_in_dim %84, dims = [0, 1, 2, 3] : (tensor<1x1x1x8192xi32>) -> tensor<1x1x1x8192x1xi32>
-    %86 = stablehlo.broadcast_in_dim %27, dims = [1] : (tensor<8192xi32>) -> tensor<1x8192xi32>
+    %86 = stablehlo.broadcast_in_dim %81, dims = [1] : (tensor<8192xi32>) -> tensor<1x8192xi32>
     %87 = stablehlo.reshape %86 : (tensor<1x8192xi32>) -> tensor<1x1x1x8192xi32>
     %88 = stablehlo.broadcast_in_dim %87, dims = [0, 1, 2, 4] : (tensor<1x1x1x8192xi32>) -> tensor<1x1x1x1x8192xi32>
     %89 = stablehlo.iota dim = 0 : tensor<256xi32>
     %c = stablehlo.constant dense<32> : tensor<i32>
     %90 = stablehlo.broadcast_in_dim %c, dims = [] : (tensor<i32>) -> tensor<256xi32>
     %91 = stablehlo.multiply %90, %89 : tensor<256xi32>
-    %c_5 = stablehlo.constant dense<0> : tensor<i32>
-    %92 = stablehlo.broadcast_in_dim %c_5, dims = [] : (tensor<i32>) -> tensor<256xi32>
+    %c_4 = stablehlo.constant dense<0> : tensor<i32>
+    %92 = stablehlo.broadcast_in_dim %c_4, dims = [] : (tensor<i32>) -> tensor<256xi32>
     %93 = stablehlo.add %92, %91 : tensor<256xi32>
-    %cst_6 = stablehlo.constant dense<0.000000e+00> : tensor<bf16>
-    %94 = stablehlo.broadcast_in_dim %cst_6, dims = [] : (tensor<bf16>) -> tensor<256x1x32x8x2x256xbf16>
-    %cst_7 = stablehlo.constant dense<0.000000e+00> : tensor<f32>
-    %95 = stablehlo.broadcast_in_dim %cst_7, dims = [] : (tensor<f32>) -> tensor<256x1x32x8x2xf32>
-    %c_8 = stablehlo.constant dense<0> : tensor<i32>
-    %96:9 = stablehlo.while(%iterArg = %93, %iterArg_9 = %85, %iterArg_10 = %82, %iterArg_11 = %79, %iterArg_12 = %88, %iterArg_13 = %81, %iterArg_14 = %c_8, %iterArg_15 = %94, %iterArg_16 = %95) : tensor<256xi32>, tensor<1x1x1x8192x1xi32>, tensor<1x8192x8x2x256xbf16>, tensor<1x8192x8x256xbf16>, tensor<1x1x1x1x8192xi32>, tensor<1x8192x8x256xbf16>, tensor<i32>, tensor<256x1x32x8x2x256xbf16>, tensor<256x1x32x8x2xf32>
+    %cst_5 = stablehlo.constant dense<0.000000e+00> : tensor<bf16>
+    %94 = stablehlo.broadcast_in_dim %cst_5, dims = [] : (tensor<bf16>) -> tensor<256x1x32x8x2x256xbf16>
+    %cst_6 = stablehlo.constant dense<0.000000e+00> : tensor<f32>
+    %95 = stablehlo.broadcast_in_dim %cst_6, dims = [] : (tensor<f32>) -> tensor<256x1x32x8x2xf32>
+    %c_7 = stablehlo.constant dense<0> : tensor<i32>
+    %96:9 = stablehlo.while(%iterArg = %93, %iterArg_8 = %85, %iterArg_9 = %82, %iterArg_10 = %78, %iterArg_11 = %88, %iterArg_12 = %80, %iterArg_13 = %c_7, %iterArg_14 = %94, %iterArg_15 = %95) : tensor<256xi32>, tensor<1x1x1x8192x1xi32>, tensor<1x8192x8x2x256xbf16>, tensor<1x8192x8x256xbf16>, tensor<1x1x1x1x8192xi32>, tensor<1x8192x8x256xbf16>, tensor<i32>, tensor<256x1x32x8x2x256xbf16>, tensor<256x1x32x8x2xf32>
     cond {
-      %c_17 = stablehlo.constant dense<256> : tensor<i32>
-      %106 = stablehlo.compare LT, %iterArg_14, %c_17, SIGNED : (tensor<i32>, tensor<i32>) -> tensor<i1>
+      %c_16 = stablehlo.constant dense<256> : tensor<i32>
+      %106 = stablehlo.compare LT, %iterArg_13, %c_16, SIGNED : (tensor<i32>, tensor<i32>) -> tensor<i1>
       stablehlo.return %106 : tensor<i1>
     } do {
-      %106 = func.call @dynamic_index_in_dim(%iterArg, %iterArg_14) : (tensor<256xi32>, tensor<i32>) -> tensor<i32>
-      %107:2 = func.call @closed_call(%iterArg_9, %iterArg_10, %iterArg_11, %iterArg_12, %iterArg_13, %106) : (tensor<1x1x1x8192x1xi32>, tensor<1x8192x8x2x256xbf16>, tensor<1x8192x8x256xbf16>, tensor<1x1x1x1x8192xi32>, tensor<1x8192x8x256xbf16>, tensor<i32>) -> (tensor<1x32x8x2x256xbf16>, tensor<1x32x8x2xf32>)
-      %108 = func.call @dynamic_update_index_in_dim(%iterArg_15, %107#0, %iterArg_14) : (tensor<256x1x32x8x2x256xbf16>, tensor<1x32x8x2x256xbf16>, tensor<i32>) -> tensor<256x1x32x8x2x256xbf16>
-      %109 = func.call @dynamic_update_index_in_dim_3(%iterArg_16, %107#1, %iterArg_14) : (tensor<256x1x32x8x2xf32>, tensor<1x32x8x2xf32>, tensor<i32>) -> tensor<256x1x32x8x2xf32>
-      %c_17 = stablehlo.constant dense<1> : tensor<i32>
-      %110 = stablehlo.add %iterArg_14, %c_17 : tensor<i32>
-      stablehlo.return %iterArg, %iterArg_9, %iterArg_10, %iterArg_11, %iterArg_12, %iterArg_13, %110, %108, %109 : tensor<256xi32>, tensor<1x1x1x8192x1xi32>, tensor<1x8192x8x2x256xbf16>, tensor<1x8192x8x256xbf16>, tensor<1x1x1x1x8192xi32>, tensor<1x8192x8x256xbf16>, tensor<i32>, tensor<256x1x32x8x2x256xbf16>, tensor<256x1x32x8x2xf32>
+      %106 = func.call @dynamic_index_in_dim(%iterArg, %iterArg_13) : (tensor<256xi32>, tensor<i32>) -> tensor<i32>
+      %107:2 = func.call @closed_call(%iterArg_8, %iterArg_9, %iterArg_10, %iterArg_11, %iterArg_12, %106) : (tensor<1x1x1x8192x1xi32>, tensor<1x8192x8x2x256xbf16>, tensor<1x8192x8x256xbf16>, tensor<1x1x1x1x8192xi32>, tensor<1x8192x8x256xbf16>, tensor<i32>) -> (tensor<1x32x8x2x256xbf16>, tensor<1x32x8x2xf32>)
+      %108 = func.call @dynamic_update_index_in_dim(%iterArg_14, %107#0, %iterArg_13) : (tensor<256x1x32x8x2x256xbf16>, tensor<1x32x8x2x256xbf16>, tensor<i32>) -> tensor<256x1x32x8x2x256xbf16>
+      %109 = func.call @dynamic_update_index_in_dim_3(%iterArg_15, %107#1, %iterArg_13) : (tensor<256x1x32x8x2xf32>, tensor<1x32x8x2xf32>, tensor<i32>) -> tensor<256x1x32x8x2xf32>
+      %c_16 = stablehlo.constant dense<1> : tensor<i32>
+      %110 = stablehlo.add %iterArg_13, %c_16 : tensor<i32>
+      stablehlo.return %iterArg, %iterArg_8, %iterArg_9, %iterArg_10, %iterArg_11, %iterArg_12, %110, %108, %109 : tensor<256xi32>, tensor<1x1x1x8192x1xi32>, tensor<1x8192x8x2x256xbf16>, tensor<1x8192x8x256xbf16>, tensor<1x1x1x1x8192xi32>, tensor<1x8192x8x256xbf16>, tensor<i32>, tensor<256x1x32x8x2x256xbf16>, tensor<256x1x32x8x2xf32>
     }
     %97 = stablehlo.transpose %96#7, dims = [1, 0, 2, 3, 4, 5] : (tensor<256x1x32x8x2x256xbf16>) -> tensor<1x256x32x8x2x256xbf16>
     %98 = stablehlo.reshape %97 : (tensor<1x256x32x8x2x256xbf16>) -> tensor<1x8192x8x2x256xbf16>

@@ -1,52 +1,52 @@
 module @jit_main attributes {mhlo.num_partitions = 1 : i32, mhlo.num_replicas = 1 : i32} {
   func.func public @main(%arg0: tensor<1x2048xi32>, %arg1: tensor<50400x4096xbf16>, %arg2: tensor<4096xbf16>, %arg3: tensor<4096xbf16>, %arg4: tensor<4096x4096xbf16>, %arg5: tensor<4096x12288xbf16>) -> (tensor<1x2048x4096xbf16> {jax.result_info = "result[0]"}) {
     %cst = stablehlo.constant dense_resource<__elided__> : tensor<2048x64xf32>
-    %0 = call @_take(%arg1, %arg0) : (tensor<50400x4096xbf16>, tensor<1x2048xi32>) -> tensor<1x2048x4096xbf16>
-    %1 = stablehlo.convert %0 : (tensor<1x2048x4096xbf16>) -> tensor<1x2048x4096xf32>
+    %0 = stablehlo.iota dim = 0 : tensor<2048xi32>
+    %1 = call @_take(%arg1, %arg0) : (tensor<50400x4096xbf16>, tensor<1x2048xi32>) -> tensor<1x2048x4096xbf16>
+    %2 = stablehlo.convert %1 : (tensor<1x2048x4096xbf16>) -> tensor<1x2048x4096xf32>
     %cst_0 = stablehlo.constant dense<0.000000e+00> : tensor<f32>
-    %2 = stablehlo.reduce(%1 init: %cst_0) applies stablehlo.add across dimensions = [2] : (tensor<1x2048x4096xf32>, tensor<f32>) -> tensor<1x2048xf32>
-    %3 = stablehlo.broadcast_in_dim %2, dims = [0, 1] : (tensor<1x2048xf32>) -> tensor<1x2048x1xf32>
+    %3 = stablehlo.reduce(%2 init: %cst_0) applies stablehlo.add across dimensions = [2] : (tensor<1x2048x4096xf32>, tensor<f32>) -> tensor<1x2048xf32>
+    %4 = stablehlo.broadcast_in_dim %3, dims = [0, 1] : (tensor<1x2048xf32>) -> tensor<1x2048x1xf32>
     %cst_1 = stablehlo.constant dense<4.096000e+03> : tensor<f32>
-    %4 = stablehlo.broadcast_in_dim %cst_1, dims = [] : (tensor<f32>) -> tensor<1x2048x1xf32>
-    %5 = stablehlo.divide %3, %4 : tensor<1x2048x1xf32>
-    %6 = stablehlo.broadcast_in_dim %5, dims = [0, 1, 2] : (tensor<1x2048x1xf32>) -> tensor<1x2048x4096xf32>
-    %7 = stablehlo.subtract %1, %6 : tensor<1x2048x4096xf32>
-    %8 = chlo.square %7 : tensor<1x2048x4096xf32> -> tensor<1x2048x4096xf32>
+    %5 = stablehlo.broadcast_in_dim %cst_1, dims = [] : (tensor<f32>) -> tensor<1x2048x1xf32>
+    %6 = stablehlo.divide %4, %5 : tensor<1x2048x1xf32>
+    %7 = stablehlo.broadcast_in_dim %6, dims = [0, 1, 2] : (tensor<1x2048x1xf32>) -> tensor<1x2048x4096xf32>
+    %8 = stablehlo.subtract %2, %7 : tensor<1x2048x4096xf32>
+    %9 = chlo.square %8 : tensor<1x2048x4096xf32> -> tensor<1x2048x4096xf32>
     %cst_2 = stablehlo.constant dense<0.000000e+00> : tensor<f32>
-    %9 = stablehlo.reduce(%8 init: %cst_2) applies stablehlo.add across dimensions = [2] : (tensor<1x2048x4096xf32>, tensor<f32>) -> tensor<1x2048xf32>
-    %10 = stablehlo.broadcast_in_dim %9, dims = [0, 1] : (tensor<1x2048xf32>) -> tensor<1x2048x1xf32>
+    %10 = stablehlo.reduce(%9 init: %cst_2) applies stablehlo.add across dimensions = [2] : (tensor<1x2048x4096xf32>, tensor<f32>) -> tensor<1x2048xf32>
+    %11 = stablehlo.broadcast_in_dim %10, dims = [0, 1] : (tensor<1x2048xf32>) -> tensor<1x2048x1xf32>
     %cst_3 = stablehlo.constant dense<4.096000e+03> : tensor<f32>
-    %11 = stablehlo.broadcast_in_dim %cst_3, dims = [] : (tensor<f32>) -> tensor<1x2048x1xf32>
-    %12 = stablehlo.divide %10, %11 : tensor<1x2048x1xf32>
+    %12 = stablehlo.broadcast_in_dim %cst_3, dims = [] : (tensor<f32>) -> tensor<1x2048x1xf32>
+    %13 = stablehlo.divide %11, %12 : tensor<1x2048x1xf32>
     %cst_4 = stablehlo.constant dense<9.99999974E-6> : tensor<f32>
-    %13 = stablehlo.broadcast_in_dim %cst_4, dims = [] : (tensor<f32>) -> tensor<1x2048x1xf32>
-    %14 = stablehlo.add %12, %13 : tensor<1x2048x1xf32>
-    %15 = stablehlo.rsqrt %14 : tensor<1x2048x1xf32>
-    %16 = stablehlo.broadcast_in_dim %15, dims = [0, 1, 2] : (tensor<1x2048x1xf32>) -> tensor<1x2048x4096xf32>
-    %17 = stablehlo.multiply %7, %16 : tensor<1x2048x4096xf32>
-    %18 = stablehlo.convert %arg2 : (tensor<4096xbf16>) -> tensor<4096xf32>
+    %14 = stablehlo.broadcast_in_dim %cst_4, dims = [] : (tensor<f32>) -> tensor<1x2048x1xf32>
+    %15 = stablehlo.add %13, %14 : tensor<1x2048x1xf32>
+    %16 = stablehlo.rsqrt %15 : tensor<1x2048x1xf32>
+    %17 = stablehlo.broadcast_in_dim %16, dims = [0, 1, 2] : (tensor<1x2048x1xf32>) -> tensor<1x2048x4096xf32>
+    %18 = stablehlo.multiply %8, %17 : tensor<1x2048x4096xf32>
+    %19 = stablehlo.convert %arg2 : (tensor<4096xbf16>) -> tensor<4096xf32>
     %cst_5 = stablehlo.constant dense<0.000000e+00> : tensor<f32>
-    %19 = stablehlo.broadcast_in_dim %cst_5, dims = [] : (tensor<f32>) -> tensor<4096xf32>
-    %20 = stablehlo.add %18, %19 : tensor<4096xf32>
-    %21 = stablehlo.broadcast_in_dim %20, dims = [2] : (tensor<4096xf32>) -> tensor<1x1x4096xf32>
-    %22 = stablehlo.broadcast_in_dim %21, dims = [0, 1, 2] : (tensor<1x1x4096xf32>) -> tensor<1x2048x4096xf32>
-    %23 = stablehlo.multiply %17, %22 : tensor<1x2048x4096xf32>
-    %24 = stablehlo.convert %arg3 : (tensor<4096xbf16>) -> tensor<4096xf32>
-    %25 = stablehlo.broadcast_in_dim %24, dims = [2] : (tensor<4096xf32>) -> tensor<1x1x4096xf32>
-    %26 = stablehlo.broadcast_in_dim %25, dims = [0, 1, 2] : (tensor<1x1x4096xf32>) -> tensor<1x2048x4096xf32>
-    %27 = stablehlo.add %23, %26 : tensor<1x2048x4096xf32>
-    %28 = stablehlo.convert %27 : (tensor<1x2048x4096xf32>) -> tensor<1x2048x4096xbf16>
-    %29 = stablehlo.dot_general %28, %arg5, contracting_dims = [2] x [0], precision = [DEFAULT, DEFAULT] : (tensor<1x2048x4096xbf16>, tensor<4096x12288xbf16>) -> tensor<1x2048x12288xf32>
-    %30 = stablehlo.convert %29 : (tensor<1x2048x12288xf32>) -> tensor<1x2048x12288xbf16>
-    %31 = stablehlo.slice %30 [0:1, 0:2048, 0:4096] : (tensor<1x2048x12288xbf16>) -> tensor<1x2048x4096xbf16>
-    %32 = stablehlo.reshape %31 : (tensor<1x2048x4096xbf16>) -> tensor<1x2048x16x256xbf16>
-    %33 = stablehlo.iota dim = 0 : tensor<2048xi32>
+    %20 = stablehlo.broadcast_in_dim %cst_5, dims = [] : (tensor<f32>) -> tensor<4096xf32>
+    %21 = stablehlo.add %19, %20 : tensor<4096xf32>
+    %22 = stablehlo.broadcast_in_dim %21, dims = [2] : (tensor<4096xf32>) -> tensor<1x1x4096xf32>
+    %23 = stablehlo.broadcast_in_dim %22, dims = [0, 1, 2] : (tensor<1x1x4096xf32>) -> tensor<1x2048x4096xf32>
+    %24 = stablehlo.multiply %18, %23 : tensor<1x2048x4096xf32>
+    %25 = stablehlo.convert %arg3 : (tensor<4096xbf16>) -> tensor<4096xf32>
+    %26 = stablehlo.broadcast_in_dim %25, dims = [2] : (tensor<4096xf32>) -> tensor<1x1x4096xf32>
+    %27 = stablehlo.broadcast_in_dim %26, dims = [0, 1, 2] : (tensor<1x1x4096xf32>) -> tensor<1x2048x4096xf32>
+    %28 = stablehlo.add %24, %27 : tensor<1x2048x4096xf32>
+    %29 = stablehlo.convert %28 : (tensor<1x2048x4096xf32>) -> tensor<1x2048x4096xbf16>
+    %30 = stablehlo.dot_general %29, %arg5, contracting_dims = [2] x [0], precision = [DEFAULT, DEFAULT] : (tensor<1x2048x4096xbf16>, tensor<4096x12288xbf16>) -> tensor<1x2048x12288xf32>
+    %31 = stablehlo.convert %30 : (tensor<1x2048x12288xf32>) -> tensor<1x2048x12288xbf16>
+    %32 = stablehlo.slice %31 [0:1, 0:2048, 0:4096] : (tensor<1x2048x12288xbf16>) -> tensor<1x2048x4096xbf16>
+    %33 = stablehlo.reshape %32 : (tensor<1x2048x4096xbf16>) -> tensor<1x2048x16x256xbf16>
     %34 = stablehlo.broadcast_in_dim %cst, dims = [0, 2] : (tensor<2048x64xf32>) -> tensor<2048x1x64xf32>
     %35 = stablehlo.slice %34 [0:2048, 0:1, 0:32] : (tensor<2048x1x64xf32>) -> tensor<2048x1x32xf32>
     %36 = stablehlo.slice %34 [0:2048, 0:1, 32:64] : (tensor<2048x1x64xf32>) -> tensor<2048x1x32xf32>
-    %37 = stablehlo.slice %32 [0:1, 0:2048, 0:16, 0:32] : (tensor<1x2048x16x256xbf16>) -> tensor<1x2048x16x32xbf16>
+    %37 = stablehlo.slice %33 [0:1, 0:2048, 0:16, 0:32] : (tensor<1x2048x16x256xbf16>) -> tensor<1x2048x16x32xbf16>
     %38 = stablehlo.convert %37 : (tensor<1x2048x16x32xbf16>) -> tensor<1x2048x16x32xf32>
-    %39 = stablehlo.slice %32 [0:1, 0:2048, 0:16, 32:64] : (tensor<1x2048x16x256xbf16>) -> tensor<1x2048x16x32xbf16>
+    %39 = stablehlo.slice %33 [0:1, 0:2048, 0:16, 32:64] : (tensor<1x2048x16x256xbf16>) -> tensor<1x2048x16x32xbf16>
     %40 = stablehlo.convert %39 : (tensor<1x2048x16x32xbf16>) -> tensor<1x2048x16x32xf32>
     %41 = stablehlo.broadcast_in_dim %35, dims = [1, 2, 3] : (tensor<2048x1x32xf32>) -> tensor<1x2048x1x32xf32>
     %42 = stablehlo.broadcast_in_dim %41, dims = [0, 1, 2, 3] : (tensor<1x2048x1x32xf32>) -> tensor<1x2048x16x32xf32>
@@ -64,9 +64,9 @@ module @jit_main attributes {mhlo.num_partitions = 1 : i32, mhlo.num_replicas = 
     %54 = stablehlo.add %50, %53 : tensor<1x2048x16x32xf32>
     %55 = stablehlo.convert %47 : (tensor<1x2048x16x32xf32>) -> tensor<1x2048x16x32xbf16>
     %56 = stablehlo.convert %54 : (tensor<1x2048x16x32xf32>) -> tensor<1x2048x16x32xbf16>
-    %57 = stablehlo.slice %32 [0:1, 0:2048, 0:16, 64:256] : (tensor<1x2048x16x256xbf16>) -> tensor<1x2048x16x192xbf16>
+    %57 = stablehlo.slice %33 [0:1, 0:2048, 0:16, 64:256] : (tensor<1x2048x16x256xbf16>) -> tensor<1x2048x16x192xbf16>
     %58 = stablehlo.concatenate %55, %56, %57, dim = 3 : (tensor<1x2048x16x32xbf16>, tensor<1x2048x16x32xbf16>, tensor<1x2048x16x192xbf16>) -> tensor<1x2048x16x256xbf16>
-    %59 = stablehlo.slice %30 [0:1, 0:2048, 4096:8192] : (tensor<1x2048x12288xbf16>) -> tensor<1x2048x4096xbf16>
+    %59 = stablehlo.slice %31 [0:1, 0:2048, 4096:8192] : (tensor<1x2048x12288xbf16>) -> tensor<1x2048x4096xbf16>
     %60 = stablehlo.reshape %59 : (tensor<1x2048x4096xbf16>) -> tensor<1x2048x16x256xbf16>
     %61 = stablehlo.broadcast_in_dim %cst, dims = [0, 2] : (tensor<2048x64xf32>) -> tensor<2048x1x64xf32>
     %62 = stablehlo.slice %61 [0:2048, 0:1, 0:32] : (tensor<2048x1x64xf32>) -> tensor<2048x1x32xf32>
@@ -93,51 +93,52 @@ module @jit_main attributes {mhlo.num_partitions = 1 : i32, mhlo.num_replicas = 
     %83 = stablehlo.convert %81 : (tensor<1x2048x16x32xf32>) -> tensor<1x2048x16x32xbf16>
     %84 = stablehlo.slice %60 [0:1, 0:2048, 0:16, 64:256] : (tensor<1x2048x16x256xbf16>) -> tensor<1x2048x16x192xbf16>
     %85 = stablehlo.concatenate %82, %83, %84, dim = 3 : (tensor<1x2048x16x32xbf16>, tensor<1x2048x16x32xbf16>, tensor<1x2048x16x192xbf16>) -> tensor<1x2048x16x256xbf16>
-    %86 = stablehlo.slice %30 [0:1, 0:2048, 8192:12288] : (tensor<1x2048x12288xbf16>) -> tensor<1x2048x4096xbf16>
+    %86 = stablehlo.slice %31 [0:1, 0:2048, 8192:12288] : (tensor<1x2048x12288xbf16>) -> tensor<1x2048x4096xbf16>
     %87 = stablehlo.reshape %86 : (tensor<1x2048x4096xbf16>) -> tensor<1x2048x16x256xbf16>
-    %88 = stablehlo.reshape %58 : (tensor<1x2048x16x256xbf16>) -> tensor<1x2048x16x1x256xbf16>
-    %89 = stablehlo.broadcast_in_dim %33, dims = [1] : (tensor<2048xi32>) -> tensor<1x2048xi32>
-    %90 = stablehlo.reshape %89 : (tensor<1x2048xi32>) -> tensor<1x1x1x2048xi32>
-    %91 = stablehlo.broadcast_in_dim %90, dims = [0, 1, 2, 3] : (tensor<1x1x1x2048xi32>) -> tensor<1x1x1x2048x1xi32>
-    %92 = stablehlo.broadcast_in_dim %33, dims = [1] : (tensor<2048xi32>) -> tensor<1x2048xi32>
-    %93 = stablehlo.reshape %92 : (tensor<1x2048xi32>) -> tensor<1x1x1x2048xi32>
-    %94 = stablehlo.broadcast_in_dim %93, dims = [0, 1, 2, 4] : (tensor<1x1x1x2048xi32>) -> tensor<1x1x1x1x2048xi32>
-    %95 = stablehlo.iota dim = 0 : tensor<16xi32>
+    %88 = stablehlo.iota dim = 0 : tensor<2048xi32>
+    %89 = stablehlo.reshape %58 : (tensor<1x2048x16x256xbf16>) -> tensor<1x2048x16x1x256xbf16>
+    %90 = stablehlo.broadcast_in_dim %88, dims = [1] : (tensor<2048xi32>) -> tensor<1x2048xi32>
+    %91 = stablehlo.reshape %90 : (tensor<1x2048xi32>) -> tensor<1x1x1x2048xi32>
+    %92 = stablehlo.broadcast_in_dim %91, dims = [0, 1, 2, 3] : (tensor<1x1x1x2048xi32>) -> tensor<1x1x1x2048x1xi32>
+    %93 = stablehlo.broadcast_in_dim %88, dims = [1] : (tensor<2048xi32>) -> tensor<1x2048xi32>
+    %94 = stablehlo.reshape %93 : (tensor<1x2048xi32>) -> tensor<1x1x1x2048xi32>
+    %95 = stablehlo.broadcast_in_dim %94, dims = [0, 1, 2, 4] : (tensor<1x1x1x2048xi32>) -> tensor<1x1x1x1x2048xi32>
+    %96 = stablehlo.iota dim = 0 : tensor<16xi32>
     %c = stablehlo.constant dense<128> : tensor<i32>
-    %96 = stablehlo.broadcast_in_dim %c, dims = [] : (tensor<i32>) -> tensor<16xi32>
-    %97 = stablehlo.multiply %96, %95 : tensor<16xi32>
+    %97 = stablehlo.broadcast_in_dim %c, dims = [] : (tensor<i32>) -> tensor<16xi32>
+    %98 = stablehlo.multiply %97, %96 : tensor<16xi32>
     %c_6 = stablehlo.constant dense<0> : tensor<i32>
-    %98 = stablehlo.broadcast_in_dim %c_6, dims = [] : (tensor<i32>) -> tensor<16xi32>
-    %99 = stablehlo.add %98, %97 : tensor<16xi32>
+    %99 = stablehlo.broadcast_in_dim %c_6, dims = [] : (tensor<i32>) -> tensor<16xi32>
+    %100 = stablehlo.add %99, %98 : tensor<16xi32>
     %cst_7 = stablehlo.constant dense<0.000000e+00> : tensor<bf16>
-    %100 = stablehlo.broadcast_in_dim %cst_7, dims = [] : (tensor<bf16>) -> tensor<16x1x128x16x1x256xbf16>
+    %101 = stablehlo.broadcast_in_dim %cst_7, dims = [] : (tensor<bf16>) -> tensor<16x1x128x16x1x256xbf16>
     %cst_8 = stablehlo.constant dense<0.000000e+00> : tensor<f32>
-    %101 = stablehlo.broadcast_in_dim %cst_8, dims = [] : (tensor<f32>) -> tensor<16x1x128x16x1xf32>
+    %102 = stablehlo.broadcast_in_dim %cst_8, dims = [] : (tensor<f32>) -> tensor<16x1x128x16x1xf32>
     %c_9 = stablehlo.constant dense<0> : tensor<i32>
-    %102:9 = stablehlo.while(%iterArg = %99, %iterArg_10 = %91, %iterArg_11 = %88, %iterArg_12 = %85, %iterArg_13 = %94, %iterArg_14 = %87, %iterArg_15 = %c_9, %iterArg_16 = %100, %iterArg_17 = %101) : tensor<16xi32>, tensor<1x1x1x2048x1xi32>, tensor<1x2048x16x1x256xbf16>, tensor<1x2048x16x256xbf16>, tensor<1x1x1x1x2048xi32>, tensor<1x2048x16x256xbf16>, tensor<i32>, tensor<16x1x128x16x1x256xbf16>, tensor<16x1x128x16x1xf32>
+    %103:9 = stablehlo.while(%iterArg = %100, %iterArg_10 = %92, %iterArg_11 = %89, %iterArg_12 = %85, %iterArg_13 = %95, %iterArg_14 = %87, %iterArg_15 = %c_9, %iterArg_16 = %101, %iterArg_17 = %102) : tensor<16xi32>, tensor<1x1x1x2048x1xi32>, tensor<1x2048x16x1x256xbf16>, tensor<1x2048x16x256xbf16>, tensor<1x1x1x1x2048xi32>, tensor<1x2048x16x256xbf16>, tensor<i32>, tensor<16x1x128x16x1x256xbf16>, tensor<16x1x128x16x1xf32>
     cond {
       %c_18 = stablehlo.constant dense<16> : tensor<i32>
-      %112 = stablehlo.compare LT, %iterArg_15, %c_18, SIGNED : (tensor<i32>, tensor<i32>) -> tensor<i1>
-      stablehlo.return %112 : tensor<i1>
+      %113 = stablehlo.compare LT, %iterArg_15, %c_18, SIGNED : (tensor<i32>, tensor<i32>) -> tensor<i1>
+      stablehlo.return %113 : tensor<i1>
     } do {
-      %112 = func.call @dynamic_index_in_dim(%iterArg, %iterArg_15) : (tensor<16xi32>, tensor<i32>) -> tensor<i32>
-      %113:2 = func.call @closed_call(%iterArg_10, %iterArg_11, %iterArg_12, %iterArg_13, %iterArg_14, %112) : (tensor<1x1x1x2048x1xi32>, tensor<1x2048x16x1x256xbf16>, tensor<1x2048x16x256xbf16>, tensor<1x1x1x1x2048xi32>, tensor<1x2048x16x256xbf16>, tensor<i32>) -> (tensor<1x128x16x1x256xbf16>, tensor<1x128x16x1xf32>)
-      %114 = func.call @dynamic_update_index_in_dim(%iterArg_16, %113#0, %iterArg_15) : (tensor<16x1x128x16x1x256xbf16>, tensor<1x128x16x1x256xbf16>, tensor<i32>) -> tensor<16x1x128x16x1x256xbf16>
-      %115 = func.call @dynamic_update_index_in_dim_3(%iterArg_17, %113#1, %iterArg_15) : (tensor<16x1x128x16x1xf32>, tensor<1x128x16x1xf32>, tensor<i32>) -> tensor<16x1x128x16x1xf32>
+      %113 = func.call @dynamic_index_in_dim(%iterArg, %iterArg_15) : (tensor<16xi32>, tensor<i32>) -> tensor<i32>
+      %114:2 = func.call @closed_call(%iterArg_10, %iterArg_11, %iterArg_12, %iterArg_13, %iterArg_14, %113) : (tensor<1x1x1x2048x1xi32>, tensor<1x2048x16x1x256xbf16>, tensor<1x2048x16x256xbf16>, tensor<1x1x1x1x2048xi32>, tensor<1x2048x16x256xbf16>, tensor<i32>) -> (tensor<1x128x16x1x256xbf16>, tensor<1x128x16x1xf32>)
+      %115 = func.call @dynamic_update_index_in_dim(%iterArg_16, %114#0, %iterArg_15) : (tensor<16x1x128x16x1x256xbf16>, tensor<1x128x16x1x256xbf16>, tensor<i32>) -> tensor<16x1x128x16x1x256xbf16>
+      %116 = func.call @dynamic_update_index_in_dim_3(%iterArg_17, %114#1, %iterArg_15) : (tensor<16x1x128x16x1xf32>, tensor<1x128x16x1xf32>, tensor<i32>) -> tensor<16x1x128x16x1xf32>
       %c_18 = stablehlo.constant dense<1> : tensor<i32>
-      %116 = stablehlo.add %iterArg_15, %c_18 : tensor<i32>
-      stablehlo.return %iterArg, %iterArg_10, %iterArg_11, %iterArg_12, %iterArg_13, %iterArg_14, %116, %114, %115 : tensor<16xi32>, tensor<1x1x1x2048x1xi32>, tensor<1x2048x16x1x256xbf16>, tensor<1x2048x16x256xbf16>, tensor<1x1x1x1x2048xi32>, tensor<1x2048x16x256xbf16>, tensor<i32>, tensor<16x1x128x16x1x256xbf16>, tensor<16x1x128x16x1xf32>
+      %117 = stablehlo.add %iterArg_15, %c_18 : tensor<i32>
+      stablehlo.return %iterArg, %iterArg_10, %iterArg_11, %iterArg_12, %iterArg_13, %iterArg_14, %117, %115, %116 : tensor<16xi32>, tensor<1x1x1x2048x1xi32>, tensor<1x2048x16x1x256xbf16>, tensor<1x2048x16x256xbf16>, tensor<1x1x1x1x2048xi32>, tensor<1x2048x16x256xbf16>, tensor<i32>, tensor<16x1x128x16x1x256xbf16>, tensor<16x1x128x16x1xf32>
     }
-    %103 = stablehlo.transpose %102#7, dims = [1, 0, 2, 3, 4, 5] : (tensor<16x1x128x16x1x256xbf16>) -> tensor<1x16x128x16x1x256xbf16>
-    %104 = stablehlo.reshape %103 : (tensor<1x16x128x16x1x256xbf16>) -> tensor<1x2048x16x1x256xbf16>
-    %105 = stablehlo.transpose %102#8, dims = [1, 0, 2, 3, 4] : (tensor<16x1x128x16x1xf32>) -> tensor<1x16x128x16x1xf32>
-    %106 = stablehlo.reshape %105 : (tensor<1x16x128x16x1xf32>) -> tensor<1x2048x16x1xf32>
-    %107 = stablehlo.reshape %104 : (tensor<1x2048x16x1x256xbf16>) -> tensor<1x2048x16x256xbf16>
-    %108 = stablehlo.reshape %106 : (tensor<1x2048x16x1xf32>) -> tensor<1x2048x16xf32>
-    %109 = stablehlo.reshape %107 : (tensor<1x2048x16x256xbf16>) -> tensor<1x2048x4096xbf16>
-    %110 = stablehlo.dot_general %109, %arg4, contracting_dims = [2] x [0], precision = [DEFAULT, DEFAULT] : (tensor<1x2048x4096xbf16>, tensor<4096x4096xbf16>) -> tensor<1x2048x4096xf32>
-    %111 = stablehlo.convert %110 : (tensor<1x2048x4096xf32>) -> tensor<1x2048x4096xbf16>
-    return %111 : tensor<1x2048x4096xbf16>
+    %104 = stablehlo.transpose %103#7, dims = [1, 0, 2, 3, 4, 5] : (tensor<16x1x128x16x1x256xbf16>) -> tensor<1x16x128x16x1x256xbf16>
+    %105 = stablehlo.reshape %104 : (tensor<1x16x128x16x1x256xbf16>) -> tensor<1x2048x16x1x256xbf16>
+    %106 = stablehlo.transpose %103#8, dims = [1, 0, 2, 3, 4] : (tensor<16x1x128x16x1xf32>) -> tensor<1x16x128x16x1xf32>
+    %107 = stablehlo.reshape %106 : (tensor<1x16x128x16x1xf32>) -> tensor<1x2048x16x1xf32>
+    %108 = stablehlo.reshape %105 : (tensor<1x2048x16x1x256xbf16>) -> tensor<1x2048x16x256xbf16>
+    %109 = stablehlo.reshape %107 : (tensor<1x2048x16x1xf32>) -> tensor<1x2048x16xf32>
+    %110 = stablehlo.reshape %108 : (tensor<1x2048x16x256xbf16>) -> tensor<1x2048x4096xbf16>
+    %111 = stablehlo.dot_general %110, %arg4, contracting_dims = [2] x [0], precision = [DEFAULT, DEFAULT] : (tensor<1x2048x4096xbf16>, tensor<4096x4096xbf16>) -> tensor<1x2048x4096xf32>
+    %112 = stablehlo.convert %111 : (tensor<1x2048x4096xf32>) -> tensor<1x2048x4096xbf16>
+    return %112 : tensor<1x2048x4096xbf16>
   }
   func.func private @_take(%arg0: tensor<50400x4096xbf16>, %arg1: tensor<1x2048xi32>) -> tensor<1x2048x4096xbf16> {
     %0 = stablehlo.broadcast_in_dim %arg1, dims = [0, 1] : (tensor<1x2048xi32>) -> tensor<1x2048x1xi32>

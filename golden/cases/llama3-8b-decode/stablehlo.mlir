@@ -76,210 +76,242 @@ module @jit_main attributes {mhlo.num_partitions = 1 : i32, mhlo.num_replicas = 
     %58 = stablehlo.broadcast_in_dim %c_2, dims = [2] : (tensor<64xui32>) -> tensor<1x1x64xui32>
     %59 = stablehlo.subtract %55, %58 : tensor<1x1x64xui32>
     %60 = call @_where(%57, %59, %55) : (tensor<1x1x1xi1>, tensor<1x1x64xui32>, tensor<1x1x64xui32>) -> tensor<1x1x64xui32>
-    %c_13 = stablehlo.constant dense<536870912> : tensor<ui32>
-    %61 = stablehlo.broadcast_in_dim %c_13, dims = [] : (tensor<ui32>) -> tensor<1x1x64xui32>
-    %62 = stablehlo.add %60, %61 : tensor<1x1x64xui32>
-    %c_14 = stablehlo.constant dense<30> : tensor<ui32>
-    %63 = stablehlo.broadcast_in_dim %c_14, dims = [] : (tensor<ui32>) -> tensor<1x1x64xui32>
-    %64 = stablehlo.shift_right_logical %62, %63 : tensor<1x1x64xui32>
+    %61 = stablehlo.broadcast_in_dim %c_2, dims = [2] : (tensor<64xui32>) -> tensor<1x1x64xui32>
+    %62 = stablehlo.broadcast_in_dim %23, dims = [0, 1, 2] : (tensor<1x1x1xui32>) -> tensor<1x1x64xui32>
+    %63 = stablehlo.multiply %62, %61 : tensor<1x1x64xui32>
+    %64 = stablehlo.convert %63 : (tensor<1x1x64xui32>) -> tensor<1x1x64xf32>
+    %cst_13 = stablehlo.constant dense<2.32830644E-10> : tensor<f32>
+    %65 = stablehlo.broadcast_in_dim %cst_13, dims = [] : (tensor<f32>) -> tensor<1x1x64xf32>
+    %66 = stablehlo.multiply %64, %65 : tensor<1x1x64xf32>
+    %c_14 = stablehlo.constant dense<536870912> : tensor<ui32>
+    %67 = stablehlo.broadcast_in_dim %c_14, dims = [] : (tensor<ui32>) -> tensor<1x1x64xui32>
+    %68 = stablehlo.add %60, %67 : tensor<1x1x64xui32>
     %c_15 = stablehlo.constant dense<30> : tensor<ui32>
-    %65 = stablehlo.broadcast_in_dim %c_15, dims = [] : (tensor<ui32>) -> tensor<1x1x64xui32>
-    %66 = stablehlo.shift_left %64, %65 : tensor<1x1x64xui32>
-    %67 = stablehlo.subtract %60, %66 : tensor<1x1x64xui32>
-    %68 = stablehlo.convert %67 : (tensor<1x1x64xui32>) -> tensor<1x1x64xi32>
-    %69 = stablehlo.convert %68 : (tensor<1x1x64xi32>) -> tensor<1x1x64xf32>
-    %cst_16 = stablehlo.constant dense<1.46291812E-9> : tensor<f32>
-    %70 = stablehlo.broadcast_in_dim %cst_16, dims = [] : (tensor<f32>) -> tensor<1x1x64xf32>
-    %71 = stablehlo.multiply %69, %70 : tensor<1x1x64xf32>
-    %72 = stablehlo.cosine %71 : tensor<1x1x64xf32>
-    %73 = stablehlo.sine %71 : tensor<1x1x64xf32>
-    %c_17 = stablehlo.constant dense<1> : tensor<ui32>
-    %74 = stablehlo.broadcast_in_dim %c_17, dims = [] : (tensor<ui32>) -> tensor<1x1x64xui32>
-    %75 = stablehlo.and %64, %74 : tensor<1x1x64xui32>
-    %c_18 = stablehlo.constant dense<1> : tensor<ui32>
-    %76 = stablehlo.broadcast_in_dim %c_18, dims = [] : (tensor<ui32>) -> tensor<1x1x64xui32>
-    %77 = stablehlo.compare EQ, %75, %76, UNSIGNED : (tensor<1x1x64xui32>, tensor<1x1x64xui32>) -> tensor<1x1x64xi1>
-    %c_19 = stablehlo.constant dense<1> : tensor<ui32>
-    %78 = stablehlo.broadcast_in_dim %c_19, dims = [] : (tensor<ui32>) -> tensor<1x1x64xui32>
-    %79 = stablehlo.add %64, %78 : tensor<1x1x64xui32>
-    %c_20 = stablehlo.constant dense<2> : tensor<ui32>
-    %80 = stablehlo.broadcast_in_dim %c_20, dims = [] : (tensor<ui32>) -> tensor<1x1x64xui32>
-    %81 = stablehlo.and %79, %80 : tensor<1x1x64xui32>
-    %c_21 = stablehlo.constant dense<2> : tensor<ui32>
-    %82 = stablehlo.broadcast_in_dim %c_21, dims = [] : (tensor<ui32>) -> tensor<1x1x64xui32>
-    %83 = stablehlo.compare EQ, %81, %82, UNSIGNED : (tensor<1x1x64xui32>, tensor<1x1x64xui32>) -> tensor<1x1x64xi1>
-    %c_22 = stablehlo.constant dense<2> : tensor<ui32>
-    %84 = stablehlo.broadcast_in_dim %c_22, dims = [] : (tensor<ui32>) -> tensor<1x1x64xui32>
-    %85 = stablehlo.and %64, %84 : tensor<1x1x64xui32>
-    %c_23 = stablehlo.constant dense<2> : tensor<ui32>
-    %86 = stablehlo.broadcast_in_dim %c_23, dims = [] : (tensor<ui32>) -> tensor<1x1x64xui32>
-    %87 = stablehlo.compare EQ, %85, %86, UNSIGNED : (tensor<1x1x64xui32>, tensor<1x1x64xui32>) -> tensor<1x1x64xi1>
-    %88 = call @_where_0(%77, %73, %72) : (tensor<1x1x64xi1>, tensor<1x1x64xf32>, tensor<1x1x64xf32>) -> tensor<1x1x64xf32>
-    %89 = call @_where_0(%77, %72, %73) : (tensor<1x1x64xi1>, tensor<1x1x64xf32>, tensor<1x1x64xf32>) -> tensor<1x1x64xf32>
-    %90 = stablehlo.negate %88 : tensor<1x1x64xf32>
-    %91 = call @_where_0(%83, %90, %88) : (tensor<1x1x64xi1>, tensor<1x1x64xf32>, tensor<1x1x64xf32>) -> tensor<1x1x64xf32>
-    %92 = stablehlo.negate %89 : tensor<1x1x64xf32>
-    %93 = call @_where_0(%87, %92, %89) : (tensor<1x1x64xi1>, tensor<1x1x64xf32>, tensor<1x1x64xf32>) -> tensor<1x1x64xf32>
-    %cst_24 = stablehlo.constant dense<1.000000e+00> : tensor<f32>
-    %94 = stablehlo.broadcast_in_dim %cst_24, dims = [] : (tensor<f32>) -> tensor<1x1x64xf32>
-    %95 = stablehlo.multiply %91, %94 : tensor<1x1x64xf32>
-    %cst_25 = stablehlo.constant dense<1.000000e+00> : tensor<f32>
-    %96 = stablehlo.broadcast_in_dim %cst_25, dims = [] : (tensor<f32>) -> tensor<1x1x64xf32>
-    %97 = stablehlo.multiply %93, %96 : tensor<1x1x64xf32>
-    %98 = stablehlo.concatenate %95, %97, dim = 2 : (tensor<1x1x64xf32>, tensor<1x1x64xf32>) -> tensor<1x1x128xf32>
-    %99 = stablehlo.broadcast_in_dim %98, dims = [0, 1, 3] : (tensor<1x1x128xf32>) -> tensor<1x1x1x128xf32>
-    %100 = stablehlo.slice %99 [0:1, 0:1, 0:1, 0:64] : (tensor<1x1x1x128xf32>) -> tensor<1x1x1x64xf32>
-    %101 = stablehlo.slice %99 [0:1, 0:1, 0:1, 64:128] : (tensor<1x1x1x128xf32>) -> tensor<1x1x1x64xf32>
-    %102 = stablehlo.slice %21 [0:1, 0:1, 0:32, 0:64] : (tensor<1x1x32x128xbf16>) -> tensor<1x1x32x64xbf16>
-    %103 = stablehlo.convert %102 : (tensor<1x1x32x64xbf16>) -> tensor<1x1x32x64xf32>
-    %104 = stablehlo.slice %21 [0:1, 0:1, 0:32, 64:128] : (tensor<1x1x32x128xbf16>) -> tensor<1x1x32x64xbf16>
-    %105 = stablehlo.convert %104 : (tensor<1x1x32x64xbf16>) -> tensor<1x1x32x64xf32>
-    %106 = stablehlo.broadcast_in_dim %100, dims = [0, 1, 2, 3] : (tensor<1x1x1x64xf32>) -> tensor<1x1x32x64xf32>
-    %107 = stablehlo.multiply %103, %106 : tensor<1x1x32x64xf32>
-    %108 = stablehlo.broadcast_in_dim %101, dims = [0, 1, 2, 3] : (tensor<1x1x1x64xf32>) -> tensor<1x1x32x64xf32>
-    %109 = stablehlo.multiply %105, %108 : tensor<1x1x32x64xf32>
-    %110 = stablehlo.subtract %107, %109 : tensor<1x1x32x64xf32>
-    %111 = stablehlo.broadcast_in_dim %100, dims = [0, 1, 2, 3] : (tensor<1x1x1x64xf32>) -> tensor<1x1x32x64xf32>
-    %112 = stablehlo.multiply %105, %111 : tensor<1x1x32x64xf32>
-    %113 = stablehlo.broadcast_in_dim %101, dims = [0, 1, 2, 3] : (tensor<1x1x1x64xf32>) -> tensor<1x1x32x64xf32>
-    %114 = stablehlo.multiply %103, %113 : tensor<1x1x32x64xf32>
-    %115 = stablehlo.add %112, %114 : tensor<1x1x32x64xf32>
-    %116 = stablehlo.convert %110 : (tensor<1x1x32x64xf32>) -> tensor<1x1x32x64xbf16>
-    %117 = stablehlo.convert %115 : (tensor<1x1x32x64xf32>) -> tensor<1x1x32x64xbf16>
-    %118 = stablehlo.slice %21 [0:1, 0:1, 0:32, 128:128] : (tensor<1x1x32x128xbf16>) -> tensor<1x1x32x0xbf16>
-    %119 = stablehlo.concatenate %116, %117, %118, dim = 3 : (tensor<1x1x32x64xbf16>, tensor<1x1x32x64xbf16>, tensor<1x1x32x0xbf16>) -> tensor<1x1x32x128xbf16>
-    %120 = stablehlo.slice %19 [0:1, 0:1, 4096:5120] : (tensor<1x1x6144xbf16>) -> tensor<1x1x1024xbf16>
-    %121 = stablehlo.reshape %120 : (tensor<1x1x1024xbf16>) -> tensor<1x1x8x128xbf16>
-    %122 = stablehlo.broadcast_in_dim %98, dims = [0, 1, 3] : (tensor<1x1x128xf32>) -> tensor<1x1x1x128xf32>
-    %123 = stablehlo.slice %122 [0:1, 0:1, 0:1, 0:64] : (tensor<1x1x1x128xf32>) -> tensor<1x1x1x64xf32>
-    %124 = stablehlo.slice %122 [0:1, 0:1, 0:1, 64:128] : (tensor<1x1x1x128xf32>) -> tensor<1x1x1x64xf32>
-    %125 = stablehlo.slice %121 [0:1, 0:1, 0:8, 0:64] : (tensor<1x1x8x128xbf16>) -> tensor<1x1x8x64xbf16>
-    %126 = stablehlo.convert %125 : (tensor<1x1x8x64xbf16>) -> tensor<1x1x8x64xf32>
-    %127 = stablehlo.slice %121 [0:1, 0:1, 0:8, 64:128] : (tensor<1x1x8x128xbf16>) -> tensor<1x1x8x64xbf16>
-    %128 = stablehlo.convert %127 : (tensor<1x1x8x64xbf16>) -> tensor<1x1x8x64xf32>
-    %129 = stablehlo.broadcast_in_dim %123, dims = [0, 1, 2, 3] : (tensor<1x1x1x64xf32>) -> tensor<1x1x8x64xf32>
-    %130 = stablehlo.multiply %126, %129 : tensor<1x1x8x64xf32>
-    %131 = stablehlo.broadcast_in_dim %124, dims = [0, 1, 2, 3] : (tensor<1x1x1x64xf32>) -> tensor<1x1x8x64xf32>
-    %132 = stablehlo.multiply %128, %131 : tensor<1x1x8x64xf32>
-    %133 = stablehlo.subtract %130, %132 : tensor<1x1x8x64xf32>
-    %134 = stablehlo.broadcast_in_dim %123, dims = [0, 1, 2, 3] : (tensor<1x1x1x64xf32>) -> tensor<1x1x8x64xf32>
-    %135 = stablehlo.multiply %128, %134 : tensor<1x1x8x64xf32>
-    %136 = stablehlo.broadcast_in_dim %124, dims = [0, 1, 2, 3] : (tensor<1x1x1x64xf32>) -> tensor<1x1x8x64xf32>
-    %137 = stablehlo.multiply %126, %136 : tensor<1x1x8x64xf32>
-    %138 = stablehlo.add %135, %137 : tensor<1x1x8x64xf32>
-    %139 = stablehlo.convert %133 : (tensor<1x1x8x64xf32>) -> tensor<1x1x8x64xbf16>
-    %140 = stablehlo.convert %138 : (tensor<1x1x8x64xf32>) -> tensor<1x1x8x64xbf16>
-    %141 = stablehlo.slice %121 [0:1, 0:1, 0:8, 128:128] : (tensor<1x1x8x128xbf16>) -> tensor<1x1x8x0xbf16>
-    %142 = stablehlo.concatenate %139, %140, %141, dim = 3 : (tensor<1x1x8x64xbf16>, tensor<1x1x8x64xbf16>, tensor<1x1x8x0xbf16>) -> tensor<1x1x8x128xbf16>
-    %143 = stablehlo.broadcast_in_dim %arg4, dims = [0] : (tensor<1xi32>) -> tensor<1x1xi32>
-    %144 = stablehlo.iota dim = 0 : tensor<1xi32>
-    %145 = stablehlo.broadcast_in_dim %144, dims = [1] : (tensor<1xi32>) -> tensor<1x1xi32>
-    %146 = stablehlo.add %143, %145 : tensor<1x1xi32>
-    %c_26 = stablehlo.constant dense<0> : tensor<i32>
-    %147 = stablehlo.broadcast_in_dim %c_26, dims = [] : (tensor<i32>) -> tensor<1x1xi32>
-    %148 = stablehlo.compare LT, %146, %147, SIGNED : (tensor<1x1xi32>, tensor<1x1xi32>) -> tensor<1x1xi1>
-    %c_27 = stablehlo.constant dense<8192> : tensor<i32>
-    %149 = call @_where_1(%148, %c_27, %146) : (tensor<1x1xi1>, tensor<i32>, tensor<1x1xi32>) -> tensor<1x1xi32>
-    %150 = stablehlo.iota dim = 0 : tensor<1xi32>
-    %151 = stablehlo.broadcast_in_dim %150, dims = [0] : (tensor<1xi32>) -> tensor<1x1xi32>
-    %c_28 = stablehlo.constant dense<0> : tensor<i32>
-    %152 = stablehlo.broadcast_in_dim %c_28, dims = [] : (tensor<i32>) -> tensor<1x1xi32>
-    %153 = stablehlo.compare LT, %151, %152, SIGNED : (tensor<1x1xi32>, tensor<1x1xi32>) -> tensor<1x1xi1>
-    %c_29 = stablehlo.constant dense<1> : tensor<i32>
-    %154 = stablehlo.broadcast_in_dim %c_29, dims = [] : (tensor<i32>) -> tensor<1x1xi32>
-    %155 = stablehlo.add %151, %154 : tensor<1x1xi32>
-    %156 = stablehlo.select %153, %155, %151 : tensor<1x1xi1>, tensor<1x1xi32>
-    %c_30 = stablehlo.constant dense<0> : tensor<i32>
-    %157 = stablehlo.broadcast_in_dim %c_30, dims = [] : (tensor<i32>) -> tensor<1x1xi32>
-    %158 = stablehlo.compare LT, %149, %157, SIGNED : (tensor<1x1xi32>, tensor<1x1xi32>) -> tensor<1x1xi1>
-    %c_31 = stablehlo.constant dense<8192> : tensor<i32>
-    %159 = stablehlo.broadcast_in_dim %c_31, dims = [] : (tensor<i32>) -> tensor<1x1xi32>
-    %160 = stablehlo.add %149, %159 : tensor<1x1xi32>
-    %161 = stablehlo.select %158, %160, %149 : tensor<1x1xi1>, tensor<1x1xi32>
-    %162 = stablehlo.broadcast_in_dim %156, dims = [0, 1] : (tensor<1x1xi32>) -> tensor<1x1x1xi32>
-    %163 = stablehlo.broadcast_in_dim %161, dims = [0, 1] : (tensor<1x1xi32>) -> tensor<1x1x1xi32>
-    %164 = stablehlo.concatenate %162, %163, dim = 2 : (tensor<1x1x1xi32>, tensor<1x1x1xi32>) -> tensor<1x1x2xi32>
-    %165 = "stablehlo.scatter"(%arg5, %164, %142) <{indices_are_sorted = false, scatter_dimension_numbers = #stablehlo.scatter<update_window_dims = [2, 3], inserted_window_dims = [0, 1], scatter_dims_to_operand_dims = [0, 1], index_vector_dim = 2>, unique_indices = true}> ({
-    ^bb0(%arg9: tensor<bf16>, %arg10: tensor<bf16>):
-      stablehlo.return %arg10 : tensor<bf16>
-    }) : (tensor<1x8192x8x128xbf16>, tensor<1x1x2xi32>, tensor<1x1x8x128xbf16>) -> tensor<1x8192x8x128xbf16>
-    %166 = stablehlo.slice %19 [0:1, 0:1, 5120:6144] : (tensor<1x1x6144xbf16>) -> tensor<1x1x1024xbf16>
-    %167 = stablehlo.reshape %166 : (tensor<1x1x1024xbf16>) -> tensor<1x1x8x128xbf16>
-    %168 = stablehlo.broadcast_in_dim %arg4, dims = [0] : (tensor<1xi32>) -> tensor<1x1xi32>
-    %169 = stablehlo.iota dim = 0 : tensor<1xi32>
-    %170 = stablehlo.broadcast_in_dim %169, dims = [1] : (tensor<1xi32>) -> tensor<1x1xi32>
-    %171 = stablehlo.add %168, %170 : tensor<1x1xi32>
+    %69 = stablehlo.broadcast_in_dim %c_15, dims = [] : (tensor<ui32>) -> tensor<1x1x64xui32>
+    %70 = stablehlo.shift_right_logical %68, %69 : tensor<1x1x64xui32>
+    %c_16 = stablehlo.constant dense<30> : tensor<ui32>
+    %71 = stablehlo.broadcast_in_dim %c_16, dims = [] : (tensor<ui32>) -> tensor<1x1x64xui32>
+    %72 = stablehlo.shift_left %70, %71 : tensor<1x1x64xui32>
+    %73 = stablehlo.subtract %60, %72 : tensor<1x1x64xui32>
+    %74 = stablehlo.convert %73 : (tensor<1x1x64xui32>) -> tensor<1x1x64xi32>
+    %c_17 = stablehlo.constant dense<15> : tensor<i32>
+    %75 = stablehlo.broadcast_in_dim %c_17, dims = [] : (tensor<i32>) -> tensor<1x1x64xi32>
+    %76 = stablehlo.shift_right_arithmetic %74, %75 : tensor<1x1x64xi32>
+    %77 = stablehlo.convert %76 : (tensor<1x1x64xi32>) -> tensor<1x1x64xf32>
+    %cst_18 = stablehlo.constant dense<3.276800e+04> : tensor<f32>
+    %78 = stablehlo.broadcast_in_dim %cst_18, dims = [] : (tensor<f32>) -> tensor<1x1x64xf32>
+    %79 = stablehlo.multiply %77, %78 : tensor<1x1x64xf32>
+    %c_19 = stablehlo.constant dense<32767> : tensor<i32>
+    %80 = stablehlo.broadcast_in_dim %c_19, dims = [] : (tensor<i32>) -> tensor<1x1x64xi32>
+    %81 = stablehlo.and %74, %80 : tensor<1x1x64xi32>
+    %82 = stablehlo.convert %81 : (tensor<1x1x64xi32>) -> tensor<1x1x64xf32>
+    %cst_20 = stablehlo.constant dense<1.46246748E-9> : tensor<f32>
+    %83 = stablehlo.broadcast_in_dim %cst_20, dims = [] : (tensor<f32>) -> tensor<1x1x64xf32>
+    %84 = stablehlo.multiply %79, %83 : tensor<1x1x64xf32>
+    %cst_21 = stablehlo.constant dense<4.50598814E-13> : tensor<f32>
+    %85 = stablehlo.broadcast_in_dim %cst_21, dims = [] : (tensor<f32>) -> tensor<1x1x64xf32>
+    %86 = stablehlo.multiply %79, %85 : tensor<1x1x64xf32>
+    %87 = stablehlo.add %82, %66 : tensor<1x1x64xf32>
+    %cst_22 = stablehlo.constant dense<1.46291812E-9> : tensor<f32>
+    %88 = stablehlo.broadcast_in_dim %cst_22, dims = [] : (tensor<f32>) -> tensor<1x1x64xf32>
+    %89 = stablehlo.multiply %87, %88 : tensor<1x1x64xf32>
+    %90 = stablehlo.add %86, %89 : tensor<1x1x64xf32>
+    %91 = stablehlo.add %84, %90 : tensor<1x1x64xf32>
+    %92 = stablehlo.subtract %84, %91 : tensor<1x1x64xf32>
+    %93 = stablehlo.add %92, %90 : tensor<1x1x64xf32>
+    %94 = stablehlo.cosine %91 : tensor<1x1x64xf32>
+    %95 = stablehlo.sine %91 : tensor<1x1x64xf32>
+    %96 = stablehlo.multiply %93, %95 : tensor<1x1x64xf32>
+    %97 = stablehlo.subtract %94, %96 : tensor<1x1x64xf32>
+    %98 = stablehlo.multiply %93, %94 : tensor<1x1x64xf32>
+    %99 = stablehlo.add %95, %98 : tensor<1x1x64xf32>
+    %c_23 = stablehlo.constant dense<1> : tensor<ui32>
+    %100 = stablehlo.broadcast_in_dim %c_23, dims = [] : (tensor<ui32>) -> tensor<1x1x64xui32>
+    %101 = stablehlo.and %70, %100 : tensor<1x1x64xui32>
+    %c_24 = stablehlo.constant dense<1> : tensor<ui32>
+    %102 = stablehlo.broadcast_in_dim %c_24, dims = [] : (tensor<ui32>) -> tensor<1x1x64xui32>
+    %103 = stablehlo.compare EQ, %101, %102, UNSIGNED : (tensor<1x1x64xui32>, tensor<1x1x64xui32>) -> tensor<1x1x64xi1>
+    %c_25 = stablehlo.constant dense<1> : tensor<ui32>
+    %104 = stablehlo.broadcast_in_dim %c_25, dims = [] : (tensor<ui32>) -> tensor<1x1x64xui32>
+    %105 = stablehlo.add %70, %104 : tensor<1x1x64xui32>
+    %c_26 = stablehlo.constant dense<2> : tensor<ui32>
+    %106 = stablehlo.broadcast_in_dim %c_26, dims = [] : (tensor<ui32>) -> tensor<1x1x64xui32>
+    %107 = stablehlo.and %105, %106 : tensor<1x1x64xui32>
+    %c_27 = stablehlo.constant dense<2> : tensor<ui32>
+    %108 = stablehlo.broadcast_in_dim %c_27, dims = [] : (tensor<ui32>) -> tensor<1x1x64xui32>
+    %109 = stablehlo.compare EQ, %107, %108, UNSIGNED : (tensor<1x1x64xui32>, tensor<1x1x64xui32>) -> tensor<1x1x64xi1>
+    %c_28 = stablehlo.constant dense<2> : tensor<ui32>
+    %110 = stablehlo.broadcast_in_dim %c_28, dims = [] : (tensor<ui32>) -> tensor<1x1x64xui32>
+    %111 = stablehlo.and %70, %110 : tensor<1x1x64xui32>
+    %c_29 = stablehlo.constant dense<2> : tensor<ui32>
+    %112 = stablehlo.broadcast_in_dim %c_29, dims = [] : (tensor<ui32>) -> tensor<1x1x64xui32>
+    %113 = stablehlo.compare EQ, %111, %112, UNSIGNED : (tensor<1x1x64xui32>, tensor<1x1x64xui32>) -> tensor<1x1x64xi1>
+    %114 = call @_where_0(%103, %99, %97) : (tensor<1x1x64xi1>, tensor<1x1x64xf32>, tensor<1x1x64xf32>) -> tensor<1x1x64xf32>
+    %115 = call @_where_0(%103, %97, %99) : (tensor<1x1x64xi1>, tensor<1x1x64xf32>, tensor<1x1x64xf32>) -> tensor<1x1x64xf32>
+    %116 = stablehlo.negate %114 : tensor<1x1x64xf32>
+    %117 = call @_where_0(%109, %116, %114) : (tensor<1x1x64xi1>, tensor<1x1x64xf32>, tensor<1x1x64xf32>) -> tensor<1x1x64xf32>
+    %118 = stablehlo.negate %115 : tensor<1x1x64xf32>
+    %119 = call @_where_0(%113, %118, %115) : (tensor<1x1x64xi1>, tensor<1x1x64xf32>, tensor<1x1x64xf32>) -> tensor<1x1x64xf32>
+    %cst_30 = stablehlo.constant dense<1.000000e+00> : tensor<f32>
+    %120 = stablehlo.broadcast_in_dim %cst_30, dims = [] : (tensor<f32>) -> tensor<1x1x64xf32>
+    %121 = stablehlo.multiply %117, %120 : tensor<1x1x64xf32>
+    %cst_31 = stablehlo.constant dense<1.000000e+00> : tensor<f32>
+    %122 = stablehlo.broadcast_in_dim %cst_31, dims = [] : (tensor<f32>) -> tensor<1x1x64xf32>
+    %123 = stablehlo.multiply %119, %122 : tensor<1x1x64xf32>
+    %124 = stablehlo.concatenate %121, %123, dim = 2 : (tensor<1x1x64xf32>, tensor<1x1x64xf32>) -> tensor<1x1x128xf32>
+    %125 = stablehlo.broadcast_in_dim %124, dims = [0, 1, 3] : (tensor<1x1x128xf32>) -> tensor<1x1x1x128xf32>
+    %126 = stablehlo.slice %125 [0:1, 0:1, 0:1, 0:64] : (tensor<1x1x1x128xf32>) -> tensor<1x1x1x64xf32>
+    %127 = stablehlo.slice %125 [0:1, 0:1, 0:1, 64:128] : (tensor<1x1x1x128xf32>) -> tensor<1x1x1x64xf32>
+    %128 = stablehlo.slice %21 [0:1, 0:1, 0:32, 0:64] : (tensor<1x1x32x128xbf16>) -> tensor<1x1x32x64xbf16>
+    %129 = stablehlo.convert %128 : (tensor<1x1x32x64xbf16>) -> tensor<1x1x32x64xf32>
+    %130 = stablehlo.slice %21 [0:1, 0:1, 0:32, 64:128] : (tensor<1x1x32x128xbf16>) -> tensor<1x1x32x64xbf16>
+    %131 = stablehlo.convert %130 : (tensor<1x1x32x64xbf16>) -> tensor<1x1x32x64xf32>
+    %132 = stablehlo.broadcast_in_dim %126, dims = [0, 1, 2, 3] : (tensor<1x1x1x64xf32>) -> tensor<1x1x32x64xf32>
+    %133 = stablehlo.multiply %129, %132 : tensor<1x1x32x64xf32>
+    %134 = stablehlo.broadcast_in_dim %127, dims = [0, 1, 2, 3] : (tensor<1x1x1x64xf32>) -> tensor<1x1x32x64xf32>
+    %135 = stablehlo.multiply %131, %134 : tensor<1x1x32x64xf32>
+    %136 = stablehlo.subtract %133, %135 : tensor<1x1x32x64xf32>
+    %137 = stablehlo.broadcast_in_dim %126, dims = [0, 1, 2, 3] : (tensor<1x1x1x64xf32>) -> tensor<1x1x32x64xf32>
+    %138 = stablehlo.multiply %131, %137 : tensor<1x1x32x64xf32>
+    %139 = stablehlo.broadcast_in_dim %127, dims = [0, 1, 2, 3] : (tensor<1x1x1x64xf32>) -> tensor<1x1x32x64xf32>
+    %140 = stablehlo.multiply %129, %139 : tensor<1x1x32x64xf32>
+    %141 = stablehlo.add %138, %140 : tensor<1x1x32x64xf32>
+    %142 = stablehlo.convert %136 : (tensor<1x1x32x64xf32>) -> tensor<1x1x32x64xbf16>
+    %143 = stablehlo.convert %141 : (tensor<1x1x32x64xf32>) -> tensor<1x1x32x64xbf16>
+    %144 = stablehlo.slice %21 [0:1, 0:1, 0:32, 128:128] : (tensor<1x1x32x128xbf16>) -> tensor<1x1x32x0xbf16>
+    %145 = stablehlo.concatenate %142, %143, %144, dim = 3 : (tensor<1x1x32x64xbf16>, tensor<1x1x32x64xbf16>, tensor<1x1x32x0xbf16>) -> tensor<1x1x32x128xbf16>
+    %146 = stablehlo.slice %19 [0:1, 0:1, 4096:5120] : (tensor<1x1x6144xbf16>) -> tensor<1x1x1024xbf16>
+    %147 = stablehlo.reshape %146 : (tensor<1x1x1024xbf16>) -> tensor<1x1x8x128xbf16>
+    %148 = stablehlo.broadcast_in_dim %124, dims = [0, 1, 3] : (tensor<1x1x128xf32>) -> tensor<1x1x1x128xf32>
+    %149 = stablehlo.slice %148 [0:1, 0:1, 0:1, 0:64] : (tensor<1x1x1x128xf32>) -> tensor<1x1x1x64xf32>
+    %150 = stablehlo.slice %148 [0:1, 0:1, 0:1, 64:128] : (tensor<1x1x1x128xf32>) -> tensor<1x1x1x64xf32>
+    %151 = stablehlo.slice %147 [0:1, 0:1, 0:8, 0:64] : (tensor<1x1x8x128xbf16>) -> tensor<1x1x8x64xbf16>
+    %152 = stablehlo.convert %151 : (tensor<1x1x8x64xbf16>) -> tensor<1x1x8x64xf32>
+    %153 = stablehlo.slice %147 [0:1, 0:1, 0:8, 64:128] : (tensor<1x1x8x128xbf16>) -> tensor<1x1x8x64xbf16>
+    %154 = stablehlo.convert %153 : (tensor<1x1x8x64xbf16>) -> tensor<1x1x8x64xf32>
+    %155 = stablehlo.broadcast_in_dim %149, dims = [0, 1, 2, 3] : (tensor<1x1x1x64xf32>) -> tensor<1x1x8x64xf32>
+    %156 = stablehlo.multiply %152, %155 : tensor<1x1x8x64xf32>
+    %157 = stablehlo.broadcast_in_dim %150, dims = [0, 1, 2, 3] : (tensor<1x1x1x64xf32>) -> tensor<1x1x8x64xf32>
+    %158 = stablehlo.multiply %154, %157 : tensor<1x1x8x64xf32>
+    %159 = stablehlo.subtract %156, %158 : tensor<1x1x8x64xf32>
+    %160 = stablehlo.broadcast_in_dim %149, dims = [0, 1, 2, 3] : (tensor<1x1x1x64xf32>) -> tensor<1x1x8x64xf32>
+    %161 = stablehlo.multiply %154, %160 : tensor<1x1x8x64xf32>
+    %162 = stablehlo.broadcast_in_dim %150, dims = [0, 1, 2, 3] : (tensor<1x1x1x64xf32>) -> tensor<1x1x8x64xf32>
+    %163 = stablehlo.multiply %152, %162 : tensor<1x1x8x64xf32>
+    %164 = stablehlo.add %161, %163 : tensor<1x1x8x64xf32>
+    %165 = stablehlo.convert %159 : (tensor<1x1x8x64xf32>) -> tensor<1x1x8x64xbf16>
+    %166 = stablehlo.convert %164 : (tensor<1x1x8x64xf32>) -> tensor<1x1x8x64xbf16>
+    %167 = stablehlo.slice %147 [0:1, 0:1, 0:8, 128:128] : (tensor<1x1x8x128xbf16>) -> tensor<1x1x8x0xbf16>
+    %168 = stablehlo.concatenate %165, %166, %167, dim = 3 : (tensor<1x1x8x64xbf16>, tensor<1x1x8x64xbf16>, tensor<1x1x8x0xbf16>) -> tensor<1x1x8x128xbf16>
+    %169 = stablehlo.broadcast_in_dim %arg4, dims = [0] : (tensor<1xi32>) -> tensor<1x1xi32>
+    %170 = stablehlo.iota dim = 0 : tensor<1xi32>
+    %171 = stablehlo.broadcast_in_dim %170, dims = [1] : (tensor<1xi32>) -> tensor<1x1xi32>
+    %172 = stablehlo.add %169, %171 : tensor<1x1xi32>
     %c_32 = stablehlo.constant dense<0> : tensor<i32>
-    %172 = stablehlo.broadcast_in_dim %c_32, dims = [] : (tensor<i32>) -> tensor<1x1xi32>
-    %173 = stablehlo.compare LT, %171, %172, SIGNED : (tensor<1x1xi32>, tensor<1x1xi32>) -> tensor<1x1xi1>
+    %173 = stablehlo.broadcast_in_dim %c_32, dims = [] : (tensor<i32>) -> tensor<1x1xi32>
+    %174 = stablehlo.compare LT, %172, %173, SIGNED : (tensor<1x1xi32>, tensor<1x1xi32>) -> tensor<1x1xi1>
     %c_33 = stablehlo.constant dense<8192> : tensor<i32>
-    %174 = call @_where_1(%173, %c_33, %171) : (tensor<1x1xi1>, tensor<i32>, tensor<1x1xi32>) -> tensor<1x1xi32>
-    %175 = stablehlo.iota dim = 0 : tensor<1xi32>
-    %176 = stablehlo.broadcast_in_dim %175, dims = [0] : (tensor<1xi32>) -> tensor<1x1xi32>
+    %175 = call @_where_1(%174, %c_33, %172) : (tensor<1x1xi1>, tensor<i32>, tensor<1x1xi32>) -> tensor<1x1xi32>
+    %176 = stablehlo.iota dim = 0 : tensor<1xi32>
+    %177 = stablehlo.broadcast_in_dim %176, dims = [0] : (tensor<1xi32>) -> tensor<1x1xi32>
     %c_34 = stablehlo.constant dense<0> : tensor<i32>
-    %177 = stablehlo.broadcast_in_dim %c_34, dims = [] : (tensor<i32>) -> tensor<1x1xi32>
-    %178 = stablehlo.compare LT, %176, %177, SIGNED : (tensor<1x1xi32>, tensor<1x1xi32>) -> tensor<1x1xi1>
+    %178 = stablehlo.broadcast_in_dim %c_34, dims = [] : (tensor<i32>) -> tensor<1x1xi32>
+    %179 = stablehlo.compare LT, %177, %178, SIGNED : (tensor<1x1xi32>, tensor<1x1xi32>) -> tensor<1x1xi1>
     %c_35 = stablehlo.constant dense<1> : tensor<i32>
-    %179 = stablehlo.broadcast_in_dim %c_35, dims = [] : (tensor<i32>) -> tensor<1x1xi32>
-    %180 = stablehlo.add %176, %179 : tensor<1x1xi32>
-    %181 = stablehlo.select %178, %180, %176 : tensor<1x1xi1>, tensor<1x1xi32>
+    %180 = stablehlo.broadcast_in_dim %c_35, dims = [] : (tensor<i32>) -> tensor<1x1xi32>
+    %181 = stablehlo.add %177, %180 : tensor<1x1xi32>
+    %182 = stablehlo.select %179, %181, %177 : tensor<1x1xi1>, tensor<1x1xi32>
     %c_36 = stablehlo.constant dense<0> : tensor<i32>
-    %182 = stablehlo.broadcast_in_dim %c_36, dims = [] : (tensor<i32>) -> tensor<1x1xi32>
-    %183 = stablehlo.compare LT, %174, %182, SIGNED : (tensor<1x1xi32>, tensor<1x1xi32>) -> tensor<1x1xi1>
+    %183 = stablehlo.broadcast_in_dim %c_36, dims = [] : (tensor<i32>) -> tensor<1x1xi32>
+    %184 = stablehlo.compare LT, %175, %183, SIGNED : (tensor<1x1xi32>, tensor<1x1xi32>) -> tensor<1x1xi1>
     %c_37 = stablehlo.constant dense<8192> : tensor<i32>
-    %184 = stablehlo.broadcast_in_dim %c_37, dims = [] : (tensor<i32>) -> tensor<1x1xi32>
-    %185 = stablehlo.add %174, %184 : tensor<1x1xi32>
-    %186 = stablehlo.select %183, %185, %174 : tensor<1x1xi1>, tensor<1x1xi32>
-    %187 = stablehlo.broadcast_in_dim %181, dims = [0, 1] : (tensor<1x1xi32>) -> tensor<1x1x1xi32>
-    %188 = stablehlo.broadcast_in_dim %186, dims = [0, 1] : (tensor<1x1xi32>) -> tensor<1x1x1xi32>
-    %189 = stablehlo.concatenate %187, %188, dim = 2 : (tensor<1x1x1xi32>, tensor<1x1x1xi32>) -> tensor<1x1x2xi32>
-    %190 = "stablehlo.scatter"(%arg6, %189, %167) <{indices_are_sorted = false, scatter_dimension_numbers = #stablehlo.scatter<update_window_dims = [2, 3], inserted_window_dims = [0, 1], scatter_dims_to_operand_dims = [0, 1], index_vector_dim = 2>, unique_indices = true}> ({
+    %185 = stablehlo.broadcast_in_dim %c_37, dims = [] : (tensor<i32>) -> tensor<1x1xi32>
+    %186 = stablehlo.add %175, %185 : tensor<1x1xi32>
+    %187 = stablehlo.select %184, %186, %175 : tensor<1x1xi1>, tensor<1x1xi32>
+    %188 = stablehlo.broadcast_in_dim %182, dims = [0, 1] : (tensor<1x1xi32>) -> tensor<1x1x1xi32>
+    %189 = stablehlo.broadcast_in_dim %187, dims = [0, 1] : (tensor<1x1xi32>) -> tensor<1x1x1xi32>
+    %190 = stablehlo.concatenate %188, %189, dim = 2 : (tensor<1x1x1xi32>, tensor<1x1x1xi32>) -> tensor<1x1x2xi32>
+    %191 = "stablehlo.scatter"(%arg5, %190, %168) <{indices_are_sorted = false, scatter_dimension_numbers = #stablehlo.scatter<update_window_dims = [2, 3], inserted_window_dims = [0, 1], scatter_dims_to_operand_dims = [0, 1], index_vector_dim = 2>, unique_indices = true}> ({
     ^bb0(%arg9: tensor<bf16>, %arg10: tensor<bf16>):
       stablehlo.return %arg10 : tensor<bf16>
     }) : (tensor<1x8192x8x128xbf16>, tensor<1x1x2xi32>, tensor<1x1x8x128xbf16>) -> tensor<1x8192x8x128xbf16>
-    %191 = stablehlo.iota dim = 0 : tensor<8192xi32>
-    %192 = stablehlo.reshape %119 : (tensor<1x1x32x128xbf16>) -> tensor<1x1x8x4x128xbf16>
-    %193 = stablehlo.reshape %arg3 : (tensor<1x1xi32>) -> tensor<1x1x1x1xi32>
-    %194 = stablehlo.broadcast_in_dim %193, dims = [0, 1, 2, 3] : (tensor<1x1x1x1xi32>) -> tensor<1x1x1x1x1xi32>
-    %195 = stablehlo.broadcast_in_dim %191, dims = [1] : (tensor<8192xi32>) -> tensor<1x8192xi32>
-    %196 = stablehlo.reshape %195 : (tensor<1x8192xi32>) -> tensor<1x1x1x8192xi32>
-    %197 = stablehlo.broadcast_in_dim %196, dims = [0, 1, 2, 4] : (tensor<1x1x1x8192xi32>) -> tensor<1x1x1x1x8192xi32>
-    %198 = stablehlo.iota dim = 0 : tensor<1xi32>
-    %c_38 = stablehlo.constant dense<1> : tensor<i32>
-    %199 = stablehlo.broadcast_in_dim %c_38, dims = [] : (tensor<i32>) -> tensor<1xi32>
-    %200 = stablehlo.multiply %199, %198 : tensor<1xi32>
-    %c_39 = stablehlo.constant dense<0> : tensor<i32>
-    %201 = stablehlo.broadcast_in_dim %c_39, dims = [] : (tensor<i32>) -> tensor<1xi32>
-    %202 = stablehlo.add %201, %200 : tensor<1xi32>
-    %cst_40 = stablehlo.constant dense<0.000000e+00> : tensor<bf16>
-    %203 = stablehlo.broadcast_in_dim %cst_40, dims = [] : (tensor<bf16>) -> tensor<1x1x1x8x4x128xbf16>
-    %cst_41 = stablehlo.constant dense<0.000000e+00> : tensor<f32>
-    %204 = stablehlo.broadcast_in_dim %cst_41, dims = [] : (tensor<f32>) -> tensor<1x1x1x8x4xf32>
+    %192 = stablehlo.slice %19 [0:1, 0:1, 5120:6144] : (tensor<1x1x6144xbf16>) -> tensor<1x1x1024xbf16>
+    %193 = stablehlo.reshape %192 : (tensor<1x1x1024xbf16>) -> tensor<1x1x8x128xbf16>
+    %194 = stablehlo.broadcast_in_dim %arg4, dims = [0] : (tensor<1xi32>) -> tensor<1x1xi32>
+    %195 = stablehlo.iota dim = 0 : tensor<1xi32>
+    %196 = stablehlo.broadcast_in_dim %195, dims = [1] : (tensor<1xi32>) -> tensor<1x1xi32>
+    %197 = stablehlo.add %194, %196 : tensor<1x1xi32>
+    %c_38 = stablehlo.constant dense<0> : tensor<i32>
+    %198 = stablehlo.broadcast_in_dim %c_38, dims = [] : (tensor<i32>) -> tensor<1x1xi32>
+    %199 = stablehlo.compare LT, %197, %198, SIGNED : (tensor<1x1xi32>, tensor<1x1xi32>) -> tensor<1x1xi1>
+    %c_39 = stablehlo.constant dense<8192> : tensor<i32>
+    %200 = call @_where_1(%199, %c_39, %197) : (tensor<1x1xi1>, tensor<i32>, tensor<1x1xi32>) -> tensor<1x1xi32>
+    %201 = stablehlo.iota dim = 0 : tensor<1xi32>
+    %202 = stablehlo.broadcast_in_dim %201, dims = [0] : (tensor<1xi32>) -> tensor<1x1xi32>
+    %c_40 = stablehlo.constant dense<0> : tensor<i32>
+    %203 = stablehlo.broadcast_in_dim %c_40, dims = [] : (tensor<i32>) -> tensor<1x1xi32>
+    %204 = stablehlo.compare LT, %202, %203, SIGNED : (tensor<1x1xi32>, tensor<1x1xi32>) -> tensor<1x1xi1>
+    %c_41 = stablehlo.constant dense<1> : tensor<i32>
+    %205 = stablehlo.broadcast_in_dim %c_41, dims = [] : (tensor<i32>) -> tensor<1x1xi32>
+    %206 = stablehlo.add %202, %205 : tensor<1x1xi32>
+    %207 = stablehlo.select %204, %206, %202 : tensor<1x1xi1>, tensor<1x1xi32>
     %c_42 = stablehlo.constant dense<0> : tensor<i32>
-    %205:9 = stablehlo.while(%iterArg = %202, %iterArg_43 = %192, %iterArg_44 = %165, %iterArg_45 = %197, %iterArg_46 = %194, %iterArg_47 = %190, %iterArg_48 = %c_42, %iterArg_49 = %203, %iterArg_50 = %204) : tensor<1xi32>, tensor<1x1x8x4x128xbf16>, tensor<1x8192x8x128xbf16>, tensor<1x1x1x1x8192xi32>, tensor<1x1x1x1x1xi32>, tensor<1x8192x8x128xbf16>, tensor<i32>, tensor<1x1x1x8x4x128xbf16>, tensor<1x1x1x8x4xf32>
+    %208 = stablehlo.broadcast_in_dim %c_42, dims = [] : (tensor<i32>) -> tensor<1x1xi32>
+    %209 = stablehlo.compare LT, %200, %208, SIGNED : (tensor<1x1xi32>, tensor<1x1xi32>) -> tensor<1x1xi1>
+    %c_43 = stablehlo.constant dense<8192> : tensor<i32>
+    %210 = stablehlo.broadcast_in_dim %c_43, dims = [] : (tensor<i32>) -> tensor<1x1xi32>
+    %211 = stablehlo.add %200, %210 : tensor<1x1xi32>
+    %212 = stablehlo.select %209, %211, %200 : tensor<1x1xi1>, tensor<1x1xi32>
+    %213 = stablehlo.broadcast_in_dim %207, dims = [0, 1] : (tensor<1x1xi32>) -> tensor<1x1x1xi32>
+    %214 = stablehlo.broadcast_in_dim %212, dims = [0, 1] : (tensor<1x1xi32>) -> tensor<1x1x1xi32>
+    %215 = stablehlo.concatenate %213, %214, dim = 2 : (tensor<1x1x1xi32>, tensor<1x1x1xi32>) -> tensor<1x1x2xi32>
+    %216 = "stablehlo.scatter"(%arg6, %215, %193) <{indices_are_sorted = false, scatter_dimension_numbers = #stablehlo.scatter<update_window_dims = [2, 3], inserted_window_dims = [0, 1], scatter_dims_to_operand_dims = [0, 1], index_vector_dim = 2>, unique_indices = true}> ({
+    ^bb0(%arg9: tensor<bf16>, %arg10: tensor<bf16>):
+      stablehlo.return %arg10 : tensor<bf16>
+    }) : (tensor<1x8192x8x128xbf16>, tensor<1x1x2xi32>, tensor<1x1x8x128xbf16>) -> tensor<1x8192x8x128xbf16>
+    %217 = stablehlo.iota dim = 0 : tensor<8192xi32>
+    %218 = stablehlo.reshape %145 : (tensor<1x1x32x128xbf16>) -> tensor<1x1x8x4x128xbf16>
+    %219 = stablehlo.reshape %arg3 : (tensor<1x1xi32>) -> tensor<1x1x1x1xi32>
+    %220 = stablehlo.broadcast_in_dim %219, dims = [0, 1, 2, 3] : (tensor<1x1x1x1xi32>) -> tensor<1x1x1x1x1xi32>
+    %221 = stablehlo.broadcast_in_dim %217, dims = [1] : (tensor<8192xi32>) -> tensor<1x8192xi32>
+    %222 = stablehlo.reshape %221 : (tensor<1x8192xi32>) -> tensor<1x1x1x8192xi32>
+    %223 = stablehlo.broadcast_in_dim %222, dims = [0, 1, 2, 4] : (tensor<1x1x1x8192xi32>) -> tensor<1x1x1x1x8192xi32>
+    %224 = stablehlo.iota dim = 0 : tensor<1xi32>
+    %c_44 = stablehlo.constant dense<1> : tensor<i32>
+    %225 = stablehlo.broadcast_in_dim %c_44, dims = [] : (tensor<i32>) -> tensor<1xi32>
+    %226 = stablehlo.multiply %225, %224 : tensor<1xi32>
+    %c_45 = stablehlo.constant dense<0> : tensor<i32>
+    %227 = stablehlo.broadcast_in_dim %c_45, dims = [] : (tensor<i32>) -> tensor<1xi32>
+    %228 = stablehlo.add %227, %226 : tensor<1xi32>
+    %cst_46 = stablehlo.constant dense<0.000000e+00> : tensor<bf16>
+    %229 = stablehlo.broadcast_in_dim %cst_46, dims = [] : (tensor<bf16>) -> tensor<1x1x1x8x4x128xbf16>
+    %cst_47 = stablehlo.constant dense<0.000000e+00> : tensor<f32>
+    %230 = stablehlo.broadcast_in_dim %cst_47, dims = [] : (tensor<f32>) -> tensor<1x1x1x8x4xf32>
+    %c_48 = stablehlo.constant dense<0> : tensor<i32>
+    %231:9 = stablehlo.while(%iterArg = %228, %iterArg_49 = %218, %iterArg_50 = %191, %iterArg_51 = %223, %iterArg_52 = %220, %iterArg_53 = %216, %iterArg_54 = %c_48, %iterArg_55 = %229, %iterArg_56 = %230) : tensor<1xi32>, tensor<1x1x8x4x128xbf16>, tensor<1x8192x8x128xbf16>, tensor<1x1x1x1x8192xi32>, tensor<1x1x1x1x1xi32>, tensor<1x8192x8x128xbf16>, tensor<i32>, tensor<1x1x1x8x4x128xbf16>, tensor<1x1x1x8x4xf32>
     cond {
-      %c_51 = stablehlo.constant dense<1> : tensor<i32>
-      %215 = stablehlo.compare LT, %iterArg_48, %c_51, SIGNED : (tensor<i32>, tensor<i32>) -> tensor<i1>
-      stablehlo.return %215 : tensor<i1>
+      %c_57 = stablehlo.constant dense<1> : tensor<i32>
+      %241 = stablehlo.compare LT, %iterArg_54, %c_57, SIGNED : (tensor<i32>, tensor<i32>) -> tensor<i1>
+      stablehlo.return %241 : tensor<i1>
     } do {
-      %215 = func.call @dynamic_index_in_dim(%iterArg, %iterArg_48) : (tensor<1xi32>, tensor<i32>) -> tensor<i32>
-      %216:2 = func.call @closed_call(%iterArg_43, %iterArg_44, %iterArg_45, %iterArg_46, %iterArg_47, %215) : (tensor<1x1x8x4x128xbf16>, tensor<1x8192x8x128xbf16>, tensor<1x1x1x1x8192xi32>, tensor<1x1x1x1x1xi32>, tensor<1x8192x8x128xbf16>, tensor<i32>) -> (tensor<1x1x8x4x128xbf16>, tensor<1x1x8x4xf32>)
-      %217 = func.call @dynamic_update_index_in_dim(%iterArg_49, %216#0, %iterArg_48) : (tensor<1x1x1x8x4x128xbf16>, tensor<1x1x8x4x128xbf16>, tensor<i32>) -> tensor<1x1x1x8x4x128xbf16>
-      %218 = func.call @dynamic_update_index_in_dim_6(%iterArg_50, %216#1, %iterArg_48) : (tensor<1x1x1x8x4xf32>, tensor<1x1x8x4xf32>, tensor<i32>) -> tensor<1x1x1x8x4xf32>
-      %c_51 = stablehlo.constant dense<1> : tensor<i32>
-      %219 = stablehlo.add %iterArg_48, %c_51 : tensor<i32>
-      stablehlo.return %iterArg, %iterArg_43, %iterArg_44, %iterArg_45, %iterArg_46, %iterArg_47, %219, %217, %218 : tensor<1xi32>, tensor<1x1x8x4x128xbf16>, tensor<1x8192x8x128xbf16>, tensor<1x1x1x1x8192xi32>, tensor<1x1x1x1x1xi32>, tensor<1x8192x8x128xbf16>, tensor<i32>, tensor<1x1x1x8x4x128xbf16>, tensor<1x1x1x8x4xf32>
+      %241 = func.call @dynamic_index_in_dim(%iterArg, %iterArg_54) : (tensor<1xi32>, tensor<i32>) -> tensor<i32>
+      %242:2 = func.call @closed_call(%iterArg_49, %iterArg_50, %iterArg_51, %iterArg_52, %iterArg_53, %241) : (tensor<1x1x8x4x128xbf16>, tensor<1x8192x8x128xbf16>, tensor<1x1x1x1x8192xi32>, tensor<1x1x1x1x1xi32>, tensor<1x8192x8x128xbf16>, tensor<i32>) -> (tensor<1x1x8x4x128xbf16>, tensor<1x1x8x4xf32>)
+      %243 = func.call @dynamic_update_index_in_dim(%iterArg_55, %242#0, %iterArg_54) : (tensor<1x1x1x8x4x128xbf16>, tensor<1x1x8x4x128xbf16>, tensor<i32>) -> tensor<1x1x1x8x4x128xbf16>
+      %244 = func.call @dynamic_update_index_in_dim_6(%iterArg_56, %242#1, %iterArg_54) : (tensor<1x1x1x8x4xf32>, tensor<1x1x8x4xf32>, tensor<i32>) -> tensor<1x1x1x8x4xf32>
+      %c_57 = stablehlo.constant dense<1> : tensor<i32>
+      %245 = stablehlo.add %iterArg_54, %c_57 : tensor<i32>
+      stablehlo.return %iterArg, %iterArg_49, %iterArg_50, %iterArg_51, %iterArg_52, %iterArg_53, %245, %243, %244 : tensor<1xi32>, tensor<1x1x8x4x128xbf16>, tensor<1x8192x8x128xbf16>, tensor<1x1x1x1x8192xi32>, tensor<1x1x1x1x1xi32>, tensor<1x8192x8x128xbf16>, tensor<i32>, tensor<1x1x1x8x4x128xbf16>, tensor<1x1x1x8x4xf32>
     }
-    %206 = stablehlo.transpose %205#7, dims = [1, 0, 2, 3, 4, 5] : (tensor<1x1x1x8x4x128xbf16>) -> tensor<1x1x1x8x4x128xbf16>
-    %207 = stablehlo.reshape %206 : (tensor<1x1x1x8x4x128xbf16>) -> tensor<1x1x8x4x128xbf16>
-    %208 = stablehlo.transpose %205#8, dims = [1, 0, 2, 3, 4] : (tensor<1x1x1x8x4xf32>) -> tensor<1x1x1x8x4xf32>
-    %209 = stablehlo.reshape %208 : (tensor<1x1x1x8x4xf32>) -> tensor<1x1x8x4xf32>
-    %210 = stablehlo.reshape %207 : (tensor<1x1x8x4x128xbf16>) -> tensor<1x1x32x128xbf16>
-    %211 = stablehlo.reshape %209 : (tensor<1x1x8x4xf32>) -> tensor<1x1x32xf32>
-    %212 = stablehlo.reshape %210 : (tensor<1x1x32x128xbf16>) -> tensor<1x1x4096xbf16>
-    %213 = stablehlo.dot_general %212, %arg7, contracting_dims = [2] x [0], precision = [DEFAULT, DEFAULT] : (tensor<1x1x4096xbf16>, tensor<4096x4096xbf16>) -> tensor<1x1x4096xf32>
-    %214 = stablehlo.convert %213 : (tensor<1x1x4096xf32>) -> tensor<1x1x4096xbf16>
-    return %214, %165, %190 : tensor<1x1x4096xbf16>, tensor<1x8192x8x128xbf16>, tensor<1x8192x8x128xbf16>
+    %232 = stablehlo.transpose %231#7, dims = [1, 0, 2, 3, 4, 5] : (tensor<1x1x1x8x4x128xbf16>) -> tensor<1x1x1x8x4x128xbf16>
+    %233 = stablehlo.reshape %232 : (tensor<1x1x1x8x4x128xbf16>) -> tensor<1x1x8x4x128xbf16>
+    %234 = stablehlo.transpose %231#8, dims = [1, 0, 2, 3, 4] : (tensor<1x1x1x8x4xf32>) -> tensor<1x1x1x8x4xf32>
+    %235 = stablehlo.reshape %234 : (tensor<1x1x1x8x4xf32>) -> tensor<1x1x8x4xf32>
+    %236 = stablehlo.reshape %233 : (tensor<1x1x8x4x128xbf16>) -> tensor<1x1x32x128xbf16>
+    %237 = stablehlo.reshape %235 : (tensor<1x1x8x4xf32>) -> tensor<1x1x32xf32>
+    %238 = stablehlo.reshape %236 : (tensor<1x1x32x128xbf16>) -> tensor<1x1x4096xbf16>
+    %239 = stablehlo.dot_general %238, %arg7, contracting_dims = [2] x [0], precision = [DEFAULT, DEFAULT] : (tensor<1x1x4096xbf16>, tensor<4096x4096xbf16>) -> tensor<1x1x4096xf32>
+    %240 = stablehlo.convert %239 : (tensor<1x1x4096xf32>) -> tensor<1x1x4096xbf16>
+    return %240, %191, %216 : tensor<1x1x4096xbf16>, tensor<1x8192x8x128xbf16>, tensor<1x8192x8x128xbf16>
   }
   func.func private @_take(%arg0: tensor<128256x4096xbf16>, %arg1: tensor<1x1xi32>) -> tensor<1x1x4096xbf16> {
     %0 = stablehlo.broadcast_in_dim %arg1, dims = [0, 1] : (tensor<1x1xi32>) -> tensor<1x1x1xi32>

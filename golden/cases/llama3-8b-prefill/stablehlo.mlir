@@ -1,40 +1,40 @@
 module @jit_main attributes {mhlo.num_partitions = 1 : i32, mhlo.num_replicas = 1 : i32} {
   func.func public @main(%arg0: tensor<1x2048xi32>, %arg1: tensor<128256x4096xbf16>, %arg2: tensor<4096xbf16>, %arg3: tensor<4096x4096xbf16>, %arg4: tensor<4096x6144xbf16>) -> (tensor<1x2048x4096xbf16> {jax.result_info = "result[0]"}) {
     %cst = stablehlo.constant dense_resource<__elided__> : tensor<2048x128xf32>
-    %0 = call @_take(%arg1, %arg0) : (tensor<128256x4096xbf16>, tensor<1x2048xi32>) -> tensor<1x2048x4096xbf16>
-    %1 = stablehlo.convert %0 : (tensor<1x2048x4096xbf16>) -> tensor<1x2048x4096xf32>
-    %2 = chlo.square %1 : tensor<1x2048x4096xf32> -> tensor<1x2048x4096xf32>
+    %0 = stablehlo.iota dim = 0 : tensor<2048xi32>
+    %1 = call @_take(%arg1, %arg0) : (tensor<128256x4096xbf16>, tensor<1x2048xi32>) -> tensor<1x2048x4096xbf16>
+    %2 = stablehlo.convert %1 : (tensor<1x2048x4096xbf16>) -> tensor<1x2048x4096xf32>
+    %3 = chlo.square %2 : tensor<1x2048x4096xf32> -> tensor<1x2048x4096xf32>
     %cst_0 = stablehlo.constant dense<0.000000e+00> : tensor<f32>
-    %3 = stablehlo.reduce(%2 init: %cst_0) applies stablehlo.add across dimensions = [2] : (tensor<1x2048x4096xf32>, tensor<f32>) -> tensor<1x2048xf32>
-    %4 = stablehlo.broadcast_in_dim %3, dims = [0, 1] : (tensor<1x2048xf32>) -> tensor<1x2048x1xf32>
+    %4 = stablehlo.reduce(%3 init: %cst_0) applies stablehlo.add across dimensions = [2] : (tensor<1x2048x4096xf32>, tensor<f32>) -> tensor<1x2048xf32>
+    %5 = stablehlo.broadcast_in_dim %4, dims = [0, 1] : (tensor<1x2048xf32>) -> tensor<1x2048x1xf32>
     %cst_1 = stablehlo.constant dense<4.096000e+03> : tensor<f32>
-    %5 = stablehlo.broadcast_in_dim %cst_1, dims = [] : (tensor<f32>) -> tensor<1x2048x1xf32>
-    %6 = stablehlo.divide %4, %5 : tensor<1x2048x1xf32>
+    %6 = stablehlo.broadcast_in_dim %cst_1, dims = [] : (tensor<f32>) -> tensor<1x2048x1xf32>
+    %7 = stablehlo.divide %5, %6 : tensor<1x2048x1xf32>
     %cst_2 = stablehlo.constant dense<9.99999974E-6> : tensor<f32>
-    %7 = stablehlo.broadcast_in_dim %cst_2, dims = [] : (tensor<f32>) -> tensor<1x2048x1xf32>
-    %8 = stablehlo.add %6, %7 : tensor<1x2048x1xf32>
-    %9 = stablehlo.rsqrt %8 : tensor<1x2048x1xf32>
-    %10 = stablehlo.broadcast_in_dim %9, dims = [0, 1, 2] : (tensor<1x2048x1xf32>) -> tensor<1x2048x4096xf32>
-    %11 = stablehlo.multiply %1, %10 : tensor<1x2048x4096xf32>
-    %12 = stablehlo.convert %arg2 : (tensor<4096xbf16>) -> tensor<4096xf32>
+    %8 = stablehlo.broadcast_in_dim %cst_2, dims = [] : (tensor<f32>) -> tensor<1x2048x1xf32>
+    %9 = stablehlo.add %7, %8 : tensor<1x2048x1xf32>
+    %10 = stablehlo.rsqrt %9 : tensor<1x2048x1xf32>
+    %11 = stablehlo.broadcast_in_dim %10, dims = [0, 1, 2] : (tensor<1x2048x1xf32>) -> tensor<1x2048x4096xf32>
+    %12 = stablehlo.multiply %2, %11 : tensor<1x2048x4096xf32>
+    %13 = stablehlo.convert %arg2 : (tensor<4096xbf16>) -> tensor<4096xf32>
     %cst_3 = stablehlo.constant dense<0.000000e+00> : tensor<f32>
-    %13 = stablehlo.broadcast_in_dim %cst_3, dims = [] : (tensor<f32>) -> tensor<4096xf32>
-    %14 = stablehlo.add %12, %13 : tensor<4096xf32>
-    %15 = stablehlo.broadcast_in_dim %14, dims = [2] : (tensor<4096xf32>) -> tensor<1x1x4096xf32>
-    %16 = stablehlo.broadcast_in_dim %15, dims = [0, 1, 2] : (tensor<1x1x4096xf32>) -> tensor<1x2048x4096xf32>
-    %17 = stablehlo.multiply %11, %16 : tensor<1x2048x4096xf32>
-    %18 = stablehlo.convert %17 : (tensor<1x2048x4096xf32>) -> tensor<1x2048x4096xbf16>
-    %19 = stablehlo.dot_general %18, %arg4, contracting_dims = [2] x [0], precision = [DEFAULT, DEFAULT] : (tensor<1x2048x4096xbf16>, tensor<4096x6144xbf16>) -> tensor<1x2048x6144xf32>
-    %20 = stablehlo.convert %19 : (tensor<1x2048x6144xf32>) -> tensor<1x2048x6144xbf16>
-    %21 = stablehlo.slice %20 [0:1, 0:2048, 0:4096] : (tensor<1x2048x6144xbf16>) -> tensor<1x2048x4096xbf16>
-    %22 = stablehlo.reshape %21 : (tensor<1x2048x4096xbf16>) -> tensor<1x2048x32x128xbf16>
-    %23 = stablehlo.iota dim = 0 : tensor<2048xi32>
+    %14 = stablehlo.broadcast_in_dim %cst_3, dims = [] : (tensor<f32>) -> tensor<4096xf32>
+    %15 = stablehlo.add %13, %14 : tensor<4096xf32>
+    %16 = stablehlo.broadcast_in_dim %15, dims = [2] : (tensor<4096xf32>) -> tensor<1x1x4096xf32>
+    %17 = stablehlo.broadcast_in_dim %16, dims = [0, 1, 2] : (tensor<1x1x4096xf32>) -> tensor<1x2048x4096xf32>
+    %18 = stablehlo.multiply %12, %17 : tensor<1x2048x4096xf32>
+    %19 = stablehlo.convert %18 : (tensor<1x2048x4096xf32>) -> tensor<1x2048x4096xbf16>
+    %20 = stablehlo.dot_general %19, %arg4, contracting_dims = [2] x [0], precision = [DEFAULT, DEFAULT] : (tensor<1x2048x4096xbf16>, tensor<4096x6144xbf16>) -> tensor<1x2048x6144xf32>
+    %21 = stablehlo.convert %20 : (tensor<1x2048x6144xf32>) -> tensor<1x2048x6144xbf16>
+    %22 = stablehlo.slice %21 [0:1, 0:2048, 0:4096] : (tensor<1x2048x6144xbf16>) -> tensor<1x2048x4096xbf16>
+    %23 = stablehlo.reshape %22 : (tensor<1x2048x4096xbf16>) -> tensor<1x2048x32x128xbf16>
     %24 = stablehlo.broadcast_in_dim %cst, dims = [0, 2] : (tensor<2048x128xf32>) -> tensor<2048x1x128xf32>
     %25 = stablehlo.slice %24 [0:2048, 0:1, 0:64] : (tensor<2048x1x128xf32>) -> tensor<2048x1x64xf32>
     %26 = stablehlo.slice %24 [0:2048, 0:1, 64:128] : (tensor<2048x1x128xf32>) -> tensor<2048x1x64xf32>
-    %27 = stablehlo.slice %22 [0:1, 0:2048, 0:32, 0:64] : (tensor<1x2048x32x128xbf16>) -> tensor<1x2048x32x64xbf16>
+    %27 = stablehlo.slice %23 [0:1, 0:2048, 0:32, 0:64] : (tensor<1x2048x32x128xbf16>) -> tensor<1x2048x32x64xbf16>
     %28 = stablehlo.convert %27 : (tensor<1x2048x32x64xbf16>) -> tensor<1x2048x32x64xf32>
-    %29 = stablehlo.slice %22 [0:1, 0:2048, 0:32, 64:128] : (tensor<1x2048x32x128xbf16>) -> tensor<1x2048x32x64xbf16>
+    %29 = stablehlo.slice %23 [0:1, 0:2048, 0:32, 64:128] : (tensor<1x2048x32x128xbf16>) -> tensor<1x2048x32x64xbf16>
     %30 = stablehlo.convert %29 : (tensor<1x2048x32x64xbf16>) -> tensor<1x2048x32x64xf32>
     %31 = stablehlo.broadcast_in_dim %25, dims = [1, 2, 3] : (tensor<2048x1x64xf32>) -> tensor<1x2048x1x64xf32>
     %32 = stablehlo.broadcast_in_dim %31, dims = [0, 1, 2, 3] : (tensor<1x2048x1x64xf32>) -> tensor<1x2048x32x64xf32>
@@ -52,9 +52,9 @@ module @jit_main attributes {mhlo.num_partitions = 1 : i32, mhlo.num_replicas = 
     %44 = stablehlo.add %40, %43 : tensor<1x2048x32x64xf32>
     %45 = stablehlo.convert %37 : (tensor<1x2048x32x64xf32>) -> tensor<1x2048x32x64xbf16>
     %46 = stablehlo.convert %44 : (tensor<1x2048x32x64xf32>) -> tensor<1x2048x32x64xbf16>
-    %47 = stablehlo.slice %22 [0:1, 0:2048, 0:32, 128:128] : (tensor<1x2048x32x128xbf16>) -> tensor<1x2048x32x0xbf16>
+    %47 = stablehlo.slice %23 [0:1, 0:2048, 0:32, 128:128] : (tensor<1x2048x32x128xbf16>) -> tensor<1x2048x32x0xbf16>
     %48 = stablehlo.concatenate %45, %46, %47, dim = 3 : (tensor<1x2048x32x64xbf16>, tensor<1x2048x32x64xbf16>, tensor<1x2048x32x0xbf16>) -> tensor<1x2048x32x128xbf16>
-    %49 = stablehlo.slice %20 [0:1, 0:2048, 4096:5120] : (tensor<1x2048x6144xbf16>) -> tensor<1x2048x1024xbf16>
+    %49 = stablehlo.slice %21 [0:1, 0:2048, 4096:5120] : (tensor<1x2048x6144xbf16>) -> tensor<1x2048x1024xbf16>
     %50 = stablehlo.reshape %49 : (tensor<1x2048x1024xbf16>) -> tensor<1x2048x8x128xbf16>
     %51 = stablehlo.broadcast_in_dim %cst, dims = [0, 2] : (tensor<2048x128xf32>) -> tensor<2048x1x128xf32>
     %52 = stablehlo.slice %51 [0:2048, 0:1, 0:64] : (tensor<2048x1x128xf32>) -> tensor<2048x1x64xf32>
@@ -81,51 +81,52 @@ module @jit_main attributes {mhlo.num_partitions = 1 : i32, mhlo.num_replicas = 
     %73 = stablehlo.convert %71 : (tensor<1x2048x8x64xf32>) -> tensor<1x2048x8x64xbf16>
     %74 = stablehlo.slice %50 [0:1, 0:2048, 0:8, 128:128] : (tensor<1x2048x8x128xbf16>) -> tensor<1x2048x8x0xbf16>
     %75 = stablehlo.concatenate %72, %73, %74, dim = 3 : (tensor<1x2048x8x64xbf16>, tensor<1x2048x8x64xbf16>, tensor<1x2048x8x0xbf16>) -> tensor<1x2048x8x128xbf16>
-    %76 = stablehlo.slice %20 [0:1, 0:2048, 5120:6144] : (tensor<1x2048x6144xbf16>) -> tensor<1x2048x1024xbf16>
+    %76 = stablehlo.slice %21 [0:1, 0:2048, 5120:6144] : (tensor<1x2048x6144xbf16>) -> tensor<1x2048x1024xbf16>
     %77 = stablehlo.reshape %76 : (tensor<1x2048x1024xbf16>) -> tensor<1x2048x8x128xbf16>
-    %78 = stablehlo.reshape %48 : (tensor<1x2048x32x128xbf16>) -> tensor<1x2048x8x4x128xbf16>
-    %79 = stablehlo.broadcast_in_dim %23, dims = [1] : (tensor<2048xi32>) -> tensor<1x2048xi32>
-    %80 = stablehlo.reshape %79 : (tensor<1x2048xi32>) -> tensor<1x1x1x2048xi32>
-    %81 = stablehlo.broadcast_in_dim %80, dims = [0, 1, 2, 3] : (tensor<1x1x1x2048xi32>) -> tensor<1x1x1x2048x1xi32>
-    %82 = stablehlo.broadcast_in_dim %23, dims = [1] : (tensor<2048xi32>) -> tensor<1x2048xi32>
-    %83 = stablehlo.reshape %82 : (tensor<1x2048xi32>) -> tensor<1x1x1x2048xi32>
-    %84 = stablehlo.broadcast_in_dim %83, dims = [0, 1, 2, 4] : (tensor<1x1x1x2048xi32>) -> tensor<1x1x1x1x2048xi32>
-    %85 = stablehlo.iota dim = 0 : tensor<32xi32>
+    %78 = stablehlo.iota dim = 0 : tensor<2048xi32>
+    %79 = stablehlo.reshape %48 : (tensor<1x2048x32x128xbf16>) -> tensor<1x2048x8x4x128xbf16>
+    %80 = stablehlo.broadcast_in_dim %78, dims = [1] : (tensor<2048xi32>) -> tensor<1x2048xi32>
+    %81 = stablehlo.reshape %80 : (tensor<1x2048xi32>) -> tensor<1x1x1x2048xi32>
+    %82 = stablehlo.broadcast_in_dim %81, dims = [0, 1, 2, 3] : (tensor<1x1x1x2048xi32>) -> tensor<1x1x1x2048x1xi32>
+    %83 = stablehlo.broadcast_in_dim %78, dims = [1] : (tensor<2048xi32>) -> tensor<1x2048xi32>
+    %84 = stablehlo.reshape %83 : (tensor<1x2048xi32>) -> tensor<1x1x1x2048xi32>
+    %85 = stablehlo.broadcast_in_dim %84, dims = [0, 1, 2, 4] : (tensor<1x1x1x2048xi32>) -> tensor<1x1x1x1x2048xi32>
+    %86 = stablehlo.iota dim = 0 : tensor<32xi32>
     %c = stablehlo.constant dense<64> : tensor<i32>
-    %86 = stablehlo.broadcast_in_dim %c, dims = [] : (tensor<i32>) -> tensor<32xi32>
-    %87 = stablehlo.multiply %86, %85 : tensor<32xi32>
+    %87 = stablehlo.broadcast_in_dim %c, dims = [] : (tensor<i32>) -> tensor<32xi32>
+    %88 = stablehlo.multiply %87, %86 : tensor<32xi32>
     %c_4 = stablehlo.constant dense<0> : tensor<i32>
-    %88 = stablehlo.broadcast_in_dim %c_4, dims = [] : (tensor<i32>) -> tensor<32xi32>
-    %89 = stablehlo.add %88, %87 : tensor<32xi32>
+    %89 = stablehlo.broadcast_in_dim %c_4, dims = [] : (tensor<i32>) -> tensor<32xi32>
+    %90 = stablehlo.add %89, %88 : tensor<32xi32>
     %cst_5 = stablehlo.constant dense<0.000000e+00> : tensor<bf16>
-    %90 = stablehlo.broadcast_in_dim %cst_5, dims = [] : (tensor<bf16>) -> tensor<32x1x64x8x4x128xbf16>
+    %91 = stablehlo.broadcast_in_dim %cst_5, dims = [] : (tensor<bf16>) -> tensor<32x1x64x8x4x128xbf16>
     %cst_6 = stablehlo.constant dense<0.000000e+00> : tensor<f32>
-    %91 = stablehlo.broadcast_in_dim %cst_6, dims = [] : (tensor<f32>) -> tensor<32x1x64x8x4xf32>
+    %92 = stablehlo.broadcast_in_dim %cst_6, dims = [] : (tensor<f32>) -> tensor<32x1x64x8x4xf32>
     %c_7 = stablehlo.constant dense<0> : tensor<i32>
-    %92:9 = stablehlo.while(%iterArg = %89, %iterArg_8 = %81, %iterArg_9 = %78, %iterArg_10 = %75, %iterArg_11 = %84, %iterArg_12 = %77, %iterArg_13 = %c_7, %iterArg_14 = %90, %iterArg_15 = %91) : tensor<32xi32>, tensor<1x1x1x2048x1xi32>, tensor<1x2048x8x4x128xbf16>, tensor<1x2048x8x128xbf16>, tensor<1x1x1x1x2048xi32>, tensor<1x2048x8x128xbf16>, tensor<i32>, tensor<32x1x64x8x4x128xbf16>, tensor<32x1x64x8x4xf32>
+    %93:9 = stablehlo.while(%iterArg = %90, %iterArg_8 = %82, %iterArg_9 = %79, %iterArg_10 = %75, %iterArg_11 = %85, %iterArg_12 = %77, %iterArg_13 = %c_7, %iterArg_14 = %91, %iterArg_15 = %92) : tensor<32xi32>, tensor<1x1x1x2048x1xi32>, tensor<1x2048x8x4x128xbf16>, tensor<1x2048x8x128xbf16>, tensor<1x1x1x1x2048xi32>, tensor<1x2048x8x128xbf16>, tensor<i32>, tensor<32x1x64x8x4x128xbf16>, tensor<32x1x64x8x4xf32>
     cond {
       %c_16 = stablehlo.constant dense<32> : tensor<i32>
-      %102 = stablehlo.compare LT, %iterArg_13, %c_16, SIGNED : (tensor<i32>, tensor<i32>) -> tensor<i1>
-      stablehlo.return %102 : tensor<i1>
+      %103 = stablehlo.compare LT, %iterArg_13, %c_16, SIGNED : (tensor<i32>, tensor<i32>) -> tensor<i1>
+      stablehlo.return %103 : tensor<i1>
     } do {
-      %102 = func.call @dynamic_index_in_dim(%iterArg, %iterArg_13) : (tensor<32xi32>, tensor<i32>) -> tensor<i32>
-      %103:2 = func.call @closed_call(%iterArg_8, %iterArg_9, %iterArg_10, %iterArg_11, %iterArg_12, %102) : (tensor<1x1x1x2048x1xi32>, tensor<1x2048x8x4x128xbf16>, tensor<1x2048x8x128xbf16>, tensor<1x1x1x1x2048xi32>, tensor<1x2048x8x128xbf16>, tensor<i32>) -> (tensor<1x64x8x4x128xbf16>, tensor<1x64x8x4xf32>)
-      %104 = func.call @dynamic_update_index_in_dim(%iterArg_14, %103#0, %iterArg_13) : (tensor<32x1x64x8x4x128xbf16>, tensor<1x64x8x4x128xbf16>, tensor<i32>) -> tensor<32x1x64x8x4x128xbf16>
-      %105 = func.call @dynamic_update_index_in_dim_3(%iterArg_15, %103#1, %iterArg_13) : (tensor<32x1x64x8x4xf32>, tensor<1x64x8x4xf32>, tensor<i32>) -> tensor<32x1x64x8x4xf32>
+      %103 = func.call @dynamic_index_in_dim(%iterArg, %iterArg_13) : (tensor<32xi32>, tensor<i32>) -> tensor<i32>
+      %104:2 = func.call @closed_call(%iterArg_8, %iterArg_9, %iterArg_10, %iterArg_11, %iterArg_12, %103) : (tensor<1x1x1x2048x1xi32>, tensor<1x2048x8x4x128xbf16>, tensor<1x2048x8x128xbf16>, tensor<1x1x1x1x2048xi32>, tensor<1x2048x8x128xbf16>, tensor<i32>) -> (tensor<1x64x8x4x128xbf16>, tensor<1x64x8x4xf32>)
+      %105 = func.call @dynamic_update_index_in_dim(%iterArg_14, %104#0, %iterArg_13) : (tensor<32x1x64x8x4x128xbf16>, tensor<1x64x8x4x128xbf16>, tensor<i32>) -> tensor<32x1x64x8x4x128xbf16>
+      %106 = func.call @dynamic_update_index_in_dim_3(%iterArg_15, %104#1, %iterArg_13) : (tensor<32x1x64x8x4xf32>, tensor<1x64x8x4xf32>, tensor<i32>) -> tensor<32x1x64x8x4xf32>
       %c_16 = stablehlo.constant dense<1> : tensor<i32>
-      %106 = stablehlo.add %iterArg_13, %c_16 : tensor<i32>
-      stablehlo.return %iterArg, %iterArg_8, %iterArg_9, %iterArg_10, %iterArg_11, %iterArg_12, %106, %104, %105 : tensor<32xi32>, tensor<1x1x1x2048x1xi32>, tensor<1x2048x8x4x128xbf16>, tensor<1x2048x8x128xbf16>, tensor<1x1x1x1x2048xi32>, tensor<1x2048x8x128xbf16>, tensor<i32>, tensor<32x1x64x8x4x128xbf16>, tensor<32x1x64x8x4xf32>
+      %107 = stablehlo.add %iterArg_13, %c_16 : tensor<i32>
+      stablehlo.return %iterArg, %iterArg_8, %iterArg_9, %iterArg_10, %iterArg_11, %iterArg_12, %107, %105, %106 : tensor<32xi32>, tensor<1x1x1x2048x1xi32>, tensor<1x2048x8x4x128xbf16>, tensor<1x2048x8x128xbf16>, tensor<1x1x1x1x2048xi32>, tensor<1x2048x8x128xbf16>, tensor<i32>, tensor<32x1x64x8x4x128xbf16>, tensor<32x1x64x8x4xf32>
     }
-    %93 = stablehlo.transpose %92#7, dims = [1, 0, 2, 3, 4, 5] : (tensor<32x1x64x8x4x128xbf16>) -> tensor<1x32x64x8x4x128xbf16>
-    %94 = stablehlo.reshape %93 : (tensor<1x32x64x8x4x128xbf16>) -> tensor<1x2048x8x4x128xbf16>
-    %95 = stablehlo.transpose %92#8, dims = [1, 0, 2, 3, 4] : (tensor<32x1x64x8x4xf32>) -> tensor<1x32x64x8x4xf32>
-    %96 = stablehlo.reshape %95 : (tensor<1x32x64x8x4xf32>) -> tensor<1x2048x8x4xf32>
-    %97 = stablehlo.reshape %94 : (tensor<1x2048x8x4x128xbf16>) -> tensor<1x2048x32x128xbf16>
-    %98 = stablehlo.reshape %96 : (tensor<1x2048x8x4xf32>) -> tensor<1x2048x32xf32>
-    %99 = stablehlo.reshape %97 : (tensor<1x2048x32x128xbf16>) -> tensor<1x2048x4096xbf16>
-    %100 = stablehlo.dot_general %99, %arg3, contracting_dims = [2] x [0], precision = [DEFAULT, DEFAULT] : (tensor<1x2048x4096xbf16>, tensor<4096x4096xbf16>) -> tensor<1x2048x4096xf32>
-    %101 = stablehlo.convert %100 : (tensor<1x2048x4096xf32>) -> tensor<1x2048x4096xbf16>
-    return %101 : tensor<1x2048x4096xbf16>
+    %94 = stablehlo.transpose %93#7, dims = [1, 0, 2, 3, 4, 5] : (tensor<32x1x64x8x4x128xbf16>) -> tensor<1x32x64x8x4x128xbf16>
+    %95 = stablehlo.reshape %94 : (tensor<1x32x64x8x4x128xbf16>) -> tensor<1x2048x8x4x128xbf16>
+    %96 = stablehlo.transpose %93#8, dims = [1, 0, 2, 3, 4] : (tensor<32x1x64x8x4xf32>) -> tensor<1x32x64x8x4xf32>
+    %97 = stablehlo.reshape %96 : (tensor<1x32x64x8x4xf32>) -> tensor<1x2048x8x4xf32>
+    %98 = stablehlo.reshape %95 : (tensor<1x2048x8x4x128xbf16>) -> tensor<1x2048x32x128xbf16>
+    %99 = stablehlo.reshape %97 : (tensor<1x2048x8x4xf32>) -> tensor<1x2048x32xf32>
+    %100 = stablehlo.reshape %98 : (tensor<1x2048x32x128xbf16>) -> tensor<1x2048x4096xbf16>
+    %101 = stablehlo.dot_general %100, %arg3, contracting_dims = [2] x [0], precision = [DEFAULT, DEFAULT] : (tensor<1x2048x4096xbf16>, tensor<4096x4096xbf16>) -> tensor<1x2048x4096xf32>
+    %102 = stablehlo.convert %101 : (tensor<1x2048x4096xf32>) -> tensor<1x2048x4096xbf16>
+    return %102 : tensor<1x2048x4096xbf16>
   }
   func.func private @_take(%arg0: tensor<128256x4096xbf16>, %arg1: tensor<1x2048xi32>) -> tensor<1x2048x4096xbf16> {
     %0 = stablehlo.broadcast_in_dim %arg1, dims = [0, 1] : (tensor<1x2048xi32>) -> tensor<1x2048x1xi32>

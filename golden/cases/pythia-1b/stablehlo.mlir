@@ -1,56 +1,56 @@
 module @jit_main attributes {mhlo.num_partitions = 1 : i32, mhlo.num_replicas = 1 : i32} {
   func.func public @main(%arg0: tensor<1x2048xi32>, %arg1: tensor<50304x2048xbf16>, %arg2: tensor<2048xbf16>, %arg3: tensor<2048xbf16>, %arg4: tensor<2048x2048xbf16>, %arg5: tensor<2048xbf16>, %arg6: tensor<2048x6144xbf16>, %arg7: tensor<6144xbf16>) -> (tensor<1x2048x2048xbf16> {jax.result_info = "result[0]"}) {
     %cst = stablehlo.constant dense_resource<__elided__> : tensor<2048x64xf32>
-    %0 = call @_take(%arg1, %arg0) : (tensor<50304x2048xbf16>, tensor<1x2048xi32>) -> tensor<1x2048x2048xbf16>
-    %1 = stablehlo.convert %0 : (tensor<1x2048x2048xbf16>) -> tensor<1x2048x2048xf32>
+    %0 = stablehlo.iota dim = 0 : tensor<2048xi32>
+    %1 = call @_take(%arg1, %arg0) : (tensor<50304x2048xbf16>, tensor<1x2048xi32>) -> tensor<1x2048x2048xbf16>
+    %2 = stablehlo.convert %1 : (tensor<1x2048x2048xbf16>) -> tensor<1x2048x2048xf32>
     %cst_0 = stablehlo.constant dense<0.000000e+00> : tensor<f32>
-    %2 = stablehlo.reduce(%1 init: %cst_0) applies stablehlo.add across dimensions = [2] : (tensor<1x2048x2048xf32>, tensor<f32>) -> tensor<1x2048xf32>
-    %3 = stablehlo.broadcast_in_dim %2, dims = [0, 1] : (tensor<1x2048xf32>) -> tensor<1x2048x1xf32>
+    %3 = stablehlo.reduce(%2 init: %cst_0) applies stablehlo.add across dimensions = [2] : (tensor<1x2048x2048xf32>, tensor<f32>) -> tensor<1x2048xf32>
+    %4 = stablehlo.broadcast_in_dim %3, dims = [0, 1] : (tensor<1x2048xf32>) -> tensor<1x2048x1xf32>
     %cst_1 = stablehlo.constant dense<2.048000e+03> : tensor<f32>
-    %4 = stablehlo.broadcast_in_dim %cst_1, dims = [] : (tensor<f32>) -> tensor<1x2048x1xf32>
-    %5 = stablehlo.divide %3, %4 : tensor<1x2048x1xf32>
-    %6 = stablehlo.broadcast_in_dim %5, dims = [0, 1, 2] : (tensor<1x2048x1xf32>) -> tensor<1x2048x2048xf32>
-    %7 = stablehlo.subtract %1, %6 : tensor<1x2048x2048xf32>
-    %8 = chlo.square %7 : tensor<1x2048x2048xf32> -> tensor<1x2048x2048xf32>
+    %5 = stablehlo.broadcast_in_dim %cst_1, dims = [] : (tensor<f32>) -> tensor<1x2048x1xf32>
+    %6 = stablehlo.divide %4, %5 : tensor<1x2048x1xf32>
+    %7 = stablehlo.broadcast_in_dim %6, dims = [0, 1, 2] : (tensor<1x2048x1xf32>) -> tensor<1x2048x2048xf32>
+    %8 = stablehlo.subtract %2, %7 : tensor<1x2048x2048xf32>
+    %9 = chlo.square %8 : tensor<1x2048x2048xf32> -> tensor<1x2048x2048xf32>
     %cst_2 = stablehlo.constant dense<0.000000e+00> : tensor<f32>
-    %9 = stablehlo.reduce(%8 init: %cst_2) applies stablehlo.add across dimensions = [2] : (tensor<1x2048x2048xf32>, tensor<f32>) -> tensor<1x2048xf32>
-    %10 = stablehlo.broadcast_in_dim %9, dims = [0, 1] : (tensor<1x2048xf32>) -> tensor<1x2048x1xf32>
+    %10 = stablehlo.reduce(%9 init: %cst_2) applies stablehlo.add across dimensions = [2] : (tensor<1x2048x2048xf32>, tensor<f32>) -> tensor<1x2048xf32>
+    %11 = stablehlo.broadcast_in_dim %10, dims = [0, 1] : (tensor<1x2048xf32>) -> tensor<1x2048x1xf32>
     %cst_3 = stablehlo.constant dense<2.048000e+03> : tensor<f32>
-    %11 = stablehlo.broadcast_in_dim %cst_3, dims = [] : (tensor<f32>) -> tensor<1x2048x1xf32>
-    %12 = stablehlo.divide %10, %11 : tensor<1x2048x1xf32>
+    %12 = stablehlo.broadcast_in_dim %cst_3, dims = [] : (tensor<f32>) -> tensor<1x2048x1xf32>
+    %13 = stablehlo.divide %11, %12 : tensor<1x2048x1xf32>
     %cst_4 = stablehlo.constant dense<9.99999974E-6> : tensor<f32>
-    %13 = stablehlo.broadcast_in_dim %cst_4, dims = [] : (tensor<f32>) -> tensor<1x2048x1xf32>
-    %14 = stablehlo.add %12, %13 : tensor<1x2048x1xf32>
-    %15 = stablehlo.rsqrt %14 : tensor<1x2048x1xf32>
-    %16 = stablehlo.broadcast_in_dim %15, dims = [0, 1, 2] : (tensor<1x2048x1xf32>) -> tensor<1x2048x2048xf32>
-    %17 = stablehlo.multiply %7, %16 : tensor<1x2048x2048xf32>
-    %18 = stablehlo.convert %arg2 : (tensor<2048xbf16>) -> tensor<2048xf32>
+    %14 = stablehlo.broadcast_in_dim %cst_4, dims = [] : (tensor<f32>) -> tensor<1x2048x1xf32>
+    %15 = stablehlo.add %13, %14 : tensor<1x2048x1xf32>
+    %16 = stablehlo.rsqrt %15 : tensor<1x2048x1xf32>
+    %17 = stablehlo.broadcast_in_dim %16, dims = [0, 1, 2] : (tensor<1x2048x1xf32>) -> tensor<1x2048x2048xf32>
+    %18 = stablehlo.multiply %8, %17 : tensor<1x2048x2048xf32>
+    %19 = stablehlo.convert %arg2 : (tensor<2048xbf16>) -> tensor<2048xf32>
     %cst_5 = stablehlo.constant dense<0.000000e+00> : tensor<f32>
-    %19 = stablehlo.broadcast_in_dim %cst_5, dims = [] : (tensor<f32>) -> tensor<2048xf32>
-    %20 = stablehlo.add %18, %19 : tensor<2048xf32>
-    %21 = stablehlo.broadcast_in_dim %20, dims = [2] : (tensor<2048xf32>) -> tensor<1x1x2048xf32>
-    %22 = stablehlo.broadcast_in_dim %21, dims = [0, 1, 2] : (tensor<1x1x2048xf32>) -> tensor<1x2048x2048xf32>
-    %23 = stablehlo.multiply %17, %22 : tensor<1x2048x2048xf32>
-    %24 = stablehlo.convert %arg3 : (tensor<2048xbf16>) -> tensor<2048xf32>
-    %25 = stablehlo.broadcast_in_dim %24, dims = [2] : (tensor<2048xf32>) -> tensor<1x1x2048xf32>
-    %26 = stablehlo.broadcast_in_dim %25, dims = [0, 1, 2] : (tensor<1x1x2048xf32>) -> tensor<1x2048x2048xf32>
-    %27 = stablehlo.add %23, %26 : tensor<1x2048x2048xf32>
-    %28 = stablehlo.convert %27 : (tensor<1x2048x2048xf32>) -> tensor<1x2048x2048xbf16>
-    %29 = stablehlo.dot_general %28, %arg6, contracting_dims = [2] x [0], precision = [DEFAULT, DEFAULT] : (tensor<1x2048x2048xbf16>, tensor<2048x6144xbf16>) -> tensor<1x2048x6144xf32>
-    %30 = stablehlo.convert %arg7 : (tensor<6144xbf16>) -> tensor<6144xf32>
-    %31 = stablehlo.broadcast_in_dim %30, dims = [2] : (tensor<6144xf32>) -> tensor<1x1x6144xf32>
-    %32 = stablehlo.broadcast_in_dim %31, dims = [0, 1, 2] : (tensor<1x1x6144xf32>) -> tensor<1x2048x6144xf32>
-    %33 = stablehlo.add %29, %32 : tensor<1x2048x6144xf32>
-    %34 = stablehlo.convert %33 : (tensor<1x2048x6144xf32>) -> tensor<1x2048x6144xbf16>
-    %35 = stablehlo.slice %34 [0:1, 0:2048, 0:2048] : (tensor<1x2048x6144xbf16>) -> tensor<1x2048x2048xbf16>
-    %36 = stablehlo.reshape %35 : (tensor<1x2048x2048xbf16>) -> tensor<1x2048x8x256xbf16>
-    %37 = stablehlo.iota dim = 0 : tensor<2048xi32>
+    %20 = stablehlo.broadcast_in_dim %cst_5, dims = [] : (tensor<f32>) -> tensor<2048xf32>
+    %21 = stablehlo.add %19, %20 : tensor<2048xf32>
+    %22 = stablehlo.broadcast_in_dim %21, dims = [2] : (tensor<2048xf32>) -> tensor<1x1x2048xf32>
+    %23 = stablehlo.broadcast_in_dim %22, dims = [0, 1, 2] : (tensor<1x1x2048xf32>) -> tensor<1x2048x2048xf32>
+    %24 = stablehlo.multiply %18, %23 : tensor<1x2048x2048xf32>
+    %25 = stablehlo.convert %arg3 : (tensor<2048xbf16>) -> tensor<2048xf32>
+    %26 = stablehlo.broadcast_in_dim %25, dims = [2] : (tensor<2048xf32>) -> tensor<1x1x2048xf32>
+    %27 = stablehlo.broadcast_in_dim %26, dims = [0, 1, 2] : (tensor<1x1x2048xf32>) -> tensor<1x2048x2048xf32>
+    %28 = stablehlo.add %24, %27 : tensor<1x2048x2048xf32>
+    %29 = stablehlo.convert %28 : (tensor<1x2048x2048xf32>) -> tensor<1x2048x2048xbf16>
+    %30 = stablehlo.dot_general %29, %arg6, contracting_dims = [2] x [0], precision = [DEFAULT, DEFAULT] : (tensor<1x2048x2048xbf16>, tensor<2048x6144xbf16>) -> tensor<1x2048x6144xf32>
+    %31 = stablehlo.convert %arg7 : (tensor<6144xbf16>) -> tensor<6144xf32>
+    %32 = stablehlo.broadcast_in_dim %31, dims = [2] : (tensor<6144xf32>) -> tensor<1x1x6144xf32>
+    %33 = stablehlo.broadcast_in_dim %32, dims = [0, 1, 2] : (tensor<1x1x6144xf32>) -> tensor<1x2048x6144xf32>
+    %34 = stablehlo.add %30, %33 : tensor<1x2048x6144xf32>
+    %35 = stablehlo.convert %34 : (tensor<1x2048x6144xf32>) -> tensor<1x2048x6144xbf16>
+    %36 = stablehlo.slice %35 [0:1, 0:2048, 0:2048] : (tensor<1x2048x6144xbf16>) -> tensor<1x2048x2048xbf16>
+    %37 = stablehlo.reshape %36 : (tensor<1x2048x2048xbf16>) -> tensor<1x2048x8x256xbf16>
     %38 = stablehlo.broadcast_in_dim %cst, dims = [0, 2] : (tensor<2048x64xf32>) -> tensor<2048x1x64xf32>
     %39 = stablehlo.slice %38 [0:2048, 0:1, 0:32] : (tensor<2048x1x64xf32>) -> tensor<2048x1x32xf32>
     %40 = stablehlo.slice %38 [0:2048, 0:1, 32:64] : (tensor<2048x1x64xf32>) -> tensor<2048x1x32xf32>
-    %41 = stablehlo.slice %36 [0:1, 0:2048, 0:8, 0:32] : (tensor<1x2048x8x256xbf16>) -> tensor<1x2048x8x32xbf16>
+    %41 = stablehlo.slice %37 [0:1, 0:2048, 0:8, 0:32] : (tensor<1x2048x8x256xbf16>) -> tensor<1x2048x8x32xbf16>
     %42 = stablehlo.convert %41 : (tensor<1x2048x8x32xbf16>) -> tensor<1x2048x8x32xf32>
-    %43 = stablehlo.slice %36 [0:1, 0:2048, 0:8, 32:64] : (tensor<1x2048x8x256xbf16>) -> tensor<1x2048x8x32xbf16>
+    %43 = stablehlo.slice %37 [0:1, 0:2048, 0:8, 32:64] : (tensor<1x2048x8x256xbf16>) -> tensor<1x2048x8x32xbf16>
     %44 = stablehlo.convert %43 : (tensor<1x2048x8x32xbf16>) -> tensor<1x2048x8x32xf32>
     %45 = stablehlo.broadcast_in_dim %39, dims = [1, 2, 3] : (tensor<2048x1x32xf32>) -> tensor<1x2048x1x32xf32>
     %46 = stablehlo.broadcast_in_dim %45, dims = [0, 1, 2, 3] : (tensor<1x2048x1x32xf32>) -> tensor<1x2048x8x32xf32>
@@ -68,9 +68,9 @@ module @jit_main attributes {mhlo.num_partitions = 1 : i32, mhlo.num_replicas = 
     %58 = stablehlo.add %54, %57 : tensor<1x2048x8x32xf32>
     %59 = stablehlo.convert %51 : (tensor<1x2048x8x32xf32>) -> tensor<1x2048x8x32xbf16>
     %60 = stablehlo.convert %58 : (tensor<1x2048x8x32xf32>) -> tensor<1x2048x8x32xbf16>
-    %61 = stablehlo.slice %36 [0:1, 0:2048, 0:8, 64:256] : (tensor<1x2048x8x256xbf16>) -> tensor<1x2048x8x192xbf16>
+    %61 = stablehlo.slice %37 [0:1, 0:2048, 0:8, 64:256] : (tensor<1x2048x8x256xbf16>) -> tensor<1x2048x8x192xbf16>
     %62 = stablehlo.concatenate %59, %60, %61, dim = 3 : (tensor<1x2048x8x32xbf16>, tensor<1x2048x8x32xbf16>, tensor<1x2048x8x192xbf16>) -> tensor<1x2048x8x256xbf16>
-    %63 = stablehlo.slice %34 [0:1, 0:2048, 2048:4096] : (tensor<1x2048x6144xbf16>) -> tensor<1x2048x2048xbf16>
+    %63 = stablehlo.slice %35 [0:1, 0:2048, 2048:4096] : (tensor<1x2048x6144xbf16>) -> tensor<1x2048x2048xbf16>
     %64 = stablehlo.reshape %63 : (tensor<1x2048x2048xbf16>) -> tensor<1x2048x8x256xbf16>
     %65 = stablehlo.broadcast_in_dim %cst, dims = [0, 2] : (tensor<2048x64xf32>) -> tensor<2048x1x64xf32>
     %66 = stablehlo.slice %65 [0:2048, 0:1, 0:32] : (tensor<2048x1x64xf32>) -> tensor<2048x1x32xf32>
@@ -97,55 +97,56 @@ module @jit_main attributes {mhlo.num_partitions = 1 : i32, mhlo.num_replicas = 
     %87 = stablehlo.convert %85 : (tensor<1x2048x8x32xf32>) -> tensor<1x2048x8x32xbf16>
     %88 = stablehlo.slice %64 [0:1, 0:2048, 0:8, 64:256] : (tensor<1x2048x8x256xbf16>) -> tensor<1x2048x8x192xbf16>
     %89 = stablehlo.concatenate %86, %87, %88, dim = 3 : (tensor<1x2048x8x32xbf16>, tensor<1x2048x8x32xbf16>, tensor<1x2048x8x192xbf16>) -> tensor<1x2048x8x256xbf16>
-    %90 = stablehlo.slice %34 [0:1, 0:2048, 4096:6144] : (tensor<1x2048x6144xbf16>) -> tensor<1x2048x2048xbf16>
+    %90 = stablehlo.slice %35 [0:1, 0:2048, 4096:6144] : (tensor<1x2048x6144xbf16>) -> tensor<1x2048x2048xbf16>
     %91 = stablehlo.reshape %90 : (tensor<1x2048x2048xbf16>) -> tensor<1x2048x8x256xbf16>
-    %92 = stablehlo.reshape %62 : (tensor<1x2048x8x256xbf16>) -> tensor<1x2048x8x1x256xbf16>
-    %93 = stablehlo.broadcast_in_dim %37, dims = [1] : (tensor<2048xi32>) -> tensor<1x2048xi32>
-    %94 = stablehlo.reshape %93 : (tensor<1x2048xi32>) -> tensor<1x1x1x2048xi32>
-    %95 = stablehlo.broadcast_in_dim %94, dims = [0, 1, 2, 3] : (tensor<1x1x1x2048xi32>) -> tensor<1x1x1x2048x1xi32>
-    %96 = stablehlo.broadcast_in_dim %37, dims = [1] : (tensor<2048xi32>) -> tensor<1x2048xi32>
-    %97 = stablehlo.reshape %96 : (tensor<1x2048xi32>) -> tensor<1x1x1x2048xi32>
-    %98 = stablehlo.broadcast_in_dim %97, dims = [0, 1, 2, 4] : (tensor<1x1x1x2048xi32>) -> tensor<1x1x1x1x2048xi32>
-    %99 = stablehlo.iota dim = 0 : tensor<8xi32>
+    %92 = stablehlo.iota dim = 0 : tensor<2048xi32>
+    %93 = stablehlo.reshape %62 : (tensor<1x2048x8x256xbf16>) -> tensor<1x2048x8x1x256xbf16>
+    %94 = stablehlo.broadcast_in_dim %92, dims = [1] : (tensor<2048xi32>) -> tensor<1x2048xi32>
+    %95 = stablehlo.reshape %94 : (tensor<1x2048xi32>) -> tensor<1x1x1x2048xi32>
+    %96 = stablehlo.broadcast_in_dim %95, dims = [0, 1, 2, 3] : (tensor<1x1x1x2048xi32>) -> tensor<1x1x1x2048x1xi32>
+    %97 = stablehlo.broadcast_in_dim %92, dims = [1] : (tensor<2048xi32>) -> tensor<1x2048xi32>
+    %98 = stablehlo.reshape %97 : (tensor<1x2048xi32>) -> tensor<1x1x1x2048xi32>
+    %99 = stablehlo.broadcast_in_dim %98, dims = [0, 1, 2, 4] : (tensor<1x1x1x2048xi32>) -> tensor<1x1x1x1x2048xi32>
+    %100 = stablehlo.iota dim = 0 : tensor<8xi32>
     %c = stablehlo.constant dense<256> : tensor<i32>
-    %100 = stablehlo.broadcast_in_dim %c, dims = [] : (tensor<i32>) -> tensor<8xi32>
-    %101 = stablehlo.multiply %100, %99 : tensor<8xi32>
+    %101 = stablehlo.broadcast_in_dim %c, dims = [] : (tensor<i32>) -> tensor<8xi32>
+    %102 = stablehlo.multiply %101, %100 : tensor<8xi32>
     %c_6 = stablehlo.constant dense<0> : tensor<i32>
-    %102 = stablehlo.broadcast_in_dim %c_6, dims = [] : (tensor<i32>) -> tensor<8xi32>
-    %103 = stablehlo.add %102, %101 : tensor<8xi32>
+    %103 = stablehlo.broadcast_in_dim %c_6, dims = [] : (tensor<i32>) -> tensor<8xi32>
+    %104 = stablehlo.add %103, %102 : tensor<8xi32>
     %cst_7 = stablehlo.constant dense<0.000000e+00> : tensor<bf16>
-    %104 = stablehlo.broadcast_in_dim %cst_7, dims = [] : (tensor<bf16>) -> tensor<8x1x256x8x1x256xbf16>
+    %105 = stablehlo.broadcast_in_dim %cst_7, dims = [] : (tensor<bf16>) -> tensor<8x1x256x8x1x256xbf16>
     %cst_8 = stablehlo.constant dense<0.000000e+00> : tensor<f32>
-    %105 = stablehlo.broadcast_in_dim %cst_8, dims = [] : (tensor<f32>) -> tensor<8x1x256x8x1xf32>
+    %106 = stablehlo.broadcast_in_dim %cst_8, dims = [] : (tensor<f32>) -> tensor<8x1x256x8x1xf32>
     %c_9 = stablehlo.constant dense<0> : tensor<i32>
-    %106:9 = stablehlo.while(%iterArg = %103, %iterArg_10 = %95, %iterArg_11 = %92, %iterArg_12 = %89, %iterArg_13 = %98, %iterArg_14 = %91, %iterArg_15 = %c_9, %iterArg_16 = %104, %iterArg_17 = %105) : tensor<8xi32>, tensor<1x1x1x2048x1xi32>, tensor<1x2048x8x1x256xbf16>, tensor<1x2048x8x256xbf16>, tensor<1x1x1x1x2048xi32>, tensor<1x2048x8x256xbf16>, tensor<i32>, tensor<8x1x256x8x1x256xbf16>, tensor<8x1x256x8x1xf32>
+    %107:9 = stablehlo.while(%iterArg = %104, %iterArg_10 = %96, %iterArg_11 = %93, %iterArg_12 = %89, %iterArg_13 = %99, %iterArg_14 = %91, %iterArg_15 = %c_9, %iterArg_16 = %105, %iterArg_17 = %106) : tensor<8xi32>, tensor<1x1x1x2048x1xi32>, tensor<1x2048x8x1x256xbf16>, tensor<1x2048x8x256xbf16>, tensor<1x1x1x1x2048xi32>, tensor<1x2048x8x256xbf16>, tensor<i32>, tensor<8x1x256x8x1x256xbf16>, tensor<8x1x256x8x1xf32>
     cond {
       %c_18 = stablehlo.constant dense<8> : tensor<i32>
-      %120 = stablehlo.compare LT, %iterArg_15, %c_18, SIGNED : (tensor<i32>, tensor<i32>) -> tensor<i1>
-      stablehlo.return %120 : tensor<i1>
+      %121 = stablehlo.compare LT, %iterArg_15, %c_18, SIGNED : (tensor<i32>, tensor<i32>) -> tensor<i1>
+      stablehlo.return %121 : tensor<i1>
     } do {
-      %120 = func.call @dynamic_index_in_dim(%iterArg, %iterArg_15) : (tensor<8xi32>, tensor<i32>) -> tensor<i32>
-      %121:2 = func.call @closed_call(%iterArg_10, %iterArg_11, %iterArg_12, %iterArg_13, %iterArg_14, %120) : (tensor<1x1x1x2048x1xi32>, tensor<1x2048x8x1x256xbf16>, tensor<1x2048x8x256xbf16>, tensor<1x1x1x1x2048xi32>, tensor<1x2048x8x256xbf16>, tensor<i32>) -> (tensor<1x256x8x1x256xbf16>, tensor<1x256x8x1xf32>)
-      %122 = func.call @dynamic_update_index_in_dim(%iterArg_16, %121#0, %iterArg_15) : (tensor<8x1x256x8x1x256xbf16>, tensor<1x256x8x1x256xbf16>, tensor<i32>) -> tensor<8x1x256x8x1x256xbf16>
-      %123 = func.call @dynamic_update_index_in_dim_3(%iterArg_17, %121#1, %iterArg_15) : (tensor<8x1x256x8x1xf32>, tensor<1x256x8x1xf32>, tensor<i32>) -> tensor<8x1x256x8x1xf32>
+      %121 = func.call @dynamic_index_in_dim(%iterArg, %iterArg_15) : (tensor<8xi32>, tensor<i32>) -> tensor<i32>
+      %122:2 = func.call @closed_call(%iterArg_10, %iterArg_11, %iterArg_12, %iterArg_13, %iterArg_14, %121) : (tensor<1x1x1x2048x1xi32>, tensor<1x2048x8x1x256xbf16>, tensor<1x2048x8x256xbf16>, tensor<1x1x1x1x2048xi32>, tensor<1x2048x8x256xbf16>, tensor<i32>) -> (tensor<1x256x8x1x256xbf16>, tensor<1x256x8x1xf32>)
+      %123 = func.call @dynamic_update_index_in_dim(%iterArg_16, %122#0, %iterArg_15) : (tensor<8x1x256x8x1x256xbf16>, tensor<1x256x8x1x256xbf16>, tensor<i32>) -> tensor<8x1x256x8x1x256xbf16>
+      %124 = func.call @dynamic_update_index_in_dim_3(%iterArg_17, %122#1, %iterArg_15) : (tensor<8x1x256x8x1xf32>, tensor<1x256x8x1xf32>, tensor<i32>) -> tensor<8x1x256x8x1xf32>
       %c_18 = stablehlo.constant dense<1> : tensor<i32>
-      %124 = stablehlo.add %iterArg_15, %c_18 : tensor<i32>
-      stablehlo.return %iterArg, %iterArg_10, %iterArg_11, %iterArg_12, %iterArg_13, %iterArg_14, %124, %122, %123 : tensor<8xi32>, tensor<1x1x1x2048x1xi32>, tensor<1x2048x8x1x256xbf16>, tensor<1x2048x8x256xbf16>, tensor<1x1x1x1x2048xi32>, tensor<1x2048x8x256xbf16>, tensor<i32>, tensor<8x1x256x8x1x256xbf16>, tensor<8x1x256x8x1xf32>
+      %125 = stablehlo.add %iterArg_15, %c_18 : tensor<i32>
+      stablehlo.return %iterArg, %iterArg_10, %iterArg_11, %iterArg_12, %iterArg_13, %iterArg_14, %125, %123, %124 : tensor<8xi32>, tensor<1x1x1x2048x1xi32>, tensor<1x2048x8x1x256xbf16>, tensor<1x2048x8x256xbf16>, tensor<1x1x1x1x2048xi32>, tensor<1x2048x8x256xbf16>, tensor<i32>, tensor<8x1x256x8x1x256xbf16>, tensor<8x1x256x8x1xf32>
     }
-    %107 = stablehlo.transpose %106#7, dims = [1, 0, 2, 3, 4, 5] : (tensor<8x1x256x8x1x256xbf16>) -> tensor<1x8x256x8x1x256xbf16>
-    %108 = stablehlo.reshape %107 : (tensor<1x8x256x8x1x256xbf16>) -> tensor<1x2048x8x1x256xbf16>
-    %109 = stablehlo.transpose %106#8, dims = [1, 0, 2, 3, 4] : (tensor<8x1x256x8x1xf32>) -> tensor<1x8x256x8x1xf32>
-    %110 = stablehlo.reshape %109 : (tensor<1x8x256x8x1xf32>) -> tensor<1x2048x8x1xf32>
-    %111 = stablehlo.reshape %108 : (tensor<1x2048x8x1x256xbf16>) -> tensor<1x2048x8x256xbf16>
-    %112 = stablehlo.reshape %110 : (tensor<1x2048x8x1xf32>) -> tensor<1x2048x8xf32>
-    %113 = stablehlo.reshape %111 : (tensor<1x2048x8x256xbf16>) -> tensor<1x2048x2048xbf16>
-    %114 = stablehlo.dot_general %113, %arg4, contracting_dims = [2] x [0], precision = [DEFAULT, DEFAULT] : (tensor<1x2048x2048xbf16>, tensor<2048x2048xbf16>) -> tensor<1x2048x2048xf32>
-    %115 = stablehlo.convert %arg5 : (tensor<2048xbf16>) -> tensor<2048xf32>
-    %116 = stablehlo.broadcast_in_dim %115, dims = [2] : (tensor<2048xf32>) -> tensor<1x1x2048xf32>
-    %117 = stablehlo.broadcast_in_dim %116, dims = [0, 1, 2] : (tensor<1x1x2048xf32>) -> tensor<1x2048x2048xf32>
-    %118 = stablehlo.add %114, %117 : tensor<1x2048x2048xf32>
-    %119 = stablehlo.convert %118 : (tensor<1x2048x2048xf32>) -> tensor<1x2048x2048xbf16>
-    return %119 : tensor<1x2048x2048xbf16>
+    %108 = stablehlo.transpose %107#7, dims = [1, 0, 2, 3, 4, 5] : (tensor<8x1x256x8x1x256xbf16>) -> tensor<1x8x256x8x1x256xbf16>
+    %109 = stablehlo.reshape %108 : (tensor<1x8x256x8x1x256xbf16>) -> tensor<1x2048x8x1x256xbf16>
+    %110 = stablehlo.transpose %107#8, dims = [1, 0, 2, 3, 4] : (tensor<8x1x256x8x1xf32>) -> tensor<1x8x256x8x1xf32>
+    %111 = stablehlo.reshape %110 : (tensor<1x8x256x8x1xf32>) -> tensor<1x2048x8x1xf32>
+    %112 = stablehlo.reshape %109 : (tensor<1x2048x8x1x256xbf16>) -> tensor<1x2048x8x256xbf16>
+    %113 = stablehlo.reshape %111 : (tensor<1x2048x8x1xf32>) -> tensor<1x2048x8xf32>
+    %114 = stablehlo.reshape %112 : (tensor<1x2048x8x256xbf16>) -> tensor<1x2048x2048xbf16>
+    %115 = stablehlo.dot_general %114, %arg4, contracting_dims = [2] x [0], precision = [DEFAULT, DEFAULT] : (tensor<1x2048x2048xbf16>, tensor<2048x2048xbf16>) -> tensor<1x2048x2048xf32>
+    %116 = stablehlo.convert %arg5 : (tensor<2048xbf16>) -> tensor<2048xf32>
+    %117 = stablehlo.broadcast_in_dim %116, dims = [2] : (tensor<2048xf32>) -> tensor<1x1x2048xf32>
+    %118 = stablehlo.broadcast_in_dim %117, dims = [0, 1, 2] : (tensor<1x1x2048xf32>) -> tensor<1x2048x2048xf32>
+    %119 = stablehlo.add %115, %118 : tensor<1x2048x2048xf32>
+    %120 = stablehlo.convert %119 : (tensor<1x2048x2048xf32>) -> tensor<1x2048x2048xbf16>
+    return %120 : tensor<1x2048x2048xbf16>
   }
   func.func private @_take(%arg0: tensor<50304x2048xbf16>, %arg1: tensor<1x2048xi32>) -> tensor<1x2048x2048xbf16> {
     %0 = stablehlo.broadcast_in_dim %arg1, dims = [0, 1] : (tensor<1x2048xi32>) -> tensor<1x2048x1xi32>

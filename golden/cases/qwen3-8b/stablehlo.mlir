@@ -1,62 +1,62 @@
 module @jit_main attributes {mhlo.num_partitions = 1 : i32, mhlo.num_replicas = 1 : i32} {
   func.func public @main(%arg0: tensor<1x2048xi32>, %arg1: tensor<151936x4096xbf16>, %arg2: tensor<4096xbf16>, %arg3: tensor<128xbf16>, %arg4: tensor<128xbf16>, %arg5: tensor<4096x4096xbf16>, %arg6: tensor<4096x6144xbf16>) -> (tensor<1x2048x4096xbf16> {jax.result_info = "result[0]"}) {
     %cst = stablehlo.constant dense_resource<__elided__> : tensor<2048x128xf32>
-    %0 = call @_take(%arg1, %arg0) : (tensor<151936x4096xbf16>, tensor<1x2048xi32>) -> tensor<1x2048x4096xbf16>
-    %1 = stablehlo.convert %0 : (tensor<1x2048x4096xbf16>) -> tensor<1x2048x4096xf32>
-    %2 = chlo.square %1 : tensor<1x2048x4096xf32> -> tensor<1x2048x4096xf32>
+    %0 = stablehlo.iota dim = 0 : tensor<2048xi32>
+    %1 = call @_take(%arg1, %arg0) : (tensor<151936x4096xbf16>, tensor<1x2048xi32>) -> tensor<1x2048x4096xbf16>
+    %2 = stablehlo.convert %1 : (tensor<1x2048x4096xbf16>) -> tensor<1x2048x4096xf32>
+    %3 = chlo.square %2 : tensor<1x2048x4096xf32> -> tensor<1x2048x4096xf32>
     %cst_0 = stablehlo.constant dense<0.000000e+00> : tensor<f32>
-    %3 = stablehlo.reduce(%2 init: %cst_0) applies stablehlo.add across dimensions = [2] : (tensor<1x2048x4096xf32>, tensor<f32>) -> tensor<1x2048xf32>
-    %4 = stablehlo.broadcast_in_dim %3, dims = [0, 1] : (tensor<1x2048xf32>) -> tensor<1x2048x1xf32>
+    %4 = stablehlo.reduce(%3 init: %cst_0) applies stablehlo.add across dimensions = [2] : (tensor<1x2048x4096xf32>, tensor<f32>) -> tensor<1x2048xf32>
+    %5 = stablehlo.broadcast_in_dim %4, dims = [0, 1] : (tensor<1x2048xf32>) -> tensor<1x2048x1xf32>
     %cst_1 = stablehlo.constant dense<4.096000e+03> : tensor<f32>
-    %5 = stablehlo.broadcast_in_dim %cst_1, dims = [] : (tensor<f32>) -> tensor<1x2048x1xf32>
-    %6 = stablehlo.divide %4, %5 : tensor<1x2048x1xf32>
+    %6 = stablehlo.broadcast_in_dim %cst_1, dims = [] : (tensor<f32>) -> tensor<1x2048x1xf32>
+    %7 = stablehlo.divide %5, %6 : tensor<1x2048x1xf32>
     %cst_2 = stablehlo.constant dense<9.99999997E-7> : tensor<f32>
-    %7 = stablehlo.broadcast_in_dim %cst_2, dims = [] : (tensor<f32>) -> tensor<1x2048x1xf32>
-    %8 = stablehlo.add %6, %7 : tensor<1x2048x1xf32>
-    %9 = stablehlo.rsqrt %8 : tensor<1x2048x1xf32>
-    %10 = stablehlo.broadcast_in_dim %9, dims = [0, 1, 2] : (tensor<1x2048x1xf32>) -> tensor<1x2048x4096xf32>
-    %11 = stablehlo.multiply %1, %10 : tensor<1x2048x4096xf32>
-    %12 = stablehlo.convert %arg2 : (tensor<4096xbf16>) -> tensor<4096xf32>
+    %8 = stablehlo.broadcast_in_dim %cst_2, dims = [] : (tensor<f32>) -> tensor<1x2048x1xf32>
+    %9 = stablehlo.add %7, %8 : tensor<1x2048x1xf32>
+    %10 = stablehlo.rsqrt %9 : tensor<1x2048x1xf32>
+    %11 = stablehlo.broadcast_in_dim %10, dims = [0, 1, 2] : (tensor<1x2048x1xf32>) -> tensor<1x2048x4096xf32>
+    %12 = stablehlo.multiply %2, %11 : tensor<1x2048x4096xf32>
+    %13 = stablehlo.convert %arg2 : (tensor<4096xbf16>) -> tensor<4096xf32>
     %cst_3 = stablehlo.constant dense<0.000000e+00> : tensor<f32>
-    %13 = stablehlo.broadcast_in_dim %cst_3, dims = [] : (tensor<f32>) -> tensor<4096xf32>
-    %14 = stablehlo.add %12, %13 : tensor<4096xf32>
-    %15 = stablehlo.broadcast_in_dim %14, dims = [2] : (tensor<4096xf32>) -> tensor<1x1x4096xf32>
-    %16 = stablehlo.broadcast_in_dim %15, dims = [0, 1, 2] : (tensor<1x1x4096xf32>) -> tensor<1x2048x4096xf32>
-    %17 = stablehlo.multiply %11, %16 : tensor<1x2048x4096xf32>
-    %18 = stablehlo.convert %17 : (tensor<1x2048x4096xf32>) -> tensor<1x2048x4096xbf16>
-    %19 = stablehlo.dot_general %18, %arg6, contracting_dims = [2] x [0], precision = [DEFAULT, DEFAULT] : (tensor<1x2048x4096xbf16>, tensor<4096x6144xbf16>) -> tensor<1x2048x6144xf32>
-    %20 = stablehlo.convert %19 : (tensor<1x2048x6144xf32>) -> tensor<1x2048x6144xbf16>
-    %21 = stablehlo.slice %20 [0:1, 0:2048, 0:4096] : (tensor<1x2048x6144xbf16>) -> tensor<1x2048x4096xbf16>
-    %22 = stablehlo.reshape %21 : (tensor<1x2048x4096xbf16>) -> tensor<1x2048x32x128xbf16>
-    %23 = stablehlo.convert %22 : (tensor<1x2048x32x128xbf16>) -> tensor<1x2048x32x128xf32>
-    %24 = chlo.square %23 : tensor<1x2048x32x128xf32> -> tensor<1x2048x32x128xf32>
+    %14 = stablehlo.broadcast_in_dim %cst_3, dims = [] : (tensor<f32>) -> tensor<4096xf32>
+    %15 = stablehlo.add %13, %14 : tensor<4096xf32>
+    %16 = stablehlo.broadcast_in_dim %15, dims = [2] : (tensor<4096xf32>) -> tensor<1x1x4096xf32>
+    %17 = stablehlo.broadcast_in_dim %16, dims = [0, 1, 2] : (tensor<1x1x4096xf32>) -> tensor<1x2048x4096xf32>
+    %18 = stablehlo.multiply %12, %17 : tensor<1x2048x4096xf32>
+    %19 = stablehlo.convert %18 : (tensor<1x2048x4096xf32>) -> tensor<1x2048x4096xbf16>
+    %20 = stablehlo.dot_general %19, %arg6, contracting_dims = [2] x [0], precision = [DEFAULT, DEFAULT] : (tensor<1x2048x4096xbf16>, tensor<4096x6144xbf16>) -> tensor<1x2048x6144xf32>
+    %21 = stablehlo.convert %20 : (tensor<1x2048x6144xf32>) -> tensor<1x2048x6144xbf16>
+    %22 = stablehlo.slice %21 [0:1, 0:2048, 0:4096] : (tensor<1x2048x6144xbf16>) -> tensor<1x2048x4096xbf16>
+    %23 = stablehlo.reshape %22 : (tensor<1x2048x4096xbf16>) -> tensor<1x2048x32x128xbf16>
+    %24 = stablehlo.convert %23 : (tensor<1x2048x32x128xbf16>) -> tensor<1x2048x32x128xf32>
+    %25 = chlo.square %24 : tensor<1x2048x32x128xf32> -> tensor<1x2048x32x128xf32>
     %cst_4 = stablehlo.constant dense<0.000000e+00> : tensor<f32>
-    %25 = stablehlo.reduce(%24 init: %cst_4) applies stablehlo.add across dimensions = [3] : (tensor<1x2048x32x128xf32>, tensor<f32>) -> tensor<1x2048x32xf32>
-    %26 = stablehlo.broadcast_in_dim %25, dims = [0, 1, 2] : (tensor<1x2048x32xf32>) -> tensor<1x2048x32x1xf32>
+    %26 = stablehlo.reduce(%25 init: %cst_4) applies stablehlo.add across dimensions = [3] : (tensor<1x2048x32x128xf32>, tensor<f32>) -> tensor<1x2048x32xf32>
+    %27 = stablehlo.broadcast_in_dim %26, dims = [0, 1, 2] : (tensor<1x2048x32xf32>) -> tensor<1x2048x32x1xf32>
     %cst_5 = stablehlo.constant dense<1.280000e+02> : tensor<f32>
-    %27 = stablehlo.broadcast_in_dim %cst_5, dims = [] : (tensor<f32>) -> tensor<1x2048x32x1xf32>
-    %28 = stablehlo.divide %26, %27 : tensor<1x2048x32x1xf32>
+    %28 = stablehlo.broadcast_in_dim %cst_5, dims = [] : (tensor<f32>) -> tensor<1x2048x32x1xf32>
+    %29 = stablehlo.divide %27, %28 : tensor<1x2048x32x1xf32>
     %cst_6 = stablehlo.constant dense<9.99999997E-7> : tensor<f32>
-    %29 = stablehlo.broadcast_in_dim %cst_6, dims = [] : (tensor<f32>) -> tensor<1x2048x32x1xf32>
-    %30 = stablehlo.add %28, %29 : tensor<1x2048x32x1xf32>
-    %31 = stablehlo.rsqrt %30 : tensor<1x2048x32x1xf32>
-    %32 = stablehlo.broadcast_in_dim %31, dims = [0, 1, 2, 3] : (tensor<1x2048x32x1xf32>) -> tensor<1x2048x32x128xf32>
-    %33 = stablehlo.multiply %23, %32 : tensor<1x2048x32x128xf32>
-    %34 = stablehlo.convert %arg3 : (tensor<128xbf16>) -> tensor<128xf32>
+    %30 = stablehlo.broadcast_in_dim %cst_6, dims = [] : (tensor<f32>) -> tensor<1x2048x32x1xf32>
+    %31 = stablehlo.add %29, %30 : tensor<1x2048x32x1xf32>
+    %32 = stablehlo.rsqrt %31 : tensor<1x2048x32x1xf32>
+    %33 = stablehlo.broadcast_in_dim %32, dims = [0, 1, 2, 3] : (tensor<1x2048x32x1xf32>) -> tensor<1x2048x32x128xf32>
+    %34 = stablehlo.multiply %24, %33 : tensor<1x2048x32x128xf32>
+    %35 = stablehlo.convert %arg3 : (tensor<128xbf16>) -> tensor<128xf32>
     %cst_7 = stablehlo.constant dense<0.000000e+00> : tensor<f32>
-    %35 = stablehlo.broadcast_in_dim %cst_7, dims = [] : (tensor<f32>) -> tensor<128xf32>
-    %36 = stablehlo.add %34, %35 : tensor<128xf32>
-    %37 = stablehlo.broadcast_in_dim %36, dims = [3] : (tensor<128xf32>) -> tensor<1x1x1x128xf32>
-    %38 = stablehlo.broadcast_in_dim %37, dims = [0, 1, 2, 3] : (tensor<1x1x1x128xf32>) -> tensor<1x2048x32x128xf32>
-    %39 = stablehlo.multiply %33, %38 : tensor<1x2048x32x128xf32>
-    %40 = stablehlo.convert %39 : (tensor<1x2048x32x128xf32>) -> tensor<1x2048x32x128xbf16>
-    %41 = stablehlo.iota dim = 0 : tensor<2048xi32>
+    %36 = stablehlo.broadcast_in_dim %cst_7, dims = [] : (tensor<f32>) -> tensor<128xf32>
+    %37 = stablehlo.add %35, %36 : tensor<128xf32>
+    %38 = stablehlo.broadcast_in_dim %37, dims = [3] : (tensor<128xf32>) -> tensor<1x1x1x128xf32>
+    %39 = stablehlo.broadcast_in_dim %38, dims = [0, 1, 2, 3] : (tensor<1x1x1x128xf32>) -> tensor<1x2048x32x128xf32>
+    %40 = stablehlo.multiply %34, %39 : tensor<1x2048x32x128xf32>
+    %41 = stablehlo.convert %40 : (tensor<1x2048x32x128xf32>) -> tensor<1x2048x32x128xbf16>
     %42 = stablehlo.broadcast_in_dim %cst, dims = [0, 2] : (tensor<2048x128xf32>) -> tensor<2048x1x128xf32>
     %43 = stablehlo.slice %42 [0:2048, 0:1, 0:64] : (tensor<2048x1x128xf32>) -> tensor<2048x1x64xf32>
     %44 = stablehlo.slice %42 [0:2048, 0:1, 64:128] : (tensor<2048x1x128xf32>) -> tensor<2048x1x64xf32>
-    %45 = stablehlo.slice %40 [0:1, 0:2048, 0:32, 0:64] : (tensor<1x2048x32x128xbf16>) -> tensor<1x2048x32x64xbf16>
+    %45 = stablehlo.slice %41 [0:1, 0:2048, 0:32, 0:64] : (tensor<1x2048x32x128xbf16>) -> tensor<1x2048x32x64xbf16>
     %46 = stablehlo.convert %45 : (tensor<1x2048x32x64xbf16>) -> tensor<1x2048x32x64xf32>
-    %47 = stablehlo.slice %40 [0:1, 0:2048, 0:32, 64:128] : (tensor<1x2048x32x128xbf16>) -> tensor<1x2048x32x64xbf16>
+    %47 = stablehlo.slice %41 [0:1, 0:2048, 0:32, 64:128] : (tensor<1x2048x32x128xbf16>) -> tensor<1x2048x32x64xbf16>
     %48 = stablehlo.convert %47 : (tensor<1x2048x32x64xbf16>) -> tensor<1x2048x32x64xf32>
     %49 = stablehlo.broadcast_in_dim %43, dims = [1, 2, 3] : (tensor<2048x1x64xf32>) -> tensor<1x2048x1x64xf32>
     %50 = stablehlo.broadcast_in_dim %49, dims = [0, 1, 2, 3] : (tensor<1x2048x1x64xf32>) -> tensor<1x2048x32x64xf32>
@@ -74,9 +74,9 @@ module @jit_main attributes {mhlo.num_partitions = 1 : i32, mhlo.num_replicas = 
     %62 = stablehlo.add %58, %61 : tensor<1x2048x32x64xf32>
     %63 = stablehlo.convert %55 : (tensor<1x2048x32x64xf32>) -> tensor<1x2048x32x64xbf16>
     %64 = stablehlo.convert %62 : (tensor<1x2048x32x64xf32>) -> tensor<1x2048x32x64xbf16>
-    %65 = stablehlo.slice %40 [0:1, 0:2048, 0:32, 128:128] : (tensor<1x2048x32x128xbf16>) -> tensor<1x2048x32x0xbf16>
+    %65 = stablehlo.slice %41 [0:1, 0:2048, 0:32, 128:128] : (tensor<1x2048x32x128xbf16>) -> tensor<1x2048x32x0xbf16>
     %66 = stablehlo.concatenate %63, %64, %65, dim = 3 : (tensor<1x2048x32x64xbf16>, tensor<1x2048x32x64xbf16>, tensor<1x2048x32x0xbf16>) -> tensor<1x2048x32x128xbf16>
-    %67 = stablehlo.slice %20 [0:1, 0:2048, 4096:5120] : (tensor<1x2048x6144xbf16>) -> tensor<1x2048x1024xbf16>
+    %67 = stablehlo.slice %21 [0:1, 0:2048, 4096:5120] : (tensor<1x2048x6144xbf16>) -> tensor<1x2048x1024xbf16>
     %68 = stablehlo.reshape %67 : (tensor<1x2048x1024xbf16>) -> tensor<1x2048x8x128xbf16>
     %69 = stablehlo.convert %68 : (tensor<1x2048x8x128xbf16>) -> tensor<1x2048x8x128xf32>
     %70 = chlo.square %69 : tensor<1x2048x8x128xf32> -> tensor<1x2048x8x128xf32>
@@ -125,51 +125,52 @@ module @jit_main attributes {mhlo.num_partitions = 1 : i32, mhlo.num_replicas = 
     %109 = stablehlo.convert %107 : (tensor<1x2048x8x64xf32>) -> tensor<1x2048x8x64xbf16>
     %110 = stablehlo.slice %86 [0:1, 0:2048, 0:8, 128:128] : (tensor<1x2048x8x128xbf16>) -> tensor<1x2048x8x0xbf16>
     %111 = stablehlo.concatenate %108, %109, %110, dim = 3 : (tensor<1x2048x8x64xbf16>, tensor<1x2048x8x64xbf16>, tensor<1x2048x8x0xbf16>) -> tensor<1x2048x8x128xbf16>
-    %112 = stablehlo.slice %20 [0:1, 0:2048, 5120:6144] : (tensor<1x2048x6144xbf16>) -> tensor<1x2048x1024xbf16>
+    %112 = stablehlo.slice %21 [0:1, 0:2048, 5120:6144] : (tensor<1x2048x6144xbf16>) -> tensor<1x2048x1024xbf16>
     %113 = stablehlo.reshape %112 : (tensor<1x2048x1024xbf16>) -> tensor<1x2048x8x128xbf16>
-    %114 = stablehlo.reshape %66 : (tensor<1x2048x32x128xbf16>) -> tensor<1x2048x8x4x128xbf16>
-    %115 = stablehlo.broadcast_in_dim %41, dims = [1] : (tensor<2048xi32>) -> tensor<1x2048xi32>
-    %116 = stablehlo.reshape %115 : (tensor<1x2048xi32>) -> tensor<1x1x1x2048xi32>
-    %117 = stablehlo.broadcast_in_dim %116, dims = [0, 1, 2, 3] : (tensor<1x1x1x2048xi32>) -> tensor<1x1x1x2048x1xi32>
-    %118 = stablehlo.broadcast_in_dim %41, dims = [1] : (tensor<2048xi32>) -> tensor<1x2048xi32>
-    %119 = stablehlo.reshape %118 : (tensor<1x2048xi32>) -> tensor<1x1x1x2048xi32>
-    %120 = stablehlo.broadcast_in_dim %119, dims = [0, 1, 2, 4] : (tensor<1x1x1x2048xi32>) -> tensor<1x1x1x1x2048xi32>
-    %121 = stablehlo.iota dim = 0 : tensor<32xi32>
+    %114 = stablehlo.iota dim = 0 : tensor<2048xi32>
+    %115 = stablehlo.reshape %66 : (tensor<1x2048x32x128xbf16>) -> tensor<1x2048x8x4x128xbf16>
+    %116 = stablehlo.broadcast_in_dim %114, dims = [1] : (tensor<2048xi32>) -> tensor<1x2048xi32>
+    %117 = stablehlo.reshape %116 : (tensor<1x2048xi32>) -> tensor<1x1x1x2048xi32>
+    %118 = stablehlo.broadcast_in_dim %117, dims = [0, 1, 2, 3] : (tensor<1x1x1x2048xi32>) -> tensor<1x1x1x2048x1xi32>
+    %119 = stablehlo.broadcast_in_dim %114, dims = [1] : (tensor<2048xi32>) -> tensor<1x2048xi32>
+    %120 = stablehlo.reshape %119 : (tensor<1x2048xi32>) -> tensor<1x1x1x2048xi32>
+    %121 = stablehlo.broadcast_in_dim %120, dims = [0, 1, 2, 4] : (tensor<1x1x1x2048xi32>) -> tensor<1x1x1x1x2048xi32>
+    %122 = stablehlo.iota dim = 0 : tensor<32xi32>
     %c = stablehlo.constant dense<64> : tensor<i32>
-    %122 = stablehlo.broadcast_in_dim %c, dims = [] : (tensor<i32>) -> tensor<32xi32>
-    %123 = stablehlo.multiply %122, %121 : tensor<32xi32>
+    %123 = stablehlo.broadcast_in_dim %c, dims = [] : (tensor<i32>) -> tensor<32xi32>
+    %124 = stablehlo.multiply %123, %122 : tensor<32xi32>
     %c_12 = stablehlo.constant dense<0> : tensor<i32>
-    %124 = stablehlo.broadcast_in_dim %c_12, dims = [] : (tensor<i32>) -> tensor<32xi32>
-    %125 = stablehlo.add %124, %123 : tensor<32xi32>
+    %125 = stablehlo.broadcast_in_dim %c_12, dims = [] : (tensor<i32>) -> tensor<32xi32>
+    %126 = stablehlo.add %125, %124 : tensor<32xi32>
     %cst_13 = stablehlo.constant dense<0.000000e+00> : tensor<bf16>
-    %126 = stablehlo.broadcast_in_dim %cst_13, dims = [] : (tensor<bf16>) -> tensor<32x1x64x8x4x128xbf16>
+    %127 = stablehlo.broadcast_in_dim %cst_13, dims = [] : (tensor<bf16>) -> tensor<32x1x64x8x4x128xbf16>
     %cst_14 = stablehlo.constant dense<0.000000e+00> : tensor<f32>
-    %127 = stablehlo.broadcast_in_dim %cst_14, dims = [] : (tensor<f32>) -> tensor<32x1x64x8x4xf32>
+    %128 = stablehlo.broadcast_in_dim %cst_14, dims = [] : (tensor<f32>) -> tensor<32x1x64x8x4xf32>
     %c_15 = stablehlo.constant dense<0> : tensor<i32>
-    %128:9 = stablehlo.while(%iterArg = %125, %iterArg_16 = %117, %iterArg_17 = %114, %iterArg_18 = %111, %iterArg_19 = %120, %iterArg_20 = %113, %iterArg_21 = %c_15, %iterArg_22 = %126, %iterArg_23 = %127) : tensor<32xi32>, tensor<1x1x1x2048x1xi32>, tensor<1x2048x8x4x128xbf16>, tensor<1x2048x8x128xbf16>, tensor<1x1x1x1x2048xi32>, tensor<1x2048x8x128xbf16>, tensor<i32>, tensor<32x1x64x8x4x128xbf16>, tensor<32x1x64x8x4xf32>
+    %129:9 = stablehlo.while(%iterArg = %126, %iterArg_16 = %118, %iterArg_17 = %115, %iterArg_18 = %111, %iterArg_19 = %121, %iterArg_20 = %113, %iterArg_21 = %c_15, %iterArg_22 = %127, %iterArg_23 = %128) : tensor<32xi32>, tensor<1x1x1x2048x1xi32>, tensor<1x2048x8x4x128xbf16>, tensor<1x2048x8x128xbf16>, tensor<1x1x1x1x2048xi32>, tensor<1x2048x8x128xbf16>, tensor<i32>, tensor<32x1x64x8x4x128xbf16>, tensor<32x1x64x8x4xf32>
     cond {
       %c_24 = stablehlo.constant dense<32> : tensor<i32>
-      %138 = stablehlo.compare LT, %iterArg_21, %c_24, SIGNED : (tensor<i32>, tensor<i32>) -> tensor<i1>
-      stablehlo.return %138 : tensor<i1>
+      %139 = stablehlo.compare LT, %iterArg_21, %c_24, SIGNED : (tensor<i32>, tensor<i32>) -> tensor<i1>
+      stablehlo.return %139 : tensor<i1>
     } do {
-      %138 = func.call @dynamic_index_in_dim(%iterArg, %iterArg_21) : (tensor<32xi32>, tensor<i32>) -> tensor<i32>
-      %139:2 = func.call @closed_call(%iterArg_16, %iterArg_17, %iterArg_18, %iterArg_19, %iterArg_20, %138) : (tensor<1x1x1x2048x1xi32>, tensor<1x2048x8x4x128xbf16>, tensor<1x2048x8x128xbf16>, tensor<1x1x1x1x2048xi32>, tensor<1x2048x8x128xbf16>, tensor<i32>) -> (tensor<1x64x8x4x128xbf16>, tensor<1x64x8x4xf32>)
-      %140 = func.call @dynamic_update_index_in_dim(%iterArg_22, %139#0, %iterArg_21) : (tensor<32x1x64x8x4x128xbf16>, tensor<1x64x8x4x128xbf16>, tensor<i32>) -> tensor<32x1x64x8x4x128xbf16>
-      %141 = func.call @dynamic_update_index_in_dim_3(%iterArg_23, %139#1, %iterArg_21) : (tensor<32x1x64x8x4xf32>, tensor<1x64x8x4xf32>, tensor<i32>) -> tensor<32x1x64x8x4xf32>
+      %139 = func.call @dynamic_index_in_dim(%iterArg, %iterArg_21) : (tensor<32xi32>, tensor<i32>) -> tensor<i32>
+      %140:2 = func.call @closed_call(%iterArg_16, %iterArg_17, %iterArg_18, %iterArg_19, %iterArg_20, %139) : (tensor<1x1x1x2048x1xi32>, tensor<1x2048x8x4x128xbf16>, tensor<1x2048x8x128xbf16>, tensor<1x1x1x1x2048xi32>, tensor<1x2048x8x128xbf16>, tensor<i32>) -> (tensor<1x64x8x4x128xbf16>, tensor<1x64x8x4xf32>)
+      %141 = func.call @dynamic_update_index_in_dim(%iterArg_22, %140#0, %iterArg_21) : (tensor<32x1x64x8x4x128xbf16>, tensor<1x64x8x4x128xbf16>, tensor<i32>) -> tensor<32x1x64x8x4x128xbf16>
+      %142 = func.call @dynamic_update_index_in_dim_3(%iterArg_23, %140#1, %iterArg_21) : (tensor<32x1x64x8x4xf32>, tensor<1x64x8x4xf32>, tensor<i32>) -> tensor<32x1x64x8x4xf32>
       %c_24 = stablehlo.constant dense<1> : tensor<i32>
-      %142 = stablehlo.add %iterArg_21, %c_24 : tensor<i32>
-      stablehlo.return %iterArg, %iterArg_16, %iterArg_17, %iterArg_18, %iterArg_19, %iterArg_20, %142, %140, %141 : tensor<32xi32>, tensor<1x1x1x2048x1xi32>, tensor<1x2048x8x4x128xbf16>, tensor<1x2048x8x128xbf16>, tensor<1x1x1x1x2048xi32>, tensor<1x2048x8x128xbf16>, tensor<i32>, tensor<32x1x64x8x4x128xbf16>, tensor<32x1x64x8x4xf32>
+      %143 = stablehlo.add %iterArg_21, %c_24 : tensor<i32>
+      stablehlo.return %iterArg, %iterArg_16, %iterArg_17, %iterArg_18, %iterArg_19, %iterArg_20, %143, %141, %142 : tensor<32xi32>, tensor<1x1x1x2048x1xi32>, tensor<1x2048x8x4x128xbf16>, tensor<1x2048x8x128xbf16>, tensor<1x1x1x1x2048xi32>, tensor<1x2048x8x128xbf16>, tensor<i32>, tensor<32x1x64x8x4x128xbf16>, tensor<32x1x64x8x4xf32>
     }
-    %129 = stablehlo.transpose %128#7, dims = [1, 0, 2, 3, 4, 5] : (tensor<32x1x64x8x4x128xbf16>) -> tensor<1x32x64x8x4x128xbf16>
-    %130 = stablehlo.reshape %129 : (tensor<1x32x64x8x4x128xbf16>) -> tensor<1x2048x8x4x128xbf16>
-    %131 = stablehlo.transpose %128#8, dims = [1, 0, 2, 3, 4] : (tensor<32x1x64x8x4xf32>) -> tensor<1x32x64x8x4xf32>
-    %132 = stablehlo.reshape %131 : (tensor<1x32x64x8x4xf32>) -> tensor<1x2048x8x4xf32>
-    %133 = stablehlo.reshape %130 : (tensor<1x2048x8x4x128xbf16>) -> tensor<1x2048x32x128xbf16>
-    %134 = stablehlo.reshape %132 : (tensor<1x2048x8x4xf32>) -> tensor<1x2048x32xf32>
-    %135 = stablehlo.reshape %133 : (tensor<1x2048x32x128xbf16>) -> tensor<1x2048x4096xbf16>
-    %136 = stablehlo.dot_general %135, %arg5, contracting_dims = [2] x [0], precision = [DEFAULT, DEFAULT] : (tensor<1x2048x4096xbf16>, tensor<4096x4096xbf16>) -> tensor<1x2048x4096xf32>
-    %137 = stablehlo.convert %136 : (tensor<1x2048x4096xf32>) -> tensor<1x2048x4096xbf16>
-    return %137 : tensor<1x2048x4096xbf16>
+    %130 = stablehlo.transpose %129#7, dims = [1, 0, 2, 3, 4, 5] : (tensor<32x1x64x8x4x128xbf16>) -> tensor<1x32x64x8x4x128xbf16>
+    %131 = stablehlo.reshape %130 : (tensor<1x32x64x8x4x128xbf16>) -> tensor<1x2048x8x4x128xbf16>
+    %132 = stablehlo.transpose %129#8, dims = [1, 0, 2, 3, 4] : (tensor<32x1x64x8x4xf32>) -> tensor<1x32x64x8x4xf32>
+    %133 = stablehlo.reshape %132 : (tensor<1x32x64x8x4xf32>) -> tensor<1x2048x8x4xf32>
+    %134 = stablehlo.reshape %131 : (tensor<1x2048x8x4x128xbf16>) -> tensor<1x2048x32x128xbf16>
+    %135 = stablehlo.reshape %133 : (tensor<1x2048x8x4xf32>) -> tensor<1x2048x32xf32>
+    %136 = stablehlo.reshape %134 : (tensor<1x2048x32x128xbf16>) -> tensor<1x2048x4096xbf16>
+    %137 = stablehlo.dot_general %136, %arg5, contracting_dims = [2] x [0], precision = [DEFAULT, DEFAULT] : (tensor<1x2048x4096xbf16>, tensor<4096x4096xbf16>) -> tensor<1x2048x4096xf32>
+    %138 = stablehlo.convert %137 : (tensor<1x2048x4096xf32>) -> tensor<1x2048x4096xbf16>
+    return %138 : tensor<1x2048x4096xbf16>
   }
   func.func private @_take(%arg0: tensor<151936x4096xbf16>, %arg1: tensor<1x2048xi32>) -> tensor<1x2048x4096xbf16> {
     %0 = stablehlo.broadcast_in_dim %arg1, dims = [0, 1] : (tensor<1x2048xi32>) -> tensor<1x2048x1xi32>
