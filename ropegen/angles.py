@@ -49,7 +49,6 @@ def _angles(op: ops.Angles, positions: Array, static: np.ndarray | None) -> Arra
         return _table(op, positions)
     if op.precision == "exact":
         return jnp.asarray(op.rope.table(static, op.head_width, op.length, op.inverse))
-    op.rope.check_magnitude(static, op.head_width)
     with jax.ensure_compile_time_eval():
         return _table(op, jnp.asarray(static, jnp.float32))
 

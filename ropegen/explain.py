@@ -253,6 +253,9 @@ def _ranges(length: int, size: int, positions: Node | None, read: bool) -> npt.N
     return np.stack([starts, np.minimum(starts + size, length) - 1], axis=-1) + first
 
 
+# Half-precision types hold every whole number up to here.
+_WHOLE_TO = {"bf16": 256, "f16": 2048}
+
 # Angles: what they are, what they weigh, how far they hold -----------------------------------------------------------
 
 
@@ -268,13 +271,14 @@ def _angles(graph: Graph, step: Step, names: Mapping[Node, str]) -> Iterator[Fac
             found |= {"width": op.dim, "head_width": op.head_width, "length": op.length, "inverse": op.inverse}
             found |= {"sections": list(op.sections), "rotates": sorted({each.type.dtype for each in readers})}
             found["pairings"] = sorted({each.op.pairing for each in readers if isinstance(each.op, ops.Rotate)})
+            found["magnitude_range"] = op.rope.magnitude_range(op.head_width)
             rope, stored = op.rope, "f32"
         elif isinstance(op, ops.Sinusoid):
             found |= {"width": op.width, "head_width": op.width, "rotates": [op.dtype], "pairings": [op.pairing]}
             rope, stored = _like(op), op.dtype
         else:
             continue
-        found |= {"theta": op.theta, "precision": op.precision}
+        found |= {"theta": op.theta, "precision": op.precision, "positions_type": value.operands[0].type.dtype}
         yield found | _reach(graph, value, rope, stored, found["rotates"], step.table)
 
 
@@ -343,6 +347,7 @@ def _holds_to(rope: Rope, stored: str, allowed: float) -> int:
 def _warnings(steps: Sequence[Facts]) -> Iterator[str]:
     for step in steps:
         for each in step["angles"]:
+            yield from _position_warnings(each)
             if each["precision"] != "f32" or each["holds_to"] is None:
                 continue
             largest, holds = each["largest_position"], each["holds_to"]
@@ -357,6 +362,20 @@ def _warnings(steps: Sequence[Facts]) -> Iterator[str]:
             tiles = each["tiles"]
             if tiles.get("count") and tiles["empty"] == tiles["count"]:
                 yield f"{each['value']}: the mask `{_short(each['mask'])}` shows no key to any query"
+
+
+def _position_warnings(each: Facts) -> Iterator[str]:
+    if (whole := _WHOLE_TO.get(each["positions_type"])) is not None:
+        yield (
+            f"{each['value']}: positions are {each['positions_type']}, which holds every whole number only to {whole:,}; "
+            "beyond, neighbours turn alike: keep them in i32"
+        )
+    if each.get("magnitude_range") is not None and each["table"] is None:
+        first, last = each["magnitude_range"]
+        yield (
+            f"{each['value']}: {each['family']} magnitudes leave float32 before position {first:,.0f} and after {last:,.0f}, and "
+            "positions are read at each call; choose a base and centre for the longest sequence"
+        )
 
 
 # Words ---------------------------------------------------------------------------------------------------------------

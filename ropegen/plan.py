@@ -301,6 +301,9 @@ def is_table(value: Node) -> bool:
 
 
 def _place(graph: Graph, value: Node, asked: TableKind | None) -> Table:
+    positions = value.operands[0].op
+    if isinstance(value.op, ops.Angles) and isinstance(positions, ops.Positions) and positions.length:
+        value.op.rope.check_magnitude([positions.start, positions.start + positions.length - 1], value.op.head_width)
     # The same on every target: the platforms of an artifact share what is prepared.
     if asked is not None:
         return Table(asked, "asked for")

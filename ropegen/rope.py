@@ -146,6 +146,15 @@ class Rope:
         if log_scale is not None:
             _expect_magnitude(self.scaling.kind, log_scale, np.float32)
 
+    def magnitude_range(self, head_dim: int) -> tuple[float, float] | None:
+        """The first and last position at which `check_magnitude` passes; None where magnitudes do not depend on it."""
+        ends = self.scaling.log_scale(np.array([[0.0], [1.0]]), self.width(head_dim))
+        if ends is None:
+            return None
+        at_zero, steepest = max(zip(ends[0], ends[1] - ends[0], strict=True), key=lambda pair: abs(pair[1]))
+        around = sorted((sign * _magnitude_limit(np.float32) - at_zero) / steepest for sign in (-1, 1))
+        return float(around[0]), float(around[1])
+
     def angle_error(self, position: float, dtype: npt.DTypeLike | str = "f32") -> float:
         """A bound on the error of a table's cos (or sin) in `dtype` at `position`, before any magnitude.
 
@@ -239,8 +248,13 @@ def _expect(holds: bool, message: str) -> None:
         raise RopegenError(message)
 
 
+def _magnitude_limit(dtype: type[np.floating]) -> float:
+    """The logarithm that a magnitude and its inverse may have, within the normal range of `dtype`."""
+    return -math.log(float(np.finfo(dtype).tiny))
+
+
 def _expect_magnitude(kind: str, log_scale: npt.NDArray[np.float64], dtype: type[np.floating]) -> None:
-    limit = -math.log(float(np.finfo(dtype).tiny))
+    limit = _magnitude_limit(dtype)
     worst = float(np.max(np.abs(log_scale), initial=0.0))
     _expect(
         worst <= limit,
