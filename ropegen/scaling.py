@@ -142,7 +142,7 @@ class Dynamic(Scaling):
         if dim == 2:
             raise RopegenError("dynamic scaling has the exponent dim / (dim - 2): the rotated width must exceed 2")
         if length > self.original:
-            growth = dtype(self.factor * length) / dtype(self.original) - dtype(self.factor - 1.0)
+            growth = dtype(self.factor) * dtype(length) / dtype(self.original) - dtype(self.factor - 1.0)
             theta = float(dtype(theta) * dtype(float(growth) ** (dim / (dim - 2))))
         return Scaling._frequencies(self, theta, dim, length, dtype)
 
@@ -316,6 +316,35 @@ class Proportional(Scaling):
 
 
 @dataclass(frozen=True, slots=True)
+class Axial(Scaling):
+    """Images: each of `axes` position axes has an equal run of pairs, and so its own frequencies from the fastest on.
+
+    An axis has the frequencies of a rotary embedding as wide as its own features (Qwen2-VL's vision tower, RoPE-ViT,
+    arXiv:2403.13298). `dealt=True` deals out those of the whole width instead: axis a takes frequencies a, a + axes,
+    a + 2 axes, ... (Pixtral). `Rope` needs `sections=`, the equal runs.
+    """
+
+    kind: ClassVar[str] = "axial"
+    axes: int = 2
+    dealt: bool = False
+
+    def _check(self) -> None:
+        if not 2 <= self.axes <= 16:
+            raise RopegenError(f"axial scaling: an image or video has from 2 to 16 axes, got {self.axes}")
+
+    def _frequencies(self, theta: float, dim: int, length: int, dtype: Precision) -> npt.NDArray[np.floating]:
+        if dim % (2 * self.axes):
+            raise RopegenError(
+                f"axial scaling: {dim // 2} pairs are no equal runs for {self.axes} axes; "
+                f"the rotated width must be a multiple of {2 * self.axes}"
+            )
+        if self.dealt:
+            whole = Scaling._frequencies(self, theta, dim, length, dtype)
+            return np.concatenate([whole[axis :: self.axes] for axis in range(self.axes)])
+        return np.tile(Scaling._frequencies(self, theta, dim // self.axes, length, dtype), self.axes)
+
+
+@dataclass(frozen=True, slots=True)
 class Xpos(Scaling):
     """xPos: plain angles, and a magnitude that decays with distance (Sun et al., arXiv:2212.10554; zeta).
 
@@ -345,10 +374,10 @@ def _powers(theta: float, dim: int, dtype: Precision) -> npt.NDArray[np.floating
 
 
 none, linear, dynamic, yarn, longrope = Scaling, Linear, Dynamic, Yarn, LongRope
-llama3, proportional, xpos = Llama3, Proportional, Xpos
+llama3, proportional, xpos, axial = Llama3, Proportional, Xpos, Axial
 
 FAMILIES: Mapping[str, type[Scaling]] = {
-    family.kind: family for family in (Scaling, Linear, Dynamic, Yarn, LongRope, Llama3, Proportional, Xpos)
+    family.kind: family for family in (Scaling, Linear, Dynamic, Yarn, LongRope, Llama3, Proportional, Xpos, Axial)
 }
 
 
