@@ -32,6 +32,7 @@ from ropegen.ir.graph import Graph as Graph
 from ropegen.ir.text import dumps as dumps
 from ropegen.ir.text import loads as loads
 from ropegen.rope import Rope as Rope
+from ropegen.rope import grid_positions as grid_positions
 from ropegen.target import Target as Target
 
 __version__ = "0.1.0"

@@ -81,6 +81,12 @@ class Rope:
                 f"Rope: sections {sections} cannot be dealt out in turn over {sum(sections)} pairs (the axes would get "
                 f"{counts}); axis 0 needs the largest share",
             )
+        if isinstance(self.scaling, scalings.Axial):
+            _expect(
+                len(sections) == self.scaling.axes and len(set(sections)) == 1 and not self.interleaved_sections,
+                f"Rope: axial scaling over {self.scaling.axes} axes needs sections= of as many equal runs of pairs, such "
+                f"as {(16,) * self.scaling.axes}; got {sections}" + " interleaved" * self.interleaved_sections,
+            )
         if sections and self.dim is not None:
             self.width(self.dim)
 
@@ -213,6 +219,12 @@ class Rope:
             f"position axis; got {placed.shape}",
         )
         return np.moveaxis(placed, 0, -1)[..., self._axes()]
+
+
+def grid_positions(height: int, width: int) -> npt.NDArray[np.int32]:
+    """The row, then the column, of each patch of an image, row by row: (2, height * width) int32."""
+    rows, columns = np.indices((whole("grid_positions: height", height), whole("grid_positions: width", width)))
+    return np.stack([rows.ravel(), columns.ravel()]).astype(np.int32)
 
 
 # round(2^256 / (2 pi)): far more than the 53 bits of a frequency and the 64 kept bits of a turn need. With Machin's
