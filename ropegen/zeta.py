@@ -1,0 +1,211 @@
+"""zeta's rotary functions in JAX: `SinusoidalEmbeddings`, `rotate_half` and `apply_rotary_pos_emb`.
+
+Names, arguments, shapes and results are those of `zeta.nn.embeddings.sinusoidal` (zetascale 2.8.8, PyTorch). Each
+feature has its own angle there, so products are taken here, in zeta's order and in the promoted type (a bfloat16 q with
+float32 angles gives float32); `SinusoidalEmbeddings.rope` says the same rotation for ropegen's own functions.
+
+What zeta gets wrong is not followed: `scale` may be left out of `apply_rotary_pos_emb` (there its default fails), an odd
+width is refused (there it gains a feature), angles stay float32 whatever the model's type, and an xPos magnitude that
+float32 cannot hold is refused.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+
+from ropegen import scaling
+from ropegen.errors import RopegenError
+from ropegen.rope import Rope
+from ropegen.scaling import Scaling, even_width, finite, whole
+
+Array = jax.Array
+
+_THETA = 10_000.0
+
+
+class ShapeError(RopegenError, RuntimeError):
+    """Shapes that do not fit: RuntimeError in PyTorch and in einops."""
+
+
+class MissingAxisError(RopegenError, IndexError):
+    """An input without a sequence axis: IndexError in PyTorch."""
+
+
+class MissingScaleBaseError(RopegenError, AssertionError):
+    """`use_xpos` without `scale_base`: AssertionError in zeta."""
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=(), meta_fields=("dim", "scale_base", "use_xpos", "centre")
+)
+@dataclass(frozen=True, slots=True)
+class SinusoidalEmbeddings:
+    """The rotary angles of a sequence, and with xPos its magnitudes (arXiv:2104.09864, arXiv:2212.10554).
+
+    dim: the width of a head, even. The angle of features j and j + dim/2 is position * 10000^(-2j/dim).
+    scale_base: how many positions xPos takes to multiply feature j once by (2j + 0.4 dim) / (1.4 dim).
+    use_xpos: whether there are magnitudes.
+    centre: the position where they are 1. None is zeta's, half the current length: it moves as a cache grows, and keys
+      turned at different lengths do not fit together; a fixed one, say half the longest length, does not.
+
+    A pytree without leaves, which `jax.jit` takes as an argument.
+
+    Raises:
+      RopegenError: an odd `dim`, or numbers that are none.
+      MissingScaleBaseError: `use_xpos` without `scale_base` (AssertionError).
+    """
+
+    dim: int
+    scale_base: float | None = None
+    use_xpos: bool = False
+    _: KW_ONLY
+    centre: float | None = None
+
+    def __post_init__(self) -> None:
+        even_width("SinusoidalEmbeddings: dim", whole("SinusoidalEmbeddings: dim", self.dim))
+        if self.use_xpos and self.scale_base is None:
+            raise MissingScaleBaseError(
+                "SinusoidalEmbeddings: use_xpos needs scale_base, the positions for one step of decay; 512 is usual"
+            )
+        if self.use_xpos:
+            self._family(0)  # says what a base and a centre may be
+
+    @property
+    def inv_freq(self) -> Array:
+        """Radians per position of each pair, (dim/2,) float32."""
+        return jnp.asarray(_inverse_frequencies(self.dim))
+
+    @property
+    def scale(self) -> Array:
+        """What xPos multiplies each pair by once in `scale_base` positions, (dim/2,) float32."""
+        return jnp.asarray(_decay(self.dim))
+
+    def __call__(self, x: Any) -> tuple[Array, Array]:
+        """Angles (n, dim) and magnitudes, (n, dim) with xPos and else a single 1, float32; n is `x.shape[-2]`.
+
+        Raises:
+          MissingAxisError: x has fewer than two axes (IndexError).
+          RopegenError: the magnitude, or its inverse, leaves float32 within n positions.
+        """
+        if len(x.shape) < 2:
+            raise MissingAxisError(
+                f"SinusoidalEmbeddings: x has shape {tuple(x.shape)}; give (..., sequence, width), whose second-last "
+                "size is the number of positions"
+            )
+        length = int(x.shape[-2])
+        # Rounded here, once: under jit XLA would join the product with the cosine's reduction, and round otherwise.
+        half = jnp.asarray(np.arange(length, dtype=np.float32)[:, None] * _inverse_frequencies(self.dim))
+        freqs = jnp.concatenate([half, half], axis=-1)
+        if not self.use_xpos:
+            return freqs, jnp.ones(1, jnp.float32)
+        self.rope(length).check_magnitude(np.array([0, max(length - 1, 0)]), self.dim)
+        power = (np.arange(length) - self._centre(length)).astype(np.float32) / np.float32(self._base)
+        return freqs, jnp.power(_twice(_decay(self.dim)), power[:, None])
+
+    def forward(self, x: Any) -> tuple[Array, Array]:
+        """PyTorch's name of the call."""
+        return self(x)
+
+    def rope(self, length: int) -> Rope:
+        """The same rotation for `ropegen.attention` and `ropegen.rope`, for a sequence of `length`.
+
+        `ropegen.attention` multiplies queries by the magnitude of xPos and divides keys by it, as
+        `apply_rotary_pos_emb` does.
+        """
+        return Rope(_THETA, pairing="half", angles="f32", scaling=self._family(length))
+
+    def _family(self, length: int) -> Scaling:
+        return scaling.xpos(base=self._base, centre=self._centre(length)) if self.use_xpos else scaling.none()
+
+    @property
+    def _base(self) -> float:
+        return finite("SinusoidalEmbeddings: scale_base", self.scale_base)
+
+    def _centre(self, length: int) -> float:
+        return float(length // 2) if self.centre is None else finite("SinusoidalEmbeddings: centre", self.centre)
+
+
+def rotate_half(x: Array) -> Array:
+    """The second half of the last axis negated, then the first: x (batch, ..., width) -> the same.
+
+    Raises:
+      ShapeError: an odd width, or fewer than two axes (RuntimeError).
+    """
+    if x.ndim < 2 or x.shape[-1] % 2:
+        raise ShapeError(f"rotate_half: x has shape {x.shape}; give (batch, ..., width) with an even width")
+    first, second = jnp.split(x, 2, axis=-1)
+    return jnp.concatenate([-second, first], axis=-1)
+
+
+def apply_rotary_pos_emb(q: Array, k: Array, freqs: Array, scale: npt.ArrayLike | Array = 1) -> tuple[Array, Array]:
+    """Turns queries (..., Sq, dim) and keys (..., n, dim) by angles (..., n, dim) in radians: (q, k).
+
+    The queries are the last Sq of the n positions. They are multiplied by `scale`, keys divided by it: a number or
+    (n, dim), as `SinusoidalEmbeddings` gives it. Products are in the promoted type, which is the results' type too.
+
+    Every feature has its own angle, so that `freqs` may also be those of other pairs than j and j + dim/2.
+
+    Raises:
+      ShapeError: shapes that do not fit, or more queries than angles (RuntimeError).
+    """
+    scale = jnp.asarray(scale)
+    if scale.ndim == 0 or not jnp.issubdtype(scale.dtype, jnp.floating):
+        scale = scale.astype(freqs.dtype)
+    for name, each in (("q", q), ("k", k), ("freqs", freqs)):
+        if each.ndim < 2:
+            raise ShapeError(f"apply_rotary_pos_emb: {name} has shape {each.shape}; give (..., sequence, width)")
+    queries, count = q.shape[-2], freqs.shape[-2]
+    if queries > count > 1:
+        raise ShapeError(
+            f"apply_rotary_pos_emb: {queries} queries and the angles of {count} positions; queries are the last of the "
+            "positions, so give angles for all of them"
+        )
+    inverse = scale**-1
+    q_freqs = _last(freqs, queries)
+    return (
+        _turned("q", q, q_freqs, _last(scale, queries) if scale.ndim == 2 else scale),
+        _turned("k", k, freqs, inverse),
+    )
+
+
+def _last(rows: Array, count: int) -> Array:
+    """The last `count` rows, or the only one there is."""
+    return rows if rows.shape[-2] == 1 else rows[..., rows.shape[-2] - count :, :]
+
+
+def _turned(name: str, x: Array, freqs: Array, scale: Array) -> Array:
+    _expect_shapes(name, x.shape, freqs.shape, scale.shape)
+    return (x * jnp.cos(freqs) * scale) + (rotate_half(x) * jnp.sin(freqs) * scale)
+
+
+def _expect_shapes(name: str, x: Sequence[int], freqs: Sequence[int], scale: Sequence[int]) -> None:
+    try:
+        np.broadcast_shapes(x, freqs, scale)
+    except ValueError:
+        raise ShapeError(
+            f"apply_rotary_pos_emb: {name} has shape {tuple(x)}, its angles {tuple(freqs)} and its scale "
+            f"{tuple(scale)}; each axis needs one size, or 1"
+        ) from None
+
+
+def _inverse_frequencies(dim: int) -> npt.NDArray[np.float32]:
+    # PyTorch divides the exponent (XLA multiplies by a reciprocal, one unit off at dim=96, which the position
+    # multiplies) and its float32 power is nearly always the nearest, which float64 gives on every machine.
+    exponents = (np.arange(0, dim, 2).astype(np.float32) / np.float32(dim)).astype(np.float64)
+    return np.float32(1.0) / (_THETA**exponents).astype(np.float32)
+
+
+def _decay(dim: int) -> npt.NDArray[np.float32]:
+    return (np.arange(0, dim, 2).astype(np.float32) + np.float32(0.4 * dim)) / np.float32(1.4 * dim)
+
+
+def _twice(row: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    return np.concatenate([row, row])
