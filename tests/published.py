@@ -38,6 +38,21 @@ LLAMA_2 = {
 # Llama 2 as transformers' documentation extends it.
 LLAMA_2_LINEAR = {**LLAMA_2, "rope_scaling": {"type": "linear", "factor": 4.0}}
 LLAMA_2_DYNAMIC = {**LLAMA_2, "rope_scaling": {"type": "dynamic", "factor": 2.0}}
+# No checkpoint states every field of yarn with a value of its own; this one does.
+LLAMA_2_YARN = {
+    **LLAMA_2,
+    "max_position_embeddings": 32768,
+    "rope_scaling": {
+        "type": "yarn",
+        "factor": 8.0,
+        "original_max_position_embeddings": 4096,
+        "beta_fast": 24.0,
+        "beta_slow": 2.0,
+        "mscale": 0.7,
+        "mscale_all_dim": 1.3,
+        "truncate": False,
+    },
+}
 MISTRAL_7B = {
     "model_type": "mistral",
     "hidden_size": 4096,
@@ -212,6 +227,7 @@ CASES = {
     "llama-2-linear": Case(LLAMA_2_LINEAR, 128, 16384),
     "llama-2-dynamic": Case(LLAMA_2_DYNAMIC, 128, 4096),
     "llama-2-dynamic-longer": Case(LLAMA_2_DYNAMIC, 128, 10000),
+    "llama-2-yarn": Case(LLAMA_2_YARN, 128, 32768),
     "llama-3.1-8b": Case(LLAMA_31, 128, 131072),
     "llama-3.2-1b": Case(LLAMA_32_1B, 64, 131072),
     "llama-3.2-3b": Case(LLAMA_32_3B, 128, 131072),
@@ -226,6 +242,7 @@ CASES = {
     "gemma4-global": Case(GEMMA4, 512, 131072, "full_attention"),
     "gemma4-local": Case(GEMMA4, 256, 131072, "sliding_attention"),
     "phi3.5-mini-short": Case(PHI35_MINI, 96, 4096),
+    "phi3.5-mini-just-long": Case(PHI35_MINI, 96, 4097),
     "phi3.5-mini-long": Case(PHI35_MINI, 96, 131072),
     "phi4-mini-short": Case(PHI4_MINI, 128, 4096),
     "phi4-mini-long": Case(PHI4_MINI, 128, 131072),

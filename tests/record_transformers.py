@@ -94,7 +94,7 @@ def numbers(values: np.ndarray) -> list:
 def chosen_positions(case: Case) -> np.ndarray:
     """Near, far and last; for three axes the rows of a small image in the text, with its corners far apart."""
     last = case.length - 1
-    near = np.array([0, 1, 2, 7, 100, min(4095, last // 2), last])
+    near = np.array([0, 1, 7, 100, min(4095, last // 2), last])
     text = case.config.get("text_config", case.config)
     if "mrope_section" not in str(text):
         return near
