@@ -57,17 +57,17 @@ def main() -> int:
 
 
 def floor(arguments: list[str]) -> None:
-    python = environment("floor", interpreter("3.11"), [*FLOOR, "-e", ".[test,iree]"])
+    python = environment("floor", interpreter("3.11"), [*FLOOR, "-e", ".[test,iree,seeds]"])
     suite(python, arguments)
 
 
 def ceiling(arguments: list[str]) -> None:
-    python = environment("ceiling", interpreter("3.12"), [*CEILING, "-e", ".[test]"])
+    python = environment("ceiling", interpreter("3.12"), [*CEILING, "-e", ".[test,seeds]"])
     suite(python, arguments)
 
 
 def style(arguments: list[str]) -> None:
-    python = environment("floor", interpreter("3.11"), [*FLOOR, "-e", ".[test,iree]"])
+    python = environment("floor", interpreter("3.11"), [*FLOOR, "-e", ".[test,iree,seeds]"])
     call(python, "-m", "ruff", "check", ".")
     call(python, "-m", "ruff", "format", "--check", ".")
     call(python, "-m", "pyright", "--pythonpath", str(python))

@@ -1,0 +1,240 @@
+"""A plan for a person to read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from ropegen.explain.facts import Facts, data, short
+from ropegen.plan import Plan
+
+
+def text(plan: Plan) -> str:
+    """The plan for a person to read; the same bytes for the same plan everywhere."""
+    facts = data(plan)
+    steps = [step for step in facts["steps"] if not step["prepares"]]
+    once = [step for step in facts["steps"] if step["prepares"]]
+    sections = [
+        ("inputs", _columns([*map(input_row, facts["inputs"])])),
+        (
+            "outputs",
+            _columns([[each["label"], each["type"], bytes_of(each["bytes"]), each["is"]] for each in facts["outputs"]]),
+        ),
+        (
+            f"passes: {_plural(sum(each['times'] for each in facts['passes']), 'rewriting')}",
+            _columns([*map(pass_row, facts["passes"])]),
+        ),
+        ("prepared once, from parameters alone", _columns([*map(prepared_row, facts["prepared"])]) + _blocks(once)),
+        ("steps of a call", _blocks(steps)),
+        ("regions considered and not taken", [line for each in facts["not_taken"] for line in _not_taken_lines(each)]),
+        ("totals", _columns(total_rows(facts["totals"]))),
+        ("warnings", facts["warnings"]),
+    ]
+    lines = [
+        f"plan of {facts['graph']['name']} for {facts['target']['name']}",
+        *(f"  {each}" for each in heading(facts)),
+    ]
+    for title, body in sections:
+        lines += ["", title, *(f"  {line}".rstrip() for line in body or ["none"])]
+    return "\n".join(lines) + "\n"
+
+
+def heading(facts: Facts) -> list[str]:
+    graph, target, figures = facts["graph"], facts["target"], facts["target"]["figures"]
+    cores = f", {_plural(target['cores'], 'core')}" if target["platform"] == "cpu" else ""
+    return [
+        f"graph   {graph['digest'][:12]}, {_plural(graph['ops'], 'op')} ({graph['source_ops']} before the passes)",
+        f"plan    {facts['plan'][:12]}",
+        f"target  {target['platform']} {target['chip']}{cores}",
+        f"        matrices {_rate(figures['matmul_bf16'])} in bf16, {_rate(figures['matmul_f32'])} in f32;"
+        f" elementwise {_rate(figures['vector'])}; exponentials {quantity(figures['transcendental'], '/s')}",
+        f"        memory {bytes_of(figures['bandwidth'])}/s; fast memory {bytes_of(figures['fast_memory'])};"
+        f" starting a region {duration(figures['launch'])}",
+    ]
+
+
+def input_row(each: Facts) -> list[str]:
+    return [
+        each["label"],
+        each["role"],
+        each["type"],
+        bytes_of(each["bytes"]),
+        "" if each["used"] else "not read by anything",
+    ]
+
+
+def pass_row(each: Facts) -> list[str]:
+    return [f"{each['times']} x", f"{each['pass']}/{each['rule']}", each["notation"]]
+
+
+def prepared_row(each: Facts) -> list[str]:
+    return [f"{each['name']} is {each['is']}", each["type"], bytes_of(each["bytes"])]
+
+
+def _blocks(steps: Sequence[Facts]) -> list[str]:
+    lines: list[str] = []
+    for step in steps:
+        cost = step["cost"]
+        share = "" if step["prepares"] else f", {100 * step['share']:.1f} % of the call"
+        price = f"{duration(cost['seconds'])}, {cost['bound']}-bound{share}" if cost["seconds"] else "free"
+        lines.append(f"{step['index']}. {title(step)}: {price}")
+        lines += (f"     {line}" for line in _columns([*step_rows(step)]))
+    return lines
+
+
+def title(step: Facts) -> str:
+    return step["template"] or f"{step['ops'][-1]} by itself"
+
+
+def step_rows(step: Facts) -> Iterator[list[str]]:
+    cost = step["cost"]
+    if step["template"]:
+        yield ["computes", counted(step["ops"])]
+    if step["tile"]:
+        yield ["tile", f"{_sizes(step['tile'])}, {step['tile_from']}"]
+    yield ["reads", ", ".join(step["reads"]) or "nothing"]
+    yield ["gives", ", ".join(f"{each['name']} {each['type']}" for each in step["gives"])]
+    temporary = f"{bytes_of(cost['temporary'])} of temporaries"
+    yield ["work", f"{quantity(cost['flops'], 'FLOP')}, {bytes_of(cost['bytes'])} moved, {temporary}"]
+    for each in step["attention"]:
+        yield from _attention_rows(each)
+    for each in step["angles"]:
+        yield from _angle_rows(each)
+    for each in step["considered"]:
+        yield ["weighed", f"{each['template']} {_verdict(each)}"]
+
+
+def _verdict(each: Facts) -> str:
+    cost = each["cost"]
+    if cost is None:
+        return f"declines: {'; '.join(each['declined'])}"
+    taken = ", taken" if each["chosen"] else ""
+    tile = f"{_sizes(each['tile'])}, {each['tile_from']}: " if each["tile"] else ""
+    return f"{tile}{duration(cost['seconds'])}, {cost['bound']}-bound{taken}"
+
+
+def _attention_rows(each: Facts) -> Iterator[list[str]]:
+    heads = _plural(each["heads"], "head")
+    if each["heads"] != each["kv_heads"]:
+        heads += f" over {each['kv_heads']}"
+    width = str(each["width"])
+    if each["width"] != each["value_width"]:
+        width += f" (values {each['value_width']})"
+    lengths = f"{_plural(each['queries'], 'query', 'queries')} to {_plural(each['keys'], 'key')}"
+    yield ["attends", f"{lengths}, {heads} of width {width}, scale {each['scale']:.6g}"]
+    shown = {"True": "every key (True)", "False": "no key (False)"}.get(each["mask"], short(each["mask"]))
+    extra = [f"soft-cap {each['softcap']:g}"] if each["softcap"] else []
+    extra += [f"score {short(each['score'])}"] if each["score"] else []
+    extra += [f"a row without keys gives its {each['masked_row']}"] if each["masked_row"] != "zero" else []
+    extra += ["returns the log-sum-exp"] if each["returns"] != "output" else []
+    extra += [f"reads {', '.join(each['operands'])}"] if each["operands"] else []
+    yield ["mask", "; ".join([shown, *extra])]
+    for name, span in each["positions"].items():
+        yield [name, f"{span[0]} to {span[1]}" if span else "read at each call"]
+    tiles = each["tiles"]
+    if "unknown" in tiles:
+        yield ["tiles", tiles["unknown"]]
+        return
+    kinds = f"{tiles['empty']} empty (skipped), {tiles['full']} full, {tiles['partial']} partial"
+    share = tiles["scores_computed"] / tiles["scores"] if tiles["scores"] else 0.0
+    yield ["tiles", f"{tiles['count']}: {kinds}; {100 * share:.1f} % of the scores are computed"]
+
+
+_TABLES = {
+    "constant": "a constant of the module",
+    "argument": "an argument, computed once",
+    "computed": "computed at each call",
+}
+
+
+def _angle_rows(each: Facts) -> Iterator[list[str]]:
+    family = f"{'plain' if each['family'] == 'none' else each['family']} frequencies"
+    whole = "" if each["width"] == each["head_width"] else f" of {each['head_width']}"
+    words = [family, f"theta {each['theta']:,g}"]
+    words += [f"{name} {short(str(value))}" for name, value in each["attributes"].items()]
+    words += [f"{each['width']}{whole} features"]
+    words += [f"{' and '.join(each['pairings'])} pairs"] if each["pairings"] else []
+    words += [f"sections {each['sections']}"] if each["sections"] else []
+    yield ["angles", ", ".join(words)]
+    if each["table"] is not None:
+        span = each["positions"]
+        where = f"positions {span[0]} to {span[1]}" if span else "no position"
+        yield ["table", f"{_TABLES[each['table']]}, {bytes_of(each['bytes'])} for {where}: {each['table_reason']}"]
+    else:
+        yield ["table", f"computed at each call from positions that it reads, {bytes_of(each['bytes'])}"]
+    if each["error_bound"] is not None:
+        known = "no position is known now" if each["largest_position"] is None else "the largest known"
+        bound = f"cos and sin within {each['error_bound']:.2g} at position {each['error_position']:,} ({known})"
+        yield ["error", f"{each['precision']} angles: {bound}"]
+
+
+def _not_taken_lines(each: Facts) -> Iterator[str]:
+    yield f"{each['family']} giving {', '.join(each['gives'])} ({counted(each['ops'])})"
+    verb = "would save" if each["saving"] >= 0 else "would cost"
+    yield f"     {verb} {duration(abs(each['saving']))}: {each['reason']}"
+
+
+def total_rows(totals: Facts) -> list[list[str]]:
+    once = f"{bytes_of(totals['prepared_bytes'])} made of them once in {duration(totals['prepare_seconds'])}"
+    return [
+        ["a call", f"{duration(totals['seconds'])}, mostly {totals['bound']}-bound"],
+        ["work", f"{quantity(totals['flops'], 'FLOP')}, {bytes_of(totals['bytes'])} moved"],
+        ["temporaries", f"{bytes_of(totals['temporary'])} at most"],
+        ["parameters", f"{bytes_of(totals['parameter_bytes'])}, {once}"],
+        ["activations in", bytes_of(totals["activation_bytes"])],
+        ["states", bytes_of(totals["state_bytes"])],
+        ["outputs", bytes_of(totals["output_bytes"])],
+        ["constants", bytes_of(totals["constant_bytes"])],
+    ]
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as lines, every column but the last as wide as its widest cell."""
+    widths = [max(map(len, column)) for column in zip(*(row[:-1] for row in rows), strict=True)]
+    return [
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
+        for row in rows
+    ]
+
+
+def counted(names: Iterable[str]) -> str:
+    return ", ".join(name if times == 1 else f"{times} x {name}" for name, times in Counter(names).items())
+
+
+def _sizes(tile: Mapping[str, int]) -> str:
+    return " ".join(f"{name}={size}" for name, size in tile.items())
+
+
+def _plural(count: int, noun: str, many: str = "") -> str:
+    return f"{count:,} {noun if count == 1 else many or noun + 's'}"
+
+
+def quantity(value: float, unit: str) -> str:
+    """A value with three digits and a decimal prefix: 1.23 GFLOP."""
+    for prefix in ("", "k", "M", "G", "T"):
+        if abs(value) < 999.5:
+            return f"{_digits(value)} {prefix}{unit}"
+        value /= 1000
+    return f"{_digits(value)} P{unit}"
+
+
+def _digits(value: float) -> str:
+    if value == int(value) and abs(value) < 1000:
+        return str(int(value))
+    return f"{value:.{0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2}f}"
+
+
+def bytes_of(size: float) -> str:
+    return quantity(size, "B")
+
+
+def _rate(operations: float) -> str:
+    return quantity(operations, "FLOP/s")
+
+
+def duration(seconds: float) -> str:
+    """Seconds with three digits, in ns, µs, ms or s."""
+    for scale, unit in ((1e9, "ns"), (1e6, "\N{MICRO SIGN}s"), (1e3, "ms")):
+        if abs(seconds) * scale < 999.5:
+            return f"{_digits(seconds * scale)} {unit}"
+    return f"{_digits(seconds)} s"
