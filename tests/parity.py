@@ -99,48 +99,68 @@ def _distance(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def summary(said: Iterable[str]) -> str:
-    """What the comparisons of one cell said, in one: differences by name, then the bounds, else "equal"."""
+    """What the comparisons of one cell said, in one: the bounds, else "equal"; then the differences by name."""
     texts = sorted(set(said))
-    differences = [each for each in texts if each.startswith("differs")]
     bounds = [each for each in texts if each.startswith("within")]
-    return "; ".join([*bounds, *differences]) or "equal"
+    agreed = bounds or [each for each in texts if each == "equal"]
+    return "; ".join([*agreed, *(each for each in texts if each.startswith("differs"))])
 
 
 def page(cells: Mapping[Place, str]) -> str:
-    """The table as Markdown; a cell that nothing filled stays empty, which a test refuses."""
+    """The tables as Markdown; a cell that nothing filled stays empty, which a test refuses."""
     lines = [
         "# The seeds, symbol by symbol",
         "",
         "ropegen began from five documents: equinox's embeddings and attention, attnax's embeddings, penzai's ApplyRoPE",
         "and zeta's SinusoidalEmbeddings. `ropegen.equinox`, `ropegen.nnx`, `ropegen.penzai` and `ropegen.zeta` have their",
         "names, arguments, shapes and errors. The tests in `tests/test_seed_*.py` run the seeds (zeta's results are recorded)",
-        "beside them and write this table: `pytest tests/test_seed_*.py --update-seeds`.",
+        "beside them and write this page: `pytest tests/test_seed_*.py --update-seeds`.",
         "",
         "- **equal**: the same bits. *eager* is op by op, *jit* is inside one `jax.jit` on each side.",
-        "- **within** a bound: the largest difference that the test allows; `ulp(x)` is float spacing at the largest",
-        "  input. XLA may join a product and a sum into one rounding under `jit`, in a seed as in ropegen.",
-        "- **differs**: the seed errs there, ropegen does what the documentation says, and the test holds the difference.",
+        "- **within** a bound: the largest difference that the test allows; `ulp(x)` is the spacing of floats at the",
+        "  largest input. XLA may join a product and a sum into one rounding under `jit`, in a seed as in ropegen.",
+        "- Below each table: what **differs**, because the seed errs there; a test holds every difference.",
     ]
     for seed, symbols in SEEDS.items():
         lines += ["", f"## {seed}", ""]
         lines.append("| symbol | " + " | ".join(f"{dtype} {mode}" for mode, dtype in COLUMNS) + " |")
         lines.append("| --- " * (1 + len(COLUMNS)) + "|")
+        notes: list[str] = []
         for symbol in symbols:
-            row = [cells.get((seed, symbol, mode, dtype), "") for mode, dtype in COLUMNS]
-            lines.append(f"| `{symbol}` | " + " | ".join(row) + " |")
+            row: list[str] = []
+            differences: dict[str, list[str]] = {}
+            for mode, dtype in COLUMNS:
+                said = cells.get((seed, symbol, mode, dtype), "").split("; ")
+                row.append("; ".join(each for each in said if not each.startswith(_DIFFERS)))
+                for each in said:
+                    if each.startswith(_DIFFERS):
+                        differences.setdefault(each.removeprefix(_DIFFERS), []).append(f"{dtype} {mode}")
+            lines.append(f"| `{symbol}` | " + " | ".join(row).replace("|x|", "\\|x\\|") + " |")
+            for why, where in differences.items():
+                only = "" if len(where) == len(COLUMNS) else f" ({', '.join(where)})"
+                notes.append(f"- `{symbol}`{only}: {why}")
+        lines += ["", *notes] if notes else []
     return "\n".join(lines) + "\n"
+
+
+_DIFFERS = "differs: "
 
 
 def read_page(text: str) -> dict[Place, str]:
     """The cells of a page that `page` wrote."""
     cells: dict[Place, str] = {}
     seed = ""
-    for line in text.splitlines():
+    for line in text.replace("\\|", "|").splitlines():
         if line.startswith("## "):
             seed = line[3:]
         elif match := re.fullmatch(r"\| `(\w+)` \| (.*) \|", line):
             for (mode, dtype), said in zip(COLUMNS, match[2].split(" | "), strict=True):
                 cells[seed, match[1], mode, dtype] = said.strip()
+        elif match := re.fullmatch(r"- `(\w+)`(?: \(([^)]*)\))?: (.*)", line):
+            for mode, dtype in COLUMNS:
+                if match[2] is None or f"{dtype} {mode}" in match[2].split(", "):
+                    place = (seed, match[1], mode, dtype)
+                    cells[place] = "; ".join(filter(None, [cells[place], _DIFFERS + match[3]]))
     return cells
 
 
@@ -148,8 +168,8 @@ def check(place: Place, said: Sequence[str], cells: Mapping[Place, str]) -> None
     """A comparison said what the page says of its cell, or part of it."""
     known = cells.get(place, "").split("; ")
     for each in said:
-        # "equal" may stand beside a bound that another comparison of the cell needs.
-        assert each in known or (each == "equal" and known != [""]), (
+        # "equal" may stand behind a bound that another comparison of the cell needs.
+        assert each in known or (each == "equal" and known[0].startswith("within")), (
             f"docs/seeds.md says {'; '.join(known)!r} of {' '.join(place)}, this test {each!r}; "
             "pytest tests/test_seed_*.py --update-seeds writes it"
         )
