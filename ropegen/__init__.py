@@ -13,6 +13,7 @@ rg.export(graph, "out/", targets=["cpu", "gpu:h200", "tpu:v5e"])
 from ropegen import masks as masks
 from ropegen import reference as reference
 from ropegen import scaling as scaling
+from ropegen import weights as weights
 from ropegen.api import Plan as Plan
 from ropegen.api import attention as attention
 from ropegen.api import embed as embed
