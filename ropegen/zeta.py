@@ -70,7 +70,8 @@ class SinusoidalEmbeddings:
     centre: float | None = None
 
     def __post_init__(self) -> None:
-        even_width("SinusoidalEmbeddings: dim", whole("SinusoidalEmbeddings: dim", self.dim))
+        dim = even_width("SinusoidalEmbeddings: dim", whole("SinusoidalEmbeddings: dim", self.dim))
+        object.__setattr__(self, "dim", dim)
         if self.use_xpos and self.scale_base is None:
             raise MissingScaleBaseError(
                 "SinusoidalEmbeddings: use_xpos needs scale_base, the positions for one step of decay; 512 is usual"
@@ -178,7 +179,7 @@ def apply_rotary_pos_emb(q: Array, k: Array, freqs: Array, scale: npt.ArrayLike 
 
 def _last(rows: Array, count: int) -> Array:
     """The last `count` rows, or the only one there is."""
-    return rows if rows.shape[-2] == 1 else rows[..., rows.shape[-2] - count :, :]
+    return rows if rows.shape[-2] == 1 else rows[..., max(0, rows.shape[-2] - count) :, :]
 
 
 def _turned(name: str, x: Array, freqs: Array, scale: Array) -> Array:

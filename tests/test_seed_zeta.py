@@ -196,6 +196,7 @@ def test_other_mistakes_are_refused() -> None:
         lambda: SinusoidalEmbeddings(0),
         lambda: apply_rotary_pos_emb(ones(8), ones(4, 8), ones(4, 8)),
         lambda: apply_rotary_pos_emb(ones(4, 8), ones(4, 8), ones(4, 6)),
+        lambda: apply_rotary_pos_emb(ones(3, 8), ones(4, 8), ones(4, 8), ones(2, 8)),
     ):
         with pytest.raises(RopegenError):
             call()
