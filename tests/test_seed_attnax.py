@@ -42,6 +42,10 @@ def drawn(*shape: int, dtype: Any = jnp.float32, seed: int = 0) -> jax.Array:
     return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), dtype)
 
 
+def ones(*shape: int) -> jax.Array:
+    return jnp.asarray(np.ones(shape, np.float32))  # compiles nothing
+
+
 def places(*shape: int, top: int, seed: int = 0) -> jax.Array:
     return jnp.asarray(np.random.default_rng(seed).integers(0, top, shape), jnp.int32)
 
@@ -135,6 +139,8 @@ def test_encodings_are_added_and_the_result_is_promoted(parity: Parity, mode: st
         x = drawn(2, length, 12, dtype=TYPES[dtype])
         added = (run(mode, functools.partial(each, start=start), x) for each in (ours, theirs))
         cell.equal(*added)
+    if mode == "eager":
+        return  # what differs does so by its shapes, and compiles in one piece under jit
     # One row is left, which the seed repeats; none is left, where its result is empty; and rows counted from the end.
     x = drawn(2, 7, 12, dtype=TYPES[dtype])
     cell.differs(
@@ -177,7 +183,7 @@ def test_a_traced_start_which_the_seed_refuses_serves_every_decode_step() -> Non
     with pytest.raises(IndexError):
         jax.jit(theirs)(x, 1)
     step = jax.jit(ours)
-    for start in range(7):
+    for start in (0, 4, 6):
         assert np.array_equal(step(x, start), theirs(x, start))
     assert np.isnan(wide(step(x, 8))).all((0, 2)).tolist() == [False, True, True]
     assert np.isnan(wide(step(x, -1))).all((0, 2)).tolist() == [True, False, False]
@@ -295,16 +301,17 @@ def test_a_rotary_embedding_holds_its_table(parity: Parity, mode: str, dtype: st
 def test_rotation(parity: Parity, mode: str, dtype: str) -> None:
     cell, kind = parity("attnax", "apply_rope", mode, dtype), TYPES[dtype]
     x = drawn(2, 3, 40, 32, dtype=kind)
-    for table in sorted({"f32", dtype}):
-        for rows in ((40,), (2, 1, 40)):
-            angles = np.random.default_rng(1).uniform(-1e3, 1e3, (*rows, 16))
-            cos, sin = (jnp.asarray(each(angles), TYPES[table]) for each in (np.cos, np.sin))
-            ours, theirs = (run(mode, each.apply_rope, x, cos, sin) for each in (nnx, attnax))
-            if mode == "eager":
-                cell.equal(ours, theirs)
-            else:
-                # Each side: two products of at most |x|, half an ulp each, and a sum below 2 |x|, one ulp.
-                cell.within(ours, theirs, 4 * spacing(ours.dtype, x), "4 ulp(x)")
+    for table, rows in (("f32", (40,)), (dtype, (2, 1, 40))):
+        angles = np.random.default_rng(1).uniform(-1e3, 1e3, (*rows, 16))
+        cos, sin = (jnp.asarray(each(angles), TYPES[table]) for each in (np.cos, np.sin))
+        ours, theirs = (run(mode, each.apply_rope, x, cos, sin) for each in FUNCTIONS[::-1])
+        if mode == "eager":
+            cell.equal(ours, theirs)
+        else:
+            # Each side: two products of at most |x|, half an ulp each, and a sum below 2 |x|, one ulp.
+            cell.within(ours, theirs, 4 * spacing(ours.dtype, x), "4 ulp(x)")
+    if mode == "eager":
+        return  # what differs does so by its shapes, and compiles in one piece under jit
     # The seed makes 4 features of 3, repeats tables of width 1, and takes the axes of larger tables.
     narrow = drawn(5, 3, dtype=kind), drawn(5, 1, dtype=kind), drawn(5, 1, seed=1, dtype=kind)
     cell.differs(
@@ -419,13 +426,12 @@ def test_patches(parity: Parity, mode: str, dtype: str) -> None:
     cell.within(
         run(mode, ours, images), run(mode, theirs, images), patch_limit(ours, images, TYPES[dtype]), words[dtype]
     )
-    for height, width in ((16, 8), (13, 9), (2, 2)):
-        other = drawn(1, height, width, 3, dtype=TYPES[dtype])
-        cell.differs(
-            refusal(lambda other=other: run(mode, ours, other), ValueError),
-            run(mode, theirs, other),
-            "images of another size are refused",
-        )
+    other = drawn(1, 13, 17, 3, dtype=TYPES[dtype])
+    cell.differs(
+        refusal(lambda: run(mode, ours, other), ValueError),
+        run(mode, theirs, other),
+        "images of another size are refused",
+    )
 
 
 @quickly
@@ -483,37 +489,37 @@ def modules(library: Any) -> dict[str, Any]:
 
 
 ERRORS: dict[str, tuple[type[BaseException], Callable[[Any, dict[str, Any]], Any]]] = {
-    "ids that are not integers": (ValueError, lambda f, m: m["token"](jnp.ones((2, 3)))),
-    "ids that are truth values": (ValueError, lambda f, m: m["token"](jnp.ones((2, 3), bool))),
-    "past the table": (TypeError, lambda f, m: m["fixed"](jnp.ones((2, 4, 8)), 3)),
-    "far past the table": (TypeError, lambda f, m: m["fixed"](jnp.ones((2, 4, 8)), 60)),
-    "before the table": (TypeError, lambda f, m: m["fixed"](jnp.ones((2, 4, 8)), -1)),
-    "another width": (TypeError, lambda f, m: m["fixed"](jnp.ones((2, 4, 5)))),
-    "two axes": (ValueError, lambda f, m: m["fixed"](jnp.ones((4, 8)))),
-    "one axis": (IndexError, lambda f, m: m["fixed"](jnp.ones(8))),
-    "a fractional start": (TypeError, lambda f, m: m["fixed"](jnp.ones((2, 4, 8)), 1.0)),
-    "many starts": (ValueError, lambda f, m: m["fixed"](jnp.ones((2, 4, 8)), jnp.array([1, 2]))),
-    "no start": (TypeError, lambda f, m: m["fixed"](jnp.ones((2, 4, 8)), None)),
+    "ids that are not integers": (ValueError, lambda f, m: m["token"](ones(2, 3))),
+    "ids that are truth values": (ValueError, lambda f, m: m["token"](jnp.array([[True]]))),
+    "past the table": (TypeError, lambda f, m: m["fixed"](ones(2, 4, 8), 3)),
+    "far past the table": (TypeError, lambda f, m: m["fixed"](ones(2, 4, 8), 60)),
+    "before the table": (TypeError, lambda f, m: m["fixed"](ones(2, 4, 8), -1)),
+    "another width": (TypeError, lambda f, m: m["fixed"](ones(2, 4, 5))),
+    "two axes": (ValueError, lambda f, m: m["fixed"](ones(4, 8))),
+    "one axis": (IndexError, lambda f, m: m["fixed"](ones(8))),
+    "a fractional start": (TypeError, lambda f, m: m["fixed"](ones(2, 4, 8), 1.0)),
+    "many starts": (ValueError, lambda f, m: m["fixed"](ones(2, 4, 8), jnp.array([1, 2]))),
+    "no start": (TypeError, lambda f, m: m["fixed"](ones(2, 4, 8), None)),
     "an odd head": (ValueError, lambda f, m: f.RotaryEmbedding(7, 6)),
-    "fractional positions": (TypeError, lambda f, m: m["rotary"].cos_sin_for_positions(jnp.ones((1, 2)), out_dtype=jnp.float32)),
+    "fractional positions": (TypeError, lambda f, m: m["rotary"].cos_sin_for_positions(ones(1, 2), out_dtype=jnp.float32)),
     "truth values for positions": (IndexError, lambda f, m: m["rotary"].cos_sin_for_positions(jnp.array([[True]]), out_dtype=jnp.float32)),
-    "fractional positions without a module": (TypeError, lambda f, m: f.rope_cos_sin_from_positions(jnp.ones(2), 8, 1e4, 9, jnp.float32)),
+    "fractional positions without a module": (TypeError, lambda f, m: f.rope_cos_sin_from_positions(ones(2), 8, 1e4, 9, jnp.float32)),
     "a table without rows": (TypeError, lambda f, m: f.rope_cos_sin_from_positions(jnp.array([0]), 8, 1e4, 0, jnp.float32)),
-    "tables of the whole width": (TypeError, lambda f, m: f.apply_rope(jnp.ones((5, 8)), jnp.ones((5, 8)), jnp.ones((5, 8)))),
-    "tables of another length": (TypeError, lambda f, m: f.apply_rope(jnp.ones((5, 8)), jnp.ones((6, 4)), jnp.ones((6, 4)))),
-    "an odd width": (TypeError, lambda f, m: f.apply_rope(jnp.ones((5, 7)), jnp.ones((5, 3)), jnp.ones((5, 3)))),
-    "a number to turn": (IndexError, lambda f, m: f.apply_rope(jnp.ones(()), jnp.ones(4), jnp.ones(4))),
+    "tables of the whole width": (TypeError, lambda f, m: f.apply_rope(ones(5, 8), ones(5, 8), ones(5, 8))),
+    "tables of another length": (TypeError, lambda f, m: f.apply_rope(ones(5, 8), ones(6, 4), ones(6, 4))),
+    "an odd width": (TypeError, lambda f, m: f.apply_rope(ones(5, 7), ones(5, 3), ones(5, 3))),
+    "a number to turn": (IndexError, lambda f, m: f.apply_rope(ones(), ones(4), ones(4))),
     "patches that do not divide": (ValueError, lambda f, m: f.PatchEmbedding(flax_nnx.Rngs(0), **{**IMAGE, "patch_size": 5})),
     "an image of three sides": (ValueError, lambda f, m: f.PatchEmbedding(flax_nnx.Rngs(0), **{**IMAGE, "image_size": (8, 8, 8)})),
     "patches of negative size": (TypeError, lambda f, m: f.PatchEmbedding(flax_nnx.Rngs(0), **{**IMAGE, "patch_size": -4})),
-    "other channels": (ValueError, lambda f, m: m["patch"](jnp.ones((2, 12, 8, 4)))),
-    "one channel": (ValueError, lambda f, m: m["patch"](jnp.ones((2, 12, 8, 1)))),
-    "channels first": (ValueError, lambda f, m: m["patch"](jnp.ones((2, 3, 12, 8)))),
-    "no batch": (ValueError, lambda f, m: m["patch"](jnp.ones((12, 8, 3)))),
-    "two batches": (ValueError, lambda f, m: m["patch"](jnp.ones((1, 2, 12, 8, 3)))),
-    "longer than the learned table": (ValueError, lambda f, m: m["learned"](jnp.ones((2, 7, 8)))),
-    "not the learned width": (TypeError, lambda f, m: m["learned"](jnp.ones((2, 4, 5)))),
-    "no sequence": (IndexError, lambda f, m: m["learned"](jnp.ones(8))),
+    "other channels": (ValueError, lambda f, m: m["patch"](ones(2, 12, 8, 4))),
+    "one channel": (ValueError, lambda f, m: m["patch"](ones(2, 12, 8, 1))),
+    "channels first": (ValueError, lambda f, m: m["patch"](ones(2, 3, 12, 8))),
+    "no batch": (ValueError, lambda f, m: m["patch"](ones(12, 8, 3))),
+    "two batches": (ValueError, lambda f, m: m["patch"](ones(1, 2, 12, 8, 3))),
+    "longer than the learned table": (ValueError, lambda f, m: m["learned"](ones(2, 7, 8))),
+    "not the learned width": (TypeError, lambda f, m: m["learned"](ones(2, 4, 5))),
+    "no sequence": (IndexError, lambda f, m: m["learned"](ones(8))),
 }  # fmt: skip
 
 
@@ -628,7 +634,7 @@ def test_gradients_of_a_rotation() -> None:
         assert (np.abs(wide(ours) - wide(theirs))[:, 0] <= 2 * 7 * 2.0**-24 * pair).all()
 
 
-def test_modules_train_under_vmap_and_jit_together() -> None:
+def test_modules_take_vmap_and_jit_together() -> None:
     ours, theirs = both("PatchEmbedding", **IMAGE)
     images = drawn(3, 1, 12, 8, 3)
     found, wanted = (
