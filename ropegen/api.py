@@ -30,7 +30,7 @@ from ropegen.plan import TableKind, Tiles
 from ropegen.plan import plan as make_plan
 from ropegen.rope import Rope
 from ropegen.target import Target
-from ropegen.types import dtype_name
+from ropegen.types import DTYPES, dtype_name, numpy_dtype
 
 Array = jax.Array
 ArrayLike = npt.ArrayLike | jax.Array
@@ -126,8 +126,11 @@ def _rope_pair(
     values: tuple[Array, ...], positions: ArrayLike | None, rope: Rope, length: int | None
 ) -> tuple[Array, ...]:
     call = Call("rope")
+    _expect_rope(call.name, rope)
     nodes = [call.array(f"x{index}", x) for index, x in enumerate(values)]
     at = call.positions("positions", positions, nodes[0].type.shape[-3] if nodes[0].type.rank >= 3 else 0)
+    for x in nodes:
+        _expect_positions("rope: positions", at, x, rope)
     outputs = {f"out{index}": call.builder.rope(x, at, rope, length=length) for index, x in enumerate(nodes)}
     return tuple(call.run(outputs).values())
 
@@ -215,9 +218,10 @@ def attention(
     mask: an expression of `ropegen.masks`, a Python function of q_pos, kv_pos, q_segment, kv_segment, head and
       batch, or a boolean array that broadcasts to (..., H, Sq, Skv), True where a key is seen.
     score: a Python function of score and those names, or `masks.alibi(slopes)`.
-    bias: broadcasts to (..., H, Sq, Skv). sinks: (H,).
-    positions, segments: (S,) or (..., S); positions count from 0 when left out, and must be given where Sq and
-      Skv differ and they matter.
+    bias: broadcasts to (..., H, Sq, Skv). sinks: (H,). Of a bias or mask of three axes, heads that are as many as
+      the sequences of the batch are refused, because it may mean either.
+    positions, segments: (S,) or (..., S); positions count from 0 when both are left out, and both must be given where
+      Sq and Skv differ and they matter. Segments are given where the mask or score reads them, and only there.
     masked_row: "zero" gives rows that see no key zeros, "mean" the mean of all values.
     length: the longest sequence, for the frequency families of RoPE that depend on it.
     return_lse: also the logarithm of the softmax denominator, (..., Sq, H) float32.
@@ -236,18 +240,46 @@ def attention(
             f"attention: q, k, v are {', '.join(str(each.type) for each in nodes)}; give (..., sequence, heads, width) each"
         )
     queries, keys = q_node.type.shape[-3], k_node.type.shape[-3]
+    if rope is not None:
+        _expect_rope(call.name, rope)
     dense = None
     if isinstance(mask, jax.Array | np.ndarray):
         dense, mask = call.array("mask", mask), masks.full
-    reads = masks.variables(masks.as_mask(mask)) | masks.variables(masks.as_score(score))
+    expressions = masks.as_mask(mask), masks.as_score(score)
+    reads = masks.variables(expressions[0]) | masks.variables(expressions[1])
+    heads = q_node.type.shape[-2]
+    for count in sorted(masks.values_per_head(expressions[0]) | masks.values_per_head(expressions[1])):
+        if count != heads:
+            raise RopegenError(
+                f"attention: a table by head in the mask or score has {count} values and q has {heads} heads; give one "
+                "value a head, as masks.alibi_slopes(heads) does"
+            )
     compares = rope is not None or {"q_pos", "kv_pos"} <= reads
     if compares and queries != keys and (q_positions is None or kv_positions is None):
         raise RopegenError(
             f"attention: {queries} queries over {keys} keys, and their positions matter; give q_positions and kv_positions"
         )
+    if compares and (q_positions is None) != (kv_positions is None):
+        given, missing = ("q", "kv") if kv_positions is None else ("kv", "q")
+        raise RopegenError(
+            f"attention: {given}_positions are given and {missing}_positions are not, and the two are compared; give both"
+        )
+    if rope is not None and rope.sections and {"q_pos", "kv_pos"} & reads:
+        raise RopegenError(
+            f"attention: positions of {len(rope.sections)} axes turn q and k, and the mask or score reads positions of one; "
+            "turn q and k with ropegen.rope, and give attention the positions of one axis"
+        )
+    for name, ids in (("q_segment", q_segments), ("kv_segment", kv_segments)):
+        if ids is not None and name not in reads:
+            raise RopegenError(
+                f"attention: {name}s are given and neither mask nor score reads {name}; add `& masks.segments` to the "
+                "mask, or leave them out"
+            )
     q_at = call.positions("q_positions", q_positions, queries) if rope or "q_pos" in reads else None
     kv_at = call.positions("kv_positions", kv_positions, keys) if rope or "kv_pos" in reads else None
     if rope is not None and q_at is not None and kv_at is not None:
+        _expect_positions("attention: q_positions", q_at, q_node, rope)
+        _expect_positions("attention: kv_positions", kv_at, k_node, rope)
         q_node = b.rope(q_node, q_at, rope, length=length)
         k_node = b.rope(k_node, kv_at, rope, length=length, inverse=rope.scaling.kind == "xpos")
     options: dict[str, Any] = {
@@ -264,11 +296,43 @@ def attention(
         "dense_mask": dense,
         "sinks": call.optional("sinks", sinks),
     }
+    for label, each in (("mask", dense), ("bias", options["bias"])):
+        _expect_one_reading(label, each, q_node)
     outputs = {"out": b.attend(q_node, k_node, v_node, **options)}
     if return_lse:
         outputs["lse"] = b.attend(q_node, k_node, v_node, **options, returns="log_sum_exp")
     found = call.run(outputs, target, tile)
     return (found["out"], found["lse"]) if return_lse else found["out"]
+
+
+def _expect_rope(name: str, given: object) -> None:
+    if not isinstance(given, Rope):
+        raise RopegenError(f"{name}: rope is {given!r}; give a ropegen.Rope, such as Rope(10000.0, pairing='half')")
+
+
+def _expect_positions(what: str, at: Node, x: Node, rope: Rope) -> None:
+    """One position a row of x (..., S, H, D), the same for all sequences or not; with sections, of each axis."""
+    if x.type.rank < 3:
+        return
+    axes = (len(rope.sections),) if rope.sections else ()
+    lead, rows = x.type.shape[:-3], x.type.shape[-3]
+    wanted = dict.fromkeys([(*axes, rows), (*axes, *lead, rows)])
+    if at.type.shape not in wanted or at.type.dtype == "i1":
+        shapes = " or ".join(map(str, wanted))
+        each = f", one entry for each of {axes[0]} axes first" if axes else ""
+        raise RopegenError(f"{what} are {at.type} for x {x.type}; give numbers of shape {shapes}{each}")
+
+
+def _expect_one_reading(label: str, given: Node | None, q: Node) -> None:
+    """Three axes may be heads or a batch before queries and keys; where both have one size, the wrong one would fit."""
+    *lead, _, heads, _ = q.type.shape
+    if given is not None and given.type.rank == 3 and lead and lead[-1] == heads == given.type.shape[0] > 1:
+        ones = (1,) * (len(lead) - 1)
+        queries, keys = given.type.shape[1:]
+        raise RopegenError(
+            f"attention: {label} is {given.type}, which may have one entry a head or one a sequence, of which there are "
+            f"{heads} each; give {(*ones, 1, heads, queries, keys)} or {(*ones, heads, 1, queries, keys)}"
+        )
 
 
 class Call:
@@ -279,12 +343,31 @@ class Call:
     """
 
     def __init__(self, name: str) -> None:
+        self.name = name
         self.builder = Builder(name)
         self._values: dict[str, Array] = {}
 
     def array(self, label: str, value: ArrayLike) -> Node:
-        """An input for the array."""
-        array = jnp.asarray(value)
+        """An input for the array; integers of the host that would lose their upper half are refused."""
+        what = f"{self.name}: {label}"
+        limits = np.iinfo(jax.dtypes.canonicalize_dtype(np.int64))
+        rule = f"does not fit in the {limits.bits} bits that JAX keeps of an integer here; give values from {limits.min} to {limits.max}"
+        try:
+            array = jnp.asarray(np.asarray(value) if isinstance(value, str) else value)  # JAX takes "q" for a dtype
+        except OverflowError:
+            raise RopegenError(f"{what}: a number in {masks.excerpt(repr(value))} {rule}") from None
+        except (TypeError, ValueError):
+            raise RopegenError(f"{what} must be an array of numbers, got {masks.excerpt(repr(value))}") from None
+        if array.dtype.name not in {numpy_dtype(each).name for each in DTYPES}:
+            known = ", ".join(numpy_dtype(each).name for each in DTYPES)
+            raise RopegenError(
+                f"{what}: the element type {array.dtype.name} is none of {known}; convert to one of them"
+            )
+        if not isinstance(value, jax.Array) and array.dtype.kind == "i" and array.size:
+            given = np.asarray(value)
+            low, high = int(given.min()), int(given.max())
+            if low < limits.min or high > limits.max:
+                raise RopegenError(f"{what}: {low if low < limits.min else high} {rule}")
         self._values[label] = array
         return self.builder.input(label, array.shape, dtype_name(array.dtype))
 
@@ -298,7 +381,17 @@ class Call:
             return self.builder.positions(length)
         if isinstance(value, jax.Array):
             return self.array(label, value)
-        known = np.asarray(value)
+        try:
+            known = np.asarray(value)
+        except ValueError:  # ragged lists
+            return self.array(label, value)
+        if known.dtype.kind in "iuf":
+            wide = known.astype(np.float64)
+            outside = known[~((wide >= -(2.0**31)) & (wide < 2.0**31))]
+            if outside.size:
+                raise RopegenError(
+                    f"{self.name}: {label} hold {outside[0]}; positions are finite and from {-(2**31)} to {2**31 - 1}"
+                )
         if (
             known.ndim == 1
             and known.dtype.kind in "iu"
@@ -306,13 +399,18 @@ class Call:
             and np.array_equal(known, known[0] + np.arange(known.size))
         ):
             return self.builder.positions(known.size, int(known[0]))
-        return self.array(label, known)
+        return self.array(label, value)
 
     def run(
         self, outputs: Mapping[str, Node], target: str | Target = _DEFAULT_TARGET, tile: Tiles | None = None
     ) -> dict[str, Array]:
         """The values of the outputs."""
         graph = self.builder.build(**outputs)
+        for name, sizes in dict[str, object](tile or {}).items():
+            if not isinstance(sizes, Mapping):
+                raise RopegenError(
+                    f"{self.name}: the tile of {name} is {sizes!r}; give its sizes by name, as in {{'q': 256, 'kv': 512}}"
+                )
         fixed = tuple((name, tuple(sizes.items())) for name, sizes in (tile or {}).items())
         made = _planned(graph, Target.parse(target), fixed)
         return run(made, {}, self._values)

@@ -17,7 +17,7 @@ import operator
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, ClassVar, Literal, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +54,8 @@ class Expr:
     `kind` is "bool", "int" or "float"; `size` counts nodes and table entries, `depth` levels. Make one by
     a named mask, `mask`, `score`, `parse` or `apply`: these keep it canonical.
     """
+
+    __array_ufunc__: ClassVar[None] = None  # so that NumPy leaves `array & mask` to the mask, which refuses it
 
     kind: Kind = field(init=False)
     size: int = field(init=False, compare=False)
@@ -170,8 +172,10 @@ def constant_of(value: Any) -> bool | int | float:
         if not math.isfinite(value):
             raise RopegenError(f"a float constant is finite, got {value}; to drop a score, use a mask")
         return value + 0.0  # -0.0 + 0.0 is 0.0
+    shape = getattr(value, "shape", None)
+    shown = excerpt(repr(value)) if shape is None else f"of shape {shape}"
     raise RopegenError(
-        f"a constant is a bool, an int or a float, got {type(value).__name__} {excerpt(value)}; "
+        f"a constant is a bool, an int or a float, got {type(value).__name__} {shown}; "
         "a value per head is masks.table(values, head), an array is a dense mask or a bias"
     )
 
@@ -604,14 +608,22 @@ def _trace(function: Callable[..., Any], names: Sequence[str]) -> Expr:
         result = function(**arguments)
     except TypeError as error:  # a function of arrays was given a traced value
         raise RopegenError(
-            f"{title} cannot be traced: {error}; use operators and masks.where, minimum, maximum, absolute, exp, log, "
-            "tanh, sqrt, table, or give a dense mask or bias"
+            f"{title} cannot be traced: something in it needs a number or an array, and its arguments have no value yet; "
+            "use operators and masks.where, minimum, maximum, absolute, exp, log, tanh, sqrt, table, or give a dense mask "
+            "or bias"
         ) from error
+    if result is None:
+        raise RopegenError(f"{title} returns None; return the mask or score that it makes")
     return _operand(result)
 
 
 def as_mask(given: MaskLike) -> Expr:
     """A mask from an expression, a function or a constant."""
+    if given is None or isinstance(given, str | list | tuple):
+        raise RopegenError(
+            f"a mask is an expression, a function or a boolean array, got {excerpt(repr(given))}; "
+            "masks.full sees every key, masks.parse reads text, np.array makes a list an array"
+        )
     expr = mask(given) if callable(given) else _operand(given)
     if expr.kind != "bool" or "score" in variables(expr):
         raise RopegenError(
@@ -623,6 +635,11 @@ def as_mask(given: MaskLike) -> Expr:
 
 def as_score(given: ScoreLike) -> Expr:
     """A score expression from an expression, a function or a constant."""
+    if given is None or isinstance(given, str | list | tuple):
+        raise RopegenError(
+            f"a score is an expression or a function, got {excerpt(repr(given))}; "
+            "masks.identity changes nothing, masks.parse reads text"
+        )
     expr = score(given) if callable(given) else _operand(given)
     if isinstance(expr, Const) and expr.kind == "int":
         expr = Const(float(expr.value))

@@ -90,16 +90,25 @@ def prefix(length: int) -> Expr:
     return apply("<", Var("kv_pos"), _count("prefix", length))
 
 
-def _count(what: str, given: int) -> int:
-    value = constant_of(given)
-    if kind_of(value) != "int" or value < 1:
-        raise RopegenError(f"{what} takes a number of positions, an integer of at least 1; got {given}")
+def _count(what: str, given: object, of: str = "positions") -> int:
+    scalar = isinstance(given, int | float) or getattr(given, "shape", None) == ()
+    value = constant_of(given) if scalar else None
+    if value is None or kind_of(value) != "int" or value < 1:
+        raise RopegenError(f"{what} takes a number of {of}, an integer of at least 1; got {excerpt(repr(given))}")
     return int(value)
 
 
 def alibi(slopes: Iterable[float]) -> Expr:
     """`score - slopes[head] * abs(q_pos - kv_pos)`, one slope a head: attention with linear biases."""
-    per_head = table_of(map(float, slopes), Var("head"))
+    try:
+        each = tuple(map(float, slopes))
+    except (TypeError, ValueError):
+        each = ()
+    if not each:
+        raise RopegenError(
+            f"alibi takes one slope a head, a list of numbers, such as alibi_slopes(8); got {excerpt(repr(slopes))}"
+        )
+    per_head = table_of(each, Var("head"))
     distance = apply("abs", apply("-", Var("q_pos"), Var("kv_pos")))
     return apply("-", identity, apply("*", per_head, distance))
 
@@ -109,10 +118,23 @@ def alibi_slopes(heads: int) -> tuple[float, ...]:
 
     Otherwise those of the power of two below, then every other slope of the power of two above.
     """
-    heads = _count("alibi_slopes", heads)
+    heads = _count("alibi_slopes", heads, "heads")
     below = 1 << (heads.bit_length() - 1)
     slopes = [2.0 ** (-8 * i / below) for i in range(1, below + 1)]
     return (*slopes, *(2.0 ** (-4 * i / below) for i in range(1, 2 * (heads - below), 2)))
+
+
+def values_per_head(expr: Expr) -> frozenset[int]:
+    """How many values each table has that `head` alone indexes."""
+    match expr:
+        case Table(values=values, index=Var(name="head")):
+            return frozenset((len(values),))
+        case Table(index=index):
+            return values_per_head(index)
+        case Apply(args=args):
+            return frozenset().union(*map(values_per_head, args))
+        case _:
+            return frozenset()
 
 
 # Values -----------------------------------------------------------------------------------------------------------

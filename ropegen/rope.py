@@ -65,7 +65,8 @@ class Rope:
         object.__setattr__(self, "theta", theta)
         if self.pairing not in get_args(Pairing):
             hint = nearest(str(self.pairing), get_args(Pairing))
-            raise RopegenError(f"Rope: unknown pairing {self.pairing!r}; {hint} {_PAIRING_RULE}")
+            end = "" if hint.endswith("?") else "."
+            raise RopegenError(f"Rope: unknown pairing {self.pairing!r}; {hint}{end} {_PAIRING_RULE}")
         if self.angles not in get_args(Angles):
             raise RopegenError(f"Rope: unknown angles {self.angles!r}; {nearest(str(self.angles), get_args(Angles))}")
         _expect(_is_family(self.scaling), f"Rope: scaling must come from ropegen.scaling, got {self.scaling!r}")
@@ -184,6 +185,10 @@ class Rope:
         `qk_rope_head_dim` features wide and stands apart from the rest. Angles are exact; use dataclasses.replace for
         "f32". An unknown model type, rope type, layer type or field of the rope parameters is a RopegenError.
         """
+        if not _is_mapping(config):
+            raise RopegenError(
+                f"from_hf reads a config as a mapping, got {config!r}; json.loads makes one of a config.json"
+            )
         text = config.get("text_config")
         if isinstance(text, Mapping):
             config = {"model_type": config.get("model_type"), **text}
@@ -277,6 +282,10 @@ def _expect_magnitude(kind: str, log_scale: npt.NDArray[np.float64], dtype: type
 
 def _is_family(value: object) -> bool:
     return isinstance(value, Scaling)
+
+
+def _is_mapping(value: object) -> bool:
+    return isinstance(value, Mapping)
 
 
 def _shares(where: str, value: object) -> tuple[int, ...]:
@@ -420,6 +429,10 @@ def _read(config: Mapping[str, object], where: str, model: _Model, layer_type: s
             f"{where}: {model.fraction_field} is {fraction} and this model's code turns the whole head; leave it out, "
             "or write the Rope with dim= if the checkpoint was trained so",
         )
+        _expect(
+            0 < fraction <= 1,
+            f"{where}: {model.fraction_field} is a part of the head, above 0 and at most 1; got {fraction}",
+        )
         dim = int(_head_dim(config, where) * fraction)
     paired = config.get(model.interleave_field, True) if model.interleave_field else True
     _expect(isinstance(paired, bool), f"{where}: {model.interleave_field} must be true or false, got {paired!r}")
@@ -439,7 +452,10 @@ def _stated(
     """The rope parameters that the config states for a layer kind, and whether the kind is the sliding one."""
     stated = _first(config.get("rope_parameters"), config.get("rope_scaling"), {})
     other = config.get("rope_scaling")
-    _expect(other is None or other == stated, f"{where}: rope_parameters and rope_scaling are both there and differ")
+    _expect(
+        other is None or other == stated,
+        f"{where}: rope_parameters {stated} and rope_scaling {other} are both there and differ; keep the checkpoint's",
+    )
     if not isinstance(stated, Mapping):
         raise RopegenError(f"{where}: rope parameters must be a mapping, got {stated!r}")
     by_layer = bool(stated) and all(isinstance(value, Mapping) for value in stated.values())

@@ -53,7 +53,7 @@ class Scaling:
             if field.name not in self.signed and not isinstance(value, bool):
                 numbers = value if isinstance(value, tuple) else (value,)
                 if not all(_LEAST <= number <= _GREATEST for number in numbers):
-                    raise RopegenError(f"{where} must be positive, from {_LEAST} to {_GREATEST}; got {value}")
+                    raise RopegenError(f"{where} must be positive, from {_LEAST:g} to {_GREATEST:g}; got {value}")
             object.__setattr__(self, field.name, value)
         self._check()
 
@@ -70,7 +70,7 @@ class Scaling:
         """
         if not 1 < theta <= _GREATEST:
             raise RopegenError(
-                f"theta must be above 1, so that frequencies fall pair by pair, and at most {_GREATEST}; got {theta}"
+                f"theta must be above 1, so that frequencies fall pair by pair, and at most {_GREATEST:g}; got {theta}"
             )
         even_width("the rotated width", dim)
         if self.needs_length and length is None:
@@ -79,7 +79,7 @@ class Scaling:
                 "(the longest sequence that the program will see)"
             )
         if length is not None and not 0 <= length <= _GREATEST:
-            raise RopegenError(f"a sequence length is from 0 to {_GREATEST}, got {length}")
+            raise RopegenError(f"a sequence length is from 0 to {_GREATEST:g}, got {length}")
         return self._frequencies(theta, dim, length or 0, dtype)
 
     def magnitude(self, length: int | None = None) -> float:

@@ -735,7 +735,7 @@ REFUSED = [
     (lambda q_pos: np.arange(3) > q_pos, "dense mask"),
     (array_mask, "array_mask cannot be traced"),
     (lambda q_pos: q_pos, "boolean"),
-    (lambda q_pos: None, "NoneType"),
+    (lambda q_pos: None, "returns None"),
     (lambda q_pos: q_pos < 2**40, "int32"),
     (lambda q_pos: q_pos < math.inf, "finite"),
     (lambda q_pos: q_pos < np.float32("nan"), "finite"),
@@ -750,7 +750,7 @@ REFUSED = [
     (lambda head: masks.table([], head) < 3, "table"),
     (lambda head: masks.table([1, 2], head / 2) < 3, "indexed by an integer"),
     (dict, "signature|parameter"),
-    ("causal", "str"),
+    ("causal", "got 'causal'"),
     (np.ones((2, 2), bool), "dense mask"),
     (masks.identity, "boolean"),
 ]

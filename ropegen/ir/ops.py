@@ -297,8 +297,10 @@ class Rotate(Op):
 
     def infer(self, *operands: TensorType) -> TensorType:
         x, angles = operands
-        if x.rank < 3 or not x.is_float:
+        if x.rank < 3:
             raise self.refuse(f"x is {x}", "give (..., sequence, heads, width)")
+        if not x.is_float:
+            raise self.refuse(f"x is {x}", "cast it to a floating element type")
         if angles.rank < 2 or not angles.is_float or angles.shape[-1] % 2:
             raise self.refuse(f"angles are {angles}", "give the value of an `angles` op: cosines, then sines")
         if angles.shape[-1] > x.shape[-1]:
