@@ -296,8 +296,6 @@ def attention(
         "dense_mask": dense,
         "sinks": call.optional("sinks", sinks),
     }
-    for label, each in (("mask", dense), ("bias", options["bias"])):
-        _expect_one_reading(label, each, q_node)
     outputs = {"out": b.attend(q_node, k_node, v_node, **options)}
     if return_lse:
         outputs["lse"] = b.attend(q_node, k_node, v_node, **options, returns="log_sum_exp")
@@ -321,18 +319,6 @@ def _expect_positions(what: str, at: Node, x: Node, rope: Rope) -> None:
         shapes = " or ".join(map(str, wanted))
         each = f", one entry for each of {axes[0]} axes first" if axes else ""
         raise RopegenError(f"{what} are {at.type} for x {x.type}; give numbers of shape {shapes}{each}")
-
-
-def _expect_one_reading(label: str, given: Node | None, q: Node) -> None:
-    """Three axes may be heads or a batch before queries and keys; where both have one size, the wrong one would fit."""
-    *lead, _, heads, _ = q.type.shape
-    if given is not None and given.type.rank == 3 and lead and lead[-1] == heads == given.type.shape[0] > 1:
-        ones = (1,) * (len(lead) - 1)
-        queries, keys = given.type.shape[1:]
-        raise RopegenError(
-            f"attention: {label} is {given.type}, which may have one entry a head or one a sequence, of which there are "
-            f"{heads} each; give {(*ones, 1, heads, queries, keys)} or {(*ones, heads, 1, queries, keys)}"
-        )
 
 
 class Call:

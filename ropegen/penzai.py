@@ -140,6 +140,11 @@ def _positions(layer: _Rotary, side_inputs: Mapping[Any, Any]) -> Any:
         return side_inputs[name]
     if effect is not None:
         return effect.ask()
+    if name is None:
+        raise MissingSideInputError(
+            f"{type(layer).__name__} was made without positions_input_name=, the side input that holds its positions; "
+            "make it with e.g. positions_input_name='token_positions'"
+        )
     raise MissingSideInputError(
         f"{type(layer).__name__} reads its positions from the side input {name!r} and the call brings "
         f"{', '.join(map(repr, side_inputs)) or 'no side inputs'}; call layer(inputs, {name}=positions)"

@@ -12,6 +12,7 @@ import pytest
 from plain import draw_inputs, plain
 
 from ropegen import masks, scaling
+from ropegen.api import attention
 from ropegen.emit.callable import Compiled
 from ropegen.ir.build import Builder
 from ropegen.ir.graph import Graph
@@ -293,3 +294,10 @@ def test_wrong_inputs_are_refused(change: Any, words: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match="input") as caught:
         Compiled(plan(GRAPHS["llama"], "cpu"))(**values)
     assert all(word in str(caught.value) for word in words)
+
+
+def test_without_jit_a_region_is_still_one_program() -> None:
+    q = jnp.linspace(-1.0, 1.0, 24).reshape(3, 2, 4)
+    wanted = attention(q, q, q, mask=masks.causal)
+    with jax.disable_jit():
+        np.testing.assert_array_equal(attention(q, q, q, mask=masks.causal), wanted)

@@ -303,7 +303,9 @@ def _jitted(primitive: Primitive, params: tuple[tuple[str, Any], ...]) -> Callab
 
 
 def _eager(primitive: Primitive, *operands: Array, **params: Any) -> Any:
-    return _jitted(primitive, tuple(sorted(params.items())))(*operands)
+    # A region is one program also where the user turned `jit` off: its ops exist inside it only.
+    with jax.disable_jit(False):
+        return _jitted(primitive, tuple(sorted(params.items())))(*operands)
 
 
 # Batching ------------------------------------------------------------------------------------------------------------
