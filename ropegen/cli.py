@@ -22,8 +22,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ropegen import api, explain, hf, masks, passes, scaling
+from ropegen import api, bench, explain, hf, masks, passes, scaling
 from ropegen.emit import artifact
+from ropegen.emit.callable import Compiled
 from ropegen.errors import RopegenError, nearest
 from ropegen.ir import spec, text
 from ropegen.ir.graph import Graph
@@ -46,6 +47,7 @@ examples:
   ropegen explain graph.mlir --target gpu:h200 --html plan.html
   ropegen opt graph.mlir --trace
   ropegen check kernels/
+  ropegen bench graph.mlir --against jax,torch
   ropegen list targets
 
 GRAPH is a graph in text (.mlir), the config.json of a Hugging Face model, or - for either on stdin.
@@ -170,6 +172,53 @@ def check(options: argparse.Namespace) -> int:
             )
         _print(table)
     return DONE if found.passed else FAILED
+
+
+def measure(options: argparse.Namespace) -> int:
+    """Side by side in one run."""
+    if options.png:
+        bench.pyplot()  # refuse before the work, not after it
+    against = [each for each in options.against.split(",") if each]
+    with _progress() as progress:
+        subject = _subject(options, progress)
+        graph = subject.graph if isinstance(subject, artifact.Artifact) else subject.plan.source
+        runners, left_out = bench.contenders(subject, against, grad=options.grad, seed=options.seed, progress=progress)
+        found = bench.race(
+            runners,
+            tolerance=bench.tolerance(graph),
+            seconds=options.seconds,
+            repeats=options.repeats,
+            progress=progress,
+        )
+    what = "forward and backward" if options.grad else "forward"
+    machine = bench.machine()
+    if options.png:
+        bench.picture(found, f"{graph.name}, {what}\n{machine['processor']}, {machine['cores']} cores", options.png)
+    if options.json:
+        facts = {"graph": graph.name, "what": what, "machine": machine}
+        _print_json(facts | bench.as_data(found, left_out))
+        return DONE
+    rows = bench.rows(found, left_out)
+    table = _table(*rows[0])
+    for row in rows:
+        table.add_row(*(Text(row.get(column, "")) for column in rows[0]))
+    _print(table)
+    print(f"\n{graph.name}, {what}; {', '.join(f'{name} {value}' for name, value in machine.items())}")
+    return DONE
+
+
+def _subject(options: argparse.Namespace, progress: Callable[[str], None]) -> Compiled | artifact.Artifact:
+    """The compiled plan of a graph for this machine, or an artifact that is there."""
+    if Path(options.graph).is_dir():
+        given = [name for name in (*_BUILD_OPTIONS, "tile", "tables") if getattr(options, name)]
+        if given:
+            raise RopegenError(
+                f"--{given[0]} is for a graph, and {options.graph} is an artifact, which is built already"
+            )
+        progress("checking hashes")
+        return artifact.load(options.graph)
+    progress("planning for this machine")
+    return api.plan(_graph(options), "host", tile=_tiles(options.tile), tables=options.tables).compile()
 
 
 def list_known(options: argparse.Namespace) -> int:
@@ -412,6 +461,31 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--seed", type=int, default=0, help="of the drawn inputs (default: 0)")
     _json_argument(made)
 
+    made = verb(
+        "bench",
+        measure,
+        "time a graph or an artifact beside JAX and torch, interleaved in one run, after their results agree",
+        "ropegen bench graph.mlir --against jax --repeats 5",
+    )
+    _graph_arguments(made, "a graph (.mlir), a model's config.json, an artifact's directory, or - for stdin")
+    made.add_argument(
+        "--against",
+        default="jax",
+        metavar="WHOM",
+        help="jax, torch or jax,torch (default: jax). jax is jax.nn.dot_product_attention with RoPE in one jit where the "
+        "graph is one attention, else the plain formula under jit; torch is SDPA and FlexAttention, compiled with RoPE",
+    )
+    made.add_argument("--grad", action="store_true", help="forward and backward, for every floating input")
+    amount = made.add_mutually_exclusive_group()
+    amount.add_argument(
+        "--seconds", type=float, default=5.0, metavar="S", help="time for all contenders together (default: 5)"
+    )
+    amount.add_argument("--repeats", type=int, metavar="N", help="rounds, in place of a time")
+    made.add_argument("--png", metavar="FILE", help="a picture of the medians and quartiles; needs matplotlib")
+    made.add_argument("--seed", type=int, default=0, help="of the drawn inputs (default: 0)")
+    _plan_arguments(made)
+    _json_argument(made)
+
     made = verb("list", list_known, "what ropegen knows", "ropegen list ops")
     made.add_argument("what", choices=list(_LISTS), metavar="WHAT", help=", ".join(_LISTS))
     _json_argument(made)
@@ -421,8 +495,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _graph_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("graph", metavar="GRAPH", help="a graph (.mlir), a model's config.json, or - for stdin")
+def _graph_arguments(
+    parser: argparse.ArgumentParser, what: str = "a graph (.mlir), a model's config.json, or - for stdin"
+) -> None:
+    parser.add_argument("graph", metavar="GRAPH", help=what)
     group = parser.add_argument_group("for a config.json")
     group.add_argument("--batch", type=int, help="sequences at once (default: 1)")
     group.add_argument("--seq", type=int, help="tokens of each (default: 2048, or 1 in decode)")

@@ -1,0 +1,22 @@
+"""Side by side: ropegen's compiled plan, plain JAX and torch on the same inputs, in one process and one run.
+
+    runners, left_out = bench.contenders(rg.plan(graph, "cpu").compile(), against=("jax", "torch"))
+    found = bench.race(runners, tolerance=bench.tolerance(graph), seconds=10)
+
+Nothing is timed before every contender's results agree. torch is imported where it is asked for and nowhere else.
+"""
+
+from ropegen.bench.attention import LeftOut as LeftOut
+from ropegen.bench.contenders import AGAINST as AGAINST
+from ropegen.bench.contenders import contenders as contenders
+from ropegen.bench.contenders import tolerance as tolerance
+from ropegen.bench.measure import Contender as Contender
+from ropegen.bench.measure import Race as Race
+from ropegen.bench.measure import Timing as Timing
+from ropegen.bench.measure import race as race
+from ropegen.bench.report import as_data as as_data
+from ropegen.bench.report import duration as duration
+from ropegen.bench.report import machine as machine
+from ropegen.bench.report import picture as picture
+from ropegen.bench.report import pyplot as pyplot
+from ropegen.bench.report import rows as rows

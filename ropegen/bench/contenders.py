@@ -1,0 +1,198 @@
+"""Who runs: ropegen's compiled plan or artifact, the plain formula of JAX, and torch's attention, on equal inputs.
+
+An attention-shaped graph (one full or causal `attend` over inputs, with RoPE at known positions or none) has rivals made
+for it: `jax.nn.dot_product_attention` and torch's. Every other graph is compared with its own plain lowering under jit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from ropegen import lowering
+from ropegen.bench import torch_attention
+from ropegen.bench.attention import Attention, Drawn, LeftOut, attention_of, draw, import_torch
+from ropegen.bench.measure import Contender
+from ropegen.emit.artifact import Artifact
+from ropegen.emit.callable import Compiled
+from ropegen.errors import RopegenError, nearest
+from ropegen.ir.graph import Graph, label_of
+
+AGAINST = ("jax", "torch")
+
+# What the worst row of a result may differ by, relative: rounding, with room for sums in another order.
+_TOLERANCE = {"f64": 1e-9, "f32": 1e-4, "f16": 2e-2, "bf16": 1e-1}
+
+Arrays = Mapping[str, Any]
+Function = Callable[[Arrays], dict[str, jax.Array]]
+
+
+def contenders(
+    subject: Compiled | Artifact,
+    against: Sequence[str] = ("jax",),
+    *,
+    grad: bool = False,
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda doing: None,
+) -> tuple[list[Contender], list[LeftOut]]:
+    """The subject first, then its rivals of `against` ("jax", "torch"); and who cannot run here, with the reason.
+
+    With `grad` a call is the forward and the backward: from random cotangents the gradients of every floating input.
+
+    Raises:
+      RopegenError: an unknown name in `against`, torch asked for and not installed, gradients of an artifact.
+    """
+    for each in against:
+        if each not in AGAINST:
+            raise RopegenError(f"bench: nothing to measure against is called {each!r}; {nearest(each, AGAINST)}")
+    if isinstance(subject, Artifact) and grad:
+        raise RopegenError(
+            f"bench: {subject.directory} is an artifact, which has no derivative; give the graph itself for --grad, such as "
+            f"{subject.directory / 'graph.mlir'}"
+        )
+    graph = subject.graph if isinstance(subject, Artifact) else subject.plan.source
+    if "torch" in against:
+        import_torch()
+    drawn = draw(graph, grad=grad, seed=seed)
+    found = [_subject(subject, drawn)]
+    left_out: list[LeftOut] = []
+    attention = attention_of(graph)
+    if "jax" in against:
+        if isinstance(attention, Attention):
+            rival = jax_contender("jax.nn", _jax_nn(attention), drawn)
+        else:
+            rival = jax_contender("jax plain lowering", _plain(graph), drawn)
+        if isinstance(rival, LeftOut):
+            left_out.append(rival)
+        else:
+            found.append(rival)
+    if "torch" in against:
+        if isinstance(attention, Attention):
+            made, out = torch_attention.contenders(attention, drawn, progress)
+            found += made
+            left_out += out
+        else:
+            left_out.append(LeftOut("torch", f"the graph is no plain attention: {attention}"))
+    return found, left_out
+
+
+def tolerance(graph: Graph) -> float:
+    """What the worst row of a result may differ by, relative, for the coarsest element type of the graph."""
+    return max(_TOLERANCE[each.type.dtype] for each in graph.nodes if each.type.is_float)
+
+
+def jax_contender(name: str, function: Function, drawn: Drawn) -> Contender | LeftOut:
+    """A function of arrays by label under one jit; left out where its temporaries do not fit in memory."""
+    arguments: list[Any] = [jax.device_put(dict(drawn.inputs))]
+    jitted: Any = jax.jit(function)
+    if drawn.cotangents is not None:
+        arguments.append(jax.device_put(dict(drawn.cotangents)))
+        jitted = jax.jit(with_gradients(function, drawn.differentiated))
+    needed, there = _temporaries(jitted, arguments), _memory()
+    if there and needed > 0.7 * there:
+        return LeftOut(
+            name, f"it needs {needed / 1e9:.1f} GB of temporaries, and this machine has {there / 1e9:.1f} GB"
+        )
+    return _finished(name, jitted, arguments)
+
+
+def with_gradients(function: Function, labels: Sequence[str]) -> Callable[[Arrays, Arrays], dict[str, jax.Array]]:
+    """The outputs of a function of inputs by label, and the gradients of `labels` from cotangents, as `d_` + label."""
+
+    def differentiated(inputs: Arrays, cotangents: Arrays) -> dict[str, jax.Array]:
+        moving = {label: inputs[label] for label in labels}
+
+        def of_moving(some: Arrays) -> dict[str, jax.Array]:
+            return function({**inputs, **some})
+
+        out, backward = jax.vjp(of_moving, moving)
+        (gradients,) = backward(dict(cotangents))
+        return {**out, **{f"d_{label}": each for label, each in gradients.items()}}
+
+    return differentiated
+
+
+def _subject(subject: Compiled | Artifact, drawn: Drawn) -> Contender:
+    labels = [label for label, _ in drawn.graph.outputs]
+    if drawn.cotangents is not None and isinstance(subject, Compiled):
+        read = subject.plan.graph.input_types
+
+        def function(inputs: Arrays) -> dict[str, jax.Array]:
+            return _named(labels, subject(**{label: inputs[label] for label in read}))
+
+        jitted = jax.jit(with_gradients(function, drawn.differentiated))
+        arguments = jax.device_put((dict(drawn.inputs), dict(drawn.cotangents)))
+        return _finished("ropegen", jitted, arguments)
+    parameters = drawn.graph.labels("parameter")
+    inputs: Any = jax.device_put(dict(drawn.inputs))
+    if isinstance(subject, Compiled):
+        parameters = tuple(each for each in parameters if each in subject.plan.graph.input_types)
+    bound = subject.bind(**{label: inputs[label] for label in parameters})
+    others = {label: inputs[label] for label in drawn.graph.labels("activation", "state")}
+
+    def call() -> Any:
+        return jax.block_until_ready(bound(**others))
+
+    return Contender("ropegen", call, lambda out: _to_numpy(_named(labels, out)))
+
+
+def _finished(name: str, function: Callable[..., Any], arguments: Sequence[Any]) -> Contender:
+    def call() -> Any:
+        return jax.block_until_ready(function(*arguments))
+
+    return Contender(name, call, _to_numpy)
+
+
+def _plain(graph: Graph) -> Function:
+    def evaluated(inputs: Arrays) -> dict[str, jax.Array]:
+        given = {each: inputs[label_of(each)] for each in graph.inputs}
+        outputs = lowering.evaluate([value for _, value in graph.outputs], given)
+        return {label: value for (label, _), value in zip(graph.outputs, outputs, strict=True)}
+
+    return evaluated
+
+
+def _jax_nn(attention: Attention) -> Function:
+    def attend(inputs: Arrays) -> dict[str, jax.Array]:
+        q, k = (
+            inputs[label] if table is None else lowering.rotate(inputs[label], table, attention.pairing)
+            for label, table in zip(
+                (attention.q, attention.k), map(_constant, (attention.q_table, attention.k_table)), strict=True
+            )
+        )
+        out = jax.nn.dot_product_attention(
+            q, k, inputs[attention.v], scale=attention.scale, is_causal=attention.causal, implementation="xla"
+        )
+        return {attention.output: out}
+
+    return attend
+
+
+def _constant(table: np.ndarray | None) -> Any:
+    return None if table is None else jax.numpy.asarray(table)
+
+
+def _named(labels: Sequence[str], out: Any) -> dict[str, jax.Array]:
+    """The outputs by name, where a graph of one output gives the bare array."""
+    return {labels[0]: out} if len(labels) == 1 else {label: out[label] for label in labels}
+
+
+def _to_numpy(out: Mapping[str, jax.Array]) -> dict[str, np.ndarray]:
+    return {label: np.asarray(each) for label, each in out.items()}
+
+
+def _temporaries(jitted: Any, arguments: Sequence[Any]) -> int:
+    analysis = jitted.lower(*arguments).compile().memory_analysis()
+    return 0 if analysis is None else int(analysis.temp_size_in_bytes)
+
+
+def _memory() -> int:
+    """The machine's memory in bytes, 0 where the system does not say."""
+    import os
+
+    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
+        return 0
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

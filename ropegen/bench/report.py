@@ -1,0 +1,159 @@
+"""What a run found, as text, as data and as a picture; and the machine that it ran on."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ropegen.bench.attention import LeftOut
+from ropegen.bench.measure import Race
+from ropegen.errors import RopegenError
+
+_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "\N{MICRO SIGN}s"))
+
+
+def duration(seconds: float) -> str:
+    """Three digits and a unit: `1.23 ms`."""
+    for size, unit in _UNITS:
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}" if seconds < 1000 else f"{seconds:.0f} s"
+    return f"{seconds * 1e9:.3g} ns"
+
+
+def machine() -> dict[str, str]:
+    """The processor, its cores, and the versions that a timing depends on; `not installed` where one is not."""
+    facts = {"processor": _processor(), "cores": str(_cores()), "system": f"{platform.system()} {platform.machine()}"}
+    facts["python"] = platform.python_version()
+    for package in ("ropegen", "jax", "jaxlib", "torch"):
+        try:
+            facts[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            facts[package] = "not installed"
+    return facts
+
+
+def rows(race: Race, left_out: Sequence[LeftOut] = ()) -> list[dict[str, str]]:
+    """One row a contender: its median, quartiles, samples, time over the first's, and difference from the first."""
+    first = race.timings[0].name
+    found: list[dict[str, str]] = []
+    for each in race.timings:
+        low, high = each.quartiles
+        calls = f" of {each.calls} calls" if each.calls > 1 else ""
+        differs = race.differences.get(each.name)
+        found.append(
+            {
+                "contender": each.name,
+                "median": duration(each.median),
+                "quartiles": f"{duration(low)} to {duration(high)}",
+                "samples": f"{len(each.samples)}{calls}",
+                f"time over {first}": f"{race.ratio(each.name, first):.2f}",
+                f"difference from {first}": "-" if differs is None else f"{differs:.1e}",
+            }
+        )
+    return found + [{"contender": each.name, "median": f"left out: {each.reason}"} for each in left_out]
+
+
+def as_data(race: Race, left_out: Sequence[LeftOut] = ()) -> dict[str, Any]:
+    """The same in seconds, for JSON."""
+    first = race.timings[0].name
+    return {
+        "contenders": [
+            {
+                "name": each.name,
+                "median": each.median,
+                "quartiles": list(each.quartiles),
+                "samples": len(each.samples),
+                "calls": each.calls,
+                "ratio": race.ratio(each.name, first),
+                "difference": race.differences.get(each.name),
+            }
+            for each in race.timings
+        ],
+        "left_out": [{"name": each.name, "reason": each.reason} for each in left_out],
+    }
+
+
+def pyplot() -> Any:
+    """matplotlib.pyplot, drawing to files.
+
+    Raises:
+      RopegenError: matplotlib is not installed.
+    """
+    try:
+        importlib.import_module("matplotlib").use("Agg")
+        return importlib.import_module("matplotlib.pyplot")
+    except ImportError as error:
+        raise RopegenError(
+            f"bench: a picture needs matplotlib ({error}); install it with `pip install 'ropegen[bench]'`, or leave out --png"
+        ) from error
+
+
+def picture(race: Race, title: str, path: str | os.PathLike[str]) -> None:
+    """A bar a contender, to the median, with a line from quartile to quartile; a PNG, written aside and renamed.
+
+    Raises:
+      RopegenError: matplotlib is not installed, or the file cannot be written.
+    """
+    plot = pyplot()
+    names = [each.name for each in race.timings]
+    scale, unit = next((each for each in _UNITS if race.timings[0].median >= each[0]), _UNITS[-1])
+    medians = [each.median / scale for each in race.timings]
+    spread = [[], []]
+    for each in race.timings:
+        low, high = each.quartiles
+        spread[0].append((each.median - low) / scale)
+        spread[1].append((high - each.median) / scale)
+    figure, axes = plot.subplots(figsize=(8, 1.4 + 0.5 * len(names)), layout="constrained")
+    colours = ["#1b6ca8", *["#b8c4ce"] * (len(names) - 1)]
+    axes.barh(names, medians, xerr=spread, color=colours, error_kw={"ecolor": "#333333", "capsize": 3})
+    for row, each in enumerate(race.timings):
+        over = f"{duration(each.median)}  ({race.ratio(each.name, names[0]):.2f}x)" if row else duration(each.median)
+        axes.annotate(
+            over, (each.quartiles[1] / scale, row), xytext=(8, 0), textcoords="offset points", va="center", fontsize=9
+        )
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.3 * max(each.quartiles[1] for each in race.timings) / scale)
+    axes.set_xlabel(f"{unit} a call: median, quartiles")
+    axes.set_title(title, loc="left", fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+    save(figure, Path(path))
+    plot.close(figure)
+
+
+def save(figure: Any, path: Path) -> None:
+    """A figure as a PNG, written aside and renamed.
+
+    Raises:
+      RopegenError: the file cannot be written.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        try:
+            figure.savefig(aside, format="png", dpi=130)
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+    except OSError as error:
+        raise RopegenError(f"cannot write {path}: {error.strerror or error}; give another file") from error
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _processor() -> str:
+    """The processor's own name where the system says it, and what of its matrix units."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        return platform.processor() or platform.machine()
+    said = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    flags = set(said.get("flags", "").split())
+    units = [word for word in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if word in flags]
+    name = said.get("model name") or platform.processor() or platform.machine()
+    return f"{name} ({', '.join(units)})" if units else name

@@ -1,0 +1,293 @@
+"""Timing side by side: the order of the rounds, medians and ratios on a clock that is not one, and the guard.
+
+No test looks at a time that was measured.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ropegen as rg
+from ropegen import bench, cli
+from ropegen.bench import attention, measure, report, torch_attention
+
+HAS_TORCH = importlib.util.find_spec("torch") is not None
+HAS_MATPLOTLIB = importlib.util.find_spec("matplotlib") is not None
+
+
+class Clock:
+    """Time that passes only where a contender or a pause lets it."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.called: list[str] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def contender(self, name: str, seconds: float | Sequence[float], result: object = 1.0) -> bench.Contender:
+        """A contender that takes so long; of a sequence, each call its entry, the first two being the warm-up."""
+        times: Iterator[float] = iter(seconds if isinstance(seconds, Sequence) else iter(lambda: seconds, None))
+
+        def call() -> object:
+            self.now += next(times)
+            self.called.append(name)
+            return result
+
+        return bench.Contender(name, call, lambda out: {"out": np.asarray(out, np.float64)})
+
+    def race(self, *contenders: bench.Contender, **options: float) -> bench.Race:
+        settings = {"tolerance": 1e-6, **options}
+        return bench.race(contenders, clock=self, pause=lambda seconds: None, **settings)
+
+
+def tiny(mask: object = rg.masks.causal, dtype: str = "f32", pairing: str | None = "half", heads: int = 4) -> rg.Graph:
+    b = rg.Builder("tiny")
+    q, k, v = (b.input(label, (1, 8, count, 8), dtype) for label, count in (("q", heads), ("k", 2), ("v", 2)))
+    at = b.positions(8)
+    if pairing is not None:
+        rope = rg.Rope(100.0, pairing=pairing, dim=6)
+        q, k = b.rope(q, at, rope), b.rope(k, at, rope)
+    return b.build(out=b.attend(q, k, v, mask=mask))
+
+
+def test_every_round_runs_everyone_and_the_order_turns() -> None:
+    clock = Clock()
+    clock.race(*(clock.contender(name, 1.0) for name in "abc"), repeats=4)
+    assert clock.called[:6] == ["a", "b", "c"] * 2  # compared, then warmed up
+    assert "".join(clock.called[6:]) == "abc" + "bca" + "cab" + "abc"
+
+
+def test_medians_quartiles_and_ratios_are_those_of_the_samples() -> None:
+    clock = Clock()
+    found = clock.race(
+        clock.contender("a", [9.0, 9.0, 1.0, 5.0, 2.0, 4.0, 3.0]),
+        clock.contender("b", [9.0, 9.0, 6.0, 6.0, 60.0, 6.0, 6.0]),
+        repeats=5,
+    )
+    assert found["a"].samples == (1.0, 5.0, 2.0, 4.0, 3.0)
+    assert (found["a"].median, found["a"].quartiles) == (3.0, (2.0, 4.0))
+    assert found["b"].median == 6.0
+    assert found.ratio("b", "a") == 2.0
+    assert found.ratio("a", "b") == 0.5
+
+
+def test_short_calls_fill_a_sample_and_count_once() -> None:
+    clock = Clock()
+    found = clock.race(clock.contender("short", 0.004), clock.contender("long", 1.0), repeats=2)
+    assert (found["short"].calls, found["long"].calls) == (3, 1)
+    assert found["short"].median == pytest.approx(0.004)
+    assert clock.called.count("short") == 2 + 2 * 3
+
+
+def test_time_is_shared_and_slow_contenders_get_few_samples() -> None:
+    clock = Clock()
+    found = clock.race(
+        *(clock.contender(*each) for each in (("quick", 0.25), ("slow", 2.0), ("stuck", 50.0))), seconds=15
+    )
+    assert len(found["quick"].samples) == 20  # a share of five seconds
+    assert len(found["slow"].samples) == measure.FEWEST_SAMPLES
+    assert len(found["stuck"].samples) == 1
+    assert clock.called.count("stuck") == 2
+
+
+@pytest.mark.parametrize("result", [1.001, math.nan, math.inf])
+def test_contenders_that_disagree_are_refused_before_anything_is_timed(result: float) -> None:
+    clock = Clock()
+    with pytest.raises(rg.RopegenError, match=r"out of wrong differs from right's by .* nothing was timed"):
+        clock.race(clock.contender("right", 1.0), clock.contender("wrong", 1.0, result), repeats=1)
+    assert clock.called == ["right", "wrong"]
+
+
+def test_one_wrong_row_of_many_is_seen() -> None:
+    right = np.random.default_rng(0).standard_normal((1000, 64))
+    wrong = right.copy()
+    wrong[17] = 0.0
+    assert measure.difference(wrong, right) == pytest.approx(1.0)
+    assert measure.difference(right, right) == 0.0
+    assert measure.difference(np.zeros((0, 4)), np.zeros((0, 4))) == 0.0
+    with pytest.raises(rg.RopegenError, match="cannot be compared"):
+        measure.difference(right[:, :1], right)
+
+
+def test_results_of_other_names_are_refused() -> None:
+    clock = Clock()
+    other = bench.Contender("other", lambda: 1.0, lambda out: {"lse": np.asarray(out)})
+    with pytest.raises(rg.RopegenError, match="other gives lse, one out"):
+        clock.race(clock.contender("one", 1.0), other)
+
+
+@pytest.mark.parametrize("options", [{"repeats": 0}, {"seconds": 0.0}, {"seconds": math.nan}, {"seconds": math.inf}])
+def test_no_time_and_no_contender_are_refused(options: dict[str, float]) -> None:
+    clock = Clock()
+    with pytest.raises(rg.RopegenError, match="positive"):
+        clock.race(clock.contender("a", 1.0), **options)
+    with pytest.raises(rg.RopegenError, match="at least one"):
+        clock.race()
+    with pytest.raises(rg.RopegenError, match="of its own name"):
+        clock.race(clock.contender("a", 1.0), clock.contender("a", 1.0))
+    with pytest.raises(rg.RopegenError, match="did you mean 'sdpa'"):
+        clock.race(clock.contender("sdpa", 1.0), repeats=1)["spda"]
+
+
+def test_attention_is_told_from_other_graphs() -> None:
+    found = attention.attention_of(tiny())
+    assert isinstance(found, attention.Attention)
+    assert (found.q, found.k, found.v, found.causal, found.pairing) == ("q", "k", "v", True, "half")
+    assert found.q_table is not None
+    angle = 3 * 100.0 ** (-2 / 6)
+    np.testing.assert_allclose(found.q_table[3, [1, 4]], [math.cos(angle), math.sin(angle)], rtol=1e-6)
+    plain = attention.attention_of(tiny(rg.masks.full, pairing=None))
+    assert isinstance(plain, attention.Attention)
+    assert (plain.causal, plain.q_table) == (False, None)
+    assert "neither full nor causal" in str(attention.attention_of(tiny(rg.masks.window(3))))
+    b = rg.Builder("norm")
+    x = b.input("x", (2, 4), "f32")
+    assert attention.attention_of(b.build(out=b.norm(x, kind="rms", epsilon=1e-5))) == "its output is not one attend"
+
+
+@pytest.mark.usefixtures("quick_compilation")
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("pairing", ["half", "interleaved"])
+def test_jax_nn_agrees_with_ropegen(grad: bool, pairing: str) -> None:
+    made = rg.plan(tiny(pairing=pairing), "cpu").compile()
+    found, left_out = bench.contenders(made, ["jax"], grad=grad)
+    assert ([each.name for each in found], left_out) == (["ropegen", "jax.nn"], [])
+    results = [each.arrays(each.call()) for each in found]
+    assert set(results[0]) == ({"out", "d_q", "d_k", "d_v"} if grad else {"out"})
+    assert bench.race(found, tolerance=1e-5, repeats=1).differences["jax.nn"] < 1e-5
+
+
+@pytest.mark.usefixtures("quick_compilation")
+def test_other_graphs_are_compared_with_their_plain_lowering() -> None:
+    made = rg.plan(tiny(rg.masks.causal & rg.masks.window(3)), "cpu").compile()
+    found, _ = bench.contenders(made, ["jax"], grad=True)
+    assert [each.name for each in found] == ["ropegen", "jax plain lowering"]
+    assert bench.race(found, tolerance=1e-5, repeats=1).differences["jax plain lowering"] < 1e-5
+
+
+@pytest.mark.skipif(not HAS_TORCH, reason="torch is not installed; pip install 'ropegen[torch]' runs this")
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize(("grad", "dtype", "pairing"), [(False, "f32", "half"), (True, "bf16", "interleaved")])
+def test_torch_agrees_with_ropegen_in_both_layouts(grad: bool, dtype: str, pairing: str) -> None:
+    graph = tiny(dtype=dtype, pairing=pairing)
+    subject, *_ = bench.contenders(rg.plan(graph, "cpu").compile(), [], grad=grad)[0]
+    site = attention.attention_of(graph)
+    assert isinstance(site, attention.Attention)
+    # The backend that compiles nothing: the formulas are checked here, not torch's compiler.
+    rivals, left_out = torch_attention.contenders(site, attention.draw(graph, grad=grad), backend="eager")
+    assert [each.name for each in rivals] == [
+        torch_attention.SDPA,
+        torch_attention.REPEATED,
+        *([] if grad else [torch_attention.FLEX]),
+    ]
+    if grad:
+        assert [(each.name, each.reason.partition(":")[0]) for each in left_out] == [
+            (torch_attention.FLEX, "NotImplementedError")
+        ]
+    found = bench.race([subject, *rivals], tolerance=bench.tolerance(graph), repeats=1)
+    assert set(found.differences) == {each.name for each in rivals}
+
+
+def test_torch_is_imported_for_torch_alone() -> None:
+    code = "import sys, ropegen.cli, ropegen.bench; print([m for m in ('torch', 'matplotlib') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+# The command ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def graph(tmp_path: Path) -> str:
+    path = tmp_path / "tiny.mlir"
+    path.write_text(rg.dumps(tiny()))
+    return str(path)
+
+
+@pytest.mark.usefixtures("quick_compilation")
+def test_bench_as_json_and_as_a_table(graph: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["bench", graph, "--repeats", "3", "--grad", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["what"] == "forward and backward"
+    assert found["machine"]["jax"]
+    assert [(each["name"], each["samples"]) for each in found["contenders"]] == [("ropegen", 3), ("jax.nn", 3)]
+    assert found["contenders"][0]["ratio"] == 1.0
+    assert found["left_out"] == []
+    assert cli.main(["bench", graph, "--repeats", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:3]] == ["contender", "ropegen", "jax.nn"]
+
+
+@pytest.mark.usefixtures("quick_compilation")
+def test_bench_of_an_artifact(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "kernels"
+    rg.export(tiny(), folder, targets=["cpu"])
+    assert cli.main(["bench", str(folder), "--repeats", "1", "--json"]) == 0
+    assert [each["name"] for each in json.loads(capsys.readouterr().out)["contenders"]] == ["ropegen", "jax.nn"]
+    for arguments, said in ((["--grad"], "no derivative"), (["--tables", "constant"], "--tables is for a graph")):
+        assert cli.main(["bench", str(folder), *arguments]) == 2
+        assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "module", "said"),
+    [
+        (["--against", "jax,torhc"], "", "did you mean 'torch'?"),
+        (["--against", "torch"], "torch", "ropegen[torch]"),
+        (["--png", "out.png"], "matplotlib", "ropegen[bench]"),
+        (["--seconds", "-1"], "", "positive"),
+    ],
+)
+def test_what_bench_refuses(
+    arguments: list[str],
+    module: str,
+    said: str,
+    graph: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if module:
+        monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
+    assert cli.main(["bench", graph, *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert said in err
+
+
+@pytest.mark.skipif(not HAS_MATPLOTLIB, reason="matplotlib is not installed; pip install 'ropegen[bench]' runs this")
+def test_a_picture_is_written_aside_and_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    found = clock.race(clock.contender("a", 1.0), clock.contender("b", 2.0), repeats=3)
+    path = tmp_path / "bench.png"
+    path.write_bytes(b"the last one")
+    bench.picture(found, "a and b", path)
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert list(tmp_path.iterdir()) == [path]
+    with pytest.raises(rg.RopegenError, match="cannot write"):
+        bench.picture(found, "a and b", tmp_path / "nowhere" / "bench.png")
+
+    class Broken:
+        def savefig(self, aside: Path, **options: object) -> None:
+            aside.write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(rg.RopegenError, match="No space left"):
+        report.save(Broken(), path)
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_durations_have_three_digits_and_a_unit() -> None:
+    said = {1.5: "1.5 s", 0.00123456: "1.23 ms", 2.5e-5: "25 \N{MICRO SIGN}s", 5e-9: "5 ns", 4321.0: "4321 s"}
+    assert {seconds: bench.duration(seconds) for seconds in said} == said
