@@ -15,14 +15,11 @@ a graph may say is checked here; and its parser recurses without bound, so a tex
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
-import re
 import secrets
 import typing
-from collections.abc import Callable, Collection, Generator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -34,38 +31,27 @@ from ropegen.errors import RopegenError, nearest
 from ropegen.ir.graph import Graph, Node, graph, node
 from ropegen.ir.op import Declared, Op, attributes
 from ropegen.ir.ops import OPS, Input
+from ropegen.ir.script import Grammar, Script, too_large
 from ropegen.masks import Expr
 from ropegen.scaling import Scaling
 from ropegen.types import DTYPES, TensorType
 
 VERSION = 1  # of the text form; raised when an older ropegen could misread a newer text
-MAX_BYTES = 2**22  # some twenty thousand ops
-MAX_NESTING = 64  # brackets in brackets; a graph needs five
-MAX_WORD = 1000  # letters and digits in a row; MLIR reads a number in time quadratic in its digits
 
 _HEADER = f'module attributes {{ropegen.name = "NAME", ropegen.version = {VERSION} : i64}} {{'
 _OP_FORM = '%1 = "ropegen.scale"(%0) {factor = 2.0} : (tensor<4xf32>) -> tensor<4xf32>'
 _OUTPUT_FORM = '"ropegen.output"(%0) {label = "out"} : (tensor<4xf32>) -> ()'
 
-# What a text is made of, as far as its safety goes. Strings and comments hide brackets; an arrow is no bracket.
-_TOKEN = re.compile(
-    r"""(?P<skip>"[^"\\\n\v\f]*+"|//[^\n]*+|->)
-      | (?P<escaped>"[^"\\\n\v\f]*+(?:\\.[^"\\\n\v\f]*+)*+")
-      | (?P<unclosed>")
-      | (?P<properties><(?:\s|//[^\n]*+)*+\{)
-      | (?P<open>[\[({<]) | (?P<close>[\])}>])
-      | (?P<foreign>[#!]|(?<![\w.$%@^])(?:loc|affine_map|affine_set)(?![\w.$]))
-      | (?P<word>\w++)""",
-    re.VERBOSE,
-)
-_ESCAPE = re.compile(rb"\\([0-9A-Fa-f]{2}|.)")
-_FOREIGN = {
+_REFUSED = {
+    "<{": "properties <{...}> are not part of the text form; write attributes in {...}",
     "#": "attribute aliases and dialect attributes are not part of the text form; write the value in place",
     "!": "dialect types are not part of the text form; every value is a tensor such as tensor<2x8xbf16>",
     "loc": "locations are not kept; leave out loc(...)",
     "affine_map": "affine maps are not part of the text form; leave the attribute out",
     "affine_set": "affine sets are not part of the text form; leave the attribute out",
 }
+
+_GRAMMAR = Grammar("graph", 2**22, 64, _REFUSED, strings_are_text=True)  # some twenty thousand ops; five brackets
 
 # How a value of each kind is written, for messages.
 _WRITTEN: dict[Any, str] = {
@@ -100,7 +86,7 @@ def dumps(graph: Graph) -> str:
             for label, value in graph.outputs:
                 _operation("output", [values[value]], {"label": ir.StringAttr.get(label)}, [])
         text = str(module)
-    _Script(text, f"<{graph.name}>").scan()  # what is written can be read
+    Script(text, f"<{graph.name}>", _GRAMMAR).scan()  # what is written can be read
     return text
 
 
@@ -189,13 +175,13 @@ def loads(text: str, source: str = "<text>") -> Graph:
     Raises:
       RopegenError: anything that is not a graph, with the line and a caret under the mistake.
     """
-    script = _Script(text, source)
+    script = Script(text, source, _GRAMMAR)
     unclosed = script.scan()
     with _context(), np.errstate(all="ignore"):  # only shapes are inferred; an infinity on the way says nothing
         try:
             module = ir.Module.parse(text)
         except ir.MLIRError as error:
-            raise script.unparsed(error, unclosed) from None
+            raise script.unparsed(error.error_diagnostics, unclosed, f"write each op as {_OP_FORM}") from None
         return _read_graph(module, script)  # the module stays alive while its ops are read
 
 
@@ -207,136 +193,21 @@ def load(path: str | os.PathLike[str]) -> Graph:
     """
     try:
         with open(path, "rb") as file:
-            raw = file.read(MAX_BYTES + 1)
+            raw = file.read(_GRAMMAR.bytes + 1)
     except OSError as error:
         raise RopegenError(f"cannot read {path}: {error.strerror or error}; give the path of a graph's text") from error
-    if len(raw) > MAX_BYTES:
-        raise _too_large(str(path))
+    if len(raw) > _GRAMMAR.bytes:
+        raise too_large(str(path), _GRAMMAR)
     try:
         text = raw.decode()
     except UnicodeDecodeError as error:
         problem = f"byte {error.start} is not UTF-8 text ({error.reason}); give the text of a graph"
         readable = len(raw[: error.start].decode())
-        raise _Script(raw.decode(errors="replace"), str(path)).error(problem, readable) from None
+        raise Script(raw.decode(errors="replace"), str(path), _GRAMMAR).error(problem, readable) from None
     return loads(text, str(path))
 
 
-def _too_large(source: str) -> RopegenError:
-    return RopegenError(f"{source} is larger than {MAX_BYTES // 2**20} MiB, and no graph is; give the text of a graph")
-
-
-def _is_text(string: str) -> bool:
-    """Whether a string is UTF-8 behind its escapes; the bindings end the process on an op's name that is not."""
-
-    def unescaped(escape: re.Match[bytes]) -> bytes:
-        return bytes.fromhex(escape[1].decode()) if len(escape[1]) == 2 else escape[1]
-
-    try:
-        _ESCAPE.sub(unescaped, string.encode()).decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-@dataclass(frozen=True, slots=True)
-class _Script:
-    """A text and the name of where it is from; makes the errors that point into it."""
-
-    text: str
-    source: str
-
-    def error(self, problem: str, offset: int) -> RopegenError:
-        """The error at a character of the text."""
-        return self.point(RopegenError(problem), offset)
-
-    def point(self, error: RopegenError, offset: int) -> RopegenError:
-        before = f"{self.text[:offset]}x".splitlines()
-        return error.located(self.text, len(before), len(before[-1]), self.source)
-
-    def offset(self, location: ir.Location, word: str = "") -> int:
-        """The character where `location` stands, or that of `word` further on in its line."""
-        found = re.search(r":(\d+):(\d+)\)$", str(location))
-        line, column = (int(found[1]), int(found[2])) if found else (1, 1)
-        lines = self.text.split("\n")
-        line, column = min(max(line, 1), len(lines)), max(column, 1)  # 0:0 where MLIR made the module itself
-        start = sum(len(each) + 1 for each in lines[: line - 1])
-        within = len(lines[line - 1].encode()[: column - 1].decode(errors="ignore"))  # MLIR counts bytes
-        later = re.compile(rf"(?<!\w){re.escape(word)}(?!\w)").search(lines[line - 1], within) if word else None
-        return start + (later.start() if later else within)
-
-    @contextlib.contextmanager
-    def at(self, location: ir.Location) -> Generator[None]:
-        """Point every error raised within at `location`, or at the attribute that its message names."""
-        try:
-            yield
-        except RopegenError as error:
-            named = re.search(r"attribute '((?:ropegen\.)?[^'.]+)", error.args[0])
-            raise self.point(error, self.offset(location, named[1] if named else "")) from None
-        except (ArithmeticError, MemoryError, ValueError) as error:
-            problem = f"the numbers of this op are out of reach ({error}); use smaller ones"
-            raise self.error(problem, self.offset(location)) from None
-
-    def scan(self) -> int:
-        """The number of brackets left open, after refusing what MLIR must not be given.
-
-        That is what its parser overflows the stack on, takes minutes over, or reads without telling.
-        """
-        if len(self.text) > MAX_BYTES:
-            raise _too_large(self.source)
-        try:
-            size = len(self.text.encode())
-        except UnicodeEncodeError as error:
-            raise self.error(
-                "half of a surrogate pair is no text; give text that UTF-8 can hold", error.start
-            ) from None
-        if size > MAX_BYTES:
-            raise _too_large(self.source)
-        if (nul := self.text.find("\0")) >= 0:
-            raise self.error("a NUL character: this is a binary file; give the text of a graph", nul)
-        depth = 0
-        for token in _TOKEN.finditer(self.text):
-            match token.lastgroup:
-                case "open":
-                    depth += 1
-                    if depth > MAX_NESTING:
-                        problem = (
-                            f"brackets are nested more than {MAX_NESTING} deep, and a graph needs five; close some"
-                        )
-                        raise self.error(problem, token.start())
-                case "close":
-                    depth = max(0, depth - 1)
-                case "escaped":
-                    if not _is_text(token[0]):
-                        problem = "the bytes of this string are not UTF-8; leave the escapes out"
-                        raise self.error(problem, token.start())
-                case "unclosed":
-                    raise self.error('this string has no end; close it with " on the same line', token.start())
-                case "properties":
-                    problem = "properties <{...}> are not part of the text form; write attributes in {...}"
-                    raise self.error(problem, token.start())
-                case "foreign":
-                    raise self.error(_FOREIGN[token[0]], token.start())
-                case "word" if len(token[0]) > MAX_WORD:
-                    raise self.error(f"a word of {len(token[0])} characters; use at most {MAX_WORD}", token.start())
-                case _:
-                    pass
-        return depth
-
-    def unparsed(self, error: ir.MLIRError, unclosed: int) -> RopegenError:
-        """MLIR's own first complaint, as ours; with brackets left `unclosed` at the end, the text was cut off."""
-        first = next(iter(error.error_diagnostics), None)
-        if first is None:
-            return self.error(f"MLIR cannot read this; write each op as {_OP_FORM}", 0)
-        said = "".join(letter for letter in first.message if letter.isprintable())
-        offset = self.offset(first.location)
-        if unclosed and not self.text[offset + 1 :].strip():
-            return self.error(
-                f"the text ends too early: {said}; complete the last op and close the module with }}", offset
-            )
-        return self.error(f"MLIR cannot read this: {said}; write each op as {_OP_FORM}", offset)
-
-
-def _read_graph(module: ir.Module, script: _Script) -> Graph:
+def _read_graph(module: ir.Module, script: Script) -> Graph:
     top = module.operation.location
     with script.at(top):
         name = _read_header(module, script)
@@ -370,7 +241,7 @@ def _read_graph(module: ir.Module, script: _Script) -> Graph:
     return made
 
 
-def _read_header(module: ir.Module, script: _Script) -> str:
+def _read_header(module: ir.Module, script: Script) -> str:
     given = _named(module.operation.attributes)
     known = ("ropegen.name", "ropegen.version")
     for each in given:
