@@ -28,7 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-golden", action="store_true", help="write the golden files instead of comparing with them"
     )
-    parser.addoption("--graphs", type=int, default=1000, help="drawn graphs of tests/test_drawn.py (default: 1000)")
+    parser.addoption("--graphs", default="0:1000", help="which graphs tests/test_drawn.py draws (default: 0:1000)")
     parser.addoption("--update-seeds", action="store_true", help="write docs/seeds.md from what the tests find")
 
 
