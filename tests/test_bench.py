@@ -5,6 +5,7 @@ No test looks at a time that was measured.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import math
@@ -12,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -291,3 +293,54 @@ def test_a_picture_is_written_aside_and_renamed(tmp_path: Path, monkeypatch: pyt
 def test_durations_have_three_digits_and_a_unit() -> None:
     said = {1.5: "1.5 s", 0.00123456: "1.23 ms", 2.5e-5: "25 \N{MICRO SIGN}s", 5e-9: "5 ns", 4321.0: "4321 s"}
     assert {seconds: bench.duration(seconds) for seconds in said} == said
+
+
+# benchmarks/cpu.py ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def grid(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parent.parent / "benchmarks"))
+    return importlib.import_module("cpu")
+
+
+def point(grid: Any, length: int, ours: float, torch: float, other: float) -> dict[str, dict[str, object]]:
+    at = grid.Point("forward", 8, 8, 64, "bf16", "causal", length)
+    times = {"ropegen": ours, "jax.nn": other, "torch sdpa": torch, "torch flex": 3 * torch}
+    runners = [{"name": name, "median": median, "samples": 3} for name, median in times.items()]
+    return {at.key: {"series": at.series, "length": length, "contenders": runners, "left_out": []}}
+
+
+def test_goals_are_geometric_means_and_least_points(grid: Any) -> None:
+    points = point(grid, 512, 1.0, 1.0, 2.0) | point(grid, 2048, 1.0, 4.0, 9.0)
+    results = {"machine": bench.machine(), "date": "today", "points": points, "limits": {"window": {"value": 0.25}}}
+    page = grid.tables(results)
+    found = {line.split(" | ")[0].strip("| "): line.split(" | ")[2:4] for line in page.splitlines() if "|" in line}
+    assert found["forward, best of torch over ropegen, geometric mean"] == ["2", "met"]
+    assert found["forward, best of torch over ropegen, least point"] == ["1", "MISSED"]
+    assert found["forward, jax.nn over ropegen from S=2048, geometric mean"] == ["9", "met"]
+    assert found["a window of 1024 over causal"] == ["0.25", "met"]
+    assert found["eight packed documents over causal"][1] == "not measured"
+    disagreed = {"series": "forward 8x8x64 f32 full", "length": 512, "error": "the results disagree"}
+    page = grid.tables({**results, "points": {**points, "forward 8x8x64 f32 full 512": disagreed}})
+    assert "- forward 8x8x64 f32 full 512: the results disagree" in page
+
+
+def test_slow_variants_of_torch_run_where_all_do(grid: Any) -> None:
+    assert grid.torch_variants(None) == (None, [])
+    (probe,) = point(grid, grid.PROBE_LENGTH, 1.0, 1.0, 1.0).values()
+    wanted, left_out = grid.torch_variants(probe)
+    assert wanted == ["torch sdpa"]
+    assert [(each.name, each.reason) for each in left_out] == [("torch flex", "3.00 times torch's best at S=2048")]
+    assert [each.length for each in grid.grid(["forward"], grid.LENGTHS, grid.SHAPES)[:2]] == [grid.PROBE_LENGTH, 512]
+
+
+def test_results_of_another_machine_are_kept(grid: Any, tmp_path: Path) -> None:
+    path = tmp_path / "cpu.json"
+    kept = {"machine": {"processor": "another"}, "points": {}, "limits": {}}
+    grid.write(path, json.dumps(kept))
+    assert list(tmp_path.iterdir()) == [path]
+    with pytest.raises(SystemExit, match="another machine"):
+        grid.opened(path, False)
+    assert json.loads(path.read_text()) == kept
+    assert grid.opened(path, True)["machine"] == bench.machine()

@@ -13,6 +13,7 @@ from ropegen.bench.contenders import tolerance as tolerance
 from ropegen.bench.measure import Contender as Contender
 from ropegen.bench.measure import Race as Race
 from ropegen.bench.measure import Timing as Timing
+from ropegen.bench.measure import compare as compare
 from ropegen.bench.measure import race as race
 from ropegen.bench.report import as_data as as_data
 from ropegen.bench.report import duration as duration

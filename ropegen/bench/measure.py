@@ -101,7 +101,7 @@ def race(
     if seconds <= 0 or not math.isfinite(seconds) or (repeats is not None and repeats < 1):
         asked = f"{seconds:g} seconds" if repeats is None else f"{repeats} repeats"
         raise RopegenError(f"bench: {asked} cannot be measured; give a positive number")
-    differences = _compared(contenders, tolerance, progress)
+    differences = compare(contenders, tolerance, progress)
     share = seconds / len(contenders)
 
     def sample(contender: Contender, calls: int) -> float:
@@ -159,9 +159,14 @@ def difference(found: np.ndarray, wanted: np.ndarray) -> float:
     return float(np.max(error / np.maximum(size, floor)))
 
 
-def _compared(
-    contenders: Sequence[Contender], tolerance: float, progress: Callable[[str], None]
+def compare(
+    contenders: Sequence[Contender], tolerance: float, progress: Callable[[str], None] = lambda doing: None
 ) -> Mapping[str, float]:
+    """How far each contender's results are from the first's, see `difference`.
+
+    Raises:
+      RopegenError: a difference of more than `tolerance`, or results of other names or shapes.
+    """
     found: dict[str, float] = {}
     first: Mapping[str, np.ndarray] = {}
     for each in contenders:

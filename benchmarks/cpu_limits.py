@@ -1,0 +1,250 @@
+"""What is measured once: shares of causal's time, of the matmuls, of a copy; memory, growth, cost of a call, compiling.
+
+Each entry is {"value": the figure that the goal is about, "detail": how it came about}; see LIMITS in cpu_tables.py.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import ropegen as rg
+from ropegen import bench, lowering
+from ropegen.types import numpy_dtype
+
+HEADS, KV_HEADS, WIDTH = 8, 2, 128
+ROPE = rg.Rope(10_000.0, pairing="half")
+
+Limit = dict[str, Any]
+
+
+def measure_limits(quick: bool, say: Callable[[str], None]) -> dict[str, Limit]:
+    """Every limit by name. `quick` divides the lengths by eight and is no result, only a sign that all of it runs."""
+    divisor, seconds = (8, 0.5) if quick else (1, 6.0)
+    found: dict[str, Limit] = {}
+    for measure in (masked_shares, matmul_share, temporaries, growth, rope_alone, call_cost, compile_time):
+        say(f"limits: {measure.__name__}")
+        try:
+            found |= measure(divisor, seconds)
+        except rg.RopegenError as error:  # results that disagree: said in the tables
+            found[measure.__name__] = {"error": str(error)}
+            say(f"  {error}")
+        jax.clear_caches()
+    return found
+
+
+def masked_shares(divisor: int, seconds: float) -> dict[str, Limit]:
+    """A window of 1024 and eight packed documents, of run-time ids, as shares of causal's time at S=8192."""
+    length = 8192 // divisor
+    window = max(1, 1024 // divisor)
+    q, k, v = drawn(length, HEADS, KV_HEADS, WIDTH, "bf16")
+    ids = jnp.repeat(jnp.arange(8, dtype=jnp.int32), length // 8)
+    masks: dict[str, tuple[Any, Mapping[str, Any]]] = {
+        "causal": (rg.masks.causal, {}),
+        "window": (rg.masks.causal & rg.masks.window(window), {}),
+        "documents": (rg.masks.causal & rg.masks.segments, {"q_segments": ids, "kv_segments": ids}),
+    }
+    runners = []
+    for name, (mask, segments) in masks.items():
+        runner = finished(
+            name, lambda q, k, v, given, mask=mask: attend(q, k, v, mask=mask, **given), q, k, v, segments
+        )
+        plain = finished("plain", lambda q, k, v, given, mask=mask: plainly(q, k, v, mask, given), q, k, v, segments)
+        bench.compare([runner, plain], tolerance=0.1)
+        runners.append(silent(runner))
+    race = bench.race(runners, tolerance=0.0, seconds=seconds)
+    detail = (
+        f"{HEADS} over {KV_HEADS} heads of {WIDTH}, bf16, S={length}; causal {bench.duration(race['causal'].median)}"
+    )
+    return {
+        name: {"value": race.ratio(name, "causal"), "detail": f"{bench.duration(race[name].median)}; {detail}"}
+        for name in ("window", "documents")
+    }
+
+
+def matmul_share(divisor: int, seconds: float) -> dict[str, Limit]:
+    """The time of the two matmuls' causal half, at the best rate that XLA's dot reaches at any shape, over the whole."""
+    length = 4096 // divisor
+    q, k, v = drawn(length, HEADS, KV_HEADS, WIDTH, "bf16")
+    runners = [silent(finished("attention", lambda q, k, v: attend(q, k, v, mask=rg.masks.causal), q, k, v))]
+    flops: dict[str, float] = {}
+    shapes = [(1024, 1024, 1024), (2048, 2048, 2048), (4096, 4096, 4096), (512, 128, 512), (2048, 128, 512)]
+    shapes += [(4096, 128, 4096), (4096, 4096, 128), (512, 2048, 2048), (4096, 2048, 1024)]
+    random = np.random.default_rng(0)
+    for rows, inner, columns in [tuple(max(64, size // divisor) for size in shape) for shape in shapes]:
+        for result in (jnp.float32, jnp.bfloat16):
+            name = f"({rows}, {inner}) x ({inner}, {columns}) -> {jnp.dtype(result).name}"
+            a, b = (jnp.asarray(random.standard_normal(s), jnp.bfloat16) for s in ((rows, inner), (inner, columns)))
+            multiply = lambda a, b, result=result: jnp.matmul(a, b, preferred_element_type=result)  # noqa: E731
+            if name not in flops:
+                runners.append(silent(finished(name, multiply, a, b)))
+            flops[name] = 2.0 * rows * inner * columns
+    race = bench.race(runners, tolerance=0.0, seconds=2 * seconds)
+    rates = {name: count / race[name].median for name, count in flops.items()}
+    best = max(rates, key=lambda name: rates[name])
+    needed = 2 * 2.0 * length * length * WIDTH * HEADS / 2 / rates[best]
+    took = race["attention"].median
+    detail = (
+        f"S={length}, bf16, causal: {bench.duration(took)}, the matmuls {bench.duration(needed)} at "
+        f"{rates[best] / 1e9:.0f} GFLOP/s, the best of {len(rates)} dots: {best}"
+    )
+    return {"matmuls": {"value": needed / took, "detail": detail}}
+
+
+def temporaries(divisor: int, seconds: float) -> dict[str, Limit]:
+    """XLA's own count of temporaries at S=32768, 8 heads of 64, causal."""
+    length = 32768 // divisor
+    found: dict[str, Limit] = {}
+    for name in ("temporaries", "temporaries backward"):
+        sizes = {}
+        for dtype in ("f32", "bf16"):
+            like = [jax.ShapeDtypeStruct((1, length, 8, 64), numpy_dtype(dtype))] * 3
+            causal = lambda q, k, v: attend(q, k, v, mask=rg.masks.causal)  # noqa: E731
+            function = causal if name == "temporaries" else with_backward(causal)
+            given = like if name == "temporaries" else [*like, like[0]]
+            sizes[dtype] = jax.jit(function).lower(*given).compile().memory_analysis().temp_size_in_bytes
+        said = ", ".join(f"{dtype} {size / 1e6:.1f} MB" for dtype, size in sizes.items())
+        found[name] = {"value": max(sizes.values()) / 1e6, "detail": f"S={length}, 8 heads of 64, causal: {said}"}
+    return found
+
+
+def growth(divisor: int, seconds: float) -> dict[str, Limit]:
+    """The time at S=16384 over that at S=8192."""
+    runners = []
+    lengths = 8192 // divisor, 16384 // divisor
+    for length in lengths:
+        q, k, v = drawn(length, 8, 8, 64, "bf16")
+        runners.append(silent(finished(str(length), lambda q, k, v: attend(q, k, v, mask=rg.masks.causal), q, k, v)))
+    race = bench.race(runners, tolerance=0.0, seconds=2 * seconds)
+    short, long = (bench.duration(each.median) for each in race.timings)
+    detail = f"8 heads of 64, bf16, causal: {short} at S={lengths[0]}, {long} at S={lengths[1]}"
+    return {"growth": {"value": race.ratio(str(lengths[1]), str(lengths[0])), "detail": detail}}
+
+
+def rope_alone(divisor: int, seconds: float) -> dict[str, Limit]:
+    """RoPE of q and k, against a jitted copy of them; the type with the smaller share counts."""
+    length = 8192 // divisor
+    shares, said = [], []
+    for dtype in ("f32", "bf16"):
+        q, k, _ = drawn(length, HEADS, KV_HEADS, WIDTH, dtype)
+        table = jnp.asarray(ROPE.table(np.arange(length), WIDTH))
+        turned = finished("rope", lambda q, k: (rg.rope(q, None, ROPE), rg.rope(k, None, ROPE)), q, k)
+        plain = finished("plain", lambda q, k, t: tuple(lowering.rotate(x, t, "half") for x in (q, k)), q, k, table)
+        bench.compare([turned, plain], tolerance=0.02)
+        # XLA may copy on one core or on all of them; the faster of two ways to write the same bytes counts.
+        copies = {"copy": jnp.copy, "negation": jnp.negative}
+        runners = [finished(name, lambda q, k, copy=copy: (copy(q), copy(k)), q, k) for name, copy in copies.items()]
+        race = bench.race([silent(each) for each in (turned, *runners)], tolerance=0.0, seconds=seconds)
+        best = min(copies, key=lambda name: race[name].median)
+        shares.append(race.ratio(best, "rope"))
+        took = ", ".join(f"{each.name} {bench.duration(each.median)}" for each in race.timings)
+        said.append(f"{dtype}: {took}")
+    return {
+        "rope": {
+            "value": min(shares),
+            "detail": f"{HEADS} and {KV_HEADS} heads of {WIDTH}, S={length}; {'; '.join(said)}",
+        }
+    }
+
+
+def call_cost(divisor: int, seconds: float) -> dict[str, Limit]:
+    """What a call costs over an empty jit of the same arguments, at a size where nothing is computed to speak of."""
+    q, k, v = drawn(1, 1, 1, 8, "f32")
+    b = rg.Builder("attention")
+    nodes = [b.input(label, (1, 1, 1, 8), "f32") for label in "qkv"]
+    at = b.positions(1)
+    turned = [b.rope(each, at, ROPE) for each in nodes[:2]]
+    compiled = rg.plan(b.build(out=b.attend(*turned, nodes[2], mask=rg.masks.causal)), "host").compile()
+    empty = jax.jit(lambda q, k, v: q)
+    jitted = jax.jit(lambda q, k, v: attend(q, k, v, mask=rg.masks.causal))
+    calls = {
+        "empty": lambda: jax.block_until_ready(empty(q, k, v)),
+        "jit": lambda: jax.block_until_ready(jitted(q, k, v)),
+        "plan": lambda: jax.block_until_ready(compiled(q=q, k=k, v=v)),
+    }
+    runners = [bench.Contender(name, call, lambda out: {}) for name, call in calls.items()]
+    race = bench.race(runners, tolerance=0.0, seconds=seconds / 2)
+    base = race["empty"].median
+    detail = f"over an empty jit of {bench.duration(base)}, one query and key of one head"
+    return {
+        f"call of {name}": {
+            "value": (race[name].median - base) * 1e6,
+            "detail": f"{bench.duration(race[name].median)} {detail}",
+        }
+        for name in ("jit", "plan")
+    }
+
+
+def compile_time(divisor: int, seconds: float) -> dict[str, Limit]:
+    """Planning, tracing and compiling one attention, three times with nothing kept from the last."""
+    length = 4096 // divisor
+    q, k, v = drawn(length, HEADS, KV_HEADS, WIDTH, "bf16")
+    both = []
+    for grad in (False, True):
+        times = []
+        for attempt in range(3):
+            jax.clear_caches()
+            rope = rg.Rope(10_000.0 + attempt + 3 * grad, pairing="half")  # another graph, so that it is planned again
+            function = lambda q, k, v, rope=rope: rg.attention(  # noqa: E731
+                q, k, v, rope=rope, mask=rg.masks.causal, target="host"
+            )
+            start = time.perf_counter()
+            jax.jit(with_backward(function) if grad else function).lower(q, k, v, *([q] if grad else [])).compile()
+            times.append(time.perf_counter() - start)
+        both.append(statistics.median(times))
+    detail = f"S={length}, {HEADS} over {KV_HEADS} heads of {WIDTH}, bf16, causal"
+    return {
+        "compile": {"value": both[0], "detail": f"forward; {detail}"},
+        "compile backward": {"value": both[1], "detail": f"forward and backward; {detail}"},
+    }
+
+
+def attend(q: jax.Array, k: jax.Array, v: jax.Array, **options: Any) -> jax.Array:
+    return rg.attention(q, k, v, rope=ROPE, target="host", **options)
+
+
+def plainly(q: jax.Array, k: jax.Array, v: jax.Array, mask: Any, given: Mapping[str, jax.Array]) -> jax.Array:
+    """The same attention by the plain lowering of its graph."""
+    b = rg.Builder("plain")
+    nodes = [b.input(label, each.shape, each.dtype) for label, each in (("q", q), ("k", k), ("v", v))]
+    segments = {label: b.input(label, each.shape, each.dtype) for label, each in given.items()}
+    at = b.positions(q.shape[1])
+    out = b.attend(b.rope(nodes[0], at, ROPE), b.rope(nodes[1], at, ROPE), nodes[2], mask=mask, **segments)
+    values = dict(zip([*nodes, *segments.values()], [q, k, v, *given.values()], strict=True))
+    return lowering.evaluate([out], values)[0]
+
+
+def with_backward(function: Callable[..., jax.Array]) -> Callable[..., Any]:
+    """q, k, v and the output's cotangent -> the output and three gradients."""
+
+    def both(q: jax.Array, k: jax.Array, v: jax.Array, d_out: jax.Array) -> Any:
+        out, backward = jax.vjp(function, q, k, v)
+        return out, backward(d_out)
+
+    return both
+
+
+def drawn(length: int, heads: int, kv_heads: int, width: int, dtype: str) -> list[jax.Array]:
+    random = np.random.default_rng(0)
+    shapes = [(1, length, count, width) for count in (heads, kv_heads, kv_heads)]
+    return [jnp.asarray(random.standard_normal(shape), numpy_dtype(dtype)) for shape in shapes]
+
+
+def finished(name: str, function: Callable[..., Any], *arguments: Any) -> bench.Contender:
+    jitted = jax.jit(function)
+    return bench.Contender(
+        name,
+        lambda: jax.block_until_ready(jitted(*arguments)),
+        lambda out: {f"result {index}": np.asarray(each) for index, each in enumerate(jax.tree.leaves(out))},
+    )
+
+
+def silent(contender: bench.Contender) -> bench.Contender:
+    """One of a race between things that are not the same, with no results to compare; each was checked on its own."""
+    return bench.Contender(contender.name, contender.call, lambda out: {})
