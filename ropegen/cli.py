@@ -23,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ropegen import api, bench, explain, hf, masks, passes, scaling
-from ropegen.emit import artifact
+from ropegen.emit import artifact, lower
 from ropegen.emit.callable import Compiled
 from ropegen.errors import RopegenError, nearest
 from ropegen.ir import spec, text
@@ -136,6 +136,21 @@ def opt(options: argparse.Namespace) -> int:
             print(step, file=sys.stderr)
         print(f"{len(trace)} rewrites; {len(graph.nodes)} ops before, {len(found.nodes)} after", file=sys.stderr)
     _write(options.output or "-", text.dumps(found))
+    return DONE
+
+
+def lower_module(options: argparse.Namespace) -> int:
+    """Composites to kernels."""
+    if options.json and options.output in (None, "-"):
+        raise RopegenError("--json prints the report on stdout, where the module would go; give -o FILE")
+    name = "<stdin>" if options.module == "-" else options.module
+    source = sys.stdin.buffer.read() if options.module == "-" else Path(options.module).read_bytes()
+    made = lower.lower(source, options.target, name=name, tile=_tiles(options.tile))
+    _write(options.output or "-", made.portable if (options.output or "").endswith(".mlirbc") else made.text)
+    if options.json:
+        _print_json(made.data)
+    else:
+        sys.stderr.write(made.report)
     return DONE
 
 
@@ -452,6 +467,20 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("-o", "--output", metavar="FILE", help="write the graph there instead of to stdout")
 
     made = verb(
+        "lower",
+        lower_module,
+        "StableHLO with ropegen.* composites to StableHLO with the kernels of a target",
+        "ropegen lower kernels/semantic.mlir --target tpu:v5e -o lowered.mlir",
+    )
+    made.add_argument("module", metavar="MODULE", help="StableHLO, as text or bytecode, or - for stdin")
+    made.add_argument("--target", required=True, metavar="T", help="cpu, cpu:CORES, gpu:CHIP, tpu:CHIP or host")
+    made.add_argument(
+        "-o", "--output", metavar="FILE", help="write there: bytecode to FILE.mlirbc, else text (default: text, stdout)"
+    )
+    _tile_argument(made)
+    made.add_argument("--json", action="store_true", help="the report as one JSON document on stdout; needs -o")
+
+    made = verb(
         "check",
         check,
         "check an artifact's hashes, run it, and compare it with the float64 oracle",
@@ -510,17 +539,21 @@ def _graph_arguments(
 
 
 def _plan_arguments(parser: argparse.ArgumentParser) -> None:
+    _tile_argument(parser)
+    parser.add_argument(
+        "--tables",
+        choices=get_args(TableKind),
+        help="where the cosines and sines of known positions come from (default: by their bytes)",
+    )
+
+
+def _tile_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tile",
         action="append",
         default=[],
         metavar="TEMPLATE:NAME=SIZE,...",
         help="fix a tile, e.g. attend/xla:q=256,kv=512; repeatable",
-    )
-    parser.add_argument(
-        "--tables",
-        choices=get_args(TableKind),
-        help="where the cosines and sines of known positions come from (default: by their bytes)",
     )
 
 
@@ -617,19 +650,20 @@ def _print_json(value: object) -> None:
     print(json.dumps(value, indent=2))
 
 
-def _write(destination: str, content: str) -> None:
+def _write(destination: str, content: str | bytes) -> None:
     """To stdout for `-`, into what is no file (a pipe, a device), else aside and then renamed."""
     if destination == "-":
-        sys.stdout.write(content)
+        sys.stdout.write(content if isinstance(content, str) else content.decode())
         return
+    raw = content.encode() if isinstance(content, str) else content
     path = Path(destination).resolve()  # what a link names is replaced, not the link
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         if path.exists() and not path.is_file():
-            path.write_text(content, encoding="utf-8")
+            path.write_bytes(raw)
             return
         try:
-            aside.write_text(content, encoding="utf-8")
+            aside.write_bytes(raw)
             aside.replace(path)
         finally:
             aside.unlink(missing_ok=True)

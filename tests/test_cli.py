@@ -155,7 +155,7 @@ def test_env(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "verb", [(), ("build",), ("explain",), ("opt",), ("check",), ("bench",), ("list",), ("env",)], ids=" ".join
+    "verb", [(), ("build",), ("explain",), ("opt",), ("lower",), ("check",), ("bench",), ("list",), ("env",)], ids=" ".join
 )
 def test_help_teaches(
     capsys: pytest.CaptureFixture[str], golden: Golden, monkeypatch: pytest.MonkeyPatch, verb: tuple[str, ...]
@@ -266,7 +266,7 @@ TINY = {
     "rms_norm_eps": 1e-5,
     "rope_theta": 10_000.0,
 }
-VERBS = ("build", "explain", "opt", "check", "bench", "list", "env")
+VERBS = ("build", "explain", "opt", "lower", "check", "bench", "list", "env")
 
 
 @pytest.fixture

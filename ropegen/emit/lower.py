@@ -1,0 +1,389 @@
+"""The StableHLO pass: composites of this dialect in, the kernels of a target out, the rest of the module as it was.
+
+Composites of a block that read each other are planned together, as one graph, so that a region spans them: a
+projection with its rotation, a rotation with its attention. The planned graph becomes a private function, and a
+call of it takes their place. What runs where the operands are ready and before any result is read is all that
+may go together; nothing else of the module moves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import re
+from collections import Counter
+from collections.abc import Container, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.extend.mlir as mlir_tools
+from jax.extend.mlir import ir
+from jax.interpreters import mlir
+
+from ropegen.emit.callable import prepare, run
+from ropegen.emit.composites import PREFIX, Composite, Left, name_of, read
+from ropegen.emit.grouping import Member, group
+from ropegen.emit.lowered import BYTECODE, Kept, Lowered, Replaced, portable_version
+from ropegen.emit.stablehlo import check_calls, declared_calls, walk
+from ropegen.errors import RopegenError
+from ropegen.ir import ops
+from ropegen.ir.graph import Graph, Node, graph, node
+from ropegen.ir.script import MODULE, Script
+from ropegen.plan import Plan, Tiles, plan
+from ropegen.target import Target
+from ropegen.types import TensorType, numpy_dtype
+
+_KERNEL = "ropegen.kernel"
+_WAY_OUT = "give a module of StableHLO and func, as jax.jit(f).lower(...).as_text() prints it"
+
+
+def lower(source: bytes, target: str | Target, *, name: str = "<module>", tile: Tiles | None = None) -> Lowered:
+    """The module with every composite of this dialect replaced by its planned kernel for a target.
+
+    `source` is MLIR text or bytecode (portable StableHLO too); `name` names it in errors, `tile` is that of `plan`.
+    Composites of other dialects, and those whose sizes are not known, stay.
+
+    Raises:
+      RopegenError: the module cannot be read; a composite is unknown or malformed; 64-bit values while JAX runs
+        without them; see also `plan`.
+    """
+    target = Target.parse(target)
+    with mlir.make_ir_context() as context:
+        script, module = _parse(source, name, context)
+        work = _Work(module, script, target, tile)
+        work.lower()
+        if not work.replaced:
+            return Lowered(target, source, (), tuple(work.kept), (), script.text)
+        work.remove_unused()
+        try:
+            module.operation.verify()
+        except ir.MLIRError as error:
+            raise RopegenError(f"{name}: a kernel does not fit its place: {error}; leave that composite out") from error
+        asm = module.operation.get_asm(enable_debug_info=work.has_locations)
+        heading = re.match(r"(?:[ \t]*//[^\n]*\n|\s)*+", script.text)
+        asm = f"{heading[0].lstrip() if heading else ''}{asm}"
+        return Lowered(target, source, tuple(work.replaced), tuple(work.kept), tuple(work.removed), asm)
+
+
+def _parse(source: bytes, name: str, context: Any) -> tuple[Script, Any]:
+    if source.startswith(BYTECODE):
+        try:
+            module: Any = (
+                mlir_tools.deserialize_portable_artifact(source, context)
+                if portable_version(source)
+                else ir.Module.parse(source)
+            )
+        except (ir.MLIRError, ValueError) as error:
+            raise RopegenError(f"{name} is no MLIR bytecode that this jax reads: {error}; {_WAY_OUT}") from None
+        text: str = module.operation.get_asm(enable_debug_info=True)  # what is wrong with it shows in its text
+    else:
+        try:
+            text = source.decode()
+        except UnicodeDecodeError as error:
+            raise RopegenError(
+                f"{name} is neither MLIR bytecode nor text: byte {error.start} is not UTF-8; {_WAY_OUT}"
+            ) from None
+    script = Script(text, name, MODULE)
+    unclosed = script.scan()
+    try:
+        return script, ir.Module.parse(text)
+    except ir.MLIRError as error:
+        raise script.unparsed(error.error_diagnostics, unclosed, _WAY_OUT) from None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Block:
+    """The operations of a block and those composites among them that go, by their place."""
+
+    function: str
+    operations: tuple[Any, ...]
+    composites: Mapping[int, Composite]
+
+
+class _Work:
+    """One module on its way."""
+
+    def __init__(self, module: Any, script: Script, target: Target, tile: Tiles | None) -> None:
+        self.module, self.script, self.target, self.tile = module, script, target, tile
+        self.replaced: list[Replaced] = []
+        self.kept: list[Kept] = []
+        self.removed: list[str] = []
+        self.has_locations = any(not _is_place_in_text(each) for each in walk(module.operation))
+        self._functions = {
+            _symbol(each.operation): each.operation
+            for each in module.body.operations
+            if each.operation.name == "func.func"
+        }
+        self._decompositions: list[str] = []
+        self._kernels: dict[Graph, tuple[str, Plan]] = {}
+
+    def lower(self) -> None:
+        """Replace what is reached from outside; a decomposition that goes is not looked into."""
+        self._keep_nested()
+        for block in self._reached():
+            self._replace(block)
+
+    def remove_unused(self) -> None:
+        """Remove decompositions that nothing uses any more, and what only they used."""
+        uses = Counter(used for each in walk(self.module.operation) for used in _references(each))
+        pending = self._decompositions
+        while pending:
+            name = pending.pop()
+            function = self._functions.get(name)
+            if function is None or uses[name] or not _is_private(function):
+                continue
+            del self._functions[name]
+            for used in (used for each in walk(function) for used in _references(each)):
+                uses[used] -= 1
+                pending.append(used)
+            function.erase()
+            self.removed.append(name)
+        self.removed.sort()
+
+    def _keep_nested(self) -> None:
+        for each in self.module.body.operations:
+            if each.operation.name != "func.func":
+                for inner in walk(each.operation):
+                    if name := name_of(inner):
+                        self._keep(inner, Left(name, "it stands in no function of this module"), "")
+
+    def _keep(self, operation: Any, left: Left, function: str) -> None:
+        self.kept.append(Kept(left.name, function, self._place(operation), left.reason))
+
+    def _place(self, operation: Any) -> str:
+        """Where a composite is: the line of the text, or the location that the module says."""
+        if _is_place_in_text(operation):
+            return f"line {str(operation.location).split(':')[-2]}"
+        said = str(operation.location)
+        return said if len(said) <= 200 else f"{said[:200]}..."
+
+    def _reached(self) -> list[_Block]:
+        uses = Counter(used for each in walk(self.module.operation) for used in _references(each))
+        pending = [each for each, function in self._functions.items() if not _is_private(function) or not uses[each]]
+        found: dict[str, list[_Block]] = {}
+        while pending:
+            name = pending.pop()
+            if name in found:
+                continue
+            found[name] = [*self._read(name)]
+            goes = {each.operation for block in found[name] for each in block.composites.values()}
+            for each in walk(self._functions[name]):
+                if each not in goes:
+                    pending += [used for used in _references(each) if used in self._functions]
+        return [block for name in self._functions for block in found.get(name, ())]
+
+    def _read(self, function: str) -> Iterator[_Block]:
+        for block in _blocks(self._functions[function]):
+            operations = tuple(each.operation for each in block.operations)
+            composites: dict[int, Composite] = {}
+            for index, each in enumerate(operations):
+                if name := name_of(each):
+                    with self._about(each, name, function):
+                        found = read(each)
+                    if isinstance(found, Left):
+                        self._keep(each, found, function)
+                    else:
+                        composites[index] = found
+            if composites:
+                yield _Block(function, operations, composites)
+
+    @contextlib.contextmanager
+    def _about(self, operation: Any, name: str, function: str) -> Generator[None]:
+        """Say of every error raised within which composite it is about, and show its line."""
+        try:
+            with self.script.at(operation.location):
+                yield
+        except RopegenError as error:
+            notes = getattr(error, "__notes__", [])
+            problem = error.args[0].removeprefix(f"{name.removeprefix(PREFIX)}: ")
+            about = RopegenError(f'composite "{name}" in @{function}: {problem}')
+            for note in notes if _is_place_in_text(operation) else [f"at {self._place(operation)}"]:
+                about.add_note(note)
+            raise about from None
+
+    def _replace(self, block: _Block) -> None:
+        members, readers = _members(block)
+        for each in group(members):
+            composites = [block.composites[index] for index in each.members]
+            read_outside = [not readers[index] or not readers[index] <= {*each.members} for index in each.members]
+            source = _Source(composites, read_outside)
+            kernel, planned = self._kernel(source.graph, composites)
+            last = composites[-1].operation
+            with ir.InsertionPoint(block.operations[each.after + 1]):
+                call = ir.Operation.create(
+                    "func.call",
+                    results=[each.type for each in source.results],
+                    operands=source.operands,
+                    attributes={"callee": ir.FlatSymbolRefAttr.get(kernel)},
+                    loc=last.location,
+                )
+            for composite, result in source.places:
+                composite.operation.results[0].replace_all_uses_with(call.results[result])
+            places = tuple(self._place(each.operation) for each in composites)
+            names = tuple(each.name for each in composites)
+            self.replaced.append(Replaced(names, block.function, places, kernel, planned))
+        for index in sorted(block.composites, reverse=True):
+            self._decompositions.append(ir.FlatSymbolRefAttr(block.operations[index].attributes["decomposition"]).value)
+            block.operations[index].erase()
+
+    def _kernel(self, source: Graph, composites: Sequence[Composite]) -> tuple[str, Plan]:
+        """The function of a graph, made once however often it is called, and the plan in it."""
+        if source not in self._kernels:
+            wide = [each for each in source.nodes if each.type.dtype in ("f64", "i64")]
+            if wide and not jax.config.read("jax_enable_x64"):
+                raise RopegenError(
+                    f"{', '.join(dict.fromkeys(each.name for each in composites))}: {wide[0].type} is 64 bits wide, and JAX "
+                    "runs without such types; set jax_enable_x64 to True first (JAX_ENABLE_X64=1 for a command)"
+                )
+            made = plan(source, self.target, tile=self.tile)
+            self._kernels[source] = self._insert(_emitted(made)), made
+        return self._kernels[source]
+
+    def _insert(self, emitted: Any) -> str:
+        """Put the functions of a module into this one, under names that nothing has; the name of its `main`."""
+        functions = [each.operation for each in emitted.body.operations]
+        taken = {_symbol(each.operation) for each in self.module.body.operations}
+        taken |= {_symbol(each) for each in functions}
+        names: dict[str, str] = {}
+        for each in functions:
+            name = _symbol(each)
+            wanted = _KERNEL if name == "main" else name
+            if name == "main" or name in self._names():
+                names[name] = _free(wanted, taken)
+                taken.add(names[name])
+                ir.SymbolTable.replace_all_symbol_uses(name, names[name], emitted.operation)
+                ir.SymbolTable.set_symbol_name(each, names[name])
+            for attribute in ("arg_attrs", "res_attrs"):
+                if attribute in each.attributes:
+                    del each.attributes[attribute]
+            ir.SymbolTable.set_visibility(each, "private")
+        for each in functions:
+            self.module.body.append(each)
+        return names["main"]
+
+    def _names(self) -> set[str]:
+        return {_symbol(each.operation) for each in self.module.body.operations}
+
+
+class _Source:
+    """Composites that go together as a graph: their operands from outside, in order, and what is read outside."""
+
+    def __init__(self, composites: Sequence[Composite], read_outside: Sequence[bool]) -> None:
+        self.operands: list[Any] = []
+        self.results: list[Any] = []
+        self.places: list[tuple[Composite, int]] = []
+        """The composites whose value is read outside, each with the number of its result."""
+        known: dict[Any, Node] = {}
+        inputs: list[Node] = []
+        outputs: dict[Node, int] = {}
+        for composite, is_read in zip(composites, read_outside, strict=True):
+            for operand, kind in zip(composite.operation.operands, composite.operands, strict=True):
+                if operand in known:
+                    continue
+                known[operand] = _positions(operand, kind) or node(ops.Input(label=f"x{len(inputs)}", type=kind))
+                if isinstance(known[operand].op, ops.Input):
+                    inputs.append(known[operand])
+                    self.operands.append(operand)
+            value = node(composite.op, *(known[each] for each in composite.operation.operands))
+            (result,) = composite.operation.results
+            known[result] = value
+            if is_read:
+                if value not in outputs:
+                    outputs[value] = len(outputs)
+                    self.results.append(result)
+                self.places.append((composite, outputs[value]))
+        self.graph = graph("kernel", inputs, {f"y{index}": value for value, index in outputs.items()})
+
+
+def _positions(value: Any, kind: TensorType) -> Node | None:
+    """0, 1, ... as `positions`, so that a kernel knows them: what jnp.arange becomes; None for any other value."""
+    if kind.rank != 1 or kind.dtype != "i32" or not isinstance(value, ir.OpResult):
+        return None
+    return node(ops.Positions(length=kind.shape[0])) if value.owner.name == "stablehlo.iota" else None
+
+
+def _members(block: _Block) -> tuple[dict[int, Member], dict[int, set[int]]]:
+    """The composites as `group` takes them, and which operations of the block read each."""
+    made = {result: index for index, each in enumerate(block.operations) for result in each.results}
+    readers: dict[int, set[int]] = {index: set() for index in block.composites}
+    read: dict[int, set[int]] = {index: set() for index in block.composites}
+    for index, each in enumerate(block.operations):
+        makers = {made[operand] for inner in walk(each) for operand in inner.operands if operand in made}
+        for maker in makers & readers.keys():
+            readers[maker].add(index)
+        if index in read:
+            read[index] = makers
+    members: dict[int, Member] = {}
+    for index in block.composites:
+        reads = frozenset(read[index] & readers.keys())
+        others = [each for each in readers[index] if each not in block.composites]
+        members[index] = Member(reads, max(read[index] - reads, default=-1), min(others, default=len(block.operations)))
+    return members, readers
+
+
+def _emitted(made: Plan) -> Any:
+    """The module of a plan in the current context, without the locations of the machine that traces it."""
+    types = made.source.input_types
+    outputs = [label for label, _ in made.source.outputs]
+
+    def main(*arguments: jax.Array) -> tuple[jax.Array, ...]:
+        values = dict(zip(types, arguments, strict=True))
+        found = run(made, prepare(made, values), values)
+        return tuple(found[label] for label in outputs)
+
+    arguments = [jax.ShapeDtypeStruct(kind.shape, numpy_dtype(kind.dtype)) for kind in types.values()]
+    platforms = (made.target.jax_platform,)
+    lowered = jax.jit(main, keep_unused=True).trace(*arguments).lower(lowering_platforms=platforms)
+    module: Any = lowered.compiler_ir("stablehlo")
+    asm = module.operation.get_asm(enable_debug_info=True)
+    emitted = ir.Module.parse(re.sub(r"(?m)^(#loc\d*) = loc\(.*\)$", r"\1 = loc(unknown)", asm))
+    check_calls(emitted, declared_calls([made]))
+    return emitted
+
+
+def _blocks(operation: Any) -> Iterator[Any]:
+    """The blocks of an operation, outermost first."""
+    for region in operation.regions:
+        for block in region.blocks:
+            yield block
+            for each in block.operations:
+                yield from _blocks(each.operation)
+
+
+def _symbol(operation: Any) -> str:
+    return ir.StringAttr(operation.attributes["sym_name"]).value if "sym_name" in operation.attributes else ""
+
+
+def _is_private(operation: Any) -> bool:
+    return "sym_visibility" in operation.attributes and str(operation.attributes["sym_visibility"]) == '"private"'
+
+
+def _references(operation: Any) -> Iterator[str]:
+    """The symbols that the attributes of an operation name."""
+    given = operation.attributes
+    for index in range(len(given)):
+        yield from _symbols(given[index].attr)
+
+
+def _symbols(attribute: Any) -> Iterator[str]:
+    if isinstance(attribute, ir.FlatSymbolRefAttr):
+        yield attribute.value
+    elif isinstance(attribute, ir.SymbolRefAttr):
+        yield attribute.value[0]
+    elif isinstance(attribute, ir.ArrayAttr):
+        for each in attribute:
+            yield from _symbols(each)
+    elif isinstance(attribute, ir.DictAttr):
+        for index in range(len(attribute)):
+            yield from _symbols(attribute[index].attr)
+
+
+def _is_place_in_text(operation: Any) -> bool:
+    """Whether a location is the parser's own: the text said none."""
+    return re.fullmatch(r'loc\("-":\d+:\d+\)', str(operation.location)) is not None
+
+
+def _free(wanted: str, taken: Container[str]) -> str:
+    names = itertools.chain([wanted], (f"{wanted}_{index}" for index in itertools.count()))
+    return next(each for each in names if each not in taken)
