@@ -21,6 +21,7 @@ FLOORS = {
     "ropegen.nnx": 7,
     "ropegen.equinox": 7,
     "ropegen.api": 6,
+    "ropegen.bench": 6,
     "ropegen.explain": 5,
     "ropegen.emit": 5,
     "ropegen.plan": 4,
