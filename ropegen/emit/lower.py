@@ -84,12 +84,24 @@ def _parse(source: bytes, name: str, context: Any) -> tuple[Script, Any]:
             raise RopegenError(
                 f"{name} is neither MLIR bytecode nor text: byte {error.start} is not UTF-8; {_WAY_OUT}"
             ) from None
+    if not text.strip():
+        raise RopegenError(f"{name} is empty; {_WAY_OUT}")
     script = Script(text, name, MODULE)
     unclosed = script.scan()
     try:
         return script, ir.Module.parse(text)
     except ir.MLIRError as error:
-        raise script.unparsed(error.error_diagnostics, unclosed, _WAY_OUT) from None
+        raise script.unparsed(error.error_diagnostics, unclosed, _way_out(script, error)) from None
+
+
+def _way_out(script: Script, error: ir.MLIRError) -> str:
+    """What to do about MLIR's complaint: name the composite where the line has one."""
+    for each in itertools.islice(error.error_diagnostics, 1):
+        start = script.offset(each.location)
+        found = re.search(rf'"({re.escape(PREFIX)}\w+)"', script.text[start:].partition("\n")[0])
+        if found:
+            return f'correct the composite "{found[1]}"'
+    return _WAY_OUT
 
 
 @dataclass(frozen=True, eq=False, slots=True)
