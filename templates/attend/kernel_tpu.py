@@ -1,0 +1,411 @@
+"""The forward kernel of attention for Mosaic TPU: one grid step for each tile of scores that is not empty.
+
+Scores lie transposed, keys in sublanes and the rows (the queries of every head that shares a key head) in lanes: the
+running maximum and sum are then one row of lanes, reduced by additions of registers and never across lanes, and the
+log-sum-exp is dense in memory. The weighted values gather as (Dv, rows) and are turned round once a row of tiles.
+
+The softmax runs in base 2, with scale and log2(e) folded into the queries where these pass through float32 on their
+way (rotated or float32 queries), else multiplied to the scores.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+from jax import lax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+
+from ropegen import masks
+from ropegen.ir.ops import Attend
+
+Array: TypeAlias = jax.Array
+Ref: TypeAlias = Any  # a reference to a block in VMEM
+Index: TypeAlias = Any  # an int, or a traced int32
+
+LANES = 128
+# Rows, and keys, of scores that are computed at a time: 512 x 256 float32 are twice the registers that there are, and
+# the schedule hides what does not fit; less leaves the matrix unit idle between blocks.
+_ROWS, _KEYS = 512, 256
+# Keys that are multiplied in straight-line code, several blocks of them overlapping.
+_STRAIGHT = 512
+_LOWEST = float(np.finfo(np.float32).min)
+_LOG2_E = math.log2(math.e)
+
+# What a step of the grid does, as bits in the tile map.
+BEGINS, ENDS, FULL, PARTIAL = 1, 2, 4, 8
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """The shapes of a kernel and what it honours; sizes are padded to whole tiles and lanes."""
+
+    op: Attend
+    batch: int
+    kv_heads: int
+    group: int
+    q_tile: int
+    kv_tile: int
+    queries: int
+    keys: int
+    seen_keys: int  # keys before the padding
+    width: int
+    value_width: int
+    dtype: np.dtype[Any]
+    q_start: int
+    kv_start: int
+    rotates: str = ""
+    """How the queries are rotated inside: "" not, "halves" by a table as wide as a head, "shifted" by three tables."""
+    shift: int = 0  # between the two features of a pair
+
+    @property
+    def rows(self) -> int:
+        """Rows of a tile: its queries of each head in the group, head after head."""
+        return self.group * self.q_tile
+
+    @property
+    def chunk(self) -> int:
+        """Rows of scores at a time: a part of one head's, or several heads'."""
+        if self.q_tile >= _ROWS:
+            return _ROWS
+        heads = max(n for n in range(1, self.group + 1) if self.group % n == 0 and n * self.q_tile <= _ROWS)
+        return heads * self.q_tile
+
+    @property
+    def chunks(self) -> int:
+        return self.rows // self.chunk
+
+    @property
+    def is_wide(self) -> bool:
+        """Queries pass through float32 inside, so that a factor costs no rounding."""
+        return bool(self.rotates) or self.dtype == np.float32
+
+    @property
+    def is_altered(self) -> bool:
+        """The scores are more than scaled products."""
+        return self.op.softcap is not None or self.op.score != masks.identity or "bias" in self.op.given
+
+    @property
+    def factor(self) -> float:
+        """What the products are multiplied by, before or after."""
+        return self.op.scale if self.is_altered else self.op.scale * _LOG2_E
+
+    @property
+    def vmem(self) -> int:
+        """Bytes of fast memory: blocks twice (one is fetched while the other is read), scratch, and live scores."""
+        size = self.dtype.itemsize
+        blocks = self.rows * (self.width + self.value_width) * size + 4 * 8 * self.rows
+        blocks += self.kv_tile * (self.width + self.value_width) * size
+        if self.rotates:
+            blocks += 4 * self.q_tile * self.width * (1 if self.rotates == "halves" else 3)
+        for name in ("bias", "mask"):
+            if name in self.op.given:
+                blocks += 4 * self.group * self.q_tile * self.kv_tile
+        if {"q_segments", "kv_segments"} & set(self.op.given):
+            blocks += 4 * 8 * (self.rows + self.kv_tile)
+        scratch = self.rows * (self.width * size + 4 * self.value_width + 4 * 16)
+        return 2 * blocks + scratch + 2 * 4 * self.chunk * min(self.kv_tile, _STRAIGHT)
+
+
+@dataclass(frozen=True, slots=True)
+class TileMap:
+    """The tiles that are visited, row after row of them: (steps,) each. A row without any has one that does nothing."""
+
+    row: npt.NDArray[np.int32]
+    column: npt.NDArray[np.int32]
+    does: npt.NDArray[np.int32]
+
+    @staticmethod
+    def of(classes: npt.NDArray[np.int8]) -> TileMap:
+        """The map of tile classes (`masks.EMPTY`, `PARTIAL`, `FULL`), (rows of tiles, columns)."""
+        steps: list[tuple[int, int, int]] = []
+        column = 0
+        for row, each in enumerate(classes):
+            seen = np.flatnonzero(each != masks.EMPTY).tolist()
+            for place, column in enumerate(seen):
+                ends = BEGINS * (place == 0) + ENDS * (place == len(seen) - 1)
+                steps.append((row, column, ends + (FULL if each[column] == masks.FULL else PARTIAL)))
+            if not seen:  # the block that is there already is not fetched again
+                steps.append((row, column, BEGINS + ENDS))
+        return TileMap(*np.asarray(steps, np.int32).reshape(-1, 3).T.copy())
+
+
+def _dot(a: Array, b: Array, contracted: tuple[int, int]) -> Array:
+    exact = lax.Precision.HIGHEST if a.dtype == jnp.float32 else None
+    dimensions = (((contracted[0],), (contracted[1],)), ((), ()))
+    return lax.dot_general(a, b, dimensions, precision=exact, preferred_element_type=jnp.float32)
+
+
+def _column(row: Array, width: int) -> Array:
+    """A row of lanes (1, n) as n sublanes: (n, width) with equal columns."""
+    square = jnp.broadcast_to(row, (LANES, row.shape[1])).T
+    return jnp.concatenate([square] * (width // LANES), axis=1) if width > LANES else square
+
+
+@dataclass(frozen=True, slots=True)
+class _Scores:
+    """One block of scores, (keys, rows): where it is, and what it reads beside q, k and v."""
+
+    form: Form
+    refs: dict[str, Ref]
+    batch: Index
+    head: Index  # the key head
+    row: Index  # the row of tiles
+    column: Index
+    chunk: Index
+    key: int  # its first key in the tile
+    count: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.count, self.form.chunk
+
+    def _key(self) -> Array:
+        return lax.broadcasted_iota(jnp.int32, self.shape, 0) + (self.column * self.form.kv_tile + self.key)
+
+    def _values(self, names: frozenset[str]) -> dict[str, Any]:
+        """The variables of the expressions, each as wide as the block: Mosaic broadcasts no booleans."""
+        form = self.form
+        place = lax.broadcasted_iota(jnp.int32, self.shape, 1) + self.chunk * form.chunk
+        found: dict[str, Any] = {}
+        for name in sorted(names - {"score"}):
+            if name == "kv_pos":
+                found[name] = self._key() + form.kv_start
+            elif name == "q_pos":
+                found[name] = (place & (form.q_tile - 1)) + (self.row * form.q_tile + form.q_start)
+            elif name == "head":
+                found[name] = (place >> (form.q_tile.bit_length() - 1)) + self.head * form.group
+            elif name == "batch":
+                found[name] = jnp.broadcast_to(jnp.asarray(self.batch, jnp.int32), self.shape)
+            elif name == "q_segment":
+                found[name] = jnp.broadcast_to(self.refs["q_segments"][0, 0, self.chunk], self.shape)
+            else:
+                row = self.refs["kv_segments"][0, :, self.key : self.key + self.count]
+                found[name] = _column(row, form.chunk)
+        return found
+
+    def _part(self, name: str) -> Array:
+        """The block of a bias or mask: its reference is (1, heads or 1, queries or 1, keys)."""
+        form, ref = self.form, self.refs[name]
+        _, heads, queries, _ = ref.shape
+        keys = slice(self.key, self.key + self.count)
+        size = min(form.q_tile, form.chunk)
+        parts: list[Array] = []
+        for n in range(form.chunk // size):
+            first = self.chunk * form.chunk + n * size
+            head = first // form.q_tile if heads > 1 else 0
+            if queries == 1:
+                parts.append(_column(ref[0, head, :, keys], size))
+            else:
+                start = pl.multiple_of(first % form.q_tile, LANES)
+                parts.append(ref[0, head, pl.ds(start, size), keys].T)
+        return jnp.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
+
+    def scores(self, products: Array, masked: bool) -> Array:
+        """In base 2: soft-cap, bias, score expression, and -inf where nothing is seen."""
+        form, op = self.form, self.form.op
+        score = products if form.is_wide else products * np.float32(form.factor)
+        names = op.variables if op.score != masks.identity else frozenset[str]()
+        if masked:
+            names = names | masks.variables(op.visible)
+        values = self._values(names)
+        if form.is_altered:
+            if op.softcap is not None:
+                score = jnp.tanh(score * np.float32(1 / op.softcap)) * np.float32(op.softcap)
+            if "bias" in op.given:
+                score = score + self._part("bias")
+            if op.score != masks.identity:
+                bent = masks.evaluate(op.score, jnp, lookup="select", score=score, **values)
+                score = jnp.broadcast_to(jnp.asarray(bent, jnp.float32), self.shape)
+            score = score * np.float32(_LOG2_E)
+        terms: list[Array] = []
+        if masked and op.visible != masks.full:
+            visible = masks.evaluate(op.visible, jnp, lookup="select", **values)
+            terms.append(jnp.broadcast_to(visible, self.shape))
+        if masked and form.seen_keys < form.keys:
+            terms.append(self._key() < form.seen_keys)
+        if "mask" in op.given:
+            terms.append(self._part("mask") > 0)
+        return jnp.where(functools.reduce(jnp.logical_and, terms), score, -jnp.inf) if terms else score
+
+
+def _rotated(form: Form, x: Array, tables: list[Array]) -> Array:
+    """Float32 queries (q_tile, width) turned by the angles."""
+    if form.rotates == "halves":  # one table as wide as a head: cosines, then sines
+        (table,) = tables
+        other = pltpu.roll(table, form.shift, 1)
+        is_first = lax.broadcasted_iota(jnp.int32, table.shape, 1) < form.shift
+        cos, sin = jnp.where(is_first, table, other), jnp.where(is_first, -other, table)
+        return x * cos + pltpu.roll(x, form.shift, 1) * sin
+    cos, first, second = tables
+    return (
+        x * cos + pltpu.roll(x, form.width - form.shift, 1) * first + pltpu.roll(x, form.shift, 1) * second
+    )  # the partner of a pair's first feature stands after it, that of its second before it
+
+
+def _kernel(form: Form, names: tuple[str, ...], *refs: Ref) -> None:
+    rows_of_tiles, columns, does = refs[:3]
+    given = dict(zip(names, refs[3 : 3 + len(names)], strict=True))
+    out, lse, queries, highest, total, mixed = refs[3 + len(names) :]
+    batch, head, step = pl.program_id(0), pl.program_id(1), pl.program_id(2)
+    row, column, todo = rows_of_tiles[step], columns[step], does[step]
+    size = min(form.q_tile, form.chunk)
+
+    def piece(head_in_group: int, start: int) -> tuple[int, slice]:
+        """The chunk that holds these rows, and where in it."""
+        first = head_in_group * form.q_tile + start
+        return first // form.chunk, slice(first % form.chunk, first % form.chunk + size)
+
+    @pl.when((todo & BEGINS) != 0)
+    def begin() -> None:
+        tables = [given[name][0] for name in names if name.startswith("angles")]
+        for each in range(form.group):
+            x = given["q"][0, :, each * form.width : (each + 1) * form.width]
+            if form.is_wide:
+                x = x.astype(jnp.float32)
+                x = _rotated(form, x, tables) if form.rotates else x
+                x = (x * np.float32(form.factor)).astype(form.dtype)
+            for start in range(0, form.q_tile, size):
+                chunk, place = piece(each, start)
+                queries[chunk, place] = x[start : start + size]
+        highest[...] = jnp.full(highest.shape, _LOWEST, jnp.float32)
+        total[...] = jnp.zeros(total.shape, jnp.float32)
+        mixed[...] = jnp.zeros(mixed.shape, jnp.float32)
+
+    def attend(masked: bool, chunk: Index, start: Index) -> None:
+        """One chunk of rows over at most `_STRAIGHT` keys of the tile."""
+        before, sums, gathered = highest[chunk], total[chunk], mixed[chunk]
+        count = min(_KEYS, form.kv_tile)
+        places = range(start, min(start + _STRAIGHT, form.kv_tile), count)
+        # All products come first: the matrix unit has the next block's to do while this one's weights are made.
+        products = [_dot(given["k"][0, key : key + count, :], queries[chunk], (1, 1)) for key in places]
+        for key, product in zip(places, products, strict=True):
+            block = _Scores(form, given, batch, head, row, column, chunk, key, count)
+            score = block.scores(product, masked)
+            peak = jnp.maximum(before, jnp.max(score, axis=0, keepdims=True))
+            fade = jnp.exp2(before - peak)
+            weight = jnp.exp2(score - peak[:1])
+            sums = sums * fade + jnp.sum(weight.reshape(count // 8, 8, form.chunk), axis=0)
+            values = given["v"][0, key : key + count, :]
+            gathered = gathered * fade[:1] + _dot(values, weight.astype(form.dtype), (0, 0))
+            before = peak
+        highest[chunk], total[chunk], mixed[chunk] = before, sums, gathered
+
+    def visit(masked: bool) -> None:
+        for start in range(0, form.kv_tile, _STRAIGHT):
+            if form.chunks == 1:
+                attend(masked, 0, start)
+            else:
+                lax.fori_loop(0, form.chunks, _each(functools.partial(attend, masked, start=start)), None)
+
+    pl.when((todo & FULL) != 0)(functools.partial(visit, False))
+    pl.when((todo & PARTIAL) != 0)(functools.partial(visit, True))
+
+    @pl.when((todo & ENDS) != 0)
+    def end() -> None:
+        for chunk in range(form.chunks):
+            peak, gathered = highest[chunk][:1], mixed[chunk]
+            divisor = jnp.sum(total[chunk], axis=0, keepdims=True)
+            if "sinks" in given:
+                sinks = given["sinks"][0, chunk] * np.float32(_LOG2_E)
+                shift = jnp.maximum(peak, sinks)
+                fade = jnp.exp2(peak - shift)
+                peak, divisor, gathered = shift, divisor * fade + jnp.exp2(sinks - shift), gathered * fade
+            seen = divisor > 0
+            divisor = jnp.where(seen, divisor, 1.0)
+            logarithm = jnp.where(seen, (peak + jnp.log2(divisor)) * np.float32(1 / _LOG2_E), -jnp.inf)
+            turned = (gathered * (1.0 / divisor)).T.astype(form.dtype)
+            for place in range(0, form.chunk, size):
+                each, start = divmod(chunk * form.chunk + place, form.q_tile)
+                features = slice(each * form.value_width, (each + 1) * form.value_width)
+                out[0, start : start + size, features] = turned[place : place + size]
+                lse[0, 0, each : each + 1, start : start + size] = logarithm[:, place : place + size]
+
+
+def _each(body: Callable[[Index], None]) -> Callable[[Index, None], None]:
+    def run(index: Index, carry: None) -> None:
+        body(index)
+
+    return run
+
+
+def forward(form: Form, tiles: TileMap, operands: dict[str, Array]) -> tuple[Array, Array]:
+    """(out, lse): (B, queries, H * value_width) in the kernel's dtype and (B, kv heads, group, queries) float32.
+
+    Operands, padded: q (B, queries, H * width), k and v (B, keys, kv heads * width); the `angles` tables (B or 1,
+    queries, width) float32; q_segments (B or 1, rows of tiles, chunks, 1, chunk) and kv_segments (B or 1, 1, keys)
+    int32; bias and mask (B or 1, H or 1, queries or 1, keys) float32; sinks (kv heads, chunks, 1, chunk) float32.
+    """
+    names = tuple(operands)
+    specs = [_spec(form, name, operands[name].shape) for name in names]
+    heads = form.kv_heads * form.group
+    chunked = (form.chunks, 8, form.chunk)
+    grid = pltpu.PrefetchScalarGridSpec(
+        num_scalar_prefetch=3,
+        grid=(form.batch, form.kv_heads, len(tiles.row)),
+        in_specs=specs,
+        out_specs=[
+            _block((1, form.q_tile, form.group * form.value_width), lambda b, h, row, column: (b, row, h)),
+            _block((1, 1, form.group, form.q_tile), lambda b, h, row, column: (b, h, 0, row)),
+        ],
+        scratch_shapes=[
+            pltpu.VMEM((form.chunks, form.chunk, form.width), form.dtype),
+            pltpu.VMEM(chunked, jnp.float32),
+            pltpu.VMEM(chunked, jnp.float32),
+            pltpu.VMEM((form.chunks, form.value_width, form.chunk), jnp.float32),
+        ],
+    )
+    call = pl.pallas_call(
+        functools.partial(_kernel, form, names),
+        grid_spec=grid,
+        out_shape=[
+            jax.ShapeDtypeStruct((form.batch, form.queries, heads * form.value_width), form.dtype),
+            jax.ShapeDtypeStruct((form.batch, form.kv_heads, form.group, form.queries), jnp.float32),
+        ],
+        compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "parallel", "arbitrary")),
+        name="ropegen_attend",
+    )
+    out, lse = call(tiles.row, tiles.column, tiles.does, *operands.values())
+    return out, lse
+
+
+def _block(shape: tuple[int, ...], index: Callable[[Index, Index, Index, Index], tuple[Index, ...]]) -> Any:
+    """The block that a step reads or writes: `index` of its batch entry, key head, row and column of tiles."""
+
+    def place(batch: Index, head: Index, step: Index, rows: Ref, columns: Ref, does: Ref) -> tuple[Index, ...]:
+        return index(batch, head, rows[step], columns[step])
+
+    return pl.BlockSpec(shape, place)
+
+
+def _spec(form: Form, name: str, shape: tuple[int, ...]) -> Any:
+    """The block of an operand; an axis of one entry is shared."""
+    batch = int(shape[0] > 1)
+    rows, keys = form.q_tile, form.kv_tile
+    if name == "q":
+        return _block((1, rows, form.group * form.width), lambda b, h, row, column: (b, row, h))
+    if name in ("k", "v"):
+        return _block(
+            (1, keys, form.width if name == "k" else form.value_width), lambda b, h, row, column: (b, column, h)
+        )
+    if name.startswith("angles"):
+        return _block((1, rows, form.width), lambda b, h, row, column: (b * batch, row, 0))
+    if name == "q_segments":
+        return _block((1, 1, form.chunks, 1, form.chunk), lambda b, h, row, column: (b * batch, row, 0, 0, 0))
+    if name == "kv_segments":
+        return _block((1, 1, keys), lambda b, h, row, column: (b * batch, 0, column))
+    if name == "sinks":
+        return _block((1, form.chunks, 1, form.chunk), lambda b, h, row, column: (h, 0, 0, 0))
+    head, query = int(shape[1] > 1), int(shape[2] > 1)
+    return _block(
+        (1, form.group if head else 1, rows if query else 1, keys),
+        lambda b, h, row, column: (b * batch, h * head, row * query, column),
+    )

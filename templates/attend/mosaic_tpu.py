@@ -1,0 +1,292 @@
+"""`attend` by Mosaic for TPU: the kernel of `kernel_tpu`, which visits the tiles of scores that are not empty.
+
+Queries are rotated inside, once for each row of tiles. Keys are rotated before it, in one pass that XLA fuses with
+their padding: inside, each tile of keys would be turned anew for every row of tiles that reads it. Arrays stay in the
+layout of the graph, (..., S, H * D); a width that is no multiple of 128 and a length that is no multiple of the tile
+are padded with zeros. Tangent and backward are those of the `xla` template, which share the residuals.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import jax.numpy as jnp
+import numpy as np
+
+from ropegen import lowering, masks
+from ropegen.errors import RopegenError
+from ropegen.ir.graph import Node
+from ropegen.target import Target
+from ropegen.template import Array, Arrays, Cost, Kernel, Template, Tile
+from ropegen.types import numpy_dtype
+
+from . import xla
+from .kernel_tpu import Form, TileMap
+from .kernel_tpu import forward as kernel_forward
+from .site import FAMILY, AttendSite, covers
+
+_LANES = 128
+_SIZES = (512, 256, 1024, 128)
+# What Mosaic gives a kernel without asking is 16 MB on every chip; the compiler's own temporaries need a part of it.
+_VMEM = 12 << 20
+# Three numbers a step, in scalar memory that holds 1 MB.
+_MOST_STEPS = 1 << 16
+# Bundles of VLIW instructions that the grid spends around a tile, at 1.5 GHz: fetches, addresses, the map.
+_STEP_SECONDS = 130 / 1.5e9
+# Operations of the vector unit a score in a full tile: maximum, subtract, sum, rounding, and spills between them.
+_VECTOR = 6.0
+
+
+def declines(site: AttendSite, target: Target) -> Iterator[str]:
+    """Element types that the chip does not multiply, positions that are not known, and more tiles than it can map."""
+    q, k, v = (site.sources[name].type for name in ("q", "k", "v"))
+    if q.dtype not in ("bf16", "f32"):
+        yield f"Mosaic multiplies bf16 and f32, not {q.dtype}"
+    if 0 in (*q.shape, *k.shape, *v.shape):
+        yield "there is no query, key or feature to multiply"
+        return
+    for name in ("q_positions", "kv_positions"):
+        needed = name in {site.op.NEEDS[each] for each in site.op.variables & set(site.op.NEEDS)}
+        if needed and name not in site.positions:
+            yield f"{name} are known only at run time"
+    if divisors := sorted({text for each in (site.op.visible, site.op.score) for text in _divisions(each)}):
+        yield f"Mosaic divides integers by powers of two only, not {', '.join(divisors)}"
+    if not any(True for _ in tiles(site, target)):
+        yield (
+            f"no tile fits: {q.shape[-2] // k.shape[-2]} heads of {q.shape[-1]} and {v.shape[-1]} features share a key "
+            f"head, {q.shape[-3]} queries, {k.shape[-3]} keys"
+        )
+
+
+def _divisions(expr: masks.Expr) -> Iterator[str]:
+    """The integer divisions that are no shift: their lowering asks which chip is there, and none need be."""
+    match expr:
+        case masks.Apply(op=op, args=args):
+            if op in ("//", "%"):
+                value = args[1].value if isinstance(args[1], masks.Const) else 0
+                if int(value) < 1 or int(value) & (int(value) - 1):
+                    yield f"`{expr}`"
+            for each in args:
+                yield from _divisions(each)
+        case masks.Table(index=index):
+            yield from _divisions(index)
+        case _:
+            return
+
+
+def tiles(site: AttendSite, target: Target) -> Iterator[Tile]:
+    """Powers of two that fit fast memory and the tile map, no larger than the sequences."""
+    lengths = [site.sources[name].type.shape[-3] for name in ("q", "k")]
+    sizes = [dict.fromkeys(min(size, _power(length)) for size in _SIZES) for length in lengths]
+    for q in sizes[0]:
+        for kv in sizes[1]:
+            tile = Tile.of(q=q, kv=kv)
+            form = _form(site, tile)
+            if form.vmem <= min(_VMEM, target.figures.fast_memory) and _steps_at_most(site, tile) <= _MOST_STEPS:
+                yield tile
+
+
+def _steps_at_most(site: AttendSite, tile: Tile) -> int:
+    lengths = [site.sources[name].type.shape[-3] for name in ("q", "k")]
+    return math.prod(-(-length // tile[name]) for length, name in zip(lengths, ("q", "kv"), strict=True))
+
+
+def cost(site: AttendSite, target: Target, tile: Tile) -> Cost:
+    """The tiles that are visited, whole and padded, with the matrix, vector and transcendental units side by side."""
+    q, k = (site.sources[name].type for name in ("q", "k"))
+    form, classes = _form(site, tile), _classes(site, tile)
+    visited, partial = float(np.count_nonzero(classes)), float(np.count_nonzero(classes == masks.PARTIAL))
+    heads = form.batch * form.kv_heads
+    scores = heads * form.rows * tile["kv"]
+    chip = target.figures
+    matmul = 2.0 * scores * visited * (form.width + form.value_width)
+    vector = scores * (_VECTOR * visited + 4.0 * partial * (site.op.visible != masks.full))
+    exponentials = scores * visited
+    outputs = sum(each.type.bytes for each in site.outputs)
+    moved = sum(each.type.bytes for each in site.operands if each is not site.sources["k"]) + outputs
+    item = form.dtype.itemsize
+    moved += heads * visited * tile["kv"] * (form.width + form.value_width) * item
+    padded = form.queries != q.shape[-3] or form.keys != k.shape[-3] or form.width != q.shape[-1]
+    before = k.bytes * (1 + (site.k_pairing is not None)) + (2 * (q.bytes + k.bytes) if padded else 0)
+    units = (matmul / chip.matmul(q.dtype), vector / chip.vector, exponentials / chip.transcendental)
+    steps = heads * max(visited, len(classes)) * _STEP_SECONDS
+    # A bundle holds an operation for every unit; what the longest leaves idle the others do not fill.
+    busy = max(units) + 0.2 * (sum(units) - max(units)) + steps
+    moving = (moved + before) / chip.bandwidth
+    seconds = max(busy, moving) + chip.launch
+    bound = "launch" if chip.launch > max(busy, moving) else "compute" if busy >= moving else "memory"
+    return Cost(matmul + vector + exponentials, moved + before, float(form.vmem), seconds, bound)
+
+
+def _power(length: int) -> int:
+    """The least power of two from 128 up that holds `length`."""
+    return max(_LANES, 1 << (length - 1).bit_length())
+
+
+def _padded(size: int, unit: int) -> int:
+    return -(-size // unit) * unit
+
+
+def _classes(site: AttendSite, tile: Tile) -> np.ndarray:
+    """The class of each tile; a column with padding is masked."""
+    classes = xla.visited(site, Tile.of(q=tile["q"], kv=tile["kv"])).copy()
+    if site.op.visible == masks.full:
+        classes[:] = masks.FULL
+    if site.sources["k"].type.shape[-3] % tile["kv"]:
+        classes[:, -1] = np.minimum(classes[:, -1], masks.PARTIAL)
+    return classes
+
+
+def tile_map(site: AttendSite, tile: Tile) -> TileMap:
+    """The steps of the grid, for each batch entry and key head."""
+    return TileMap.of(_classes(site, tile))
+
+
+def _form(site: AttendSite, tile: Tile) -> Form:
+    q, k, v = (site.sources[name].type for name in ("q", "k", "v"))
+    kv_heads = k.shape[-2]
+    width = _padded(q.shape[-1], _LANES)
+    rotates, shift = "", 0
+    if site.q_pairing is not None and site.sources["q_angles"].type.dtype == "f32":
+        dim = site.sources["q_angles"].type.shape[-1]
+        rotates = "halves" if site.q_pairing == "half" and dim == width else "shifted"
+        shift = dim // 2 if site.q_pairing == "half" else 1
+    starts = [site.positions[name].start if name in site.positions else 0 for name in ("q_positions", "kv_positions")]
+    return Form(
+        op=site.op,
+        batch=math.prod(q.shape[:-3]),
+        kv_heads=kv_heads,
+        group=q.shape[-2] // kv_heads,
+        q_tile=tile["q"],
+        kv_tile=tile["kv"],
+        queries=_padded(q.shape[-3], tile["q"]),
+        keys=_padded(k.shape[-3], tile["kv"]),
+        seen_keys=k.shape[-3],
+        width=width,
+        value_width=_padded(v.shape[-1], _LANES),
+        dtype=numpy_dtype(q.dtype),
+        q_start=starts[0],
+        kv_start=starts[1],
+        rotates=rotates,
+        shift=shift,
+    )
+
+
+def build(site: AttendSite, tile: Tile) -> Kernel:
+    """Pad, one kernel, cut; derivatives by the tiled passes of the `xla` template.
+
+    Raises:
+      RopegenError: a tile that the kernel cannot take.
+    """
+    for name, size in tile.sizes:
+        if size < _LANES or size & (size - 1):
+            raise RopegenError(
+                f"attend/mosaic_tpu was given the tile {tile}; {name} is a power of two of at least {_LANES}, "
+                f"e.g. {name}={_power(size)}"
+            )
+    form, steps = _form(site, tile), tile_map(site, tile)
+    order = [label for label, _ in site.closed.outputs]
+    order += [label for label in ("output", "log_sum_exp") if label not in order]
+
+    def forward(*operands: Array) -> Arrays:
+        values: dict[Node, Array] = dict(zip(site.operands, operands, strict=True))
+        q, k, v = lowering.evaluate(_before(site, form), values)
+        given: dict[str, Array] = {
+            name: values[site.sources[name]] for name in site.op.given if site.sources[name] in values
+        }
+        padded = _laid_out(form, q, k, v, given)
+        if form.rotates:
+            padded |= _tables(form, site.q_pairing, values[site.sources["q_angles"]])
+        out, lse = kernel_forward(form, steps, padded)
+        lead, (length, heads, _), width = q.shape[:-3], q.shape[-3:], v.shape[-1]
+        out = out.reshape(form.batch, form.queries, heads, form.value_width)[:, :length, :, :width]
+        lse = jnp.swapaxes(lse.reshape(form.batch, heads, form.queries), 1, 2)[:, :length]
+        if site.op.masked_row == "mean" and "sinks" not in given:
+            mean = jnp.mean(v, -3, dtype=jnp.float32).reshape(form.batch, 1, form.kv_heads, width)
+            mean = jnp.repeat(mean, form.group, axis=2).astype(out.dtype)
+            out = jnp.where(lse[..., None] == -jnp.inf, mean, out)
+        found = {"output": out.reshape(*lead, *out.shape[1:]), "log_sum_exp": lse.reshape(*lead, *lse.shape[1:])}
+        return tuple(found[label] for label in order)
+
+    plain = xla.build(site, next(xla.tiles(site, Target.parse("cpu"))))
+    return Kernel(forward, plain.tangent, plain.backward)
+
+
+def _before(site: AttendSite, form: Form) -> tuple[Node, Node, Node]:
+    """q, k and v as the kernel takes them: keys rotated, queries where it does not rotate them itself."""
+    q, k, v = site.values
+    return (site.sources["q"] if form.rotates else q), k, v
+
+
+def _extended(x: Array, axis: int, size: int) -> Array:
+    if x.shape[axis] == size:
+        return x
+    return jnp.pad(x, [(0, size - x.shape[axis] if each == axis else 0) for each in range(x.ndim)])
+
+
+def _laid_out(form: Form, q: Array, k: Array, v: Array, given: dict[str, Array]) -> dict[str, Array]:
+    """The operands of the kernel but for the angles, in its shapes."""
+    lead = q.ndim - 3
+    found: dict[str, Array] = {}
+    for name, x in (("q", q), ("k", k), ("v", v)):
+        width = form.value_width if name == "v" else form.width
+        whole = x.reshape(form.batch, *x.shape[lead:])
+        whole = _extended(_extended(whole, 3, width), 1, form.queries if name == "q" else form.keys)
+        found[name] = whole.reshape(form.batch, whole.shape[1], -1)
+    for name, x in given.items():
+        if name == "sinks":
+            of_rows = jnp.repeat(x.astype(jnp.float32).reshape(form.kv_heads, form.group), form.q_tile, axis=1)
+            found[name] = of_rows.reshape(form.kv_heads, form.chunks, 1, form.chunk)
+        elif name.endswith("segments"):
+            rows = x.astype(jnp.int32).reshape(-1, x.shape[-1])
+            rows = _extended(rows, 1, form.queries if name[0] == "q" else form.keys)
+            if name[0] == "q":
+                rows = jnp.tile(rows.reshape(len(rows), -1, 1, form.q_tile), (1, 1, form.group, 1))
+                found[name] = rows.reshape(*rows.shape[:2], form.chunks, 1, form.chunk)
+            else:
+                found[name] = rows[:, None]
+        elif name in ("bias", "mask"):
+            found[name] = _spread(form, x.astype(jnp.float32), q.shape[:lead])
+    return found
+
+
+def _spread(form: Form, x: Array, lead: tuple[int, ...]) -> Array:
+    """A bias or mask as (B or 1, H or 1, queries or 1, keys), padded; only the axes that it has are made."""
+    x = x.reshape((1,) * (len(lead) + 3 - x.ndim) + x.shape)
+    if any(size > 1 for size in x.shape[:-3]):
+        x = jnp.broadcast_to(x, (*lead, *x.shape[-3:]))
+    x = x.reshape(-1, *x.shape[-3:])
+    if x.shape[3] == 1:
+        x = jnp.broadcast_to(x, (*x.shape[:3], form.seen_keys))
+    if x.shape[2] > 1:
+        x = _extended(x, 2, form.queries)
+    return _extended(x, 3, form.keys)
+
+
+def _tables(form: Form, pairing: str | None, angles: Array) -> dict[str, Array]:
+    """The angles (..., S, dim) as the tables that the kernel multiplies, (B or 1, queries, width)."""
+    angles = _extended(angles.reshape(-1, *angles.shape[-2:]), 1, form.queries)
+    if form.rotates == "halves":
+        return {"angles": angles}
+    cos, sin = jnp.split(angles, 2, axis=-1)
+    nothing = jnp.zeros_like(sin)
+    dim = angles.shape[-1]
+    if pairing == "half":
+        parts = [jnp.concatenate(pair, -1) for pair in ((cos, cos), (-sin, nothing), (nothing, sin))]
+    else:
+        parts = [
+            jnp.stack(pair, -1).reshape(*angles.shape[:-1], dim)
+            for pair in ((cos, cos), (-sin, nothing), (nothing, sin))
+        ]
+    rest = form.width - dim
+    turned = jnp.pad(parts[0], ((0, 0), (0, 0), (0, rest)), constant_values=1.0)
+    return {"angles": turned} | {
+        f"angles_{name}": _extended(part, 2, form.width)
+        for name, part in zip(("first", "second"), parts[1:], strict=True)
+    }
+
+
+TEMPLATE = Template(
+    "mosaic_tpu", 1, FAMILY, ("tpu",), ("tpu_custom_call",), covers, declines, ("q", "kv"), tiles, cost, build
+)

@@ -1,0 +1,278 @@
+"""Attention for TPU: numerics under Pallas' TPU interpreter, the tiles it visits, what it declines, and its compilation."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax.experimental.pallas import tpu as pltpu
+from ropegen.templates.attend import mosaic_tpu
+from ropegen.templates.attend.kernel_tpu import BEGINS, ENDS, FULL, PARTIAL, TileMap
+from ropegen.templates.attend.site import FAMILY, AttendSite
+
+import ropegen as rg
+from ropegen import masks, reference
+from ropegen.errors import RopegenError
+from ropegen.ir.build import Builder
+from ropegen.ir.graph import Graph
+from ropegen.target import Target
+from ropegen.template import Tile
+from ropegen.types import numpy_dtype
+
+V5E = Target.parse("tpu:v5e")
+
+MASKS = {
+    "full": masks.full,
+    "causal": masks.causal,
+    "window": masks.causal & masks.window(40),
+    "chunked": masks.chunked(64),
+    "prefix": masks.causal | masks.prefix(30),
+    "documents by head": masks.mask(
+        lambda q_pos, kv_pos, q_segment, kv_segment, head: (
+            ((kv_pos <= q_pos) & (head % 2 == 0) | (kv_pos == q_pos)) & (q_segment == kv_segment)
+        )
+    ),
+    "nothing for some": masks.mask(lambda q_pos, kv_pos, batch: (q_pos + batch) % 4 != 1),
+}
+SCORES = {
+    "identity": masks.identity,
+    "alibi": masks.alibi([0.5, 0.25, 0.125, 0.0625, 1.0, 0.3]),
+    "bent": masks.score(
+        lambda score, q_pos, kv_pos: masks.where(q_pos > kv_pos, score + 0.5 * masks.tanh(score), score)
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    lead: tuple[int, ...] = (1,)
+    queries: int = 130
+    keys: int = 130
+    heads: int = 2
+    kv_heads: int = 1
+    width: int = 64
+    value_width: int = 64
+    dtype: str = "f32"
+    mask: str = "causal"
+    score: str = "identity"
+    pairing: str | None = None
+    dim: int | None = None
+    softcap: float | None = None
+    bias: tuple[int, ...] | None = None  # which of (..., H, Sq, Skv) are not 1
+    dense_mask: tuple[int, ...] | None = None
+    sinks: bool = False
+    masked_row: str = "zero"
+    seed: int = 0
+
+    @property
+    def graph(self) -> Graph:
+        b = Builder("attention")
+        q = b.input("q", (*self.lead, self.queries, self.heads, self.width), self.dtype)
+        k = b.input("k", (*self.lead, self.keys, self.kv_heads, self.width), self.dtype)
+        v = b.input("v", (*self.lead, self.keys, self.kv_heads, self.value_width), self.dtype)
+        places = [b.positions(self.queries, start=max(self.keys - self.queries, 0)), b.positions(self.keys)]
+        if self.pairing is not None:
+            rope = rg.Rope(10_000.0, pairing=self.pairing, dim=self.dim)
+            q, k = (b.rope(x, at, rope) for x, at in zip((q, k), places, strict=True))
+        options: dict[str, Any] = {}
+        if "documents" in self.mask:
+            options["q_segments"] = b.input("q_segments", (*self.lead, self.queries), "i32")
+            options["kv_segments"] = b.input("kv_segments", (self.keys,), "i32")
+        full = (*self.lead, self.heads, self.queries, self.keys)
+        for name, kept, dtype in (("bias", self.bias, "f32"), ("dense_mask", self.dense_mask, "i1")):
+            if kept is not None:
+                shape = tuple(size if axis in kept else 1 for axis, size in enumerate(full))
+                options[name] = b.input(name, shape, dtype)
+        if self.sinks:
+            options["sinks"] = b.parameter("sinks", (self.heads,), "f32")
+        reads = masks.variables(MASKS[self.mask]) | masks.variables(SCORES[self.score])
+        if {"q_pos", "kv_pos"} & reads:
+            options |= {"q_positions": places[0], "kv_positions": places[1]}
+        options |= {"mask": MASKS[self.mask], "score": SCORES[self.score]}
+        options |= {"softcap": self.softcap, "masked_row": self.masked_row}
+        return b.build(
+            output=b.attend(q, k, v, **options), log_sum_exp=b.attend(q, k, v, **options, returns="log_sum_exp")
+        )
+
+    @property
+    def site(self) -> AttendSite:
+        return site_of(self.graph)
+
+
+def site_of(graph: Graph) -> AttendSite:
+    """The first region: attention with its rotations inside."""
+    return FAMILY.site(next(iter(FAMILY.find(graph))).closed)
+
+
+def drawn(site: AttendSite, seed: int) -> dict[str, Any]:
+    """Values of the site's operands, those of floats representable in their dtype."""
+    random = np.random.default_rng(seed)
+    found: dict[str, Any] = {}
+    for label, kind in site.closed.input_types.items():
+        if kind.dtype == "i1":
+            found[label] = random.random(kind.shape) < 0.6
+        elif kind.dtype == "i32":
+            found[label] = np.sort(random.integers(0, 3, kind.shape), axis=-1).astype(np.int32)
+        elif label.endswith("angles"):
+            turns = random.uniform(0, 2 * math.pi, (*kind.shape[:-1], kind.shape[-1] // 2))
+            found[label] = np.concatenate([np.cos(turns), np.sin(turns)], axis=-1).astype(np.float32)
+        else:
+            found[label] = random.standard_normal(kind.shape).astype(numpy_dtype(kind.dtype))
+    return found
+
+
+def difference(case: Case, q: int = 128, kv: int = 128) -> float:
+    """The largest error of the output and of the log-sum-exp, against float64."""
+    site = case.site
+    assert not list(mosaic_tpu.declines(site, V5E))
+    values = drawn(site, case.seed)
+    kernel = mosaic_tpu.build(site, Tile.of(q=q, kv=kv))
+    with pltpu.force_tpu_interpret_mode(pltpu.InterpretParams()):
+        lowered = jax.jit(kernel.forward).lower(*values.values())
+        found = lowered.compile(compiler_options={"xla_backend_optimization_level": 0})(*values.values())
+    exact = reference.evaluate(site.closed, values)
+    errors: list[float] = []
+    for (label, _), ours in zip(site.closed.outputs, found, strict=True):
+        ours, theirs = np.asarray(ours, np.float64), exact[label]
+        assert ours.shape == theirs.shape
+        assert np.array_equal(np.isneginf(ours), np.isneginf(theirs))
+        shown = ~np.isneginf(theirs)
+        errors.append(float(np.max(np.abs(ours[shown] - theirs[shown]), initial=0.0)))
+    return max(errors)
+
+
+NAMED = {
+    "rotated halves as wide as a head, a dense mask by query": Case(
+        width=128, value_width=128, pairing="half", dense_mask=(1,)
+    ),
+    "rotated in part, fewer queries than keys": Case(width=80, value_width=72, pairing="half", dim=32, queries=100),
+    "rotated, interleaved, a bent score": Case(pairing="interleaved", mask="window", score="bent"),
+    "more rows than are computed at a time, soft-cap and slopes by head": Case(
+        lead=(), heads=6, kv_heads=1, softcap=5.0, score="alibi", sinks=True
+    ),
+    "grouped heads over a window": Case(heads=6, kv_heads=2, mask="window", sinks=True, queries=150, keys=300),
+    "documents of a batch, a mask by head": Case(lead=(2,), heads=4, kv_heads=2, mask="documents by head"),
+    "rows that see nothing, as the mean": Case(lead=(2, 1), queries=60, mask="nothing for some", masked_row="mean"),
+    "a bias of every score, of each head": Case(heads=4, kv_heads=2, bias=(1, 2, 3), mask="chunked"),
+    "a bias of keys, a dense mask": Case(lead=(2,), bias=(0, 3), dense_mask=(0, 2, 3), mask="full", masked_row="mean"),
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_named_site_agrees_with_the_reference(name: str) -> None:
+    assert difference(NAMED[name]) < 1e-5
+
+
+def test_bfloat16_is_rounded_no_more_than_twice() -> None:
+    # Weights and output are rounded once each, to 2^-9 of themselves; the values are at most about 4.
+    assert difference(Case(width=128, value_width=128, dtype="bf16", pairing="half", heads=1)) < 2e-2
+
+
+@settings(max_examples=2, deadline=None)
+@given(
+    st.builds(
+        Case,
+        lead=st.sampled_from([(), (2,)]),
+        queries=st.integers(1, 140),
+        keys=st.integers(140, 280),
+        heads=st.sampled_from([2, 4]),
+        kv_heads=st.sampled_from([1, 2]),
+        width=st.sampled_from([16, 64, 130]),
+        value_width=st.sampled_from([8, 128]),
+        mask=st.sampled_from(sorted(MASKS)),
+        score=st.sampled_from(sorted(SCORES)),
+        pairing=st.sampled_from([None, "half", "interleaved"]),
+        sinks=st.booleans(),
+        masked_row=st.sampled_from(["zero", "mean"]),
+        seed=st.integers(0, 9),
+    )
+)
+def test_a_drawn_site_agrees_with_the_reference(case: Case) -> None:
+    assert difference(case) < 1e-5
+
+
+def test_only_tiles_that_are_not_empty_are_steps() -> None:
+    case = Case(queries=1024, keys=1024, mask="window")
+    found = mosaic_tpu.tile_map(case.site, Tile.of(q=128, kv=128))
+    assert list(zip(found.row, found.column, strict=True)) == [
+        (row, column) for row in range(8) for column in (row - 1, row) if column >= 0
+    ]
+    assert all(found.does & PARTIAL)
+    causal = mosaic_tpu.tile_map(replace(case, mask="causal").site, Tile.of(q=256, kv=256))
+    assert np.count_nonzero(causal.does & FULL) == 6
+    assert np.count_nonzero(causal.does & PARTIAL) == 4
+    assert np.count_nonzero(causal.does & BEGINS) == np.count_nonzero(causal.does & ENDS) == 4
+
+
+def test_a_row_of_tiles_that_sees_nothing_has_one_step_without_work() -> None:
+    found = TileMap.of(np.array([[2, 1], [0, 0], [0, 2]], np.int8))
+    assert found.row.tolist() == [0, 0, 1, 2]
+    assert found.column.tolist() == [0, 1, 1, 1]
+    assert found.does.tolist() == [BEGINS + FULL, ENDS + PARTIAL, BEGINS + ENDS, BEGINS + ENDS + FULL]
+
+
+def test_padding_is_masked_where_nothing_else_is() -> None:
+    found = mosaic_tpu.tile_map(Case(mask="full", keys=300).site, Tile.of(q=128, kv=128))
+    assert [bool(each & PARTIAL) for each in found.does[:3]] == [False, False, True]
+
+
+def reasons(graph: Graph) -> list[str]:
+    return list(mosaic_tpu.declines(site_of(graph), V5E))
+
+
+def test_what_the_kernel_does_not_honour_it_declines() -> None:
+    assert reasons(Case(dtype="f16").graph) == ["Mosaic multiplies bf16 and f32, not f16"]
+    assert reasons(Case(dtype="f64").graph) == ["Mosaic multiplies bf16 and f32, not f64"]
+    assert reasons(Case(width=2048, heads=64, value_width=4096).graph)[0].startswith("no tile fits: 64 heads of 2048")
+    b = Builder("run-time")
+    q = b.input("q", (4, 1, 8), "f32")
+    found = b.attend(q, q, q, mask=masks.causal, q_positions=b.input("at", (4,), "i32"), kv_positions=b.positions(4))
+    assert reasons(b.build(out=found)) == ["q_positions are known only at run time"]
+    b = Builder("divides")
+    q = b.input("q", (4, 1, 8), "f32")
+    assert reasons(b.build(out=b.attend(q, q, q, mask=masks.chunked(3)))) == [
+        "Mosaic divides integers by powers of two only, not `kv_pos // 3`, `q_pos // 3`"
+    ]
+
+
+def test_a_tile_that_is_no_power_of_two_is_refused() -> None:
+    with pytest.raises(RopegenError, match=r"q is a power of two of at least 128, e\.g\. q=256"):
+        mosaic_tpu.build(Case().site, Tile.of(q=200, kv=128))
+
+
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+def test_it_exports_for_tpu_without_one(dtype: str) -> None:
+    case = Case(queries=300, keys=300, heads=4, kv_heads=2, width=64, dtype=dtype, pairing="half", mask="window")
+    site = case.site
+    kernel = mosaic_tpu.build(site, Tile.of(q=256, kv=128))
+    shapes = [jax.ShapeDtypeStruct(each.shape, numpy_dtype(each.dtype)) for each in site.closed.input_types.values()]
+    text = jax.export.export(jax.jit(kernel.forward), platforms=["tpu"])(*shapes).mlir_module()
+    assert text.count("stablehlo.custom_call @tpu_custom_call") == 1
+
+
+@pytest.mark.parametrize("chip", ["v5e:2x2", "tpu7x:2x2x1"])
+def test_it_compiles_for_a_chip_that_is_not_here(chip: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("libtpu", reason="the compiler for TPU is not installed; pip install libtpu")
+    # Without these the compiler asks the network which chip this machine has.
+    monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")
+    monkeypatch.setenv("TPU_WORKER_HOSTNAMES", "localhost")
+    monkeypatch.setenv("TPU_ACCELERATOR_TYPE", "v5litepod-4")
+    from jax.experimental import topologies
+
+    site = Case(queries=600, keys=600, heads=4, kv_heads=2, width=128, dtype="bf16", pairing="half", sinks=True).site
+    kernel = mosaic_tpu.build(site, Tile.of(q=256, kv=512))
+    device = topologies.get_topology_desc(platform="tpu", topology_name=chip).devices[0]
+    placed = jax.sharding.SingleDeviceSharding(device)
+    shapes = [
+        jax.ShapeDtypeStruct(each.shape, numpy_dtype(each.dtype), sharding=placed)
+        for each in site.closed.input_types.values()
+    ]
+    text = jax.jit(kernel.forward).lower(*shapes).compile().as_text()
+    assert text is not None
+    assert "tpu_custom_call" in text
