@@ -427,7 +427,7 @@ def test_every_verb_has_an_example_that_parses(
     monkeypatch.chdir(tmp_path)
     Path("config.json").write_text(json.dumps({"config": TINY}))
     Path("graph.mlir").write_text(rg.dumps(tiny()))
-    if verb == "check":
+    if verb in ("check", "lower"):
         cli.main(["build", "graph.mlir", "--target", "cpu", "-o", "kernels/"])
     if (
         verb != "build" and "--seq" not in words

@@ -160,6 +160,13 @@ def test_bytecode_is_read_and_written() -> None:
         assert str(execute(each, fed)) == str(execute(first.text, fed))
 
 
+def test_bytes_that_are_no_module_are_refused() -> None:
+    whole = lower(BY_HAND.encode(), "cpu").portable
+    for raw in (b"ML\xefRnonsense", whole[:40], whole[:20] + b"\0" * 80, b"\xff\xfe\xfd"):
+        with pytest.raises(RopegenError, match=r"kernels\.mlirbc is n"):
+            lower(raw, "cpu", name="kernels.mlirbc")
+
+
 # The rest of the module -------------------------------------------------------------------------------------------
 
 

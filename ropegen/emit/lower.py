@@ -42,7 +42,8 @@ def lower(source: bytes, target: str | Target, *, name: str = "<module>", tile: 
     """The module with every composite of this dialect replaced by its planned kernel for a target.
 
     `source` is MLIR text or bytecode (portable StableHLO too); `name` names it in errors, `tile` is that of `plan`.
-    Composites of other dialects, and those whose sizes are not known, stay.
+    Composites of other dialects, and those whose sizes are not known, stay. Text is scanned before MLIR reads it;
+    bytecode is read as it is, and damaged bytecode can end the process.
 
     Raises:
       RopegenError: the module cannot be read; a composite is unknown or malformed; 64-bit values while JAX runs
@@ -74,7 +75,7 @@ def _parse(source: bytes, name: str, context: Any) -> tuple[Script, Any]:
                 if portable_version(source)
                 else ir.Module.parse(source)
             )
-        except (ir.MLIRError, ValueError) as error:
+        except (ir.MLIRError, ValueError, jax.errors.JaxRuntimeError) as error:
             raise RopegenError(f"{name} is no MLIR bytecode that this jax reads: {error}; {_WAY_OUT}") from None
         text: str = module.operation.get_asm(enable_debug_info=True)  # what is wrong with it shows in its text
     else:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import jax
 import jax.extend.mlir as mlir_tools
 from jax.extend.mlir import ir
 from jax.interpreters import mlir
@@ -74,7 +75,7 @@ class Lowered:
         with mlir.make_ir_context():
             try:
                 return bytes(mlir_tools.serialize_portable_artifact(ir.Module.parse(self.asm), newest))
-            except (ir.MLIRError, ValueError) as error:
+            except (ir.MLIRError, ValueError, jax.errors.JaxRuntimeError) as error:
                 said = str(error).strip().partition("\n")[0]
                 raise RopegenError(f"the module is no portable StableHLO: {said}; write it as text (.mlir)") from None
 
