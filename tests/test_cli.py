@@ -155,7 +155,9 @@ def test_env(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "verb", [(), ("build",), ("explain",), ("opt",), ("lower",), ("check",), ("bench",), ("list",), ("env",)], ids=" ".join
+    "verb",
+    [(), ("build",), ("explain",), ("opt",), ("lower",), ("check",), ("bench",), ("list",), ("env",)],
+    ids=" ".join,
 )
 def test_help_teaches(
     capsys: pytest.CaptureFixture[str], golden: Golden, monkeypatch: pytest.MonkeyPatch, verb: tuple[str, ...]
