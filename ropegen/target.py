@@ -28,6 +28,9 @@ class Chip:
     bandwidth: float  # bytes a second of main memory
     fast_memory: int  # bytes near the compute units: L2 of a core, shared memory of a multiprocessor, VMEM
     launch: float  # seconds that starting one region costs
+    clock: float = 0.0  # cycles a second of one core; 0 where no schedule is read
+    cores: int = 1  # cores that the figures are of
+    kernel_memory: int = 0  # bytes of fast memory that a compiler gives one kernel without being asked
 
     def matmul(self, dtype: str) -> float:
         """Matrix operations a second for operands of an element type."""
@@ -49,13 +52,16 @@ _GPU: Mapping[str, tuple[str, Chip]] = MappingProxyType(
 # `gpu:sm90` plans for the common chip of that capability.
 _CAPABILITY: Mapping[str, str] = MappingProxyType({"sm80": "a100", "sm90": "h100", "sm100": "b200"})
 
+# A core has four matrix units of 128 x 128 (v4, v5e, v5p) or 256 x 256 multipliers (v6e, v7x): a matrix product that fills
+# them takes that many cycles in libtpu's schedule. The clock is the published bf16 peak over twice the multipliers. The
+# memory of a kernel is XLA's default limit of scoped VMEM, 16 MB on every chip.
 _TPU: Mapping[str, Chip] = MappingProxyType(
     {
-        "v4": Chip(275e12, 137e12, 4.3e12, 1.1e12, 1.23e12, 16 << 20, 3e-6),
-        "v5e": Chip(197e12, 98e12, 3.1e12, 0.8e12, 0.82e12, 128 << 20, 3e-6),
-        "v5p": Chip(459e12, 229e12, 7.2e12, 1.8e12, 2.77e12, 64 << 20, 3e-6),
-        "v6e": Chip(918e12, 459e12, 7.2e12, 1.8e12, 1.64e12, 128 << 20, 3e-6),
-        "v7x": Chip(2307e12, 1153e12, 14.4e12, 3.6e12, 7.37e12, 64 << 20, 3e-6),
+        "v4": Chip(275e12, 137e12, 4.3e12, 1.1e12, 1.23e12, 16 << 20, 3e-6, 1.05e9, 2, 16 << 20),
+        "v5e": Chip(197e12, 98e12, 3.1e12, 0.8e12, 0.82e12, 128 << 20, 3e-6, 1.5e9, 1, 16 << 20),
+        "v5p": Chip(459e12, 229e12, 7.2e12, 1.8e12, 2.77e12, 64 << 20, 3e-6, 1.75e9, 2, 16 << 20),
+        "v6e": Chip(918e12, 459e12, 7.2e12, 1.8e12, 1.64e12, 128 << 20, 3e-6, 1.75e9, 1, 16 << 20),
+        "v7x": Chip(2307e12, 1153e12, 14.4e12, 3.6e12, 7.37e12, 64 << 20, 3e-6, 2.2e9, 2, 16 << 20),
     }
 )
 
@@ -110,7 +116,7 @@ class Target:
         """
         import os
 
-        device = _host_device()
+        device = host_device()
         if device.platform == "cpu":
             return Target(
                 "cpu",
@@ -164,12 +170,12 @@ class Target:
 
 def host_platform() -> str:
     """The platform that programs run on here, by its name in `jax.export`; the chip may be one without figures."""
-    platform: str = _host_device().platform
+    platform: str = host_device().platform
     return {"gpu": "cuda"}.get(platform, platform)
 
 
-def _host_device() -> Any:
-    """The project's only look at a device."""
+def host_device() -> Any:
+    """The first device that programs run on here; the project's only look at one."""
     import jax
 
     return jax.devices()[0]

@@ -26,6 +26,7 @@ FLOORS = {
     "ropegen.emit": 5,
     "ropegen.plan": 4,
     "ropegen.tiles": 4,
+    "ropegen.compilers": 3,
     "ropegen.template": 3,
     "ropegen.templates": 3,
     "ropegen.angles": 3,

@@ -1,0 +1,1 @@
+"""Compilers of devices that need not be here: modules to executables, and what the compiler says of its schedules."""
