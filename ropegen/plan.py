@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from ropegen import passes, tiles
@@ -42,6 +42,8 @@ class Candidate:
     """Where the tile comes from: the caller, the measured table, or the cheapest of how many."""
     cost: Cost | None = None
     declined: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=(), repr=False)
+    """What the template says of its kernel; it follows from the rest, and so is in no digest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +251,7 @@ def _consider(
         offered = list(template.tiles(site, target))
         tile = min(offered, key=lambda each: template.cost(site, target, each).seconds)
         tile_from = f"the cheapest of {len(offered)}" if len(offered) > 1 else "the only one"
-    return Candidate(name, tile, tile_from, template.cost(site, target, tile))
+    return Candidate(name, tile, tile_from, template.cost(site, target, tile), notes=tuple(template.notes(site, tile)))
 
 
 def _choose(graph: Graph, offers: Sequence[_Offer]) -> list[_Offer]:

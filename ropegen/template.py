@@ -175,6 +175,10 @@ class Kernel:
     backward: Callable[[Arrays, Arrays, Tangents, Sequence[bool]], Tangents]
 
 
+def _no_notes(site: Any, tile: Tile) -> Iterator[str]:
+    return iter(())
+
+
 @dataclass(frozen=True, slots=True)
 class Template(Generic[S]):
     """One way to compute the regions of a family."""
@@ -195,6 +199,8 @@ class Template(Generic[S]):
     """The tiles worth considering, best guess first."""
     cost: Callable[[S, Target, Tile], Cost]
     build: Callable[[S, Tile], Kernel]
+    notes: Callable[[S, Tile], Iterator[str]] = _no_notes
+    """What a plan says of the kernel beside its cost, such as which of its derivatives another template computes."""
 
     def __str__(self) -> str:
         return f"{self.family.name}/{self.name}"

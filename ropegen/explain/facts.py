@@ -113,6 +113,7 @@ def _step(plan: Plan, index: int, step: Step, names: Mapping[Node, str]) -> Fact
         "ops": [each.op.name for each in step.nodes],
         "tile": _tile(chosen.tile) if chosen is not None else {},
         "tile_from": chosen.tile_from if chosen is not None else None,
+        "notes": list(chosen.notes) if chosen is not None else [],
         "prepares": step.prepares,
         "reads": [names[each] for each in step.operands],
         "gives": [{"name": names[each], **_typed(each.type)} for each in step.outputs],

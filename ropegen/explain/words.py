@@ -92,6 +92,8 @@ def step_rows(step: Facts) -> Iterator[list[str]]:
         yield ["computes", counted(step["ops"])]
     if step["tile"]:
         yield ["tile", f"{_sizes(step['tile'])}, {step['tile_from']}"]
+    for each in step["notes"]:
+        yield ["note", each]
     yield ["reads", ", ".join(step["reads"]) or "nothing"]
     yield ["gives", ", ".join(f"{each['name']} {each['type']}" for each in step["gives"])]
     temporary = f"{bytes_of(cost['temporary'])} of temporaries"

@@ -38,7 +38,7 @@ _ROWS, _KEYS = 512, 256
 # Keys that are multiplied in straight-line code, several blocks of them overlapping.
 _STRAIGHT = 512
 _LOWEST = float(np.finfo(np.float32).min)
-_LOG2_E = math.log2(math.e)
+LOG2_E = math.log2(math.e)
 
 # What a step of the grid does, as bits in the tile map.
 BEGINS, ENDS, FULL, PARTIAL = 1, 2, 4, 8
@@ -96,7 +96,7 @@ class Form:
     @property
     def factor(self) -> float:
         """What the products are multiplied by, before or after."""
-        return self.op.scale if self.is_altered else self.op.scale * _LOG2_E
+        return self.op.scale if self.is_altered else self.op.scale * LOG2_E
 
     @property
     def vmem(self) -> int:
@@ -137,8 +137,13 @@ class TileMap:
                 steps.append((row, column, BEGINS + ENDS))
         return TileMap(*np.asarray(steps, np.int32).reshape(-1, 3).T.copy())
 
+    def working(self) -> TileMap:
+        """Without the steps that do nothing."""
+        works = (self.does & (FULL + PARTIAL)) != 0
+        return TileMap(self.row[works], self.column[works], self.does[works])
 
-def _dot(a: Array, b: Array, contracted: tuple[int, int]) -> Array:
+
+def dot(a: Array, b: Array, contracted: tuple[int, int]) -> Array:
     exact = lax.Precision.HIGHEST if a.dtype == jnp.float32 else None
     dimensions = (((contracted[0],), (contracted[1],)), ((), ()))
     return lax.dot_general(a, b, dimensions, precision=exact, preferred_element_type=jnp.float32)
@@ -151,7 +156,7 @@ def _column(row: Array, width: int) -> Array:
 
 
 @dataclass(frozen=True, slots=True)
-class _Scores:
+class Scores:
     """One block of scores, (keys, rows): where it is, and what it reads beside q, k and v."""
 
     form: Form
@@ -209,23 +214,69 @@ class _Scores:
                 parts.append(ref[0, head, pl.ds(start, size), keys].T)
         return jnp.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
 
+    def write(self, ref: Ref, scores: Array) -> None:
+        """Writes the block to its place in a reference (1, heads, queries, keys), see `_part`."""
+        form = self.form
+        keys = slice(self.key, self.key + self.count)
+        size = min(form.q_tile, form.chunk)
+        for n in range(form.chunk // size):
+            first = self.chunk * form.chunk + n * size
+            start = pl.multiple_of(first % form.q_tile, LANES)
+            ref[0, first // form.q_tile, pl.ds(start, size), keys] = scores[:, n * size : (n + 1) * size].T
+
     def scores(self, products: Array, masked: bool) -> Array:
         """In base 2: soft-cap, bias, score expression, and -inf where nothing is seen."""
-        form, op = self.form, self.form.op
+        form = self.form
         score = products if form.is_wide else products * np.float32(form.factor)
-        names = op.variables if op.score != masks.identity else frozenset[str]()
-        if masked:
-            names = names | masks.variables(op.visible)
-        values = self._values(names)
+        values = self._read(masked)
         if form.is_altered:
-            if op.softcap is not None:
-                score = jnp.tanh(score * np.float32(1 / op.softcap)) * np.float32(op.softcap)
-            if "bias" in op.given:
-                score = score + self._part("bias")
-            if op.score != masks.identity:
-                bent = masks.evaluate(op.score, jnp, lookup="select", score=score, **values)
-                score = jnp.broadcast_to(jnp.asarray(bent, jnp.float32), self.shape)
-            score = score * np.float32(_LOG2_E)
+            bias = self._part("bias") if "bias" in form.op.given else None
+            score = self._altered(score, bias, values=values) * np.float32(LOG2_E)
+        return self._hidden(score, masked, values)
+
+    def weights(
+        self, products: Array, masked: bool, shift: Array
+    ) -> tuple[Array, Callable[[Array], tuple[Array, Array | None]]]:
+        """exp2(score - shift), and the function from the cotangent of the scores, in base e and before they are
+        scaled, to those of the scaled products and of the bias, None without one.
+        """
+        form = self.form
+        score = products if form.is_wide else products * np.float32(form.factor)
+        values = self._read(masked)
+        if not form.is_altered:
+            return jnp.exp2(self._hidden(score, masked, values) - shift), lambda d_score: (d_score, None)
+        bias = [self._part("bias")] if "bias" in form.op.given else []
+        altered, pull = jax.vjp(functools.partial(self._altered, values=values), score, *bias)
+        weight = jnp.exp2(self._hidden(altered * np.float32(LOG2_E), masked, values) - shift)
+
+        def cotangents(d_score: Array) -> tuple[Array, Array | None]:
+            pulled: tuple[Array, ...] = pull(d_score)
+            if form.op.score != masks.identity:
+                # An expression may have no finite derivative where nothing is seen.
+                pulled = tuple(jnp.where(d_score == 0, 0.0, each) for each in pulled)
+            return pulled[0], pulled[1] if bias else None
+
+        return weight, cotangents
+
+    def _read(self, masked: bool) -> dict[str, Any]:
+        """The variables that the block's expressions read."""
+        op = self.form.op
+        names = op.variables if op.score != masks.identity else frozenset[str]()
+        return self._values(names | masks.variables(op.visible) if masked else names)
+
+    def _altered(self, score: Array, bias: Array | None = None, *, values: dict[str, Any]) -> Array:
+        op = self.form.op
+        if op.softcap is not None:
+            score = jnp.tanh(score * np.float32(1 / op.softcap)) * np.float32(op.softcap)
+        if bias is not None:
+            score = score + bias
+        if op.score != masks.identity:
+            bent = masks.evaluate(op.score, jnp, lookup="select", score=score, **values)
+            score = jnp.broadcast_to(jnp.asarray(bent, jnp.float32), self.shape)
+        return score
+
+    def _hidden(self, score: Array, masked: bool, values: dict[str, Any]) -> Array:
+        form, op = self.form, self.form.op
         terms: list[Array] = []
         if masked and op.visible != masks.full:
             visible = masks.evaluate(op.visible, jnp, lookup="select", **values)
@@ -237,18 +288,45 @@ class _Scores:
         return jnp.where(functools.reduce(jnp.logical_and, terms), score, -jnp.inf) if terms else score
 
 
-def _rotated(form: Form, x: Array, tables: list[Array]) -> Array:
-    """Float32 queries (q_tile, width) turned by the angles."""
+def rotated(form: Form, x: Array, tables: list[Array], back: bool = False) -> Array:
+    """Float32 rows (n, width) turned by the angles; `back` is the transpose."""
     if form.rotates == "halves":  # one table as wide as a head: cosines, then sines
         (table,) = tables
         other = pltpu.roll(table, form.shift, 1)
         is_first = lax.broadcasted_iota(jnp.int32, table.shape, 1) < form.shift
         cos, sin = jnp.where(is_first, table, other), jnp.where(is_first, -other, table)
-        return x * cos + pltpu.roll(x, form.shift, 1) * sin
+        return x * cos + (pltpu.roll(x * sin, form.shift, 1) if back else pltpu.roll(x, form.shift, 1) * sin)
     cos, first, second = tables
-    return (
-        x * cos + pltpu.roll(x, form.width - form.shift, 1) * first + pltpu.roll(x, form.shift, 1) * second
-    )  # the partner of a pair's first feature stands after it, that of its second before it
+    before, after = form.width - form.shift, form.shift
+    if back:
+        return x * cos + pltpu.roll(x * first, after, 1) + pltpu.roll(x * second, before, 1)
+    # The partner of a pair's first feature stands after it, that of its second before it.
+    return x * cos + pltpu.roll(x, before, 1) * first + pltpu.roll(x, after, 1) * second
+
+
+def angle_tables(given: dict[str, Ref]) -> list[Array]:
+    """The tables that turn the queries of a tile."""
+    return [given[name][0] for name in given if name.startswith("angles")]
+
+
+def gather_queries(form: Form, given: dict[str, Ref], queries: Ref) -> None:
+    """Writes the rows of a tile as they are multiplied, rotated and scaled where `is_wide`, (chunks, chunk, width)."""
+    tables = angle_tables(given)
+    for head in range(form.group):
+        x = given["q"][0, :, head * form.width : (head + 1) * form.width]
+        if form.is_wide:
+            x = x.astype(jnp.float32)
+            x = rotated(form, x, tables) if form.rotates else x
+            x = (x * np.float32(form.factor)).astype(form.dtype)
+        gather(form, x, head, queries)
+
+
+def gather(form: Form, x: Array, head: int, rows: Ref) -> None:
+    """Writes a head's part of a tile (q_tile, width) to its place in rows (chunks, chunk, width)."""
+    size = min(form.q_tile, form.chunk)
+    for start in range(0, form.q_tile, size):
+        chunk, place = divmod(head * form.q_tile + start, form.chunk)
+        rows[chunk, place : place + size] = x[start : start + size]
 
 
 def _kernel(form: Form, names: tuple[str, ...], *refs: Ref) -> None:
@@ -257,25 +335,10 @@ def _kernel(form: Form, names: tuple[str, ...], *refs: Ref) -> None:
     out, lse, queries, highest, total, mixed = refs[3 + len(names) :]
     batch, head, step = pl.program_id(0), pl.program_id(1), pl.program_id(2)
     row, column, todo = rows_of_tiles[step], columns[step], does[step]
-    size = min(form.q_tile, form.chunk)
-
-    def piece(head_in_group: int, start: int) -> tuple[int, slice]:
-        """The chunk that holds these rows, and where in it."""
-        first = head_in_group * form.q_tile + start
-        return first // form.chunk, slice(first % form.chunk, first % form.chunk + size)
 
     @pl.when((todo & BEGINS) != 0)
     def begin() -> None:
-        tables = [given[name][0] for name in names if name.startswith("angles")]
-        for each in range(form.group):
-            x = given["q"][0, :, each * form.width : (each + 1) * form.width]
-            if form.is_wide:
-                x = x.astype(jnp.float32)
-                x = _rotated(form, x, tables) if form.rotates else x
-                x = (x * np.float32(form.factor)).astype(form.dtype)
-            for start in range(0, form.q_tile, size):
-                chunk, place = piece(each, start)
-                queries[chunk, place] = x[start : start + size]
+        gather_queries(form, given, queries)
         highest[...] = jnp.full(highest.shape, _LOWEST, jnp.float32)
         total[...] = jnp.zeros(total.shape, jnp.float32)
         mixed[...] = jnp.zeros(mixed.shape, jnp.float32)
@@ -286,16 +349,15 @@ def _kernel(form: Form, names: tuple[str, ...], *refs: Ref) -> None:
         count = min(_KEYS, form.kv_tile)
         places = range(start, min(start + _STRAIGHT, form.kv_tile), count)
         # All products come first: the matrix unit has the next block's to do while this one's weights are made.
-        products = [_dot(given["k"][0, key : key + count, :], queries[chunk], (1, 1)) for key in places]
+        products = [dot(given["k"][0, key : key + count, :], queries[chunk], (1, 1)) for key in places]
         for key, product in zip(places, products, strict=True):
-            block = _Scores(form, given, batch, head, row, column, chunk, key, count)
-            score = block.scores(product, masked)
+            score = Scores(form, given, batch, head, row, column, chunk, key, count).scores(product, masked)
             peak = jnp.maximum(before, jnp.max(score, axis=0, keepdims=True))
             fade = jnp.exp2(before - peak)
             weight = jnp.exp2(score - peak[:1])
             sums = sums * fade + jnp.sum(weight.reshape(count // 8, 8, form.chunk), axis=0)
             values = given["v"][0, key : key + count, :]
-            gathered = gathered * fade[:1] + _dot(values, weight.astype(form.dtype), (0, 0))
+            gathered = gathered * fade[:1] + dot(values, weight.astype(form.dtype), (0, 0))
             before = peak
         highest[chunk], total[chunk], mixed[chunk] = before, sums, gathered
 
@@ -304,7 +366,7 @@ def _kernel(form: Form, names: tuple[str, ...], *refs: Ref) -> None:
             if form.chunks == 1:
                 attend(masked, 0, start)
             else:
-                lax.fori_loop(0, form.chunks, _each(functools.partial(attend, masked, start=start)), None)
+                lax.fori_loop(0, form.chunks, each_index(functools.partial(attend, masked, start=start)), None)
 
     pl.when((todo & FULL) != 0)(functools.partial(visit, False))
     pl.when((todo & PARTIAL) != 0)(functools.partial(visit, True))
@@ -315,14 +377,15 @@ def _kernel(form: Form, names: tuple[str, ...], *refs: Ref) -> None:
             peak, gathered = highest[chunk][:1], mixed[chunk]
             divisor = jnp.sum(total[chunk], axis=0, keepdims=True)
             if "sinks" in given:
-                sinks = given["sinks"][0, chunk] * np.float32(_LOG2_E)
+                sinks = given["sinks"][0, chunk] * np.float32(LOG2_E)
                 shift = jnp.maximum(peak, sinks)
                 fade = jnp.exp2(peak - shift)
                 peak, divisor, gathered = shift, divisor * fade + jnp.exp2(sinks - shift), gathered * fade
             seen = divisor > 0
             divisor = jnp.where(seen, divisor, 1.0)
-            logarithm = jnp.where(seen, (peak + jnp.log2(divisor)) * np.float32(1 / _LOG2_E), -jnp.inf)
+            logarithm = jnp.where(seen, (peak + jnp.log2(divisor)) * np.float32(1 / LOG2_E), -jnp.inf)
             turned = (gathered * (1.0 / divisor)).T.astype(form.dtype)
+            size = min(form.q_tile, form.chunk)
             for place in range(0, form.chunk, size):
                 each, start = divmod(chunk * form.chunk + place, form.q_tile)
                 features = slice(each * form.value_width, (each + 1) * form.value_width)
@@ -330,7 +393,7 @@ def _kernel(form: Form, names: tuple[str, ...], *refs: Ref) -> None:
                 lse[0, 0, each : each + 1, start : start + size] = logarithm[:, place : place + size]
 
 
-def _each(body: Callable[[Index], None]) -> Callable[[Index, None], None]:
+def each_index(body: Callable[[Index], None]) -> Callable[[Index, None], None]:
     def run(index: Index, carry: None) -> None:
         body(index)
 
@@ -345,7 +408,7 @@ def forward(form: Form, tiles: TileMap, operands: dict[str, Array]) -> tuple[Arr
     int32; bias and mask (B or 1, H or 1, queries or 1, keys) float32; sinks (kv heads, chunks, 1, chunk) float32.
     """
     names = tuple(operands)
-    specs = [_spec(form, name, operands[name].shape) for name in names]
+    specs = [spec(form, name, operands[name].shape) for name in names]
     heads = form.kv_heads * form.group
     chunked = (form.chunks, 8, form.chunk)
     grid = pltpu.PrefetchScalarGridSpec(
@@ -353,8 +416,8 @@ def forward(form: Form, tiles: TileMap, operands: dict[str, Array]) -> tuple[Arr
         grid=(form.batch, form.kv_heads, len(tiles.row)),
         in_specs=specs,
         out_specs=[
-            _block((1, form.q_tile, form.group * form.value_width), lambda b, h, row, column: (b, row, h)),
-            _block((1, 1, form.group, form.q_tile), lambda b, h, row, column: (b, h, 0, row)),
+            block((1, form.q_tile, form.group * form.value_width), lambda b, h, row, column: (b, row, h)),
+            block((1, 1, form.group, form.q_tile), lambda b, h, row, column: (b, h, 0, row)),
         ],
         scratch_shapes=[
             pltpu.VMEM((form.chunks, form.chunk, form.width), form.dtype),
@@ -377,7 +440,7 @@ def forward(form: Form, tiles: TileMap, operands: dict[str, Array]) -> tuple[Arr
     return out, lse
 
 
-def _block(shape: tuple[int, ...], index: Callable[[Index, Index, Index, Index], tuple[Index, ...]]) -> Any:
+def block(shape: tuple[int, ...], index: Callable[[Index, Index, Index, Index], tuple[Index, ...]]) -> Any:
     """The block that a step reads or writes: `index` of its batch entry, key head, row and column of tiles."""
 
     def place(batch: Index, head: Index, step: Index, rows: Ref, columns: Ref, does: Ref) -> tuple[Index, ...]:
@@ -386,26 +449,29 @@ def _block(shape: tuple[int, ...], index: Callable[[Index, Index, Index, Index],
     return pl.BlockSpec(shape, place)
 
 
-def _spec(form: Form, name: str, shape: tuple[int, ...]) -> Any:
+def spec(form: Form, name: str, shape: tuple[int, ...]) -> Any:
     """The block of an operand; an axis of one entry is shared."""
     batch = int(shape[0] > 1)
     rows, keys = form.q_tile, form.kv_tile
-    if name == "q":
-        return _block((1, rows, form.group * form.width), lambda b, h, row, column: (b, row, h))
+    if name in ("q", "d_out"):
+        width = form.width if name == "q" else form.value_width
+        return block((1, rows, form.group * width), lambda b, h, row, column: (b, row, h))
+    if name in ("shift", "drag"):
+        return block((1, 1, 1, form.chunks, 1, form.chunk), lambda b, h, row, column: (b, h, row, 0, 0, 0))
     if name in ("k", "v"):
-        return _block(
+        return block(
             (1, keys, form.width if name == "k" else form.value_width), lambda b, h, row, column: (b, column, h)
         )
     if name.startswith("angles"):
-        return _block((1, rows, form.width), lambda b, h, row, column: (b * batch, row, 0))
+        return block((1, rows, form.width), lambda b, h, row, column: (b * batch, row, 0))
     if name == "q_segments":
-        return _block((1, 1, form.chunks, 1, form.chunk), lambda b, h, row, column: (b * batch, row, 0, 0, 0))
+        return block((1, 1, form.chunks, 1, form.chunk), lambda b, h, row, column: (b * batch, row, 0, 0, 0))
     if name == "kv_segments":
-        return _block((1, 1, keys), lambda b, h, row, column: (b * batch, 0, column))
+        return block((1, 1, keys), lambda b, h, row, column: (b * batch, 0, column))
     if name == "sinks":
-        return _block((1, form.chunks, 1, form.chunk), lambda b, h, row, column: (h, 0, 0, 0))
+        return block((1, form.chunks, 1, form.chunk), lambda b, h, row, column: (h, 0, 0, 0))
     head, query = int(shape[1] > 1), int(shape[2] > 1)
-    return _block(
+    return block(
         (1, form.group if head else 1, rows if query else 1, keys),
         lambda b, h, row, column: (b * batch, h * head, row * query, column),
     )

@@ -3,14 +3,17 @@
 Queries are rotated inside, once for each row of tiles. Keys are rotated before it, in one pass that XLA fuses with
 their padding: inside, each tile of keys would be turned anew for every row of tiles that reads it. Arrays stay in the
 layout of the graph, (..., S, H * D); a width that is no multiple of 128 and a length that is no multiple of the tile
-are padded with zeros. Tangent and backward are those of the `xla` template, which share the residuals.
+are padded with zeros. The backward pass is the kernel of `kernel_tpu_backward`, but for what `notes` says; the tangent
+is that of the `xla` template, which shares the residuals.
 """
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -18,18 +21,24 @@ from ropegen import lowering, masks
 from ropegen.errors import RopegenError
 from ropegen.ir.graph import Node
 from ropegen.target import Target
-from ropegen.template import Array, Arrays, Cost, Kernel, Template, Tile
+from ropegen.template import Array, Arrays, Cost, Kernel, Tangents, Template, Tile
 from ropegen.types import numpy_dtype
 
 from . import xla
-from .kernel_tpu import Form, TileMap
+from .kernel_tpu import LOG2_E, Form, TileMap
 from .kernel_tpu import forward as kernel_forward
+from .kernel_tpu_backward import Strip, strips
+from .kernel_tpu_backward import backward as kernel_backward
 from .site import FAMILY, AttendSite, covers
 
 _LANES = 128
 _SIZES = (512, 256, 1024, 128)
 # What Mosaic gives a kernel without asking is 16 MB on every chip; the compiler's own temporaries need a part of it.
 _VMEM = 12 << 20
+# The backward kernel's estimate holds more of them.
+_VMEM_BACKWARD = 29 << 19
+# Keys that a smaller tile of queries is worth: with fewer at a time, queries are fetched too often.
+_STRIP = 2048
 # Three numbers a step, in scalar memory that holds 1 MB.
 _MOST_STEPS = 1 << 16
 # Bundles of VLIW instructions that the grid spends around a tile, at 1.5 GHz: fetches, addresses, the map.
@@ -174,7 +183,7 @@ def _form(site: AttendSite, tile: Tile) -> Form:
 
 
 def build(site: AttendSite, tile: Tile) -> Kernel:
-    """Pad, one kernel, cut; derivatives by the tiled passes of the `xla` template.
+    """Pad, one kernel, cut, both ways; tangents by the tiled pass of the `xla` template.
 
     Raises:
       RopegenError: a tile that the kernel cannot take.
@@ -190,14 +199,7 @@ def build(site: AttendSite, tile: Tile) -> Kernel:
     order += [label for label in ("output", "log_sum_exp") if label not in order]
 
     def forward(*operands: Array) -> Arrays:
-        values: dict[Node, Array] = dict(zip(site.operands, operands, strict=True))
-        q, k, v = lowering.evaluate(_before(site, form), values)
-        given: dict[str, Array] = {
-            name: values[site.sources[name]] for name in site.op.given if site.sources[name] in values
-        }
-        padded = _laid_out(form, q, k, v, given)
-        if form.rotates:
-            padded |= _tables(form, site.q_pairing, values[site.sources["q_angles"]])
+        (q, _, v), given, padded = _read(site, form, operands)
         out, lse = kernel_forward(form, steps, padded)
         lead, (length, heads, _), width = q.shape[:-3], q.shape[-3:], v.shape[-1]
         out = out.reshape(form.batch, form.queries, heads, form.value_width)[:, :length, :, :width]
@@ -210,7 +212,126 @@ def build(site: AttendSite, tile: Tile) -> Kernel:
         return tuple(found[label] for label in order)
 
     plain = xla.build(site, next(xla.tiles(site, Target.parse("cpu"))))
-    return Kernel(forward, plain.tangent, plain.backward)
+
+    def backward(operands: Arrays, results: Arrays, cotangents: Tangents, wanted: Sequence[bool]) -> Tangents:
+        asked = {each for each, is_wanted in zip(site.operands, wanted, strict=True) if is_wanted}
+        names = {name for name, each in site.sources.items() if each in asked}
+        parts = _strips(site, tile, names)
+        if not parts or ("bias" in names and not _is_whole(site)):
+            return plain.backward(operands, results, cotangents, wanted)
+        found = _backward(
+            site,
+            parts,
+            operands,
+            dict(zip(order, results, strict=True)),
+            dict(zip(order, cotangents, strict=True)),
+        )
+        return tuple(found.get(each) if each in asked else None for each in site.operands)
+
+    return Kernel(forward, plain.tangent, backward)
+
+
+def notes(site: AttendSite, tile: Tile) -> Iterator[str]:
+    """Which gradients are left to the `xla` template."""
+    bias = site.sources.get("bias")
+    if not _strips(site, tile, ()):
+        yield "no tile of the backward kernel fits fast memory: gradients by attend/xla"
+    elif bias is not None and not _is_whole(site):
+        yield f"the gradient of the bias {bias.type} is a sum over scores: where it is asked for, by attend/xla"
+    elif bias is not None and not _strips(site, tile, ("bias",)):
+        yield "no tile that gives the gradient of the bias fits fast memory: where it is asked for, by attend/xla"
+
+
+def _strips(site: AttendSite, tile: Tile, wanted: Collection[str]) -> tuple[Strip, ...]:
+    """How the backward pass visits the keys: by the largest tile up to the forward's that leaves room for enough keys
+    at a time, and none where no tile fits.
+    """
+    best: tuple[Strip, ...] = ()
+    # What the angles' own cotangents are made of is dq before it is rotated back.
+    finishes = site.q_pairing is None or (bool(_form(site, tile).rotates) and "q_angles" not in wanted)
+    for kv in _halvings(tile["kv"]):
+        for q in _halvings(tile["q"]):
+            found = strips(_form(site, Tile.of(q=q, kv=kv)), _VMEM_BACKWARD, finishes, "bias" in wanted)
+            if found and found[0].columns * (found[0].form.queries // q) > _MOST_STEPS:
+                continue
+            if found and found[0].keys >= min(_STRIP, found[0].form.keys):
+                return found
+            if found and (not best or len(found) < len(best)):
+                best = found
+    return best
+
+
+def _halvings(size: int) -> Iterator[int]:
+    while size >= _LANES:
+        yield size
+        size //= 2
+
+
+def _is_whole(site: AttendSite) -> bool:
+    """Whether the bias has an entry for each score, so that its cotangent is no sum."""
+    q, k = (site.sources[name].type.shape for name in ("q", "k"))
+    return site.sources["bias"].type.size == math.prod(q[:-1]) * k[-3]
+
+
+def _backward(
+    site: AttendSite,
+    parts: tuple[Strip, ...],
+    operands: Arrays,
+    results: dict[str, Array],
+    cotangents: dict[str, Array | None],
+) -> dict[Node, Array]:
+    """The cotangents of all operands, by node; those that have none are left out."""
+    form = parts[0].form
+    (q, k, v), given, padded = _read(site, form, operands)
+    values: dict[Node, Array] = dict(zip(site.operands, operands, strict=True))
+    out, lse = results["output"], results["log_sum_exp"]
+    d_out, d_lse = cotangents["output"], cotangents["log_sum_exp"]
+    # How much one more unit of softmax denominator, relative, lowers the result: (..., Sq, H).
+    drag = jnp.zeros_like(lse) if d_lse is None else -d_lse
+    if d_out is None:
+        d_out = jnp.zeros_like(out)
+    else:
+        drag += jnp.sum(out.astype(jnp.float32) * d_out.astype(jnp.float32), -1)
+    unseen = lse == -jnp.inf
+    lse = jnp.where(unseen, jnp.inf, lse)
+    padded["d_out"] = _whole(form, d_out, form.value_width, form.queries)
+    padded["shift"] = _rows(form, lse * np.float32(LOG2_E), jnp.inf)
+    padded["drag"] = _rows(form, drag, 0.0)
+    tile = Tile.of(q=form.q_tile, kv=form.kv_tile)
+    dq, dk, dv, d_bias = kernel_backward(parts, _classes(site, tile), padded)
+
+    def cut(x: Array, like: Array) -> Array:
+        heads = like.shape[-2]
+        x = x.reshape(form.batch, x.shape[1], heads, -1)[:, : like.shape[-3], :, : like.shape[-1]]
+        return x.reshape(like.shape)
+
+    dq, dk, dv = cut(dq, q), cut(dk, k), cut(dv, v)
+    if site.op.masked_row == "mean" and "sinks" not in given:
+        of_rows = jnp.sum(jnp.where(unseen[..., None], d_out, 0), -3, dtype=jnp.float32) / v.shape[-3]
+        dv += jnp.sum(of_rows.reshape(*v.shape[:-3], 1, form.kv_heads, form.group, v.shape[-1]), -2)
+    totals: dict[Node, Array] = {}
+
+    def add(name: str, value: Array) -> None:
+        node = site.sources[name]  # one value may be read twice
+        totals[node] = totals[node] + value.astype(jnp.float32) if node in totals else value.astype(jnp.float32)
+
+    add("v", dv)
+    q_pairing = None if parts[0].finishes else site.q_pairing
+    for name, value, pairing in (("q", dq, q_pairing), ("k", dk, site.k_pairing)):
+        if pairing is None:
+            add(name, value)
+            continue
+        source, table = (values[site.sources[each]].astype(jnp.float32) for each in (name, f"{name}_angles"))
+        _, pull = jax.vjp(functools.partial(lowering.rotate, pairing=pairing), source, table)
+        for each, pulled in zip((name, f"{name}_angles"), pull(value), strict=True):
+            add(each, pulled)
+    if "sinks" in given:
+        weight = jnp.exp(given["sinks"].astype(jnp.float32) - lse)
+        add("sinks", -jnp.sum(weight * drag, tuple(range(lse.ndim - 1))))
+    if d_bias is not None:
+        kept = d_bias[:, :, : q.shape[-3], : k.shape[-3]]
+        add("bias", kept.reshape(given["bias"].shape))
+    return {node: total.astype(values[node].dtype) for node, total in totals.items()}
 
 
 def _before(site: AttendSite, form: Form) -> tuple[Node, Node, Node]:
@@ -225,15 +346,27 @@ def _extended(x: Array, axis: int, size: int) -> Array:
     return jnp.pad(x, [(0, size - x.shape[axis] if each == axis else 0) for each in range(x.ndim)])
 
 
+def _read(
+    site: AttendSite, form: Form, operands: Arrays
+) -> tuple[tuple[Array, Array, Array], dict[str, Array], dict[str, Array]]:
+    """q, k and v before they are laid out, what else is given, and the operands of the kernels."""
+    values: dict[Node, Array] = dict(zip(site.operands, operands, strict=True))
+    q, k, v = lowering.evaluate(_before(site, form), values)
+    given = {name: values[site.sources[name]] for name in site.op.given if site.sources[name] in values}
+    padded = _laid_out(form, q, k, v, given)
+    if form.rotates:
+        padded |= _tables(form, site.q_pairing, values[site.sources["q_angles"]])
+    return (q, k, v), given, padded
+
+
 def _laid_out(form: Form, q: Array, k: Array, v: Array, given: dict[str, Array]) -> dict[str, Array]:
     """The operands of the kernel but for the angles, in its shapes."""
     lead = q.ndim - 3
-    found: dict[str, Array] = {}
-    for name, x in (("q", q), ("k", k), ("v", v)):
-        width = form.value_width if name == "v" else form.width
-        whole = x.reshape(form.batch, *x.shape[lead:])
-        whole = _extended(_extended(whole, 3, width), 1, form.queries if name == "q" else form.keys)
-        found[name] = whole.reshape(form.batch, whole.shape[1], -1)
+    found = {
+        "q": _whole(form, q, form.width, form.queries),
+        "k": _whole(form, k, form.width, form.keys),
+        "v": _whole(form, v, form.value_width, form.keys),
+    }
     for name, x in given.items():
         if name == "sinks":
             of_rows = jnp.repeat(x.astype(jnp.float32).reshape(form.kv_heads, form.group), form.q_tile, axis=1)
@@ -249,6 +382,21 @@ def _laid_out(form: Form, q: Array, k: Array, v: Array, given: dict[str, Array])
         elif name in ("bias", "mask"):
             found[name] = _spread(form, x.astype(jnp.float32), q.shape[:lead])
     return found
+
+
+def _whole(form: Form, x: Array, width: int, length: int) -> Array:
+    """(..., S, heads, D) as (B, length, heads * width), padded with zeros."""
+    whole = x.reshape(form.batch, *x.shape[-3:])
+    whole = _extended(_extended(whole, 3, width), 1, length)
+    return whole.reshape(form.batch, length, -1)
+
+
+def _rows(form: Form, x: Array, rest: float) -> Array:
+    """(..., Sq, H) float32 as (B, kv heads, rows of tiles, chunks, 1, chunk), padded with `rest`."""
+    x = x.reshape(form.batch, *x.shape[-2:])
+    x = jnp.pad(x, ((0, 0), (0, form.queries - x.shape[1]), (0, 0)), constant_values=rest)
+    x = x.reshape(form.batch, -1, form.q_tile, form.kv_heads, form.group)
+    return jnp.transpose(x, (0, 3, 1, 4, 2)).reshape(form.batch, form.kv_heads, -1, form.chunks, 1, form.chunk)
 
 
 def _spread(form: Form, x: Array, lead: tuple[int, ...]) -> Array:
@@ -288,5 +436,5 @@ def _tables(form: Form, pairing: str | None, angles: Array) -> dict[str, Array]:
 
 
 TEMPLATE = Template(
-    "mosaic_tpu", 1, FAMILY, ("tpu",), ("tpu_custom_call",), covers, declines, ("q", "kv"), tiles, cost, build
+    "mosaic_tpu", 1, FAMILY, ("tpu",), ("tpu_custom_call",), covers, declines, ("q", "kv"), tiles, cost, build, notes
 )

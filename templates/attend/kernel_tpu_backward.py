@@ -1,0 +1,267 @@
+"""The backward kernel of attention for Mosaic TPU: dq, dk and dv in one visit of each tile that is not empty.
+
+One kernel, not one for dk and dv and another for dq: the weights and their cotangents are made once, which is five
+products and one exponential a score where two kernels have seven and two. Tiles are visited as in the forward pass,
+row after row, so that the cotangents of a row of queries gather in VMEM, as (D, rows), and are turned and rotated back
+once. Those of keys and values gather in their float32 output blocks, which stay in VMEM for a whole key head: they
+need as many bytes however many heads share it, where the order by keys would have to hold every query of the group.
+
+More keys than fit take several calls, each over a strip of them; a strip adds to the dq of the one before, in place.
+Nothing is added in an order that may vary.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+
+from .kernel_tpu import (
+    BEGINS,
+    ENDS,
+    FULL,
+    LOG2_E,
+    PARTIAL,
+    Array,
+    Form,
+    Index,
+    Ref,
+    Scores,
+    TileMap,
+    angle_tables,
+    block,
+    dot,
+    each_index,
+    gather,
+    gather_queries,
+    rotated,
+    spec,
+)
+
+# Keys whose scores are computed at a time, with 512 rows.
+_KEYS = 256
+# Keys that are multiplied in straight-line code.
+_STRAIGHT = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """Some columns of tiles, whose keys one call visits."""
+
+    form: Form
+    column: int
+    columns: int
+    adds: bool
+    """Whether a strip before it has written dq."""
+    is_last: bool
+    finishes: bool
+    """Whether dq is that of the operand: rotated back, and in the kernel's dtype. Else float32 as the scores read q."""
+    gives_bias: bool
+    """Whether the cotangents of every score go to memory, for a bias."""
+
+    @property
+    def keys(self) -> int:
+        return self.columns * self.form.kv_tile
+
+    @property
+    def dq_dtype(self) -> Any:
+        return self.form.dtype if self.finishes and self.is_last and not self.adds else np.dtype(np.float32)
+
+    @property
+    def vmem(self) -> int:
+        """Bytes of fast memory: blocks twice, scratch, and the scores of a straight run that are alive at once."""
+        form, size = self.form, self.form.dtype.itemsize
+        blocks = (form.rows + form.kv_tile) * (form.width + form.value_width) * size
+        blocks += form.rows * form.width * self.dq_dtype.itemsize * (1 + self.adds)
+        blocks += 4 * self.keys * (form.width + form.value_width) + 2 * 4 * 8 * form.rows
+        if form.rotates:
+            blocks += 4 * form.q_tile * form.width * (1 if form.rotates == "halves" else 3)
+        scores = 4 * form.rows * form.kv_tile
+        blocks += scores * sum(name in form.op.given for name in ("bias", "mask")) + scores * self.gives_bias
+        if {"q_segments", "kv_segments"} & set(form.op.given):
+            blocks += 4 * 8 * (form.rows + form.kv_tile)
+        scratch = form.rows * ((form.width + form.value_width) * size + 4 * form.width)
+        return 2 * blocks + scratch + 4 * 4 * form.chunk * min(form.kv_tile, _STRAIGHT)
+
+
+def strips(form: Form, most: int, finishes: bool, gives_bias: bool) -> tuple[Strip, ...]:
+    """The fewest equal strips that need at most `most` bytes of VMEM each; none where a single tile needs more."""
+    columns = form.keys // form.kv_tile
+    for count in range(1, columns + 1):
+        each = -(-columns // count)
+        starts = range(0, columns, each)
+        found = tuple(
+            Strip(form, start, min(each, columns - start), start > 0, start == starts[-1], finishes, gives_bias)
+            for start in starts
+        )
+        if all(strip.vmem <= most for strip in found):
+            return found
+    return ()
+
+
+def _kernel(strip: Strip, names: tuple[str, ...], *refs: Ref) -> None:
+    form = strip.form
+    tile_rows, tile_columns, does = refs[:3]
+    given = dict(zip(names, refs[3 : 3 + len(names)], strict=True))
+    outputs = 3 + strip.gives_bias
+    dq, dk, dv, *bias = refs[3 + len(names) :][:outputs]
+    queries, pulls, turned = refs[3 + len(names) + outputs :]
+    batch, head, step = pl.program_id(0), pl.program_id(1), pl.program_id(2)
+    row, column, todo = tile_rows[step], tile_columns[step], does[step]
+    first = pl.multiple_of((column - strip.column) * form.kv_tile, form.kv_tile)
+
+    @pl.when(step == 0)
+    def clear() -> None:
+        dk[...] = jnp.zeros(dk.shape, jnp.float32)
+        dv[...] = jnp.zeros(dv.shape, jnp.float32)
+
+    if bias:
+
+        @pl.when((todo & (FULL + PARTIAL)) == 0)
+        def nothing() -> None:  # its block goes to memory all the same
+            bias[0][...] = jnp.zeros(bias[0].shape, jnp.float32)
+
+    @pl.when((todo & BEGINS) != 0)
+    def begin() -> None:
+        gather_queries(form, given, queries)
+        for each in range(form.group):
+            features = slice(each * form.value_width, (each + 1) * form.value_width)
+            gather(form, given["d_out"][0, :, features], each, pulls)
+        turned[...] = jnp.zeros(turned.shape, jnp.float32)
+
+    def attend(masked: bool, chunk: Index, start: int) -> None:
+        """One chunk of rows over at most `_STRAIGHT` keys of the tile."""
+        shift, drag = given["shift"][0, 0, 0, chunk], given["drag"][0, 0, 0, chunk]
+        count = min(_KEYS, form.kv_tile)
+        places = range(start, min(start + _STRAIGHT, form.kv_tile), count)
+        gathered = turned[chunk]
+        for key in places:
+            keys, values = given["k"][0, key : key + count, :], given["v"][0, key : key + count, :]
+            product, pulled = dot(keys, queries[chunk], (1, 1)), dot(values, pulls[chunk], (1, 1))
+            scores = Scores(form, given, batch, head, row, column, chunk, key, count)
+            weight, cotangents = scores.weights(product, masked, shift)
+            d_score, d_bias = cotangents(weight * (pulled - drag))
+            if bias and d_bias is not None:
+                scores.write(bias[0], d_bias)
+            own = pl.ds(pl.multiple_of(first + key, count), count)
+            narrow = d_score.astype(form.dtype)
+            dv[0, own] += dot(weight.astype(form.dtype), pulls[chunk], (1, 0))
+            dk[0, own] += dot(narrow, queries[chunk], (1, 0))
+            gathered = gathered + dot(keys, narrow, (0, 0))
+        turned[chunk] = gathered
+
+    def visit(masked: bool) -> None:
+        for start in range(0, form.kv_tile, _STRAIGHT):
+            if form.chunks == 1:
+                attend(masked, 0, start)
+            else:
+                lax.fori_loop(0, form.chunks, each_index(functools.partial(attend, masked, start=start)), None)
+
+    pl.when((todo & FULL) != 0)(functools.partial(visit, False))
+    pl.when((todo & PARTIAL) != 0)(functools.partial(visit, True))
+
+    @pl.when((todo & ENDS) != 0)
+    def end() -> None:
+        size = min(form.q_tile, form.chunk)
+        for chunk in range(form.chunks):
+            found = turned[chunk].T * np.float32(form.op.scale)
+            for place in range(0, form.chunk, size):
+                each, start = divmod(chunk * form.chunk + place, form.q_tile)
+                part, rows = found[place : place + size], slice(start, start + size)
+                if form.rotates and strip.finishes:
+                    part = rotated(form, part, [table[rows] for table in angle_tables(given)], back=True)
+                features = slice(each * form.width, (each + 1) * form.width)
+                if strip.adds:
+                    part = part + given["dq"][0, rows, features]
+                dq[0, rows, features] = part.astype(dq.dtype)
+
+
+def backward(
+    parts: tuple[Strip, ...], classes: np.ndarray, operands: dict[str, Array]
+) -> tuple[Array, Array, Array, Array | None]:
+    """(dq, dk, dv, d_bias): (B, queries, H * width) (see `Strip.finishes`), (B, keys, kv heads * width) and (...,
+    kv heads * value_width) float32, and (B, H, queries, keys) float32 where the strips give it.
+
+    Operands are those of `kernel_tpu.forward`, and d_out (B, queries, H * value_width); shift and drag (B, kv heads,
+    rows of tiles, chunks, 1, chunk) float32: the log-sum-exp in base 2, +inf where nothing is seen, and out . d_out
+    less the cotangent of the log-sum-exp. `classes` are those of all tiles.
+    """
+    form = parts[0].form
+    heads = form.kv_heads * form.group
+    d_bias = None
+    if parts[0].gives_bias:
+        d_bias = jnp.zeros((form.batch, heads, form.queries, form.keys), jnp.float32)
+    dq: Array | None = None
+    d_keys: list[Array] = []
+    d_values: list[Array] = []
+    for strip in parts:
+        tiles = TileMap.of(classes[:, strip.column : strip.column + strip.columns])
+        tiles = replace(tiles, column=tiles.column + strip.column)
+        if dq is not None:
+            tiles = tiles.working()  # the other rows of dq stay as they are
+        if not len(tiles.row):
+            d_keys.append(jnp.zeros((form.batch, strip.keys, form.kv_heads * form.width), jnp.float32))
+            d_values.append(jnp.zeros((form.batch, strip.keys, form.kv_heads * form.value_width), jnp.float32))
+            continue
+        dq, d_key, d_value, d_bias = _call(strip, tiles, operands, dq, d_bias)
+        d_keys.append(d_key)
+        d_values.append(d_value)
+    assert dq is not None
+    join = functools.partial(jnp.concatenate, axis=1)
+    return dq.astype(form.dtype) if parts[0].finishes else dq, join(d_keys), join(d_values), d_bias
+
+
+def _call(
+    strip: Strip, tiles: TileMap, operands: dict[str, Array], dq: Array | None, d_bias: Array | None
+) -> tuple[Array, Array, Array, Array | None]:
+    form = strip.form
+    names = tuple(operands)
+    given = [operands[name] for name in names]
+    specs = [spec(form, name, operands[name].shape) for name in names]
+    of_queries = block((1, form.q_tile, form.group * form.width), lambda b, h, row, column: (b, row, h))
+    heads = form.kv_heads * form.group
+    shapes = [jax.ShapeDtypeStruct((form.batch, form.queries, heads * form.width), strip.dq_dtype)]
+    places = [of_queries]
+    aliases: dict[int, int] = {}
+    for width in (form.width, form.value_width):
+        shapes.append(jax.ShapeDtypeStruct((form.batch, strip.keys, form.kv_heads * width), jnp.float32))
+        places.append(block((1, strip.keys, width), lambda b, h, row, column: (b, 0, h)))
+    if dq is not None:
+        aliases[3 + len(given)] = 0
+        names, given, specs = (*names, "dq"), [*given, dq], [*specs, of_queries]
+    if d_bias is not None:  # tiles that are not visited stay zero
+        aliases[3 + len(given)] = len(shapes)
+        names, given = (*names, "d_bias"), [*given, d_bias]
+        specs.append(pl.BlockSpec(memory_space=pl.ANY))
+        shapes.append(jax.ShapeDtypeStruct(d_bias.shape, d_bias.dtype))
+        places.append(block((1, form.group, form.q_tile, form.kv_tile), lambda b, h, row, column: (b, h, row, column)))
+    grid = pltpu.PrefetchScalarGridSpec(
+        num_scalar_prefetch=3,
+        grid=(form.batch, form.kv_heads, len(tiles.row)),
+        in_specs=specs,
+        out_specs=places,
+        scratch_shapes=[
+            pltpu.VMEM((form.chunks, form.chunk, form.width), form.dtype),
+            pltpu.VMEM((form.chunks, form.chunk, form.value_width), form.dtype),
+            pltpu.VMEM((form.chunks, form.width, form.chunk), jnp.float32),
+        ],
+    )
+    call = pl.pallas_call(
+        functools.partial(_kernel, strip, names),
+        grid_spec=grid,
+        out_shape=shapes,
+        input_output_aliases=aliases,
+        compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "parallel", "arbitrary")),
+        name="ropegen_attend_backward",
+    )
+    # The queries are multiplied as the scores need them; of that factor dk keeps the scale alone.
+    rest = form.op.scale if not form.is_wide else 1.0 if form.is_altered else 1 / LOG2_E
+    found_dq, dk, dv, *bias = call(tiles.row, tiles.column, tiles.does, *given)
+    return found_dq, dk * np.float32(rest), dv, bias[0] if bias else None

@@ -1,0 +1,248 @@
+"""The backward kernel of attention for TPU: its gradients against float64, what it visits, and its compilation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax.experimental.pallas import tpu as pltpu
+from plain import plain
+from ropegen.templates.attend import mosaic_tpu
+from ropegen.templates.attend.site import AttendSite
+from test_attend_tpu import MASKS, SCORES, V5E, Case, drawn
+
+import ropegen as rg
+from ropegen import reference
+from ropegen.template import Tile
+from ropegen.types import numpy_dtype
+
+LABELS = ("output", "log_sum_exp")
+
+
+def floating(site: AttendSite) -> dict[str, bool]:
+    return {label: each.dtype not in ("i1", "i32") for label, each in site.closed.input_types.items()}
+
+
+def cotangents_of(site: AttendSite, seed: int) -> dict[str, Any]:
+    random = np.random.default_rng(seed + 100)
+    return {
+        label: random.standard_normal(node.type.shape).astype(numpy_dtype(node.type.dtype))
+        for label, node in site.closed.outputs
+    }
+
+
+def plain_gradient(
+    site: AttendSite, moving: list[str], values: dict[str, Any], pulled: dict[str, Any]
+) -> list[np.ndarray]:
+    """By JAX alone, in the element types of the arrays."""
+
+    def results(moved: list[Any]) -> tuple[Any, ...]:
+        found = plain(site.closed, {**values, **dict(zip(moving, moved, strict=True))})
+        # Rows that see nothing have a constant for their log-sum-exp.
+        return tuple(jnp.where(found[label] == -jnp.inf, 0, found[label]) for label in pulled)
+
+    @jax.jit
+    def gradient(moved: list[Any], pulled: tuple[Any, ...]) -> Any:
+        out, pull = jax.vjp(results, moved)
+        return pull(tuple(each.astype(own.dtype) for each, own in zip(pulled, out, strict=True)))[0]
+
+    given = [values[label] for label in moving], tuple(pulled.values())
+    lowered = gradient.lower(*given).compile(compiler_options={"xla_backend_optimization_level": 0})
+    return [np.asarray(each, np.float64) for each in lowered(*given)]
+
+
+def exact_gradient(
+    site: AttendSite, moving: list[str], values: dict[str, Any], pulled: dict[str, Any]
+) -> list[np.ndarray]:
+    def wide(given: dict[str, Any]) -> dict[str, Any]:
+        return {
+            label: each.astype(np.float64) if jnp.issubdtype(each.dtype, jnp.floating) else each
+            for label, each in given.items()
+        }
+
+    with jax.enable_x64(True):
+        return plain_gradient(site, moving, wide(values), wide(pulled))
+
+
+def kernel_gradient(
+    site: AttendSite, values: dict[str, Any], pulled: dict[str, Any], tile: Tile, wanted: Sequence[bool]
+) -> list[np.ndarray]:
+    """Of the wanted operands, from results that are exact but for their element types."""
+    kernel = mosaic_tpu.build(site, tile)
+    exact = reference.evaluate(site.closed, values)
+    results = tuple(
+        np.asarray(exact[label]).astype(numpy_dtype(node.type.dtype)) for label, node in site.closed.outputs
+    )
+    given = tuple(values.values()), results, tuple(pulled.get(label) for label, _ in site.closed.outputs)
+    with pltpu.force_tpu_interpret_mode(pltpu.InterpretParams()):
+        lowered = jax.jit(lambda *given: kernel.backward(*given, wanted)).lower(*given)
+        found = lowered.compile(compiler_options={"xla_backend_optimization_level": 0})(*given)
+    for each, (label, operand), is_wanted in zip(found, values.items(), wanted, strict=True):
+        assert (each is not None) == is_wanted, label
+        assert each is None or (each.shape, each.dtype) == (operand.shape, operand.dtype), label
+    return [np.asarray(each, np.float64) for each in found if each is not None]
+
+
+def check(case: Case, *, angles: bool = False, pulls: tuple[str, ...] = LABELS) -> None:
+    """Each cotangent's error, root mean square against float64, is at most 1.5 times the plain formula's, and a little.
+
+    The little is what float32 shows and bfloat16 does not: weights are made again from a log-sum-exp that was rounded
+    to float32 (between 4 and 8 that is up to 2.4e-7, relative, in every weight of a row; its base 2, between 8 and 16,
+    as much again), where the plain formula divides by the sum itself. The `xla` template has the same.
+    """
+    site = case.site
+    assert not list(mosaic_tpu.declines(site, V5E))
+    values = drawn(site, case.seed)
+    wanted = [is_float and (angles or not label.endswith("angles")) for label, is_float in floating(site).items()]
+    labels = [label for label, is_wanted in zip(values, wanted, strict=True) if is_wanted]
+    pulled = {label: each for label, each in cotangents_of(site, case.seed).items() if label in pulls}
+    exact = exact_gradient(site, labels, values, pulled)
+    usual = plain_gradient(site, labels, values, pulled)
+    ours = kernel_gradient(site, values, pulled, Tile.of(q=128, kv=128), wanted)
+    for label, found, theirs, right in zip(labels, ours, usual, exact, strict=True):
+        assert np.isfinite(found).all(), label
+        error, allowed = (np.sqrt(np.mean((each - right) ** 2)) for each in (found, theirs))
+        assert error <= 1.5 * allowed + 5e-7 * np.sqrt(np.mean(right**2)), (label, error, allowed)
+
+
+NAMED = {
+    "rotated halves as wide as a head, bf16": Case(width=128, value_width=128, pairing="half", dtype="bf16"),
+    "rotated, interleaved, a bent score": Case(pairing="interleaved", mask="window", score="bent"),
+    "more rows than are computed at a time, soft-cap and slopes by head": Case(
+        lead=(), heads=6, kv_heads=1, softcap=5.0, score="alibi", sinks=True, value_width=72
+    ),
+    "rows of documents that see nothing, as the mean": Case(
+        lead=(2,), heads=4, kv_heads=2, mask="documents by head", dense_mask=(0, 2, 3), masked_row="mean"
+    ),
+    "a bias of every score, tiles that are empty": Case(
+        heads=4, kv_heads=2, bias=(0, 1, 2, 3), mask="chunked", softcap=3.0, queries=100, keys=200, dtype="bf16"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_named_site_has_the_gradients_of_the_plain_formula(name: str) -> None:
+    check(NAMED[name])
+
+
+def test_keys_in_strips_add_to_one_gradient_of_the_queries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mosaic_tpu, "_VMEM_BACKWARD", 2 << 20)
+    case = Case(width=80, pairing="half", dim=32, mask="window", queries=300, keys=300, heads=1)
+    tile = Tile.of(q=128, kv=128)
+    found = mosaic_tpu._strips(case.site, tile, ())
+    assert [(each.column, each.columns, each.adds) for each in found] == [(0, 2, False), (2, 1, True)]
+    check(case)
+
+
+def test_angles_have_a_gradient() -> None:
+    check(Case(pairing="half", queries=20, keys=20), angles=True, pulls=("output",))
+
+
+@settings(max_examples=1, deadline=None)
+@given(
+    st.builds(
+        Case,
+        lead=st.sampled_from([(), (2,)]),
+        queries=st.integers(1, 140),
+        keys=st.integers(140, 280),
+        heads=st.sampled_from([2, 4]),
+        kv_heads=st.sampled_from([1, 2]),
+        width=st.sampled_from([16, 64, 130]),
+        value_width=st.sampled_from([8, 128]),
+        mask=st.sampled_from(sorted(MASKS)),
+        score=st.sampled_from(sorted(SCORES)),
+        pairing=st.sampled_from([None, "half", "interleaved"]),
+        dtype=st.sampled_from(["f32", "bf16"]),
+        sinks=st.booleans(),
+        masked_row=st.sampled_from(["zero", "mean"]),
+        seed=st.integers(0, 9),
+    )
+)
+def test_a_drawn_site_has_the_gradients_of_the_plain_formula(case: Case) -> None:
+    check(case)
+
+
+def gradient_module(case: Case, moved: Sequence[str]) -> tuple[str, str]:
+    """The StableHLO for TPU of the gradient of a plan made for one, and the plan."""
+    plan = rg.plan(case.graph, "tpu:v5e")
+    compiled = plan.compile()
+    types = plan.graph.input_types
+    shapes = {label: jax.ShapeDtypeStruct(kind.shape, numpy_dtype(kind.dtype)) for label, kind in types.items()}
+
+    def total(moving: dict[str, Any], others: dict[str, Any]) -> Any:
+        return jnp.sum(compiled(**moving, **others)["output"].astype(jnp.float32))
+
+    moving = {label: shapes.pop(label) for label in moved}
+    exported = jax.export.export(jax.jit(jax.grad(total)), platforms=["tpu"])(moving, shapes)
+    return exported.mlir_module(), plan.explain()
+
+
+def kernels(text: str) -> list[str]:
+    return re.findall(r'kernel_name = "(\w+)"', text)
+
+
+def test_the_gradient_of_a_plan_for_tpu_is_the_two_kernels() -> None:
+    case = Case(queries=600, keys=600, heads=4, kv_heads=2, pairing="half", mask="window", dtype="bf16")
+    text, explained = gradient_module(case, "qkv")
+    assert kernels(text) == ["ropegen_attend", "ropegen_attend_backward"]
+    assert "gradient" not in explained
+
+
+def test_a_gradient_that_the_kernel_does_not_give_is_in_the_plan() -> None:
+    case = Case(queries=1024, keys=1024, heads=8, kv_heads=2, bias=(0, 3))
+    text, explained = gradient_module(case, ["q", "bias"])
+    assert kernels(text) == ["ropegen_attend"]
+    assert "the gradient of the bias tensor<1x1x1x1024xf32> is a sum over scores" in explained
+    assert kernels(gradient_module(case, "q")[0]) == ["ropegen_attend", "ropegen_attend_backward"]
+
+
+def test_a_bias_of_every_score_and_a_kernel_that_does_not_fit_are_told_apart() -> None:
+    assert list(mosaic_tpu.notes(Case(bias=(0, 1, 2, 3)).site, Tile.of(q=128, kv=128))) == []
+    wide = Case(heads=16, width=512, value_width=512, queries=128, keys=128)
+    assert list(mosaic_tpu.notes(wide.site, Tile.of(q=128, kv=128))) == [
+        "no tile of the backward kernel fits fast memory: gradients by attend/xla"
+    ]
+
+
+GROUPED = Case(
+    queries=1000, keys=4096, heads=8, kv_heads=2, width=128, value_width=96, dtype="bf16", pairing="half", sinks=True
+)
+BIASED = Case(queries=2048, keys=2048, width=80, mask="documents by head", softcap=5.0, bias=(0, 1, 2, 3))
+COMPILED = {
+    "v4": ("v4:2x2x1", BIASED),  # what it has of registers and fast memory is least
+    "v5e": ("v5e:2x2", GROUPED),
+    "v5p": ("v5p:2x2x1", GROUPED),
+    "v6e": ("v6e:2x2", GROUPED),
+    "v7x": ("tpu7x:2x2x1", GROUPED),
+}
+
+
+@pytest.mark.parametrize("chip", COMPILED)
+def test_it_compiles_for_a_chip_that_is_not_here(chip: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("libtpu", reason="the compiler for TPU is not installed; pip install libtpu")
+    # Without these the compiler asks the network which chip this machine has.
+    monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")
+    monkeypatch.setenv("TPU_WORKER_HOSTNAMES", "localhost")
+    monkeypatch.setenv("TPU_ACCELERATOR_TYPE", "v5litepod-4")
+    from jax.experimental import topologies
+
+    topology, case = COMPILED[chip]
+    device = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices[0]
+    placed = jax.sharding.SingleDeviceSharding(device)
+    site = case.site
+    kernel = mosaic_tpu.build(site, Tile.of(q=512, kv=512))
+    operands, results = (
+        tuple(jax.ShapeDtypeStruct(kind.shape, numpy_dtype(kind.dtype), sharding=placed) for kind in kinds)
+        for kinds in (site.closed.input_types.values(), [node.type for _, node in site.closed.outputs])
+    )
+    wanted = [is_float and not label.endswith("angles") for label, is_float in floating(site).items()]
+    text = jax.jit(lambda *given: kernel.backward(*given, wanted)).lower(operands, results, results).compile().as_text()
+    assert text is not None
+    assert "ropegen_attend_backward" in text
