@@ -93,13 +93,20 @@ def export(
     targets: Iterable[str | Target],
     tile: Tiles | None = None,
     tables: TableKind | None = None,
+    ahead_of_time: bool = False,
+    libtpu: str | PathLike[str] | None = None,
 ) -> artifact.Artifact:
     """Builds the artifact of a graph, one kernel a platform, in a new directory; returns it loaded. See `plan`.
 
+    With `ahead_of_time` every TPU chip of the targets, of which there may be several, has a device executable in it, and
+    the report has the schedule of each kernel; `libtpu` is the folder of the compiler's package where that is not the
+    environment's own. No TPU is needed.
+
     Raises:
-      RopegenError: two targets of one platform, or a directory that holds something else.
+      RopegenError: two targets of one platform, or a directory that holds something else; no libtpu to compile with.
     """
-    return artifact.export([plan(graph, target, tile=tile, tables=tables) for target in targets], directory)
+    plans = [plan(graph, target, tile=tile, tables=tables) for target in targets]
+    return artifact.export(plans, directory, ahead_of_time=ahead_of_time, libtpu=libtpu)
 
 
 def load(directory: str | PathLike[str]) -> artifact.Artifact:

@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 a check failed, 2 a usage error or input that cannot be us
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib.metadata
 import io
 import json
@@ -95,12 +96,18 @@ def build(options: argparse.Namespace) -> int:
     """Graph to artifact."""
     graph = _graph(options)
     tile = _tiles(options.tile)
+    if options.libtpu and not options.compile:
+        raise RopegenError(
+            "--libtpu names the compiler of --compile, which is not given; add it, or leave --libtpu out"
+        )
     with _progress() as progress:
         plans = []
         for target in options.target:
             progress(f"planning for {target}")
             plans.append(api.plan(graph, target, tile=tile, tables=options.tables))
-        made = artifact.export(plans, options.output, progress=progress)
+        made = artifact.export(
+            plans, options.output, ahead_of_time=options.compile, libtpu=options.libtpu, progress=progress
+        )
     sizes = {path.name: path.stat().st_size for path in sorted(made.directory.iterdir())}
     if options.json:
         _print_json({"directory": str(made.directory), "targets": list(made.targets), "files": sizes})
@@ -174,7 +181,9 @@ def check(options: argparse.Namespace) -> int:
             {"output": e.label, "largest": e.largest, "relative": e.relative, "allowed": e.allowed, "agrees": e.agrees}
             for e in found.outputs
         ]
-        _print_json({"directory": str(loaded.directory), "passed": found.passed, "outputs": rows})
+        programs = [dataclasses.asdict(each) for each in loaded.executables]
+        facts = {"directory": str(loaded.directory), "passed": found.passed, "outputs": rows}
+        _print_json(facts | ({"executables": programs} if programs else {}))
     else:
         table = _table("output", "largest error", "error, root mean square, relative", "allowed", "")
         for each in found.outputs:
@@ -186,6 +195,8 @@ def check(options: argparse.Namespace) -> int:
                 "agrees" if each.agrees else "DIFFERS",
             )
         _print(table)
+        for each in loaded.executables:
+            print(f"{each.target}: {', '.join(each.files)} by {each.made_by}; {each.unused or 'used'}")
     return DONE if found.passed else FAILED
 
 
@@ -440,6 +451,14 @@ def _parser() -> argparse.ArgumentParser:
         help="the artifact's directory; replaced as a whole if it is one",
     )
     _plan_arguments(made)
+    made.add_argument(
+        "--compile",
+        action="store_true",
+        help="device executables too, for each TPU chip named, and their schedules in report.txt; needs libtpu, no TPU",
+    )
+    made.add_argument(
+        "--libtpu", metavar="DIR", help="where `pip install --target DIR libtpu` put it (default: this environment)"
+    )
     _json_argument(made)
 
     made = verb(

@@ -18,6 +18,7 @@ def main(job_file: str) -> int:
     import jax
     from jax.experimental import topologies
 
+    jax.config.update("jax_traceback_in_locations_limit", 0)  # an executable names no file of this machine
     devices = topologies.get_topology_desc(platform="tpu", topology_name=job["topology"]).devices
     device = devices[0]
     found: dict[str, Any] = {

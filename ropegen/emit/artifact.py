@@ -7,7 +7,8 @@
     module.mlirbc      the program as portable StableHLO, for consumers without JAX
     prepare.*          the same two for what is computed once from parameters, where there is such
     semantic.mlir      the graph as StableHLO composites, for compilers that know the ops
-    report.txt         what is in the modules, in figures
+    report.txt         what is in the modules, in figures; with executables, the schedule of each kernel
+    *.executable       device executables, made ahead of time, one for each chip and stage where asked for
 
 The same graph and targets give the same bytes. A directory is written aside and renamed, so there is never half
 of one. Loading checks every hash, runs nothing but the StableHLO, and imports no template.
@@ -23,6 +24,7 @@ import os
 import shutil
 import struct
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -32,13 +34,15 @@ from typing import Any
 import jax
 import numpy as np
 from jax import export as jax_export
+from jax.core import Tracer
 
+from ropegen.emit import executables
 from ropegen.emit.inputs import check_inputs
 from ropegen.errors import RopegenError
 from ropegen.ir import ops, text
 from ropegen.ir.graph import Graph, Node, label_of
 from ropegen.plan import Plan
-from ropegen.target import host_platform
+from ropegen.target import host_device, host_platform
 from ropegen.types import TensorType, epsilon, numpy_dtype
 
 FORMAT = 1
@@ -54,7 +58,9 @@ Step = Callable[[str], None]
 class Artifact:
     """An artifact on disk: call it with the graph's inputs by keyword.
 
-    The result is the output itself where the graph has one, else a dictionary by name.
+    The result is the output itself where the graph has one, else a dictionary by name. On a chip whose executable is
+    there, made by the compiler of the same build as the runtime's, that runs; otherwise, and where it is part of a larger
+    program that JAX traces, the StableHLO is compiled, with a warning where an executable for the platform stays unused.
     """
 
     def __init__(self, directory: Path, manifest: Mapping[str, Any]) -> None:
@@ -62,7 +68,9 @@ class Artifact:
         self.manifest = manifest
         self._inputs = {label: _kind(each) for label, each in manifest["inputs"].items()}
         self._stages = {stage: _deserialized(directory / f"{stage}.jaxexport") for stage in manifest["stages"]}
+        self._check_calls()
         self._compiled = {stage: jax.jit(each.call) for stage, each in self._stages.items()}
+        self._said = False
 
     def __repr__(self) -> str:
         return f"<artifact {self.manifest['graph']['name']} for {', '.join(self.targets)}>"
@@ -71,6 +79,60 @@ class Artifact:
     def targets(self) -> tuple[str, ...]:
         """The targets that it was built for."""
         return tuple(self.manifest["plans"])
+
+    @property
+    def executables(self) -> tuple[executables.Executable, ...]:
+        """Its device executables, and for each why this machine does not use it."""
+        entries = self.manifest.get("executables", {})
+        return tuple(
+            executables.Executable(
+                target,
+                tuple(stage["file"] for stage in entry["stages"].values()),
+                f"libtpu {entry['libtpu']}, {entry['build']}",
+                self._device_programs[1].get(target, ""),
+            )
+            for target, entry in entries.items()
+        )
+
+    @functools.cached_property
+    def _device_programs(self) -> tuple[dict[str, executables.Program], dict[str, str]]:
+        """The programs of this machine's device by stage, none where no executable fits it; and why others do not."""
+        device = host_device()
+        programs: dict[str, executables.Program] = {}
+        unused: dict[str, str] = {}
+        for target, entry in self.manifest.get("executables", {}).items():
+            if entry["platform"] != host_platform():
+                unused[target] = f"this machine runs {host_platform()}"
+            elif programs:
+                unused[target] = "another one is used"
+            else:
+                found = executables.load(self.directory, entry, device)
+                if isinstance(found, str):
+                    unused[target] = found
+                else:
+                    programs = found
+        return programs, unused
+
+    def _stage(self, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Runs a stage: the executable of this device, else the StableHLO."""
+        given = {label: values[label] for label in self.manifest["stages"][name]["arguments"]}
+        if self.manifest.get("executables") and not any(isinstance(each, Tracer) for each in given.values()):
+            programs, _ = self._device_programs
+            if name in programs:
+                return programs[name](values)
+            self._say_unused()
+        return self._compiled[name](given)
+
+    def _say_unused(self) -> None:
+        """Once: an executable was made for this platform, and the program is compiled all the same."""
+        if self._said:
+            return
+        self._said = True
+        entries = self.manifest["executables"]
+        meant = [each for each in self.executables if entries[each.target]["platform"] == host_platform()]
+        if meant:
+            reasons = "; ".join(f"{each.target}: {each.unused}" for each in meant)
+            warnings.warn(f"{self.directory}: compiled anew, its executables are not used ({reasons})", stacklevel=4)
 
     @functools.cached_property
     def graph(self) -> Graph:
@@ -138,18 +200,23 @@ class Artifact:
                 f"target for {platform}, or choose one of those with JAX_PLATFORMS"
             )
 
+    def _check_calls(self) -> None:
+        from ropegen.emit import stablehlo
+
+        listed = self.manifest["custom_calls"]
+        for stage, module in self._stages.items():
+            others = [each for each in stablehlo.custom_calls(module.mlir_module_serialized) if each not in listed]
+            if others:
+                raise RopegenError(
+                    f"{self.directory / stage}.jaxexport calls {', '.join(others)}, which {MANIFEST} does not list; the files are of "
+                    "two artifacts: build it again"
+                )
+
     def _prepared(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        if "prepare" not in self._compiled:
-            return {}
-        return self._compiled["prepare"](
-            {label: values[label] for label in self.manifest["stages"]["prepare"]["arguments"]}
-        )
+        return self._stage("prepare", values) if "prepare" in self._compiled else {}
 
     def _run(self, prepared: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
-        whole = {**values, **prepared}
-        found = self._compiled["module"](
-            {label: whole[label] for label in self.manifest["stages"]["module"]["arguments"]}
-        )
+        found = self._stage("module", {**values, **prepared})
         return (
             next(iter(found.values()))
             if len(found) == 1
@@ -183,18 +250,29 @@ class Check:
         return all(each.agrees for each in self.outputs)
 
 
-def export(plans: Sequence[Plan], directory: str | PathLike[str], *, progress: Step = lambda doing: None) -> Artifact:
+def export(
+    plans: Sequence[Plan],
+    directory: str | PathLike[str],
+    *,
+    ahead_of_time: bool = False,
+    libtpu: str | PathLike[str] | None = None,
+    progress: Step = lambda doing: None,
+) -> Artifact:
     """Writes the artifact of plans of one graph, one a platform, and loads it.
 
-    An artifact that is there already is replaced as a whole. `progress` is told what is being done.
+    An artifact that is there already is replaced as a whole. `progress` is told what is being done. With
+    `ahead_of_time` each chip for TPU has an executable of its own plan beside the modules, which hold the first's;
+    `libtpu` is the folder of the compiler's package, by default the one of this environment.
 
     Raises:
       RopegenError: two plans for one platform, a directory that holds something else than an artifact, or one that
-        cannot be written.
+        cannot be written; no libtpu, or a module that it refuses.
     """
     from ropegen.emit import stablehlo
 
-    stablehlo.check_platforms(plans)
+    held = executables.split(plans) if ahead_of_time else plans
+    stablehlo.check_platforms(held)
+    made = executables.make(plans, libtpu=libtpu, progress=progress) if ahead_of_time else ()
     target = Path(directory)
     if target.is_symlink():  # the link stays, and what it points to is replaced
         target = target.resolve()
@@ -203,7 +281,7 @@ def export(plans: Sequence[Plan], directory: str | PathLike[str], *, progress: S
         target.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         try:
-            _write(aside, plans, progress)
+            _write(aside, held, plans, made, progress)
             progress("putting it in place")
             _put_in_place(aside, target)
         finally:
@@ -281,7 +359,9 @@ def _integers_below(value: Node, users: Mapping[Node, tuple[Node, ...]]) -> int:
 # Writing -------------------------------------------------------------------------------------------------------------
 
 
-def _write(folder: Path, plans: Sequence[Plan], progress: Step) -> None:
+def _write(
+    folder: Path, plans: Sequence[Plan], explained: Sequence[Plan], made: Sequence[executables.Made], progress: Step
+) -> None:
     from ropegen import explain
     from ropegen.emit import semantic, stablehlo
 
@@ -290,7 +370,7 @@ def _write(folder: Path, plans: Sequence[Plan], progress: Step) -> None:
     files: dict[str, bytes] = {}
     progress("writing the graph and its plans")
     files["graph.mlir"] = text.dumps(source).encode()
-    files["plan.txt"] = "\n\n".join(explain.text(each) for each in plans).encode()
+    files["plan.txt"] = "\n\n".join(explain.text(each) for each in explained).encode()
     stages: dict[str, Any] = {}
     counts: dict[str, dict[str, int]] = {}
     names: dict[str, stablehlo.Stage] = {"prepare": "prepare", "module": "run"}
@@ -298,19 +378,23 @@ def _write(folder: Path, plans: Sequence[Plan], progress: Step) -> None:
         if stage == "prepare" and not first.prepared:
             continue
         progress(f"lowering {name} for {', '.join(str(each.target) for each in plans)}")
-        made = stablehlo.exported(plans, stage)
-        files[f"{name}.jaxexport"] = bytes(made.serialize(vjp_order=0))
+        module = stablehlo.exported(plans, stage)
+        files[f"{name}.jaxexport"] = bytes(module.serialize(vjp_order=0))
         files[f"{name}.mlirbc"] = stablehlo.portable(first, stage)
-        counts[name] = stablehlo.op_counts(made.mlir_module_serialized)
+        counts[name] = stablehlo.op_counts(module.mlir_module_serialized)
         stages[name] = {
             "arguments": list(stablehlo.argument_types(first, stage)),
             "results": list(stablehlo.result_types(first, stage)),
-            "calling_convention": made.calling_convention_version,
+            "calling_convention": module.calling_convention_version,
         }
     progress("writing the semantic form")
     files["semantic.mlir"] = semantic.semantic(source).encode()
-    files["report.txt"] = _report(plans, files, counts).encode()
-    manifest = _manifest(plans, stages, files)
+    for each in made:
+        files |= each.files
+    files["report.txt"] = _report(explained, files, counts, made).encode()
+    manifest = _manifest(plans, stages, files) | {"plans": {str(each.target): each.digest for each in explained}}
+    if made:
+        manifest["executables"] = {str(each.plan.target): dict(each.entry) for each in made}
     files[MANIFEST] = (json.dumps(manifest, indent=2) + "\n").encode()
     for name, content in files.items():
         with (folder / name).open("wb") as file:
@@ -353,7 +437,14 @@ def _manifest(plans: Sequence[Plan], stages: Mapping[str, Any], files: Mapping[s
     }
 
 
-def _report(plans: Sequence[Plan], files: Mapping[str, bytes], counts: Mapping[str, Mapping[str, int]]) -> str:
+def _report(
+    plans: Sequence[Plan],
+    files: Mapping[str, bytes],
+    counts: Mapping[str, Mapping[str, int]],
+    made: Sequence[executables.Made],
+) -> str:
+    from ropegen.emit import static_report
+
     lines = [f"{plans[0].graph.name} for {', '.join(str(each.target) for each in plans)}", "", "files, bytes"]
     lines += [f"  {len(content):>12,}  {name}" for name, content in sorted(files.items())]
     for each in plans:
@@ -368,6 +459,8 @@ def _report(plans: Sequence[Plan], files: Mapping[str, bytes], counts: Mapping[s
             for step in each.steps
             if not step.prepares
         ]
+    for each in made:
+        lines += ["", *static_report.lines(each)]
     for name, ops_of in counts.items():
         lines += ["", f"ops of {name}, all platforms together"]
         lines += [f"  {count:>6}  {op}" for op, count in ops_of.items()]
@@ -441,6 +534,7 @@ def _check_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
         "outputs": dict,
         "stages": dict,
         "files": dict,
+        "custom_calls": dict,
     }
     for name, kind in wanted.items():
         if not isinstance(manifest.get(name), kind):
@@ -464,6 +558,14 @@ def _check_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
         raise RopegenError(
             f"{path} is damaged: an input, output or stage is not described ({error}); build the artifact again"
         ) from error
+    entries = manifest.get("executables", {})
+    wrong = (
+        "the executables are no table"
+        if not isinstance(entries, dict)
+        else next(filter(None, (executables.problem(each, manifest["files"]) for each in entries.values())), "")
+    )
+    if wrong:
+        raise RopegenError(f"{path} is damaged: {wrong}; build the artifact again")
     if not roles <= set(ops.ROLES):
         raise RopegenError(
             f"{path} is damaged: unknown roles {sorted(roles - set(ops.ROLES))}; build the artifact again"

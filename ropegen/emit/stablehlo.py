@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import jax
@@ -57,8 +58,10 @@ def check_platforms(plans: Sequence[Plan]) -> None:
             )
 
 
-def exported(plans: Sequence[Plan], stage: Stage) -> export.Exported:
+def exported(plans: Sequence[Plan], stage: Stage, *, named: bool = False) -> export.Exported:
     """The module of a stage for the platforms of the plans; its arguments and results are dictionaries by label.
+
+    `named` keeps the names of kernels, which a compiler repeats in what it says of them.
 
     Raises:
       RopegenError: see `check_platforms`; 64-bit inputs while JAX runs without them; a custom call that no chosen
@@ -69,11 +72,13 @@ def exported(plans: Sequence[Plan], stage: Stage) -> export.Exported:
     _need_64_bit(kinds)
     arguments = {label: jax.ShapeDtypeStruct(kind.shape, numpy_dtype(kind.dtype)) for label, kind in kinds.items()}
     function = jax.jit(functools.partial(_program, tuple(plans), stage))
-    made = export.export(function, platforms=[each.target.jax_platform for each in plans])(arguments)
+    with _no_locations():
+        made = export.export(function, platforms=[each.target.jax_platform for each in plans])(arguments)
     with mlir.make_ir_context() as context:
         module = mlir_tools.deserialize_portable_artifact(made.mlir_module_serialized, context)
         check_calls(module, declared_calls(plans))
-        # Locations name files of the machine that builds, and differ from one to the next.
+        if named:
+            return made
         stripped = _without_locations(module)
         serialized = mlir_tools.serialize_portable_artifact(stripped, _version(made.mlir_module_serialized))
     return dataclasses.replace(made, mlir_module_serialized=bytes(serialized), fun_name=plans[0].graph.name)
@@ -126,15 +131,25 @@ def check_calls(module: Any, declared: Sequence[str]) -> tuple[str, ...]:
     Raises:
       RopegenError: one of them is not declared by the templates that were chosen.
     """
-    found = tuple(
-        sorted({_call_target(each) for each in walk(module.operation) if each.name == "stablehlo.custom_call"})
-    )
+    found = _calls(module)
     unknown = [each for each in found if each not in declared]
     if unknown:
         raise RopegenError(
             f"the module calls {', '.join(unknown)}, which no chosen template declares; add it to the `calls` of the template that emits it"
         )
     return found
+
+
+def custom_calls(serialized: bytes) -> tuple[str, ...]:
+    """The custom calls of a serialized module, once each."""
+    with mlir.make_ir_context() as context:
+        return _calls(mlir_tools.deserialize_portable_artifact(serialized, context))
+
+
+def _calls(module: Any) -> tuple[str, ...]:
+    return tuple(
+        sorted({_call_target(each) for each in walk(module.operation) if each.name == "stablehlo.custom_call"})
+    )
 
 
 def walk(operation: Any) -> Iterator[Any]:
@@ -191,6 +206,18 @@ def _plain_module(plan: Plan, stage: Stage) -> Any:
     module = _without_locations(lowered.compiler_ir("stablehlo"))
     check_calls(module, ())
     return module
+
+
+@contextmanager
+def _no_locations() -> Generator[None]:
+    """Locations name files of the machine that builds; those inside a kernel cannot be taken out afterwards."""
+    name = "jax_traceback_in_locations_limit"
+    before: int = getattr(jax.config, name)
+    jax.config.update(name, 0)
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)
 
 
 def _without_locations(module: Any) -> Any:

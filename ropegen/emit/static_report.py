@@ -1,0 +1,158 @@
+"""What the compiler says of a plan's kernels, for `report.txt`: schedules, steps of the grid, and time.
+
+Predicted time is cycles over the clock, or bytes over the bandwidth where that is more. A step of a grid runs what is
+under no condition, and what is: for attention whose mask is known the parts that multiply run for the full and the
+partial tiles, in this order in the kernel, and the others once a row of tiles. Elsewhere every part is taken to run at
+each step, so the time is at most that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from ropegen import explain
+from ropegen.compilers.schedule import MATRIX, TRANSCENDENTAL, KernelSchedule
+from ropegen.emit.executables import Made
+from ropegen.plan import Plan, Step
+from ropegen.target import Chip
+
+# The kernels of Mosaic templates are named after their family; the rest is XLA's.
+_OURS = "ropegen_"
+# Of XLA's kernels so many are listed, the longest; the others are summed.
+_LISTED = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Tiles:
+    """The tiles of one attention: of all key heads and batch entries together."""
+
+    heads: int
+    rows: int
+    all: int
+    full: int
+    partial: int
+
+    @property
+    def visited(self) -> int:
+        return self.full + self.partial
+
+
+def lines(made: Made) -> Iterator[str]:
+    """The section of one target."""
+    done, target = made.compilation, made.plan.target
+    chip = target.figures
+    yield f"{target}, as libtpu {done.compiler.libtpu} compiled it ({done.compiler.build}; {done.topology})"
+    where = ", on one core of two" if done.devices_per_chip > 1 else ""
+    yield f"  at {chip.clock / 1e9:g} GHz{where}; spills are stores and fills of registers; VMEM is windows and scratch"
+    yield "  a kernel of XLA's is counted once, in a loop of the program too"
+    for name, module in done.modules.items():
+        yield f"  {name}: {module.sizes['generated_code_size_in_bytes']:,} bytes of code"
+        yield "      bundles    cycles    MXU    EUP  spills        VMEM        time  kernel"
+        ours = [each for each in module.kernels if each.name.startswith(_OURS)]
+        others = sorted(
+            (each for each in module.kernels if each not in ours), key=lambda each: (-each.whole.executed, each.name)
+        )
+        steps = _steps(made.plan, name, ours)
+        for each in ours:
+            yield from _ours(each, made.plan, steps.get(each.name), chip, done.devices_per_chip)
+        for each in others[:_LISTED]:
+            yield _row(each, each.whole.executed, chip)
+        if rest := others[_LISTED:]:
+            seconds = sum(each.whole.executed for each in rest) / chip.clock
+            yield f"{'':56}{seconds * 1e6:9.1f} µs  {len(rest)} more by XLA"
+
+
+def cycles(kernel: KernelSchedule, tiles: Tiles | None = None) -> tuple[int, bool]:
+    """Cycles of a run, and whether that is only a bound from above."""
+    grid, parts = kernel.grid, kernel.step_parts
+    multiply = [each.executed for each in parts if each.multiplies]
+    if tiles is None or grid is None or grid.trips is None or not kernel.steps or len(multiply) not in (1, 2):
+        return kernel.whole.executed, True
+    # Cores that are one device share the grid.
+    share = max(1, round(max(tiles.visited, 1) / kernel.steps))
+    always = grid.own_cycles + sum(each.executed for each in grid.inner) - sum(each.executed for each in parts)
+    once_a_row = sum(each.executed for each in parts if not each.multiplies)
+    full, partial = multiply if len(multiply) == 2 else multiply * 2
+    tiled = tiles.rows * once_a_row + tiles.full * full + tiles.partial * partial
+    return kernel.whole.own_cycles + grid.trips * always + tiled // share, False
+
+
+def _row(kernel: KernelSchedule, spent: int, chip: Chip) -> str:
+    whole = kernel.whole
+    return (
+        f"  {whole.bundles:11,}{whole.cycles:10,}{kernel.share(MATRIX):7.0%}{kernel.share(TRANSCENDENTAL):7.0%}"
+        f"{whole.spills:8,}{kernel.vmem / 1e6:9.2f} MB{spent / chip.clock * 1e6:9.1f} µs  {kernel.name}"
+    )
+
+
+def _ours(kernel: KernelSchedule, plan: Plan, step: Step | None, chip: Chip, devices: int) -> Iterator[str]:
+    tiles = None if step is None else _tiles(plan, step)
+    spent, is_bound = cycles(kernel, tiles)
+    yield _row(kernel, spent, chip)
+    indent = " " * 8
+    if kernel.grid is not None:
+        parts = ", ".join(
+            f"{each.bundles:,}{f' at {kernel.share(MATRIX, each):.0%} MXU' if each.multiplies else ''}"
+            for each in kernel.step_parts
+        )
+        yield f"{indent}bundles of a step: {kernel.grid.own_bundles:,} always, as needed {parts or 'none'}"
+    known = "unknown" if kernel.steps is None else f"{kernel.steps:,}"
+    if tiles is not None and kernel.steps is not None:
+        cores = f" on each of {chip.cores} cores" if kernel.steps < tiles.visited else ""
+        empty = tiles.all - tiles.visited
+        yield f"{indent}grid steps {known}{cores} of {tiles.all:,} tiles: {tiles.full:,} full, {tiles.partial:,} partial, {empty:,} empty"
+    else:
+        yield f"{indent}grid steps {known}"
+    if step is None:
+        return
+    cost = step.cost
+    compute = cost.flops / chip.matmul(step.outputs[0].type.dtype) * devices
+    memory = cost.bytes / chip.bandwidth * devices
+    busy = spent / chip.clock
+    yield (
+        f"{indent}predicted {'at most ' * is_bound}{_microseconds(max(busy, memory))}, by "
+        f"{'memory' if memory > busy else 'the schedule'}; roofline {_microseconds(max(compute, memory))}: "
+        f"{cost.flops / 1e9:.2f} GFLOP in {_microseconds(compute)}, {cost.bytes / 1e6:.1f} MB in {_microseconds(memory)}"
+    )
+
+
+def _microseconds(seconds: float) -> str:
+    return f"{seconds * 1e6:,.1f} µs"
+
+
+def _tiles(plan: Plan, step: Step) -> Tiles | None:
+    """The tiles of a step's attention, where its mask is known."""
+    facts = explain.data(plan)["steps"][plan.steps.index(step)]
+    for each in facts["attention"]:
+        if "count" in (counted := each["tiles"]):
+            heads = each["kv_heads"] * math.prod(step.outputs[0].type.shape[:-3])
+            rows = -(-each["queries"] // facts["tile"]["q"])
+            numbers = (rows, *(counted[name] for name in ("count", "full", "partial")))
+            return Tiles(heads, *(heads * number for number in numbers))
+    return None
+
+
+def _steps(plan: Plan, stage: str, kernels: Sequence[KernelSchedule]) -> Mapping[str, Step]:
+    """The plan's step of each kernel, where they are as many as the steps of their family."""
+    found: dict[str, Step] = {}
+    for family in {each.name.partition(".")[0] for each in kernels}:
+        mine = sorted((each.name for each in kernels if each.name.partition(".")[0] == family), key=_number)
+        steps = [
+            each
+            for each in plan.steps
+            if each.prepares == (stage == "prepare")
+            and each.region is not None
+            and each.chosen is not None
+            and each.chosen.template.endswith("/mosaic_tpu")
+            and _OURS + each.region.family == family
+        ]
+        if len(steps) == len(mine):
+            found |= dict(zip(mine, steps, strict=True))
+    return found
+
+
+def _number(name: str) -> int:
+    last = name.rpartition(".")[2]
+    return int(last) if last.isdecimal() else 0
