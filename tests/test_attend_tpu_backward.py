@@ -23,8 +23,6 @@ from ropegen import reference
 from ropegen.template import Tile
 from ropegen.types import numpy_dtype
 
-LABELS = ("output", "log_sum_exp")
-
 
 def floating(site: AttendSite) -> dict[str, bool]:
     return {label: each.dtype not in ("i1", "i32") for label, each in site.closed.input_types.items()}
@@ -72,15 +70,16 @@ def exact_gradient(
 
 
 def kernel_gradient(
-    site: AttendSite, values: dict[str, Any], pulled: dict[str, Any], tile: Tile, wanted: Sequence[bool]
+    site: AttendSite,
+    values: dict[str, Any],
+    results: dict[str, Any],
+    pulled: dict[str, Any],
+    tile: Tile,
+    wanted: Sequence[bool],
 ) -> list[np.ndarray]:
-    """Of the wanted operands, from results that are exact but for their element types."""
+    """Of the wanted operands, by the kernel."""
     kernel = mosaic_tpu.build(site, tile)
-    exact = reference.evaluate(site.closed, values)
-    results = tuple(
-        np.asarray(exact[label]).astype(numpy_dtype(node.type.dtype)) for label, node in site.closed.outputs
-    )
-    given = tuple(values.values()), results, tuple(pulled.get(label) for label, _ in site.closed.outputs)
+    given = tuple(values.values()), tuple(results.values()), tuple(pulled[label] for label in results)
     with pltpu.force_tpu_interpret_mode(pltpu.InterpretParams()):
         lowered = jax.jit(lambda *given: kernel.backward(*given, wanted)).lower(*given)
         found = lowered.compile(compiler_options={"xla_backend_optimization_level": 0})(*given)
@@ -90,26 +89,35 @@ def kernel_gradient(
     return [np.asarray(each, np.float64) for each in found if each is not None]
 
 
-def check(case: Case, *, angles: bool = False, pulls: tuple[str, ...] = LABELS) -> None:
-    """Each cotangent's error, root mean square against float64, is at most 1.5 times the plain formula's, and a little.
+def check(case: Case, *, angles: bool = False) -> None:
+    """Each cotangent's error, root mean square against float64, is at most 1.5 times the plain formula's, and what
+    the rounding of the results adds: a backward pass by tiles reads them, the plain formula does not.
 
-    The little is what float32 shows and bfloat16 does not: weights are made again from a log-sum-exp that was rounded
-    to float32 (between 4 and 8 that is up to 2.4e-7, relative, in every weight of a row; its base 2, between 8 and 16,
-    as much again), where the plain formula divides by the sum itself. The `xla` template has the same.
+    Weights are made again from the log-sum-exp, rounded to float32 in base e and in base 2. The rounding of the
+    output is in the gradient of the sinks, a sum over all rows that the plain formula takes in float32.
     """
     site = case.site
     assert not list(mosaic_tpu.declines(site, V5E))
     values = drawn(site, case.seed)
     wanted = [is_float and (angles or not label.endswith("angles")) for label, is_float in floating(site).items()]
     labels = [label for label, is_wanted in zip(values, wanted, strict=True) if is_wanted]
-    pulled = {label: each for label, each in cotangents_of(site, case.seed).items() if label in pulls}
+    results = {label: np.asarray(each) for label, each in reference.evaluate(site.closed, values).items()}
+    rounded = {label: results[label].astype(numpy_dtype(node.type.dtype)) for label, node in site.closed.outputs}
+    pulled = cotangents_of(site, case.seed)
     exact = exact_gradient(site, labels, values, pulled)
     usual = plain_gradient(site, labels, values, pulled)
-    ours = kernel_gradient(site, values, pulled, Tile.of(q=128, kv=128), wanted)
+    ours = kernel_gradient(site, values, rounded, pulled, Tile.of(q=128, kv=128), wanted)
+    lse = results["log_sum_exp"]
+    lse_rounding = 2.0**-23 * max(4.0, float(np.max(np.abs(lse[np.isfinite(lse)]), initial=0.0)))
     for label, found, theirs, right in zip(labels, ours, usual, exact, strict=True):
         assert np.isfinite(found).all(), label
         error, allowed = (np.sqrt(np.mean((each - right) ** 2)) for each in (found, theirs))
-        assert error <= 1.5 * allowed + 5e-7 * np.sqrt(np.mean(right**2)), (label, error, allowed)
+        allowed = 1.5 * allowed + lse_rounding * np.sqrt(np.mean(right**2))
+        if label == "sinks":
+            weighed = np.exp(values["sinks"] - lse)[..., None] * results["output"] * np.asarray(pulled["output"], "f8")
+            half = float(jnp.finfo(rounded["output"].dtype).eps) / 2
+            allowed += half * np.sqrt(np.sum(weighed**2) / len(right))
+        assert error <= allowed, (label, error, allowed)
 
 
 NAMED = {
@@ -124,12 +132,15 @@ NAMED = {
     "a bias of every score, tiles that are empty": Case(
         heads=4, kv_heads=2, bias=(0, 1, 2, 3), mask="chunked", softcap=3.0, queries=100, keys=200, dtype="bf16"
     ),
+    "a bias of every score, tiles that are empty, angles with a gradient": Case(
+        heads=4, kv_heads=2, bias=(0, 1, 2, 3), mask="chunked", softcap=3.0, queries=100, keys=200, pairing="half"
+    ),
 }
 
 
 @pytest.mark.parametrize("name", NAMED)
 def test_a_named_site_has_the_gradients_of_the_plain_formula(name: str) -> None:
-    check(NAMED[name])
+    check(NAMED[name], angles="angles" in name)
 
 
 def test_keys_in_strips_add_to_one_gradient_of_the_queries(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,10 +150,6 @@ def test_keys_in_strips_add_to_one_gradient_of_the_queries(monkeypatch: pytest.M
     found = mosaic_tpu._strips(case.site, tile, ())
     assert [(each.column, each.columns, each.adds) for each in found] == [(0, 2, False), (2, 1, True)]
     check(case)
-
-
-def test_angles_have_a_gradient() -> None:
-    check(Case(pairing="half", queries=20, keys=20), angles=True, pulls=("output",))
 
 
 @settings(max_examples=1, deadline=None)
