@@ -29,6 +29,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--update-golden", action="store_true", help="write the golden files instead of comparing with them"
     )
     parser.addoption("--graphs", default="0:1000", help="which graphs tests/test_drawn.py draws (default: 0:1000)")
+    parser.addoption(
+        "--libtpu", metavar="DIR", help="the compiler for TPU, where pip install --target DIR libtpu put it"
+    )
     parser.addoption("--update-seeds", action="store_true", help="write docs/seeds.md from what the tests find")
 
 

@@ -3,10 +3,12 @@
 
     python3 tests/run.py                  what this machine can run; what it cannot is said
     python3 tests/run.py --all            every lane is required, as in continuous integration
-    python3 tests/run.py --lane floor     one lane: floor, ceiling, style or wheel
+    python3 tests/run.py --lane floor     one lane: floor, ceiling, tpu, style or wheel
 
 The lanes: `floor` is the suite on Python 3.11 with jax 0.10.2 (and IREE), `ceiling` the suite on Python 3.12
-with the newest jax, `style` is ruff and pyright, `wheel` is the built package in an empty environment.
+with the newest jax, `tpu` compiles for TPU chips by libtpu with the environments of both, `style` is ruff and
+pyright, `wheel` is the built package in an empty environment. libtpu is kept in .libtpu, off every path: JAX would look
+for a TPU wherever it finds it.
 Environments are kept in .venv-floor, .venv-ceiling, ... and made anew when pyproject.toml changes.
 """
 
@@ -25,6 +27,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 FLOOR = ["jax==0.10.2", "jaxlib==0.10.2"]
 CEILING = ["jax>=0.12,<0.13", "jaxlib>=0.12,<0.13"]
+LIBTPU = "0.0.52"  # whose listings ropegen.compilers reads
 
 
 class LaneError(Exception):
@@ -57,17 +60,44 @@ def main() -> int:
 
 
 def floor(arguments: list[str]) -> None:
-    python = environment("floor", interpreter("3.11"), [*FLOOR, "-e", ".[test,iree,seeds]"])
-    suite(python, ["--graphs", "0:600", *arguments])  # the ceiling draws the others
+    suite(floor_environment(), ["--graphs", "0:600", *arguments])  # the ceiling draws the others
 
 
 def ceiling(arguments: list[str]) -> None:
-    python = environment("ceiling", interpreter("3.12"), [*CEILING, "-e", ".[test,seeds]"])
-    suite(python, ["--graphs", "600:1000", *arguments])
+    suite(ceiling_environment(), ["--graphs", "600:1000", *arguments])
+
+
+def tpu(arguments: list[str]) -> None:
+    for python in (floor_environment(), ceiling_environment()):
+        suite(python, ["--libtpu", str(libtpu(python)), "tests/test_compile_tpu.py", *arguments])
+
+
+def floor_environment() -> Path:
+    return environment("floor", interpreter("3.11"), [*FLOOR, "-e", ".[test,iree,seeds]"])
+
+
+def ceiling_environment() -> Path:
+    return environment("ceiling", interpreter("3.12"), [*CEILING, "-e", ".[test,seeds]"])
+
+
+def libtpu(python: Path) -> Path:
+    """The folder of the compiler for TPU, which one call of pip fills."""
+    folder = ROOT / ".libtpu"
+    if not (folder / "libtpu" / "libtpu.so").is_file() or not (folder / f"libtpu-{LIBTPU}.dist-info").is_dir():
+        print(f"making {folder.name} ...", flush=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            call(python, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), f"libtpu=={LIBTPU}")
+        except subprocess.CalledProcessError:
+            raise LaneError(
+                f"pip installs no libtpu=={LIBTPU} here, without which nothing is compiled for TPU; it is on PyPI for "
+                "Linux on x86-64"
+            ) from None
+    return folder
 
 
 def style(arguments: list[str]) -> None:
-    python = environment("floor", interpreter("3.11"), [*FLOOR, "-e", ".[test,iree,seeds]"])
+    python = floor_environment()
     call(python, "-m", "ruff", "check", ".")
     call(python, "-m", "ruff", "format", "--check", ".")
     call(python, "-m", "pyright", "--pythonpath", str(python))
@@ -91,7 +121,7 @@ def wheel(arguments: list[str]) -> None:
         call(python, "-m", "ropegen", "check", "kernels", cwd=empty)
 
 
-LANES = {"style": style, "floor": floor, "ceiling": ceiling, "wheel": wheel}
+LANES = {"style": style, "floor": floor, "ceiling": ceiling, "tpu": tpu, "wheel": wheel}
 
 
 def suite(python: Path, arguments: list[str]) -> None:

@@ -1,0 +1,183 @@
+"""Schedules as libtpu lists them: recorded ones are read whole, and what is of another form is an error that says where.
+
+tests/record_schedule.py says which kernel they are of: a step of its grid of ten clears, multiplies once or three times
+(in a loop), and writes, each under a condition.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ropegen.compilers import tpu
+from ropegen.compilers.schedule import FILL, MATRIX, SPILL, TRANSCENDENTAL, KernelSchedule, read_schedules
+from ropegen.emit.static_report import Tiles, cycles
+from ropegen.errors import RopegenError
+from ropegen.target import Target, known
+
+RECORDED = Path(__file__).resolve().parent.parent / "golden" / "schedules"
+CHIPS = ("v5e", "v7x")
+
+
+def recorded(chip: str) -> KernelSchedule:
+    (found,) = read_schedules(RECORDED / f"tpu-{chip}")
+    return found
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(RECORDED / "tpu-v5e", tmp_path / "copy"))
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_the_steps_of_a_grid_are_counted(chip: str) -> None:
+    kernel = recorded(chip)
+    assert kernel.name == "recorded.1"
+    assert kernel.steps == 2 * 5
+    assert kernel.grid is not None
+    assert (kernel.grid.is_pipelined, kernel.grid.trips) == (
+        True,
+        12,
+    )  # fetches before the first, stores after the last
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_what_a_step_does_under_a_condition_is_a_part_in_the_kernel_s_order(chip: str) -> None:
+    parts = recorded(chip).step_parts
+    begin, even, odd, end = parts if len(parts) == 4 else (None, *parts)  # clearing alone may need no arithmetic
+    assert [each.multiplies for each in (even, odd, end)] == [True, True, False]
+    assert begin is None or not begin.multiplies
+    loops = [each.trips for each in odd.walk() if each.kind == "loop"]
+    assert loops == [3]
+    assert [each.kind for each in even.walk()] == ["branch"]
+    assert odd.executed > 2 * odd.cycles  # the loop is most of it and runs three times
+    assert odd.used[TRANSCENDENTAL] >= 2  # the exponential
+    assert end.used[TRANSCENDENTAL] >= 2  # the hyperbolic tangent
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_bundles_and_cycles_are_those_of_the_files(chip: str) -> None:
+    kernel = recorded(chip)
+    listings = {
+        label: path.read_text().partition("== UTILIZATION:")
+        for path in (RECORDED / f"tpu-{chip}").iterdir()
+        for label in ("pre-delay", "-final_hlo")
+        if label in path.name
+    }
+    rows = {label: [line.split() for line in body.strip().splitlines()] for label, (_, _, body) in listings.items()}
+    assert kernel.whole.cycles == len(rows["pre-delay"])
+    assert kernel.whole.bundles == len(rows["-final_hlo"]) < kernel.whole.cycles  # the matrix unit is waited for
+    assert kernel.whole.used[MATRIX] == sum(int(row[0]) for row in rows["-final_hlo"])
+    slots = int(listings["-final_hlo"][0].split()[-11])
+    assert kernel.share(MATRIX) == kernel.whole.used[MATRIX] / (slots * kernel.whole.bundles)
+    assert kernel.whole.spills == kernel.whole.used[FILL] + kernel.whole.used[SPILL] == 0
+
+
+def test_vector_memory_is_windows_twice_and_scratch() -> None:
+    windows = 2 * (16 * 128 * 2 + 128 * 128 * 2 + 16 * 128 * 2)  # one is fetched while the other is read
+    internal = 72 * 128 * 4
+    kernel = recorded("v5e")
+    assert kernel.vmem == windows + 16 * 128 * 4 + internal
+
+
+def test_parts_add_up() -> None:
+    for chip in CHIPS:
+        for part in recorded(chip).whole.walk():
+            assert part.own_bundles >= 0
+            assert part.own_cycles >= 0
+            assert part.bundles <= part.cycles
+            assert all(part.used[unit] >= sum(each.used[unit] for each in part.inner) for unit in part.used)
+
+
+def test_known_tiles_give_a_time_below_the_bound() -> None:
+    kernel = recorded("v5e")
+    begin, even, odd, end = kernel.step_parts
+    grid = kernel.grid
+    assert grid is not None
+    spent, is_bound = cycles(kernel, Tiles(heads=2, rows=2, all=20, full=6, partial=4))
+    always = grid.own_cycles + sum(
+        each.executed for each in grid.inner) - sum(each.executed for each in kernel.step_parts)  # fmt: skip
+    tiled = 2 * (begin.executed + end.executed) + 6 * even.executed + 4 * odd.executed
+    assert (spent, is_bound) == (kernel.whole.own_cycles + 12 * always + tiled, False)
+    assert cycles(kernel) == (kernel.whole.executed, True)
+    assert spent < kernel.whole.executed
+
+
+def edit(pattern: str, replacement: str) -> Callable[[str], str]:
+    return lambda text: re.sub(pattern, replacement, text, count=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("final_hlo", edit("== UTILIZATION:", "== USE:"), "head of three lines"),
+        ("final_hlo", edit("MATMUL", "MXU"), "names no unit MATMUL"),
+        ("final_hlo", edit(r"\n0 0 0", "\n0 0"), "another number of units"),
+        ("final_hlo", edit(r"\n(?=0 0)", "\n0 x "), "invalid literal"),
+        ("pre-delay", lambda text: text.rstrip().rpartition("\n")[0], "and the utilization has"),
+        ("post-ra", edit(r"bundleno = \d+", "bundleno = 99999"), "branches to nowhere"),
+        ("post-ra", edit(r"\n +0x10 +:", "\n  0x11   :"), "bundle 0x11 follows 0xf"),
+        ("final_bundles", edit(r"sbr\.rel[^;}]*", "snop "), "are not those before the waits"),
+    ],
+)
+def test_an_unknown_form_is_an_error_that_names_the_file(
+    copy: Path, name: str, change: Callable[[str], str], words: str
+) -> None:
+    (path,) = (each for each in copy.iterdir() if name in each.name)
+    text = path.read_text()
+    changed = change(text)
+    assert changed != text
+    path.write_text(changed)
+    with pytest.raises(RopegenError, match="unknown form") as caught:
+        read_schedules(copy)
+    assert words in str(caught.value)
+    assert path.name in str(caught.value) or "post-ra" in str(caught.value)
+    assert "pip install libtpu" in str(caught.value)
+
+
+def test_a_missing_listing_is_named(copy: Path) -> None:
+    next(copy.glob("*final_bundles*")).unlink()
+    with pytest.raises(RopegenError, match=r"no final_bundles of the kernel recorded\.1"):
+        read_schedules(copy)
+
+
+def test_what_starts_the_kernels_is_none(tmp_path: Path) -> None:
+    (tmp_path / "17-<late-finalization>-00-original.txt").write_text("")
+    (tmp_path / "17-TLP-00-original.txt").write_text("")
+    (tmp_path / "17-TLP-hlo.txt").write_text("")
+    assert read_schedules(tmp_path) == ()
+
+
+# The compiler's process, without the compiler ------------------------------------------------------------------------
+
+
+def test_a_chip_that_is_not_known_names_the_nearest() -> None:
+    with pytest.raises(RopegenError, match="did you mean 'v6e'"):
+        tpu.compile_modules({}, "v6")
+
+
+def test_a_folder_without_the_compiler_says_how_it_gets_there(tmp_path: Path) -> None:
+    with pytest.raises(RopegenError, match=rf"pip install --no-deps --target {tmp_path} libtpu"):
+        tpu.compile_modules({}, "v5e", libtpu=tmp_path)
+
+
+def test_a_compiler_that_ends_early_is_quoted(tmp_path: Path) -> None:
+    (tmp_path / "libtpu").mkdir()
+    (tmp_path / "libtpu" / "libtpu.so").write_bytes(b"no library")
+    with pytest.raises(RopegenError, match=r"libtpu ended with 1 .*before the first module.*its last words"):
+        tpu.compile_modules({"module": b""}, "v5e", libtpu=tmp_path)
+
+
+def test_every_tpu_has_a_topology_a_clock_and_matrix_units_that_its_peak_states() -> None:
+    chips = [each.removeprefix("tpu:") for each in known() if each.startswith("tpu:")]
+    assert sorted(chips) == sorted(tpu.TOPOLOGIES)
+    for chip in chips:
+        figures = Target.parse(f"tpu:{chip}").figures
+        side = 256 if chip in ("v6e", "v7x") else 128
+        peak = 2 * figures.cores * 4 * side**2 * figures.clock
+        assert peak == pytest.approx(figures.matmul_bf16, rel=0.005)
+        assert 0 < figures.kernel_memory <= figures.fast_memory
