@@ -1,0 +1,182 @@
+"""`embed` by Mosaic for TPU: the rows' gather and every step on them in one kernel, one pass over the memory.
+
+XLA gathers, then reads the rows again for each statistic of a norm and once more to normalise them. Here a row is
+fetched by its id, worked on in float32 and written once. A row of bfloat16 costs the fetch of two, which share their
+words. An added tensor is read where it lies if it varies with the whole rows, the sequence or not at all; else it is
+spread out first. Tangent and backward are those of the `xla` template: the cotangent of a table is a scatter, which is
+no kernel's matter.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import jax.numpy as jnp
+
+from ropegen.errors import RopegenError
+from ropegen.ir import ops
+from ropegen.ir.graph import Node
+from ropegen.target import Target
+from ropegen.template import Array, Arrays, Cost, Kernel, Template, Tile
+from ropegen.types import numpy_dtype
+
+from . import xla
+from .kernel_tpu import CHUNK, Form, Step
+from .kernel_tpu import forward as kernel_forward
+from .site import FAMILY, EmbedSite, covers
+
+_SIZES = (256, 128, 64, 32, 16)
+# What Mosaic gives a kernel without asking is 16 MB on every chip; the compiler's own temporaries need a part of it.
+_VMEM = 12 << 20
+# Ids are in scalar memory, which holds 1 MB.
+_MOST_IDS = 1 << 17
+# Bundles of VLIW instructions that libtpu's schedules spend to issue a copy, the same where the table's last row is
+# read apart, and around a tile.
+_COPY_BUNDLES, _COPY_APART_BUNDLES, _STEP_BUNDLES = 14, 30, 130
+# From the issue of a tile's copies to their arrival, at the least; an estimate, as schedules do not show it.
+_LATENCY = 1e-6
+
+
+def declines(site: EmbedSite, target: Target) -> Iterator[str]:
+    """Element types other than bf16 and f32, more ids than scalar memory holds, and rows that no tile holds."""
+    table, ids = site.table.type, site.ids.type
+    values = [table, *(step.value.type for step in site.steps)]
+    if others := sorted({each.dtype for each in values} - {"bf16", "f32"}):
+        yield f"Mosaic's rows are bf16 or f32, not {', '.join(others)}"
+        return
+    if 0 in (*ids.shape, *table.shape):
+        yield "there is no id or feature to fetch"
+        return
+    if ids.size > _MOST_IDS:
+        yield f"{ids.size:,} ids are more than scalar memory holds; it takes {_MOST_IDS:,}"
+    if table.dtype == "bf16" and table.shape[0] < 2:
+        yield "rows of bf16 are fetched in pairs, and the table has one"
+    if not any(True for _ in tiles(site, target)):
+        yield f"no tile of rows fits fast memory: {table.shape[1]} features"
+
+
+def tiles(site: EmbedSite, target: Target) -> Iterator[Tile]:
+    """Powers of two that fit fast memory, no larger than the rows."""
+    for size in _SIZES:
+        tile = Tile.of(rows=size)
+        limit = min(_VMEM, 0.75 * target.figures.fast_memory)
+        if size < 2 * max(site.ids.type.size, CHUNK // 2 + 1) and _form(site, tile).vmem <= limit:
+            yield tile
+
+
+def cost(site: EmbedSite, target: Target, tile: Tile) -> Cost:
+    """Each row fetched, with its neighbour in bf16, and written once; each copy issued by itself."""
+    (rows,) = site.outputs
+    form, chip = _form(site, tile), target.figures
+    fetched = float(form.tiles * form.row_tile * form.fetched * form.features * form.table_dtype.itemsize)
+    others = sum(each.type.bytes for each in site.operands if each is not site.table)
+    spread = sum(
+        (1 + form.tiles * form.row_tile // form.rows)
+        * form.rows
+        * form.features
+        * numpy_dtype(each.type.dtype).itemsize
+        for each in _added(site)
+        if _period(site, each, tile) is None
+    )
+    moved = fetched + rows.type.bytes + others + spread
+    vector = rows.type.size * (form.fetched + 4.0 * len(site.steps))
+    share = form.halves / chip.cores if form.halves < chip.cores else 1.0  # of the chip's cores
+    copies = form.row_tile * (_COPY_APART_BUNDLES if form.has_tail else _COPY_BUNDLES)
+    issued = form.tiles / form.halves * (copies + _STEP_BUNDLES) / chip.clock
+    busy = issued + vector / (share * chip.vector)
+    moving = max(moved / chip.bandwidth, form.tiles / form.halves * _LATENCY)
+    # Nothing is worked on before the first tile's rows are there.
+    seconds = max(busy, moving) + max(fetched / form.tiles / chip.bandwidth, _LATENCY) + chip.launch
+    bound = "launch" if chip.launch > max(busy, moving) else "compute" if busy >= moving else "memory"
+    return Cost(vector, moved, float(form.vmem), seconds, bound)
+
+
+def _added(site: EmbedSite) -> tuple[Node, ...]:
+    """The tensors that are added to the rows."""
+    found = [each for step in site.steps if isinstance(step.value.op, ops.Add) for each in step.others]
+    return tuple(dict.fromkeys(found))
+
+
+def _period(site: EmbedSite, added: Node, tile: Tile) -> int | None:
+    """After how many rows an added tensor repeats, None where it must be spread out: 1, whole tiles, or all rows."""
+    rows = site.outputs[0].type.shape
+    shape = (1,) * (len(rows) - added.type.rank) + added.type.shape
+    varies = next((axis for axis, size in enumerate(shape[:-1]) if size > 1), len(rows) - 1)
+    if shape[varies:] != rows[varies:]:
+        return None
+    period = math.prod(rows[varies:-1])
+    return period if period in (1, math.prod(rows[:-1])) or period % tile["rows"] == 0 else None
+
+
+def _form(site: EmbedSite, tile: Tile) -> Form:
+    (rows,) = site.outputs
+    steps: list[Step] = []
+    names = _names(site)
+    for each in site.steps:
+        if isinstance(each.value.op, ops.Scale | ops.Add | ops.Norm):  # a cast is the rounding at the end
+            steps.append(Step(each.value.op, tuple(names[other] for other in each.others)))
+    wide = [numpy_dtype(each.type.dtype).itemsize for each in _added(site) if _period(site, each, tile) != 1]
+    return Form(
+        rows=site.ids.type.size,
+        row_tile=tile["rows"],
+        vocabulary=site.table.type.shape[0],
+        features=site.table.type.shape[1],
+        table_dtype=numpy_dtype(site.table.type.dtype),
+        dtype=numpy_dtype(rows.type.dtype),
+        fills=site.lookup.mode == "fill",
+        steps=tuple(steps),
+        wide=sum(wide) * -(-rows.type.shape[-1] // 128) * 128,
+    )
+
+
+def _names(site: EmbedSite) -> dict[Node, str]:
+    """The kernel's names of what the steps read beside the rows."""
+    others = dict.fromkeys(each for step in site.steps for each in step.others)
+    return {each: f"other{index}" for index, each in enumerate(others)}
+
+
+def notes(site: EmbedSite, tile: Tile) -> Iterator[str]:
+    """Which derivatives are left to the `xla` template."""
+    yield "tangent and gradients by embed/xla"
+
+
+def build(site: EmbedSite, tile: Tile) -> Kernel:
+    """Ids put inside the table, one kernel.
+
+    Raises:
+      RopegenError: a tile that the kernel cannot take.
+    """
+    size = tile["rows"]
+    if size < CHUNK or size & (size - 1):
+        raise RopegenError(
+            f"embed/mosaic_tpu was given the tile {tile}; rows are a power of two of at least {CHUNK}, e.g. rows=128"
+        )
+    form, names = _form(site, tile), _names(site)
+    shape = site.outputs[0].type.shape
+
+    def forward(*operands: Array) -> Arrays:
+        values: dict[Node, Array] = dict(zip(site.operands, operands, strict=True))
+        ids, last = values[site.ids].reshape(-1), form.vocabulary - 1
+        inside = jnp.clip(ids, 0, last)
+        if form.fills:
+            inside = jnp.where(inside == ids, ids, -1)
+        given = {"table": values[site.table]}
+        added = set(_added(site))
+        for each, name in names.items():
+            value = values[each]
+            if each not in added:
+                given[name] = value.astype(jnp.float32)[None]
+            elif (period := _period(site, each, tile)) is None:
+                given[name] = jnp.broadcast_to(value, shape).reshape(form.rows, form.features)
+            else:
+                given[name] = value.reshape(period, form.features)
+        return (kernel_forward(form, inside.astype(jnp.int32), given).reshape(shape),)
+
+    plain = xla.build(site, Tile())
+    return Kernel(forward, plain.tangent, plain.backward)
+
+
+TEMPLATE = Template(
+    "mosaic_tpu", 1, FAMILY, ("tpu",), ("tpu_custom_call",), covers, declines, ("rows",), tiles, cost, build, notes
+)

@@ -1,0 +1,272 @@
+"""The kernel of `qkv_rope` for Mosaic TPU: a tile of rows times a tile of columns, each tile of columns of one part.
+
+The products of a tile gather in float32 in fast memory, where the bias is added and each head is normalised and
+rotated; what goes to memory is the result, once. Rows of x are fetched once, the weight once for each tile of rows.
+
+A head stands on a stride of lanes: its own width, or the next multiple of 128. Statistics of a head are sums over its
+lanes, the lanes of others masked; the rotation turns whole slabs of lanes, so that heads of any width go through one
+formula, x cos + (x turned left) first + (x turned right) second, with tables that are zero where no partner stands.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+
+Array: TypeAlias = jax.Array
+Ref: TypeAlias = Any  # a reference to a block in VMEM
+Index: TypeAlias = Any  # an int, or a traced int32
+
+LANES = 128
+# Rows that are multiplied at a time: fewer leave the matrix unit waiting for weights, more spill.
+CHUNK = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """The norm of each head; `weight` and `bias` say whether there is a row of that operand."""
+
+    kind: str
+    epsilon: float
+    weight: bool
+    bias: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The rotation of each head by tables: their operands' prefix, and the distance of the two features of a pair."""
+
+    angles: str
+    whole: bool
+    """One table as wide as a head, cosines then sines, pairs by halves; else three tables as wide as a slab."""
+    shift: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartForm:
+    """Columns of the (packed) weight that are the heads of one part."""
+
+    start: int
+    columns: int  # padded to whole tiles
+    width: int  # of a head
+    stride: int  # lanes from a head to the next
+    slab: int  # lanes that hold whole heads: the least multiple of 128 and of the stride
+    norm: Norm | None
+    turn: Turn | None
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """The shapes of a kernel."""
+
+    batch: int
+    rows: int
+    features: int
+    row_tile: int
+    column_tile: int
+    parts: tuple[PartForm, ...]
+    dtype: np.dtype[Any]
+    has_bias: bool
+    table_lanes: int  # of all tables of angles together
+
+    @property
+    def chunk(self) -> int:
+        return min(CHUNK, self.row_tile)
+
+    @property
+    def vmem(self) -> int:
+        """Bytes of fast memory: blocks twice (one is fetched while the other is read) and the sums of a chunk."""
+        size = self.dtype.itemsize
+        blocks = self.features * (self.row_tile + self.column_tile) * size
+        blocks += len(self.parts) * self.row_tile * self.column_tile * size
+        blocks += 4 * self.row_tile * self.table_lanes + 4 * 8 * self.column_tile
+        return 2 * blocks + 3 * 4 * self.chunk * self.column_tile
+
+
+def _lane(shape: tuple[int, ...]) -> Array:
+    return lax.broadcasted_iota(jnp.int32, shape, 1)
+
+
+def _side_by_side(parts: Sequence[Array]) -> Array:
+    return jnp.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
+
+
+@dataclass(frozen=True, slots=True)
+class _Slab:
+    """What is computed of each head in a slab of lanes (rows, slab), float32."""
+
+    part: PartForm
+
+    def _groups(self) -> range:
+        return range(0, self.part.slab, LANES)
+
+    def sums(self, x: Array) -> list[Array]:
+        """The sum of each head's features, (rows, 1) each."""
+        found: list[Array] = []
+        for first in range(0, self.part.slab, self.part.stride):
+            end = first + self.part.width
+            pieces: list[Array] = []
+            for group in self._groups():
+                if group + LANES <= first or group >= end:
+                    continue
+                piece = x[:, group : group + LANES]
+                if group < first or group + LANES > end:
+                    lane = _lane(piece.shape)
+                    piece = jnp.where((lane >= first - group) & (lane < end - group), piece, 0.0)
+                pieces.append(piece)
+            found.append(jnp.sum(functools.reduce(jnp.add, pieces), axis=1, keepdims=True))
+        return found
+
+    def spread(self, values: Sequence[Array]) -> Array:
+        """A value of each head, (rows, 1), on all of its lanes: (rows, slab)."""
+        stride = self.part.stride
+        parts: list[Array] = []
+        for group in self._groups():
+            found: Array | None = None
+            for head in range(group // stride, -(-(group + LANES) // stride)):
+                value = jnp.broadcast_to(values[head], (values[head].shape[0], LANES))
+                found = value if found is None else jnp.where(_lane(value.shape) >= head * stride - group, value, found)
+            assert found is not None
+            parts.append(found)
+        return _side_by_side(parts)
+
+    def normalised(self, norm: Norm, x: Array, weight: Array | None, bias: Array | None) -> Array:
+        count = np.float32(self.part.width)
+        if norm.kind == "layer":
+            x = x - self.spread([each / count for each in self.sums(x)])
+        squares = self.sums(x * x)
+        x = x * self.spread([lax.rsqrt(each / count + np.float32(norm.epsilon)) for each in squares])
+        x = x if weight is None else x * weight
+        return x if bias is None else x + bias
+
+    def turned(self, turn: Turn, x: Array, tables: Sequence[Array]) -> Array:
+        if turn.whole:
+            (table,) = tables
+            other = pltpu.roll(table, turn.shift, 1)
+            is_first = _lane(table.shape) < turn.shift
+            cos, sin = jnp.where(is_first, table, other), jnp.where(is_first, -other, table)
+            return x * cos + pltpu.roll(x, turn.shift, 1) * sin
+        # The partner of a pair's first feature stands after it, that of its second before it.
+        cos, first, second = tables
+        left, right = pltpu.roll(x, self.part.slab - turn.shift, 1), pltpu.roll(x, turn.shift, 1)
+        return x * cos + left * first + right * second
+
+
+def table_names(turn: Turn) -> tuple[str, ...]:
+    """The operands of a rotation's tables."""
+    return (turn.angles,) if turn.whole else tuple(f"{turn.angles}_{each}" for each in ("cos", "first", "second"))
+
+
+def norm_name(index: int, what: str) -> str:
+    """The operand of a part's weight or bias of the norm."""
+    return f"norm_{what}{index}"
+
+
+def _kernel(form: Form, names: tuple[str, ...], *refs: Ref) -> None:
+    given = dict(zip(names, refs[1 : 1 + len(names)], strict=True))
+    outs, sums = refs[1 + len(names) : -1], refs[-1]
+    step = pl.program_id(2)
+    x, weight = given["x"], given["weight"]
+    exact = lax.Precision.HIGHEST if form.dtype == np.float32 else None
+
+    def finish(index: int, part: PartForm, rows: Any) -> None:
+        """The heads of a chunk, a slab at a time: from the sums to the output."""
+        tables = [given[name][0, rows] for name in table_names(part.turn)] if part.turn is not None else []
+        affine = {
+            what: given[norm_name(index, what)][...] if part.norm is not None and getattr(part.norm, what) else None
+            for what in ("weight", "bias")
+        }
+        for first in range(0, form.column_tile, part.slab):
+            lanes = slice(first, first + part.slab)
+            slab, value = _Slab(part), sums[:, lanes]
+            if part.norm is not None:
+                value = slab.normalised(part.norm, value, affine["weight"], affine["bias"])
+            if part.turn is not None:
+                value = slab.turned(part.turn, value, tables)
+            outs[index][0, rows, lanes] = value.astype(form.dtype)
+
+    def chunk(number: Index, carry: None) -> None:
+        rows = pl.ds(pl.multiple_of(number * form.chunk, form.chunk), form.chunk)
+        dimensions = (((1,), (0,)), ((), ()))
+        products = lax.dot_general(
+            x[0, rows], weight[...], dimensions, precision=exact, preferred_element_type=jnp.float32
+        )
+        sums[...] = products + given["bias"][...].astype(jnp.float32) if form.has_bias else products
+        first = 0
+        for index, part in enumerate(form.parts):
+            tiles = part.columns // form.column_tile
+            is_here = (step >= first) & (step < first + tiles)
+            pl.when(is_here)(functools.partial(finish, index, part, rows))
+            first += tiles
+
+    lax.fori_loop(0, form.row_tile // form.chunk, chunk, None)
+
+
+def forward(form: Form, operands: dict[str, Array]) -> tuple[Array, ...]:
+    """The parts, (batch, rows, columns) each in the kernel's dtype.
+
+    Operands: x (batch, rows, features) and weight (features, columns) in that dtype; bias (1, columns); rows of norms
+    (1, slab) float32; tables of angles (batch or 1, rows, lanes) float32.
+    """
+    names = tuple(operands)
+    tiles = [part.columns // form.column_tile for part in form.parts]
+    # The tile of the weight's columns for each step.
+    columns = np.concatenate(
+        [part.start // form.column_tile + np.arange(count) for part, count in zip(form.parts, tiles, strict=True)]
+    ).astype(np.int32)
+    firsts = np.cumsum([0, *tiles[:-1]]).tolist()
+    grid = pltpu.PrefetchScalarGridSpec(
+        num_scalar_prefetch=1,
+        grid=(form.batch, -(-form.rows // form.row_tile), sum(tiles)),
+        in_specs=[_spec(form, name, operands[name].shape) for name in names],
+        out_specs=[
+            pl.BlockSpec((1, form.row_tile, form.column_tile), _placed(first, count))
+            for first, count in zip(firsts, tiles, strict=True)
+        ],
+        scratch_shapes=[pltpu.VMEM((form.chunk, form.column_tile), jnp.float32)],
+    )
+    call = pl.pallas_call(
+        functools.partial(_kernel, form, names),
+        grid_spec=grid,
+        out_shape=[jax.ShapeDtypeStruct((form.batch, form.rows, part.columns), form.dtype) for part in form.parts],
+        compiler_params=pltpu.CompilerParams(
+            dimension_semantics=("parallel", "parallel", "arbitrary"),
+            vmem_limit_bytes=max(form.vmem + form.vmem // 3, 16 << 20),
+        ),
+        name="ropegen_qkv_rope",
+    )
+    return tuple(call(columns, *operands.values()))
+
+
+def _placed(first: int, count: int) -> Callable[..., tuple[Index, ...]]:
+    """The block of a part's output: its first before the part's steps, its last after them, so that each stays put."""
+
+    def place(batch: Index, row: Index, step: Index, columns: Ref) -> tuple[Index, ...]:
+        return batch, row, jnp.minimum(jnp.maximum(step - first, 0), count - 1)
+
+    return place
+
+
+def _spec(form: Form, name: str, shape: tuple[int, ...]) -> Any:
+    if name == "x":
+        return _block((1, form.row_tile, form.features), lambda b, m, n, columns: (b, m, 0))
+    if name in ("weight", "bias"):
+        return _block((shape[0], form.column_tile), lambda b, m, n, columns: (0, columns[n]))
+    if name.startswith("norm"):
+        return _block(shape, lambda b, m, n, columns: (0, 0))
+    batch = int(shape[0] > 1)
+    return _block((1, form.row_tile, shape[2]), lambda b, m, n, columns: (b * batch, m, 0))
+
+
+def _block(shape: tuple[int, ...], index: Callable[[Index, Index, Index, Ref], tuple[Index, ...]]) -> Any:
+    """The block that a step reads: `index` of its batch entry, row of tiles, number in the row, and the tiles' map."""
+    return pl.BlockSpec(shape, index)

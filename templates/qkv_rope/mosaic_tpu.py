@@ -1,0 +1,328 @@
+"""`qkv_rope` by Mosaic for TPU: one matmul whose tiles are cut, normalised and rotated before they leave fast memory.
+
+XLA writes the product, then reads it for each norm, rotation and part; here each part is written once, as it is to be
+read, (..., S, H * D). Columns of the weight are taken where they lie; where a part is no whole number of tiles (heads
+of odd widths, few of them), columns and heads are first packed apart with zeros between, which costs a pass over the
+weight. Any length is taken: the last tile of rows is cut where it is written. Tangent and backward are those of the
+`xla` template: products and sums that XLA fuses as well.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+
+from ropegen.errors import RopegenError
+from ropegen.ir import ops
+from ropegen.ir.graph import Node
+from ropegen.target import Target
+from ropegen.template import Array, Arrays, Cost, Kernel, Template, Tile
+from ropegen.types import numpy_dtype
+
+from . import xla
+from .kernel_tpu import LANES, Form, Norm, PartForm, Turn, norm_name, table_names
+from .kernel_tpu import forward as kernel_forward
+from .site import FAMILY, Part, QkvRopeSite, covers
+
+_ROW_TILES = (1024, 512, 256, 128, 64, 32, 16)
+_MOST_COLUMNS = 1024
+# Of the chip's fast memory, what blocks may fill; the rest is the compiler's and the neighbours'.
+_VMEM_SHARE = 0.6
+_MOST_VMEM = 40 << 20
+# Below this length a batch that shares its angles is one run of rows, with the angles of each row written out.
+_SHORT = 256
+# Passes of bfloat16 through the matrix unit that a product of float32 takes at full precision.
+_F32_PASSES = 6
+# Bundles of VLIW instructions that the grid spends around a tile.
+_STEP_BUNDLES = 130
+
+
+def declines(site: QkvRopeSite, target: Target) -> Iterator[str]:
+    """Element types that the chip does not multiply, and shapes that no tile holds."""
+    x, weight = (each.type for each in site.project.operands[:2])
+    if x.dtype not in ("bf16", "f32"):
+        yield f"Mosaic multiplies bf16 and f32, not {x.dtype}"
+    if 0 in (*x.shape, *weight.shape):
+        yield "there is no row or feature to multiply"
+        return
+    for part in site.parts:
+        if part.rotate is not None and part.rotate.operands[1].type.dtype not in ("f32", "bf16"):
+            yield f"it rotates in float32, and the angles are {part.rotate.operands[1].type.dtype}"
+    if not any(True for _ in tiles(site, target)):
+        widths = ", ".join(str(part.split.type.shape[-1]) for part in site.parts)
+        yield f"no tile fits: {x.shape[-1]} features to heads of {widths}"
+
+
+def tiles(site: QkvRopeSite, target: Target) -> Iterator[Tile]:
+    """Powers of two of rows, and columns that every part is a whole number of, as fast memory holds them."""
+    layout = _Layout.of(site)
+    whole = math.gcd(*(each.columns for each in layout.parts), *(each.start for each in layout.parts))
+    columns = [
+        size for size in range(layout.unit, whole + 1, layout.unit) if whole % size == 0 and size <= _MOST_COLUMNS
+    ]
+    rows = _rows(site)[1]
+    limit = min(_MOST_VMEM, _VMEM_SHARE * target.figures.fast_memory)
+    for row_tile in _ROW_TILES:
+        if row_tile < 2 * max(rows, _ROW_TILES[-1] // 2 + 1):
+            for column_tile in reversed(columns or [layout.unit]):
+                tile = Tile.of(rows=row_tile, columns=column_tile)
+                if _form(site, tile).vmem <= limit:
+                    yield tile
+
+
+def cost(site: QkvRopeSite, target: Target, tile: Tile) -> Cost:
+    """The matmul over whole tiles; x and the parts moved once, the weight once for each tile of rows."""
+    x, weight = (each.type for each in site.project.operands[:2])
+    form, chip, layout = _form(site, tile), target.figures, _Layout.of(site)
+    row_tiles = -(-form.rows // form.row_tile) * form.batch
+    columns = sum(part.columns for part in form.parts)
+    sums = float(row_tiles * form.row_tile * columns)
+    matmul = 2.0 * sums * form.features
+    vector = sums * (1 + sum(4 * len(part.steps) for part in site.parts) / len(site.parts))
+    item = form.dtype.itemsize
+    fetches = row_tiles if columns > tile["columns"] else 1
+    moved = float(x.bytes + form.features * columns * item * fetches + sum(each.type.bytes for each in site.outputs))
+    moved += 4.0 * form.batch * form.rows * form.table_lanes
+    before = 2.0 * weight.bytes if layout.is_packed else 0.0
+    before += sum(each.type.bytes for each in site.operands if each not in site.project.operands[:2])
+    if any(part.turn is not None and not part.turn.whole for part in form.parts):
+        before += 4.0 * form.batch * form.rows * form.table_lanes
+    share = min(row_tiles / chip.cores, 1.0)  # of the chip's cores; a tile of rows is one core's
+    rate = share * chip.matmul("bf16") / (_F32_PASSES if x.dtype == "f32" else 1)
+    steps = row_tiles * (columns // tile["columns"]) * _STEP_BUNDLES / (share * chip.cores * chip.clock)
+    busy = matmul / rate + vector / (share * chip.vector) + steps
+    moving = (moved + before) / chip.bandwidth
+    # Nothing is multiplied before the first blocks are there, and the last is written when nothing else is left to do.
+    ends = (form.features * (form.row_tile + tile["columns"]) + form.row_tile * tile["columns"]) * item
+    ends = min(ends / chip.bandwidth, busy, moving)
+    seconds = max(busy, moving) + ends + chip.launch
+    bound = "launch" if chip.launch > max(busy, moving) else "compute" if busy >= moving else "memory"
+    return Cost(matmul + vector, moved + before, float(form.vmem), seconds, bound)
+
+
+def _padded(size: int, unit: int) -> int:
+    return -(-size // unit) * unit
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """Where the heads of a part lie: in the weight itself or, packed, with zeros between them."""
+
+    start: int
+    columns: int
+    stride: int
+    slab: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """The columns of every part; a tile of columns is a multiple of `unit`."""
+
+    parts: tuple[_Columns, ...]
+    unit: int
+    is_packed: bool
+
+    @staticmethod
+    def of(site: QkvRopeSite) -> _Layout:
+        strides: list[int] = []
+        slabs: list[int] = []
+        for part in site.parts:
+            heads, width = part.split.type.shape[-2:]
+            dense, apart = math.lcm(width, LANES), _padded(width, LANES)
+            is_dense = _padded(heads * width, dense) <= heads * apart
+            strides.append(width if is_dense else apart)
+            slabs.append(dense if is_dense else apart)
+        unit = math.lcm(*slabs)
+        splits = [_split(part) for part in site.parts]
+        is_packed = any(
+            stride != split.width or split.start % unit or split.heads * split.width % unit
+            for split, stride in zip(splits, strides, strict=True)
+        )
+        found: list[_Columns] = []
+        start = 0
+        for split, stride, slab in zip(splits, strides, slabs, strict=True):
+            columns = _padded(split.heads * stride, unit)
+            found.append(_Columns(start if is_packed else split.start, columns, stride, slab))
+            start += columns
+        return _Layout(tuple(found), unit, is_packed)
+
+
+def _split(part: Part) -> ops.SplitHeads:
+    assert isinstance(part.split.op, ops.SplitHeads)
+    return part.split.op
+
+
+def _rows(site: QkvRopeSite) -> tuple[int, int]:
+    """The batch and the rows of the kernel: one run of rows, or a batch where its entries share angles."""
+    shape = site.project.operands[0].type.shape
+    lead, length = math.prod(shape[:-2]), shape[-2] if len(shape) > 1 else 1
+    shares = any(part.rotate is not None and part.rotate.operands[1].type.rank == 2 for part in site.parts)
+    return (lead, length) if shares and lead > 1 and length >= _SHORT else (1, lead * length)
+
+
+def _turns(site: QkvRopeSite, layout: _Layout) -> tuple[Turn | None, ...]:
+    """The rotation of each part; parts that turn alike read the same tables."""
+    alike: dict[object, str] = {}
+    found: list[Turn | None] = []
+    for part, place in zip(site.parts, layout.parts, strict=True):
+        if part.rotate is None:
+            found.append(None)
+            continue
+        assert isinstance(part.rotate.op, ops.Rotate)
+        pairing, angles, width = part.rotate.op.pairing, part.rotate.operands[1], part.split.type.shape[-1]
+        dim = angles.type.shape[-1]
+        whole = pairing == "half" and dim == width == place.slab
+        name = alike.setdefault((angles, pairing, width, place.stride, place.slab), f"angles{len(alike)}")
+        found.append(Turn(name, whole, dim // 2 if pairing == "half" else 1))
+    return tuple(found)
+
+
+def _form(site: QkvRopeSite, tile: Tile) -> Form:
+    x = site.project.operands[0].type
+    layout = _Layout.of(site)
+    turns = _turns(site, layout)
+    parts: list[PartForm] = []
+    lanes: dict[str, int] = {}
+    for part, place, turn in zip(site.parts, layout.parts, turns, strict=True):
+        norm = None
+        if part.norm is not None:
+            op = part.norm.op
+            assert isinstance(op, ops.Norm)
+            norm = Norm(op.kind, op.epsilon, "weight" in op.given or bool(op.weight_offset), "bias" in op.given)
+        if turn is not None:
+            lanes |= dict.fromkeys(table_names(turn), place.slab)
+        width = part.split.type.shape[-1]
+        parts.append(PartForm(place.start, place.columns, width, place.stride, place.slab, norm, turn))
+    batch, rows = _rows(site)
+    return Form(
+        batch=batch,
+        rows=rows,
+        features=x.shape[-1],
+        row_tile=tile["rows"],
+        column_tile=tile["columns"],
+        parts=tuple(parts),
+        dtype=numpy_dtype(x.dtype),
+        has_bias=len(site.project.operands) > 2,
+        table_lanes=sum(lanes.values()),
+    )
+
+
+def notes(site: QkvRopeSite, tile: Tile) -> Iterator[str]:
+    """Which derivatives are left to the `xla` template."""
+    yield "tangent and gradients by qkv_rope/xla"
+
+
+def build(site: QkvRopeSite, tile: Tile) -> Kernel:
+    """Pack what does not lie in whole tiles, one kernel, name the heads.
+
+    Raises:
+      RopegenError: a tile that the kernel cannot take.
+    """
+    _check(site, tile)
+    form, layout = _form(site, tile), _Layout.of(site)
+
+    def forward(*operands: Array) -> Arrays:
+        values: dict[Node, Array] = dict(zip(site.operands, operands, strict=True))
+        x, weight, *bias = (values[each] for each in site.project.operands)
+        given = {"x": x.reshape(form.batch, form.rows, -1), "weight": _packed(site, layout, weight)}
+        if bias:
+            given["bias"] = _packed(site, layout, bias[0][None])
+        for index, (part, into) in enumerate(zip(site.parts, form.parts, strict=True)):
+            given |= _affine(index, part, into, values)
+            if part.rotate is not None and into.turn is not None and table_names(into.turn)[0] not in given:
+                given |= _tables(form, part.rotate, into, values[part.rotate.operands[1]])
+        found: list[Array] = []
+        for part, into, out in zip(site.parts, form.parts, kernel_forward(form, given), strict=True):
+            shape = part.split.type.shape
+            heads = out[..., : shape[-2] * into.stride].reshape(*shape[:-1], into.stride)
+            found.append(heads[..., : shape[-1]])
+        return tuple(found)
+
+    plain = xla.build(site, Tile())
+    return Kernel(forward, plain.tangent, plain.backward)
+
+
+def _check(site: QkvRopeSite, tile: Tile) -> None:
+    layout = _Layout.of(site)
+    rows, columns = tile["rows"], tile["columns"]
+    whole = math.gcd(*(each.columns for each in layout.parts), *(each.start for each in layout.parts))
+    if rows < 16 or rows & (rows - 1) or columns % layout.unit or whole % columns:
+        raise RopegenError(
+            f"qkv_rope/mosaic_tpu was given the tile {tile}; rows are a power of two of at least 16, columns a multiple "
+            f"of {layout.unit} that divides {whole}, e.g. rows=256 columns={layout.unit}"
+        )
+
+
+def _packed(site: QkvRopeSite, layout: _Layout, weight: Array) -> Array:
+    """The columns (E, F) of the parts side by side, each head on its stride and each part a whole number of units."""
+    if not layout.is_packed:
+        return weight
+    parts: list[Array] = []
+    for part, place in zip(site.parts, layout.parts, strict=True):
+        split = _split(part)
+        heads = weight[:, split.start : split.start + split.heads * split.width]
+        heads = heads.reshape(len(weight), split.heads, split.width)
+        heads = jnp.pad(heads, ((0, 0), (0, 0), (0, place.stride - split.width))).reshape(len(weight), -1)
+        parts.append(jnp.pad(heads, ((0, 0), (0, place.columns - heads.shape[1]))))
+    return jnp.concatenate(parts, axis=1)
+
+
+def _affine(index: int, part: Part, into: PartForm, values: dict[Node, Array]) -> dict[str, Array]:
+    """The rows (1, slab) that a part's norm multiplies and adds, one head after the other."""
+    if part.norm is None:
+        return {}
+    op = part.norm.op
+    assert isinstance(op, ops.Norm)
+    given = {
+        name: values[each].astype(jnp.float32) for name, each in zip(op.given, part.norm.operands[1:], strict=True)
+    }
+    if "weight" in given or op.weight_offset:
+        given["weight"] = given.get("weight", jnp.zeros(into.width)) + jnp.float32(op.weight_offset)
+    found: dict[str, Array] = {}
+    for what, row in given.items():
+        padded = jnp.pad(row, (0, into.stride - into.width))
+        found[norm_name(index, what)] = jnp.tile(padded, into.slab // into.stride)[None]
+    return found
+
+
+def _tables(form: Form, rotate: Node, part: PartForm, angles: Array) -> dict[str, Array]:
+    """The angles (..., S, dim) as the tables that the kernel multiplies, (batch or 1, rows, slab)."""
+    assert isinstance(rotate.op, ops.Rotate)
+    assert part.turn is not None
+    x = rotate.type.shape
+    dim = angles.shape[-1]
+    if form.batch == 1:
+        angles = jnp.broadcast_to(angles, (*x[:-2], dim))
+    angles = angles.astype(jnp.float32).reshape(-1, form.rows, dim)
+    names = table_names(part.turn)
+    if part.turn.whole:
+        return {names[0]: angles}
+    cos, sin = jnp.split(angles, 2, axis=-1)
+    nothing = jnp.zeros_like(sin)
+    pairs = ((cos, cos), (-sin, nothing), (nothing, sin))
+    if rotate.op.pairing == "half":
+        heads = [jnp.concatenate(pair, -1) for pair in pairs]
+    else:
+        heads = [jnp.stack(pair, -1).reshape(angles.shape) for pair in pairs]
+    rest = ((0, 0), (0, 0), (0, part.stride - dim))
+    tables = [jnp.pad(each, rest, constant_values=float(not number)) for number, each in enumerate(heads)]
+    return {name: jnp.tile(each, part.slab // part.stride) for name, each in zip(names, tables, strict=True)}
+
+
+TEMPLATE = Template(
+    "mosaic_tpu",
+    1,
+    FAMILY,
+    ("tpu",),
+    ("tpu_custom_call",),
+    covers,
+    declines,
+    ("rows", "columns"),
+    tiles,
+    cost,
+    build,
+    notes,
+)

@@ -1,0 +1,223 @@
+"""Token rows for TPU: numerics under Pallas' TPU interpreter, what the kernel declines and moves, its compilation."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax.experimental.pallas import tpu as pltpu
+from plain import plain
+from ropegen.templates.embed import mosaic_tpu
+from ropegen.templates.embed.site import FAMILY, EmbedSite
+
+from ropegen import reference
+from ropegen.errors import RopegenError
+from ropegen.ir.build import Builder
+from ropegen.ir.graph import Graph
+from ropegen.target import Target
+from ropegen.template import Tile
+from ropegen.types import epsilon, numpy_dtype
+
+V5E = Target.parse("tpu:v5e")
+
+
+@dataclass(frozen=True)
+class Case:
+    shape: tuple[int, ...] = (2, 40)
+    vocabulary: int = 50
+    features: int = 128
+    dtype: str = "f32"
+    mode: str = "clip"
+    factor: float | None = None
+    added: tuple[tuple[int, ...], ...] = ()
+    cast: str | None = None
+    norms: tuple[str, ...] = ()
+    offset: float = 0.0
+    affine: bool = True
+    seed: int = 0
+
+    @property
+    def graph(self) -> Graph:
+        b = Builder("rows")
+        table = b.parameter("table", (self.vocabulary, self.features), self.dtype)
+        x = b.embed(b.input("ids", self.shape, "i32"), table, mode=self.mode)
+        x = x if self.factor is None else b.scale(x, self.factor)
+        for index, shape in enumerate(self.added):
+            x = b.add(x, b.input(f"added{index}", shape, self.dtype))
+        x = x if self.cast is None else b.cast(x, self.cast)
+        for index, kind in enumerate(self.norms):
+            affine = [b.parameter(f"weight{index}", (self.features,), self.dtype)] if self.affine else []
+            if self.affine and kind == "layer":
+                affine.append(b.parameter(f"bias{index}", (self.features,), "f32"))
+            x = b.norm(x, *affine, kind=kind, epsilon=1e-6, weight_offset=self.offset)
+        return b.build(rows=x)
+
+    @property
+    def site(self) -> EmbedSite:
+        return FAMILY.site(next(iter(FAMILY.find(self.graph))).closed)
+
+
+def drawn(site: EmbedSite, seed: int) -> dict[str, Any]:
+    """Values of the site's operands: ids from both sides of the table too, floats representable in their dtype."""
+    random = np.random.default_rng(seed)
+    found: dict[str, Any] = {}
+    for label, kind in site.closed.input_types.items():
+        if kind.dtype == "i32":
+            ids = random.integers(-3, site.table.type.shape[0] + 3, kind.shape).astype(np.int32)
+            ids.reshape(-1)[:1] = site.table.type.shape[0] - 1
+            found[label] = ids
+        else:
+            found[label] = random.standard_normal(kind.shape).astype(numpy_dtype(kind.dtype))
+    return found
+
+
+def run(function: Any, *values: Any) -> Any:
+    """Compiled without optimisations: it compiles much and runs little."""
+    lowered = jax.jit(function).lower(*values)
+    return lowered.compile(compiler_options={"xla_backend_optimization_level": 0})(*values)
+
+
+def check(case: Case, size: int | None = None) -> None:
+    """The error, root mean square against float64: at most 1.5 times the plain formula's, and half a unit of the type.
+
+    Rows that nothing is done to are the table's own.
+    """
+    site = case.site
+    assert not list(mosaic_tpu.declines(site, V5E))
+    values = drawn(site, case.seed)
+    tile = next(mosaic_tpu.tiles(site, V5E)) if size is None else Tile.of(rows=size)
+    with pltpu.force_tpu_interpret_mode(pltpu.InterpretParams()):
+        (ours,) = run(mosaic_tpu.build(site, tile).forward, *values.values())
+    ((label, node),) = site.closed.outputs
+    assert (ours.shape, ours.dtype) == (node.type.shape, numpy_dtype(node.type.dtype))
+    exact = reference.evaluate(site.closed, values)[label]
+    usual = run(functools.partial(plain, site.closed), values)[label]
+    found, usual = (np.asarray(each, np.float64) for each in (ours, usual))
+    assert np.array_equal(np.isnan(found), np.isnan(exact))
+    shown = ~np.isnan(exact)
+    assert shown.any()
+    error, allowed, size_of_values = (
+        np.sqrt(np.mean(each[shown] ** 2)) for each in (found - exact, usual - exact, exact)
+    )
+    assert error <= 1.5 * allowed + (0.5 * epsilon(node.type.dtype) * size_of_values if site.steps else 0)
+
+
+NAMED = {
+    "rows alone, float32": (Case(), 32),
+    "rows alone, an even table of bf16": (Case(dtype="bf16", features=80), 16),
+    "an odd table of bf16, missing rows, a sequence's rows added to a batch of it": (
+        Case(shape=(2, 64), vocabulary=51, dtype="bf16", mode="fill", factor=11.3, added=((64, 128),), norms=("rms",)),
+        32,
+    ),
+    "missing rows of float32, one row added, tiles for two cores": (
+        Case(shape=(128,), vocabulary=2, mode="fill", added=((128,), (1, 128)), norms=("layer",), cast="bf16"),
+        16,
+    ),
+    "added tensors that are spread out": (Case(added=((40, 1), (2, 1, 128), (40, 128)), features=128), 64),
+    "two norms, an offset, features that are no multiple of lanes": (
+        Case(shape=(5,), vocabulary=3, features=200, dtype="bf16", norms=("layer", "rms"), offset=1.0, affine=False),
+        None,
+    ),
+    "one id": (Case(shape=(), vocabulary=7, dtype="bf16", cast="f32", norms=("rms",), offset=1.0), None),
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_named_site_agrees_with_the_reference(name: str) -> None:
+    check(*NAMED[name])
+
+
+@settings(max_examples=2, deadline=None)
+@given(
+    st.builds(
+        Case,
+        shape=st.sampled_from([(1,), (37,), (2, 96), (3, 1)]),
+        vocabulary=st.integers(2, 90),
+        features=st.integers(1, 300),
+        dtype=st.sampled_from(["f32", "bf16"]),
+        mode=st.sampled_from(["clip", "fill"]),
+        factor=st.sampled_from([None, 0.3]),
+        cast=st.sampled_from([None, "f32", "bf16"]),
+        norms=st.sampled_from([(), ("rms",), ("layer", "layer")]),
+        offset=st.sampled_from([0.0, 1.0]),
+        affine=st.booleans(),
+        seed=st.integers(0, 9),
+    )
+)
+def test_a_drawn_site_agrees_with_the_reference(case: Case) -> None:
+    check(case)
+
+
+def test_what_the_kernel_does_not_honour_it_declines() -> None:
+    def reasons(case: Case) -> list[str]:
+        return list(mosaic_tpu.declines(case.site, V5E))
+
+    assert reasons(Case(dtype="f16")) == ["Mosaic's rows are bf16 or f32, not f16"]
+    assert reasons(Case(cast="f64")) == ["Mosaic's rows are bf16 or f32, not f64"]
+    assert reasons(Case(shape=(0,))) == ["there is no id or feature to fetch"]
+    assert reasons(Case(vocabulary=1, dtype="bf16")) == ["rows of bf16 are fetched in pairs, and the table has one"]
+    assert reasons(Case(shape=(8, 32_768))) == ["262,144 ids are more than scalar memory holds; it takes 131,072"]
+    assert reasons(Case(features=200_000)) == ["no tile of rows fits fast memory: 200000 features"]
+
+
+def test_a_tile_that_is_no_power_of_two_is_refused() -> None:
+    with pytest.raises(RopegenError, match=r"rows are a power of two of at least 16, e\.g\. rows=128"):
+        mosaic_tpu.build(Case().site, Tile.of(rows=24))
+
+
+def test_memory_is_counted_as_it_is_moved() -> None:
+    rows = 1024 * 256
+    for dtype, item, fetched in (("f32", 4, 1), ("bf16", 2, 2)):  # a row of bf16 comes with its neighbour
+        site = Case(shape=(1024,), features=256, dtype=dtype, norms=("rms",), affine=False).site
+        ids = 4 * 1024
+        assert mosaic_tpu.cost(site, V5E, Tile.of(rows=128)).bytes == rows * item * (fetched + 1) + ids
+    added = Case(shape=(2, 512), features=256, added=((512, 256),)).site
+    plain_bytes = 2 * 4 * rows + 4 * 1024 + 4 * 512 * 256
+    assert mosaic_tpu.cost(added, V5E, Tile.of(rows=128)).bytes == plain_bytes
+    spread = Case(shape=(2, 500), features=256, added=((500, 256),)).site  # 500 rows are no whole number of tiles
+    assert mosaic_tpu.cost(spread, V5E, Tile.of(rows=128)).bytes > 2 * 4 * 1000 * 256 * 2
+
+
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+def test_it_exports_for_tpu_without_one(dtype: str) -> None:
+    site = Case(vocabulary=51, dtype=dtype, mode="fill", norms=("rms",)).site
+    kernel = mosaic_tpu.build(site, next(mosaic_tpu.tiles(site, V5E)))
+    shapes = [jax.ShapeDtypeStruct(each.shape, numpy_dtype(each.dtype)) for each in site.closed.input_types.values()]
+    text = jax.export.export(jax.jit(kernel.forward), platforms=["tpu"])(*shapes).mlir_module()
+    assert text.count("stablehlo.custom_call @tpu_custom_call") == 1
+
+
+COMPILED = {
+    "an odd table of bf16": Case(shape=(2, 512), vocabulary=1001, dtype="bf16", added=((512, 128),), norms=("rms",)),
+    "an even table of bf16, odd features": Case(vocabulary=1000, features=200, dtype="bf16", norms=("layer",)),
+    "float32, missing rows": Case(shape=(300,), mode="fill", factor=2.0, features=80, cast="bf16"),
+}
+
+
+@pytest.mark.parametrize("name", COMPILED)
+@pytest.mark.parametrize("chip", ["v4:2x2x1", "v5e:2x2", "v5p:2x2x1", "v6e:2x2", "tpu7x:2x2x1"])
+def test_it_compiles_for_a_chip_that_is_not_here(chip: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("libtpu", reason="the compiler for TPU is not installed; pip install libtpu")
+    # Without these the compiler asks the network which chip this machine has.
+    monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")
+    monkeypatch.setenv("TPU_WORKER_HOSTNAMES", "localhost")
+    monkeypatch.setenv("TPU_ACCELERATOR_TYPE", "v5litepod-4")
+    from jax.experimental import topologies
+
+    site = COMPILED[name].site
+    kernel = mosaic_tpu.build(site, next(mosaic_tpu.tiles(site, V5E)))
+    device = topologies.get_topology_desc(platform="tpu", topology_name=chip).devices[0]
+    placed = jax.sharding.SingleDeviceSharding(device)
+    shapes = [
+        jax.ShapeDtypeStruct(each.shape, numpy_dtype(each.dtype), sharding=placed)
+        for each in site.closed.input_types.values()
+    ]
+    text = jax.jit(kernel.forward).lower(*shapes).compile().as_text()
+    assert text is not None
+    assert text.count('custom_call_target="tpu_custom_call"') == 1

@@ -1,0 +1,256 @@
+"""Projections for TPU: numerics under Pallas' TPU interpreter, what the kernel declines and moves, its compilation."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax.experimental.pallas import tpu as pltpu
+from plain import plain
+from ropegen.templates.qkv_rope import mosaic_tpu
+from ropegen.templates.qkv_rope.site import FAMILY, QkvRopeSite
+
+import ropegen as rg
+from ropegen import reference
+from ropegen.errors import RopegenError
+from ropegen.ir.build import Builder
+from ropegen.ir.graph import Graph
+from ropegen.target import Target
+from ropegen.template import Tile
+from ropegen.types import epsilon, numpy_dtype
+
+V5E = Target.parse("tpu:v5e")
+
+
+@dataclass(frozen=True)
+class Case:
+    lead: tuple[int, ...] = (1,)
+    length: int = 40
+    features: int = 48
+    heads: int = 4
+    kv_heads: int = 2
+    width: int = 64
+    value_width: int | None = None
+    dtype: str = "f32"
+    norm: str | None = None
+    offset: float = 0.0
+    affine: bool = True
+    pairing: str | None = None
+    dim: int | None = None
+    bias: bool = False
+    at_run_time: bool = False  # positions of every entry of the batch
+    unread: int = 0  # columns before the heads that no part reads
+    seed: int = 0
+
+    @property
+    def graph(self) -> Graph:
+        b = Builder("projection")
+        x = b.input("x", (*self.lead, self.length, self.features), self.dtype)
+        of_values = self.value_width or self.width
+        parts = ((self.heads, self.width), (self.kv_heads, self.width), (self.kv_heads, of_values))
+        columns = self.unread + sum(heads * width for heads, width in parts)
+        bias = [b.parameter("bias", (columns,), self.dtype)] if self.bias else []
+        projected = b.project(x, b.parameter("weight", (self.features, columns), self.dtype), *bias)
+        positions = b.positions(self.length)
+        if self.at_run_time:
+            positions = b.input("positions", (*self.lead, self.length), "i32")
+        found: dict[str, Any] = {}
+        start = self.unread
+        for name, (heads, width) in zip("qkv", parts, strict=True):
+            y = b.split_heads(projected, heads, width, start=start)
+            start += heads * width
+            if name != "v" and self.norm is not None:
+                affine = [b.parameter(f"{name}_norm", (width,), self.dtype)] if self.affine else []
+                if self.affine and self.norm == "layer":
+                    affine.append(b.parameter(f"{name}_norm_bias", (width,), "f32"))
+                y = b.norm(y, *affine, kind=self.norm, epsilon=1e-6, weight_offset=self.offset)
+            if name != "v" and self.pairing is not None:
+                y = b.rope(y, positions, rg.Rope(10_000.0, pairing=self.pairing, dim=self.dim))
+            found[name] = y
+        return b.build(**found)
+
+    @property
+    def site(self) -> QkvRopeSite:
+        return site_of(self.graph)
+
+
+def site_of(graph: Graph) -> QkvRopeSite:
+    """The first region: with every step of every part."""
+    return FAMILY.site(next(iter(FAMILY.find(graph))).closed)
+
+
+def drawn(site: QkvRopeSite, seed: int) -> dict[str, Any]:
+    """Values of the site's operands, those of floats representable in their dtype."""
+    random = np.random.default_rng(seed)
+    found: dict[str, Any] = {}
+    for label, kind in site.closed.input_types.items():
+        if label.startswith("angles"):
+            turns = random.uniform(0, 2 * math.pi, (*kind.shape[:-1], kind.shape[-1] // 2))
+            found[label] = np.concatenate([np.cos(turns), np.sin(turns)], axis=-1).astype(np.float32)
+        else:
+            found[label] = random.standard_normal(kind.shape).astype(numpy_dtype(kind.dtype))
+    return found
+
+
+def best(site: QkvRopeSite, target: Target = V5E) -> Tile:
+    return min(mosaic_tpu.tiles(site, target), key=lambda tile: mosaic_tpu.cost(site, target, tile).seconds)
+
+
+def run(function: Any, *values: Any) -> Any:
+    """Compiled without optimisations: it compiles much and runs little."""
+    lowered = jax.jit(function).lower(*values)
+    return lowered.compile(compiler_options={"xla_backend_optimization_level": 0})(*values)
+
+
+def check(case: Case, tile: Tile | None = None) -> None:
+    """Each part's error, root mean square against float64: at most 1.5 times the plain formula's, and half a unit.
+
+    Of the unit of the result's own type, which is what the last rounding of a few elements shows by luck.
+    """
+    site = case.site
+    assert not list(mosaic_tpu.declines(site, V5E))
+    values = drawn(site, case.seed)
+    kernel = mosaic_tpu.build(site, tile or best(site))
+    with pltpu.force_tpu_interpret_mode(pltpu.InterpretParams()):
+        found = run(kernel.forward, *values.values())
+    exact, usual = reference.evaluate(site.closed, values), run(functools.partial(plain, site.closed), values)
+    for (label, node), ours in zip(site.closed.outputs, found, strict=True):
+        assert (ours.shape, ours.dtype) == (node.type.shape, numpy_dtype(node.type.dtype))
+        error, allowed = (
+            np.sqrt(np.mean((np.asarray(each, np.float64) - exact[label]) ** 2)) for each in (ours, usual[label])
+        )
+        unit = epsilon(node.type.dtype) * np.sqrt(np.mean(exact[label] ** 2))
+        assert error <= 1.5 * allowed + 0.5 * unit, (label, error, allowed)
+
+
+NAMED = {
+    "heads of whole lanes, normed and rotated by one table, two runs of rows": (
+        Case(length=300, width=128, norm="rms", offset=1.0, pairing="half"),
+        Tile.of(rows=256, columns=256),
+    ),
+    "two heads in the lanes, interleaved, a bias, bf16": (
+        Case(norm="layer", pairing="interleaved", bias=True, dtype="bf16"),
+        None,
+    ),
+    "a batch that shares its angles, heads over the bounds of lanes": (
+        Case(lead=(2,), length=270, heads=4, kv_heads=4, width=96, norm="rms", pairing="half", dim=32),
+        Tile.of(rows=128, columns=384),
+    ),
+    "heads on strides of their own, angles of every entry": (
+        Case(lead=(3,), length=5, width=130, kv_heads=1, norm="layer", pairing="interleaved", at_run_time=True),
+        None,
+    ),
+    "few narrow heads packed, values of another width, a short batch": (
+        Case(lead=(2, 3), length=7, width=24, heads=2, kv_heads=1, value_width=40, norm="rms", affine=False,
+             pairing="half", bias=True, unread=56),
+        None,
+    ),
+    "columns that no part reads, one row": (Case(lead=(), length=1, unread=256, dtype="bf16", pairing="half"), None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_named_site_agrees_with_the_reference(name: str) -> None:
+    check(*NAMED[name])
+
+
+@settings(max_examples=2, deadline=None)
+@given(
+    st.builds(
+        Case,
+        lead=st.sampled_from([(), (2,)]),
+        length=st.integers(1, 300),
+        features=st.integers(1, 70),
+        heads=st.sampled_from([2, 4]),
+        kv_heads=st.sampled_from([1, 2]),
+        width=st.sampled_from([16, 64, 80, 128, 256]),
+        value_width=st.sampled_from([None, 64]),
+        dtype=st.sampled_from(["f32", "bf16"]),
+        norm=st.sampled_from([None, "rms", "layer"]),
+        pairing=st.sampled_from([None, "half", "interleaved"]),
+        bias=st.booleans(),
+        at_run_time=st.booleans(),
+        seed=st.integers(0, 9),
+    )
+)
+def test_a_drawn_site_agrees_with_the_reference(case: Case) -> None:
+    check(case)
+
+
+def test_what_the_kernel_does_not_honour_it_declines() -> None:
+    def reasons(case: Case) -> list[str]:
+        return list(mosaic_tpu.declines(case.site, V5E))
+
+    assert reasons(Case(dtype="f16")) == ["Mosaic multiplies bf16 and f32, not f16"]
+    assert reasons(Case(length=0)) == ["there is no row or feature to multiply"]
+    assert reasons(Case(features=200_000)) == ["no tile fits: 200000 features to heads of 64, 64, 64"]
+    b = Builder("wide-angles")
+    p = b.project(b.input("x", (4, 8), "f32"), b.parameter("weight", (8, 8), "f32"))
+    wide = b.build(y=b.rotate(b.split_heads(p, 1, 8), b.input("angles", (4, 8), "f64"), pairing="half"))
+    assert list(mosaic_tpu.declines(site_of(wide), V5E)) == ["it rotates in float32, and the angles are f64"]
+
+
+def test_a_tile_that_does_not_divide_the_parts_is_refused() -> None:
+    with pytest.raises(RopegenError, match=r"columns a multiple of 128 that divides 128, e\.g\. rows=256 columns=128"):
+        mosaic_tpu.build(Case().site, Tile.of(rows=128, columns=256))
+
+
+def test_memory_is_counted_as_it_is_moved() -> None:
+    case = Case(length=2048, features=512, heads=8, kv_heads=8, width=128, dtype="bf16")
+    site = case.site
+    weight, rest = 2 * 512 * 3072, 2 * 2048 * (512 + 3072)
+    for rows in (256, 512):
+        moved = mosaic_tpu.cost(site, V5E, Tile.of(rows=rows, columns=512)).bytes
+        assert moved == rest + weight * 2048 // rows  # once for each tile of rows
+    packed = replace(case, unread=8).site  # nothing lies in whole tiles: the weight is read and written once more
+    more = mosaic_tpu.cost(packed, V5E, Tile.of(rows=512, columns=512)).bytes - moved
+    assert more == 2 * 2 * 512 * (3072 + 8)
+
+
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+def test_it_exports_for_tpu_without_one(dtype: str) -> None:
+    site = Case(length=300, norm="rms", pairing="half", dtype=dtype).site
+    kernel = mosaic_tpu.build(site, best(site))
+    shapes = [jax.ShapeDtypeStruct(each.shape, numpy_dtype(each.dtype)) for each in site.closed.input_types.values()]
+    text = jax.export.export(jax.jit(kernel.forward), platforms=["tpu"])(*shapes).mlir_module()
+    assert text.count("stablehlo.custom_call @tpu_custom_call") == 1
+
+
+COMPILED = {
+    "normed and rotated": Case(length=600, features=256, width=128, norm="rms", pairing="half", dtype="bf16"),
+    "heads over the bounds of lanes": Case(
+        length=70, features=160, heads=8, kv_heads=8, width=80, norm="layer", pairing="interleaved", dim=32, bias=True
+    ),
+    "packed, one row": Case(length=1, width=24, norm="rms", pairing="half", dtype="bf16", unread=8, bias=True),
+}
+
+
+@pytest.mark.parametrize("name", COMPILED)
+@pytest.mark.parametrize("chip", ["v4:2x2x1", "v5e:2x2", "v5p:2x2x1", "v6e:2x2", "tpu7x:2x2x1"])
+def test_it_compiles_for_a_chip_that_is_not_here(chip: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("libtpu", reason="the compiler for TPU is not installed; pip install libtpu")
+    # Without these the compiler asks the network which chip this machine has.
+    monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")
+    monkeypatch.setenv("TPU_WORKER_HOSTNAMES", "localhost")
+    monkeypatch.setenv("TPU_ACCELERATOR_TYPE", "v5litepod-4")
+    from jax.experimental import topologies
+
+    site = COMPILED[name].site
+    target = Target.parse("tpu:" + {"tpu7x": "v7x"}.get(chip.split(":")[0], chip.split(":")[0]))
+    kernel = mosaic_tpu.build(site, best(site, target))
+    device = topologies.get_topology_desc(platform="tpu", topology_name=chip).devices[0]
+    placed = jax.sharding.SingleDeviceSharding(device)
+    shapes = [
+        jax.ShapeDtypeStruct(each.shape, numpy_dtype(each.dtype), sharding=placed)
+        for each in site.closed.input_types.values()
+    ]
+    text = jax.jit(kernel.forward).lower(*shapes).compile().as_text()
+    assert text is not None
+    assert text.count('custom_call_target="tpu_custom_call"') == 1
