@@ -1,0 +1,383 @@
+"""What tpu.py compiles: the kernels of a site, JAX's own beside them, real models, and sites that are drawn."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import importlib.util
+import json
+import math
+import random
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental.pallas.ops.tpu import flash_attention as flash
+from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
+from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as splash_mask
+
+import ropegen as rg
+from ropegen import hf, masks, passes, tiles
+from ropegen.emit import stablehlo
+from ropegen.ir.graph import Graph
+from ropegen.ir.text import digest
+from ropegen.rope import Pairing
+from ropegen.target import Target
+from ropegen.template import AnyTemplate, Site, Tile, catalog
+from ropegen.types import numpy_dtype
+
+CASES = Path(__file__).resolve().parent.parent / "golden" / "cases"
+# The place of the comparison with JAX's kernels.
+LENGTH, HEADS, WIDTH, TILE = 4096, 8, 128, Tile.of(q=512, kv=512)
+# The place of the count of grid steps.
+LONG, WINDOW = 8192, 1024
+# What is drawn: the sites of a seed are the same everywhere.
+SEED = 2026
+WIDTHS = (64, 80, 96, 128, 256)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A module to compile for a chip, and what is known of it before."""
+
+    part: str
+    key: str
+    chip: str
+    make: Callable[[], bytes]
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    scheduled: bool = True
+    """Whether its schedules are read; else it is compiled to see that it can be."""
+
+
+def templates() -> tuple[AnyTemplate, ...]:
+    """The templates whose kernels Mosaic compiles."""
+    return tuple(each for each in catalog() if each.name == "mosaic_tpu")
+
+
+def sources(family: str) -> str:
+    """The state of a family's templates, by which a result says what it is of."""
+    found = importlib.util.find_spec(f"ropegen.templates.{family}")
+    assert found is not None
+    assert found.submodule_search_locations is not None
+    content = hashlib.sha256()
+    for path in sorted(Path(found.submodule_search_locations[0]).glob("*.py")):
+        content.update(path.read_bytes())
+    return content.hexdigest()[:12]
+
+
+# Modules -------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def without_locations() -> Generator[None]:
+    """A module is the same whatever folder it was made in."""
+    before: int = getattr(jax.config, "jax_traceback_in_locations_limit")  # noqa: B009
+    jax.config.update("jax_traceback_in_locations_limit", 0)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_traceback_in_locations_limit", before)
+
+
+def module(function: Callable[..., Any], *shapes: Any) -> bytes:
+    with without_locations():
+        exported = jax.export.export(jax.jit(function), platforms=["tpu"])(*shapes)
+    return bytes(exported.serialize())
+
+
+def shape(kind: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(kind.shape, numpy_dtype(kind.dtype))
+
+
+def site_of(graph: Graph, template: AnyTemplate) -> Site | None:
+    """The first region of a graph that the template's family finds; None where there is none."""
+    for region in template.family.find(passes.canonical(graph)):
+        return template.family.site(region.closed)
+    return None
+
+
+def own_tile(template: AnyTemplate, site: Site, target: Target) -> Tile:
+    """The planner's: measured, else the cheapest."""
+    measured = tiles.measured(target).get((str(template), digest(site.closed)))
+    return measured or min(template.tiles(site, target), key=lambda each: template.cost(site, target, each).seconds)
+
+
+def forward(template: AnyTemplate, site: Site, tile: Tile) -> bytes:
+    return module(template.build(site, tile).forward, *map(shape, site.closed.input_types.values()))
+
+
+def backward(template: AnyTemplate, site: Site, tile: Tile) -> bytes:
+    """The cotangents of every float operand but the angles, from that of the first output."""
+    kernel, kinds = template.build(site, tile), site.closed.input_types
+    operands = tuple(map(shape, kinds.values()))
+    wanted = [kind.is_float and not label.endswith("angles") for label, kind in kinds.items()]
+    results = tuple(shape(each.type) for each in (*site.outputs, *template.family.residuals(site)))
+
+    def pulled(operands: Any, results: Any, cotangent: Any) -> Any:
+        return kernel.backward(operands, results, (cotangent, *[None] * (len(results) - 1)), wanted)
+
+    return module(pulled, operands, results, results[0])
+
+
+def whole(plan: rg.Plan) -> bytes:
+    """All that a call of a plan computes."""
+    return bytes(stablehlo.exported([plan], "run", named=True).serialize(vjp_order=0))
+
+
+# JAX's own kernels at the place of the comparison ----------------------------------------------------------------------
+
+
+def flash_forward() -> bytes:
+    sizes = flash.BlockSizes(block_q=512, block_k_major=512, block_k=512, block_b=1)
+    attend = functools.partial(flash.flash_attention, causal=True, sm_scale=WIDTH**-0.5, block_sizes=sizes)
+    return module(attend, *[jax.ShapeDtypeStruct((1, HEADS, LENGTH, WIDTH), jnp.bfloat16)] * 3)
+
+
+def _splash(mask: splash_mask.Mask, **sizes: Any) -> Callable[..., Any]:
+    """It scales nothing itself: its queries are scaled outside, which is not counted."""
+    blocks = splash.BlockSizes(block_q=512, block_kv=512, **sizes)
+    heads = splash_mask.MultiHeadMask([mask] * HEADS)
+    return splash.make_splash_mha(heads, block_sizes=blocks, head_shards=1, q_seq_shards=1)
+
+
+def splash_forward(mask: splash_mask.Mask | None = None) -> bytes:
+    mask = splash_mask.CausalMask((LENGTH, LENGTH)) if mask is None else mask  # a mask has no truth value
+    given = [jax.ShapeDtypeStruct((HEADS, mask.shape[0], WIDTH), jnp.bfloat16)] * 3
+    return module(_splash(mask), *given)
+
+
+def splash_window() -> bytes:
+    return splash_forward(splash_mask.LocalMask((LONG, LONG), (WINDOW - 1, 0), 0))
+
+
+def splash_backward(**sizes: Any) -> bytes:
+    sizes = {"block_q_dkv": 512, "block_kv_dkv": 512, **sizes}
+    kernel = _splash(splash_mask.CausalMask((LENGTH, LENGTH)), **sizes)
+
+    def pulled(q: Any, k: Any, v: Any, d_out: Any) -> Any:
+        return jax.vjp(kernel, q, k, v)[1](d_out)
+
+    return module(pulled, *[jax.ShapeDtypeStruct((HEADS, LENGTH, WIDTH), jnp.bfloat16)] * 4)
+
+
+def splash_backward_apart() -> bytes:
+    return splash_backward(block_q_dq=512, block_kv_dq=512)
+
+
+def splash_backward_fused() -> bytes:
+    return splash_backward(use_fused_bwd_kernel=True)
+
+
+# Graphs --------------------------------------------------------------------------------------------------------------
+
+
+def attention(
+    length: int,
+    heads: int,
+    kv_heads: int,
+    width: int,
+    dtype: str = "bf16",
+    mask: masks.Expr = masks.causal,
+    *,
+    pairing: Pairing | None = "half",
+    segments: bool = False,
+) -> Graph:
+    """Attention with RoPE of q and k; `segments` of run-time ids."""
+    b = rg.Builder("attention")
+    sizes = (("q", heads), ("k", kv_heads), ("v", kv_heads))
+    q, k, v = (b.input(label, (1, length, count, width), dtype) for label, count in sizes)
+    at = b.positions(length)
+    options: dict[str, Any] = {}
+    if pairing is not None:
+        q, k = (b.rope(each, at, rg.Rope(10_000.0, pairing=pairing)) for each in (q, k))
+    if segments:
+        mask = mask & masks.segments
+        options = {label: b.input(label, (1, length), "i32") for label in ("q_segments", "kv_segments")}
+    return b.build(out=b.attend(q, k, v, mask=mask, **options))
+
+
+def case(name: str, **build: Any) -> Graph:
+    """The front-end of a golden case, perhaps of another length."""
+    described = json.loads((CASES / name / "config.json").read_text(encoding="utf-8"))
+    described["build"] |= build
+    return hf.from_case(described)
+
+
+def cases() -> list[str]:
+    return sorted(path.parent.name for path in CASES.glob("*/config.json"))
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One site of the 200: an attention, with the projection and the lookup before it."""
+
+    number: int
+    length: int
+    keys: int
+    heads: int
+    kv_heads: int
+    width: int
+    dtype: str
+    mask: str
+    pairing: Pairing | None
+    dim: int | None
+    softcap: float | None
+    sinks: bool
+    bias: bool
+    norm: bool
+
+    @staticmethod
+    def of(number: int) -> Drawn:
+        draw = random.Random(f"{SEED}/{number}")
+        length = draw.randint(1, 4096)
+        mask = draw.choice(("full", "causal", "causal", "window", "chunked", "prefix", "segments", "documents"))
+        kv_heads = draw.choice((1, 2, 4, 8))
+        width = draw.choice(WIDTHS)
+        alone = mask in ("full", "segments")  # what compares no positions may have other keys than queries
+        keys = draw.randint(1, 4096) if alone and draw.random() < 0.4 else length
+        pairing = draw.choice(("half", "half", "interleaved", None)) if keys == length else None
+        return Drawn(
+            number, length, keys, kv_heads * draw.choice((1, 1, 2, 4, 8)), kv_heads, width,
+            draw.choice(("bf16", "bf16", "f32")), mask, pairing,
+            width // 2 if pairing and draw.random() < 0.25 else None,
+            draw.choice((30.0, 50.0)) if draw.random() < 0.15 else None,
+            draw.random() < 0.15, draw.random() < 0.1, draw.random() < 0.3,
+        )  # fmt: skip
+
+    def __str__(self) -> str:
+        keys = "" if self.keys == self.length else f" over {self.keys}"
+        turned = f", {self.pairing} pairs{f' of {self.dim}' if self.dim else ''}" if self.pairing else ""
+        more = [name for name in ("sinks", "bias") if getattr(self, name)] + (["soft-cap"] if self.softcap else [])
+        with_ = f" with {', '.join(more)}" if more else ""
+        return f"S={self.length}{keys}, {self.heads}/{self.kv_heads} x {self.width}, {self.dtype}, {self.mask}{turned}{with_}"
+
+    @property
+    def visible(self) -> masks.Expr:
+        return {
+            "full": masks.full,
+            "causal": masks.causal,
+            "window": masks.causal & masks.window(1 + self.length // 3),
+            "chunked": masks.causal & masks.chunked(256),
+            "prefix": masks.causal | masks.prefix(1 + self.length // 4),
+            "segments": masks.segments,
+            "documents": masks.causal & masks.segments,
+        }[self.mask]
+
+    def attention(self) -> Graph:
+        b = rg.Builder("attention")
+        q = b.input("q", (1, self.length, self.heads, self.width), self.dtype)
+        k, v = (b.input(label, (1, self.keys, self.kv_heads, self.width), self.dtype) for label in "kv")
+        places = {"q_positions": b.positions(self.length), "kv_positions": b.positions(self.keys)}
+        if self.pairing is not None:
+            rope = rg.Rope(10_000.0, pairing=self.pairing, dim=self.dim)
+            q, k = (b.rope(x, at, rope) for x, at in zip((q, k), places.values(), strict=True))
+        options: dict[str, Any] = {"mask": self.visible, "softcap": self.softcap}
+        if masks.variables(self.visible) & {"q_pos", "kv_pos"}:
+            options |= places
+        if "q_segment" in masks.variables(self.visible):
+            options |= {f"{x}_segments": b.input(f"{x}_segments", (1, n), "i32") for x, n in self.sides.items()}
+        if self.sinks:
+            options["sinks"] = b.parameter("sinks", (self.heads,), "f32")
+        if self.bias:
+            scores = self.heads * self.length * self.keys
+            options["bias"] = b.input("bias", (self.heads if scores < 1 << 28 else 1, self.length, self.keys), "f32")
+        return b.build(out=b.attend(q, k, v, **options))
+
+    @property
+    def sides(self) -> dict[str, int]:
+        return {"q": self.length, "kv": self.keys}
+
+    def projection(self) -> Graph:
+        """q, k and v of 512 features, q and k normalised in some, and rotated."""
+        b = rg.Builder("projection")
+        x, at = b.input("x", (1, self.length, 512), self.dtype), b.positions(self.length)
+        found: dict[str, Any] = {}
+        for label, heads in (("q", self.heads), ("k", self.kv_heads), ("v", self.kv_heads)):
+            weight = b.parameter(f"{label}_weight", (512, heads * self.width), self.dtype)
+            value = b.split_heads(b.project(x, weight), heads)
+            if self.norm and label != "v":
+                scale = b.parameter(f"{label}_norm", (self.width,), self.dtype)
+                value = b.norm(value, scale, kind="rms", epsilon=1e-6)
+            if label != "v":
+                rope = rg.Rope(10_000.0, pairing=self.pairing or "half", dim=self.dim)
+                value = b.rope(value, at, rope)
+            found[label] = value
+        return b.build(**found)
+
+    def lookup(self) -> Graph:
+        """Rows of as many features as the heads have, scaled in some, normalised in others."""
+        b = rg.Builder("lookup")
+        features = self.heads * self.width
+        rows = b.embed(b.input("ids", (1, self.length), "i32"), b.parameter("table", (32_000, features), self.dtype))
+        if self.softcap:
+            rows = b.scale(rows, math.sqrt(features))
+        if self.norm:
+            rows = b.norm(rows, b.parameter("weight", (features,), self.dtype), kind="rms", epsilon=1e-6)
+        return b.build(out=rows)
+
+    def graph(self, family: str) -> Graph:
+        return {"attend": self.attention, "qkv_rope": self.projection, "embed": self.lookup}[family]()
+
+
+def needed_tiles(visible: masks.Expr, length: int, tile: Tile) -> int:
+    """Tiles with a score that is seen, counted score by score."""
+    keys, count = np.arange(length), 0
+    for start in range(0, length, tile["q"]):
+        rows = np.arange(start, min(start + tile["q"], length))[:, None]
+        seen = np.broadcast_to(masks.evaluate(visible, np, q_pos=rows, kv_pos=keys), (len(rows), length)).any(axis=0)
+        count += int(np.count_nonzero(np.add.reduceat(seen, np.arange(0, length, tile["kv"]))))
+    return count
+
+
+# The sites whose tiles are measured ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Common:
+    """Attentions that are alike but for their length: their kernels have the same parts, and are compiled at one.
+
+    `like` names another whose kernels have the parts that these run.
+    """
+
+    name: str
+    lengths: tuple[int, ...]
+    compiled: int
+    graph: Callable[[int], Graph]
+    like: str = ""
+
+
+def common() -> tuple[Common, ...]:
+    """Models by their golden cases. qwen3-8b's attention is llama3-8b's: angles and norms come from outside."""
+
+    def model(name: str) -> Callable[[int], Graph]:
+        return lambda length: case(name, seq=length)
+
+    def bare(heads: int, kv_heads: int, mask: masks.Expr) -> Callable[[int], Graph]:
+        return lambda length: attention(length, heads, kv_heads, 128, mask=mask)
+
+    llama, lengths = "llama3-8b and qwen3-8b, causal", (1024, 2048, 4096, 8192)
+    window = masks.causal & masks.window(WINDOW)
+    return (
+        Common("8 heads of 128, causal", (LENGTH,), LENGTH, bare(HEADS, HEADS, masks.causal)),
+        Common(llama, lengths, 4096, model("llama3-8b-prefill")),
+        Common("32 heads over 8 of 128, full", lengths, 4096, bare(32, 8, masks.full), like=llama),
+        Common("gpt2, causal", (1024,), 1024, model("gpt2-small")),
+        Common("gemma2-9b, global", lengths, 4096, model("gemma2-9b-global")),
+        Common("gemma2-9b, window of 4096", lengths, 8192, model("gemma2-9b-local")),
+        Common("32 heads over 8 of 128, window of 1024", lengths, 4096, bare(32, 8, window)),
+    )
+
+
+@functools.cache
+def common_site(name: str, length: int) -> Site:
+    (attend,) = (each for each in templates() if each.family.name == "attend")
+    (found,) = (each for each in common() if each.name == name)
+    site = site_of(found.graph(length), attend)
+    assert site is not None
+    return site
