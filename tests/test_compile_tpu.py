@@ -144,6 +144,14 @@ def test_a_module_that_the_compiler_refuses_is_quoted(libtpu: Path) -> None:
     assert "memory" in done.errors["much"]
 
 
+def test_kernels_are_listed_only_where_schedules_are_asked_for(libtpu: Path) -> None:
+    shape = jax.ShapeDtypeStruct((8, 128), np.float32)
+    module = bytes(jax.export.export(jax.jit(lambda x: x + 1), platforms=["tpu"])(shape).serialize())
+    done = tpu.compile_modules({"add": module}, "v5e", libtpu=libtpu, schedules=False)
+    assert done.modules["add"].executable
+    assert done.modules["add"].kernels == ()
+
+
 def test_progress_names_the_chip_and_how_many(libtpu: Path, tmp_path: Path) -> None:
     said: list[str] = []
     b = Builder("tiny")

@@ -93,6 +93,15 @@ def test_parts_add_up() -> None:
             assert all(part.used[unit] >= sum(each.used[unit] for each in part.inner) for unit in part.used)
 
 
+def test_a_region_that_only_the_last_bundle_begins_is_known() -> None:
+    """Recorded for v5p, where one of two cores makes an iota: the other jumps to the end, which then has another name."""
+    (kernel,) = read_schedules(RECORDED / "tpu-v5p-iota")
+    (branch,) = kernel.whole.inner
+    assert (kernel.name, kernel.whole.bundles, branch.kind) == ("iota", 24, "branch")
+    assert kernel.whole.bundles - branch.bundles == 4  # the question which core this is, and the end
+    assert branch.cycles > branch.bundles
+
+
 def test_known_tiles_give_a_time_below_the_bound() -> None:
     kernel = recorded("v5e")
     begin, even, odd, end = kernel.step_parts

@@ -213,10 +213,12 @@ def _structure(path: Path, count: int) -> _Span:
     for number, (_, _, text) in enumerate(texts):
         for region in re.findall(r"(?:Start|empty) region (\d+)", text):
             regions.setdefault(int(region), number)
+    # Where the last bundle begins an empty region, it says instead that the kernel ends there.
+    unnamed = count - 1 if texts and "/* exit bundle" in texts[-1][2] else -1
     spans: list[_Span] = []
     for number, (_, _, text) in enumerate(texts):
         for found in _BRANCH.finditer(text):
-            target = int(found["number"]) if found["number"] else regions.get(int(found["region"]), -1)
+            target = int(found["number"]) if found["number"] else regions.get(int(found["region"]), unnamed)
             if not 0 <= target < count:
                 raise _unknown(path, f"bundle {number} branches to nowhere")
             if target > number:
