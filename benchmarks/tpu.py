@@ -202,7 +202,7 @@ def main() -> int:
         results["facts"][part] = results["facts"].get(part, {}) | facts
         work.run(part, wanted)
         keep()
-        if part == "tiles" and not work.stopped:
+        if part == "tiles":
             folder = options.folder if options.quick else jobs.TABLES
             for name, content in jobs.tile_tables(results, chips, compiler["libtpu"]).items():
                 write(folder / name, content)

@@ -136,15 +136,15 @@ def cases(chips: Sequence[str], sites: int, quick: bool) -> Jobs:
 
 
 def sites(chips: Sequence[str], sites: int, quick: bool) -> Jobs:
-    """Drawn sites: attention, the backward pass of every fourth, the other templates on every fourth."""
+    """Drawn sites: attention, the backward pass of every fourth, each of the other templates on every eighth."""
     found: list[Job] = []
     declined: dict[str, dict[str, str]] = {}
     offered = {each.family.name: each for each in modules.templates()}
-    turns = {"qkv_rope": 1, "embed": 2}
+    turns = {"qkv_rope": 1, "embed": 5}
     for number in range(sites):
         drawn = modules.Drawn.of(number)
         for name, each in offered.items():
-            if name == "attend" or number % 4 == turns.get(name, 3):
+            if name == "attend" or number % 8 == turns.get(name, 3):
                 label = f"site {number} ({drawn})"
                 graph = drawn.graph(name)
                 found += kernels(

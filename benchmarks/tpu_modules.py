@@ -60,14 +60,16 @@ def templates() -> tuple[AnyTemplate, ...]:
     return tuple(each for each in catalog() if each.name == "mosaic_tpu")
 
 
+@functools.cache
 def sources(family: str) -> str:
-    """The state of a family's templates, by which a result says what it is of."""
+    """The state of a family's templates for TPU, by which a result says what it is of."""
     found = importlib.util.find_spec(f"ropegen.templates.{family}")
     assert found is not None
     assert found.submodule_search_locations is not None
     content = hashlib.sha256()
     for path in sorted(Path(found.submodule_search_locations[0]).glob("*.py")):
-        content.update(path.read_bytes())
+        if path.stem == "site" or "tpu" in path.stem:
+            content.update(path.read_bytes())
     return content.hexdigest()[:12]
 
 
@@ -134,13 +136,14 @@ def whole(plan: rg.Plan) -> bytes:
 
 
 def flash_forward() -> bytes:
+    """By its defaults, which scale nothing."""
     sizes = flash.BlockSizes(block_q=512, block_k_major=512, block_k=512, block_b=1)
-    attend = functools.partial(flash.flash_attention, causal=True, sm_scale=WIDTH**-0.5, block_sizes=sizes)
+    attend = functools.partial(flash.flash_attention, causal=True, block_sizes=sizes)
     return module(attend, *[jax.ShapeDtypeStruct((1, HEADS, LENGTH, WIDTH), jnp.bfloat16)] * 3)
 
 
 def _splash(mask: splash_mask.Mask, **sizes: Any) -> Callable[..., Any]:
-    """It scales nothing itself: its queries are scaled outside, which is not counted."""
+    """It scales nothing itself."""
     blocks = splash.BlockSizes(block_q=512, block_kv=512, **sizes)
     heads = splash_mask.MultiHeadMask([mask] * HEADS)
     return splash.make_splash_mha(heads, block_sizes=blocks, head_shards=1, q_seq_shards=1)

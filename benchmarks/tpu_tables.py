@@ -19,8 +19,8 @@ OURS, PLANNED = "ropegen", "ropegen, the planner's tile"
 FORWARD_RIVALS, BACKWARD_RIVALS = ("flash", "splash"), ("splash dq+dkv", "splash fused")
 ABOUT: Mapping[str, Sequence[str]] = {
     "forward": (
-        "RoPE of q runs inside ropegen's kernel, once for a row of tiles, in what *begins* it. flash and splash rotate nothing,",
-        "and splash scales nothing either. Theirs have one body for both kinds of tile.",
+        "RoPE of q runs inside ropegen's kernel, once for a row of tiles, in what *begins* it, and the scale with it. flash and",
+        "splash rotate and scale nothing. Theirs have one body for both kinds of tile.",
     ),
     "backward": (
         "RoPE of q, and its cotangent's rotation back, run inside ropegen's kernel, in what *begins* and *ends* a row of tiles.",
@@ -326,7 +326,7 @@ def compiled(results: Entry) -> list[str]:
             lines += [
                 f"{len(drawn(results))} of {facts['sites']} sites so far, seed {facts['seed']}: S from 1 to 4096, widths "
                 f"{', '.join(map(str, jobs.modules.WIDTHS))}, up to 64 heads, eight masks; the",
-                "backward pass at every fourth, and the other templates, where there are any, at every fourth.",
+                "backward pass at every fourth, each of the other templates at every eighth.",
                 "",
             ]
         kinds = list(dict.fromkeys(kind_of(each) for each in entries))
