@@ -192,7 +192,7 @@ def main() -> int:
 
     def keep() -> None:
         results["date"] = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-        write(path, json.dumps(results, indent=1) + "\n")
+        write(path, as_text(results))
 
     until = begin + 60 * options.minutes if options.minutes else float("inf")
     work = Work(results, keep, libtpu, options.processes, until)
@@ -225,6 +225,17 @@ def opened(path: Path, compiler: dict[str, str], again: bool) -> dict[str, Any]:
     sys.exit(
         f"error: {path} is by {found['compiler']}, and here is {compiler}; --again compiles anew, --folder DIR writes elsewhere"
     )
+
+
+def as_text(results: dict[str, Any]) -> str:
+    """One line a result."""
+    parts: list[str] = []
+    for part, entries in results["entries"].items():
+        lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(each)}" for key, each in entries.items())
+        parts.append(f" {json.dumps(part)}: {{\n{lines}\n }}")
+    head = ",\n".join(f"{json.dumps(name)}: {json.dumps(results[name])}" for name in ("compiler", "date", "facts"))
+    body = ",\n".join(parts)
+    return f'{{\n{head},\n"entries": {{\n{body}\n}}\n}}\n'
 
 
 def forget(results: dict[str, Any], parts: Sequence[str], again: bool, changed: bool) -> None:

@@ -128,7 +128,14 @@ def cases(chips: Sequence[str], sites: int, quick: bool) -> Jobs:
             plan = rg.plan(graph, f"tpu:{chip}")
             chosen = sorted({step.chosen.template for step in plan.steps if step.chosen is not None})
             found.append(
-                Job("cases", f"{name}, all of it", chip, lambda plan=plan: modules.whole(plan), {"chosen": chosen})
+                Job(
+                    "cases",
+                    f"{name}, all of it",
+                    chip,
+                    lambda plan=plan: modules.whole(plan),
+                    {"chosen": chosen},
+                    False,
+                )
             )
         for each in modules.templates():
             found += kernels("cases", name, graph, each, chips, declined, backward=each.family.name == "attend")
@@ -177,7 +184,7 @@ def kernels(
         yield Job(part, key, chip, lambda tile=tile: modules.forward(template, site, tile), facts, False)
         if backward and not any(True for _ in template.notes(site, tile)):
             yield Job(
-                part, f"{key} backward", chip, lambda tile=tile: modules.backward(template, site, tile), facts, True
+                part, f"{key} backward", chip, lambda tile=tile: modules.backward(template, site, tile), facts, False
             )
 
 
