@@ -22,6 +22,9 @@ import numpy as np
 import pytest
 from conftest import GOLDEN
 from plain import draw_inputs
+from test_attend_tpu_backward import GROUPED, floating
+from test_embed_tpu import COMPILED as EMBEDDED
+from test_qkv_rope_tpu import COMPILED as PROJECTED
 
 import ropegen as rg
 from ropegen import cli, masks
@@ -31,7 +34,8 @@ from ropegen.emit import artifact, executables
 from ropegen.errors import RopegenError
 from ropegen.ir.build import Builder
 from ropegen.ir.graph import Graph
-from ropegen.template import Tile, template
+from ropegen.target import Target
+from ropegen.template import Kernel, Site, Tile, template
 from ropegen.types import numpy_dtype
 
 CHIPS = ("v5e", "v7x")
@@ -131,6 +135,39 @@ def test_the_schedule_of_attention_has_the_parts_of_its_kernel(libtpu: Path, chi
     assert kernel.share(MATRIX, full) > 0.05
     assert full.used[VECTOR] < partial.used[VECTOR]  # which compares positions besides
     assert not kernel.step_parts[-1].multiplies  # what ends a row of tiles
+
+
+def kernel_of(name: str, site: Site, chip: str) -> Kernel:
+    """By the tile that a plan for the chip would take."""
+    chosen, target = template(name), Target.parse(f"tpu:{chip}")
+    tiles = chosen.tiles(site, target)
+    return chosen.build(site, min(tiles, key=lambda tile: chosen.cost(site, target, tile).seconds))
+
+
+def shapes_of(site: Site) -> tuple[jax.ShapeDtypeStruct, ...]:
+    return tuple(jax.ShapeDtypeStruct(each.type.shape, numpy_dtype(each.type.dtype)) for each in site.operands)
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_every_template_compiles(libtpu: Path, chip: str) -> None:
+    modules: dict[str, bytes] = {}
+
+    def add(name: str, function: Callable[..., Any], *shapes: Any) -> None:
+        modules[name] = bytes(jax.export.export(jax.jit(function), platforms=["tpu"])(*shapes).serialize())
+
+    for family, cases in (("embed", EMBEDDED), ("qkv_rope", PROJECTED)):
+        for label, case in cases.items():
+            add(f"{family}: {label}", kernel_of(f"{family}/mosaic_tpu", case.site, chip).forward, *shapes_of(case.site))
+    site = GROUPED.site
+    kernel = kernel_of("attend/mosaic_tpu", site, chip)
+    wanted = [is_float and not label.endswith("angles") for label, is_float in floating(site).items()]
+    results = tuple(jax.ShapeDtypeStruct(each.type.shape, numpy_dtype(each.type.dtype)) for each in site.outputs)
+    add("attend", kernel.forward, *shapes_of(site))
+    add("attend_backward", lambda *given: kernel.backward(*given, wanted), shapes_of(site), results, results)
+    done = tpu.compile_modules(modules, chip, libtpu=libtpu)
+    assert not done.errors
+    for name, module in done.modules.items():
+        assert [each for each in module.kernels if each.name.startswith(f"ropegen_{name.partition(':')[0]}")], name
 
 
 def test_a_module_that_the_compiler_refuses_is_quoted(libtpu: Path) -> None:
