@@ -2,13 +2,14 @@
 
 Figures are the makers' published peaks, per chip (per chip of two cores for TPU v4, v5p and v7x): dense
 matrix rates without sparsity, and memory bandwidth. The CPU's are per core, of a server core with AVX-512
-at 2.6 GHz; the AMX rate is what XLA's own dot reached on such a core.
+at 2.6 GHz; the rates of half precision are what XLA's own dot reached on such a core, with AMX and without.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -39,7 +40,12 @@ class Chip:
         return self.matmul_f32 if dtype == "f32" else self.matmul_f32 / 2
 
 
-_CPU_CORE = Chip(3.1e11, 1.4e11, 2.0e10, 8.0e8, 1.2e10, 2 << 20, 3e-6)
+_CPU: Mapping[str, Chip] = MappingProxyType(
+    {
+        "generic": Chip(8.4e10, 1.4e11, 2.0e10, 8.0e8, 1.2e10, 2 << 20, 3e-6),
+        "amx": Chip(3.1e11, 1.4e11, 2.0e10, 8.0e8, 1.2e10, 2 << 20, 3e-6),
+    }
+)
 
 _GPU: Mapping[str, tuple[str, Chip]] = MappingProxyType(
     {
@@ -84,7 +90,8 @@ class Target:
     def parse(text: str | Target) -> Target:
         """`cpu`, `cpu:CORES`, `gpu:h200`, `gpu:sm90`, `tpu:v5e`, or `host` for what this machine has.
 
-        `cpu` alone is two cores, so that the same text is the same plan on every machine.
+        `cpu` alone is two cores, so that the same text is the same plan on every machine; `cpu:amx` and
+        `cpu:CORES:amx` are cores with Intel's matrix unit for bfloat16.
 
         Raises:
           RopegenError: an unknown platform or chip.
@@ -98,13 +105,16 @@ class Target:
             hint = "did you mean 'gpu'?" if platform in ("cuda", "rocm") else nearest(platform, (*PLATFORMS, "host"))
             raise RopegenError(f"unknown target {text!r}; {hint} e.g. cpu, cpu:8, gpu:h200, tpu:v5e")
         if platform == "cpu":
-            if not colon:
-                return Target("cpu", "generic", 2)
-            if not chip.isdecimal() or not 1 <= int(chip) <= 1024:
+            words = chip.split(":") if colon else []
+            kind = words.pop() if words and words[-1] in _CPU else "generic"
+            if not words:
+                return Target("cpu", kind, 2)
+            if len(words) > 1 or not words[0].isdecimal() or not 1 <= int(words[0]) <= 1024:
                 raise RopegenError(
-                    f"target {text!r}: {chip!r} is not a number of cores; write cpu or cpu:CORES, 1 to 1024"
+                    f"target {text!r}: {':'.join(words)!r} is not a number of cores; write cpu, cpu:CORES or "
+                    "cpu:CORES:amx, 1 to 1024 cores"
                 )
-            return Target("cpu", "generic", int(chip))
+            return Target("cpu", kind, int(words[0]))
         chips = {**_GPU, **_CAPABILITY} if platform == "gpu" else _TPU
         if chip not in chips:
             asked = f"has no chip {chip!r}" if chip else "needs a chip"
@@ -122,11 +132,8 @@ class Target:
 
         device = host_device()
         if device.platform == "cpu":
-            return Target(
-                "cpu",
-                "generic",
-                len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-            )
+            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+            return Target("cpu", "amx" if _has_amx() else "generic", cores)
         kind = device.device_kind.lower()
         platform = "gpu" if device.platform in ("gpu", "cuda") else device.platform
         names = (
@@ -143,7 +150,8 @@ class Target:
 
     def __str__(self) -> str:
         if self.platform == "cpu":
-            return "cpu" if self.cores == 2 else f"cpu:{self.cores}"
+            cores = "" if self.cores == 2 else f":{self.cores}"
+            return f"cpu{cores}" if self.chip == "generic" else f"cpu{cores}:{self.chip}"
         return f"{self.platform}:{self.chip}"
 
     @property
@@ -158,7 +166,7 @@ class Target:
             return _TPU[self.chip]
         if self.platform == "gpu":
             return _GPU[_CAPABILITY.get(self.chip, self.chip)][1]
-        core = _CPU_CORE
+        core = _CPU[self.chip]
         # Memory bandwidth is shared: a socket saturates at about sixteen cores.
         shared = min(self.cores, 16)
         return Chip(
@@ -170,6 +178,12 @@ class Target:
             core.fast_memory,
             core.launch,
         )
+
+
+def _has_amx() -> bool:
+    """Whether Linux says so of this machine; elsewhere no processor has it."""
+    about = Path("/proc/cpuinfo")
+    return about.is_file() and "amx_bf16" in about.read_text(encoding="utf-8", errors="replace").split()
 
 
 def host_platform() -> str:
@@ -187,4 +201,4 @@ def host_device() -> Any:
 
 def known() -> tuple[str, ...]:
     """Every target by name, for lists and messages."""
-    return ("cpu", *(f"gpu:{chip}" for chip in _GPU), *(f"tpu:{chip}" for chip in _TPU))
+    return ("cpu", "cpu:amx", *(f"gpu:{chip}" for chip in _GPU), *(f"tpu:{chip}" for chip in _TPU))

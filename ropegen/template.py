@@ -220,7 +220,7 @@ def catalog() -> tuple[AnyTemplate, ...]:
     found: dict[str, AnyTemplate] = {}
     for folder in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
         for module in pkgutil.iter_modules(importlib.import_module(folder.name).__path__, f"{folder.name}."):
-            if module.name.rpartition(".")[2] not in ("xla", "mosaic_tpu", "mosaic_gpu"):
+            if not module.name.rpartition(".")[2].startswith(("xla", "mosaic_")):
                 continue  # what the templates of a family share
             template = getattr(importlib.import_module(module.name), "TEMPLATE", None)
             if not isinstance(template, Template) or str(template) in found:

@@ -58,6 +58,7 @@ class Case:
     known: bool = True  # positions are known while tracing
     tile: tuple[int, int] = (16, 16)
     hidden_bias: bool = False  # the bias has -inf in it
+    widened: bool = False  # half precision is multiplied in float32
     seed: int = 0
 
     @property
@@ -89,7 +90,9 @@ class Case:
 
     @property
     def static(self) -> Static:
-        return Static((self.start, self.queries), (0, self.keys)) if self.known and self.made_positions else Static()
+        known = self.known and self.made_positions
+        positions = ((self.start, self.queries), (0, self.keys)) if known else (None, None)
+        return Static(*positions, self.widened)
 
     def operands(self) -> tuple[Any, Any, Any, dict[str, Any]]:
         """q, k, v and the rest, in NumPy; float values are representable in the case's dtype."""
@@ -341,6 +344,10 @@ NAMED = {
     "documents, in a loop": Case(
         lead=(2,), queries=65, keys=65, mask="documents", tile=(8, 8), known=False, masked_row="mean"
     ),
+    "documents, known positions, tails": Case(lead=(2,), queries=70, keys=77, mask="documents", tile=(8, 12)),
+    "a window as a band": Case(queries=90, keys=97, mask="window", tile=(16, 16), sinks=True),
+    "a window as a band, widened": Case(queries=97, keys=97, mask="window", tile=(16, 16), dtype="bf16", widened=True),
+    "chunks as a band, with bias": Case(queries=96, keys=96, mask="chunked", tile=(16, 8), bias=(0, 1, 2)),
 }
 
 
@@ -355,10 +362,12 @@ def test_drawn(case: Case) -> None:
     check(case)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_error_is_that_of_the_plain_formula(dtype: str) -> None:
+@pytest.mark.parametrize(("dtype", "widened"), [*((dtype, False) for dtype in DTYPES), ("bf16", True), ("f16", True)])
+def test_error_is_that_of_the_plain_formula(dtype: str, widened: bool) -> None:
     """Forward and gradients, root mean square against float64: at most 1.5 times the dense formula's."""
-    case = Case(queries=257, keys=257, width=64, value_width=64, mask="causal", dtype=dtype, tile=(64, 64))
+    case = Case(
+        queries=257, keys=257, width=64, value_width=64, mask="causal", dtype=dtype, tile=(64, 64), widened=widened
+    )
     operands, tangents, cotangents = drawn_around(case)
     right = exact(case, operands, tangents, cotangents)
     found = jax.jit(kernel, static_argnums=0)(case, operands, tangents, cotangents)
@@ -380,6 +389,25 @@ def test_error_is_that_of_the_plain_formula(dtype: str) -> None:
         ours, theirs = (np.sqrt(np.mean((np.asarray(x[label], np.float64) - value) ** 2)) for x in (found, usual))
         # Half a unit of float32 more: the log-sum-exp is rounded to it before weights are made of it again.
         assert ours <= 1.5 * theirs + 6e-8 * np.sqrt(np.mean(value**2)), (label, ours, theirs)
+
+
+@pytest.mark.parametrize("mask", ["window", "documents"])
+def test_tiles_that_nobody_sees_are_not_read(mask: str) -> None:
+    """A NaN in a key or value reaches every row whose tile is multiplied with its tile, be its weight 0."""
+    length, tile = 96, 16
+    case = Case(queries=length, keys=length, mask=mask, tile=(tile, tile))
+    q, k, v, given = case.operands()
+    if mask == "documents":
+        given["q_segments"] = given["kv_segments"] = (np.arange(length) // 32).astype(np.int32)
+    spoilt = [np.where(np.arange(length)[:, None, None] < 32, np.asarray(np.nan, x.dtype), x) for x in (k, v)]
+
+    def forward(k: Any, v: Any) -> Any:
+        return tiled.forward(case.op, Tile(*case.tile), q, k, v, given, case.static)[0]
+
+    right, found = jax.jit(forward)(k, v), jax.jit(forward)(*spoilt)
+    first = 32 if mask == "documents" else 32 + tile  # the window reaches into the tile before
+    np.testing.assert_array_equal(found[first:], right[first:])
+    assert np.isnan(found[:32]).all()
 
 
 @pytest.mark.parametrize(("masked_row", "tile"), [("zero", (4, 4)), ("mean", (64, 64))], ids=["loop", "unrolled"])

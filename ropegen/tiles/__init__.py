@@ -23,7 +23,7 @@ def measured(target: Target) -> Mapping[tuple[str, str], Tile]:
     Raises:
       RopegenError: the file of that chip is damaged.
     """
-    name = "cpu.json" if target.platform == "cpu" else f"{target.platform}-{target.chip}.json"
+    name = "cpu.json" if target.chip == "generic" else f"{target.platform}-{target.chip}.json"
     file = resources.files("ropegen.tiles") / name
     if not file.is_file():
         return {}

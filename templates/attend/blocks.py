@@ -1,20 +1,20 @@
-"""Attention cut into blocks of scores: which are visited, in which order, and what becomes of a block's products.
+"""Attention cut into blocks of scores: what a block reads, and what becomes of its products.
 
 Shared by the passes of `ropegen.templates.attend.tiled`, which only multiply. A site is an attention with one batch
-axis; a sweep visits its blocks; `Scores` applies scale, soft-cap, bias, expressions and masks to one of them.
+axis; a sweep (`ropegen.templates.attend.sweep`) visits its blocks; `Scores` applies scale, soft-cap, bias, expressions
+and masks to one of them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpy.typing as npt
 from jax import Array, lax
 
 from ropegen import masks
@@ -23,11 +23,6 @@ from ropegen.ir.ops import Attend
 Index: TypeAlias = Any  # an int, or a traced int32
 Carry: TypeAlias = Any  # a pytree of arrays
 Operands: TypeAlias = tuple[Array, Array, Array, dict[str, Array]]  # q, k, v and what else is given
-
-# Of the keys that an unrolled query tile reads, the range is trimmed to multiples of this.
-_GRANULE = 128
-# Unrolling more blocks than this would take longer to compile than it saves.
-_UNROLLED = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +35,13 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class Static:
-    """What is known of positions while tracing: (start, length) where they are start, start + 1, ..., else None."""
+    """What is known while tracing: positions as (start, length) where they are start, start + 1, ..., else None; and
+    whether half precision is multiplied in float32.
+    """
 
     q_positions: tuple[int, int] | None = None
     kv_positions: tuple[int, int] | None = None
+    widened: bool = False
 
 
 # The site: shapes, and operands with one batch axis -----------------------------------------------------------------
@@ -87,6 +85,11 @@ class Site:
     def wide(self) -> np.dtype[Any]:
         """The dtype of scores, softmax and accumulators."""
         return np.dtype(np.float64 if self.dtype == np.float64 else np.float32)
+
+    @property
+    def multiplied(self) -> np.dtype[Any]:
+        """The dtype that matmuls read."""
+        return self.wide if self.static.widened else self.dtype
 
     @property
     def is_empty(self) -> bool:
@@ -172,9 +175,6 @@ def rows_of(x: Array, start: Index, size: int, axis: int = 0) -> Array:
     return cut(x, starts, tuple(size if each == axis else length for each, length in enumerate(x.shape)))
 
 
-# The schedule: which blocks are visited, and in which order ---------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Block:
     """A rectangle of scores. `masked`: some of them may be hidden.
@@ -190,153 +190,6 @@ class Block:
     masked: bool
     q_fresh: Index | None = None
     kv_fresh: Index | None = None
-
-
-def _edges(length: int, size: int, whole: bool) -> npt.NDArray[np.int64]:
-    """The index ranges of tiles, (n, 2), both ends inside. The last is shorter or, if all are whole, begins earlier."""
-    starts = np.arange(0, length, size)
-    ends = np.minimum(starts + size, length) - 1
-    return np.stack([ends - (size - 1) if whole else starts, ends], 1)
-
-
-def _classes(site: Site, q_size: int, kv_size: int, whole: bool) -> npt.NDArray[np.int8]:
-    """`masks.classify_tiles` over the whole attention: 0 empty, 1 partial, 2 full."""
-    anywhere = np.iinfo(np.int32)
-
-    def positions(length: int, size: int, known: tuple[int, int] | None) -> npt.NDArray[np.int64]:
-        edges = _edges(length, size, whole)
-        return edges + known[0] if known else np.full_like(edges, 1) * [anywhere.min, anywhere.max]
-
-    found = masks.classify_tiles(
-        site.op.visible,
-        positions(site.queries, q_size, site.static.q_positions),
-        positions(site.keys, kv_size, site.static.kv_positions),
-        head=(0, site.heads - 1),
-        batch=(0, site.batch - 1),
-    )
-    return np.minimum(found, masks.PARTIAL) if "mask" in site.given else found
-
-
-@dataclass(frozen=True, slots=True)
-class Sweep:
-    """The visit of all blocks, in rows of tiles of `outer`: the queries, or the keys (`by_key`)."""
-
-    site: Site
-    by_key: bool
-
-    @property
-    def sizes(self) -> tuple[int, int]:
-        """Of the outer and the inner tile. By key the tile turns: `q` keys by `kv` rows, each query a row per head."""
-        site, tile = self.site, self.site.tile
-        if not self.by_key:
-            return min(tile.q, site.queries), min(tile.kv, site.keys)
-        return min(tile.q, site.keys), min(max(1, tile.kv // site.group), site.queries)
-
-    @property
-    def lengths(self) -> tuple[int, int]:
-        site = self.site
-        return (site.keys, site.queries) if self.by_key else (site.queries, site.keys)
-
-    def classes(self, outer: int, inner: int, whole: bool) -> npt.NDArray[np.int8]:
-        return _classes(self.site, inner, outer, whole).T if self.by_key else _classes(self.site, outer, inner, whole)
-
-    def block(self, outer: Index, outer_size: int, inner: Index, inner_size: int, masked: bool) -> Block:
-        if self.by_key:
-            return Block(inner, inner_size, outer, outer_size, masked)
-        return Block(outer, outer_size, inner, inner_size, masked)
-
-    def unrolled(self) -> list[tuple[int, int, list[Block]]] | None:
-        """(start, size, blocks) of each outer tile: blocks are as long as the inner tile where all is visible, and
-        trimmed where it is not. None where they are too many.
-        """
-        (outer, inner), (length, inner_length) = self.sizes, self.lengths
-        granule = min(_GRANULE, inner)
-        if -(-length // outer) > _UNROLLED:
-            return None
-        rows: list[tuple[int, int, list[Block]]] = []
-        edges = _edges(length, outer, whole=False).tolist()
-        for (first, last), classes in zip(edges, self.classes(outer, granule, whole=False), strict=True):
-            size = last - first + 1
-            blocks = [
-                self.block(first, size, start, stop - start, masked)
-                for start, stop, masked in _chunks(classes, granule, inner, inner_length)
-            ]
-            rows.append((first, size, blocks))
-        return rows if sum(len(blocks) for _, _, blocks in rows) <= _UNROLLED else None
-
-    def run(
-        self,
-        carry: Carry,
-        begin: Callable[[Carry, Index, int, bool], Carry],
-        step: Callable[[Carry, Block], Carry],
-        finish: Callable[[Carry, Carry, Index, int], Carry],
-    ) -> Carry:
-        """For each outer tile (start, size): `begin` makes a state of the carry, `step` takes it through the blocks,
-        `finish` brings it back into the carry. The state of a loop (the last argument of `begin`) keeps its structure.
-        """
-        unrolled = self.unrolled()
-        if unrolled is not None:
-            for start, size, blocks in unrolled:
-                state = begin(carry, start, size, False)
-                for block in blocks:
-                    state = step(state, block)
-                carry = finish(carry, state, start, size)
-            return carry
-        return self._loop(carry, begin, step, finish)
-
-    def _loop(self, carry: Carry, begin: Any, step: Any, finish: Any) -> Carry:
-        (outer, inner), (length, inner_length) = self.sizes, self.lengths
-        classes = self.classes(outer, inner, whole=True)
-        if inner_length % inner:
-            classes[:, -1] = np.minimum(classes[:, -1], masks.PARTIAL)
-        if self.by_key and length % outer:
-            classes[-1] = np.minimum(classes[-1], masks.PARTIAL)
-        table = np.argsort(-classes, axis=1, kind="stable").astype(np.int32)  # the full tiles, the partial, the empty
-        full = np.sum(classes == masks.FULL, 1, dtype=np.int32)
-        seen = np.sum(classes != masks.EMPTY, 1, dtype=np.int32)
-
-        def row(i: Index, carry: Carry) -> Carry:
-            start = jnp.minimum(i * outer, length - outer)
-            columns = jnp.asarray(table)[i]
-
-            def visit(masked: bool) -> Callable[[Index, Carry], Carry]:
-                def body(t: Index, state: Carry) -> Carry:
-                    turn = columns[t] * inner
-                    block = self.block(start, outer, jnp.minimum(turn, inner_length - inner), inner, masked)
-                    if masked and inner_length % inner:
-                        block = replace(block, **{"q_fresh" if self.by_key else "kv_fresh": turn})
-                    if masked and self.by_key and length % outer:
-                        block = replace(block, kv_fresh=i * outer)
-                    return step(state, block)
-
-                return body
-
-            state = begin(carry, start, outer, True)
-            ends = jnp.asarray(full)[i], jnp.asarray(seen)[i]
-            if full.any():
-                state = lax.fori_loop(jnp.int32(0), ends[0], visit(False), state)
-            if (seen > full).any():
-                state = lax.fori_loop(ends[0], ends[1], visit(True), state)
-            return finish(carry, state, start, outer)
-
-        return lax.fori_loop(jnp.int32(0), jnp.int32(len(table)), row, carry)
-
-
-def _chunks(classes: npt.NDArray[np.int8], granule: int, longest: int, length: int) -> Iterator[tuple[int, int, bool]]:
-    """(start, stop, masked) of the runs of granules of one kind, empty ones left out, in pieces of about `longest`.
-
-    A run that is full for the lesser part is taken as masked: two small matmuls cost more than one with a mask.
-    """
-    per_piece = max(1, longest // granule)
-    seen = np.flatnonzero(classes != masks.EMPTY)
-    for run in np.split(seen, np.flatnonzero(np.diff(seen) > 1) + 1) if len(seen) else ():
-        full = classes[run] == masks.FULL
-        mixed = 0 < np.count_nonzero(full) < len(run)
-        parts = np.split(run, np.flatnonzero(np.diff(full)) + 1) if mixed and np.mean(full) >= 0.5 else [run]
-        for part in parts:
-            for piece in np.array_split(part, -(-len(part) // per_piece)):
-                masked = bool(np.any(classes[piece] != masks.FULL))
-                yield int(piece[0]) * granule, min((int(piece[-1]) + 1) * granule, length), masked
 
 
 # The scores of a block ----------------------------------------------------------------------------------------------

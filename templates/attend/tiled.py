@@ -30,7 +30,6 @@ from .blocks import (
     Operands,
     Scores,
     Static,
-    Sweep,
     Tile,
     bits,
     dot,
@@ -42,6 +41,7 @@ from .blocks import (
     shift_of,
     site_of,
 )
+from .sweep import Sweep
 
 __all__ = ["Static", "Tile", "backward", "default_tile", "forward", "tangent"]
 
@@ -64,7 +64,7 @@ def forward(
     lowest = float(np.finfo(site.wide).min)
 
     def body(batch: Index, head: Index, carry: Carry) -> Carry:
-        rows, keys, values = (head_of(site, x, batch, head) for x in (q, k, v))
+        rows, keys, values = (head_of(site, x, batch, head).astype(site.multiplied) for x in (q, k, v))
         mean = jnp.mean(values, 0, keepdims=True, dtype=site.wide) if site.takes_mean else None
 
         def nothing(count: int) -> Softmax:
@@ -88,7 +88,7 @@ def forward(
             highest = jnp.maximum(highest, lowest if before is None else before[0])
             weight = jnp.exp(score - highest[:, None])
             total = jnp.sum(weight, 1)
-            mixed = dot(weight.astype(site.dtype), rows_of(values, block.kv, block.kv_size), site.wide)
+            mixed = dot(weight.astype(site.multiplied), rows_of(values, block.kv, block.kv_size), site.wide)
             if before is not None:
                 fade = jnp.exp(before[0] - highest)
                 total, mixed = before[1] * fade + total, before[2] * fade[:, None] + mixed
@@ -110,7 +110,7 @@ def forward(
             logarithm = jnp.where(seen, highest + jnp.log(divisor), -jnp.inf)
             return placed(site, out, mixed, batch, head, start), placed(site, lse, logarithm, batch, head, start)
 
-        return Sweep(site, by_key=False).run(carry, begin, step, finish)
+        return Sweep(site, batch, by_key=False).run(carry, begin, step, finish)
 
     carry = bits(jnp.zeros((*shape, site.value_width), q.dtype)), jnp.zeros(shape, site.wide)
     out, lse = each_head(site, carry, body)
@@ -150,8 +150,10 @@ def tangent(
         bias_tangent = replace(given_bias, array=d_bias.reshape(given_bias.array.shape))
 
     def body(batch: Index, head: Index, carry: Carry) -> Carry:
-        rows, keys, values, results = (head_of(site, x, batch, head) for x in (q, k, v, out))
-        d_rows, d_keys, d_values = (None if x is None else head_of(site, x, batch, head) for x in (dq, dk, dv))
+        rows, keys, values, results = (head_of(site, x, batch, head).astype(site.multiplied) for x in (q, k, v, out))
+        d_rows, d_keys, d_values = (
+            None if x is None else head_of(site, x, batch, head).astype(site.multiplied) for x in (dq, dk, dv)
+        )
         logarithms = head_of(site, lse[..., None], batch, head)[:, 0]
         d_mean = None
         if site.takes_mean and d_values is not None:
@@ -178,7 +180,7 @@ def tangent(
             # In full precision: what `finish` takes away again may be larger than what remains.
             mixed += dot(change, v_part.astype(site.wide), site.wide)
             if d_values is not None:
-                mixed += dot(weight.astype(site.dtype), rows_of(d_values, block.kv, block.kv_size), site.wide)
+                mixed += dot(weight.astype(site.multiplied), rows_of(d_values, block.kv, block.kv_size), site.wide)
             return state[0], total + jnp.sum(weight, 1), moved + jnp.sum(change, 1), mixed
 
         def finish(carry: Carry, state: Carry, start: Index, size: int) -> Carry:
@@ -200,7 +202,7 @@ def tangent(
             d_out, d_lse = carry
             return placed(site, d_out, result, batch, head, start), placed(site, d_lse, moved, batch, head, start)
 
-        return Sweep(site, by_key=False).run(carry, begin, step, finish)
+        return Sweep(site, batch, by_key=False).run(carry, begin, step, finish)
 
     carry = bits(jnp.zeros((*shape, site.value_width), site.dtype)), jnp.zeros(shape, site.wide)
     d_out, d_lse = each_head(site, carry, body)
@@ -237,7 +239,7 @@ def backward(
     d_bias = jnp.zeros(site.given["bias"].array.shape, wide) if "bias" in given else None
 
     def body(batch: Index, head: Index, carry: Carry) -> Carry:
-        rows, keys, values, d_rows = (head_of(site, x, batch, head) for x in (q, k, v, d_out))
+        rows, keys, values, d_rows = (head_of(site, x, batch, head).astype(site.multiplied) for x in (q, k, v, d_out))
         shift, pull = (head_of(site, x[..., None], batch, head)[:, 0] for x in (shift_of(lse), drag))
         d_mean: Array | float = 0.0
         if site.takes_mean:
@@ -260,8 +262,8 @@ def backward(
             d_scaled, d_bias_part = cotangents(weight * (d_weight - rows_of(pull, first, count)[None, :]))
             if d_bias is not None and d_bias_part is not None:
                 d_bias = scores.add_part(d_bias, site.given["bias"], d_bias_part)
-            narrow = d_scaled.astype(site.dtype)
-            dv_part += dot(weight.astype(site.dtype), rows_of(d_rows, first, count), wide)
+            narrow = d_scaled.astype(site.multiplied)
+            dv_part += dot(weight.astype(site.multiplied), rows_of(d_rows, first, count), wide)
             dk_part += dot(narrow, rows_of(rows, first, count), wide)
             dq_part = dot(rows_of(keys_turned, block.kv, block.kv_size, axis=1), narrow, wide)
             dq_turned = paste(dq_turned, rows_of(dq_turned, first, count, axis=1) + dq_part, (0, first))
@@ -276,7 +278,7 @@ def backward(
 
         dq, dk, dv, d_bias = carry
         own = jnp.zeros(rows_turned.shape, wide), jnp.zeros(keys.shape, wide), jnp.zeros(values.shape, wide), d_bias
-        dq_turned, dk_head, dv_head, d_bias = Sweep(site, by_key=True).run(own, begin, step, finish)
+        dq_turned, dk_head, dv_head, d_bias = Sweep(site, batch, by_key=True).run(own, begin, step, finish)
         dq = placed(site, dq, (dq_turned * op.scale).T, batch, head, 0)
         dk = placed(site, dk, dk_head * op.scale, batch, head, 0)
         dv = placed(site, dv, dv_head + d_mean, batch, head, 0)

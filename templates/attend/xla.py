@@ -14,11 +14,14 @@ from ropegen.ir.graph import Node
 from ropegen.target import TPU_OP, Target
 from ropegen.template import Array, Arrays, Cost, Kernel, Tangents, Template, Tile
 
-from . import tiled
+from . import sweep, tiled
 from .site import FAMILY, AttendSite, covers
 
 # Of a TPU's bandwidth, what passes reach that cut heads out of rows or rotate them; see `_on_tpu`.
 _TPU_SHARE = 0.33
+# Seconds that starting the operations of one block takes on a CPU, whose cores meet after each of them: by so much more
+# blocks of fewer queries are slower, at equal scores (S of 2048 to 8192 on two cores).
+_CPU_BLOCK = 6e-5
 
 
 def declines(site: AttendSite, target: Target) -> Iterator[str]:
@@ -27,12 +30,15 @@ def declines(site: AttendSite, target: Target) -> Iterator[str]:
 
 
 def tiles(site: AttendSite, target: Target) -> Iterator[Tile]:
-    """The tile that measured best for most shapes, and a square one, no larger than the sequences."""
+    """The tile that measured best for most shapes, a square one, and two of few queries, for masks that hide most; no
+    larger than the sequences.
+    """
     q, k = (site.sources[name].type.shape for name in ("q", "k"))
+    group = max(1, q[-2] // max(1, k[-2]))
     best = tiled.default_tile(site.op, q, k)
-    square = tiled.Tile(max(1, min(512, q[-3])), max(1, min(512, k[-3])))
-    for each in dict.fromkeys((best, square)):
-        yield Tile.of(q=each.q, kv=each.kv)
+    sizes = [(best.q, best.kv), (512, 512), *((max(128, rows // group), 512) for rows in (512, 256))]
+    for each in dict.fromkeys((max(1, min(rows, q[-3])), max(1, min(keys, k[-3]))) for rows, keys in sizes):
+        yield Tile.of(q=each[0], kv=each[1])
 
 
 def visited(site: AttendSite, tile: Tile) -> np.ndarray:
@@ -50,33 +56,58 @@ def visited(site: AttendSite, tile: Tile) -> np.ndarray:
     return masks.classify_tiles(site.op.visible, ranges[0], ranges[1])
 
 
-def cost(site: AttendSite, target: Target, tile: Tile) -> Cost:
-    """Two matmuls and one exponential a score over the tiles that are not empty; K and V once for each row of tiles.
+def cost(site: AttendSite, target: Target, tile: Tile, *, multiplied: str | None = None) -> Cost:
+    """Two matmuls and one exponential a score over the blocks that are visited; K and V once for each row of tiles.
 
-    On TPU, what `_on_tpu` says comes after one another with these.
+    What `_on_tpu` and `_on_cpu` say comes after one another with these. `multiplied`: the type that the matmuls read;
+    None: that of q.
     """
     q, k, v = (site.sources[name].type for name in ("q", "k", "v"))
     classes = visited(site, tile)
-    share = float(np.mean(classes > 0)) if classes.size else 0.0
+    granule = min(sweep.GRANULE, tile["kv"])
+    finer = visited(site, Tile.of(q=tile["q"], kv=granule))
+    found = sweep.band(classes, tile["kv"], finer, granule, k.shape[-3])
+    if found:
+        blocks, hidden, share = len(classes), 1.0, found[1] / k.shape[-3]
+    else:
+        blocks = int(np.count_nonzero(classes))
+        share = float(np.mean(classes > 0)) if classes.size else 0.0
+        hidden = float(np.mean(classes == masks.PARTIAL)) / share if share else 0.0
     scores = q.size / max(q.shape[-1], 1) * k.shape[-3] * share
     rotated = sum(each.size for each, pairing in ((q, site.q_pairing), (k, site.k_pairing)) if pairing is not None)
     width = v.shape[-1]
     outputs = sum(each.type.bytes for each in site.outputs)
     passes = max(1, len(classes)) if k.bytes + v.bytes > target.figures.fast_memory else 1
-    mixed = 1.0 + 0.5 * float(np.mean(classes == 1)) if classes.size else 1.0
-    found = Cost.of(
+    computed = Cost.of(
         target,
-        q.dtype,
+        multiplied or q.dtype,
         matmul=2.0 * scores * (q.shape[-1] + width),
-        vector=4.0 * scores * mixed + 6.0 * rotated,
+        vector=4.0 * scores * (1.0 + 0.5 * hidden) + 6.0 * rotated,
         exponentials=scores,
         moved=sum(each.type.bytes for each in site.operands) + outputs + (passes - 1) * share * (k.bytes + v.bytes),
         temporary=4.0 * tile["q"] * tile["kv"] * (q.shape[-2] // max(1, k.shape[-2])),
     )
-    return found + _on_tpu(site, target, classes) if target.platform == "tpu" else found
+    match target.platform:
+        case "tpu":
+            return computed + _on_tpu(site, target, len(classes), blocks)
+        case "cpu":
+            return computed + _on_cpu(site, blocks)
+        case _:
+            return computed
 
 
-def _on_tpu(site: AttendSite, target: Target, classes: np.ndarray) -> Cost:
+def _heads(site: AttendSite) -> int:
+    """Key heads of the whole batch: what is worked on one after the other."""
+    k = site.sources["k"].type
+    return k.size // max(1, k.shape[-1] * k.shape[-3])
+
+
+def _on_cpu(site: AttendSite, blocks: int) -> Cost:
+    """What starting the operations of a block takes."""
+    return Cost(0.0, 0.0, 0.0, _heads(site) * blocks * _CPU_BLOCK, "launch")
+
+
+def _on_tpu(site: AttendSite, target: Target, rows: int, blocks: int) -> Cost:
     """What XLA for TPU adds: some seven ops a tile and four a row of tiles, head by head, and passes over memory.
 
     Nothing of a tile is fused into its matmuls: products, highest score, weights and their sum are programs of their
@@ -86,8 +117,7 @@ def _on_tpu(site: AttendSite, target: Target, classes: np.ndarray) -> Cost:
     compiles, over the shapes of eight models on v5e and v7x.
     """
     q, k, v = (site.sources[name].type for name in ("q", "k", "v"))
-    heads = q.size // max(1, q.shape[-1] * q.shape[-2] * q.shape[-3]) * k.shape[-2]
-    count = heads * (4 * len(classes) + 7 * int(np.count_nonzero(classes)))
+    count = _heads(site) * (4 * rows + 7 * blocks)
     rotated = sum(each.bytes for each, pairing in ((q, site.q_pairing), (k, site.k_pairing)) if pairing is not None)
     outputs = sum(each.type.bytes for each in site.outputs)
     moved = 4.0 * outputs + 2.0 * (q.bytes + k.bytes + v.bytes) + 4.0 * rotated
@@ -95,13 +125,16 @@ def _on_tpu(site: AttendSite, target: Target, classes: np.ndarray) -> Cost:
     return Cost(0.0, moved, 0.0, seconds, "launch" if 2 * count * TPU_OP > seconds else "memory")
 
 
-def build(site: AttendSite, tile: Tile) -> Kernel:
-    """Rotations by the plain op, then the tiles; derivatives by the tiled tangent and backward passes."""
+def build(site: AttendSite, tile: Tile, *, widened: bool = False) -> Kernel:
+    """Rotations by the plain op, then the tiles; derivatives by the tiled tangent and backward passes.
+
+    `widened`: half precision is multiplied in float32, and the weights are not rounded.
+    """
     q, k, v = site.values
     inner = (q, k, v, *(site.sources[name] for name in site.op.given))
     sizes = tiled.Tile(tile["q"], tile["kv"])
     known = {name: (each.start, each.length) for name, each in site.positions.items()}
-    static = tiled.Static(known.get("q_positions"), known.get("kv_positions"))
+    static = tiled.Static(known.get("q_positions"), known.get("kv_positions"), widened)
     order = [label for label, _ in site.closed.outputs]
     order += [label for label in ("output", "log_sum_exp") if label not in order]
 

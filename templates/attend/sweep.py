@@ -1,0 +1,255 @@
+"""The schedule of attention in blocks of scores: which are visited, and in which order.
+
+What hides whole tiles of scores is found while tracing, but for segment ids, whose tiles are compared at run time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+from jax import Array, lax
+
+from ropegen import masks
+from ropegen.expression import Apply, Var, apply
+
+from .blocks import Block, Carry, Index, Site, cut
+
+# Of the keys that an unrolled query tile reads, the range is trimmed to multiples of this.
+GRANULE = 128
+# Unrolling more blocks than this would take longer to compile than it saves.
+_UNROLLED = 4
+# The widest block of a band, in inner tiles: more scores at a time would leave the caches.
+_WIDEST = 4
+# What a score in a block with a mask takes, in those without.
+MASKED = 1.25
+_SEGMENTS_TURNED = apply("==", Var("kv_segment"), Var("q_segment"))
+
+
+def _edges(length: int, size: int, whole: bool) -> npt.NDArray[np.int64]:
+    """The index ranges of tiles, (n, 2), both ends inside. The last is shorter or, if all are whole, begins earlier."""
+    starts = np.arange(0, length, size)
+    ends = np.minimum(starts + size, length) - 1
+    return np.stack([ends - (size - 1) if whole else starts, ends], 1)
+
+
+def _classes(site: Site, q_size: int, kv_size: int, whole: bool) -> npt.NDArray[np.int8]:
+    """`masks.classify_tiles` over the whole attention: 0 empty, 1 partial, 2 full."""
+    anywhere = np.iinfo(np.int32)
+
+    def positions(length: int, size: int, known: tuple[int, int] | None) -> npt.NDArray[np.int64]:
+        edges = _edges(length, size, whole)
+        return edges + known[0] if known else np.full_like(edges, 1) * [anywhere.min, anywhere.max]
+
+    found = masks.classify_tiles(
+        site.op.visible,
+        positions(site.queries, q_size, site.static.q_positions),
+        positions(site.keys, kv_size, site.static.kv_positions),
+        head=(0, site.heads - 1),
+        batch=(0, site.batch - 1),
+    )
+    return np.minimum(found, masks.PARTIAL) if "mask" in site.given else found
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """The visit of all blocks of a batch entry, in rows of tiles of `outer`: the queries, or the keys (`by_key`)."""
+
+    site: Site
+    batch: Index
+    by_key: bool
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Of the outer and the inner tile. By key the tile turns: `q` keys by `kv` rows, each query a row per head."""
+        site, tile = self.site, self.site.tile
+        if not self.by_key:
+            return min(tile.q, site.queries), min(tile.kv, site.keys)
+        return min(tile.q, site.keys), min(max(1, tile.kv // site.group), site.queries)
+
+    @property
+    def lengths(self) -> tuple[int, int]:
+        site = self.site
+        return (site.keys, site.queries) if self.by_key else (site.queries, site.keys)
+
+    def classes(self, outer: int, inner: int, whole: bool) -> npt.NDArray[np.int8]:
+        return _classes(self.site, inner, outer, whole).T if self.by_key else _classes(self.site, outer, inner, whole)
+
+    def block(self, outer: Index, outer_size: int, inner: Index, inner_size: int, masked: bool) -> Block:
+        if self.by_key:
+            return Block(inner, inner_size, outer, outer_size, masked)
+        return Block(outer, outer_size, inner, inner_size, masked)
+
+    def unrolled(self) -> list[tuple[int, int, list[Block]]] | None:
+        """(start, size, blocks) of each outer tile: blocks are as long as the inner tile where all is visible, and
+        trimmed where it is not. None where they are too many.
+        """
+        (outer, inner), (length, inner_length) = self.sizes, self.lengths
+        granule = min(GRANULE, inner)
+        if -(-length // outer) > _UNROLLED or (self.matches_segments and length * inner_length > outer * inner):
+            return None
+        rows: list[tuple[int, int, list[Block]]] = []
+        edges = _edges(length, outer, whole=False).tolist()
+        for (first, last), classes in zip(edges, self.classes(outer, granule, whole=False), strict=True):
+            size = last - first + 1
+            blocks = [
+                self.block(first, size, start, stop - start, masked)
+                for start, stop, masked in _chunks(classes, granule, inner, inner_length)
+            ]
+            rows.append((first, size, blocks))
+        return rows if sum(len(blocks) for _, _, blocks in rows) <= _UNROLLED else None
+
+    def run(
+        self,
+        carry: Carry,
+        begin: Callable[[Carry, Index, int, bool], Carry],
+        step: Callable[[Carry, Block], Carry],
+        finish: Callable[[Carry, Carry, Index, int], Carry],
+    ) -> Carry:
+        """For each outer tile (start, size): `begin` makes a state of the carry, `step` takes it through the blocks,
+        `finish` brings it back into the carry. The state of a loop (the last argument of `begin`) keeps its structure.
+        """
+        unrolled = self.unrolled()
+        if unrolled is not None:
+            for start, size, blocks in unrolled:
+                state = begin(carry, start, size, False)
+                for block in blocks:
+                    state = step(state, block)
+                carry = finish(carry, state, start, size)
+            return carry
+        return self._loop(carry, begin, step, finish)
+
+    def _loop(self, carry: Carry, begin: Any, step: Any, finish: Any) -> Carry:
+        (outer, inner), (length, inner_length) = self.sizes, self.lengths
+        classes = self.classes(outer, inner, whole=True)
+        if inner_length % inner:
+            classes[:, -1] = np.minimum(classes[:, -1], masks.PARTIAL)
+        if self.by_key and length % outer:
+            classes[-1] = np.minimum(classes[-1], masks.PARTIAL)
+        if band := self._band(classes):
+            return self._banded(*band, carry, begin, step, finish)
+        table, full, seen = self._order(classes)
+
+        def row(i: Index, carry: Carry) -> Carry:
+            start = jnp.minimum(i * outer, length - outer)
+            columns = table[i]
+
+            def visit(masked: bool) -> Callable[[Index, Carry], Carry]:
+                def body(t: Index, state: Carry) -> Carry:
+                    turn = columns[t] * inner
+                    block = self.block(start, outer, jnp.minimum(turn, inner_length - inner), inner, masked)
+                    if masked and inner_length % inner:
+                        block = replace(block, **{"q_fresh" if self.by_key else "kv_fresh": turn})
+                    if masked and self.by_key and length % outer:
+                        block = replace(block, kv_fresh=i * outer)
+                    return step(state, block)
+
+                return body
+
+            state = begin(carry, start, outer, True)
+            if np.any(classes == masks.FULL):
+                state = lax.fori_loop(jnp.int32(0), full[i], visit(False), state)
+            if np.any(classes == masks.PARTIAL):
+                state = lax.fori_loop(full[i], seen[i], visit(True), state)
+            return finish(carry, state, start, outer)
+
+        return lax.fori_loop(jnp.int32(0), jnp.int32(len(classes)), row, carry)
+
+    def _order(self, classes: npt.NDArray[np.int8]) -> tuple[Array, Array, Array]:
+        """(columns, full, seen) of each row of tiles: its columns, full ones first and empty ones last, and the count
+        of the full, and of those that are not empty.
+        """
+        apart = self._apart()
+        if apart is None:
+            order = np.argsort(-classes, axis=1, kind="stable").astype(np.int32)
+            full, seen = np.sum(classes == masks.FULL, 1), np.sum(classes != masks.EMPTY, 1)
+            return jnp.asarray(order), jnp.asarray(full, np.int32), jnp.asarray(seen, np.int32)
+        found = jnp.where(apart, np.int8(masks.EMPTY), classes)
+        order = jnp.argsort(-found, axis=1, stable=True).astype(np.int32)
+        full, seen = (jnp.sum(each, 1, dtype=np.int32) for each in (found == masks.FULL, found != masks.EMPTY))
+        return order, full, seen
+
+    @property
+    def matches_segments(self) -> bool:
+        """A query sees none but the keys of its segment, whose ids are known at run time."""
+        visible = self.site.op.visible
+        terms = visible.args if isinstance(visible, Apply) and visible.op == "&" else (visible,)
+        return any(each in (masks.segments, _SEGMENTS_TURNED) for each in terms)
+
+    def _apart(self) -> Array | None:
+        """Which tiles have no segment id in common, by the lowest and highest of each: (outer, inner) booleans."""
+        if not self.matches_segments:
+            return None
+        bounds: list[tuple[Array, Array]] = []
+        names = ("kv_segments", "q_segments") if self.by_key else ("q_segments", "kv_segments")
+        for name, length, size in zip(names, self.lengths, self.sizes, strict=True):
+            given = self.site.given[name]
+            ids = cut(given.array, (given.at(self.batch), 0), (1, length))[0]
+            tiles = ids[_edges(length, size, whole=True)[:, :1] + np.arange(size)]
+            bounds.append((jnp.min(tiles, 1), jnp.max(tiles, 1)))
+        (low, high), (inner_low, inner_high) = bounds
+        return (high[:, None] < inner_low[None, :]) | (inner_high[None, :] < low[:, None])
+
+    def _band(self, classes: npt.NDArray[np.int8]) -> tuple[npt.NDArray[np.int32], int] | None:
+        """The band of these tiles, see `band`; none where segment ids hide more at run time."""
+        if self.matches_segments:
+            return None
+        (outer, inner), (_, inner_length) = self.sizes, self.lengths
+        granule = min(GRANULE, inner)
+        return band(classes, inner, self.classes(outer, granule, whole=True), granule, inner_length)
+
+    def _banded(
+        self, first: npt.NDArray[np.int32], width: int, carry: Carry, begin: Any, step: Any, finish: Any
+    ) -> Carry:
+        """One block for each row of tiles: there is nothing to fade, and no tile that is visited for a corner."""
+        (outer, _), (length, _) = self.sizes, self.lengths
+
+        def row(i: Index, carry: Carry) -> Carry:
+            start = jnp.minimum(i * outer, length - outer)
+            block = self.block(start, outer, jnp.asarray(first)[i], width, True)
+            if self.by_key and length % outer:
+                block = replace(block, kv_fresh=i * outer)
+            return finish(carry, step(begin(carry, start, outer, False), block), start, outer)
+
+        return lax.fori_loop(jnp.int32(0), jnp.int32(len(first)), row, carry)
+
+
+def band(
+    classes: npt.NDArray[np.int8], tile: int, finer: npt.NDArray[np.int8], granule: int, length: int
+) -> tuple[npt.NDArray[np.int32], int] | None:
+    """(first, width): where each row of tiles begins to see, and how far the widest does.
+
+    `classes` are those of tiles of `tile` along the row, `finer` those of `granule`; the row is `length` long. None where
+    the tiles in turn take less, as they do unless all rows see about as far: a window, or documents of one length.
+    """
+    if not np.any(classes == masks.EMPTY):
+        return None
+    seen = finer != masks.EMPTY
+    first = np.where(seen.any(1), np.argmax(seen, 1), 0)
+    last = np.where(seen.any(1), seen.shape[1] - 1 - np.argmax(seen[:, ::-1], 1), 0)
+    width = min(int(np.max(last - first) + 1) * granule, length)
+    full, partial = np.count_nonzero(classes == masks.FULL), np.count_nonzero(classes == masks.PARTIAL)
+    if width > _WIDEST * tile or MASKED * width * len(classes) > (full + MASKED * partial) * tile:
+        return None
+    return np.minimum(first * granule, length - width).astype(np.int32), width
+
+
+def _chunks(classes: npt.NDArray[np.int8], granule: int, longest: int, length: int) -> Iterator[tuple[int, int, bool]]:
+    """(start, stop, masked) of the runs of granules of one kind, empty ones left out, in pieces of about `longest`.
+
+    A run that is full for the lesser part is taken as masked: two small matmuls cost more than one with a mask.
+    """
+    per_piece = max(1, longest // granule)
+    seen = np.flatnonzero(classes != masks.EMPTY)
+    for run in np.split(seen, np.flatnonzero(np.diff(seen) > 1) + 1) if len(seen) else ():
+        full = classes[run] == masks.FULL
+        mixed = 0 < np.count_nonzero(full) < len(run)
+        parts = np.split(run, np.flatnonzero(np.diff(full)) + 1) if mixed and np.mean(full) >= 0.5 else [run]
+        for part in parts:
+            for piece in np.array_split(part, -(-len(part) // per_piece)):
+                masked = bool(np.any(classes[piece] != masks.FULL))
+                yield int(piece[0]) * granule, min((int(piece[-1]) + 1) * granule, length), masked

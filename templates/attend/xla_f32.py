@@ -1,0 +1,38 @@
+"""`attend` by XLA on a CPU without matrix units for half precision: the tiles of `xla`, multiplied in float32.
+
+XLA multiplies bfloat16 there at 0.6 of the rate of float32, and converts both operands of every matmul: here each head is
+converted once, and the weights stay as they are.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+
+from ropegen.target import Target
+from ropegen.template import Template
+
+from . import xla
+from .site import FAMILY, AttendSite, covers
+
+
+def declines(site: AttendSite, target: Target) -> Iterator[str]:
+    """What is not half precision: there is nothing to widen."""
+    dtype = site.sources["q"].type.dtype
+    if dtype not in ("bf16", "f16"):
+        yield f"{dtype} is multiplied as it is"
+
+
+TEMPLATE = Template(
+    "xla_f32",
+    1,
+    FAMILY,
+    ("cpu",),
+    (),
+    covers,
+    declines,
+    ("q", "kv"),
+    xla.tiles,
+    functools.partial(xla.cost, multiplied="f32"),
+    functools.partial(xla.build, widened=True),
+)
