@@ -32,7 +32,7 @@ from typing import Any
 
 import jax
 import tpu_jobs as jobs
-from tpu_modules import Job
+from tpu_modules import DeclinedError, Job
 from tpu_schedules import kernel_facts
 from tpu_tables import tables
 
@@ -76,6 +76,8 @@ class Work:
                 for job in batch:
                     try:
                         modules[job.key] = job.make()
+                    except DeclinedError as reason:
+                        entries[key_of(job)] = entry(job, {"declined": str(reason)})
                     except (RopegenError, ValueError, NotImplementedError, TypeError) as error:
                         entries[key_of(job)] = entry(job, {"error": f"not lowered: {first_line(error)}"})
                 first = batch[0]
@@ -152,7 +154,7 @@ def key_of(job: Job) -> str:
 
 
 def entry(job: Job, found: dict[str, Any]) -> dict[str, Any]:
-    return {"chip": job.chip, "what": job.key, **job.facts, **found}
+    return {"chip": job.chip, "what": job.key, **job.facts(), **found}
 
 
 def main() -> int:

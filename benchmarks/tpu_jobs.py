@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,8 +29,15 @@ Jobs = tuple[list[Job], dict[str, Any]]
 DOCUMENT = LONG // 8
 
 
-def described(tile: Tile, family: str = "attend", facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    return {"tile": dict(tile.sizes), "family": family, "templates": modules.sources(family), **(facts or {})}
+Facts = Callable[[], dict[str, Any]]
+
+
+def described(tile: Tile | Callable[[], Tile], family: str = "attend", **facts: Any) -> Facts:
+    def found() -> dict[str, Any]:
+        sizes = dict((tile if isinstance(tile, Tile) else tile()).sizes)
+        return {"tile": sizes, "family": family, "templates": modules.sources(family), **facts}
+
+    return found
 
 
 def is_older(entry: Mapping[str, Any]) -> bool:
@@ -91,23 +99,21 @@ def steps(chips: Sequence[str], sites: int, quick: bool) -> Jobs:
         "causal": masks.causal,
     }
     found: list[Job] = []
+    every = (LONG // TILE["q"]) * (LONG // TILE["kv"])
+    needed = {name: modules.needed_tiles(visible, LONG, TILE) for name, visible in known.items()}
+
+    def add(name: str, site: Site, tiles: int) -> None:
+        facts = described(TILE, needed=tiles, all=every)
+        found.append(Job("steps", name, chips[0], lambda: modules.forward(attend, site, TILE), facts))
+
     for name, visible in known.items():
-        site = site_of(modules.attention(LONG, HEADS, HEADS, WIDTH, mask=visible))
-        counted = {
-            "needed": modules.needed_tiles(visible, LONG, TILE),
-            "all": (LONG // TILE["q"]) * (LONG // TILE["kv"]),
-        }
-        make = lambda site=site: modules.forward(attend, site, TILE)  # noqa: E731
-        found.append(Job("steps", name, chips[0], make, described(TILE, facts=counted)))
-    ids = site_of(modules.attention(LONG, HEADS, HEADS, WIDTH, segments=True))
-    documents = found[1].facts
-    counted = {"needed": documents["needed"], "all": documents["all"]}
-    name = f"documents of {DOCUMENT}, by run-time ids"
-    found.append(
-        Job("steps", name, chips[0], lambda: modules.forward(attend, ids, TILE), described(TILE, facts=counted))
+        add(name, site_of(modules.attention(LONG, HEADS, HEADS, WIDTH, mask=visible)), needed[name])
+    by_ids = site_of(modules.attention(LONG, HEADS, HEADS, WIDTH, segments=True))
+    add(
+        f"documents of {DOCUMENT}, by run-time ids", by_ids, next(needed[name] for name in known if "documents" in name)
     )
-    window = {"tile": dict(TILE.sizes), "needed": found[0].facts["needed"], "all": found[0].facts["all"]}
-    found.append(Job("steps", f"splash, a window of {WINDOW}", chips[0], modules.splash_window, window))
+    window = {"needed": next(needed[name] for name in known if "window" in name), "all": every}
+    found.append(Job("steps", f"splash, a window of {WINDOW}", chips[0], modules.splash_window, lambda: window))
     return found, {}
 
 
@@ -179,13 +185,12 @@ def kernels(
         if reasons := list(template.declines(site, target)):
             declined.setdefault(key, {})[chip] = "; ".join(reasons)
             continue
-        tile = modules.own_tile(template, site, target)
+        tile = functools.cache(functools.partial(modules.own_tile, template, site, target))
         facts = described(tile, template.family.name)
-        yield Job(part, key, chip, lambda tile=tile: modules.forward(template, site, tile), facts, False)
-        if backward and not any(True for _ in template.notes(site, tile)):
-            yield Job(
-                part, f"{key} backward", chip, lambda tile=tile: modules.backward(template, site, tile), facts, False
-            )
+        yield Job(part, key, chip, lambda tile=tile: modules.forward(template, site, tile()), facts, False)
+        if backward:
+            pulled = lambda tile=tile: modules.backward(template, site, tile())  # noqa: E731
+            yield Job(part, f"{key} backward", chip, pulled, facts, False)
 
 
 # Tiles ---------------------------------------------------------------------------------------------------------------
@@ -201,7 +206,7 @@ def tiles(chips: Sequence[str], sites: int, quick: bool) -> Jobs:
             offered = attend.tiles(site, Target.parse(f"tpu:{chip}"))
             for tile in sorted(offered, key=area, reverse=True)[: 2 if quick else None]:
                 make = lambda site=site, tile=tile: modules.forward(attend, site, tile)  # noqa: E731
-                facts = described(tile, facts={"site": each.name, "length": each.compiled})
+                facts = described(tile, site=each.name, length=each.compiled)
                 found.append((area(tile), Job("tiles", f"{each.name}, {tile}", chip, make, facts)))
     return [job for _, job in sorted(found, key=lambda one: -one[0])], {}
 

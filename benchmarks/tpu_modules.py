@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
 import importlib.util
@@ -44,13 +43,13 @@ WIDTHS = (64, 80, 96, 128, 256)
 
 @dataclass(frozen=True)
 class Job:
-    """A module to compile for a chip, and what is known of it before."""
+    """A module to compile for a chip, and what is known of it without."""
 
     part: str
     key: str
     chip: str
     make: Callable[[], bytes]
-    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    facts: Callable[[], Mapping[str, Any]] = dict
     scheduled: bool = True
     """Whether its schedules are read; else it is compiled to see that it can be."""
 
@@ -71,6 +70,10 @@ def sources(family: str) -> str:
         if path.stem == "site" or "tpu" in path.stem:
             content.update(path.read_bytes())
     return content.hexdigest()[:12]
+
+
+class DeclinedError(Exception):
+    """What the template leaves to another one, in its words."""
 
 
 # Modules -------------------------------------------------------------------------------------------------------------
@@ -115,7 +118,13 @@ def forward(template: AnyTemplate, site: Site, tile: Tile) -> bytes:
 
 
 def backward(template: AnyTemplate, site: Site, tile: Tile) -> bytes:
-    """The cotangents of every float operand but the angles, from that of the first output."""
+    """The cotangents of every float operand but the angles, from that of the first output.
+
+    Raises:
+      DeclinedError: some of them are left to another template.
+    """
+    for note in template.notes(site, tile):
+        raise DeclinedError(note)
     kernel, kinds = template.build(site, tile), site.closed.input_types
     operands = tuple(map(shape, kinds.values()))
     wanted = [kind.is_float and not label.endswith("angles") for label, kind in kinds.items()]

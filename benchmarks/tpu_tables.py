@@ -336,15 +336,20 @@ def compiled(results: Entry) -> list[str]:
             cells: list[str] = []
             for chip in chips:
                 mine = [each for each in entries if kind_of(each) == kind and each["chip"] == chip]
+                mine = [each for each in mine if "declined" not in each]
                 cells.append(f"{sum('error' not in each for each in mine)} of {len(mine)}")
             lines.append(f"| {kind} | {' | '.join(cells)} |")
         failed = [each for each in entries if "error" in each]
         if failed:
             lines += ["", "Not compiled:", ""]
             lines += [f"- {each['what']} on {each['chip']}: {each['error']}" for each in failed]
-        if facts["declined"]:
+        declined = {key: dict(reasons) for key, reasons in facts["declined"].items()}
+        for each in entries:
+            if "declined" in each:
+                declined.setdefault(each["what"], {})[each["chip"]] = each["declined"]
+        if declined:
             lines += ["", "Declined by the template, so that XLA computes it:", ""]
-            for key, reasons in facts["declined"].items():
+            for key, reasons in declined.items():
                 for reason, chips_ in grouped(reasons).items():
                     lines.append(f"- {key}, on {', '.join(chips_)}: {reason}")
     return lines
