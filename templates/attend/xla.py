@@ -22,6 +22,8 @@ _TPU_SHARE = 0.33
 # Seconds that starting the operations of one block takes on a CPU, whose cores meet after each of them: by so much more
 # blocks of fewer queries are slower, at equal scores (S of 2048 to 8192 on two cores).
 _CPU_BLOCK = 6e-5
+# Scores of a block from which on all cores take part.
+_CPU_SHARED = 1 << 16
 
 
 def declines(site: AttendSite, target: Target) -> Iterator[str]:
@@ -30,13 +32,15 @@ def declines(site: AttendSite, target: Target) -> Iterator[str]:
 
 
 def tiles(site: AttendSite, target: Target) -> Iterator[Tile]:
-    """The tile that measured best for most shapes, a square one, and two of few queries, for masks that hide most; no
-    larger than the sequences.
+    """The tile that measured best for most shapes, a square one, and on CPU two of few queries, for masks that hide
+    most; no larger than the sequences.
     """
     q, k = (site.sources[name].type.shape for name in ("q", "k"))
     group = max(1, q[-2] // max(1, k[-2]))
     best = tiled.default_tile(site.op, q, k)
-    sizes = [(best.q, best.kv), (512, 512), *((max(128, rows // group), 512) for rows in (512, 256))]
+    sizes = [(best.q, best.kv), (512, 512)]
+    if target.platform == "cpu":
+        sizes += [(max(128, rows // group), 512) for rows in (512, 256)]
     for each in dict.fromkeys((max(1, min(rows, q[-3])), max(1, min(keys, k[-3]))) for rows, keys in sizes):
         yield Tile.of(q=each[0], kv=each[1])
 
@@ -91,7 +95,7 @@ def cost(site: AttendSite, target: Target, tile: Tile, *, multiplied: str | None
         case "tpu":
             return computed + _on_tpu(site, target, len(classes), blocks)
         case "cpu":
-            return computed + _on_cpu(site, blocks)
+            return computed + _on_cpu(site, blocks, scores)
         case _:
             return computed
 
@@ -102,9 +106,11 @@ def _heads(site: AttendSite) -> int:
     return k.size // max(1, k.shape[-1] * k.shape[-3])
 
 
-def _on_cpu(site: AttendSite, blocks: int) -> Cost:
-    """What starting the operations of a block takes."""
-    return Cost(0.0, 0.0, 0.0, _heads(site) * blocks * _CPU_BLOCK, "launch")
+def _on_cpu(site: AttendSite, blocks: int, scores: float) -> Cost:
+    """What starting the operations of a block takes; those of a small one run on one core, and do not wait for others."""
+    count = _heads(site) * blocks
+    shared = min(1.0, scores / max(1, count) / _CPU_SHARED)
+    return Cost(0.0, 0.0, 0.0, count * shared * _CPU_BLOCK, "launch")
 
 
 def _on_tpu(site: AttendSite, target: Target, rows: int, blocks: int) -> Cost:
