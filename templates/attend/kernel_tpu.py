@@ -236,7 +236,8 @@ class Scores:
         parts: list[Array] = []
         for n in range(form.chunk // size):
             first = self.chunk * form.chunk + n * size
-            head = first >> (form.q_tile.bit_length() - 1) if heads > 1 else 0  # a power of two, and no division by Mosaic
+            # Shifts: tiles are powers of two, and Mosaic divides only for a chip that is there.
+            head = first >> (form.q_tile.bit_length() - 1) if heads > 1 else 0
             if queries == 1:
                 parts.append(_column(ref[0, head, :, keys], size))
             else:
@@ -252,7 +253,8 @@ class Scores:
         for n in range(form.chunk // size):
             first = self.chunk * form.chunk + n * size
             start = pl.multiple_of(first & (form.q_tile - 1), LANES)
-            ref[0, first >> (form.q_tile.bit_length() - 1), pl.ds(start, size), keys] = scores[:, n * size : (n + 1) * size].T
+            head = first >> (form.q_tile.bit_length() - 1)
+            ref[0, head, pl.ds(start, size), keys] = scores[:, n * size : (n + 1) * size].T
 
     def scores(self, products: Array, masked: bool) -> Array:
         """In base 2: soft-cap, bias, score expression, and -inf where nothing is seen."""
