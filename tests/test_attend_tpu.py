@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.experimental.pallas import tpu as pltpu
-from ropegen.templates.attend import mosaic_tpu
+from ropegen.templates.attend import kernel_tpu, mosaic_tpu
 from ropegen.templates.attend.kernel_tpu import BEGINS, ENDS, FULL, PARTIAL, TileMap
 from ropegen.templates.attend.site import FAMILY, AttendSite
 
@@ -38,6 +38,7 @@ MASKS = {
             ((kv_pos <= q_pos) & (head % 2 == 0) | (kv_pos == q_pos)) & (q_segment == kv_segment)
         )
     ),
+    "nothing in the middle": masks.mask(lambda q_pos, kv_pos: ((q_pos < 100) | (q_pos >= 300)) & (kv_pos >= 0)),
     "nothing for some": masks.mask(lambda q_pos, kv_pos, batch: (q_pos + batch) % 4 != 1),
 }
 SCORES = {
@@ -160,16 +161,43 @@ NAMED = {
     "documents of a batch, a mask by head": Case(lead=(2,), heads=4, kv_heads=2, mask="documents by head"),
     "rows that see nothing, as the mean": Case(lead=(2, 1), queries=60, mask="nothing for some", masked_row="mean"),
     "a bias of every score, of each head": Case(heads=4, kv_heads=2, bias=(1, 2, 3), mask="chunked"),
+    "a row of tiles that sees nothing but a sink": Case(mask="nothing in the middle", queries=400, sinks=True),
     "a bias of keys, a dense mask": Case(lead=(2,), bias=(0, 3), dense_mask=(0, 2, 3), mask="full", masked_row="mean"),
 }
 
 
 @pytest.mark.parametrize("name", NAMED)
-def test_a_named_site_agrees_with_the_reference(name: str) -> None:
+def test_a_named_site_agrees_with_the_reference(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel_tpu, "_AHEAD", 1 << 30)
     assert difference(NAMED[name]) < 1e-5
 
 
-def test_bfloat16_is_rounded_no_more_than_twice() -> None:
+AHEAD = [
+    "rotated halves as wide as a head, a dense mask by query",
+    "more rows than are computed at a time, soft-cap and slopes by head",
+    "documents of a batch, a mask by head",
+    "rows that see nothing, as the mean",
+    "a row of tiles that sees nothing but a sink",
+    "a bias of keys, a dense mask",
+]
+
+
+@pytest.mark.parametrize("name", AHEAD)
+def test_scores_made_a_step_ahead_agree_with_the_reference(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel_tpu, "_AHEAD", 1)
+    assert difference(NAMED[name]) < 1e-5
+
+
+@pytest.mark.parametrize("ahead", [1, 1 << 30])
+def test_more_keys_than_run_in_a_straight_line(ahead: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel_tpu, "_AHEAD", ahead)
+    case = Case(queries=513, keys=1100, heads=1, width=16, value_width=16, mask="causal")
+    assert difference(case, q=512, kv=1024) < 1e-5
+
+
+@pytest.mark.parametrize("ahead", [1, 1 << 30])
+def test_bfloat16_is_rounded_no_more_than_twice(ahead: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel_tpu, "_AHEAD", ahead)
     # Weights and output are rounded once each, to 2^-9 of themselves; the values are at most about 4.
     assert difference(Case(width=128, value_width=128, dtype="bf16", pairing="half", heads=1)) < 2e-2
 
@@ -194,7 +222,10 @@ def test_bfloat16_is_rounded_no_more_than_twice() -> None:
     )
 )
 def test_a_drawn_site_agrees_with_the_reference(case: Case) -> None:
-    assert difference(case) < 1e-5
+    ahead = 1 if case.seed % 2 else 1 << 30
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(kernel_tpu, "_AHEAD", ahead)
+        assert difference(case) < 1e-5
 
 
 def test_only_tiles_that_are_not_empty_are_steps() -> None:
@@ -215,6 +246,20 @@ def test_a_row_of_tiles_that_sees_nothing_has_one_step_without_work() -> None:
     assert found.row.tolist() == [0, 0, 1, 2]
     assert found.column.tolist() == [0, 1, 1, 1]
     assert found.does.tolist() == [BEGINS + FULL, ENDS + PARTIAL, BEGINS + ENDS, BEGINS + ENDS + FULL]
+
+
+def test_a_step_ahead_begins_a_tile_and_ends_the_one_before() -> None:
+    found = TileMap.of(np.array([[2, 1], [0, 0], [0, 2]], np.int8)).ahead()
+    assert found.row.tolist() == [0, 0, 1, 2, 2]
+    assert found.column.tolist() == [0, 1, 1, 1, 1]
+    void = kernel_tpu._VOID
+    assert found.does.tolist() == [
+        BEGINS + FULL + void,
+        PARTIAL,
+        BEGINS + ENDS + FULL,
+        BEGINS + ENDS + FULL + void,
+        ENDS + FULL,
+    ]
 
 
 def test_padding_is_masked_where_nothing_else_is() -> None:

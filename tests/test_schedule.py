@@ -14,7 +14,16 @@ from pathlib import Path
 import pytest
 
 from ropegen.compilers import tpu
-from ropegen.compilers.schedule import FILL, MATRIX, SPILL, TRANSCENDENTAL, KernelSchedule, read_schedules
+from ropegen.compilers.schedule import (
+    FILL,
+    MATRIX,
+    SPILL,
+    TRANSCENDENTAL,
+    VECTOR,
+    KernelSchedule,
+    Part,
+    read_schedules,
+)
 from ropegen.emit.static_report import Tiles, cycles
 from ropegen.errors import RopegenError
 from ropegen.target import Target, known
@@ -100,6 +109,15 @@ def test_a_region_that_only_the_last_bundle_begins_is_known() -> None:
     assert (kernel.name, kernel.whole.bundles, branch.kind) == ("iota", 24, "branch")
     assert kernel.whole.bundles - branch.bundles == 4  # the question which core this is, and the end
     assert branch.cycles > branch.bundles
+
+
+def test_a_grid_that_one_core_of_two_runs_is_found_under_its_branch() -> None:
+    used = dict.fromkeys((MATRIX, VECTOR), 1)
+    loop = Part("loop", 8, 9, used, trips=12, is_pipelined=True)
+    whole = Part("kernel", 20, 25, used, (Part("branch", 10, 12, used, (loop,)),))
+    kernel = KernelSchedule("guarded", dict.fromkeys(used, 1), whole, 0)
+    assert kernel.grid is loop
+    assert kernel.steps == 10
 
 
 def test_known_tiles_give_a_time_below_the_bound() -> None:

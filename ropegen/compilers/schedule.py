@@ -113,8 +113,13 @@ class KernelSchedule:
 
     @property
     def grid(self) -> Part | None:
-        """The loop over the grid: the outermost pipelined loop, else the only outermost one."""
+        """The loop over the grid: the outermost pipelined loop, else the only outermost one.
+
+        Where one core of two runs all of it, the loop stands under the question which core this is.
+        """
         loops = [each for each in self.whole.inner if each.kind == "loop"]
+        if not loops:
+            loops = [each for branch in self.whole.inner for each in branch.inner if each.kind == "loop"]
         piped = [each for each in loops if each.is_pipelined]
         return (piped or loops or [None])[0] if len(piped) == 1 or len(loops) == 1 else None
 

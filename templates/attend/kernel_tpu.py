@@ -4,6 +4,11 @@ Scores lie transposed, keys in sublanes and the rows (the queries of every head 
 running maximum and sum are then one row of lanes, reduced by additions of registers and never across lanes, and the
 log-sum-exp is dense in memory. The weighted values gather as (Dv, rows) and are turned round once a row of tiles.
 
+A step has two halves: the products of a tile, written to VMEM as scores with the maximum of each row, and the weights
+of a tile, multiplied with its values. Neither waits inside for the other where the weights are those of the tile
+before: with enough tiles a step makes the scores of one and applies the weights of the one before, and the grid has one
+step more. Where tiles are few, both halves are of the same tile.
+
 The softmax runs in base 2, with scale and log2(e) folded into the queries where these pass through float32 on their
 way (rotated or float32 queries), else multiplied to the scores.
 """
@@ -32,16 +37,21 @@ Ref: TypeAlias = Any  # a reference to a block in VMEM
 Index: TypeAlias = Any  # an int, or a traced int32
 
 LANES = 128
-# Rows, and keys, of scores that are computed at a time: 512 x 256 float32 are twice the registers that there are, and
-# the schedule hides what does not fit; less leaves the matrix unit idle between blocks.
-_ROWS, _KEYS = 512, 256
-# Keys that are multiplied in straight-line code, several blocks of them overlapping.
-_STRAIGHT = 512
+# Rows, and keys, of scores that are computed at a time, as libtpu schedules them best: 256 x 256 float32 are the
+# registers that there are.
+ROWS, _KEYS = 256, 256
+# Blocks of rows, and keys, in straight-line code: the matrix unit has the products of one to do while the weights of
+# another are made.
+_TOGETHER, _STRAIGHT = 2, 512
+# From so many steps on, one more costs less than what the halves of a step gain by being of two tiles.
+_AHEAD = 8
 _LOWEST = float(np.finfo(np.float32).min)
 LOG2_E = math.log2(math.e)
 
 # What a step of the grid does, as bits in the tile map.
 BEGINS, ENDS, FULL, PARTIAL = 1, 2, 4, 8
+# Where the scores are made a step ahead: there are no weights of the step before, whatever was multiplied is forgotten.
+_VOID = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +75,7 @@ class Form:
     rotates: str = ""
     """How the queries are rotated inside: "" not, "halves" by a table as wide as a head, "shifted" by three tables."""
     shift: int = 0  # between the two features of a pair
+    at_once: int = ROWS  # rows of scores at a time, at most
 
     @property
     def rows(self) -> int:
@@ -74,14 +85,24 @@ class Form:
     @property
     def chunk(self) -> int:
         """Rows of scores at a time: a part of one head's, or several heads'."""
-        if self.q_tile >= _ROWS:
-            return _ROWS
-        heads = max(n for n in range(1, self.group + 1) if self.group % n == 0 and n * self.q_tile <= _ROWS)
+        if self.q_tile >= self.at_once:
+            return self.at_once
+        heads = max(n for n in range(1, self.group + 1) if self.group % n == 0 and n * self.q_tile <= self.at_once)
         return heads * self.q_tile
 
     @property
     def chunks(self) -> int:
         return self.rows // self.chunk
+
+    @property
+    def together(self) -> int:
+        """Blocks of rows in straight-line code."""
+        return _TOGETHER if self.chunks % _TOGETHER == 0 else 1
+
+    @property
+    def runs(self) -> int:
+        """Straight-line pieces that a tile's keys take."""
+        return -(-self.kv_tile // _STRAIGHT)
 
     @property
     def is_wide(self) -> bool:
@@ -111,7 +132,7 @@ class Form:
                 blocks += 4 * self.group * self.q_tile * self.kv_tile
         if {"q_segments", "kv_segments"} & set(self.op.given):
             blocks += 4 * 8 * (self.rows + self.kv_tile)
-        scratch = self.rows * (self.width * size + 4 * self.value_width + 4 * 16)
+        scratch = self.rows * (self.width * size + 4 * (self.value_width + self.kv_tile + 8 * (3 + 2 * self.runs)))
         return 2 * blocks + scratch + 2 * 4 * self.chunk * min(self.kv_tile, _STRAIGHT)
 
 
@@ -136,6 +157,15 @@ class TileMap:
             if not seen:  # the block that is there already is not fetched again
                 steps.append((row, column, BEGINS + ENDS))
         return TileMap(*np.asarray(steps, np.int32).reshape(-1, 3).T.copy())
+
+    def ahead(self) -> TileMap:
+        """With one step more: a step begins a tile, and ends the tile of the step before."""
+        works = self.does & (FULL + PARTIAL)
+        before = np.append(0, works)
+        does = np.append(works + (self.does & BEGINS), 0) + np.append(0, self.does & ENDS)
+        does += np.where(before == 0, _VOID, 0) + np.where((np.append(works, 0) == 0) & (before != 0), FULL, 0)
+        row, column = (np.append(each, each[-1:]) for each in (self.row, self.column))
+        return TileMap(row, column, does.astype(np.int32))
 
     def working(self) -> TileMap:
         """Without the steps that do nothing."""
@@ -206,11 +236,12 @@ class Scores:
         parts: list[Array] = []
         for n in range(form.chunk // size):
             first = self.chunk * form.chunk + n * size
-            head = first // form.q_tile if heads > 1 else 0
+            # Shifts: tiles are powers of two, and Mosaic divides only for a chip that is there.
+            head = first >> (form.q_tile.bit_length() - 1) if heads > 1 else 0
             if queries == 1:
                 parts.append(_column(ref[0, head, :, keys], size))
             else:
-                start = pl.multiple_of(first % form.q_tile, LANES)
+                start = pl.multiple_of(first & (form.q_tile - 1), LANES)
                 parts.append(ref[0, head, pl.ds(start, size), keys].T)
         return jnp.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
 
@@ -221,8 +252,9 @@ class Scores:
         size = min(form.q_tile, form.chunk)
         for n in range(form.chunk // size):
             first = self.chunk * form.chunk + n * size
-            start = pl.multiple_of(first % form.q_tile, LANES)
-            ref[0, first // form.q_tile, pl.ds(start, size), keys] = scores[:, n * size : (n + 1) * size].T
+            start = pl.multiple_of(first & (form.q_tile - 1), LANES)
+            head = first >> (form.q_tile.bit_length() - 1)
+            ref[0, head, pl.ds(start, size), keys] = scores[:, n * size : (n + 1) * size].T
 
     def scores(self, products: Array, masked: bool) -> Array:
         """In base 2: soft-cap, bias, score expression, and -inf where nothing is seen."""
@@ -329,58 +361,84 @@ def gather(form: Form, x: Array, head: int, rows: Ref) -> None:
         rows[chunk, place : place + size] = x[start : start + size]
 
 
-def _kernel(form: Form, names: tuple[str, ...], *refs: Ref) -> None:
+def _kernel(form: Form, is_ahead: bool, names: tuple[str, ...], *refs: Ref) -> None:
     rows_of_tiles, columns, does = refs[:3]
     given = dict(zip(names, refs[3 : 3 + len(names)], strict=True))
-    out, lse, queries, highest, total, mixed = refs[3 + len(names) :]
+    out, lse, queries, made, highest, peaks, fades, shift, total, mixed = refs[3 + len(names) :]
     batch, head, step = pl.program_id(0), pl.program_id(1), pl.program_id(2)
     row, column, todo = rows_of_tiles[step], columns[step], does[step]
+
+    def forget() -> None:
+        shift[...] = jnp.full(shift.shape, _LOWEST, jnp.float32)
+        total[...] = jnp.zeros(total.shape, jnp.float32)
+        mixed[...] = jnp.zeros(mixed.shape, jnp.float32)
 
     @pl.when((todo & BEGINS) != 0)
     def begin() -> None:
         gather_queries(form, given, queries)
         highest[...] = jnp.full(highest.shape, _LOWEST, jnp.float32)
-        total[...] = jnp.zeros(total.shape, jnp.float32)
-        mixed[...] = jnp.zeros(mixed.shape, jnp.float32)
+        if not is_ahead:
+            forget()
 
-    def attend(masked: bool, chunk: Index, start: Index) -> None:
-        """One chunk of rows over at most `_STRAIGHT` keys of the tile."""
-        before, sums, gathered = highest[chunk], total[chunk], mixed[chunk]
-        count = min(_KEYS, form.kv_tile)
+    def attend(masked: bool, start: int, several: Index) -> None:
+        """Some chunks of rows over at most `_STRAIGHT` keys of the tile."""
+        chunks = [several * form.together + n for n in range(form.together)]
+        run, count = start // _STRAIGHT, min(_KEYS, form.kv_tile)
         places = range(start, min(start + _STRAIGHT, form.kv_tile), count)
-        # All products come first: the matrix unit has the next block's to do while this one's weights are made.
-        products = [dot(given["k"][0, key : key + count, :], queries[chunk], (1, 1)) for key in places]
-        for key, product in zip(places, products, strict=True):
-            score = Scores(form, given, batch, head, row, column, chunk, key, count).scores(product, masked)
-            peak = jnp.maximum(before, jnp.max(score, axis=0, keepdims=True))
-            fade = jnp.exp2(before - peak)
-            weight = jnp.exp2(score - peak[:1])
-            sums = sums * fade + jnp.sum(weight.reshape(count // 8, 8, form.chunk), axis=0)
-            values = given["v"][0, key : key + count, :]
-            gathered = gathered * fade[:1] + dot(values, weight.astype(form.dtype), (0, 0))
-            before = peak
-        highest[chunk], total[chunk], mixed[chunk] = before, sums, gathered
+        # All products come first: the matrix unit has something to do while weights are made.
+        products = [
+            [dot(given["k"][0, key : key + count, :], queries[chunk], (1, 1)) for key in places] for chunk in chunks
+        ]
+
+        def keep(chunk: Index, found: list[Array]) -> None:
+            before = highest[chunk]
+            most: list[Array] = []
+            for key, product in zip(places, found, strict=True):
+                score = Scores(form, given, batch, head, row, column, chunk, key, count).scores(product, masked)
+                made[chunk, key : key + count, :] = score
+                most.append(jnp.max(score.reshape(count // 8, 8, form.chunk), axis=0))
+            peak = jnp.maximum(before, jnp.max(functools.reduce(jnp.maximum, most), axis=0, keepdims=True))
+            highest[chunk], peaks[run, chunk], fades[run, chunk] = peak, peak, jnp.exp2(before - peak)
+
+        def apply(chunk: Index) -> None:
+            peak, fade = peaks[run, chunk], fades[run, chunk]
+            sums = total[chunk] * fade
+            gathered: Array | None = None
+            for key in places:
+                weight = jnp.exp2(made[chunk, key : key + count, :] - peak[:1])
+                sums = sums + jnp.sum(weight.reshape(count // 8, 8, form.chunk), axis=0)
+                part = dot(given["v"][0, key : key + count, :], weight.astype(form.dtype), (0, 0))
+                gathered = part if gathered is None else gathered + part
+            shift[chunk], total[chunk], mixed[chunk] = peak, sums, mixed[chunk] * fade[:1] + gathered
+
+        # The scores of a chunk take the place of those before, which are read first.
+        for half in ("apply", "keep") if is_ahead else ("keep", "apply"):
+            for chunk, found in zip(chunks, products, strict=True):
+                apply(chunk) if half == "apply" else keep(chunk, found)
 
     def visit(masked: bool) -> None:
         for start in range(0, form.kv_tile, _STRAIGHT):
-            if form.chunks == 1:
-                attend(masked, 0, start)
+            if form.chunks == form.together:
+                attend(masked, start, 0)
             else:
-                lax.fori_loop(0, form.chunks, each_index(functools.partial(attend, masked, start=start)), None)
+                several = form.chunks // form.together
+                lax.fori_loop(0, several, each_index(functools.partial(attend, masked, start)), None)
 
     pl.when((todo & FULL) != 0)(functools.partial(visit, False))
     pl.when((todo & PARTIAL) != 0)(functools.partial(visit, True))
+    if is_ahead:
+        pl.when((todo & _VOID) != 0)(forget)
 
     @pl.when((todo & ENDS) != 0)
     def end() -> None:
         for chunk in range(form.chunks):
-            peak, gathered = highest[chunk][:1], mixed[chunk]
+            peak, gathered = shift[chunk][:1], mixed[chunk]
             divisor = jnp.sum(total[chunk], axis=0, keepdims=True)
             if "sinks" in given:
                 sinks = given["sinks"][0, chunk] * np.float32(LOG2_E)
-                shift = jnp.maximum(peak, sinks)
-                fade = jnp.exp2(peak - shift)
-                peak, divisor, gathered = shift, divisor * fade + jnp.exp2(sinks - shift), gathered * fade
+                top = jnp.maximum(peak, sinks)
+                fade = jnp.exp2(peak - top)
+                peak, divisor, gathered = top, divisor * fade + jnp.exp2(sinks - top), gathered * fade
             seen = divisor > 0
             divisor = jnp.where(seen, divisor, 1.0)
             logarithm = jnp.where(seen, (peak + jnp.log2(divisor)) * np.float32(1 / LOG2_E), -jnp.inf)
@@ -391,6 +449,8 @@ def _kernel(form: Form, names: tuple[str, ...], *refs: Ref) -> None:
                 features = slice(each * form.value_width, (each + 1) * form.value_width)
                 out[0, start : start + size, features] = turned[place : place + size]
                 lse[0, 0, each : each + 1, start : start + size] = logarithm[:, place : place + size]
+        if is_ahead:
+            forget()
 
 
 def each_index(body: Callable[[Index], None]) -> Callable[[Index, None], None]:
@@ -408,7 +468,9 @@ def forward(form: Form, tiles: TileMap, operands: dict[str, Array]) -> tuple[Arr
     int32; bias and mask (B or 1, H or 1, queries or 1, keys) float32; sinks (kv heads, chunks, 1, chunk) float32.
     """
     names = tuple(operands)
-    specs = [spec(form, name, operands[name].shape) for name in names]
+    is_ahead = len(tiles.row) >= _AHEAD
+    tiles = tiles.ahead() if is_ahead else tiles
+    specs = [spec(form, name, operands[name].shape, is_late=is_ahead and name == "v") for name in names]
     heads = form.kv_heads * form.group
     chunked = (form.chunks, 8, form.chunk)
     grid = pltpu.PrefetchScalarGridSpec(
@@ -416,18 +478,22 @@ def forward(form: Form, tiles: TileMap, operands: dict[str, Array]) -> tuple[Arr
         grid=(form.batch, form.kv_heads, len(tiles.row)),
         in_specs=specs,
         out_specs=[
-            block((1, form.q_tile, form.group * form.value_width), lambda b, h, row, column: (b, row, h)),
-            block((1, 1, form.group, form.q_tile), lambda b, h, row, column: (b, h, 0, row)),
+            block((1, form.q_tile, form.group * form.value_width), lambda b, h, row, column: (b, row, h), is_ahead),
+            block((1, 1, form.group, form.q_tile), lambda b, h, row, column: (b, h, 0, row), is_ahead),
         ],
         scratch_shapes=[
             pltpu.VMEM((form.chunks, form.chunk, form.width), form.dtype),
+            pltpu.VMEM((form.chunks, form.kv_tile, form.chunk), jnp.float32),
+            pltpu.VMEM(chunked, jnp.float32),
+            pltpu.VMEM((form.runs, *chunked), jnp.float32),
+            pltpu.VMEM((form.runs, *chunked), jnp.float32),
             pltpu.VMEM(chunked, jnp.float32),
             pltpu.VMEM(chunked, jnp.float32),
             pltpu.VMEM((form.chunks, form.value_width, form.chunk), jnp.float32),
         ],
     )
     call = pl.pallas_call(
-        functools.partial(_kernel, form, names),
+        functools.partial(_kernel, form, is_ahead, names),
         grid_spec=grid,
         out_shape=[
             jax.ShapeDtypeStruct((form.batch, form.queries, heads * form.value_width), form.dtype),
@@ -440,16 +506,21 @@ def forward(form: Form, tiles: TileMap, operands: dict[str, Array]) -> tuple[Arr
     return out, lse
 
 
-def block(shape: tuple[int, ...], index: Callable[[Index, Index, Index, Index], tuple[Index, ...]]) -> Any:
-    """The block that a step reads or writes: `index` of its batch entry, key head, row and column of tiles."""
+def block(
+    shape: tuple[int, ...], index: Callable[[Index, Index, Index, Index], tuple[Index, ...]], is_late: bool = False
+) -> Any:
+    """The block that a step reads or writes: `index` of its batch entry, key head, row and column of tiles, where
+    `is_late` those of the step before.
+    """
 
     def place(batch: Index, head: Index, step: Index, rows: Ref, columns: Ref, does: Ref) -> tuple[Index, ...]:
+        step = jnp.maximum(step - 1, 0) if is_late else step
         return index(batch, head, rows[step], columns[step])
 
     return pl.BlockSpec(shape, place)
 
 
-def spec(form: Form, name: str, shape: tuple[int, ...]) -> Any:
+def spec(form: Form, name: str, shape: tuple[int, ...], is_late: bool = False) -> Any:
     """The block of an operand; an axis of one entry is shared."""
     batch = int(shape[0] > 1)
     rows, keys = form.q_tile, form.kv_tile
@@ -459,9 +530,8 @@ def spec(form: Form, name: str, shape: tuple[int, ...]) -> Any:
     if name in ("shift", "drag"):
         return block((1, 1, 1, form.chunks, 1, form.chunk), lambda b, h, row, column: (b, h, row, 0, 0, 0))
     if name in ("k", "v"):
-        return block(
-            (1, keys, form.width if name == "k" else form.value_width), lambda b, h, row, column: (b, column, h)
-        )
+        width = form.width if name == "k" else form.value_width
+        return block((1, keys, width), lambda b, h, row, column: (b, column, h), is_late)
     if name.startswith("angles"):
         return block((1, rows, form.width), lambda b, h, row, column: (b * batch, row, 0))
     if name == "q_segments":

@@ -25,7 +25,7 @@ from ropegen.template import Array, Arrays, Cost, Kernel, Tangents, Template, Ti
 from ropegen.types import numpy_dtype
 
 from . import xla
-from .kernel_tpu import LOG2_E, Form, TileMap
+from .kernel_tpu import LOG2_E, ROWS, Form, TileMap
 from .kernel_tpu import forward as kernel_forward
 from .kernel_tpu_backward import Strip, strips
 from .kernel_tpu_backward import backward as kernel_backward
@@ -33,16 +33,18 @@ from .site import FAMILY, AttendSite, covers
 
 _LANES = 128
 _SIZES = (512, 256, 1024, 128)
-# What Mosaic gives a kernel without asking is 16 MB on every chip; the compiler's own temporaries need a part of it.
-_VMEM = 12 << 20
-# The backward kernel's estimate holds more of them.
-_VMEM_BACKWARD = 29 << 19
+# Of what a kernel is given without asking, the compiler's own temporaries need a part.
+_VMEM_SHARE = 3 / 4
+# The backward kernel's estimate holds more of them. It is built for no chip in particular: all give a kernel as much.
+_VMEM_BACKWARD = 29 * Target.parse("tpu:v5e").figures.kernel_memory // 32
+# Rows of scores that it has at a time.
+_ROWS_BACKWARD = 512
 # Keys that a smaller tile of queries is worth: with fewer at a time, queries are fetched too often.
 _STRIP = 2048
 # Three numbers a step, in scalar memory that holds 1 MB.
 _MOST_STEPS = 1 << 16
-# Bundles of VLIW instructions that the grid spends around a tile, at 1.5 GHz: fetches, addresses, the map.
-_STEP_SECONDS = 130 / 1.5e9
+# Bundles of VLIW instructions that the grid spends around a tile: fetches, addresses, the map.
+_STEP = 130
 # Operations of the vector unit a score in a full tile: maximum, subtract, sum, rounding, and spills between them.
 _VECTOR = 6.0
 
@@ -88,11 +90,12 @@ def tiles(site: AttendSite, target: Target) -> Iterator[Tile]:
     """Powers of two that fit fast memory and the tile map, no larger than the sequences."""
     lengths = [site.sources[name].type.shape[-3] for name in ("q", "k")]
     sizes = [dict.fromkeys(min(size, _power(length)) for size in _SIZES) for length in lengths]
+    most = _VMEM_SHARE * target.figures.kernel_memory
     for q in sizes[0]:
         for kv in sizes[1]:
             tile = Tile.of(q=q, kv=kv)
             form = _form(site, tile)
-            if form.vmem <= min(_VMEM, target.figures.fast_memory) and _steps_at_most(site, tile) <= _MOST_STEPS:
+            if form.vmem <= most and _steps_at_most(site, tile) <= _MOST_STEPS:
                 yield tile
 
 
@@ -119,7 +122,7 @@ def cost(site: AttendSite, target: Target, tile: Tile) -> Cost:
     padded = form.queries != q.shape[-3] or form.keys != k.shape[-3] or form.width != q.shape[-1]
     before = k.bytes * (1 + (site.k_pairing is not None)) + (2 * (q.bytes + k.bytes) if padded else 0)
     units = (matmul / chip.matmul(q.dtype), vector / chip.vector, exponentials / chip.transcendental)
-    steps = heads * max(visited, len(classes)) * _STEP_SECONDS
+    steps = heads * max(visited, len(classes)) * _STEP / (chip.clock * chip.cores)
     # A bundle holds an operation for every unit; what the longest leaves idle the others do not fill.
     busy = max(units) + 0.2 * (sum(units) - max(units)) + steps
     moving = (moved + before) / chip.bandwidth
@@ -152,7 +155,7 @@ def tile_map(site: AttendSite, tile: Tile) -> TileMap:
     return TileMap.of(_classes(site, tile))
 
 
-def _form(site: AttendSite, tile: Tile) -> Form:
+def _form(site: AttendSite, tile: Tile, at_once: int = ROWS) -> Form:
     q, k, v = (site.sources[name].type for name in ("q", "k", "v"))
     kv_heads = k.shape[-2]
     width = _padded(q.shape[-1], _LANES)
@@ -179,6 +182,7 @@ def _form(site: AttendSite, tile: Tile) -> Form:
         kv_start=starts[1],
         rotates=rotates,
         shift=shift,
+        at_once=at_once,
     )
 
 
@@ -251,7 +255,8 @@ def _strips(site: AttendSite, tile: Tile, wanted: Collection[str]) -> tuple[Stri
     finishes = site.q_pairing is None or (bool(_form(site, tile).rotates) and "q_angles" not in wanted)
     for kv in _halvings(tile["kv"]):
         for q in _halvings(tile["q"]):
-            found = strips(_form(site, Tile.of(q=q, kv=kv)), _VMEM_BACKWARD, finishes, "bias" in wanted)
+            form = _form(site, Tile.of(q=q, kv=kv), _ROWS_BACKWARD)
+            found = strips(form, _VMEM_BACKWARD, finishes, "bias" in wanted)
             if found and found[0].columns * (found[0].form.queries // q) > _MOST_STEPS:
                 continue
             if found and found[0].keys >= min(_STRIP, found[0].form.keys):
