@@ -6,6 +6,7 @@
     python3 benchmarks/cpu.py --quick --folder /tmp/quick  a small grid, to see that all of it runs
     python3 benchmarks/cpu.py --again                     everything anew
     python3 benchmarks/cpu.py --only tables               cpu.md and cpu.png from cpu.json
+    python3 benchmarks/cpu.py --only tiles                ropegen/tiles/cpu.json, measured anew; before the grid, which reads it
 
 Needs `pip install 'ropegen[bench,torch]'` and a C++ compiler for torch. cpu.json is written after each point, so an
 interrupted run goes on where it was. Nothing else should run on the machine meanwhile.
@@ -29,6 +30,7 @@ from typing import Any
 import jax
 from cpu_limits import measure_limits
 from cpu_tables import BEHIND, picture, tables
+from cpu_tiles import fastest, text
 
 import ropegen as rg
 from ropegen import bench
@@ -122,7 +124,10 @@ def torch_variants(probe: dict[str, Any] | None) -> tuple[list[str] | None, list
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--only", choices=(*PARTS, "tables"), action="append", help="a part of the work; repeatable (default: all)"
+        "--only",
+        choices=(*PARTS, "tables", "tiles"),
+        action="append",
+        help="a part of the work; repeatable (default: all but tiles)",
     )
     parser.add_argument(
         "--lengths", metavar="S,S,...", help=f"sequence lengths (default: {','.join(map(str, LENGTHS))})"
@@ -140,6 +145,11 @@ def main() -> int:
     shapes = QUICK_SHAPES if options.quick else SHAPES
     seconds = 0.5 if options.quick else options.seconds
     parts = options.only or list(PARTS)
+    if "tiles" in parts:
+        measure_tiles(grid(["forward"], lengths, shapes), seconds / 2)
+        parts = [each for each in parts if each != "tiles"]
+        if not parts:
+            return 0
     path = options.folder / "cpu.json"
     options.folder.mkdir(parents=True, exist_ok=True)
     bench.pyplot()  # refuse now what would be refused at the end
@@ -174,6 +184,17 @@ def main() -> int:
     write(options.folder / "cpu.md", tables(results))
     picture(results, options.folder / "cpu.png")
     return int(any("error" in each for each in results["points"].values()))
+
+
+def measure_tiles(points: Sequence[Point], seconds: float) -> None:
+    """Writes the table that the planner reads; the points are measured by the cost model's choice and its rivals."""
+    entries: dict[str, dict[str, Any] | None] = {}
+    for number, point in enumerate(points, 1):
+        say(f"{number} of {len(points)}: {point.key}")
+        entries[point.key] = fastest(point.graph(), point.key, seconds, say)
+        jax.clear_caches()
+        gc.collect()
+    write(Path(rg.__file__).resolve().parent / "tiles" / "cpu.json", text(entries))
 
 
 def opened(path: Path, again: bool) -> dict[str, Any]:
