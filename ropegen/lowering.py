@@ -44,6 +44,11 @@ def accumulator(dtype: Any) -> Any:
     return jnp.float64 if dtype == jnp.float64 else jnp.float32
 
 
+def precision(dtype: Any) -> lax.Precision | None:
+    """The precision of products of `dtype`: all of float32, which a TPU or a GPU would else round before multiplying."""
+    return lax.Precision.HIGHEST if dtype == jnp.float32 else None
+
+
 def _input(node: Node) -> Array:
     raise RopegenError(f"input {node.op} has no value of its own; feed it")
 
@@ -91,7 +96,13 @@ def _norm(node: Node, x: Array, *affine: Array) -> Array:
 
 def project(x: Array, weight: Array, *bias: Array) -> Array:
     """X (..., E) @ weight (E, F) + bias (F,), the sums left in the accumulator's element type."""
-    wide = lax.dot_general(x, weight, (((x.ndim - 1,), (0,)), ((), ())), preferred_element_type=accumulator(x.dtype))
+    wide = lax.dot_general(
+        x,
+        weight,
+        (((x.ndim - 1,), (0,)), ((), ())),
+        precision=precision(x.dtype),
+        preferred_element_type=accumulator(x.dtype),
+    )
     for each in bias:
         wide = wide + each.astype(wide.dtype)
     return wide
@@ -248,7 +259,8 @@ def _nothing_to_attend(
 def _attend_rows(op: ops.Attend, q: Array, k: Array, v: Array, given: Mapping[str, Array]) -> tuple[Array, Array]:
     """A chunk: q (B, rows, Hkv, G, D), k and v (B, Skv, Hkv, D): out (B, rows, Hkv, G, Dv) and log-sum-exp."""
     wide = accumulator(q.dtype)
-    score = jnp.einsum("bqhgd,bkhd->bhgqk", q, k, preferred_element_type=wide) * op.scale
+    exact = precision(q.dtype)
+    score = jnp.einsum("bqhgd,bkhd->bhgqk", q, k, precision=exact, preferred_element_type=wide) * op.scale
     if op.softcap is not None:
         score = op.softcap * jnp.tanh(score / op.softcap)
     if "bias" in given:
@@ -274,7 +286,8 @@ def _attend_rows(op: ops.Attend, q: Array, k: Array, v: Array, given: Mapping[st
         total = total + jnp.exp(given["sinks"] - shift)
     seen = total > 0
     divisor = jnp.where(seen, total, 1.0)
-    out = jnp.einsum("bhgqk,bkhd->bhgqd", weight.astype(v.dtype), v, preferred_element_type=wide) / divisor
+    mixed = jnp.einsum("bhgqk,bkhd->bhgqd", weight.astype(v.dtype), v, precision=exact, preferred_element_type=wide)
+    out = mixed / divisor
     if op.masked_row == "mean" and "sinks" not in given:
         mean = jnp.mean(v, axis=1, dtype=wide)[:, :, None, None, :]
         out = jnp.where(seen, out, mean)

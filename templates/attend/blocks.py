@@ -19,6 +19,7 @@ from jax import Array, lax
 
 from ropegen import masks
 from ropegen.ir.ops import Attend
+from ropegen.lowering import precision
 
 Index: TypeAlias = Any  # an int, or a traced int32
 Carry: TypeAlias = Any  # a pytree of arrays
@@ -134,7 +135,7 @@ def site_of(op: Attend, tile: Tile, q: Array, k: Array, v: Array, given: dict[st
 def dot(x: Array, y: Array, wide: np.dtype[Any], contract: tuple[int, int] = (1, 0)) -> Array:
     """A 2-D matmul that accumulates in `wide`."""
     dimensions = (((contract[0],), (contract[1],)), ((), ()))
-    return lax.dot_general(x, y, dimensions, preferred_element_type=wide)
+    return lax.dot_general(x, y, dimensions, precision=precision(x.dtype), preferred_element_type=wide)
 
 
 def cut(x: Array, starts: tuple[Index, ...], sizes: tuple[int, ...]) -> Array:
