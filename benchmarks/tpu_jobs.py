@@ -197,18 +197,24 @@ def kernels(
 
 
 def tiles(chips: Sequence[str], sites: int, quick: bool) -> Jobs:
-    """Every tile that the template offers at the common sites, each compiled at one length; the largest tiles first."""
+    """The tiles that the template offers at the common sites, each compiled at one length."""
     attend = template(ATTEND)
-    found: list[tuple[int, Job]] = []
-    for each in [each for each in modules.common() if not each.like][: 1 if quick else None]:
+    found: list[Job] = []
+    for each in modules.common()[: 1 if quick else None]:
         site = modules.common_site(each.name, each.compiled)
-        for chip in chips:
-            offered = attend.tiles(site, Target.parse(f"tpu:{chip}"))
-            for tile in sorted(offered, key=area, reverse=True)[: 2 if quick else None]:
+        offered = {chip: candidates(site, chip)[: 2 if quick else None] for chip in chips}
+        for tile in dict.fromkeys(tile for mine in offered.values() for tile in mine):
+            for chip in (chip for chip in chips if tile in offered[chip]):
                 make = lambda site=site, tile=tile: modules.forward(attend, site, tile)  # noqa: E731
                 facts = described(tile, site=each.name, length=each.compiled)
-                found.append((area(tile), Job("tiles", f"{each.name}, {tile}", chip, make, facts)))
-    return [job for _, job in sorted(found, key=lambda one: -one[0])], {}
+                found.append(Job("tiles", f"{each.name}, {tile}", chip, make, facts))
+    return found, {}
+
+
+def candidates(site: Site, chip: str) -> list[Tile]:
+    """What the template offers, but for tiles of fewer than 256 x 256 scores, which pay for a step too often."""
+    offered = template(ATTEND).tiles(site, Target.parse(f"tpu:{chip}"))
+    return sorted((tile for tile in offered if area(tile) >= 256 * 256), key=area, reverse=True)
 
 
 def area(tile: Tile) -> int:
@@ -223,22 +229,22 @@ def predicted(site: Site, compiled: Site, tile: Tile, entry: Mapping[str, Any], 
     target = Target.parse(f"tpu:{chip}")
     (kernel,) = (each for each in entry["kernels"] if each["name"].startswith("ropegen_attend"))
     own = steps_of(compiled, tile)
-    busy = cycles(kernel, steps_of(site, tile), own.heads * own.all) / target.figures.clock
+    busy = cycles(kernel, steps_of(site, tile), own) / target.figures.clock
     moved = template(ATTEND).cost(site, target, tile).bytes / target.figures.bandwidth * entry["devices"]
     return max(busy, moved) + target.figures.launch
 
 
 def measured(results: Mapping[str, Any], common: Common, length: int, chip: str) -> list[tuple[float, Tile]]:
-    """The predicted seconds of every tile that was compiled and that the template offers at this length, least first."""
+    """The predicted seconds of the candidates, least first; none while one of them is not compiled."""
     site = modules.common_site(common.name, length)
-    (same,) = (each for each in modules.common() if each.name == (common.like or common.name))
-    compiled = modules.common_site(same.name, same.compiled)
-    offered = list(template(ATTEND).tiles(site, Target.parse(f"tpu:{chip}")))
+    compiled = modules.common_site(common.name, common.compiled)
     found: list[tuple[float, Tile]] = []
-    for each in results["entries"].get("tiles", {}).values():
-        tile = Tile.of(**each["tile"])
-        if each["site"] == same.name and each["chip"] == chip and "kernels" in each and tile in offered:
-            found.append((predicted(site, compiled, tile, each, chip), tile))
+    for tile in candidates(compiled, chip):
+        entry = results["entries"].get("tiles", {}).get(f"{common.name}, {tile} on {chip}")
+        if entry is None:
+            return []
+        if "kernels" in entry:
+            found.append((predicted(site, compiled, tile, entry, chip), tile))
     return sorted(found, key=lambda one: one[0])
 
 
@@ -268,6 +274,8 @@ def tile_tables(results: Mapping[str, Any], chips: Sequence[str], libtpu: str) -
                         "libtpu": libtpu,
                     }
                 )
+        if not entries:
+            continue
         lines = ",\n  ".join(json.dumps(each) for each in entries)
         found[f"tpu-{chip}.json"] = f'{{"chip": "tpu:{chip}", "measured": [\n  {lines}\n]}}\n'
     return found

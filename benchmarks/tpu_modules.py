@@ -352,37 +352,30 @@ def needed_tiles(visible: masks.Expr, length: int, tile: Tile) -> int:
 
 @dataclass(frozen=True)
 class Common:
-    """Attentions that are alike but for their length: their kernels have the same parts, and are compiled at one.
-
-    `like` names another whose kernels have the parts that these run.
-    """
+    """Attentions that are alike but for their length: their kernels have the same parts, and are compiled at one."""
 
     name: str
     lengths: tuple[int, ...]
     compiled: int
     graph: Callable[[int], Graph]
-    like: str = ""
 
 
 def common() -> tuple[Common, ...]:
-    """Models by their golden cases. qwen3-8b's attention is llama3-8b's: angles and norms come from outside."""
+    """Models by their golden cases. qwen3-8b's attention is llama3-8b's: angles and norms come from outside.
+
+    A kernel of fewer than `kernel_tpu._AHEAD` steps is another one, so short sites stand by themselves.
+    """
 
     def model(name: str) -> Callable[[int], Graph]:
         return lambda length: case(name, seq=length)
 
-    def bare(heads: int, kv_heads: int, mask: masks.Expr) -> Callable[[int], Graph]:
-        return lambda length: attention(length, heads, kv_heads, 128, mask=mask)
-
-    llama, lengths = "llama3-8b and qwen3-8b, causal", (1024, 2048, 4096, 8192)
-    window = masks.causal & masks.window(WINDOW)
+    llama = model("llama3-8b-prefill")
     return (
-        Common("8 heads of 128, causal", (LENGTH,), LENGTH, bare(HEADS, HEADS, masks.causal)),
-        Common(llama, lengths, 4096, model("llama3-8b-prefill")),
-        Common("32 heads over 8 of 128, full", lengths, 4096, bare(32, 8, masks.full), like=llama),
-        Common("gpt2, causal", (1024,), 1024, model("gpt2-small")),
-        Common("gemma2-9b, global", lengths, 4096, model("gemma2-9b-global")),
-        Common("gemma2-9b, window of 4096", lengths, 8192, model("gemma2-9b-local")),
-        Common("32 heads over 8 of 128, window of 1024", lengths, 4096, bare(32, 8, window)),
+        Common("llama3-8b and qwen3-8b", (4096, 8192), 4096, llama),
+        Common("8 heads of 128", (LENGTH,), LENGTH, lambda length: attention(length, HEADS, HEADS, WIDTH)),
+        Common("llama3-8b and qwen3-8b, short", (2048,), 2048, llama),
+        Common("gpt2", (1024,), 1024, model("gpt2-small")),
+        Common("gemma2-9b, global", (8192,), 8192, model("gemma2-9b-global")),
     )
 
 

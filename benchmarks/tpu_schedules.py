@@ -94,17 +94,26 @@ def weighted(kernel: Facts, steps: Steps, size: str) -> float:
     return (steps.full * full[size] + steps.partial * partial[size]) / (steps.full + steps.partial)
 
 
-def cycles(kernel: Facts, steps: Steps, compiled_steps: int) -> float:
-    """Cycles of a whole grid of these steps, by the schedule of a kernel that was compiled for `compiled_steps`.
+def shared(kernel: Facts, steps: Steps) -> int:
+    """Between how many cores of a device the grid is divided."""
+    return max(1, round(steps.heads * steps.all / kernel["steps"]))
 
-    A step runs what is under no condition, and the part of its tile; the parts of a row run at its first and last step.
-    Cores that are one device share the grid.
+
+def more(kernel: Facts, steps: Steps) -> int:
+    """Steps of a head that are more than its tiles: one, where scores are made a step ahead of their weights."""
+    return round(kernel["steps"] * shared(kernel, steps) / steps.heads) - steps.all
+
+
+def cycles(kernel: Facts, steps: Steps, compiled: Steps) -> float:
+    """Cycles of a whole grid of these steps, by the schedule of a kernel that was compiled for others.
+
+    A step runs what is under no condition, and the part of its tile, a step more that of a full one; the parts of a row
+    run at its first and last step. Cores that are one device share the grid.
     """
-    share = max(1, round(compiled_steps / kernel["steps"]))
     full, partial = tile_parts(kernel)
-    tiles = steps.full * full["cycles"] + steps.partial * partial["cycles"]
+    extra = more(kernel, compiled)
+    tiles = (steps.full + extra) * full["cycles"] + steps.partial * partial["cycles"]
     rows = steps.rows * sum(each["cycles"] for each in row_parts(kernel))
-    always = steps.all * kernel["always"]["cycles"]
-    return (
-        kernel["outside"] + kernel["ahead"] * kernel["always"]["cycles"] + steps.heads * (tiles + rows + always) / share
-    )
+    always = (steps.all + extra) * kernel["always"]["cycles"]
+    outside = kernel["outside"] + kernel["ahead"] * kernel["always"]["cycles"]
+    return outside + steps.heads * (tiles + rows + always) / shared(kernel, compiled)
