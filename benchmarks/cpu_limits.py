@@ -16,6 +16,7 @@ import numpy as np
 
 import ropegen as rg
 from ropegen import bench, lowering
+from ropegen.bench import attention
 from ropegen.types import numpy_dtype
 
 HEADS, KV_HEADS, WIDTH = 8, 2, 128
@@ -28,7 +29,7 @@ def measure_limits(quick: bool, say: Callable[[str], None]) -> dict[str, Limit]:
     """Every limit by name. `quick` divides the lengths by eight and is no result, only a sign that all of it runs."""
     divisor, seconds = (8, 0.5) if quick else (1, 6.0)
     found: dict[str, Limit] = {}
-    for measure in (masked_shares, matmul_share, temporaries, growth, rope_alone, call_cost, compile_time):
+    for measure in (ceiling, masked_shares, matmul_share, temporaries, growth, rope_alone, call_cost, compile_time):
         say(f"limits: {measure.__name__}")
         try:
             found |= measure(divisor, seconds)
@@ -37,6 +38,40 @@ def measure_limits(quick: bool, say: Callable[[str], None]) -> dict[str, Limit]:
             say(f"  {error}")
         jax.clear_caches()
     return found
+
+
+def ceiling(divisor: int, seconds: float) -> dict[str, Limit]:
+    """Torch's attention over what XLA's dots of a tile take for the same products, with nothing between them.
+
+    What plain StableHLO computes goes through XLA's dots: no schedule of them is this many times as fast as torch, or more.
+    """
+    torch = attention.import_torch()
+    heads, length, width, rows = 8, 2048 // divisor, 64, 512 // divisor
+    q = torch.randn(1, heads, length, width)
+    sdpa = torch.nn.functional.scaled_dot_product_attention
+    runners = [bench.Contender("sdpa", lambda: sdpa(q, q, q, is_causal=True), lambda out: {})]
+    random = np.random.default_rng(0)
+    flops: dict[str, float] = {}
+    for inner, columns in ((width, length), (length, width)):
+        name = f"({rows}, {inner}) x ({inner}, {columns})"
+        flops[name] = 2.0 * rows * inner * columns
+        a, b = (random.standard_normal(shape, np.float32) for shape in ((rows, inner), (inner, columns)))
+        runners.append(silent(finished(f"XLA {name}", jnp.matmul, jnp.asarray(a), jnp.asarray(b))))
+        given = torch.from_numpy(a), torch.from_numpy(b)
+        runners.append(bench.Contender(f"torch {name}", lambda given=given: torch.mm(*given), lambda out: {}))
+    race = bench.race(runners, tolerance=0.0, seconds=seconds)
+    rates = {
+        each.name: flops[each.name.partition(" ")[2]] / each.median for each in race.timings if each.name != "sdpa"
+    }
+    of_one = 2.0 * width * heads * length * length / 2  # the causal half of one of the two products
+    needed = sum(of_one / rates[f"XLA {name}"] for name in flops)
+    said = ", ".join(f"{name} {rate / 1e9:.0f} GFLOP/s" for name, rate in rates.items())
+    took = race["sdpa"].median
+    detail = (
+        f"{heads} heads of {width}, f32, causal, S={length}: torch's SDPA {bench.duration(took)}, XLA's dots alone "
+        f"{bench.duration(needed)}; {said}"
+    )
+    return {"ceiling": {"value": took / needed, "detail": detail}}
 
 
 def masked_shares(divisor: int, seconds: float) -> dict[str, Limit]:
