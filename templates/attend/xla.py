@@ -107,10 +107,10 @@ def _heads(site: AttendSite) -> int:
 
 
 def _on_cpu(site: AttendSite, blocks: int, scores: float) -> Cost:
-    """What starting the operations of a block takes; those of a small one run on one core, and do not wait for others."""
+    """What starting the operations of a block takes; those of a small one run on one core, and wait for no other."""
     count = _heads(site) * blocks
-    shared = min(1.0, scores / max(1, count) / _CPU_SHARED)
-    return Cost(0.0, 0.0, 0.0, count * shared * _CPU_BLOCK, "launch")
+    waits = scores >= _CPU_SHARED * count
+    return Cost(0.0, 0.0, 0.0, count * _CPU_BLOCK if waits else 0.0, "launch")
 
 
 def _on_tpu(site: AttendSite, target: Target, rows: int, blocks: int) -> Cost:
