@@ -61,6 +61,8 @@ class Work:
     def run(self, part: str, wanted: Sequence[Job]) -> None:
         """Compiles the jobs that have no result yet, batches of one chip, and stores each."""
         entries = self.results["entries"].setdefault(part, {})
+        for job in wanted if part == "steps" else ():
+            entries.get(key_of(job), {}).update(visited=job.facts().get("visited"))
         # The planner's tile is another one once the tables are.
         other = {
             key_of(job)
@@ -208,6 +210,7 @@ def main() -> int:
     for part in (each for each in jobs.PARTS if each in parts and not work.stopped):
         wanted, facts = jobs.PARTS[part](chips, sites, options.quick)
         results["facts"][part] = results["facts"].get(part, {}) | facts
+        results["facts"][part]["modules"] = len(wanted)
         work.run(part, wanted)
         keep()
         if part == "tiles":

@@ -103,7 +103,7 @@ def steps(chips: Sequence[str], sites: int, quick: bool) -> Jobs:
     needed = {name: modules.needed_tiles(visible, LONG, TILE) for name, visible in known.items()}
 
     def add(name: str, site: Site, tiles: int) -> None:
-        facts = described(TILE, needed=tiles, all=every)
+        facts = described(TILE, needed=tiles, all=every, visited=steps_of(site, TILE).all)
         found.append(Job("steps", name, chips[0], lambda: modules.forward(attend, site, TILE), facts))
 
     for name, visible in known.items():
