@@ -373,7 +373,6 @@ def common() -> tuple[Common, ...]:
     return (
         Common("llama3-8b and qwen3-8b", (4096, 8192), 4096, llama),
         Common("8 heads of 128", (LENGTH,), LENGTH, lambda length: attention(length, HEADS, HEADS, WIDTH)),
-        Common("llama3-8b and qwen3-8b, short", (2048,), 2048, llama),
         Common("gpt2", (1024,), 1024, model("gpt2-small")),
         Common("gemma2-9b, global", (8192,), 8192, model("gemma2-9b-global")),
     )
