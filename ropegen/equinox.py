@@ -472,7 +472,7 @@ def _rotate(
         cos, sin = jnp.split(table, 2, axis=-1)
         table = jnp.concatenate([cos, -sin], axis=-1)
     flat = rows.reshape(*lead, length, math.prod(between), width)
-    turned = lowering.rotate(flat, table.astype(dtype), rope.pairing)
+    turned = lowering.rotate_as_fits(flat, table.astype(dtype), rope.pairing)
     return jnp.moveaxis(turned.reshape(rows.shape), -1, features)
 
 

@@ -41,6 +41,14 @@ def lower(node: Node, *values: Array) -> Array:
     return _LOWERINGS[type(node.op)](node, *values)
 
 
+def lower_as_fits(node: Node, *values: Array) -> Array:
+    """`lower`, rotations by `rotate_as_fits`: for what is run, where `lower` is for what is read."""
+    if isinstance(node.op, ops.Rotate):
+        x, table = values
+        return rotate_as_fits(x, table, node.op.pairing)
+    return lower(node, *values)
+
+
 def accumulator(dtype: Any) -> Any:
     """The element type that sums of `dtype` run in: float64 for float64, else float32."""
     return jnp.float64 if dtype == jnp.float64 else jnp.float32
@@ -126,26 +134,27 @@ def _merge_heads(node: Node, x: Array) -> Array:
 
 def rotate(x: Array, table: Array, pairing: str) -> Array:
     """X (..., S, H, D) turned by cosines, then sines (..., S, dim), in the wider type of the two; x's type."""
-    if not isinstance(x, Tracer):  # op by op
-        return _rotate_parts(x, table, pairing)
-    forms = {"cpu": functools.partial(_rotate_rows, pairing=pairing)}
-    return lax.platform_dependent(x, table, **forms, default=functools.partial(_rotate_parts, pairing=pairing))
-
-
-def _rotate_parts(x: Array, table: Array, pairing: str) -> Array:
-    """Halves turned by themselves, then put side by side."""
     dim = table.shape[-1]
+    wide = jnp.promote_types(x.dtype, table.dtype)
     if pairing == "half":
-        wide = jnp.promote_types(x.dtype, table.dtype)
+        cos, sin = _cos_sin(table, wide)
         first, second = x[..., : dim // 2].astype(wide), x[..., dim // 2 : dim].astype(wide)
-        parts = [each.astype(x.dtype) for each in _turned(first, second, table)]
+        parts = [each.astype(x.dtype) for each in (first * cos - second * sin, second * cos + first * sin)]
     else:
         parts = [_rows_turned(x[..., :dim], table, pairing).astype(x.dtype)]
     return jnp.concatenate([*parts, x[..., dim:]], axis=-1) if dim < x.shape[-1] or len(parts) > 1 else parts[0]
 
 
+def rotate_as_fits(x: Array, table: Array, pairing: str) -> Array:
+    """`rotate` in the form that fits the platform that it is lowered for; op by op as it stands."""
+    if not isinstance(x, Tracer):
+        return rotate(x, table, pairing)
+    rows, halves = (functools.partial(form, pairing=pairing) for form in (_rotate_rows, rotate))
+    return lax.platform_dependent(x, table, cpu=rows, default=halves)
+
+
 def _rotate_rows(x: Array, table: Array, pairing: str) -> Array:
-    """The same without concatenation along the features, which XLA for CPU copies number by number: three to eight times
+    """`rotate` without concatenation along the features, which XLA for CPU copies number by number: three to eight times
     faster there. For TPU it is slower by up to a third, by libtpu's estimate.
     """
     dim, width = table.shape[-1], x.shape[-1]
@@ -158,18 +167,17 @@ def _rotate_rows(x: Array, table: Array, pairing: str) -> Array:
 
 def _rows_turned(x: Array, table: Array, pairing: str) -> Array:
     """All features of x turned, in the wider type."""
-    dim, axis = table.shape[-1], -2 if pairing == "half" else -1
-    pairs = x.reshape(*x.shape[:-1], *((2, dim // 2) if pairing == "half" else (dim // 2, 2)))
-    first, second = (
-        lax.index_in_dim(pairs, side, axis, keepdims=False).astype(jnp.promote_types(x.dtype, table.dtype))
-        for side in (0, 1)
-    )
-    return jnp.stack(_turned(first, second, table), axis=axis).reshape(x.shape)
+    dim, axis, wide = table.shape[-1], -2 if pairing == "half" else -1, jnp.promote_types(x.dtype, table.dtype)
+    cos, sin = _cos_sin(table, wide)
+    pairs = x.reshape(*x.shape[:-1], *((2, dim // 2) if pairing == "half" else (dim // 2, 2))).astype(wide)
+    first, second = (pairs[..., 0, :], pairs[..., 1, :]) if pairing == "half" else (pairs[..., 0], pairs[..., 1])
+    return jnp.stack([first * cos - second * sin, second * cos + first * sin], axis=axis).reshape(x.shape)
 
 
-def _turned(first: Array, second: Array, table: Array) -> tuple[Array, Array]:
-    cos, sin = jnp.split(table.astype(first.dtype)[..., None, :], 2, axis=-1)
-    return first * cos - second * sin, second * cos + first * sin
+def _cos_sin(table: Array, wide: Any) -> tuple[Array, Array]:
+    """Cosines and sines (..., S, 1, dim / 2) of a table (..., S, dim)."""
+    cos, sin = jnp.split(table.astype(wide)[..., None, :], 2, axis=-1)
+    return cos, sin
 
 
 def _rotate(node: Node, x: Array, table: Array) -> Array:
@@ -355,8 +363,10 @@ _LOWERINGS: dict[type[Op], Callable[..., Array]] = {
 }
 
 
-def evaluate(outputs: Sequence[Node], values: Mapping[Node, Array]) -> tuple[Array, ...]:
-    """The outputs, each node between them and `values` lowered plainly."""
+def evaluate(
+    outputs: Sequence[Node], values: Mapping[Node, Array], lower: Callable[..., Array] = lower
+) -> tuple[Array, ...]:
+    """The outputs, each node between them and `values` lowered plainly, or by another `lower`."""
     known = dict(values)
     for each in topological(outputs, given=values):
         known[each] = lower(each, *(known[operand] for operand in each.operands))

@@ -19,6 +19,10 @@ from ropegen.types import numpy_dtype
 Array = jax.Array
 
 
+class _UnfitError(Exception):
+    """A call was traced with other arrays than the graph reads."""
+
+
 class Compiled:
     """A plan that runs: call it with the graph's inputs by keyword.
 
@@ -40,19 +44,22 @@ class Compiled:
         return f"<compiled {self.plan.graph.name} for {self.plan.target}>"
 
     def __call__(self, **inputs: Any) -> Any:
-        if not self._fits(inputs):
-            inputs = check_inputs(self._types, inputs, self._declared)
-        return self._run(inputs)
+        # What is not exactly what the graph reads is found where a call of such arrays is first traced, so that one that
+        # fits costs no more than `jax.jit` does.
+        try:
+            return self._run(inputs)
+        except (_UnfitError, TypeError):
+            checked = check_inputs(self._types, inputs, self._declared)
+        return self._run(checked)
 
     def _fits(self, inputs: Mapping[str, Any]) -> bool:
-        """Whether these are exactly the arrays that the graph reads: a call should cost little more than `jax.jit`."""
+        """Whether these are arrays of exactly the shapes and types that the graph reads."""
         if inputs.keys() != self._exact.keys():
             return False
-        for label, value in inputs.items():
-            shape, dtype = self._exact[label]
-            if not isinstance(value, jax.Array) or value.shape != shape or value.dtype != dtype:
-                return False
-        return True
+        return all(
+            isinstance(value, jax.Array) and (value.shape, value.dtype) == self._exact[label]
+            for label, value in inputs.items()
+        )
 
     def bind(self, **parameters: Any) -> Callable[..., Any]:
         """A function of the activations and states, with these parameters prepared.
@@ -72,6 +79,8 @@ class Compiled:
         return bound
 
     def _call(self, values: Values) -> Any:
+        if not self._fits(values):
+            raise _UnfitError
         return self._call_prepared(prepare(self.plan, values), values)
 
     def _call_prepared(self, prepared: Values, values: Values) -> Any:
@@ -125,7 +134,7 @@ def _execute(plan: Plan, step: Step, known: dict[Node, Array]) -> None:
         known[step.outputs[0]] = table_of(step.outputs[0], step.table)
         return
     if step.region is None:
-        known[step.outputs[0]] = lowering.lower(step.outputs[0], *operands)
+        known[step.outputs[0]] = lowering.lower_as_fits(step.outputs[0], *operands)
         return
     known.update(zip(step.outputs, bind(step.region.closed, chosen(plan, step), operands), strict=True))
 

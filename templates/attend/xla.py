@@ -146,7 +146,7 @@ def build(site: AttendSite, tile: Tile, *, widened: bool = False) -> Kernel:
 
     def rotated(operands: Sequence[Array]) -> Arrays:
         values: dict[Node, Array] = dict(zip(site.operands, operands, strict=True))
-        return lowering.evaluate(inner, values)
+        return lowering.evaluate(inner, values, lowering.lower_as_fits)
 
     def given(values: Sequence[Array | None]) -> dict[str, Array]:
         return {name: each for name, each in zip(site.op.given, values[3:], strict=True) if each is not None}

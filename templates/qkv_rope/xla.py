@@ -93,7 +93,7 @@ def build(site: QkvRopeSite, tile: Tile) -> Kernel:
         for part in site.parts:
             value = lowering.lower(part.split, sums)
             for step in part.steps:
-                value = lowering.lower(step, value, *(values[each] for each in step.operands[1:]))
+                value = lowering.lower_as_fits(step, value, *(values[each] for each in step.operands[1:]))
             found.append(value.astype(numpy_dtype(part.split.type.dtype)))
         return tuple(found)
 

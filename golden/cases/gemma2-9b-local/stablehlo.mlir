@@ -32,134 +32,104 @@ module @jit_main attributes {mhlo.num_partitions = 1 : i32, mhlo.num_replicas = 
     %24 = stablehlo.convert %23 : (tensor<1x8192x8192xf32>) -> tensor<1x8192x8192xbf16>
     %25 = stablehlo.slice %24 [0:1, 0:8192, 0:4096] : (tensor<1x8192x8192xbf16>) -> tensor<1x8192x4096xbf16>
     %26 = stablehlo.reshape %25 : (tensor<1x8192x4096xbf16>) -> tensor<1x8192x16x256xbf16>
-    %c = stablehlo.constant dense<0> : tensor<i32>
-    %27 = "stablehlo.case"(%c) ({
-      %c_10 = stablehlo.constant dense<0> : tensor<i32>
-      stablehlo.return %c_10 : tensor<i32>
-    }, {
-      %c_10 = stablehlo.constant dense<0> : tensor<i32>
-      stablehlo.return %c_10 : tensor<i32>
-    }) : (tensor<i32>) -> tensor<i32>
-    %28 = "stablehlo.case"(%27) ({
-      %60 = stablehlo.reshape %26 : (tensor<1x8192x16x256xbf16>) -> tensor<1x8192x16x2x128xbf16>
-      %61 = stablehlo.slice %60 [0:1, 0:8192, 0:16, 0:1, 0:128] : (tensor<1x8192x16x2x128xbf16>) -> tensor<1x8192x16x1x128xbf16>
-      %62 = stablehlo.reshape %61 : (tensor<1x8192x16x1x128xbf16>) -> tensor<1x8192x16x128xbf16>
-      %63 = stablehlo.convert %62 : (tensor<1x8192x16x128xbf16>) -> tensor<1x8192x16x128xf32>
-      %64 = stablehlo.slice %60 [0:1, 0:8192, 0:16, 1:2, 0:128] : (tensor<1x8192x16x2x128xbf16>) -> tensor<1x8192x16x1x128xbf16>
-      %65 = stablehlo.reshape %64 : (tensor<1x8192x16x1x128xbf16>) -> tensor<1x8192x16x128xbf16>
-      %66 = stablehlo.convert %65 : (tensor<1x8192x16x128xbf16>) -> tensor<1x8192x16x128xf32>
-      %67 = stablehlo.broadcast_in_dim %arg5, dims = [0, 2] : (tensor<8192x256xf32>) -> tensor<8192x1x256xf32>
-      %68 = stablehlo.slice %67 [0:8192, 0:1, 0:128] : (tensor<8192x1x256xf32>) -> tensor<8192x1x128xf32>
-      %69 = stablehlo.slice %67 [0:8192, 0:1, 128:256] : (tensor<8192x1x256xf32>) -> tensor<8192x1x128xf32>
-      %70 = stablehlo.broadcast_in_dim %68, dims = [1, 2, 3] : (tensor<8192x1x128xf32>) -> tensor<1x8192x1x128xf32>
-      %71 = stablehlo.broadcast_in_dim %70, dims = [0, 1, 2, 3] : (tensor<1x8192x1x128xf32>) -> tensor<1x8192x16x128xf32>
-      %72 = stablehlo.multiply %63, %71 : tensor<1x8192x16x128xf32>
-      %73 = stablehlo.broadcast_in_dim %69, dims = [1, 2, 3] : (tensor<8192x1x128xf32>) -> tensor<1x8192x1x128xf32>
-      %74 = stablehlo.broadcast_in_dim %73, dims = [0, 1, 2, 3] : (tensor<1x8192x1x128xf32>) -> tensor<1x8192x16x128xf32>
-      %75 = stablehlo.multiply %66, %74 : tensor<1x8192x16x128xf32>
-      %76 = stablehlo.subtract %72, %75 : tensor<1x8192x16x128xf32>
-      %77 = stablehlo.broadcast_in_dim %68, dims = [1, 2, 3] : (tensor<8192x1x128xf32>) -> tensor<1x8192x1x128xf32>
-      %78 = stablehlo.broadcast_in_dim %77, dims = [0, 1, 2, 3] : (tensor<1x8192x1x128xf32>) -> tensor<1x8192x16x128xf32>
-      %79 = stablehlo.multiply %66, %78 : tensor<1x8192x16x128xf32>
-      %80 = stablehlo.broadcast_in_dim %69, dims = [1, 2, 3] : (tensor<8192x1x128xf32>) -> tensor<1x8192x1x128xf32>
-      %81 = stablehlo.broadcast_in_dim %80, dims = [0, 1, 2, 3] : (tensor<1x8192x1x128xf32>) -> tensor<1x8192x16x128xf32>
-      %82 = stablehlo.multiply %63, %81 : tensor<1x8192x16x128xf32>
-      %83 = stablehlo.add %79, %82 : tensor<1x8192x16x128xf32>
-      %84 = stablehlo.broadcast_in_dim %76, dims = [0, 1, 2, 4] : (tensor<1x8192x16x128xf32>) -> tensor<1x8192x16x1x128xf32>
-      %85 = stablehlo.broadcast_in_dim %83, dims = [0, 1, 2, 4] : (tensor<1x8192x16x128xf32>) -> tensor<1x8192x16x1x128xf32>
-      %86 = stablehlo.concatenate %84, %85, dim = 3 : (tensor<1x8192x16x1x128xf32>, tensor<1x8192x16x1x128xf32>) -> tensor<1x8192x16x2x128xf32>
-      %87 = stablehlo.reshape %86 : (tensor<1x8192x16x2x128xf32>) -> tensor<1x8192x16x256xf32>
-      %88 = stablehlo.convert %87 : (tensor<1x8192x16x256xf32>) -> tensor<1x8192x16x256xbf16>
-      stablehlo.return %88 : tensor<1x8192x16x256xbf16>
-    }) : (tensor<i32>) -> tensor<1x8192x16x256xbf16>
-    %29 = stablehlo.slice %24 [0:1, 0:8192, 4096:6144] : (tensor<1x8192x8192xbf16>) -> tensor<1x8192x2048xbf16>
-    %30 = stablehlo.reshape %29 : (tensor<1x8192x2048xbf16>) -> tensor<1x8192x8x256xbf16>
+    %27 = stablehlo.broadcast_in_dim %arg5, dims = [0, 2] : (tensor<8192x256xf32>) -> tensor<8192x1x256xf32>
+    %28 = stablehlo.slice %27 [0:8192, 0:1, 0:128] : (tensor<8192x1x256xf32>) -> tensor<8192x1x128xf32>
+    %29 = stablehlo.slice %27 [0:8192, 0:1, 128:256] : (tensor<8192x1x256xf32>) -> tensor<8192x1x128xf32>
+    %30 = stablehlo.slice %26 [0:1, 0:8192, 0:16, 0:128] : (tensor<1x8192x16x256xbf16>) -> tensor<1x8192x16x128xbf16>
+    %31 = stablehlo.convert %30 : (tensor<1x8192x16x128xbf16>) -> tensor<1x8192x16x128xf32>
+    %32 = stablehlo.slice %26 [0:1, 0:8192, 0:16, 128:256] : (tensor<1x8192x16x256xbf16>) -> tensor<1x8192x16x128xbf16>
+    %33 = stablehlo.convert %32 : (tensor<1x8192x16x128xbf16>) -> tensor<1x8192x16x128xf32>
+    %34 = stablehlo.broadcast_in_dim %28, dims = [1, 2, 3] : (tensor<8192x1x128xf32>) -> tensor<1x8192x1x128xf32>
+    %35 = stablehlo.broadcast_in_dim %34, dims = [0, 1, 2, 3] : (tensor<1x8192x1x128xf32>) -> tensor<1x8192x16x128xf32>
+    %36 = stablehlo.multiply %31, %35 : tensor<1x8192x16x128xf32>
+    %37 = stablehlo.broadcast_in_dim %29, dims = [1, 2, 3] : (tensor<8192x1x128xf32>) -> tensor<1x8192x1x128xf32>
+    %38 = stablehlo.broadcast_in_dim %37, dims = [0, 1, 2, 3] : (tensor<1x8192x1x128xf32>) -> tensor<1x8192x16x128xf32>
+    %39 = stablehlo.multiply %33, %38 : tensor<1x8192x16x128xf32>
+    %40 = stablehlo.subtract %36, %39 : tensor<1x8192x16x128xf32>
+    %41 = stablehlo.broadcast_in_dim %28, dims = [1, 2, 3] : (tensor<8192x1x128xf32>) -> tensor<1x8192x1x128xf32>
+    %42 = stablehlo.broadcast_in_dim %41, dims = [0, 1, 2, 3] : (tensor<1x8192x1x128xf32>) -> tensor<1x8192x16x128xf32>
+    %43 = stablehlo.multiply %33, %42 : tensor<1x8192x16x128xf32>
+    %44 = stablehlo.broadcast_in_dim %29, dims = [1, 2, 3] : (tensor<8192x1x128xf32>) -> tensor<1x8192x1x128xf32>
+    %45 = stablehlo.broadcast_in_dim %44, dims = [0, 1, 2, 3] : (tensor<1x8192x1x128xf32>) -> tensor<1x8192x16x128xf32>
+    %46 = stablehlo.multiply %31, %45 : tensor<1x8192x16x128xf32>
+    %47 = stablehlo.add %43, %46 : tensor<1x8192x16x128xf32>
+    %48 = stablehlo.convert %40 : (tensor<1x8192x16x128xf32>) -> tensor<1x8192x16x128xbf16>
+    %49 = stablehlo.convert %47 : (tensor<1x8192x16x128xf32>) -> tensor<1x8192x16x128xbf16>
+    %50 = stablehlo.slice %26 [0:1, 0:8192, 0:16, 256:256] : (tensor<1x8192x16x256xbf16>) -> tensor<1x8192x16x0xbf16>
+    %51 = stablehlo.concatenate %48, %49, %50, dim = 3 : (tensor<1x8192x16x128xbf16>, tensor<1x8192x16x128xbf16>, tensor<1x8192x16x0xbf16>) -> tensor<1x8192x16x256xbf16>
+    %52 = stablehlo.slice %24 [0:1, 0:8192, 4096:6144] : (tensor<1x8192x8192xbf16>) -> tensor<1x8192x2048xbf16>
+    %53 = stablehlo.reshape %52 : (tensor<1x8192x2048xbf16>) -> tensor<1x8192x8x256xbf16>
+    %54 = stablehlo.broadcast_in_dim %arg5, dims = [0, 2] : (tensor<8192x256xf32>) -> tensor<8192x1x256xf32>
+    %55 = stablehlo.slice %54 [0:8192, 0:1, 0:128] : (tensor<8192x1x256xf32>) -> tensor<8192x1x128xf32>
+    %56 = stablehlo.slice %54 [0:8192, 0:1, 128:256] : (tensor<8192x1x256xf32>) -> tensor<8192x1x128xf32>
+    %57 = stablehlo.slice %53 [0:1, 0:8192, 0:8, 0:128] : (tensor<1x8192x8x256xbf16>) -> tensor<1x8192x8x128xbf16>
+    %58 = stablehlo.convert %57 : (tensor<1x8192x8x128xbf16>) -> tensor<1x8192x8x128xf32>
+    %59 = stablehlo.slice %53 [0:1, 0:8192, 0:8, 128:256] : (tensor<1x8192x8x256xbf16>) -> tensor<1x8192x8x128xbf16>
+    %60 = stablehlo.convert %59 : (tensor<1x8192x8x128xbf16>) -> tensor<1x8192x8x128xf32>
+    %61 = stablehlo.broadcast_in_dim %55, dims = [1, 2, 3] : (tensor<8192x1x128xf32>) -> tensor<1x8192x1x128xf32>
+    %62 = stablehlo.broadcast_in_dim %61, dims = [0, 1, 2, 3] : (tensor<1x8192x1x128xf32>) -> tensor<1x8192x8x128xf32>
+    %63 = stablehlo.multiply %58, %62 : tensor<1x8192x8x128xf32>
+    %64 = stablehlo.broadcast_in_dim %56, dims = [1, 2, 3] : (tensor<8192x1x128xf32>) -> tensor<1x8192x1x128xf32>
+    %65 = stablehlo.broadcast_in_dim %64, dims = [0, 1, 2, 3] : (tensor<1x8192x1x128xf32>) -> tensor<1x8192x8x128xf32>
+    %66 = stablehlo.multiply %60, %65 : tensor<1x8192x8x128xf32>
+    %67 = stablehlo.subtract %63, %66 : tensor<1x8192x8x128xf32>
+    %68 = stablehlo.broadcast_in_dim %55, dims = [1, 2, 3] : (tensor<8192x1x128xf32>) -> tensor<1x8192x1x128xf32>
+    %69 = stablehlo.broadcast_in_dim %68, dims = [0, 1, 2, 3] : (tensor<1x8192x1x128xf32>) -> tensor<1x8192x8x128xf32>
+    %70 = stablehlo.multiply %60, %69 : tensor<1x8192x8x128xf32>
+    %71 = stablehlo.broadcast_in_dim %56, dims = [1, 2, 3] : (tensor<8192x1x128xf32>) -> tensor<1x8192x1x128xf32>
+    %72 = stablehlo.broadcast_in_dim %71, dims = [0, 1, 2, 3] : (tensor<1x8192x1x128xf32>) -> tensor<1x8192x8x128xf32>
+    %73 = stablehlo.multiply %58, %72 : tensor<1x8192x8x128xf32>
+    %74 = stablehlo.add %70, %73 : tensor<1x8192x8x128xf32>
+    %75 = stablehlo.convert %67 : (tensor<1x8192x8x128xf32>) -> tensor<1x8192x8x128xbf16>
+    %76 = stablehlo.convert %74 : (tensor<1x8192x8x128xf32>) -> tensor<1x8192x8x128xbf16>
+    %77 = stablehlo.slice %53 [0:1, 0:8192, 0:8, 256:256] : (tensor<1x8192x8x256xbf16>) -> tensor<1x8192x8x0xbf16>
+    %78 = stablehlo.concatenate %75, %76, %77, dim = 3 : (tensor<1x8192x8x128xbf16>, tensor<1x8192x8x128xbf16>, tensor<1x8192x8x0xbf16>) -> tensor<1x8192x8x256xbf16>
+    %79 = stablehlo.slice %24 [0:1, 0:8192, 6144:8192] : (tensor<1x8192x8192xbf16>) -> tensor<1x8192x2048xbf16>
+    %80 = stablehlo.reshape %79 : (tensor<1x8192x2048xbf16>) -> tensor<1x8192x8x256xbf16>
+    %81 = stablehlo.iota dim = 0 : tensor<8192xi32>
+    %82 = stablehlo.reshape %51 : (tensor<1x8192x16x256xbf16>) -> tensor<1x8192x8x2x256xbf16>
+    %83 = stablehlo.broadcast_in_dim %81, dims = [1] : (tensor<8192xi32>) -> tensor<1x8192xi32>
+    %84 = stablehlo.reshape %83 : (tensor<1x8192xi32>) -> tensor<1x1x1x8192xi32>
+    %85 = stablehlo.broadcast_in_dim %84, dims = [0, 1, 2, 3] : (tensor<1x1x1x8192xi32>) -> tensor<1x1x1x8192x1xi32>
+    %86 = stablehlo.broadcast_in_dim %81, dims = [1] : (tensor<8192xi32>) -> tensor<1x8192xi32>
+    %87 = stablehlo.reshape %86 : (tensor<1x8192xi32>) -> tensor<1x1x1x8192xi32>
+    %88 = stablehlo.broadcast_in_dim %87, dims = [0, 1, 2, 4] : (tensor<1x1x1x8192xi32>) -> tensor<1x1x1x1x8192xi32>
+    %89 = stablehlo.iota dim = 0 : tensor<256xi32>
+    %c = stablehlo.constant dense<32> : tensor<i32>
+    %90 = stablehlo.broadcast_in_dim %c, dims = [] : (tensor<i32>) -> tensor<256xi32>
+    %91 = stablehlo.multiply %90, %89 : tensor<256xi32>
     %c_4 = stablehlo.constant dense<0> : tensor<i32>
-    %31 = "stablehlo.case"(%c_4) ({
-      %c_10 = stablehlo.constant dense<0> : tensor<i32>
-      stablehlo.return %c_10 : tensor<i32>
-    }, {
-      %c_10 = stablehlo.constant dense<0> : tensor<i32>
-      stablehlo.return %c_10 : tensor<i32>
-    }) : (tensor<i32>) -> tensor<i32>
-    %32 = "stablehlo.case"(%31) ({
-      %60 = stablehlo.reshape %30 : (tensor<1x8192x8x256xbf16>) -> tensor<1x8192x8x2x128xbf16>
-      %61 = stablehlo.slice %60 [0:1, 0:8192, 0:8, 0:1, 0:128] : (tensor<1x8192x8x2x128xbf16>) -> tensor<1x8192x8x1x128xbf16>
-      %62 = stablehlo.reshape %61 : (tensor<1x8192x8x1x128xbf16>) -> tensor<1x8192x8x128xbf16>
-      %63 = stablehlo.convert %62 : (tensor<1x8192x8x128xbf16>) -> tensor<1x8192x8x128xf32>
-      %64 = stablehlo.slice %60 [0:1, 0:8192, 0:8, 1:2, 0:128] : (tensor<1x8192x8x2x128xbf16>) -> tensor<1x8192x8x1x128xbf16>
-      %65 = stablehlo.reshape %64 : (tensor<1x8192x8x1x128xbf16>) -> tensor<1x8192x8x128xbf16>
-      %66 = stablehlo.convert %65 : (tensor<1x8192x8x128xbf16>) -> tensor<1x8192x8x128xf32>
-      %67 = stablehlo.broadcast_in_dim %arg5, dims = [0, 2] : (tensor<8192x256xf32>) -> tensor<8192x1x256xf32>
-      %68 = stablehlo.slice %67 [0:8192, 0:1, 0:128] : (tensor<8192x1x256xf32>) -> tensor<8192x1x128xf32>
-      %69 = stablehlo.slice %67 [0:8192, 0:1, 128:256] : (tensor<8192x1x256xf32>) -> tensor<8192x1x128xf32>
-      %70 = stablehlo.broadcast_in_dim %68, dims = [1, 2, 3] : (tensor<8192x1x128xf32>) -> tensor<1x8192x1x128xf32>
-      %71 = stablehlo.broadcast_in_dim %70, dims = [0, 1, 2, 3] : (tensor<1x8192x1x128xf32>) -> tensor<1x8192x8x128xf32>
-      %72 = stablehlo.multiply %63, %71 : tensor<1x8192x8x128xf32>
-      %73 = stablehlo.broadcast_in_dim %69, dims = [1, 2, 3] : (tensor<8192x1x128xf32>) -> tensor<1x8192x1x128xf32>
-      %74 = stablehlo.broadcast_in_dim %73, dims = [0, 1, 2, 3] : (tensor<1x8192x1x128xf32>) -> tensor<1x8192x8x128xf32>
-      %75 = stablehlo.multiply %66, %74 : tensor<1x8192x8x128xf32>
-      %76 = stablehlo.subtract %72, %75 : tensor<1x8192x8x128xf32>
-      %77 = stablehlo.broadcast_in_dim %68, dims = [1, 2, 3] : (tensor<8192x1x128xf32>) -> tensor<1x8192x1x128xf32>
-      %78 = stablehlo.broadcast_in_dim %77, dims = [0, 1, 2, 3] : (tensor<1x8192x1x128xf32>) -> tensor<1x8192x8x128xf32>
-      %79 = stablehlo.multiply %66, %78 : tensor<1x8192x8x128xf32>
-      %80 = stablehlo.broadcast_in_dim %69, dims = [1, 2, 3] : (tensor<8192x1x128xf32>) -> tensor<1x8192x1x128xf32>
-      %81 = stablehlo.broadcast_in_dim %80, dims = [0, 1, 2, 3] : (tensor<1x8192x1x128xf32>) -> tensor<1x8192x8x128xf32>
-      %82 = stablehlo.multiply %63, %81 : tensor<1x8192x8x128xf32>
-      %83 = stablehlo.add %79, %82 : tensor<1x8192x8x128xf32>
-      %84 = stablehlo.broadcast_in_dim %76, dims = [0, 1, 2, 4] : (tensor<1x8192x8x128xf32>) -> tensor<1x8192x8x1x128xf32>
-      %85 = stablehlo.broadcast_in_dim %83, dims = [0, 1, 2, 4] : (tensor<1x8192x8x128xf32>) -> tensor<1x8192x8x1x128xf32>
-      %86 = stablehlo.concatenate %84, %85, dim = 3 : (tensor<1x8192x8x1x128xf32>, tensor<1x8192x8x1x128xf32>) -> tensor<1x8192x8x2x128xf32>
-      %87 = stablehlo.reshape %86 : (tensor<1x8192x8x2x128xf32>) -> tensor<1x8192x8x256xf32>
-      %88 = stablehlo.convert %87 : (tensor<1x8192x8x256xf32>) -> tensor<1x8192x8x256xbf16>
-      stablehlo.return %88 : tensor<1x8192x8x256xbf16>
-    }) : (tensor<i32>) -> tensor<1x8192x8x256xbf16>
-    %33 = stablehlo.slice %24 [0:1, 0:8192, 6144:8192] : (tensor<1x8192x8192xbf16>) -> tensor<1x8192x2048xbf16>
-    %34 = stablehlo.reshape %33 : (tensor<1x8192x2048xbf16>) -> tensor<1x8192x8x256xbf16>
-    %35 = stablehlo.iota dim = 0 : tensor<8192xi32>
-    %36 = stablehlo.reshape %28 : (tensor<1x8192x16x256xbf16>) -> tensor<1x8192x8x2x256xbf16>
-    %37 = stablehlo.broadcast_in_dim %35, dims = [1] : (tensor<8192xi32>) -> tensor<1x8192xi32>
-    %38 = stablehlo.reshape %37 : (tensor<1x8192xi32>) -> tensor<1x1x1x8192xi32>
-    %39 = stablehlo.broadcast_in_dim %38, dims = [0, 1, 2, 3] : (tensor<1x1x1x8192xi32>) -> tensor<1x1x1x8192x1xi32>
-    %40 = stablehlo.broadcast_in_dim %35, dims = [1] : (tensor<8192xi32>) -> tensor<1x8192xi32>
-    %41 = stablehlo.reshape %40 : (tensor<1x8192xi32>) -> tensor<1x1x1x8192xi32>
-    %42 = stablehlo.broadcast_in_dim %41, dims = [0, 1, 2, 4] : (tensor<1x1x1x8192xi32>) -> tensor<1x1x1x1x8192xi32>
-    %43 = stablehlo.iota dim = 0 : tensor<256xi32>
-    %c_5 = stablehlo.constant dense<32> : tensor<i32>
-    %44 = stablehlo.broadcast_in_dim %c_5, dims = [] : (tensor<i32>) -> tensor<256xi32>
-    %45 = stablehlo.multiply %44, %43 : tensor<256xi32>
-    %c_6 = stablehlo.constant dense<0> : tensor<i32>
-    %46 = stablehlo.broadcast_in_dim %c_6, dims = [] : (tensor<i32>) -> tensor<256xi32>
-    %47 = stablehlo.add %46, %45 : tensor<256xi32>
-    %cst_7 = stablehlo.constant dense<0.000000e+00> : tensor<bf16>
-    %48 = stablehlo.broadcast_in_dim %cst_7, dims = [] : (tensor<bf16>) -> tensor<256x1x32x8x2x256xbf16>
-    %cst_8 = stablehlo.constant dense<0.000000e+00> : tensor<f32>
-    %49 = stablehlo.broadcast_in_dim %cst_8, dims = [] : (tensor<f32>) -> tensor<256x1x32x8x2xf32>
-    %c_9 = stablehlo.constant dense<0> : tensor<i32>
-    %50:9 = stablehlo.while(%iterArg = %47, %iterArg_10 = %39, %iterArg_11 = %36, %iterArg_12 = %32, %iterArg_13 = %42, %iterArg_14 = %34, %iterArg_15 = %c_9, %iterArg_16 = %48, %iterArg_17 = %49) : tensor<256xi32>, tensor<1x1x1x8192x1xi32>, tensor<1x8192x8x2x256xbf16>, tensor<1x8192x8x256xbf16>, tensor<1x1x1x1x8192xi32>, tensor<1x8192x8x256xbf16>, tensor<i32>, tensor<256x1x32x8x2x256xbf16>, tensor<256x1x32x8x2xf32>
+    %92 = stablehlo.broadcast_in_dim %c_4, dims = [] : (tensor<i32>) -> tensor<256xi32>
+    %93 = stablehlo.add %92, %91 : tensor<256xi32>
+    %cst_5 = stablehlo.constant dense<0.000000e+00> : tensor<bf16>
+    %94 = stablehlo.broadcast_in_dim %cst_5, dims = [] : (tensor<bf16>) -> tensor<256x1x32x8x2x256xbf16>
+    %cst_6 = stablehlo.constant dense<0.000000e+00> : tensor<f32>
+    %95 = stablehlo.broadcast_in_dim %cst_6, dims = [] : (tensor<f32>) -> tensor<256x1x32x8x2xf32>
+    %c_7 = stablehlo.constant dense<0> : tensor<i32>
+    %96:9 = stablehlo.while(%iterArg = %93, %iterArg_8 = %85, %iterArg_9 = %82, %iterArg_10 = %78, %iterArg_11 = %88, %iterArg_12 = %80, %iterArg_13 = %c_7, %iterArg_14 = %94, %iterArg_15 = %95) : tensor<256xi32>, tensor<1x1x1x8192x1xi32>, tensor<1x8192x8x2x256xbf16>, tensor<1x8192x8x256xbf16>, tensor<1x1x1x1x8192xi32>, tensor<1x8192x8x256xbf16>, tensor<i32>, tensor<256x1x32x8x2x256xbf16>, tensor<256x1x32x8x2xf32>
     cond {
-      %c_18 = stablehlo.constant dense<256> : tensor<i32>
-      %60 = stablehlo.compare LT, %iterArg_15, %c_18, SIGNED : (tensor<i32>, tensor<i32>) -> tensor<i1>
-      stablehlo.return %60 : tensor<i1>
+      %c_16 = stablehlo.constant dense<256> : tensor<i32>
+      %106 = stablehlo.compare LT, %iterArg_13, %c_16, SIGNED : (tensor<i32>, tensor<i32>) -> tensor<i1>
+      stablehlo.return %106 : tensor<i1>
     } do {
-      %60 = func.call @dynamic_index_in_dim(%iterArg, %iterArg_15) : (tensor<256xi32>, tensor<i32>) -> tensor<i32>
-      %61:2 = func.call @closed_call(%iterArg_10, %iterArg_11, %iterArg_12, %iterArg_13, %iterArg_14, %60) : (tensor<1x1x1x8192x1xi32>, tensor<1x8192x8x2x256xbf16>, tensor<1x8192x8x256xbf16>, tensor<1x1x1x1x8192xi32>, tensor<1x8192x8x256xbf16>, tensor<i32>) -> (tensor<1x32x8x2x256xbf16>, tensor<1x32x8x2xf32>)
-      %62 = func.call @dynamic_update_index_in_dim(%iterArg_16, %61#0, %iterArg_15) : (tensor<256x1x32x8x2x256xbf16>, tensor<1x32x8x2x256xbf16>, tensor<i32>) -> tensor<256x1x32x8x2x256xbf16>
-      %63 = func.call @dynamic_update_index_in_dim_3(%iterArg_17, %61#1, %iterArg_15) : (tensor<256x1x32x8x2xf32>, tensor<1x32x8x2xf32>, tensor<i32>) -> tensor<256x1x32x8x2xf32>
-      %c_18 = stablehlo.constant dense<1> : tensor<i32>
-      %64 = stablehlo.add %iterArg_15, %c_18 : tensor<i32>
-      stablehlo.return %iterArg, %iterArg_10, %iterArg_11, %iterArg_12, %iterArg_13, %iterArg_14, %64, %62, %63 : tensor<256xi32>, tensor<1x1x1x8192x1xi32>, tensor<1x8192x8x2x256xbf16>, tensor<1x8192x8x256xbf16>, tensor<1x1x1x1x8192xi32>, tensor<1x8192x8x256xbf16>, tensor<i32>, tensor<256x1x32x8x2x256xbf16>, tensor<256x1x32x8x2xf32>
+      %106 = func.call @dynamic_index_in_dim(%iterArg, %iterArg_13) : (tensor<256xi32>, tensor<i32>) -> tensor<i32>
+      %107:2 = func.call @closed_call(%iterArg_8, %iterArg_9, %iterArg_10, %iterArg_11, %iterArg_12, %106) : (tensor<1x1x1x8192x1xi32>, tensor<1x8192x8x2x256xbf16>, tensor<1x8192x8x256xbf16>, tensor<1x1x1x1x8192xi32>, tensor<1x8192x8x256xbf16>, tensor<i32>) -> (tensor<1x32x8x2x256xbf16>, tensor<1x32x8x2xf32>)
+      %108 = func.call @dynamic_update_index_in_dim(%iterArg_14, %107#0, %iterArg_13) : (tensor<256x1x32x8x2x256xbf16>, tensor<1x32x8x2x256xbf16>, tensor<i32>) -> tensor<256x1x32x8x2x256xbf16>
+      %109 = func.call @dynamic_update_index_in_dim_3(%iterArg_15, %107#1, %iterArg_13) : (tensor<256x1x32x8x2xf32>, tensor<1x32x8x2xf32>, tensor<i32>) -> tensor<256x1x32x8x2xf32>
+      %c_16 = stablehlo.constant dense<1> : tensor<i32>
+      %110 = stablehlo.add %iterArg_13, %c_16 : tensor<i32>
+      stablehlo.return %iterArg, %iterArg_8, %iterArg_9, %iterArg_10, %iterArg_11, %iterArg_12, %110, %108, %109 : tensor<256xi32>, tensor<1x1x1x8192x1xi32>, tensor<1x8192x8x2x256xbf16>, tensor<1x8192x8x256xbf16>, tensor<1x1x1x1x8192xi32>, tensor<1x8192x8x256xbf16>, tensor<i32>, tensor<256x1x32x8x2x256xbf16>, tensor<256x1x32x8x2xf32>
     }
-    %51 = stablehlo.transpose %50#7, dims = [1, 0, 2, 3, 4, 5] : (tensor<256x1x32x8x2x256xbf16>) -> tensor<1x256x32x8x2x256xbf16>
-    %52 = stablehlo.reshape %51 : (tensor<1x256x32x8x2x256xbf16>) -> tensor<1x8192x8x2x256xbf16>
-    %53 = stablehlo.transpose %50#8, dims = [1, 0, 2, 3, 4] : (tensor<256x1x32x8x2xf32>) -> tensor<1x256x32x8x2xf32>
-    %54 = stablehlo.reshape %53 : (tensor<1x256x32x8x2xf32>) -> tensor<1x8192x8x2xf32>
-    %55 = stablehlo.reshape %52 : (tensor<1x8192x8x2x256xbf16>) -> tensor<1x8192x16x256xbf16>
-    %56 = stablehlo.reshape %54 : (tensor<1x8192x8x2xf32>) -> tensor<1x8192x16xf32>
-    %57 = stablehlo.reshape %55 : (tensor<1x8192x16x256xbf16>) -> tensor<1x8192x4096xbf16>
-    %58 = stablehlo.dot_general %57, %arg3, contracting_dims = [2] x [0], precision = [DEFAULT, DEFAULT] : (tensor<1x8192x4096xbf16>, tensor<4096x3584xbf16>) -> tensor<1x8192x3584xf32>
-    %59 = stablehlo.convert %58 : (tensor<1x8192x3584xf32>) -> tensor<1x8192x3584xbf16>
-    return %59 : tensor<1x8192x3584xbf16>
+    %97 = stablehlo.transpose %96#7, dims = [1, 0, 2, 3, 4, 5] : (tensor<256x1x32x8x2x256xbf16>) -> tensor<1x256x32x8x2x256xbf16>
+    %98 = stablehlo.reshape %97 : (tensor<1x256x32x8x2x256xbf16>) -> tensor<1x8192x8x2x256xbf16>
+    %99 = stablehlo.transpose %96#8, dims = [1, 0, 2, 3, 4] : (tensor<256x1x32x8x2xf32>) -> tensor<1x256x32x8x2xf32>
+    %100 = stablehlo.reshape %99 : (tensor<1x256x32x8x2xf32>) -> tensor<1x8192x8x2xf32>
+    %101 = stablehlo.reshape %98 : (tensor<1x8192x8x2x256xbf16>) -> tensor<1x8192x16x256xbf16>
+    %102 = stablehlo.reshape %100 : (tensor<1x8192x8x2xf32>) -> tensor<1x8192x16xf32>
+    %103 = stablehlo.reshape %101 : (tensor<1x8192x16x256xbf16>) -> tensor<1x8192x4096xbf16>
+    %104 = stablehlo.dot_general %103, %arg3, contracting_dims = [2] x [0], precision = [DEFAULT, DEFAULT] : (tensor<1x8192x4096xbf16>, tensor<4096x3584xbf16>) -> tensor<1x8192x3584xf32>
+    %105 = stablehlo.convert %104 : (tensor<1x8192x3584xf32>) -> tensor<1x8192x3584xbf16>
+    return %105 : tensor<1x8192x3584xbf16>
   }
   func.func private @_take(%arg0: tensor<256000x3584xbf16>, %arg1: tensor<1x8192xi32>) -> tensor<1x8192x3584xbf16> {
     %0 = stablehlo.broadcast_in_dim %arg1, dims = [0, 1] : (tensor<1x8192xi32>) -> tensor<1x8192x1xi32>

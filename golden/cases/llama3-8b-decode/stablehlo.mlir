@@ -159,189 +159,159 @@ module @jit_main attributes {mhlo.num_partitions = 1 : i32, mhlo.num_replicas = 
     %122 = stablehlo.broadcast_in_dim %cst_31, dims = [] : (tensor<f32>) -> tensor<1x1x64xf32>
     %123 = stablehlo.multiply %119, %122 : tensor<1x1x64xf32>
     %124 = stablehlo.concatenate %121, %123, dim = 2 : (tensor<1x1x64xf32>, tensor<1x1x64xf32>) -> tensor<1x1x128xf32>
+    %125 = stablehlo.broadcast_in_dim %124, dims = [0, 1, 3] : (tensor<1x1x128xf32>) -> tensor<1x1x1x128xf32>
+    %126 = stablehlo.slice %125 [0:1, 0:1, 0:1, 0:64] : (tensor<1x1x1x128xf32>) -> tensor<1x1x1x64xf32>
+    %127 = stablehlo.slice %125 [0:1, 0:1, 0:1, 64:128] : (tensor<1x1x1x128xf32>) -> tensor<1x1x1x64xf32>
+    %128 = stablehlo.slice %21 [0:1, 0:1, 0:32, 0:64] : (tensor<1x1x32x128xbf16>) -> tensor<1x1x32x64xbf16>
+    %129 = stablehlo.convert %128 : (tensor<1x1x32x64xbf16>) -> tensor<1x1x32x64xf32>
+    %130 = stablehlo.slice %21 [0:1, 0:1, 0:32, 64:128] : (tensor<1x1x32x128xbf16>) -> tensor<1x1x32x64xbf16>
+    %131 = stablehlo.convert %130 : (tensor<1x1x32x64xbf16>) -> tensor<1x1x32x64xf32>
+    %132 = stablehlo.broadcast_in_dim %126, dims = [0, 1, 2, 3] : (tensor<1x1x1x64xf32>) -> tensor<1x1x32x64xf32>
+    %133 = stablehlo.multiply %129, %132 : tensor<1x1x32x64xf32>
+    %134 = stablehlo.broadcast_in_dim %127, dims = [0, 1, 2, 3] : (tensor<1x1x1x64xf32>) -> tensor<1x1x32x64xf32>
+    %135 = stablehlo.multiply %131, %134 : tensor<1x1x32x64xf32>
+    %136 = stablehlo.subtract %133, %135 : tensor<1x1x32x64xf32>
+    %137 = stablehlo.broadcast_in_dim %126, dims = [0, 1, 2, 3] : (tensor<1x1x1x64xf32>) -> tensor<1x1x32x64xf32>
+    %138 = stablehlo.multiply %131, %137 : tensor<1x1x32x64xf32>
+    %139 = stablehlo.broadcast_in_dim %127, dims = [0, 1, 2, 3] : (tensor<1x1x1x64xf32>) -> tensor<1x1x32x64xf32>
+    %140 = stablehlo.multiply %129, %139 : tensor<1x1x32x64xf32>
+    %141 = stablehlo.add %138, %140 : tensor<1x1x32x64xf32>
+    %142 = stablehlo.convert %136 : (tensor<1x1x32x64xf32>) -> tensor<1x1x32x64xbf16>
+    %143 = stablehlo.convert %141 : (tensor<1x1x32x64xf32>) -> tensor<1x1x32x64xbf16>
+    %144 = stablehlo.slice %21 [0:1, 0:1, 0:32, 128:128] : (tensor<1x1x32x128xbf16>) -> tensor<1x1x32x0xbf16>
+    %145 = stablehlo.concatenate %142, %143, %144, dim = 3 : (tensor<1x1x32x64xbf16>, tensor<1x1x32x64xbf16>, tensor<1x1x32x0xbf16>) -> tensor<1x1x32x128xbf16>
+    %146 = stablehlo.slice %19 [0:1, 0:1, 4096:5120] : (tensor<1x1x6144xbf16>) -> tensor<1x1x1024xbf16>
+    %147 = stablehlo.reshape %146 : (tensor<1x1x1024xbf16>) -> tensor<1x1x8x128xbf16>
+    %148 = stablehlo.broadcast_in_dim %124, dims = [0, 1, 3] : (tensor<1x1x128xf32>) -> tensor<1x1x1x128xf32>
+    %149 = stablehlo.slice %148 [0:1, 0:1, 0:1, 0:64] : (tensor<1x1x1x128xf32>) -> tensor<1x1x1x64xf32>
+    %150 = stablehlo.slice %148 [0:1, 0:1, 0:1, 64:128] : (tensor<1x1x1x128xf32>) -> tensor<1x1x1x64xf32>
+    %151 = stablehlo.slice %147 [0:1, 0:1, 0:8, 0:64] : (tensor<1x1x8x128xbf16>) -> tensor<1x1x8x64xbf16>
+    %152 = stablehlo.convert %151 : (tensor<1x1x8x64xbf16>) -> tensor<1x1x8x64xf32>
+    %153 = stablehlo.slice %147 [0:1, 0:1, 0:8, 64:128] : (tensor<1x1x8x128xbf16>) -> tensor<1x1x8x64xbf16>
+    %154 = stablehlo.convert %153 : (tensor<1x1x8x64xbf16>) -> tensor<1x1x8x64xf32>
+    %155 = stablehlo.broadcast_in_dim %149, dims = [0, 1, 2, 3] : (tensor<1x1x1x64xf32>) -> tensor<1x1x8x64xf32>
+    %156 = stablehlo.multiply %152, %155 : tensor<1x1x8x64xf32>
+    %157 = stablehlo.broadcast_in_dim %150, dims = [0, 1, 2, 3] : (tensor<1x1x1x64xf32>) -> tensor<1x1x8x64xf32>
+    %158 = stablehlo.multiply %154, %157 : tensor<1x1x8x64xf32>
+    %159 = stablehlo.subtract %156, %158 : tensor<1x1x8x64xf32>
+    %160 = stablehlo.broadcast_in_dim %149, dims = [0, 1, 2, 3] : (tensor<1x1x1x64xf32>) -> tensor<1x1x8x64xf32>
+    %161 = stablehlo.multiply %154, %160 : tensor<1x1x8x64xf32>
+    %162 = stablehlo.broadcast_in_dim %150, dims = [0, 1, 2, 3] : (tensor<1x1x1x64xf32>) -> tensor<1x1x8x64xf32>
+    %163 = stablehlo.multiply %152, %162 : tensor<1x1x8x64xf32>
+    %164 = stablehlo.add %161, %163 : tensor<1x1x8x64xf32>
+    %165 = stablehlo.convert %159 : (tensor<1x1x8x64xf32>) -> tensor<1x1x8x64xbf16>
+    %166 = stablehlo.convert %164 : (tensor<1x1x8x64xf32>) -> tensor<1x1x8x64xbf16>
+    %167 = stablehlo.slice %147 [0:1, 0:1, 0:8, 128:128] : (tensor<1x1x8x128xbf16>) -> tensor<1x1x8x0xbf16>
+    %168 = stablehlo.concatenate %165, %166, %167, dim = 3 : (tensor<1x1x8x64xbf16>, tensor<1x1x8x64xbf16>, tensor<1x1x8x0xbf16>) -> tensor<1x1x8x128xbf16>
+    %169 = stablehlo.broadcast_in_dim %arg4, dims = [0] : (tensor<1xi32>) -> tensor<1x1xi32>
+    %170 = stablehlo.iota dim = 0 : tensor<1xi32>
+    %171 = stablehlo.broadcast_in_dim %170, dims = [1] : (tensor<1xi32>) -> tensor<1x1xi32>
+    %172 = stablehlo.add %169, %171 : tensor<1x1xi32>
     %c_32 = stablehlo.constant dense<0> : tensor<i32>
-    %125 = "stablehlo.case"(%c_32) ({
-      %c_51 = stablehlo.constant dense<0> : tensor<i32>
-      stablehlo.return %c_51 : tensor<i32>
-    }, {
-      %c_51 = stablehlo.constant dense<0> : tensor<i32>
-      stablehlo.return %c_51 : tensor<i32>
-    }) : (tensor<i32>) -> tensor<i32>
-    %126 = "stablehlo.case"(%125) ({
-      %203 = stablehlo.reshape %21 : (tensor<1x1x32x128xbf16>) -> tensor<1x1x32x2x64xbf16>
-      %204 = stablehlo.slice %203 [0:1, 0:1, 0:32, 0:1, 0:64] : (tensor<1x1x32x2x64xbf16>) -> tensor<1x1x32x1x64xbf16>
-      %205 = stablehlo.reshape %204 : (tensor<1x1x32x1x64xbf16>) -> tensor<1x1x32x64xbf16>
-      %206 = stablehlo.convert %205 : (tensor<1x1x32x64xbf16>) -> tensor<1x1x32x64xf32>
-      %207 = stablehlo.slice %203 [0:1, 0:1, 0:32, 1:2, 0:64] : (tensor<1x1x32x2x64xbf16>) -> tensor<1x1x32x1x64xbf16>
-      %208 = stablehlo.reshape %207 : (tensor<1x1x32x1x64xbf16>) -> tensor<1x1x32x64xbf16>
-      %209 = stablehlo.convert %208 : (tensor<1x1x32x64xbf16>) -> tensor<1x1x32x64xf32>
-      %210 = stablehlo.broadcast_in_dim %124, dims = [0, 1, 3] : (tensor<1x1x128xf32>) -> tensor<1x1x1x128xf32>
-      %211 = stablehlo.slice %210 [0:1, 0:1, 0:1, 0:64] : (tensor<1x1x1x128xf32>) -> tensor<1x1x1x64xf32>
-      %212 = stablehlo.slice %210 [0:1, 0:1, 0:1, 64:128] : (tensor<1x1x1x128xf32>) -> tensor<1x1x1x64xf32>
-      %213 = stablehlo.broadcast_in_dim %211, dims = [0, 1, 2, 3] : (tensor<1x1x1x64xf32>) -> tensor<1x1x32x64xf32>
-      %214 = stablehlo.multiply %206, %213 : tensor<1x1x32x64xf32>
-      %215 = stablehlo.broadcast_in_dim %212, dims = [0, 1, 2, 3] : (tensor<1x1x1x64xf32>) -> tensor<1x1x32x64xf32>
-      %216 = stablehlo.multiply %209, %215 : tensor<1x1x32x64xf32>
-      %217 = stablehlo.subtract %214, %216 : tensor<1x1x32x64xf32>
-      %218 = stablehlo.broadcast_in_dim %211, dims = [0, 1, 2, 3] : (tensor<1x1x1x64xf32>) -> tensor<1x1x32x64xf32>
-      %219 = stablehlo.multiply %209, %218 : tensor<1x1x32x64xf32>
-      %220 = stablehlo.broadcast_in_dim %212, dims = [0, 1, 2, 3] : (tensor<1x1x1x64xf32>) -> tensor<1x1x32x64xf32>
-      %221 = stablehlo.multiply %206, %220 : tensor<1x1x32x64xf32>
-      %222 = stablehlo.add %219, %221 : tensor<1x1x32x64xf32>
-      %223 = stablehlo.broadcast_in_dim %217, dims = [0, 1, 2, 4] : (tensor<1x1x32x64xf32>) -> tensor<1x1x32x1x64xf32>
-      %224 = stablehlo.broadcast_in_dim %222, dims = [0, 1, 2, 4] : (tensor<1x1x32x64xf32>) -> tensor<1x1x32x1x64xf32>
-      %225 = stablehlo.concatenate %223, %224, dim = 3 : (tensor<1x1x32x1x64xf32>, tensor<1x1x32x1x64xf32>) -> tensor<1x1x32x2x64xf32>
-      %226 = stablehlo.reshape %225 : (tensor<1x1x32x2x64xf32>) -> tensor<1x1x32x128xf32>
-      %227 = stablehlo.convert %226 : (tensor<1x1x32x128xf32>) -> tensor<1x1x32x128xbf16>
-      stablehlo.return %227 : tensor<1x1x32x128xbf16>
-    }) : (tensor<i32>) -> tensor<1x1x32x128xbf16>
-    %127 = stablehlo.slice %19 [0:1, 0:1, 4096:5120] : (tensor<1x1x6144xbf16>) -> tensor<1x1x1024xbf16>
-    %128 = stablehlo.reshape %127 : (tensor<1x1x1024xbf16>) -> tensor<1x1x8x128xbf16>
-    %c_33 = stablehlo.constant dense<0> : tensor<i32>
-    %129 = "stablehlo.case"(%c_33) ({
-      %c_51 = stablehlo.constant dense<0> : tensor<i32>
-      stablehlo.return %c_51 : tensor<i32>
-    }, {
-      %c_51 = stablehlo.constant dense<0> : tensor<i32>
-      stablehlo.return %c_51 : tensor<i32>
-    }) : (tensor<i32>) -> tensor<i32>
-    %130 = "stablehlo.case"(%129) ({
-      %203 = stablehlo.reshape %128 : (tensor<1x1x8x128xbf16>) -> tensor<1x1x8x2x64xbf16>
-      %204 = stablehlo.slice %203 [0:1, 0:1, 0:8, 0:1, 0:64] : (tensor<1x1x8x2x64xbf16>) -> tensor<1x1x8x1x64xbf16>
-      %205 = stablehlo.reshape %204 : (tensor<1x1x8x1x64xbf16>) -> tensor<1x1x8x64xbf16>
-      %206 = stablehlo.convert %205 : (tensor<1x1x8x64xbf16>) -> tensor<1x1x8x64xf32>
-      %207 = stablehlo.slice %203 [0:1, 0:1, 0:8, 1:2, 0:64] : (tensor<1x1x8x2x64xbf16>) -> tensor<1x1x8x1x64xbf16>
-      %208 = stablehlo.reshape %207 : (tensor<1x1x8x1x64xbf16>) -> tensor<1x1x8x64xbf16>
-      %209 = stablehlo.convert %208 : (tensor<1x1x8x64xbf16>) -> tensor<1x1x8x64xf32>
-      %210 = stablehlo.broadcast_in_dim %124, dims = [0, 1, 3] : (tensor<1x1x128xf32>) -> tensor<1x1x1x128xf32>
-      %211 = stablehlo.slice %210 [0:1, 0:1, 0:1, 0:64] : (tensor<1x1x1x128xf32>) -> tensor<1x1x1x64xf32>
-      %212 = stablehlo.slice %210 [0:1, 0:1, 0:1, 64:128] : (tensor<1x1x1x128xf32>) -> tensor<1x1x1x64xf32>
-      %213 = stablehlo.broadcast_in_dim %211, dims = [0, 1, 2, 3] : (tensor<1x1x1x64xf32>) -> tensor<1x1x8x64xf32>
-      %214 = stablehlo.multiply %206, %213 : tensor<1x1x8x64xf32>
-      %215 = stablehlo.broadcast_in_dim %212, dims = [0, 1, 2, 3] : (tensor<1x1x1x64xf32>) -> tensor<1x1x8x64xf32>
-      %216 = stablehlo.multiply %209, %215 : tensor<1x1x8x64xf32>
-      %217 = stablehlo.subtract %214, %216 : tensor<1x1x8x64xf32>
-      %218 = stablehlo.broadcast_in_dim %211, dims = [0, 1, 2, 3] : (tensor<1x1x1x64xf32>) -> tensor<1x1x8x64xf32>
-      %219 = stablehlo.multiply %209, %218 : tensor<1x1x8x64xf32>
-      %220 = stablehlo.broadcast_in_dim %212, dims = [0, 1, 2, 3] : (tensor<1x1x1x64xf32>) -> tensor<1x1x8x64xf32>
-      %221 = stablehlo.multiply %206, %220 : tensor<1x1x8x64xf32>
-      %222 = stablehlo.add %219, %221 : tensor<1x1x8x64xf32>
-      %223 = stablehlo.broadcast_in_dim %217, dims = [0, 1, 2, 4] : (tensor<1x1x8x64xf32>) -> tensor<1x1x8x1x64xf32>
-      %224 = stablehlo.broadcast_in_dim %222, dims = [0, 1, 2, 4] : (tensor<1x1x8x64xf32>) -> tensor<1x1x8x1x64xf32>
-      %225 = stablehlo.concatenate %223, %224, dim = 3 : (tensor<1x1x8x1x64xf32>, tensor<1x1x8x1x64xf32>) -> tensor<1x1x8x2x64xf32>
-      %226 = stablehlo.reshape %225 : (tensor<1x1x8x2x64xf32>) -> tensor<1x1x8x128xf32>
-      %227 = stablehlo.convert %226 : (tensor<1x1x8x128xf32>) -> tensor<1x1x8x128xbf16>
-      stablehlo.return %227 : tensor<1x1x8x128xbf16>
-    }) : (tensor<i32>) -> tensor<1x1x8x128xbf16>
-    %131 = stablehlo.broadcast_in_dim %arg4, dims = [0] : (tensor<1xi32>) -> tensor<1x1xi32>
-    %132 = stablehlo.iota dim = 0 : tensor<1xi32>
-    %133 = stablehlo.broadcast_in_dim %132, dims = [1] : (tensor<1xi32>) -> tensor<1x1xi32>
-    %134 = stablehlo.add %131, %133 : tensor<1x1xi32>
+    %173 = stablehlo.broadcast_in_dim %c_32, dims = [] : (tensor<i32>) -> tensor<1x1xi32>
+    %174 = stablehlo.compare LT, %172, %173, SIGNED : (tensor<1x1xi32>, tensor<1x1xi32>) -> tensor<1x1xi1>
+    %c_33 = stablehlo.constant dense<8192> : tensor<i32>
+    %175 = call @_where_1(%174, %c_33, %172) : (tensor<1x1xi1>, tensor<i32>, tensor<1x1xi32>) -> tensor<1x1xi32>
+    %176 = stablehlo.iota dim = 0 : tensor<1xi32>
+    %177 = stablehlo.broadcast_in_dim %176, dims = [0] : (tensor<1xi32>) -> tensor<1x1xi32>
     %c_34 = stablehlo.constant dense<0> : tensor<i32>
-    %135 = stablehlo.broadcast_in_dim %c_34, dims = [] : (tensor<i32>) -> tensor<1x1xi32>
-    %136 = stablehlo.compare LT, %134, %135, SIGNED : (tensor<1x1xi32>, tensor<1x1xi32>) -> tensor<1x1xi1>
-    %c_35 = stablehlo.constant dense<8192> : tensor<i32>
-    %137 = call @_where_1(%136, %c_35, %134) : (tensor<1x1xi1>, tensor<i32>, tensor<1x1xi32>) -> tensor<1x1xi32>
-    %138 = stablehlo.iota dim = 0 : tensor<1xi32>
-    %139 = stablehlo.broadcast_in_dim %138, dims = [0] : (tensor<1xi32>) -> tensor<1x1xi32>
+    %178 = stablehlo.broadcast_in_dim %c_34, dims = [] : (tensor<i32>) -> tensor<1x1xi32>
+    %179 = stablehlo.compare LT, %177, %178, SIGNED : (tensor<1x1xi32>, tensor<1x1xi32>) -> tensor<1x1xi1>
+    %c_35 = stablehlo.constant dense<1> : tensor<i32>
+    %180 = stablehlo.broadcast_in_dim %c_35, dims = [] : (tensor<i32>) -> tensor<1x1xi32>
+    %181 = stablehlo.add %177, %180 : tensor<1x1xi32>
+    %182 = stablehlo.select %179, %181, %177 : tensor<1x1xi1>, tensor<1x1xi32>
     %c_36 = stablehlo.constant dense<0> : tensor<i32>
-    %140 = stablehlo.broadcast_in_dim %c_36, dims = [] : (tensor<i32>) -> tensor<1x1xi32>
-    %141 = stablehlo.compare LT, %139, %140, SIGNED : (tensor<1x1xi32>, tensor<1x1xi32>) -> tensor<1x1xi1>
-    %c_37 = stablehlo.constant dense<1> : tensor<i32>
-    %142 = stablehlo.broadcast_in_dim %c_37, dims = [] : (tensor<i32>) -> tensor<1x1xi32>
-    %143 = stablehlo.add %139, %142 : tensor<1x1xi32>
-    %144 = stablehlo.select %141, %143, %139 : tensor<1x1xi1>, tensor<1x1xi32>
+    %183 = stablehlo.broadcast_in_dim %c_36, dims = [] : (tensor<i32>) -> tensor<1x1xi32>
+    %184 = stablehlo.compare LT, %175, %183, SIGNED : (tensor<1x1xi32>, tensor<1x1xi32>) -> tensor<1x1xi1>
+    %c_37 = stablehlo.constant dense<8192> : tensor<i32>
+    %185 = stablehlo.broadcast_in_dim %c_37, dims = [] : (tensor<i32>) -> tensor<1x1xi32>
+    %186 = stablehlo.add %175, %185 : tensor<1x1xi32>
+    %187 = stablehlo.select %184, %186, %175 : tensor<1x1xi1>, tensor<1x1xi32>
+    %188 = stablehlo.broadcast_in_dim %182, dims = [0, 1] : (tensor<1x1xi32>) -> tensor<1x1x1xi32>
+    %189 = stablehlo.broadcast_in_dim %187, dims = [0, 1] : (tensor<1x1xi32>) -> tensor<1x1x1xi32>
+    %190 = stablehlo.concatenate %188, %189, dim = 2 : (tensor<1x1x1xi32>, tensor<1x1x1xi32>) -> tensor<1x1x2xi32>
+    %191 = "stablehlo.scatter"(%arg5, %190, %168) <{indices_are_sorted = false, scatter_dimension_numbers = #stablehlo.scatter<update_window_dims = [2, 3], inserted_window_dims = [0, 1], scatter_dims_to_operand_dims = [0, 1], index_vector_dim = 2>, unique_indices = true}> ({
+    ^bb0(%arg9: tensor<bf16>, %arg10: tensor<bf16>):
+      stablehlo.return %arg10 : tensor<bf16>
+    }) : (tensor<1x8192x8x128xbf16>, tensor<1x1x2xi32>, tensor<1x1x8x128xbf16>) -> tensor<1x8192x8x128xbf16>
+    %192 = stablehlo.slice %19 [0:1, 0:1, 5120:6144] : (tensor<1x1x6144xbf16>) -> tensor<1x1x1024xbf16>
+    %193 = stablehlo.reshape %192 : (tensor<1x1x1024xbf16>) -> tensor<1x1x8x128xbf16>
+    %194 = stablehlo.broadcast_in_dim %arg4, dims = [0] : (tensor<1xi32>) -> tensor<1x1xi32>
+    %195 = stablehlo.iota dim = 0 : tensor<1xi32>
+    %196 = stablehlo.broadcast_in_dim %195, dims = [1] : (tensor<1xi32>) -> tensor<1x1xi32>
+    %197 = stablehlo.add %194, %196 : tensor<1x1xi32>
     %c_38 = stablehlo.constant dense<0> : tensor<i32>
-    %145 = stablehlo.broadcast_in_dim %c_38, dims = [] : (tensor<i32>) -> tensor<1x1xi32>
-    %146 = stablehlo.compare LT, %137, %145, SIGNED : (tensor<1x1xi32>, tensor<1x1xi32>) -> tensor<1x1xi1>
+    %198 = stablehlo.broadcast_in_dim %c_38, dims = [] : (tensor<i32>) -> tensor<1x1xi32>
+    %199 = stablehlo.compare LT, %197, %198, SIGNED : (tensor<1x1xi32>, tensor<1x1xi32>) -> tensor<1x1xi1>
     %c_39 = stablehlo.constant dense<8192> : tensor<i32>
-    %147 = stablehlo.broadcast_in_dim %c_39, dims = [] : (tensor<i32>) -> tensor<1x1xi32>
-    %148 = stablehlo.add %137, %147 : tensor<1x1xi32>
-    %149 = stablehlo.select %146, %148, %137 : tensor<1x1xi1>, tensor<1x1xi32>
-    %150 = stablehlo.broadcast_in_dim %144, dims = [0, 1] : (tensor<1x1xi32>) -> tensor<1x1x1xi32>
-    %151 = stablehlo.broadcast_in_dim %149, dims = [0, 1] : (tensor<1x1xi32>) -> tensor<1x1x1xi32>
-    %152 = stablehlo.concatenate %150, %151, dim = 2 : (tensor<1x1x1xi32>, tensor<1x1x1xi32>) -> tensor<1x1x2xi32>
-    %153 = "stablehlo.scatter"(%arg5, %152, %130) <{indices_are_sorted = false, scatter_dimension_numbers = #stablehlo.scatter<update_window_dims = [2, 3], inserted_window_dims = [0, 1], scatter_dims_to_operand_dims = [0, 1], index_vector_dim = 2>, unique_indices = true}> ({
-    ^bb0(%arg9: tensor<bf16>, %arg10: tensor<bf16>):
-      stablehlo.return %arg10 : tensor<bf16>
-    }) : (tensor<1x8192x8x128xbf16>, tensor<1x1x2xi32>, tensor<1x1x8x128xbf16>) -> tensor<1x8192x8x128xbf16>
-    %154 = stablehlo.slice %19 [0:1, 0:1, 5120:6144] : (tensor<1x1x6144xbf16>) -> tensor<1x1x1024xbf16>
-    %155 = stablehlo.reshape %154 : (tensor<1x1x1024xbf16>) -> tensor<1x1x8x128xbf16>
-    %156 = stablehlo.broadcast_in_dim %arg4, dims = [0] : (tensor<1xi32>) -> tensor<1x1xi32>
-    %157 = stablehlo.iota dim = 0 : tensor<1xi32>
-    %158 = stablehlo.broadcast_in_dim %157, dims = [1] : (tensor<1xi32>) -> tensor<1x1xi32>
-    %159 = stablehlo.add %156, %158 : tensor<1x1xi32>
+    %200 = call @_where_1(%199, %c_39, %197) : (tensor<1x1xi1>, tensor<i32>, tensor<1x1xi32>) -> tensor<1x1xi32>
+    %201 = stablehlo.iota dim = 0 : tensor<1xi32>
+    %202 = stablehlo.broadcast_in_dim %201, dims = [0] : (tensor<1xi32>) -> tensor<1x1xi32>
     %c_40 = stablehlo.constant dense<0> : tensor<i32>
-    %160 = stablehlo.broadcast_in_dim %c_40, dims = [] : (tensor<i32>) -> tensor<1x1xi32>
-    %161 = stablehlo.compare LT, %159, %160, SIGNED : (tensor<1x1xi32>, tensor<1x1xi32>) -> tensor<1x1xi1>
-    %c_41 = stablehlo.constant dense<8192> : tensor<i32>
-    %162 = call @_where_1(%161, %c_41, %159) : (tensor<1x1xi1>, tensor<i32>, tensor<1x1xi32>) -> tensor<1x1xi32>
-    %163 = stablehlo.iota dim = 0 : tensor<1xi32>
-    %164 = stablehlo.broadcast_in_dim %163, dims = [0] : (tensor<1xi32>) -> tensor<1x1xi32>
+    %203 = stablehlo.broadcast_in_dim %c_40, dims = [] : (tensor<i32>) -> tensor<1x1xi32>
+    %204 = stablehlo.compare LT, %202, %203, SIGNED : (tensor<1x1xi32>, tensor<1x1xi32>) -> tensor<1x1xi1>
+    %c_41 = stablehlo.constant dense<1> : tensor<i32>
+    %205 = stablehlo.broadcast_in_dim %c_41, dims = [] : (tensor<i32>) -> tensor<1x1xi32>
+    %206 = stablehlo.add %202, %205 : tensor<1x1xi32>
+    %207 = stablehlo.select %204, %206, %202 : tensor<1x1xi1>, tensor<1x1xi32>
     %c_42 = stablehlo.constant dense<0> : tensor<i32>
-    %165 = stablehlo.broadcast_in_dim %c_42, dims = [] : (tensor<i32>) -> tensor<1x1xi32>
-    %166 = stablehlo.compare LT, %164, %165, SIGNED : (tensor<1x1xi32>, tensor<1x1xi32>) -> tensor<1x1xi1>
-    %c_43 = stablehlo.constant dense<1> : tensor<i32>
-    %167 = stablehlo.broadcast_in_dim %c_43, dims = [] : (tensor<i32>) -> tensor<1x1xi32>
-    %168 = stablehlo.add %164, %167 : tensor<1x1xi32>
-    %169 = stablehlo.select %166, %168, %164 : tensor<1x1xi1>, tensor<1x1xi32>
-    %c_44 = stablehlo.constant dense<0> : tensor<i32>
-    %170 = stablehlo.broadcast_in_dim %c_44, dims = [] : (tensor<i32>) -> tensor<1x1xi32>
-    %171 = stablehlo.compare LT, %162, %170, SIGNED : (tensor<1x1xi32>, tensor<1x1xi32>) -> tensor<1x1xi1>
-    %c_45 = stablehlo.constant dense<8192> : tensor<i32>
-    %172 = stablehlo.broadcast_in_dim %c_45, dims = [] : (tensor<i32>) -> tensor<1x1xi32>
-    %173 = stablehlo.add %162, %172 : tensor<1x1xi32>
-    %174 = stablehlo.select %171, %173, %162 : tensor<1x1xi1>, tensor<1x1xi32>
-    %175 = stablehlo.broadcast_in_dim %169, dims = [0, 1] : (tensor<1x1xi32>) -> tensor<1x1x1xi32>
-    %176 = stablehlo.broadcast_in_dim %174, dims = [0, 1] : (tensor<1x1xi32>) -> tensor<1x1x1xi32>
-    %177 = stablehlo.concatenate %175, %176, dim = 2 : (tensor<1x1x1xi32>, tensor<1x1x1xi32>) -> tensor<1x1x2xi32>
-    %178 = "stablehlo.scatter"(%arg6, %177, %155) <{indices_are_sorted = false, scatter_dimension_numbers = #stablehlo.scatter<update_window_dims = [2, 3], inserted_window_dims = [0, 1], scatter_dims_to_operand_dims = [0, 1], index_vector_dim = 2>, unique_indices = true}> ({
+    %208 = stablehlo.broadcast_in_dim %c_42, dims = [] : (tensor<i32>) -> tensor<1x1xi32>
+    %209 = stablehlo.compare LT, %200, %208, SIGNED : (tensor<1x1xi32>, tensor<1x1xi32>) -> tensor<1x1xi1>
+    %c_43 = stablehlo.constant dense<8192> : tensor<i32>
+    %210 = stablehlo.broadcast_in_dim %c_43, dims = [] : (tensor<i32>) -> tensor<1x1xi32>
+    %211 = stablehlo.add %200, %210 : tensor<1x1xi32>
+    %212 = stablehlo.select %209, %211, %200 : tensor<1x1xi1>, tensor<1x1xi32>
+    %213 = stablehlo.broadcast_in_dim %207, dims = [0, 1] : (tensor<1x1xi32>) -> tensor<1x1x1xi32>
+    %214 = stablehlo.broadcast_in_dim %212, dims = [0, 1] : (tensor<1x1xi32>) -> tensor<1x1x1xi32>
+    %215 = stablehlo.concatenate %213, %214, dim = 2 : (tensor<1x1x1xi32>, tensor<1x1x1xi32>) -> tensor<1x1x2xi32>
+    %216 = "stablehlo.scatter"(%arg6, %215, %193) <{indices_are_sorted = false, scatter_dimension_numbers = #stablehlo.scatter<update_window_dims = [2, 3], inserted_window_dims = [0, 1], scatter_dims_to_operand_dims = [0, 1], index_vector_dim = 2>, unique_indices = true}> ({
     ^bb0(%arg9: tensor<bf16>, %arg10: tensor<bf16>):
       stablehlo.return %arg10 : tensor<bf16>
     }) : (tensor<1x8192x8x128xbf16>, tensor<1x1x2xi32>, tensor<1x1x8x128xbf16>) -> tensor<1x8192x8x128xbf16>
-    %179 = stablehlo.iota dim = 0 : tensor<8192xi32>
-    %180 = stablehlo.reshape %126 : (tensor<1x1x32x128xbf16>) -> tensor<1x1x8x4x128xbf16>
-    %181 = stablehlo.reshape %arg3 : (tensor<1x1xi32>) -> tensor<1x1x1x1xi32>
-    %182 = stablehlo.broadcast_in_dim %181, dims = [0, 1, 2, 3] : (tensor<1x1x1x1xi32>) -> tensor<1x1x1x1x1xi32>
-    %183 = stablehlo.broadcast_in_dim %179, dims = [1] : (tensor<8192xi32>) -> tensor<1x8192xi32>
-    %184 = stablehlo.reshape %183 : (tensor<1x8192xi32>) -> tensor<1x1x1x8192xi32>
-    %185 = stablehlo.broadcast_in_dim %184, dims = [0, 1, 2, 4] : (tensor<1x1x1x8192xi32>) -> tensor<1x1x1x1x8192xi32>
-    %186 = stablehlo.iota dim = 0 : tensor<1xi32>
-    %c_46 = stablehlo.constant dense<1> : tensor<i32>
-    %187 = stablehlo.broadcast_in_dim %c_46, dims = [] : (tensor<i32>) -> tensor<1xi32>
-    %188 = stablehlo.multiply %187, %186 : tensor<1xi32>
-    %c_47 = stablehlo.constant dense<0> : tensor<i32>
-    %189 = stablehlo.broadcast_in_dim %c_47, dims = [] : (tensor<i32>) -> tensor<1xi32>
-    %190 = stablehlo.add %189, %188 : tensor<1xi32>
-    %cst_48 = stablehlo.constant dense<0.000000e+00> : tensor<bf16>
-    %191 = stablehlo.broadcast_in_dim %cst_48, dims = [] : (tensor<bf16>) -> tensor<1x1x1x8x4x128xbf16>
-    %cst_49 = stablehlo.constant dense<0.000000e+00> : tensor<f32>
-    %192 = stablehlo.broadcast_in_dim %cst_49, dims = [] : (tensor<f32>) -> tensor<1x1x1x8x4xf32>
-    %c_50 = stablehlo.constant dense<0> : tensor<i32>
-    %193:9 = stablehlo.while(%iterArg = %190, %iterArg_51 = %180, %iterArg_52 = %153, %iterArg_53 = %185, %iterArg_54 = %182, %iterArg_55 = %178, %iterArg_56 = %c_50, %iterArg_57 = %191, %iterArg_58 = %192) : tensor<1xi32>, tensor<1x1x8x4x128xbf16>, tensor<1x8192x8x128xbf16>, tensor<1x1x1x1x8192xi32>, tensor<1x1x1x1x1xi32>, tensor<1x8192x8x128xbf16>, tensor<i32>, tensor<1x1x1x8x4x128xbf16>, tensor<1x1x1x8x4xf32>
+    %217 = stablehlo.iota dim = 0 : tensor<8192xi32>
+    %218 = stablehlo.reshape %145 : (tensor<1x1x32x128xbf16>) -> tensor<1x1x8x4x128xbf16>
+    %219 = stablehlo.reshape %arg3 : (tensor<1x1xi32>) -> tensor<1x1x1x1xi32>
+    %220 = stablehlo.broadcast_in_dim %219, dims = [0, 1, 2, 3] : (tensor<1x1x1x1xi32>) -> tensor<1x1x1x1x1xi32>
+    %221 = stablehlo.broadcast_in_dim %217, dims = [1] : (tensor<8192xi32>) -> tensor<1x8192xi32>
+    %222 = stablehlo.reshape %221 : (tensor<1x8192xi32>) -> tensor<1x1x1x8192xi32>
+    %223 = stablehlo.broadcast_in_dim %222, dims = [0, 1, 2, 4] : (tensor<1x1x1x8192xi32>) -> tensor<1x1x1x1x8192xi32>
+    %224 = stablehlo.iota dim = 0 : tensor<1xi32>
+    %c_44 = stablehlo.constant dense<1> : tensor<i32>
+    %225 = stablehlo.broadcast_in_dim %c_44, dims = [] : (tensor<i32>) -> tensor<1xi32>
+    %226 = stablehlo.multiply %225, %224 : tensor<1xi32>
+    %c_45 = stablehlo.constant dense<0> : tensor<i32>
+    %227 = stablehlo.broadcast_in_dim %c_45, dims = [] : (tensor<i32>) -> tensor<1xi32>
+    %228 = stablehlo.add %227, %226 : tensor<1xi32>
+    %cst_46 = stablehlo.constant dense<0.000000e+00> : tensor<bf16>
+    %229 = stablehlo.broadcast_in_dim %cst_46, dims = [] : (tensor<bf16>) -> tensor<1x1x1x8x4x128xbf16>
+    %cst_47 = stablehlo.constant dense<0.000000e+00> : tensor<f32>
+    %230 = stablehlo.broadcast_in_dim %cst_47, dims = [] : (tensor<f32>) -> tensor<1x1x1x8x4xf32>
+    %c_48 = stablehlo.constant dense<0> : tensor<i32>
+    %231:9 = stablehlo.while(%iterArg = %228, %iterArg_49 = %218, %iterArg_50 = %191, %iterArg_51 = %223, %iterArg_52 = %220, %iterArg_53 = %216, %iterArg_54 = %c_48, %iterArg_55 = %229, %iterArg_56 = %230) : tensor<1xi32>, tensor<1x1x8x4x128xbf16>, tensor<1x8192x8x128xbf16>, tensor<1x1x1x1x8192xi32>, tensor<1x1x1x1x1xi32>, tensor<1x8192x8x128xbf16>, tensor<i32>, tensor<1x1x1x8x4x128xbf16>, tensor<1x1x1x8x4xf32>
     cond {
-      %c_59 = stablehlo.constant dense<1> : tensor<i32>
-      %203 = stablehlo.compare LT, %iterArg_56, %c_59, SIGNED : (tensor<i32>, tensor<i32>) -> tensor<i1>
-      stablehlo.return %203 : tensor<i1>
+      %c_57 = stablehlo.constant dense<1> : tensor<i32>
+      %241 = stablehlo.compare LT, %iterArg_54, %c_57, SIGNED : (tensor<i32>, tensor<i32>) -> tensor<i1>
+      stablehlo.return %241 : tensor<i1>
     } do {
-      %203 = func.call @dynamic_index_in_dim(%iterArg, %iterArg_56) : (tensor<1xi32>, tensor<i32>) -> tensor<i32>
-      %204:2 = func.call @closed_call(%iterArg_51, %iterArg_52, %iterArg_53, %iterArg_54, %iterArg_55, %203) : (tensor<1x1x8x4x128xbf16>, tensor<1x8192x8x128xbf16>, tensor<1x1x1x1x8192xi32>, tensor<1x1x1x1x1xi32>, tensor<1x8192x8x128xbf16>, tensor<i32>) -> (tensor<1x1x8x4x128xbf16>, tensor<1x1x8x4xf32>)
-      %205 = func.call @dynamic_update_index_in_dim(%iterArg_57, %204#0, %iterArg_56) : (tensor<1x1x1x8x4x128xbf16>, tensor<1x1x8x4x128xbf16>, tensor<i32>) -> tensor<1x1x1x8x4x128xbf16>
-      %206 = func.call @dynamic_update_index_in_dim_6(%iterArg_58, %204#1, %iterArg_56) : (tensor<1x1x1x8x4xf32>, tensor<1x1x8x4xf32>, tensor<i32>) -> tensor<1x1x1x8x4xf32>
-      %c_59 = stablehlo.constant dense<1> : tensor<i32>
-      %207 = stablehlo.add %iterArg_56, %c_59 : tensor<i32>
-      stablehlo.return %iterArg, %iterArg_51, %iterArg_52, %iterArg_53, %iterArg_54, %iterArg_55, %207, %205, %206 : tensor<1xi32>, tensor<1x1x8x4x128xbf16>, tensor<1x8192x8x128xbf16>, tensor<1x1x1x1x8192xi32>, tensor<1x1x1x1x1xi32>, tensor<1x8192x8x128xbf16>, tensor<i32>, tensor<1x1x1x8x4x128xbf16>, tensor<1x1x1x8x4xf32>
+      %241 = func.call @dynamic_index_in_dim(%iterArg, %iterArg_54) : (tensor<1xi32>, tensor<i32>) -> tensor<i32>
+      %242:2 = func.call @closed_call(%iterArg_49, %iterArg_50, %iterArg_51, %iterArg_52, %iterArg_53, %241) : (tensor<1x1x8x4x128xbf16>, tensor<1x8192x8x128xbf16>, tensor<1x1x1x1x8192xi32>, tensor<1x1x1x1x1xi32>, tensor<1x8192x8x128xbf16>, tensor<i32>) -> (tensor<1x1x8x4x128xbf16>, tensor<1x1x8x4xf32>)
+      %243 = func.call @dynamic_update_index_in_dim(%iterArg_55, %242#0, %iterArg_54) : (tensor<1x1x1x8x4x128xbf16>, tensor<1x1x8x4x128xbf16>, tensor<i32>) -> tensor<1x1x1x8x4x128xbf16>
+      %244 = func.call @dynamic_update_index_in_dim_6(%iterArg_56, %242#1, %iterArg_54) : (tensor<1x1x1x8x4xf32>, tensor<1x1x8x4xf32>, tensor<i32>) -> tensor<1x1x1x8x4xf32>
+      %c_57 = stablehlo.constant dense<1> : tensor<i32>
+      %245 = stablehlo.add %iterArg_54, %c_57 : tensor<i32>
+      stablehlo.return %iterArg, %iterArg_49, %iterArg_50, %iterArg_51, %iterArg_52, %iterArg_53, %245, %243, %244 : tensor<1xi32>, tensor<1x1x8x4x128xbf16>, tensor<1x8192x8x128xbf16>, tensor<1x1x1x1x8192xi32>, tensor<1x1x1x1x1xi32>, tensor<1x8192x8x128xbf16>, tensor<i32>, tensor<1x1x1x8x4x128xbf16>, tensor<1x1x1x8x4xf32>
     }
-    %194 = stablehlo.transpose %193#7, dims = [1, 0, 2, 3, 4, 5] : (tensor<1x1x1x8x4x128xbf16>) -> tensor<1x1x1x8x4x128xbf16>
-    %195 = stablehlo.reshape %194 : (tensor<1x1x1x8x4x128xbf16>) -> tensor<1x1x8x4x128xbf16>
-    %196 = stablehlo.transpose %193#8, dims = [1, 0, 2, 3, 4] : (tensor<1x1x1x8x4xf32>) -> tensor<1x1x1x8x4xf32>
-    %197 = stablehlo.reshape %196 : (tensor<1x1x1x8x4xf32>) -> tensor<1x1x8x4xf32>
-    %198 = stablehlo.reshape %195 : (tensor<1x1x8x4x128xbf16>) -> tensor<1x1x32x128xbf16>
-    %199 = stablehlo.reshape %197 : (tensor<1x1x8x4xf32>) -> tensor<1x1x32xf32>
-    %200 = stablehlo.reshape %198 : (tensor<1x1x32x128xbf16>) -> tensor<1x1x4096xbf16>
-    %201 = stablehlo.dot_general %200, %arg7, contracting_dims = [2] x [0], precision = [DEFAULT, DEFAULT] : (tensor<1x1x4096xbf16>, tensor<4096x4096xbf16>) -> tensor<1x1x4096xf32>
-    %202 = stablehlo.convert %201 : (tensor<1x1x4096xf32>) -> tensor<1x1x4096xbf16>
-    return %202, %153, %178 : tensor<1x1x4096xbf16>, tensor<1x8192x8x128xbf16>, tensor<1x8192x8x128xbf16>
+    %232 = stablehlo.transpose %231#7, dims = [1, 0, 2, 3, 4, 5] : (tensor<1x1x1x8x4x128xbf16>) -> tensor<1x1x1x8x4x128xbf16>
+    %233 = stablehlo.reshape %232 : (tensor<1x1x1x8x4x128xbf16>) -> tensor<1x1x8x4x128xbf16>
+    %234 = stablehlo.transpose %231#8, dims = [1, 0, 2, 3, 4] : (tensor<1x1x1x8x4xf32>) -> tensor<1x1x1x8x4xf32>
+    %235 = stablehlo.reshape %234 : (tensor<1x1x1x8x4xf32>) -> tensor<1x1x8x4xf32>
+    %236 = stablehlo.reshape %233 : (tensor<1x1x8x4x128xbf16>) -> tensor<1x1x32x128xbf16>
+    %237 = stablehlo.reshape %235 : (tensor<1x1x8x4xf32>) -> tensor<1x1x32xf32>
+    %238 = stablehlo.reshape %236 : (tensor<1x1x32x128xbf16>) -> tensor<1x1x4096xbf16>
+    %239 = stablehlo.dot_general %238, %arg7, contracting_dims = [2] x [0], precision = [DEFAULT, DEFAULT] : (tensor<1x1x4096xbf16>, tensor<4096x4096xbf16>) -> tensor<1x1x4096xf32>
+    %240 = stablehlo.convert %239 : (tensor<1x1x4096xf32>) -> tensor<1x1x4096xbf16>
+    return %240, %191, %216 : tensor<1x1x4096xbf16>, tensor<1x8192x8x128xbf16>, tensor<1x8192x8x128xbf16>
   }
   func.func private @_take(%arg0: tensor<128256x4096xbf16>, %arg1: tensor<1x1xi32>) -> tensor<1x1x4096xbf16> {
     %0 = stablehlo.broadcast_in_dim %arg1, dims = [0, 1] : (tensor<1x1xi32>) -> tensor<1x1x1xi32>

@@ -29,134 +29,104 @@ module @jit_main attributes {mhlo.num_partitions = 1 : i32, mhlo.num_replicas = 
     %21 = stablehlo.convert %20 : (tensor<1x2048x6144xf32>) -> tensor<1x2048x6144xbf16>
     %22 = stablehlo.slice %21 [0:1, 0:2048, 0:4096] : (tensor<1x2048x6144xbf16>) -> tensor<1x2048x4096xbf16>
     %23 = stablehlo.reshape %22 : (tensor<1x2048x4096xbf16>) -> tensor<1x2048x32x128xbf16>
-    %c = stablehlo.constant dense<0> : tensor<i32>
-    %24 = "stablehlo.case"(%c) ({
-      %c_10 = stablehlo.constant dense<0> : tensor<i32>
-      stablehlo.return %c_10 : tensor<i32>
-    }, {
-      %c_10 = stablehlo.constant dense<0> : tensor<i32>
-      stablehlo.return %c_10 : tensor<i32>
-    }) : (tensor<i32>) -> tensor<i32>
-    %25 = "stablehlo.case"(%24) ({
-      %57 = stablehlo.reshape %23 : (tensor<1x2048x32x128xbf16>) -> tensor<1x2048x32x2x64xbf16>
-      %58 = stablehlo.slice %57 [0:1, 0:2048, 0:32, 0:1, 0:64] : (tensor<1x2048x32x2x64xbf16>) -> tensor<1x2048x32x1x64xbf16>
-      %59 = stablehlo.reshape %58 : (tensor<1x2048x32x1x64xbf16>) -> tensor<1x2048x32x64xbf16>
-      %60 = stablehlo.convert %59 : (tensor<1x2048x32x64xbf16>) -> tensor<1x2048x32x64xf32>
-      %61 = stablehlo.slice %57 [0:1, 0:2048, 0:32, 1:2, 0:64] : (tensor<1x2048x32x2x64xbf16>) -> tensor<1x2048x32x1x64xbf16>
-      %62 = stablehlo.reshape %61 : (tensor<1x2048x32x1x64xbf16>) -> tensor<1x2048x32x64xbf16>
-      %63 = stablehlo.convert %62 : (tensor<1x2048x32x64xbf16>) -> tensor<1x2048x32x64xf32>
-      %64 = stablehlo.broadcast_in_dim %cst, dims = [0, 2] : (tensor<2048x128xf32>) -> tensor<2048x1x128xf32>
-      %65 = stablehlo.slice %64 [0:2048, 0:1, 0:64] : (tensor<2048x1x128xf32>) -> tensor<2048x1x64xf32>
-      %66 = stablehlo.slice %64 [0:2048, 0:1, 64:128] : (tensor<2048x1x128xf32>) -> tensor<2048x1x64xf32>
-      %67 = stablehlo.broadcast_in_dim %65, dims = [1, 2, 3] : (tensor<2048x1x64xf32>) -> tensor<1x2048x1x64xf32>
-      %68 = stablehlo.broadcast_in_dim %67, dims = [0, 1, 2, 3] : (tensor<1x2048x1x64xf32>) -> tensor<1x2048x32x64xf32>
-      %69 = stablehlo.multiply %60, %68 : tensor<1x2048x32x64xf32>
-      %70 = stablehlo.broadcast_in_dim %66, dims = [1, 2, 3] : (tensor<2048x1x64xf32>) -> tensor<1x2048x1x64xf32>
-      %71 = stablehlo.broadcast_in_dim %70, dims = [0, 1, 2, 3] : (tensor<1x2048x1x64xf32>) -> tensor<1x2048x32x64xf32>
-      %72 = stablehlo.multiply %63, %71 : tensor<1x2048x32x64xf32>
-      %73 = stablehlo.subtract %69, %72 : tensor<1x2048x32x64xf32>
-      %74 = stablehlo.broadcast_in_dim %65, dims = [1, 2, 3] : (tensor<2048x1x64xf32>) -> tensor<1x2048x1x64xf32>
-      %75 = stablehlo.broadcast_in_dim %74, dims = [0, 1, 2, 3] : (tensor<1x2048x1x64xf32>) -> tensor<1x2048x32x64xf32>
-      %76 = stablehlo.multiply %63, %75 : tensor<1x2048x32x64xf32>
-      %77 = stablehlo.broadcast_in_dim %66, dims = [1, 2, 3] : (tensor<2048x1x64xf32>) -> tensor<1x2048x1x64xf32>
-      %78 = stablehlo.broadcast_in_dim %77, dims = [0, 1, 2, 3] : (tensor<1x2048x1x64xf32>) -> tensor<1x2048x32x64xf32>
-      %79 = stablehlo.multiply %60, %78 : tensor<1x2048x32x64xf32>
-      %80 = stablehlo.add %76, %79 : tensor<1x2048x32x64xf32>
-      %81 = stablehlo.broadcast_in_dim %73, dims = [0, 1, 2, 4] : (tensor<1x2048x32x64xf32>) -> tensor<1x2048x32x1x64xf32>
-      %82 = stablehlo.broadcast_in_dim %80, dims = [0, 1, 2, 4] : (tensor<1x2048x32x64xf32>) -> tensor<1x2048x32x1x64xf32>
-      %83 = stablehlo.concatenate %81, %82, dim = 3 : (tensor<1x2048x32x1x64xf32>, tensor<1x2048x32x1x64xf32>) -> tensor<1x2048x32x2x64xf32>
-      %84 = stablehlo.reshape %83 : (tensor<1x2048x32x2x64xf32>) -> tensor<1x2048x32x128xf32>
-      %85 = stablehlo.convert %84 : (tensor<1x2048x32x128xf32>) -> tensor<1x2048x32x128xbf16>
-      stablehlo.return %85 : tensor<1x2048x32x128xbf16>
-    }) : (tensor<i32>) -> tensor<1x2048x32x128xbf16>
-    %26 = stablehlo.slice %21 [0:1, 0:2048, 4096:5120] : (tensor<1x2048x6144xbf16>) -> tensor<1x2048x1024xbf16>
-    %27 = stablehlo.reshape %26 : (tensor<1x2048x1024xbf16>) -> tensor<1x2048x8x128xbf16>
+    %24 = stablehlo.broadcast_in_dim %cst, dims = [0, 2] : (tensor<2048x128xf32>) -> tensor<2048x1x128xf32>
+    %25 = stablehlo.slice %24 [0:2048, 0:1, 0:64] : (tensor<2048x1x128xf32>) -> tensor<2048x1x64xf32>
+    %26 = stablehlo.slice %24 [0:2048, 0:1, 64:128] : (tensor<2048x1x128xf32>) -> tensor<2048x1x64xf32>
+    %27 = stablehlo.slice %23 [0:1, 0:2048, 0:32, 0:64] : (tensor<1x2048x32x128xbf16>) -> tensor<1x2048x32x64xbf16>
+    %28 = stablehlo.convert %27 : (tensor<1x2048x32x64xbf16>) -> tensor<1x2048x32x64xf32>
+    %29 = stablehlo.slice %23 [0:1, 0:2048, 0:32, 64:128] : (tensor<1x2048x32x128xbf16>) -> tensor<1x2048x32x64xbf16>
+    %30 = stablehlo.convert %29 : (tensor<1x2048x32x64xbf16>) -> tensor<1x2048x32x64xf32>
+    %31 = stablehlo.broadcast_in_dim %25, dims = [1, 2, 3] : (tensor<2048x1x64xf32>) -> tensor<1x2048x1x64xf32>
+    %32 = stablehlo.broadcast_in_dim %31, dims = [0, 1, 2, 3] : (tensor<1x2048x1x64xf32>) -> tensor<1x2048x32x64xf32>
+    %33 = stablehlo.multiply %28, %32 : tensor<1x2048x32x64xf32>
+    %34 = stablehlo.broadcast_in_dim %26, dims = [1, 2, 3] : (tensor<2048x1x64xf32>) -> tensor<1x2048x1x64xf32>
+    %35 = stablehlo.broadcast_in_dim %34, dims = [0, 1, 2, 3] : (tensor<1x2048x1x64xf32>) -> tensor<1x2048x32x64xf32>
+    %36 = stablehlo.multiply %30, %35 : tensor<1x2048x32x64xf32>
+    %37 = stablehlo.subtract %33, %36 : tensor<1x2048x32x64xf32>
+    %38 = stablehlo.broadcast_in_dim %25, dims = [1, 2, 3] : (tensor<2048x1x64xf32>) -> tensor<1x2048x1x64xf32>
+    %39 = stablehlo.broadcast_in_dim %38, dims = [0, 1, 2, 3] : (tensor<1x2048x1x64xf32>) -> tensor<1x2048x32x64xf32>
+    %40 = stablehlo.multiply %30, %39 : tensor<1x2048x32x64xf32>
+    %41 = stablehlo.broadcast_in_dim %26, dims = [1, 2, 3] : (tensor<2048x1x64xf32>) -> tensor<1x2048x1x64xf32>
+    %42 = stablehlo.broadcast_in_dim %41, dims = [0, 1, 2, 3] : (tensor<1x2048x1x64xf32>) -> tensor<1x2048x32x64xf32>
+    %43 = stablehlo.multiply %28, %42 : tensor<1x2048x32x64xf32>
+    %44 = stablehlo.add %40, %43 : tensor<1x2048x32x64xf32>
+    %45 = stablehlo.convert %37 : (tensor<1x2048x32x64xf32>) -> tensor<1x2048x32x64xbf16>
+    %46 = stablehlo.convert %44 : (tensor<1x2048x32x64xf32>) -> tensor<1x2048x32x64xbf16>
+    %47 = stablehlo.slice %23 [0:1, 0:2048, 0:32, 128:128] : (tensor<1x2048x32x128xbf16>) -> tensor<1x2048x32x0xbf16>
+    %48 = stablehlo.concatenate %45, %46, %47, dim = 3 : (tensor<1x2048x32x64xbf16>, tensor<1x2048x32x64xbf16>, tensor<1x2048x32x0xbf16>) -> tensor<1x2048x32x128xbf16>
+    %49 = stablehlo.slice %21 [0:1, 0:2048, 4096:5120] : (tensor<1x2048x6144xbf16>) -> tensor<1x2048x1024xbf16>
+    %50 = stablehlo.reshape %49 : (tensor<1x2048x1024xbf16>) -> tensor<1x2048x8x128xbf16>
+    %51 = stablehlo.broadcast_in_dim %cst, dims = [0, 2] : (tensor<2048x128xf32>) -> tensor<2048x1x128xf32>
+    %52 = stablehlo.slice %51 [0:2048, 0:1, 0:64] : (tensor<2048x1x128xf32>) -> tensor<2048x1x64xf32>
+    %53 = stablehlo.slice %51 [0:2048, 0:1, 64:128] : (tensor<2048x1x128xf32>) -> tensor<2048x1x64xf32>
+    %54 = stablehlo.slice %50 [0:1, 0:2048, 0:8, 0:64] : (tensor<1x2048x8x128xbf16>) -> tensor<1x2048x8x64xbf16>
+    %55 = stablehlo.convert %54 : (tensor<1x2048x8x64xbf16>) -> tensor<1x2048x8x64xf32>
+    %56 = stablehlo.slice %50 [0:1, 0:2048, 0:8, 64:128] : (tensor<1x2048x8x128xbf16>) -> tensor<1x2048x8x64xbf16>
+    %57 = stablehlo.convert %56 : (tensor<1x2048x8x64xbf16>) -> tensor<1x2048x8x64xf32>
+    %58 = stablehlo.broadcast_in_dim %52, dims = [1, 2, 3] : (tensor<2048x1x64xf32>) -> tensor<1x2048x1x64xf32>
+    %59 = stablehlo.broadcast_in_dim %58, dims = [0, 1, 2, 3] : (tensor<1x2048x1x64xf32>) -> tensor<1x2048x8x64xf32>
+    %60 = stablehlo.multiply %55, %59 : tensor<1x2048x8x64xf32>
+    %61 = stablehlo.broadcast_in_dim %53, dims = [1, 2, 3] : (tensor<2048x1x64xf32>) -> tensor<1x2048x1x64xf32>
+    %62 = stablehlo.broadcast_in_dim %61, dims = [0, 1, 2, 3] : (tensor<1x2048x1x64xf32>) -> tensor<1x2048x8x64xf32>
+    %63 = stablehlo.multiply %57, %62 : tensor<1x2048x8x64xf32>
+    %64 = stablehlo.subtract %60, %63 : tensor<1x2048x8x64xf32>
+    %65 = stablehlo.broadcast_in_dim %52, dims = [1, 2, 3] : (tensor<2048x1x64xf32>) -> tensor<1x2048x1x64xf32>
+    %66 = stablehlo.broadcast_in_dim %65, dims = [0, 1, 2, 3] : (tensor<1x2048x1x64xf32>) -> tensor<1x2048x8x64xf32>
+    %67 = stablehlo.multiply %57, %66 : tensor<1x2048x8x64xf32>
+    %68 = stablehlo.broadcast_in_dim %53, dims = [1, 2, 3] : (tensor<2048x1x64xf32>) -> tensor<1x2048x1x64xf32>
+    %69 = stablehlo.broadcast_in_dim %68, dims = [0, 1, 2, 3] : (tensor<1x2048x1x64xf32>) -> tensor<1x2048x8x64xf32>
+    %70 = stablehlo.multiply %55, %69 : tensor<1x2048x8x64xf32>
+    %71 = stablehlo.add %67, %70 : tensor<1x2048x8x64xf32>
+    %72 = stablehlo.convert %64 : (tensor<1x2048x8x64xf32>) -> tensor<1x2048x8x64xbf16>
+    %73 = stablehlo.convert %71 : (tensor<1x2048x8x64xf32>) -> tensor<1x2048x8x64xbf16>
+    %74 = stablehlo.slice %50 [0:1, 0:2048, 0:8, 128:128] : (tensor<1x2048x8x128xbf16>) -> tensor<1x2048x8x0xbf16>
+    %75 = stablehlo.concatenate %72, %73, %74, dim = 3 : (tensor<1x2048x8x64xbf16>, tensor<1x2048x8x64xbf16>, tensor<1x2048x8x0xbf16>) -> tensor<1x2048x8x128xbf16>
+    %76 = stablehlo.slice %21 [0:1, 0:2048, 5120:6144] : (tensor<1x2048x6144xbf16>) -> tensor<1x2048x1024xbf16>
+    %77 = stablehlo.reshape %76 : (tensor<1x2048x1024xbf16>) -> tensor<1x2048x8x128xbf16>
+    %78 = stablehlo.iota dim = 0 : tensor<2048xi32>
+    %79 = stablehlo.reshape %48 : (tensor<1x2048x32x128xbf16>) -> tensor<1x2048x8x4x128xbf16>
+    %80 = stablehlo.broadcast_in_dim %78, dims = [1] : (tensor<2048xi32>) -> tensor<1x2048xi32>
+    %81 = stablehlo.reshape %80 : (tensor<1x2048xi32>) -> tensor<1x1x1x2048xi32>
+    %82 = stablehlo.broadcast_in_dim %81, dims = [0, 1, 2, 3] : (tensor<1x1x1x2048xi32>) -> tensor<1x1x1x2048x1xi32>
+    %83 = stablehlo.broadcast_in_dim %78, dims = [1] : (tensor<2048xi32>) -> tensor<1x2048xi32>
+    %84 = stablehlo.reshape %83 : (tensor<1x2048xi32>) -> tensor<1x1x1x2048xi32>
+    %85 = stablehlo.broadcast_in_dim %84, dims = [0, 1, 2, 4] : (tensor<1x1x1x2048xi32>) -> tensor<1x1x1x1x2048xi32>
+    %86 = stablehlo.iota dim = 0 : tensor<32xi32>
+    %c = stablehlo.constant dense<64> : tensor<i32>
+    %87 = stablehlo.broadcast_in_dim %c, dims = [] : (tensor<i32>) -> tensor<32xi32>
+    %88 = stablehlo.multiply %87, %86 : tensor<32xi32>
     %c_4 = stablehlo.constant dense<0> : tensor<i32>
-    %28 = "stablehlo.case"(%c_4) ({
-      %c_10 = stablehlo.constant dense<0> : tensor<i32>
-      stablehlo.return %c_10 : tensor<i32>
-    }, {
-      %c_10 = stablehlo.constant dense<0> : tensor<i32>
-      stablehlo.return %c_10 : tensor<i32>
-    }) : (tensor<i32>) -> tensor<i32>
-    %29 = "stablehlo.case"(%28) ({
-      %57 = stablehlo.reshape %27 : (tensor<1x2048x8x128xbf16>) -> tensor<1x2048x8x2x64xbf16>
-      %58 = stablehlo.slice %57 [0:1, 0:2048, 0:8, 0:1, 0:64] : (tensor<1x2048x8x2x64xbf16>) -> tensor<1x2048x8x1x64xbf16>
-      %59 = stablehlo.reshape %58 : (tensor<1x2048x8x1x64xbf16>) -> tensor<1x2048x8x64xbf16>
-      %60 = stablehlo.convert %59 : (tensor<1x2048x8x64xbf16>) -> tensor<1x2048x8x64xf32>
-      %61 = stablehlo.slice %57 [0:1, 0:2048, 0:8, 1:2, 0:64] : (tensor<1x2048x8x2x64xbf16>) -> tensor<1x2048x8x1x64xbf16>
-      %62 = stablehlo.reshape %61 : (tensor<1x2048x8x1x64xbf16>) -> tensor<1x2048x8x64xbf16>
-      %63 = stablehlo.convert %62 : (tensor<1x2048x8x64xbf16>) -> tensor<1x2048x8x64xf32>
-      %64 = stablehlo.broadcast_in_dim %cst, dims = [0, 2] : (tensor<2048x128xf32>) -> tensor<2048x1x128xf32>
-      %65 = stablehlo.slice %64 [0:2048, 0:1, 0:64] : (tensor<2048x1x128xf32>) -> tensor<2048x1x64xf32>
-      %66 = stablehlo.slice %64 [0:2048, 0:1, 64:128] : (tensor<2048x1x128xf32>) -> tensor<2048x1x64xf32>
-      %67 = stablehlo.broadcast_in_dim %65, dims = [1, 2, 3] : (tensor<2048x1x64xf32>) -> tensor<1x2048x1x64xf32>
-      %68 = stablehlo.broadcast_in_dim %67, dims = [0, 1, 2, 3] : (tensor<1x2048x1x64xf32>) -> tensor<1x2048x8x64xf32>
-      %69 = stablehlo.multiply %60, %68 : tensor<1x2048x8x64xf32>
-      %70 = stablehlo.broadcast_in_dim %66, dims = [1, 2, 3] : (tensor<2048x1x64xf32>) -> tensor<1x2048x1x64xf32>
-      %71 = stablehlo.broadcast_in_dim %70, dims = [0, 1, 2, 3] : (tensor<1x2048x1x64xf32>) -> tensor<1x2048x8x64xf32>
-      %72 = stablehlo.multiply %63, %71 : tensor<1x2048x8x64xf32>
-      %73 = stablehlo.subtract %69, %72 : tensor<1x2048x8x64xf32>
-      %74 = stablehlo.broadcast_in_dim %65, dims = [1, 2, 3] : (tensor<2048x1x64xf32>) -> tensor<1x2048x1x64xf32>
-      %75 = stablehlo.broadcast_in_dim %74, dims = [0, 1, 2, 3] : (tensor<1x2048x1x64xf32>) -> tensor<1x2048x8x64xf32>
-      %76 = stablehlo.multiply %63, %75 : tensor<1x2048x8x64xf32>
-      %77 = stablehlo.broadcast_in_dim %66, dims = [1, 2, 3] : (tensor<2048x1x64xf32>) -> tensor<1x2048x1x64xf32>
-      %78 = stablehlo.broadcast_in_dim %77, dims = [0, 1, 2, 3] : (tensor<1x2048x1x64xf32>) -> tensor<1x2048x8x64xf32>
-      %79 = stablehlo.multiply %60, %78 : tensor<1x2048x8x64xf32>
-      %80 = stablehlo.add %76, %79 : tensor<1x2048x8x64xf32>
-      %81 = stablehlo.broadcast_in_dim %73, dims = [0, 1, 2, 4] : (tensor<1x2048x8x64xf32>) -> tensor<1x2048x8x1x64xf32>
-      %82 = stablehlo.broadcast_in_dim %80, dims = [0, 1, 2, 4] : (tensor<1x2048x8x64xf32>) -> tensor<1x2048x8x1x64xf32>
-      %83 = stablehlo.concatenate %81, %82, dim = 3 : (tensor<1x2048x8x1x64xf32>, tensor<1x2048x8x1x64xf32>) -> tensor<1x2048x8x2x64xf32>
-      %84 = stablehlo.reshape %83 : (tensor<1x2048x8x2x64xf32>) -> tensor<1x2048x8x128xf32>
-      %85 = stablehlo.convert %84 : (tensor<1x2048x8x128xf32>) -> tensor<1x2048x8x128xbf16>
-      stablehlo.return %85 : tensor<1x2048x8x128xbf16>
-    }) : (tensor<i32>) -> tensor<1x2048x8x128xbf16>
-    %30 = stablehlo.slice %21 [0:1, 0:2048, 5120:6144] : (tensor<1x2048x6144xbf16>) -> tensor<1x2048x1024xbf16>
-    %31 = stablehlo.reshape %30 : (tensor<1x2048x1024xbf16>) -> tensor<1x2048x8x128xbf16>
-    %32 = stablehlo.iota dim = 0 : tensor<2048xi32>
-    %33 = stablehlo.reshape %25 : (tensor<1x2048x32x128xbf16>) -> tensor<1x2048x8x4x128xbf16>
-    %34 = stablehlo.broadcast_in_dim %32, dims = [1] : (tensor<2048xi32>) -> tensor<1x2048xi32>
-    %35 = stablehlo.reshape %34 : (tensor<1x2048xi32>) -> tensor<1x1x1x2048xi32>
-    %36 = stablehlo.broadcast_in_dim %35, dims = [0, 1, 2, 3] : (tensor<1x1x1x2048xi32>) -> tensor<1x1x1x2048x1xi32>
-    %37 = stablehlo.broadcast_in_dim %32, dims = [1] : (tensor<2048xi32>) -> tensor<1x2048xi32>
-    %38 = stablehlo.reshape %37 : (tensor<1x2048xi32>) -> tensor<1x1x1x2048xi32>
-    %39 = stablehlo.broadcast_in_dim %38, dims = [0, 1, 2, 4] : (tensor<1x1x1x2048xi32>) -> tensor<1x1x1x1x2048xi32>
-    %40 = stablehlo.iota dim = 0 : tensor<32xi32>
-    %c_5 = stablehlo.constant dense<64> : tensor<i32>
-    %41 = stablehlo.broadcast_in_dim %c_5, dims = [] : (tensor<i32>) -> tensor<32xi32>
-    %42 = stablehlo.multiply %41, %40 : tensor<32xi32>
-    %c_6 = stablehlo.constant dense<0> : tensor<i32>
-    %43 = stablehlo.broadcast_in_dim %c_6, dims = [] : (tensor<i32>) -> tensor<32xi32>
-    %44 = stablehlo.add %43, %42 : tensor<32xi32>
-    %cst_7 = stablehlo.constant dense<0.000000e+00> : tensor<bf16>
-    %45 = stablehlo.broadcast_in_dim %cst_7, dims = [] : (tensor<bf16>) -> tensor<32x1x64x8x4x128xbf16>
-    %cst_8 = stablehlo.constant dense<0.000000e+00> : tensor<f32>
-    %46 = stablehlo.broadcast_in_dim %cst_8, dims = [] : (tensor<f32>) -> tensor<32x1x64x8x4xf32>
-    %c_9 = stablehlo.constant dense<0> : tensor<i32>
-    %47:9 = stablehlo.while(%iterArg = %44, %iterArg_10 = %36, %iterArg_11 = %33, %iterArg_12 = %29, %iterArg_13 = %39, %iterArg_14 = %31, %iterArg_15 = %c_9, %iterArg_16 = %45, %iterArg_17 = %46) : tensor<32xi32>, tensor<1x1x1x2048x1xi32>, tensor<1x2048x8x4x128xbf16>, tensor<1x2048x8x128xbf16>, tensor<1x1x1x1x2048xi32>, tensor<1x2048x8x128xbf16>, tensor<i32>, tensor<32x1x64x8x4x128xbf16>, tensor<32x1x64x8x4xf32>
+    %89 = stablehlo.broadcast_in_dim %c_4, dims = [] : (tensor<i32>) -> tensor<32xi32>
+    %90 = stablehlo.add %89, %88 : tensor<32xi32>
+    %cst_5 = stablehlo.constant dense<0.000000e+00> : tensor<bf16>
+    %91 = stablehlo.broadcast_in_dim %cst_5, dims = [] : (tensor<bf16>) -> tensor<32x1x64x8x4x128xbf16>
+    %cst_6 = stablehlo.constant dense<0.000000e+00> : tensor<f32>
+    %92 = stablehlo.broadcast_in_dim %cst_6, dims = [] : (tensor<f32>) -> tensor<32x1x64x8x4xf32>
+    %c_7 = stablehlo.constant dense<0> : tensor<i32>
+    %93:9 = stablehlo.while(%iterArg = %90, %iterArg_8 = %82, %iterArg_9 = %79, %iterArg_10 = %75, %iterArg_11 = %85, %iterArg_12 = %77, %iterArg_13 = %c_7, %iterArg_14 = %91, %iterArg_15 = %92) : tensor<32xi32>, tensor<1x1x1x2048x1xi32>, tensor<1x2048x8x4x128xbf16>, tensor<1x2048x8x128xbf16>, tensor<1x1x1x1x2048xi32>, tensor<1x2048x8x128xbf16>, tensor<i32>, tensor<32x1x64x8x4x128xbf16>, tensor<32x1x64x8x4xf32>
     cond {
-      %c_18 = stablehlo.constant dense<32> : tensor<i32>
-      %57 = stablehlo.compare LT, %iterArg_15, %c_18, SIGNED : (tensor<i32>, tensor<i32>) -> tensor<i1>
-      stablehlo.return %57 : tensor<i1>
+      %c_16 = stablehlo.constant dense<32> : tensor<i32>
+      %103 = stablehlo.compare LT, %iterArg_13, %c_16, SIGNED : (tensor<i32>, tensor<i32>) -> tensor<i1>
+      stablehlo.return %103 : tensor<i1>
     } do {
-      %57 = func.call @dynamic_index_in_dim(%iterArg, %iterArg_15) : (tensor<32xi32>, tensor<i32>) -> tensor<i32>
-      %58:2 = func.call @closed_call(%iterArg_10, %iterArg_11, %iterArg_12, %iterArg_13, %iterArg_14, %57) : (tensor<1x1x1x2048x1xi32>, tensor<1x2048x8x4x128xbf16>, tensor<1x2048x8x128xbf16>, tensor<1x1x1x1x2048xi32>, tensor<1x2048x8x128xbf16>, tensor<i32>) -> (tensor<1x64x8x4x128xbf16>, tensor<1x64x8x4xf32>)
-      %59 = func.call @dynamic_update_index_in_dim(%iterArg_16, %58#0, %iterArg_15) : (tensor<32x1x64x8x4x128xbf16>, tensor<1x64x8x4x128xbf16>, tensor<i32>) -> tensor<32x1x64x8x4x128xbf16>
-      %60 = func.call @dynamic_update_index_in_dim_3(%iterArg_17, %58#1, %iterArg_15) : (tensor<32x1x64x8x4xf32>, tensor<1x64x8x4xf32>, tensor<i32>) -> tensor<32x1x64x8x4xf32>
-      %c_18 = stablehlo.constant dense<1> : tensor<i32>
-      %61 = stablehlo.add %iterArg_15, %c_18 : tensor<i32>
-      stablehlo.return %iterArg, %iterArg_10, %iterArg_11, %iterArg_12, %iterArg_13, %iterArg_14, %61, %59, %60 : tensor<32xi32>, tensor<1x1x1x2048x1xi32>, tensor<1x2048x8x4x128xbf16>, tensor<1x2048x8x128xbf16>, tensor<1x1x1x1x2048xi32>, tensor<1x2048x8x128xbf16>, tensor<i32>, tensor<32x1x64x8x4x128xbf16>, tensor<32x1x64x8x4xf32>
+      %103 = func.call @dynamic_index_in_dim(%iterArg, %iterArg_13) : (tensor<32xi32>, tensor<i32>) -> tensor<i32>
+      %104:2 = func.call @closed_call(%iterArg_8, %iterArg_9, %iterArg_10, %iterArg_11, %iterArg_12, %103) : (tensor<1x1x1x2048x1xi32>, tensor<1x2048x8x4x128xbf16>, tensor<1x2048x8x128xbf16>, tensor<1x1x1x1x2048xi32>, tensor<1x2048x8x128xbf16>, tensor<i32>) -> (tensor<1x64x8x4x128xbf16>, tensor<1x64x8x4xf32>)
+      %105 = func.call @dynamic_update_index_in_dim(%iterArg_14, %104#0, %iterArg_13) : (tensor<32x1x64x8x4x128xbf16>, tensor<1x64x8x4x128xbf16>, tensor<i32>) -> tensor<32x1x64x8x4x128xbf16>
+      %106 = func.call @dynamic_update_index_in_dim_3(%iterArg_15, %104#1, %iterArg_13) : (tensor<32x1x64x8x4xf32>, tensor<1x64x8x4xf32>, tensor<i32>) -> tensor<32x1x64x8x4xf32>
+      %c_16 = stablehlo.constant dense<1> : tensor<i32>
+      %107 = stablehlo.add %iterArg_13, %c_16 : tensor<i32>
+      stablehlo.return %iterArg, %iterArg_8, %iterArg_9, %iterArg_10, %iterArg_11, %iterArg_12, %107, %105, %106 : tensor<32xi32>, tensor<1x1x1x2048x1xi32>, tensor<1x2048x8x4x128xbf16>, tensor<1x2048x8x128xbf16>, tensor<1x1x1x1x2048xi32>, tensor<1x2048x8x128xbf16>, tensor<i32>, tensor<32x1x64x8x4x128xbf16>, tensor<32x1x64x8x4xf32>
     }
-    %48 = stablehlo.transpose %47#7, dims = [1, 0, 2, 3, 4, 5] : (tensor<32x1x64x8x4x128xbf16>) -> tensor<1x32x64x8x4x128xbf16>
-    %49 = stablehlo.reshape %48 : (tensor<1x32x64x8x4x128xbf16>) -> tensor<1x2048x8x4x128xbf16>
-    %50 = stablehlo.transpose %47#8, dims = [1, 0, 2, 3, 4] : (tensor<32x1x64x8x4xf32>) -> tensor<1x32x64x8x4xf32>
-    %51 = stablehlo.reshape %50 : (tensor<1x32x64x8x4xf32>) -> tensor<1x2048x8x4xf32>
-    %52 = stablehlo.reshape %49 : (tensor<1x2048x8x4x128xbf16>) -> tensor<1x2048x32x128xbf16>
-    %53 = stablehlo.reshape %51 : (tensor<1x2048x8x4xf32>) -> tensor<1x2048x32xf32>
-    %54 = stablehlo.reshape %52 : (tensor<1x2048x32x128xbf16>) -> tensor<1x2048x4096xbf16>
-    %55 = stablehlo.dot_general %54, %arg3, contracting_dims = [2] x [0], precision = [DEFAULT, DEFAULT] : (tensor<1x2048x4096xbf16>, tensor<4096x4096xbf16>) -> tensor<1x2048x4096xf32>
-    %56 = stablehlo.convert %55 : (tensor<1x2048x4096xf32>) -> tensor<1x2048x4096xbf16>
-    return %56 : tensor<1x2048x4096xbf16>
+    %94 = stablehlo.transpose %93#7, dims = [1, 0, 2, 3, 4, 5] : (tensor<32x1x64x8x4x128xbf16>) -> tensor<1x32x64x8x4x128xbf16>
+    %95 = stablehlo.reshape %94 : (tensor<1x32x64x8x4x128xbf16>) -> tensor<1x2048x8x4x128xbf16>
+    %96 = stablehlo.transpose %93#8, dims = [1, 0, 2, 3, 4] : (tensor<32x1x64x8x4xf32>) -> tensor<1x32x64x8x4xf32>
+    %97 = stablehlo.reshape %96 : (tensor<1x32x64x8x4xf32>) -> tensor<1x2048x8x4xf32>
+    %98 = stablehlo.reshape %95 : (tensor<1x2048x8x4x128xbf16>) -> tensor<1x2048x32x128xbf16>
+    %99 = stablehlo.reshape %97 : (tensor<1x2048x8x4xf32>) -> tensor<1x2048x32xf32>
+    %100 = stablehlo.reshape %98 : (tensor<1x2048x32x128xbf16>) -> tensor<1x2048x4096xbf16>
+    %101 = stablehlo.dot_general %100, %arg3, contracting_dims = [2] x [0], precision = [DEFAULT, DEFAULT] : (tensor<1x2048x4096xbf16>, tensor<4096x4096xbf16>) -> tensor<1x2048x4096xf32>
+    %102 = stablehlo.convert %101 : (tensor<1x2048x4096xf32>) -> tensor<1x2048x4096xbf16>
+    return %102 : tensor<1x2048x4096xbf16>
   }
   func.func private @_take(%arg0: tensor<128256x4096xbf16>, %arg1: tensor<1x2048xi32>) -> tensor<1x2048x4096xbf16> {
     %0 = stablehlo.broadcast_in_dim %arg1, dims = [0, 1] : (tensor<1x2048xi32>) -> tensor<1x2048x1xi32>

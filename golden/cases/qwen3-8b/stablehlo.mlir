@@ -51,156 +51,126 @@ module @jit_main attributes {mhlo.num_partitions = 1 : i32, mhlo.num_replicas = 
     %39 = stablehlo.broadcast_in_dim %38, dims = [0, 1, 2, 3] : (tensor<1x1x1x128xf32>) -> tensor<1x2048x32x128xf32>
     %40 = stablehlo.multiply %34, %39 : tensor<1x2048x32x128xf32>
     %41 = stablehlo.convert %40 : (tensor<1x2048x32x128xf32>) -> tensor<1x2048x32x128xbf16>
-    %c = stablehlo.constant dense<0> : tensor<i32>
-    %42 = "stablehlo.case"(%c) ({
-      %c_18 = stablehlo.constant dense<0> : tensor<i32>
-      stablehlo.return %c_18 : tensor<i32>
-    }, {
-      %c_18 = stablehlo.constant dense<0> : tensor<i32>
-      stablehlo.return %c_18 : tensor<i32>
-    }) : (tensor<i32>) -> tensor<i32>
-    %43 = "stablehlo.case"(%42) ({
-      %93 = stablehlo.reshape %41 : (tensor<1x2048x32x128xbf16>) -> tensor<1x2048x32x2x64xbf16>
-      %94 = stablehlo.slice %93 [0:1, 0:2048, 0:32, 0:1, 0:64] : (tensor<1x2048x32x2x64xbf16>) -> tensor<1x2048x32x1x64xbf16>
-      %95 = stablehlo.reshape %94 : (tensor<1x2048x32x1x64xbf16>) -> tensor<1x2048x32x64xbf16>
-      %96 = stablehlo.convert %95 : (tensor<1x2048x32x64xbf16>) -> tensor<1x2048x32x64xf32>
-      %97 = stablehlo.slice %93 [0:1, 0:2048, 0:32, 1:2, 0:64] : (tensor<1x2048x32x2x64xbf16>) -> tensor<1x2048x32x1x64xbf16>
-      %98 = stablehlo.reshape %97 : (tensor<1x2048x32x1x64xbf16>) -> tensor<1x2048x32x64xbf16>
-      %99 = stablehlo.convert %98 : (tensor<1x2048x32x64xbf16>) -> tensor<1x2048x32x64xf32>
-      %100 = stablehlo.broadcast_in_dim %cst, dims = [0, 2] : (tensor<2048x128xf32>) -> tensor<2048x1x128xf32>
-      %101 = stablehlo.slice %100 [0:2048, 0:1, 0:64] : (tensor<2048x1x128xf32>) -> tensor<2048x1x64xf32>
-      %102 = stablehlo.slice %100 [0:2048, 0:1, 64:128] : (tensor<2048x1x128xf32>) -> tensor<2048x1x64xf32>
-      %103 = stablehlo.broadcast_in_dim %101, dims = [1, 2, 3] : (tensor<2048x1x64xf32>) -> tensor<1x2048x1x64xf32>
-      %104 = stablehlo.broadcast_in_dim %103, dims = [0, 1, 2, 3] : (tensor<1x2048x1x64xf32>) -> tensor<1x2048x32x64xf32>
-      %105 = stablehlo.multiply %96, %104 : tensor<1x2048x32x64xf32>
-      %106 = stablehlo.broadcast_in_dim %102, dims = [1, 2, 3] : (tensor<2048x1x64xf32>) -> tensor<1x2048x1x64xf32>
-      %107 = stablehlo.broadcast_in_dim %106, dims = [0, 1, 2, 3] : (tensor<1x2048x1x64xf32>) -> tensor<1x2048x32x64xf32>
-      %108 = stablehlo.multiply %99, %107 : tensor<1x2048x32x64xf32>
-      %109 = stablehlo.subtract %105, %108 : tensor<1x2048x32x64xf32>
-      %110 = stablehlo.broadcast_in_dim %101, dims = [1, 2, 3] : (tensor<2048x1x64xf32>) -> tensor<1x2048x1x64xf32>
-      %111 = stablehlo.broadcast_in_dim %110, dims = [0, 1, 2, 3] : (tensor<1x2048x1x64xf32>) -> tensor<1x2048x32x64xf32>
-      %112 = stablehlo.multiply %99, %111 : tensor<1x2048x32x64xf32>
-      %113 = stablehlo.broadcast_in_dim %102, dims = [1, 2, 3] : (tensor<2048x1x64xf32>) -> tensor<1x2048x1x64xf32>
-      %114 = stablehlo.broadcast_in_dim %113, dims = [0, 1, 2, 3] : (tensor<1x2048x1x64xf32>) -> tensor<1x2048x32x64xf32>
-      %115 = stablehlo.multiply %96, %114 : tensor<1x2048x32x64xf32>
-      %116 = stablehlo.add %112, %115 : tensor<1x2048x32x64xf32>
-      %117 = stablehlo.broadcast_in_dim %109, dims = [0, 1, 2, 4] : (tensor<1x2048x32x64xf32>) -> tensor<1x2048x32x1x64xf32>
-      %118 = stablehlo.broadcast_in_dim %116, dims = [0, 1, 2, 4] : (tensor<1x2048x32x64xf32>) -> tensor<1x2048x32x1x64xf32>
-      %119 = stablehlo.concatenate %117, %118, dim = 3 : (tensor<1x2048x32x1x64xf32>, tensor<1x2048x32x1x64xf32>) -> tensor<1x2048x32x2x64xf32>
-      %120 = stablehlo.reshape %119 : (tensor<1x2048x32x2x64xf32>) -> tensor<1x2048x32x128xf32>
-      %121 = stablehlo.convert %120 : (tensor<1x2048x32x128xf32>) -> tensor<1x2048x32x128xbf16>
-      stablehlo.return %121 : tensor<1x2048x32x128xbf16>
-    }) : (tensor<i32>) -> tensor<1x2048x32x128xbf16>
-    %44 = stablehlo.slice %21 [0:1, 0:2048, 4096:5120] : (tensor<1x2048x6144xbf16>) -> tensor<1x2048x1024xbf16>
-    %45 = stablehlo.reshape %44 : (tensor<1x2048x1024xbf16>) -> tensor<1x2048x8x128xbf16>
-    %46 = stablehlo.convert %45 : (tensor<1x2048x8x128xbf16>) -> tensor<1x2048x8x128xf32>
-    %47 = chlo.square %46 : tensor<1x2048x8x128xf32> -> tensor<1x2048x8x128xf32>
+    %42 = stablehlo.broadcast_in_dim %cst, dims = [0, 2] : (tensor<2048x128xf32>) -> tensor<2048x1x128xf32>
+    %43 = stablehlo.slice %42 [0:2048, 0:1, 0:64] : (tensor<2048x1x128xf32>) -> tensor<2048x1x64xf32>
+    %44 = stablehlo.slice %42 [0:2048, 0:1, 64:128] : (tensor<2048x1x128xf32>) -> tensor<2048x1x64xf32>
+    %45 = stablehlo.slice %41 [0:1, 0:2048, 0:32, 0:64] : (tensor<1x2048x32x128xbf16>) -> tensor<1x2048x32x64xbf16>
+    %46 = stablehlo.convert %45 : (tensor<1x2048x32x64xbf16>) -> tensor<1x2048x32x64xf32>
+    %47 = stablehlo.slice %41 [0:1, 0:2048, 0:32, 64:128] : (tensor<1x2048x32x128xbf16>) -> tensor<1x2048x32x64xbf16>
+    %48 = stablehlo.convert %47 : (tensor<1x2048x32x64xbf16>) -> tensor<1x2048x32x64xf32>
+    %49 = stablehlo.broadcast_in_dim %43, dims = [1, 2, 3] : (tensor<2048x1x64xf32>) -> tensor<1x2048x1x64xf32>
+    %50 = stablehlo.broadcast_in_dim %49, dims = [0, 1, 2, 3] : (tensor<1x2048x1x64xf32>) -> tensor<1x2048x32x64xf32>
+    %51 = stablehlo.multiply %46, %50 : tensor<1x2048x32x64xf32>
+    %52 = stablehlo.broadcast_in_dim %44, dims = [1, 2, 3] : (tensor<2048x1x64xf32>) -> tensor<1x2048x1x64xf32>
+    %53 = stablehlo.broadcast_in_dim %52, dims = [0, 1, 2, 3] : (tensor<1x2048x1x64xf32>) -> tensor<1x2048x32x64xf32>
+    %54 = stablehlo.multiply %48, %53 : tensor<1x2048x32x64xf32>
+    %55 = stablehlo.subtract %51, %54 : tensor<1x2048x32x64xf32>
+    %56 = stablehlo.broadcast_in_dim %43, dims = [1, 2, 3] : (tensor<2048x1x64xf32>) -> tensor<1x2048x1x64xf32>
+    %57 = stablehlo.broadcast_in_dim %56, dims = [0, 1, 2, 3] : (tensor<1x2048x1x64xf32>) -> tensor<1x2048x32x64xf32>
+    %58 = stablehlo.multiply %48, %57 : tensor<1x2048x32x64xf32>
+    %59 = stablehlo.broadcast_in_dim %44, dims = [1, 2, 3] : (tensor<2048x1x64xf32>) -> tensor<1x2048x1x64xf32>
+    %60 = stablehlo.broadcast_in_dim %59, dims = [0, 1, 2, 3] : (tensor<1x2048x1x64xf32>) -> tensor<1x2048x32x64xf32>
+    %61 = stablehlo.multiply %46, %60 : tensor<1x2048x32x64xf32>
+    %62 = stablehlo.add %58, %61 : tensor<1x2048x32x64xf32>
+    %63 = stablehlo.convert %55 : (tensor<1x2048x32x64xf32>) -> tensor<1x2048x32x64xbf16>
+    %64 = stablehlo.convert %62 : (tensor<1x2048x32x64xf32>) -> tensor<1x2048x32x64xbf16>
+    %65 = stablehlo.slice %41 [0:1, 0:2048, 0:32, 128:128] : (tensor<1x2048x32x128xbf16>) -> tensor<1x2048x32x0xbf16>
+    %66 = stablehlo.concatenate %63, %64, %65, dim = 3 : (tensor<1x2048x32x64xbf16>, tensor<1x2048x32x64xbf16>, tensor<1x2048x32x0xbf16>) -> tensor<1x2048x32x128xbf16>
+    %67 = stablehlo.slice %21 [0:1, 0:2048, 4096:5120] : (tensor<1x2048x6144xbf16>) -> tensor<1x2048x1024xbf16>
+    %68 = stablehlo.reshape %67 : (tensor<1x2048x1024xbf16>) -> tensor<1x2048x8x128xbf16>
+    %69 = stablehlo.convert %68 : (tensor<1x2048x8x128xbf16>) -> tensor<1x2048x8x128xf32>
+    %70 = chlo.square %69 : tensor<1x2048x8x128xf32> -> tensor<1x2048x8x128xf32>
     %cst_8 = stablehlo.constant dense<0.000000e+00> : tensor<f32>
-    %48 = stablehlo.reduce(%47 init: %cst_8) applies stablehlo.add across dimensions = [3] : (tensor<1x2048x8x128xf32>, tensor<f32>) -> tensor<1x2048x8xf32>
-    %49 = stablehlo.broadcast_in_dim %48, dims = [0, 1, 2] : (tensor<1x2048x8xf32>) -> tensor<1x2048x8x1xf32>
+    %71 = stablehlo.reduce(%70 init: %cst_8) applies stablehlo.add across dimensions = [3] : (tensor<1x2048x8x128xf32>, tensor<f32>) -> tensor<1x2048x8xf32>
+    %72 = stablehlo.broadcast_in_dim %71, dims = [0, 1, 2] : (tensor<1x2048x8xf32>) -> tensor<1x2048x8x1xf32>
     %cst_9 = stablehlo.constant dense<1.280000e+02> : tensor<f32>
-    %50 = stablehlo.broadcast_in_dim %cst_9, dims = [] : (tensor<f32>) -> tensor<1x2048x8x1xf32>
-    %51 = stablehlo.divide %49, %50 : tensor<1x2048x8x1xf32>
+    %73 = stablehlo.broadcast_in_dim %cst_9, dims = [] : (tensor<f32>) -> tensor<1x2048x8x1xf32>
+    %74 = stablehlo.divide %72, %73 : tensor<1x2048x8x1xf32>
     %cst_10 = stablehlo.constant dense<9.99999997E-7> : tensor<f32>
-    %52 = stablehlo.broadcast_in_dim %cst_10, dims = [] : (tensor<f32>) -> tensor<1x2048x8x1xf32>
-    %53 = stablehlo.add %51, %52 : tensor<1x2048x8x1xf32>
-    %54 = stablehlo.rsqrt %53 : tensor<1x2048x8x1xf32>
-    %55 = stablehlo.broadcast_in_dim %54, dims = [0, 1, 2, 3] : (tensor<1x2048x8x1xf32>) -> tensor<1x2048x8x128xf32>
-    %56 = stablehlo.multiply %46, %55 : tensor<1x2048x8x128xf32>
-    %57 = stablehlo.convert %arg4 : (tensor<128xbf16>) -> tensor<128xf32>
+    %75 = stablehlo.broadcast_in_dim %cst_10, dims = [] : (tensor<f32>) -> tensor<1x2048x8x1xf32>
+    %76 = stablehlo.add %74, %75 : tensor<1x2048x8x1xf32>
+    %77 = stablehlo.rsqrt %76 : tensor<1x2048x8x1xf32>
+    %78 = stablehlo.broadcast_in_dim %77, dims = [0, 1, 2, 3] : (tensor<1x2048x8x1xf32>) -> tensor<1x2048x8x128xf32>
+    %79 = stablehlo.multiply %69, %78 : tensor<1x2048x8x128xf32>
+    %80 = stablehlo.convert %arg4 : (tensor<128xbf16>) -> tensor<128xf32>
     %cst_11 = stablehlo.constant dense<0.000000e+00> : tensor<f32>
-    %58 = stablehlo.broadcast_in_dim %cst_11, dims = [] : (tensor<f32>) -> tensor<128xf32>
-    %59 = stablehlo.add %57, %58 : tensor<128xf32>
-    %60 = stablehlo.broadcast_in_dim %59, dims = [3] : (tensor<128xf32>) -> tensor<1x1x1x128xf32>
-    %61 = stablehlo.broadcast_in_dim %60, dims = [0, 1, 2, 3] : (tensor<1x1x1x128xf32>) -> tensor<1x2048x8x128xf32>
-    %62 = stablehlo.multiply %56, %61 : tensor<1x2048x8x128xf32>
-    %63 = stablehlo.convert %62 : (tensor<1x2048x8x128xf32>) -> tensor<1x2048x8x128xbf16>
+    %81 = stablehlo.broadcast_in_dim %cst_11, dims = [] : (tensor<f32>) -> tensor<128xf32>
+    %82 = stablehlo.add %80, %81 : tensor<128xf32>
+    %83 = stablehlo.broadcast_in_dim %82, dims = [3] : (tensor<128xf32>) -> tensor<1x1x1x128xf32>
+    %84 = stablehlo.broadcast_in_dim %83, dims = [0, 1, 2, 3] : (tensor<1x1x1x128xf32>) -> tensor<1x2048x8x128xf32>
+    %85 = stablehlo.multiply %79, %84 : tensor<1x2048x8x128xf32>
+    %86 = stablehlo.convert %85 : (tensor<1x2048x8x128xf32>) -> tensor<1x2048x8x128xbf16>
+    %87 = stablehlo.broadcast_in_dim %cst, dims = [0, 2] : (tensor<2048x128xf32>) -> tensor<2048x1x128xf32>
+    %88 = stablehlo.slice %87 [0:2048, 0:1, 0:64] : (tensor<2048x1x128xf32>) -> tensor<2048x1x64xf32>
+    %89 = stablehlo.slice %87 [0:2048, 0:1, 64:128] : (tensor<2048x1x128xf32>) -> tensor<2048x1x64xf32>
+    %90 = stablehlo.slice %86 [0:1, 0:2048, 0:8, 0:64] : (tensor<1x2048x8x128xbf16>) -> tensor<1x2048x8x64xbf16>
+    %91 = stablehlo.convert %90 : (tensor<1x2048x8x64xbf16>) -> tensor<1x2048x8x64xf32>
+    %92 = stablehlo.slice %86 [0:1, 0:2048, 0:8, 64:128] : (tensor<1x2048x8x128xbf16>) -> tensor<1x2048x8x64xbf16>
+    %93 = stablehlo.convert %92 : (tensor<1x2048x8x64xbf16>) -> tensor<1x2048x8x64xf32>
+    %94 = stablehlo.broadcast_in_dim %88, dims = [1, 2, 3] : (tensor<2048x1x64xf32>) -> tensor<1x2048x1x64xf32>
+    %95 = stablehlo.broadcast_in_dim %94, dims = [0, 1, 2, 3] : (tensor<1x2048x1x64xf32>) -> tensor<1x2048x8x64xf32>
+    %96 = stablehlo.multiply %91, %95 : tensor<1x2048x8x64xf32>
+    %97 = stablehlo.broadcast_in_dim %89, dims = [1, 2, 3] : (tensor<2048x1x64xf32>) -> tensor<1x2048x1x64xf32>
+    %98 = stablehlo.broadcast_in_dim %97, dims = [0, 1, 2, 3] : (tensor<1x2048x1x64xf32>) -> tensor<1x2048x8x64xf32>
+    %99 = stablehlo.multiply %93, %98 : tensor<1x2048x8x64xf32>
+    %100 = stablehlo.subtract %96, %99 : tensor<1x2048x8x64xf32>
+    %101 = stablehlo.broadcast_in_dim %88, dims = [1, 2, 3] : (tensor<2048x1x64xf32>) -> tensor<1x2048x1x64xf32>
+    %102 = stablehlo.broadcast_in_dim %101, dims = [0, 1, 2, 3] : (tensor<1x2048x1x64xf32>) -> tensor<1x2048x8x64xf32>
+    %103 = stablehlo.multiply %93, %102 : tensor<1x2048x8x64xf32>
+    %104 = stablehlo.broadcast_in_dim %89, dims = [1, 2, 3] : (tensor<2048x1x64xf32>) -> tensor<1x2048x1x64xf32>
+    %105 = stablehlo.broadcast_in_dim %104, dims = [0, 1, 2, 3] : (tensor<1x2048x1x64xf32>) -> tensor<1x2048x8x64xf32>
+    %106 = stablehlo.multiply %91, %105 : tensor<1x2048x8x64xf32>
+    %107 = stablehlo.add %103, %106 : tensor<1x2048x8x64xf32>
+    %108 = stablehlo.convert %100 : (tensor<1x2048x8x64xf32>) -> tensor<1x2048x8x64xbf16>
+    %109 = stablehlo.convert %107 : (tensor<1x2048x8x64xf32>) -> tensor<1x2048x8x64xbf16>
+    %110 = stablehlo.slice %86 [0:1, 0:2048, 0:8, 128:128] : (tensor<1x2048x8x128xbf16>) -> tensor<1x2048x8x0xbf16>
+    %111 = stablehlo.concatenate %108, %109, %110, dim = 3 : (tensor<1x2048x8x64xbf16>, tensor<1x2048x8x64xbf16>, tensor<1x2048x8x0xbf16>) -> tensor<1x2048x8x128xbf16>
+    %112 = stablehlo.slice %21 [0:1, 0:2048, 5120:6144] : (tensor<1x2048x6144xbf16>) -> tensor<1x2048x1024xbf16>
+    %113 = stablehlo.reshape %112 : (tensor<1x2048x1024xbf16>) -> tensor<1x2048x8x128xbf16>
+    %114 = stablehlo.iota dim = 0 : tensor<2048xi32>
+    %115 = stablehlo.reshape %66 : (tensor<1x2048x32x128xbf16>) -> tensor<1x2048x8x4x128xbf16>
+    %116 = stablehlo.broadcast_in_dim %114, dims = [1] : (tensor<2048xi32>) -> tensor<1x2048xi32>
+    %117 = stablehlo.reshape %116 : (tensor<1x2048xi32>) -> tensor<1x1x1x2048xi32>
+    %118 = stablehlo.broadcast_in_dim %117, dims = [0, 1, 2, 3] : (tensor<1x1x1x2048xi32>) -> tensor<1x1x1x2048x1xi32>
+    %119 = stablehlo.broadcast_in_dim %114, dims = [1] : (tensor<2048xi32>) -> tensor<1x2048xi32>
+    %120 = stablehlo.reshape %119 : (tensor<1x2048xi32>) -> tensor<1x1x1x2048xi32>
+    %121 = stablehlo.broadcast_in_dim %120, dims = [0, 1, 2, 4] : (tensor<1x1x1x2048xi32>) -> tensor<1x1x1x1x2048xi32>
+    %122 = stablehlo.iota dim = 0 : tensor<32xi32>
+    %c = stablehlo.constant dense<64> : tensor<i32>
+    %123 = stablehlo.broadcast_in_dim %c, dims = [] : (tensor<i32>) -> tensor<32xi32>
+    %124 = stablehlo.multiply %123, %122 : tensor<32xi32>
     %c_12 = stablehlo.constant dense<0> : tensor<i32>
-    %64 = "stablehlo.case"(%c_12) ({
-      %c_18 = stablehlo.constant dense<0> : tensor<i32>
-      stablehlo.return %c_18 : tensor<i32>
-    }, {
-      %c_18 = stablehlo.constant dense<0> : tensor<i32>
-      stablehlo.return %c_18 : tensor<i32>
-    }) : (tensor<i32>) -> tensor<i32>
-    %65 = "stablehlo.case"(%64) ({
-      %93 = stablehlo.reshape %63 : (tensor<1x2048x8x128xbf16>) -> tensor<1x2048x8x2x64xbf16>
-      %94 = stablehlo.slice %93 [0:1, 0:2048, 0:8, 0:1, 0:64] : (tensor<1x2048x8x2x64xbf16>) -> tensor<1x2048x8x1x64xbf16>
-      %95 = stablehlo.reshape %94 : (tensor<1x2048x8x1x64xbf16>) -> tensor<1x2048x8x64xbf16>
-      %96 = stablehlo.convert %95 : (tensor<1x2048x8x64xbf16>) -> tensor<1x2048x8x64xf32>
-      %97 = stablehlo.slice %93 [0:1, 0:2048, 0:8, 1:2, 0:64] : (tensor<1x2048x8x2x64xbf16>) -> tensor<1x2048x8x1x64xbf16>
-      %98 = stablehlo.reshape %97 : (tensor<1x2048x8x1x64xbf16>) -> tensor<1x2048x8x64xbf16>
-      %99 = stablehlo.convert %98 : (tensor<1x2048x8x64xbf16>) -> tensor<1x2048x8x64xf32>
-      %100 = stablehlo.broadcast_in_dim %cst, dims = [0, 2] : (tensor<2048x128xf32>) -> tensor<2048x1x128xf32>
-      %101 = stablehlo.slice %100 [0:2048, 0:1, 0:64] : (tensor<2048x1x128xf32>) -> tensor<2048x1x64xf32>
-      %102 = stablehlo.slice %100 [0:2048, 0:1, 64:128] : (tensor<2048x1x128xf32>) -> tensor<2048x1x64xf32>
-      %103 = stablehlo.broadcast_in_dim %101, dims = [1, 2, 3] : (tensor<2048x1x64xf32>) -> tensor<1x2048x1x64xf32>
-      %104 = stablehlo.broadcast_in_dim %103, dims = [0, 1, 2, 3] : (tensor<1x2048x1x64xf32>) -> tensor<1x2048x8x64xf32>
-      %105 = stablehlo.multiply %96, %104 : tensor<1x2048x8x64xf32>
-      %106 = stablehlo.broadcast_in_dim %102, dims = [1, 2, 3] : (tensor<2048x1x64xf32>) -> tensor<1x2048x1x64xf32>
-      %107 = stablehlo.broadcast_in_dim %106, dims = [0, 1, 2, 3] : (tensor<1x2048x1x64xf32>) -> tensor<1x2048x8x64xf32>
-      %108 = stablehlo.multiply %99, %107 : tensor<1x2048x8x64xf32>
-      %109 = stablehlo.subtract %105, %108 : tensor<1x2048x8x64xf32>
-      %110 = stablehlo.broadcast_in_dim %101, dims = [1, 2, 3] : (tensor<2048x1x64xf32>) -> tensor<1x2048x1x64xf32>
-      %111 = stablehlo.broadcast_in_dim %110, dims = [0, 1, 2, 3] : (tensor<1x2048x1x64xf32>) -> tensor<1x2048x8x64xf32>
-      %112 = stablehlo.multiply %99, %111 : tensor<1x2048x8x64xf32>
-      %113 = stablehlo.broadcast_in_dim %102, dims = [1, 2, 3] : (tensor<2048x1x64xf32>) -> tensor<1x2048x1x64xf32>
-      %114 = stablehlo.broadcast_in_dim %113, dims = [0, 1, 2, 3] : (tensor<1x2048x1x64xf32>) -> tensor<1x2048x8x64xf32>
-      %115 = stablehlo.multiply %96, %114 : tensor<1x2048x8x64xf32>
-      %116 = stablehlo.add %112, %115 : tensor<1x2048x8x64xf32>
-      %117 = stablehlo.broadcast_in_dim %109, dims = [0, 1, 2, 4] : (tensor<1x2048x8x64xf32>) -> tensor<1x2048x8x1x64xf32>
-      %118 = stablehlo.broadcast_in_dim %116, dims = [0, 1, 2, 4] : (tensor<1x2048x8x64xf32>) -> tensor<1x2048x8x1x64xf32>
-      %119 = stablehlo.concatenate %117, %118, dim = 3 : (tensor<1x2048x8x1x64xf32>, tensor<1x2048x8x1x64xf32>) -> tensor<1x2048x8x2x64xf32>
-      %120 = stablehlo.reshape %119 : (tensor<1x2048x8x2x64xf32>) -> tensor<1x2048x8x128xf32>
-      %121 = stablehlo.convert %120 : (tensor<1x2048x8x128xf32>) -> tensor<1x2048x8x128xbf16>
-      stablehlo.return %121 : tensor<1x2048x8x128xbf16>
-    }) : (tensor<i32>) -> tensor<1x2048x8x128xbf16>
-    %66 = stablehlo.slice %21 [0:1, 0:2048, 5120:6144] : (tensor<1x2048x6144xbf16>) -> tensor<1x2048x1024xbf16>
-    %67 = stablehlo.reshape %66 : (tensor<1x2048x1024xbf16>) -> tensor<1x2048x8x128xbf16>
-    %68 = stablehlo.iota dim = 0 : tensor<2048xi32>
-    %69 = stablehlo.reshape %43 : (tensor<1x2048x32x128xbf16>) -> tensor<1x2048x8x4x128xbf16>
-    %70 = stablehlo.broadcast_in_dim %68, dims = [1] : (tensor<2048xi32>) -> tensor<1x2048xi32>
-    %71 = stablehlo.reshape %70 : (tensor<1x2048xi32>) -> tensor<1x1x1x2048xi32>
-    %72 = stablehlo.broadcast_in_dim %71, dims = [0, 1, 2, 3] : (tensor<1x1x1x2048xi32>) -> tensor<1x1x1x2048x1xi32>
-    %73 = stablehlo.broadcast_in_dim %68, dims = [1] : (tensor<2048xi32>) -> tensor<1x2048xi32>
-    %74 = stablehlo.reshape %73 : (tensor<1x2048xi32>) -> tensor<1x1x1x2048xi32>
-    %75 = stablehlo.broadcast_in_dim %74, dims = [0, 1, 2, 4] : (tensor<1x1x1x2048xi32>) -> tensor<1x1x1x1x2048xi32>
-    %76 = stablehlo.iota dim = 0 : tensor<32xi32>
-    %c_13 = stablehlo.constant dense<64> : tensor<i32>
-    %77 = stablehlo.broadcast_in_dim %c_13, dims = [] : (tensor<i32>) -> tensor<32xi32>
-    %78 = stablehlo.multiply %77, %76 : tensor<32xi32>
-    %c_14 = stablehlo.constant dense<0> : tensor<i32>
-    %79 = stablehlo.broadcast_in_dim %c_14, dims = [] : (tensor<i32>) -> tensor<32xi32>
-    %80 = stablehlo.add %79, %78 : tensor<32xi32>
-    %cst_15 = stablehlo.constant dense<0.000000e+00> : tensor<bf16>
-    %81 = stablehlo.broadcast_in_dim %cst_15, dims = [] : (tensor<bf16>) -> tensor<32x1x64x8x4x128xbf16>
-    %cst_16 = stablehlo.constant dense<0.000000e+00> : tensor<f32>
-    %82 = stablehlo.broadcast_in_dim %cst_16, dims = [] : (tensor<f32>) -> tensor<32x1x64x8x4xf32>
-    %c_17 = stablehlo.constant dense<0> : tensor<i32>
-    %83:9 = stablehlo.while(%iterArg = %80, %iterArg_18 = %72, %iterArg_19 = %69, %iterArg_20 = %65, %iterArg_21 = %75, %iterArg_22 = %67, %iterArg_23 = %c_17, %iterArg_24 = %81, %iterArg_25 = %82) : tensor<32xi32>, tensor<1x1x1x2048x1xi32>, tensor<1x2048x8x4x128xbf16>, tensor<1x2048x8x128xbf16>, tensor<1x1x1x1x2048xi32>, tensor<1x2048x8x128xbf16>, tensor<i32>, tensor<32x1x64x8x4x128xbf16>, tensor<32x1x64x8x4xf32>
+    %125 = stablehlo.broadcast_in_dim %c_12, dims = [] : (tensor<i32>) -> tensor<32xi32>
+    %126 = stablehlo.add %125, %124 : tensor<32xi32>
+    %cst_13 = stablehlo.constant dense<0.000000e+00> : tensor<bf16>
+    %127 = stablehlo.broadcast_in_dim %cst_13, dims = [] : (tensor<bf16>) -> tensor<32x1x64x8x4x128xbf16>
+    %cst_14 = stablehlo.constant dense<0.000000e+00> : tensor<f32>
+    %128 = stablehlo.broadcast_in_dim %cst_14, dims = [] : (tensor<f32>) -> tensor<32x1x64x8x4xf32>
+    %c_15 = stablehlo.constant dense<0> : tensor<i32>
+    %129:9 = stablehlo.while(%iterArg = %126, %iterArg_16 = %118, %iterArg_17 = %115, %iterArg_18 = %111, %iterArg_19 = %121, %iterArg_20 = %113, %iterArg_21 = %c_15, %iterArg_22 = %127, %iterArg_23 = %128) : tensor<32xi32>, tensor<1x1x1x2048x1xi32>, tensor<1x2048x8x4x128xbf16>, tensor<1x2048x8x128xbf16>, tensor<1x1x1x1x2048xi32>, tensor<1x2048x8x128xbf16>, tensor<i32>, tensor<32x1x64x8x4x128xbf16>, tensor<32x1x64x8x4xf32>
     cond {
-      %c_26 = stablehlo.constant dense<32> : tensor<i32>
-      %93 = stablehlo.compare LT, %iterArg_23, %c_26, SIGNED : (tensor<i32>, tensor<i32>) -> tensor<i1>
-      stablehlo.return %93 : tensor<i1>
+      %c_24 = stablehlo.constant dense<32> : tensor<i32>
+      %139 = stablehlo.compare LT, %iterArg_21, %c_24, SIGNED : (tensor<i32>, tensor<i32>) -> tensor<i1>
+      stablehlo.return %139 : tensor<i1>
     } do {
-      %93 = func.call @dynamic_index_in_dim(%iterArg, %iterArg_23) : (tensor<32xi32>, tensor<i32>) -> tensor<i32>
-      %94:2 = func.call @closed_call(%iterArg_18, %iterArg_19, %iterArg_20, %iterArg_21, %iterArg_22, %93) : (tensor<1x1x1x2048x1xi32>, tensor<1x2048x8x4x128xbf16>, tensor<1x2048x8x128xbf16>, tensor<1x1x1x1x2048xi32>, tensor<1x2048x8x128xbf16>, tensor<i32>) -> (tensor<1x64x8x4x128xbf16>, tensor<1x64x8x4xf32>)
-      %95 = func.call @dynamic_update_index_in_dim(%iterArg_24, %94#0, %iterArg_23) : (tensor<32x1x64x8x4x128xbf16>, tensor<1x64x8x4x128xbf16>, tensor<i32>) -> tensor<32x1x64x8x4x128xbf16>
-      %96 = func.call @dynamic_update_index_in_dim_3(%iterArg_25, %94#1, %iterArg_23) : (tensor<32x1x64x8x4xf32>, tensor<1x64x8x4xf32>, tensor<i32>) -> tensor<32x1x64x8x4xf32>
-      %c_26 = stablehlo.constant dense<1> : tensor<i32>
-      %97 = stablehlo.add %iterArg_23, %c_26 : tensor<i32>
-      stablehlo.return %iterArg, %iterArg_18, %iterArg_19, %iterArg_20, %iterArg_21, %iterArg_22, %97, %95, %96 : tensor<32xi32>, tensor<1x1x1x2048x1xi32>, tensor<1x2048x8x4x128xbf16>, tensor<1x2048x8x128xbf16>, tensor<1x1x1x1x2048xi32>, tensor<1x2048x8x128xbf16>, tensor<i32>, tensor<32x1x64x8x4x128xbf16>, tensor<32x1x64x8x4xf32>
+      %139 = func.call @dynamic_index_in_dim(%iterArg, %iterArg_21) : (tensor<32xi32>, tensor<i32>) -> tensor<i32>
+      %140:2 = func.call @closed_call(%iterArg_16, %iterArg_17, %iterArg_18, %iterArg_19, %iterArg_20, %139) : (tensor<1x1x1x2048x1xi32>, tensor<1x2048x8x4x128xbf16>, tensor<1x2048x8x128xbf16>, tensor<1x1x1x1x2048xi32>, tensor<1x2048x8x128xbf16>, tensor<i32>) -> (tensor<1x64x8x4x128xbf16>, tensor<1x64x8x4xf32>)
+      %141 = func.call @dynamic_update_index_in_dim(%iterArg_22, %140#0, %iterArg_21) : (tensor<32x1x64x8x4x128xbf16>, tensor<1x64x8x4x128xbf16>, tensor<i32>) -> tensor<32x1x64x8x4x128xbf16>
+      %142 = func.call @dynamic_update_index_in_dim_3(%iterArg_23, %140#1, %iterArg_21) : (tensor<32x1x64x8x4xf32>, tensor<1x64x8x4xf32>, tensor<i32>) -> tensor<32x1x64x8x4xf32>
+      %c_24 = stablehlo.constant dense<1> : tensor<i32>
+      %143 = stablehlo.add %iterArg_21, %c_24 : tensor<i32>
+      stablehlo.return %iterArg, %iterArg_16, %iterArg_17, %iterArg_18, %iterArg_19, %iterArg_20, %143, %141, %142 : tensor<32xi32>, tensor<1x1x1x2048x1xi32>, tensor<1x2048x8x4x128xbf16>, tensor<1x2048x8x128xbf16>, tensor<1x1x1x1x2048xi32>, tensor<1x2048x8x128xbf16>, tensor<i32>, tensor<32x1x64x8x4x128xbf16>, tensor<32x1x64x8x4xf32>
     }
-    %84 = stablehlo.transpose %83#7, dims = [1, 0, 2, 3, 4, 5] : (tensor<32x1x64x8x4x128xbf16>) -> tensor<1x32x64x8x4x128xbf16>
-    %85 = stablehlo.reshape %84 : (tensor<1x32x64x8x4x128xbf16>) -> tensor<1x2048x8x4x128xbf16>
-    %86 = stablehlo.transpose %83#8, dims = [1, 0, 2, 3, 4] : (tensor<32x1x64x8x4xf32>) -> tensor<1x32x64x8x4xf32>
-    %87 = stablehlo.reshape %86 : (tensor<1x32x64x8x4xf32>) -> tensor<1x2048x8x4xf32>
-    %88 = stablehlo.reshape %85 : (tensor<1x2048x8x4x128xbf16>) -> tensor<1x2048x32x128xbf16>
-    %89 = stablehlo.reshape %87 : (tensor<1x2048x8x4xf32>) -> tensor<1x2048x32xf32>
-    %90 = stablehlo.reshape %88 : (tensor<1x2048x32x128xbf16>) -> tensor<1x2048x4096xbf16>
-    %91 = stablehlo.dot_general %90, %arg5, contracting_dims = [2] x [0], precision = [DEFAULT, DEFAULT] : (tensor<1x2048x4096xbf16>, tensor<4096x4096xbf16>) -> tensor<1x2048x4096xf32>
-    %92 = stablehlo.convert %91 : (tensor<1x2048x4096xf32>) -> tensor<1x2048x4096xbf16>
-    return %92 : tensor<1x2048x4096xbf16>
+    %130 = stablehlo.transpose %129#7, dims = [1, 0, 2, 3, 4, 5] : (tensor<32x1x64x8x4x128xbf16>) -> tensor<1x32x64x8x4x128xbf16>
+    %131 = stablehlo.reshape %130 : (tensor<1x32x64x8x4x128xbf16>) -> tensor<1x2048x8x4x128xbf16>
+    %132 = stablehlo.transpose %129#8, dims = [1, 0, 2, 3, 4] : (tensor<32x1x64x8x4xf32>) -> tensor<1x32x64x8x4xf32>
+    %133 = stablehlo.reshape %132 : (tensor<1x32x64x8x4xf32>) -> tensor<1x2048x8x4xf32>
+    %134 = stablehlo.reshape %131 : (tensor<1x2048x8x4x128xbf16>) -> tensor<1x2048x32x128xbf16>
+    %135 = stablehlo.reshape %133 : (tensor<1x2048x8x4xf32>) -> tensor<1x2048x32xf32>
+    %136 = stablehlo.reshape %134 : (tensor<1x2048x32x128xbf16>) -> tensor<1x2048x4096xbf16>
+    %137 = stablehlo.dot_general %136, %arg5, contracting_dims = [2] x [0], precision = [DEFAULT, DEFAULT] : (tensor<1x2048x4096xbf16>, tensor<4096x4096xbf16>) -> tensor<1x2048x4096xf32>
+    %138 = stablehlo.convert %137 : (tensor<1x2048x4096xf32>) -> tensor<1x2048x4096xbf16>
+    return %138 : tensor<1x2048x4096xbf16>
   }
   func.func private @_take(%arg0: tensor<151936x4096xbf16>, %arg1: tensor<1x2048xi32>) -> tensor<1x2048x4096xbf16> {
     %0 = stablehlo.broadcast_in_dim %arg1, dims = [0, 1] : (tensor<1x2048xi32>) -> tensor<1x2048x1xi32>
