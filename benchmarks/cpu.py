@@ -20,7 +20,6 @@ import gc
 import itertools
 import json
 import os
-import secrets
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ import jax
 from cpu_limits import measure_limits
 from cpu_tables import BEHIND, picture, tables
 from cpu_tiles import fastest, text
+from results import say, write
 
 import ropegen as rg
 from ropegen import bench
@@ -215,20 +215,6 @@ def opened(path: Path, again: bool) -> dict[str, Any]:
 
 def now() -> str:
     return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-
-
-def say(what: str) -> None:
-    print(what, file=sys.stderr, flush=True)
-
-
-def write(path: Path, content: str) -> None:
-    """Aside, then renamed: an interrupted run leaves the last whole file."""
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        aside.write_text(content, encoding="utf-8")
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

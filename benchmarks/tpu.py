@@ -21,7 +21,6 @@ import argparse
 import datetime
 import json
 import os
-import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +31,7 @@ from typing import Any
 
 import jax
 import tpu_jobs as jobs
+from results import say, write
 from tpu_modules import DeclinedError, Job
 from tpu_schedules import kernel_facts
 from tpu_tables import tables
@@ -261,20 +261,6 @@ def forget(results: dict[str, Any], parts: Sequence[str], again: bool, changed: 
 def first_line(said: object) -> str:
     text = str(said).strip()
     return text.partition("\n")[0][:300]
-
-
-def say(what: str) -> None:
-    print(what, file=sys.stderr, flush=True)
-
-
-def write(path: Path, content: str) -> None:
-    """Aside, then renamed: an interrupted run leaves the last whole file."""
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        aside.write_text(content, encoding="utf-8")
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,11 @@ def described(tile: Tile | Callable[[], Tile], family: str = "attend", **facts: 
     return found
 
 
+def chosen(plan: rg.Plan) -> dict[str, Any]:
+    """The templates that a plan takes."""
+    return {"chosen": sorted({step.chosen.template for step in plan.steps if step.chosen is not None})}
+
+
 def is_older(entry: Mapping[str, Any]) -> bool:
     """Whether a result is of other templates than those here."""
     return "templates" in entry and entry["templates"] != modules.sources(entry["family"])
@@ -132,17 +137,8 @@ def cases(chips: Sequence[str], sites: int, quick: bool) -> Jobs:
         graph = modules.case(name)
         for chip in chips:
             plan = rg.plan(graph, f"tpu:{chip}")
-            chosen = sorted({step.chosen.template for step in plan.steps if step.chosen is not None})
-            found.append(
-                Job(
-                    "cases",
-                    f"{name}, all of it",
-                    chip,
-                    lambda plan=plan: modules.whole(plan),
-                    {"chosen": chosen},
-                    False,
-                )
-            )
+            whole = lambda plan=plan: modules.whole(plan)  # noqa: E731
+            found.append(Job("cases", f"{name}, all of it", chip, whole, lambda plan=plan: chosen(plan), False))
         for each in modules.templates():
             found += kernels("cases", name, graph, each, chips, declined, backward=each.family.name == "attend")
     return found, {"declined": declined}

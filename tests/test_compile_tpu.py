@@ -7,6 +7,7 @@ rest runs everywhere: a program for the CPU, serialized, stands in for a chip's.
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import json
 import re
@@ -22,7 +23,7 @@ import numpy as np
 import pytest
 from conftest import GOLDEN
 from plain import draw_inputs
-from test_attend_tpu_backward import GROUPED, floating
+from test_attend_tpu_backward import BIASED, GROUPED, floating
 from test_embed_tpu import COMPILED as EMBEDDED
 from test_qkv_rope_tpu import COMPILED as PROJECTED
 
@@ -158,12 +159,14 @@ def test_every_template_compiles(libtpu: Path, chip: str) -> None:
     for family, cases in (("embed", EMBEDDED), ("qkv_rope", PROJECTED)):
         for label, case in cases.items():
             add(f"{family}: {label}", kernel_of(f"{family}/mosaic_tpu", case.site, chip).forward, *shapes_of(case.site))
-    site = GROUPED.site
-    kernel = kernel_of("attend/mosaic_tpu", site, chip)
-    wanted = [is_float and not label.endswith("angles") for label, is_float in floating(site).items()]
-    results = tuple(jax.ShapeDtypeStruct(each.type.shape, numpy_dtype(each.type.dtype)) for each in site.outputs)
-    add("attend", kernel.forward, *shapes_of(site))
-    add("attend_backward", lambda *given: kernel.backward(*given, wanted), shapes_of(site), results, results)
+    for label, case in (("grouped", GROUPED), ("biased", BIASED)):
+        site = case.site
+        kernel = kernel_of("attend/mosaic_tpu", site, chip)
+        wanted = [is_float and not label.endswith("angles") for label, is_float in floating(site).items()]
+        results = tuple(jax.ShapeDtypeStruct(each.type.shape, numpy_dtype(each.type.dtype)) for each in site.outputs)
+        backward = functools.partial(kernel.backward, wanted=wanted)
+        add(f"attend: {label}", kernel.forward, *shapes_of(site))
+        add(f"attend_backward: {label}", backward, shapes_of(site), results, results)
     done = tpu.compile_modules(modules, chip, libtpu=libtpu)
     assert not done.errors
     for name, module in done.modules.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from interpreted import drawn, run
 from jax.experimental.pallas import tpu as pltpu
 from plain import plain
 from ropegen.templates.qkv_rope import mosaic_tpu
@@ -86,27 +86,8 @@ def site_of(graph: Graph) -> QkvRopeSite:
     return FAMILY.site(next(iter(FAMILY.find(graph))).closed)
 
 
-def drawn(site: QkvRopeSite, seed: int) -> dict[str, Any]:
-    """Values of the site's operands, those of floats representable in their dtype."""
-    random = np.random.default_rng(seed)
-    found: dict[str, Any] = {}
-    for label, kind in site.closed.input_types.items():
-        if label.startswith("angles"):
-            turns = random.uniform(0, 2 * math.pi, (*kind.shape[:-1], kind.shape[-1] // 2))
-            found[label] = np.concatenate([np.cos(turns), np.sin(turns)], axis=-1).astype(np.float32)
-        else:
-            found[label] = random.standard_normal(kind.shape).astype(numpy_dtype(kind.dtype))
-    return found
-
-
 def best(site: QkvRopeSite, target: Target = V5E) -> Tile:
     return min(mosaic_tpu.tiles(site, target), key=lambda tile: mosaic_tpu.cost(site, target, tile).seconds)
-
-
-def run(function: Any, *values: Any) -> Any:
-    """Compiled without optimisations: it compiles much and runs little."""
-    lowered = jax.jit(function).lower(*values)
-    return lowered.compile(compiler_options={"xla_backend_optimization_level": 0})(*values)
 
 
 def check(case: Case, tile: Tile | None = None) -> None:
@@ -230,27 +211,3 @@ COMPILED = {
     ),
     "packed, one row": Case(length=1, width=24, norm="rms", pairing="half", dtype="bf16", unread=8, bias=True),
 }
-
-
-@pytest.mark.parametrize("name", COMPILED)
-@pytest.mark.parametrize("chip", ["v4:2x2x1", "v5e:2x2", "v5p:2x2x1", "v6e:2x2", "tpu7x:2x2x1"])
-def test_it_compiles_for_a_chip_that_is_not_here(chip: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("libtpu", reason="the compiler for TPU is not installed; pip install libtpu")
-    # Without these the compiler asks the network which chip this machine has.
-    monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")
-    monkeypatch.setenv("TPU_WORKER_HOSTNAMES", "localhost")
-    monkeypatch.setenv("TPU_ACCELERATOR_TYPE", "v5litepod-4")
-    from jax.experimental import topologies
-
-    site = COMPILED[name].site
-    target = Target.parse("tpu:" + {"tpu7x": "v7x"}.get(chip.split(":")[0], chip.split(":")[0]))
-    kernel = mosaic_tpu.build(site, best(site, target))
-    device = topologies.get_topology_desc(platform="tpu", topology_name=chip).devices[0]
-    placed = jax.sharding.SingleDeviceSharding(device)
-    shapes = [
-        jax.ShapeDtypeStruct(each.shape, numpy_dtype(each.dtype), sharding=placed)
-        for each in site.closed.input_types.values()
-    ]
-    text = jax.jit(kernel.forward).lower(*shapes).compile().as_text()
-    assert text is not None
-    assert text.count('custom_call_target="tpu_custom_call"') == 1
