@@ -422,16 +422,12 @@ def plain_cost(node: Node, target: Target, *, constant: bool = False) -> Cost:
         q, k, v = (each.type for each in node.operands[:3])
         scores = float(q.size // max(1, q.shape[-1])) * k.shape[-3]
         matmul = 2.0 * scores * (q.shape[-1] + v.shape[-1])
-        # Scores and weights go to memory and back.
-        return Cost.of(
-            target,
-            dtype,
-            matmul=matmul,
-            vector=6.0 * scores,
-            exponentials=scores,
-            moved=moved + 16.0 * scores,
-            temporary=8.0 * scores,
+        computed = Cost.of(
+            target, dtype, matmul=matmul, vector=6.0 * scores, exponentials=scores, moved=moved, temporary=8.0 * scores
         )
+        # Scores and weights go to memory and back between the passes that compute them, not beside them.
+        traffic = 16.0 * scores
+        return computed + Cost(0.0, traffic, 0.0, traffic / target.figures.bandwidth, "memory")
     if isinstance(op, ops.Angles | ops.Sinusoid):
         exponentials = 0.0 if constant else size
         return Cost.of(target, dtype, exponentials=exponentials, moved=moved)

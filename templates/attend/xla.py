@@ -33,7 +33,7 @@ def declines(site: AttendSite, target: Target) -> Iterator[str]:
 
 def tiles(site: AttendSite, target: Target) -> Iterator[Tile]:
     """The tile that measured best for most shapes, a square one, and on CPU two of few queries, for masks that hide
-    most; no larger than the sequences.
+    most, and larger ones for more cores, which meet after each operation; no larger than the sequences.
     """
     q, k = (site.sources[name].type.shape for name in ("q", "k"))
     group = max(1, q[-2] // max(1, k[-2]))
@@ -41,6 +41,7 @@ def tiles(site: AttendSite, target: Target) -> Iterator[Tile]:
     sizes = [(best.q, best.kv), (512, 512)]
     if target.platform == "cpu":
         sizes += [(max(128, rows // group), 512) for rows in (512, 256)]
+        sizes += [(best.q * more, best.kv) for more in (2, 4, 8) if target.cores >= 2 * more]
     for each in dict.fromkeys((max(1, min(rows, q[-3])), max(1, min(keys, k[-3]))) for rows, keys in sizes):
         yield Tile.of(q=each[0], kv=each[1])
 
@@ -107,10 +108,11 @@ def _heads(site: AttendSite) -> int:
 
 
 def _on_cpu(site: AttendSite, blocks: int, scores: float) -> Cost:
-    """What starting the operations of a block takes; those of a small one run on one core, and wait for no other."""
-    count = _heads(site) * blocks
-    waits = scores >= _CPU_SHARED * count
-    return Cost(0.0, 0.0, 0.0, count * _CPU_BLOCK if waits else 0.0, "launch")
+    """What starting the operations of more blocks than one takes; those of a small one run on one core, and wait for no
+    other.
+    """
+    waits = scores >= _CPU_SHARED * _heads(site) * blocks
+    return Cost(0.0, 0.0, 0.0, _heads(site) * max(0, blocks - 1) * _CPU_BLOCK if waits else 0.0, "launch")
 
 
 def _on_tpu(site: AttendSite, target: Target, rows: int, blocks: int) -> Cost:

@@ -1,0 +1,71 @@
+"""What the cost model makes of attention on CPU: which kernel is taken, with which blocks, on which cores."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+import ropegen as rg
+from ropegen.errors import RopegenError
+from ropegen.target import Target
+
+
+def attention(length: int, heads: int, kv_heads: int, width: int, dtype: str, mask: rg.masks.Expr) -> rg.Graph:
+    b = rg.Builder("attention")
+    sizes = (("q", heads), ("k", kv_heads), ("v", kv_heads))
+    q, k, v = (b.input(label, (1, length, count, width), dtype) for label, count in sizes)
+    rope, at = rg.Rope(10_000.0, pairing="half"), b.positions(length)
+    return b.build(out=b.attend(b.rope(q, at, rope), b.rope(k, at, rope), v, mask=mask))
+
+
+def kernel(graph: rg.Graph, target: str) -> tuple[str, dict[str, int]]:
+    """The template that computes a graph's attention, "" for the plain op, and its tile."""
+    for step in rg.plan(graph, target).steps:
+        if step.chosen is not None and step.chosen.template.startswith("attend/"):
+            return step.chosen.template, dict(step.chosen.tile.sizes)
+    return "", {}
+
+
+@pytest.mark.parametrize(
+    ("target", "lengths"), [("cpu", (512, 1000, 4096)), ("cpu:amx", (512, 4096)), ("cpu:16", (4096,))]
+)
+@pytest.mark.parametrize("shape", [(8, 8, 64), (8, 2, 128), (4, 4, 80), (16, 2, 64)], ids=str)
+def test_attention_is_not_left_to_the_plain_op(
+    shape: tuple[int, int, int], target: str, lengths: tuple[int, ...]
+) -> None:
+    """Which keeps all scores in memory: a block's costs must not make it look cheap, but for short rows on many cores."""
+    for length, dtype, mask in itertools.product(lengths, ("f32", "bf16"), (rg.masks.causal, rg.masks.full)):
+        assert kernel(attention(length, *shape, dtype, mask), target)[0], (length, dtype, str(mask))
+
+
+@pytest.mark.parametrize(
+    ("target", "dtype", "wanted"),
+    [
+        ("cpu", "bf16", "attend/xla_f32"),
+        ("cpu:8", "f16", "attend/xla_f32"),
+        ("cpu", "f32", "attend/xla"),
+        ("cpu:amx", "bf16", "attend/xla"),
+        ("cpu:8:amx", "bf16", "attend/xla"),
+    ],
+)
+def test_half_precision_is_widened_where_no_matrix_unit_is_for_it(target: str, dtype: str, wanted: str) -> None:
+    assert kernel(attention(2048, 8, 8, 64, dtype, rg.masks.causal), target)[0] == wanted
+
+
+def test_a_window_takes_blocks_of_few_queries() -> None:
+    """Its band is as wide as the window and a block's queries."""
+    causal, window = rg.masks.causal, rg.masks.causal & rg.masks.window(1024)
+    wide, narrow = (kernel(attention(8192, 8, 2, 128, "bf16", mask), "cpu")[1] for mask in (causal, window))
+    assert narrow["q"] < wide["q"]
+
+
+@pytest.mark.parametrize("text", ["cpu", "cpu:8", "cpu:amx", "cpu:64:amx"])
+def test_a_target_is_written_as_it_is_read(text: str) -> None:
+    assert str(Target.parse(text)) == text
+
+
+@pytest.mark.parametrize("text", ["cpu:", "cpu:0", "cpu:amx:8", "cpu:8:avx", "cpu:amx:amx"])
+def test_what_is_no_cpu_says_how_one_is_written(text: str) -> None:
+    with pytest.raises(RopegenError, match="cpu:CORES:amx"):
+        Target.parse(text)
