@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -45,12 +46,10 @@ class Compiled:
 
     def __call__(self, **inputs: Any) -> Any:
         # What is not exactly what the graph reads is found where a call of such arrays is first traced, so that one that
-        # fits costs no more than `jax.jit` does.
-        try:
+        # fits costs no more than `jax.jit` does. JAX itself refuses what is no array; checked, the second call says why.
+        with contextlib.suppress(_UnfitError, TypeError):
             return self._run(inputs)
-        except (_UnfitError, TypeError):
-            checked = check_inputs(self._types, inputs, self._declared)
-        return self._run(checked)
+        return self._run(check_inputs(self._types, inputs, self._declared))
 
     def _fits(self, inputs: Mapping[str, Any]) -> bool:
         """Whether these are arrays of exactly the shapes and types that the graph reads."""
