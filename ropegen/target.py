@@ -58,16 +58,29 @@ _GPU: Mapping[str, tuple[str, Chip]] = MappingProxyType(
 # `gpu:sm90` plans for the common chip of that capability.
 _CAPABILITY: Mapping[str, str] = MappingProxyType({"sm80": "a100", "sm90": "h100", "sm100": "b200"})
 
+# Passes of bf16 through the matrix unit that a product of float32 takes at full precision, in libtpu's schedules.
+_TPU_F32_PASSES = 6
+# Bytes of fast memory that a kernel is given without asking: XLA's default limit of scoped VMEM, the same on every chip.
+TPU_KERNEL_MEMORY = 16 << 20
 # A core has four matrix units of 128 x 128 (v4, v5e, v5p) or 256 x 256 multipliers (v6e, v7x): a matrix product that fills
-# them takes that many cycles in libtpu's schedule. The clock is the published bf16 peak over twice the multipliers. The
-# memory of a kernel is XLA's default limit of scoped VMEM, 16 MB on every chip.
+# them takes that many cycles in libtpu's schedule. The clock is the published bf16 peak over twice the multipliers.
 _TPU: Mapping[str, Chip] = MappingProxyType(
     {
-        "v4": Chip(275e12, 137e12, 4.3e12, 1.1e12, 1.23e12, 16 << 20, 3e-6, 1.05e9, 2, 16 << 20),
-        "v5e": Chip(197e12, 98e12, 3.1e12, 0.8e12, 0.82e12, 128 << 20, 3e-6, 1.5e9, 1, 16 << 20),
-        "v5p": Chip(459e12, 229e12, 7.2e12, 1.8e12, 2.77e12, 64 << 20, 3e-6, 1.75e9, 2, 16 << 20),
-        "v6e": Chip(918e12, 459e12, 7.2e12, 1.8e12, 1.64e12, 128 << 20, 3e-6, 1.75e9, 1, 16 << 20),
-        "v7x": Chip(2307e12, 1153e12, 14.4e12, 3.6e12, 7.37e12, 64 << 20, 3e-6, 2.2e9, 2, 16 << 20),
+        "v4": Chip(
+            275e12, 275e12 / _TPU_F32_PASSES, 4.3e12, 1.1e12, 1.23e12, 16 << 20, 3e-6, 1.05e9, 2, TPU_KERNEL_MEMORY
+        ),
+        "v5e": Chip(
+            197e12, 197e12 / _TPU_F32_PASSES, 3.1e12, 0.8e12, 0.82e12, 128 << 20, 3e-6, 1.5e9, 1, TPU_KERNEL_MEMORY
+        ),
+        "v5p": Chip(
+            459e12, 459e12 / _TPU_F32_PASSES, 7.2e12, 1.8e12, 2.77e12, 64 << 20, 3e-6, 1.75e9, 2, TPU_KERNEL_MEMORY
+        ),
+        "v6e": Chip(
+            918e12, 918e12 / _TPU_F32_PASSES, 7.2e12, 1.8e12, 1.64e12, 128 << 20, 3e-6, 1.75e9, 1, TPU_KERNEL_MEMORY
+        ),
+        "v7x": Chip(
+            2307e12, 2307e12 / _TPU_F32_PASSES, 14.4e12, 3.6e12, 7.37e12, 64 << 20, 3e-6, 2.2e9, 2, TPU_KERNEL_MEMORY
+        ),
     }
 )
 

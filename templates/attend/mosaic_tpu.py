@@ -20,7 +20,7 @@ import numpy as np
 from ropegen import lowering, masks
 from ropegen.errors import RopegenError
 from ropegen.ir.graph import Node
-from ropegen.target import Target
+from ropegen.target import TPU_KERNEL_MEMORY, Target
 from ropegen.template import Array, Arrays, Cost, Kernel, Tangents, Template, Tile
 from ropegen.types import numpy_dtype
 
@@ -36,7 +36,7 @@ _SIZES = (512, 256, 1024, 128)
 # Of what a kernel is given without asking, the compiler's own temporaries need a part.
 _VMEM_SHARE = 3 / 4
 # The backward kernel's estimate holds more of them. It is built for no chip in particular: all give a kernel as much.
-_VMEM_BACKWARD = 29 * Target.parse("tpu:v5e").figures.kernel_memory // 32
+_VMEM_BACKWARD = 29 * TPU_KERNEL_MEMORY // 32
 # Rows of scores that it has at a time.
 _ROWS_BACKWARD = 512
 # Keys that a smaller tile of queries is worth: with fewer at a time, queries are fetched too often.

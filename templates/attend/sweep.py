@@ -26,7 +26,7 @@ _UNROLLED = 4
 # The widest block of a band, in inner tiles: more scores at a time would leave the caches.
 _WIDEST = 4
 # What a score in a block with a mask takes, in those without.
-MASKED = 1.25
+_MASKED = 1.25
 _SEGMENTS_TURNED = apply("==", Var("kv_segment"), Var("q_segment"))
 
 
@@ -233,7 +233,7 @@ def band(
     last = np.where(seen.any(1), seen.shape[1] - 1 - np.argmax(seen[:, ::-1], 1), 0)
     width = min(int(np.max(last - first) + 1) * granule, length)
     full, partial = np.count_nonzero(classes == masks.FULL), np.count_nonzero(classes == masks.PARTIAL)
-    if width > _WIDEST * tile or MASKED * width * len(classes) > (full + MASKED * partial) * tile:
+    if width > _WIDEST * tile or _MASKED * width * len(classes) > (full + _MASKED * partial) * tile:
         return None
     return np.minimum(first * granule, length - width).astype(np.int32), width
 

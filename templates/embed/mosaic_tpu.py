@@ -27,8 +27,8 @@ from .kernel_tpu import forward as kernel_forward
 from .site import FAMILY, EmbedSite, covers
 
 _SIZES = (256, 128, 64, 32, 16)
-# What Mosaic gives a kernel without asking is 16 MB on every chip; the compiler's own temporaries need a part of it.
-_VMEM = 12 << 20
+# Of what a kernel is given without asking, the compiler's own temporaries need a part.
+_VMEM_SHARE = 3 / 4
 # Ids are in scalar memory, which holds 1 MB.
 _MOST_IDS = 1 << 17
 # Bundles of VLIW instructions that libtpu's schedules spend to issue a copy, the same where the table's last row is
@@ -60,7 +60,7 @@ def tiles(site: EmbedSite, target: Target) -> Iterator[Tile]:
     """Powers of two that fit fast memory, no larger than the rows."""
     for size in _SIZES:
         tile = Tile.of(rows=size)
-        limit = min(_VMEM, 0.75 * target.figures.fast_memory)
+        limit = _VMEM_SHARE * target.figures.kernel_memory
         if size < 2 * max(site.ids.type.size, CHUNK // 2 + 1) and _form(site, tile).vmem <= limit:
             yield tile
 

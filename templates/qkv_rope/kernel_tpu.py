@@ -22,6 +22,8 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
+from ropegen.target import TPU_KERNEL_MEMORY
+
 Array: TypeAlias = jax.Array
 Ref: TypeAlias = Any  # a reference to a block in VMEM
 Index: TypeAlias = Any  # an int, or a traced int32
@@ -240,7 +242,7 @@ def forward(form: Form, operands: dict[str, Array]) -> tuple[Array, ...]:
         out_shape=[jax.ShapeDtypeStruct((form.batch, form.rows, part.columns), form.dtype) for part in form.parts],
         compiler_params=pltpu.CompilerParams(
             dimension_semantics=("parallel", "parallel", "arbitrary"),
-            vmem_limit_bytes=max(form.vmem + form.vmem // 3, 16 << 20),
+            vmem_limit_bytes=max(form.vmem + form.vmem // 3, TPU_KERNEL_MEMORY),
         ),
         name="ropegen_qkv_rope",
     )

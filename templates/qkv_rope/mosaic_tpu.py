@@ -34,8 +34,6 @@ _VMEM_SHARE = 0.6
 _MOST_VMEM = 40 << 20
 # Below this length a batch that shares its angles is one run of rows, with the angles of each row written out.
 _SHORT = 256
-# Passes of bfloat16 through the matrix unit that a product of float32 takes at full precision.
-_F32_PASSES = 6
 # Bundles of VLIW instructions that the grid spends around a tile.
 _STEP_BUNDLES = 130
 
@@ -91,7 +89,7 @@ def cost(site: QkvRopeSite, target: Target, tile: Tile) -> Cost:
     if any(part.turn is not None and not part.turn.whole for part in form.parts):
         before += 4.0 * form.batch * form.rows * form.table_lanes
     share = min(row_tiles / chip.cores, 1.0)  # of the chip's cores; a tile of rows is one core's
-    rate = share * chip.matmul("bf16") / (_F32_PASSES if x.dtype == "f32" else 1)
+    rate = share * chip.matmul(x.dtype)
     steps = row_tiles * (columns // tile["columns"]) * _STEP_BUNDLES / (share * chip.cores * chip.clock)
     busy = matmul / rate + vector / (share * chip.vector) + steps
     moving = (moved + before) / chip.bandwidth

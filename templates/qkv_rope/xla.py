@@ -15,8 +15,6 @@ from .site import FAMILY, Part, QkvRopeSite, covers
 # Of the bandwidth, what passes reach that cut heads out of rows: they change the layout of tiles. libtpu's own estimates
 # are 0.49 to 0.66 on v5e and 0.3 to 0.45 on v7x.
 _TPU_SHARE = 0.5
-# Passes of bf16 through the matrix unit that a product of float32 takes at full precision.
-_TPU_F32_PASSES = 6
 
 
 def declines(site: QkvRopeSite, target: Target) -> Iterator[str]:
@@ -50,7 +48,7 @@ def _tpu_cost(site: QkvRopeSite, target: Target) -> Cost:
     sums = site.project.type.size
     matmul = 2.0 * sums * x.shape[-1]
     operands, outputs = (sum(each.type.bytes for each in side) for side in (site.operands, site.outputs))
-    busy = matmul / (chip.matmul("bf16") / _TPU_F32_PASSES if x.dtype == "f32" else chip.matmul(x.dtype))
+    busy = matmul / chip.matmul(x.dtype)
     moving = (operands + outputs) / chip.bandwidth
     # What stays in fast memory is read at about the same rate: the change of layout is what takes the time.
     passed = [_tpu_passes(part) for part in site.parts]
