@@ -78,7 +78,13 @@ def forward(chips: Sequence[str], sites: int, quick: bool) -> Jobs:
         own = modules.own_tile(attend, site, Target.parse(f"tpu:{chip}"))
         for name, tile in (("ropegen", TILE), ("ropegen, the planner's tile", own)):
             found.append(
-                Job("forward", name, chip, lambda tile=tile: modules.forward(attend, site, tile), described(tile))
+                Job(
+                    "forward",
+                    name,
+                    chip,
+                    lambda tile=tile, chip=chip: modules.forward(attend, site, tile, chip),
+                    described(tile),
+                )
             )
         found.append(Job("forward", "flash", chip, modules.flash_forward))
         found.append(Job("forward", "splash", chip, modules.splash_forward))
@@ -89,7 +95,15 @@ def backward(chips: Sequence[str], sites: int, quick: bool) -> Jobs:
     attend, site = template(ATTEND), place()
     found: list[Job] = []
     for chip in chips:
-        found.append(Job("backward", "ropegen", chip, lambda: modules.backward(attend, site, TILE), described(TILE)))
+        found.append(
+            Job(
+                "backward",
+                "ropegen",
+                chip,
+                lambda chip=chip: modules.backward(attend, site, TILE, chip),
+                described(TILE),
+            )
+        )
         found.append(Job("backward", "splash dq+dkv", chip, modules.splash_backward_apart))
         found.append(Job("backward", "splash fused", chip, modules.splash_backward_fused))
     return found, {"steps": vars_of(steps_of(site, TILE))}
@@ -109,7 +123,7 @@ def steps(chips: Sequence[str], sites: int, quick: bool) -> Jobs:
 
     def add(name: str, site: Site, tiles: int) -> None:
         facts = described(TILE, needed=tiles, all=every, visited=steps_of(site, TILE).all)
-        found.append(Job("steps", name, chips[0], lambda: modules.forward(attend, site, TILE), facts))
+        found.append(Job("steps", name, chips[0], lambda: modules.forward(attend, site, TILE, chips[0]), facts))
 
     for name, visible in known.items():
         add(name, site_of(modules.attention(LONG, HEADS, HEADS, WIDTH, mask=visible)), needed[name])
@@ -183,9 +197,11 @@ def kernels(
             continue
         tile = functools.cache(functools.partial(modules.own_tile, template, site, target))
         facts = described(tile, template.family.name)
-        yield Job(part, key, chip, lambda tile=tile: modules.forward(template, site, tile()), facts, False)
+        yield Job(
+            part, key, chip, lambda tile=tile, chip=chip: modules.forward(template, site, tile(), chip), facts, False
+        )
         if backward:
-            pulled = lambda tile=tile: modules.backward(template, site, tile())  # noqa: E731
+            pulled = lambda tile=tile, chip=chip: modules.backward(template, site, tile(), chip)  # noqa: E731
             yield Job(part, f"{key} backward", chip, pulled, facts, False)
 
 
@@ -201,7 +217,7 @@ def tiles(chips: Sequence[str], sites: int, quick: bool) -> Jobs:
         offered = {chip: candidates(site, chip)[: 2 if quick else None] for chip in chips}
         for tile in dict.fromkeys(tile for mine in offered.values() for tile in mine):
             for chip in (chip for chip in chips if tile in offered[chip]):
-                make = lambda site=site, tile=tile: modules.forward(attend, site, tile)  # noqa: E731
+                make = lambda site=site, tile=tile, chip=chip: modules.forward(attend, site, tile, chip)  # noqa: E731
                 facts = described(tile, site=each.name, length=each.compiled)
                 found.append(Job("tiles", f"{each.name}, {tile}", chip, make, facts))
     return found, {}

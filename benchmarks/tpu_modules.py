@@ -113,11 +113,13 @@ def own_tile(template: AnyTemplate, site: Site, target: Target) -> Tile:
     return measured or min(template.tiles(site, target), key=lambda each: template.cost(site, target, each).seconds)
 
 
-def forward(template: AnyTemplate, site: Site, tile: Tile) -> bytes:
-    return module(template.build(site, tile).forward, *map(shape, site.closed.input_types.values()))
+def forward(template: AnyTemplate, site: Site, tile: Tile, chip: str) -> bytes:
+    return module(
+        template.build(site, tile, Target.parse(f"tpu:{chip}")).forward, *map(shape, site.closed.input_types.values())
+    )
 
 
-def backward(template: AnyTemplate, site: Site, tile: Tile) -> bytes:
+def backward(template: AnyTemplate, site: Site, tile: Tile, chip: str) -> bytes:
     """The cotangents of every float operand but the angles, from that of the first output.
 
     Raises:
@@ -125,7 +127,7 @@ def backward(template: AnyTemplate, site: Site, tile: Tile) -> bytes:
     """
     for note in template.notes(site, tile):
         raise DeclinedError(note)
-    kernel, kinds = template.build(site, tile), site.closed.input_types
+    kernel, kinds = template.build(site, tile, Target.parse(f"tpu:{chip}")), site.closed.input_types
     operands = tuple(map(shape, kinds.values()))
     wanted = [kind.is_float and not label.endswith("angles") for label, kind in kinds.items()]
     results = tuple(shape(each.type) for each in (*site.outputs, *template.family.residuals(site)))

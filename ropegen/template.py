@@ -198,7 +198,7 @@ class Template(Generic[S]):
     tiles: Callable[[S, Target], Iterator[Tile]]
     """The tiles worth considering, best guess first."""
     cost: Callable[[S, Target, Tile], Cost]
-    build: Callable[[S, Tile], Kernel]
+    build: Callable[[S, Tile, Target], Kernel]
     notes: Callable[[S, Tile], Iterator[str]] = _no_notes
     """What a plan says of the kernel beside its cost, such as which of its derivatives another template computes."""
 

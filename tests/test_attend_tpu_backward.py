@@ -79,7 +79,7 @@ def kernel_gradient(
     wanted: Sequence[bool],
 ) -> list[np.ndarray]:
     """Of the wanted operands, by the kernel."""
-    kernel = mosaic_tpu.build(site, tile)
+    kernel = mosaic_tpu.build(site, tile, V5E)
     given = tuple(values.values()), tuple(results.values()), tuple(pulled[label] for label in results)
     with pltpu.force_tpu_interpret_mode(pltpu.InterpretParams()):
         lowered = jax.jit(lambda *given: kernel.backward(*given, wanted)).lower(*given)

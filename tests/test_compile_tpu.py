@@ -127,7 +127,7 @@ def test_the_schedule_of_attention_has_the_parts_of_its_kernel(libtpu: Path, chi
     chosen, family = template("attend/mosaic_tpu"), template("attend/mosaic_tpu").family
     site = family.site(next(iter(family.find(attention(512)))).closed)
     shapes = [jax.ShapeDtypeStruct(each.shape, numpy_dtype(each.dtype)) for each in site.closed.input_types.values()]
-    forward = chosen.build(site, Tile.of(q=256, kv=256)).forward
+    forward = chosen.build(site, Tile.of(q=256, kv=256), Target.parse(f"tpu:{chip}")).forward
     module = bytes(jax.export.export(jax.jit(forward), platforms=["tpu"])(*shapes).serialize())
     done = tpu.compile_modules({"forward": module}, chip, libtpu=libtpu)
     (kernel,) = (each for each in done.modules["forward"].kernels if each.name.startswith("ropegen_attend"))
@@ -142,7 +142,7 @@ def kernel_of(name: str, site: Site, chip: str) -> Kernel:
     """By the tile that a plan for the chip would take."""
     chosen, target = template(name), Target.parse(f"tpu:{chip}")
     tiles = chosen.tiles(site, target)
-    return chosen.build(site, min(tiles, key=lambda tile: chosen.cost(site, target, tile).seconds))
+    return chosen.build(site, min(tiles, key=lambda tile: chosen.cost(site, target, tile).seconds), target)
 
 
 def shapes_of(site: Site) -> tuple[jax.ShapeDtypeStruct, ...]:

@@ -88,7 +88,7 @@ def check(case: Case, size: int | None = None) -> None:
     values = drawn(site, case.seed)
     tile = next(mosaic_tpu.tiles(site, V5E)) if size is None else Tile.of(rows=size)
     with pltpu.force_tpu_interpret_mode(pltpu.InterpretParams()):
-        (ours,) = run(mosaic_tpu.build(site, tile).forward, *values.values())
+        (ours,) = run(mosaic_tpu.build(site, tile, V5E).forward, *values.values())
     ((label, node),) = site.closed.outputs
     assert (ours.shape, ours.dtype) == (node.type.shape, numpy_dtype(node.type.dtype))
     exact = reference.evaluate(site.closed, values)[label]
@@ -163,7 +163,7 @@ def test_what_the_kernel_does_not_honour_it_declines() -> None:
 
 def test_a_tile_that_is_no_power_of_two_is_refused() -> None:
     with pytest.raises(RopegenError, match=r"rows are a power of two of at least 16, e\.g\. rows=128"):
-        mosaic_tpu.build(Case().site, Tile.of(rows=24))
+        mosaic_tpu.build(Case().site, Tile.of(rows=24), V5E)
 
 
 def test_memory_is_counted_as_it_is_moved() -> None:
@@ -182,7 +182,7 @@ def test_memory_is_counted_as_it_is_moved() -> None:
 @pytest.mark.parametrize("dtype", ["f32", "bf16"])
 def test_it_exports_for_tpu_without_one(dtype: str) -> None:
     site = Case(vocabulary=51, dtype=dtype, mode="fill", norms=("rms",)).site
-    kernel = mosaic_tpu.build(site, next(mosaic_tpu.tiles(site, V5E)))
+    kernel = mosaic_tpu.build(site, next(mosaic_tpu.tiles(site, V5E)), V5E)
     shapes = [jax.ShapeDtypeStruct(each.shape, numpy_dtype(each.dtype)) for each in site.closed.input_types.values()]
     text = jax.export.export(jax.jit(kernel.forward), platforms=["tpu"])(*shapes).mlir_module()
     assert text.count("stablehlo.custom_call @tpu_custom_call") == 1

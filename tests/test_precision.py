@@ -21,6 +21,8 @@ from ropegen.ir.graph import Graph
 from ropegen.template import Site, template
 from ropegen.types import numpy_dtype
 
+V5E = rg.Target.parse("tpu:v5e")
+
 
 def graph(dtype: str) -> Graph:
     b = Builder("products")
@@ -61,14 +63,14 @@ def test_the_plain_ops_and_the_xla_templates_ask_for_whole_products_of_float32(d
     for family in ("qkv_rope", "attend"):
         for site in sites(family, dtype):
             chosen = template(f"{family}/xla")
-            tile = next(iter(chosen.tiles(site, rg.Target.parse("tpu:v5e"))))
-            assert {*precisions(chosen.build(site, tile).forward, *shapes_of(site))} == {asked}
+            tile = next(iter(chosen.tiles(site, V5E)))
+            assert {*precisions(chosen.build(site, tile, V5E).forward, *shapes_of(site))} == {asked}
 
 
 def test_gradients_too() -> None:
     (site,) = sites("attend", "f32")
     chosen = template("attend/xla")
-    kernel = chosen.build(site, next(iter(chosen.tiles(site, rg.Target.parse("tpu:v5e")))))
+    kernel = chosen.build(site, next(iter(chosen.tiles(site, V5E))), V5E)
     operands, results = shapes_of(site), jax.eval_shape(kernel.forward, *shapes_of(site))
     wanted = [jnp.issubdtype(each.dtype, np.floating) for each in operands]
     found = precisions(lambda *given: kernel.backward(*given, wanted), operands, results, results)

@@ -98,7 +98,7 @@ def check(case: Case, tile: Tile | None = None) -> None:
     site = case.site
     assert not list(mosaic_tpu.declines(site, V5E))
     values = drawn(site, case.seed)
-    kernel = mosaic_tpu.build(site, tile or best(site))
+    kernel = mosaic_tpu.build(site, tile or best(site), V5E)
     with pltpu.force_tpu_interpret_mode(pltpu.InterpretParams()):
         found = run(kernel.forward, *values.values())
     exact, usual = reference.evaluate(site.closed, values), run(functools.partial(plain, site.closed), values)
@@ -180,7 +180,7 @@ def test_what_the_kernel_does_not_honour_it_declines() -> None:
 
 def test_a_tile_that_does_not_divide_the_parts_is_refused() -> None:
     with pytest.raises(RopegenError, match=r"columns a multiple of 128 that divides 128, e\.g\. rows=256 columns=128"):
-        mosaic_tpu.build(Case().site, Tile.of(rows=128, columns=256))
+        mosaic_tpu.build(Case().site, Tile.of(rows=128, columns=256), V5E)
 
 
 def test_memory_is_counted_as_it_is_moved() -> None:
@@ -198,7 +198,7 @@ def test_memory_is_counted_as_it_is_moved() -> None:
 @pytest.mark.parametrize("dtype", ["f32", "bf16"])
 def test_it_exports_for_tpu_without_one(dtype: str) -> None:
     site = Case(length=300, norm="rms", pairing="half", dtype=dtype).site
-    kernel = mosaic_tpu.build(site, best(site))
+    kernel = mosaic_tpu.build(site, best(site), V5E)
     shapes = [jax.ShapeDtypeStruct(each.shape, numpy_dtype(each.dtype)) for each in site.closed.input_types.values()]
     text = jax.export.export(jax.jit(kernel.forward), platforms=["tpu"])(*shapes).mlir_module()
     assert text.count("stablehlo.custom_call @tpu_custom_call") == 1

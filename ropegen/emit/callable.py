@@ -148,7 +148,7 @@ def chosen(plan: Plan, step: Step) -> Chosen:
     """The template of a step on the plan's own platform; other platforms take the family's `xla`."""
     if step.chosen is None:
         raise RopegenError("a step without a region has no template; lower its op plainly")
-    return Chosen(((plan.target.jax_platform, step.chosen.template, step.chosen.tile),))
+    return Chosen(((plan.target, step.chosen.template, step.chosen.tile),))
 
 
 def _result(values: Values) -> Any:

@@ -26,6 +26,7 @@ from jax.interpreters import ad, batching, mlir
 from ropegen import lowering
 from ropegen.ir import ops
 from ropegen.ir.graph import Graph, Node, graph, node
+from ropegen.target import Target
 from ropegen.template import Array, Arrays, Batching, Family, Kernel, Tile, family, template
 from ropegen.types import TensorType, dtype_name, numpy_dtype
 
@@ -37,16 +38,16 @@ _EAGER_KERNELS = 512
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The template and tile for each platform, (platform, template, tile); `xla` with its first tile elsewhere."""
+    """The template and tile for each target, at most one of a platform; `xla` with its first tile elsewhere."""
 
-    kernels: tuple[tuple[str, str, Tile], ...] = ()
+    kernels: tuple[tuple[Target, str, Tile], ...] = ()
 
-    def on(self, platform: str, family_name: str) -> tuple[str, Tile | None]:
-        """The template's name and the tile, None for the template's own best guess."""
-        for known, name, tile in self.kernels:
-            if known == platform:
-                return name, tile
-        return f"{family_name}/xla", None
+    def on(self, platform: str, family_name: str) -> tuple[Target, str, Tile | None]:
+        """The target, the template's name and the tile, None for the template's own best guess."""
+        for target, name, tile in self.kernels:
+            if target.jax_platform == platform:
+                return target, name, tile
+        return Target.parse("cpu"), f"{family_name}/xla", None
 
 
 @dataclass(frozen=True)
@@ -81,13 +82,9 @@ def _values(closed: Graph) -> _Values:
 
 
 def _kernel(closed: Graph, chosen: Chosen, platform: str) -> Kernel:
-    name, tile = chosen.on(platform, closed.name)
+    target, name, tile = chosen.on(platform, closed.name)
     made_by, site = template(name), family(closed.name).site(closed)
-    if tile is None:
-        from ropegen.target import Target
-
-        tile = next(made_by.tiles(site, Target.parse("cpu")))
-    return made_by.build(site, tile)
+    return made_by.build(site, next(made_by.tiles(site, target)) if tile is None else tile, target)
 
 
 def _plain(closed: Graph) -> Callable[..., Arrays]:

@@ -16,8 +16,9 @@ way (rotated or float32 queries), else multiplied to the scores.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -43,6 +44,8 @@ ROWS, _KEYS = 256, 256
 # Blocks of rows, and keys, in straight-line code: the matrix unit has the products of one to do while the weights of
 # another are made.
 _TOGETHER, _STRAIGHT = 2, 512
+# Chips whose matrix unit hands out a result row by row: the last product of a step is better made in halves.
+_HALVES_LAST = ("v4", "v5e", "v5p")
 # From so many steps on, one more costs less than what the halves of a step gain by being of two tiles.
 _AHEAD = 8
 _LOWEST = float(np.finfo(np.float32).min)
@@ -76,6 +79,8 @@ class Form:
     """How the queries are rotated inside: "" not, "halves" by a table as wide as a head, "shifted" by three tables."""
     shift: int = 0  # between the two features of a pair
     at_once: int = ROWS  # rows of scores at a time, at most
+    chip: str = ""
+    """What the order of the products is for, see `products_and_weights`."""
 
     @property
     def rows(self) -> int:
@@ -177,6 +182,20 @@ def dot(a: Array, b: Array, contracted: tuple[int, int]) -> Array:
     exact = lax.Precision.HIGHEST if a.dtype == jnp.float32 else None
     dimensions = (((contracted[0],), (contracted[1],)), ((), ()))
     return lax.dot_general(a, b, dimensions, precision=exact, preferred_element_type=jnp.float32)
+
+
+def order(chip: str, blocks: int, keys: Sequence[int]) -> list[tuple[list[tuple[int, int]], list[tuple[int, int]]]]:
+    """What the matrix unit is given, in turns of products and of weights, as (block of rows, first key).
+
+    libtpu keeps to the order, and which one leaves the fewest bundles and spills differs from chip to chip: measured by
+    `benchmarks/tpu.py`.
+    """
+    by_block = [(block, key) for block in range(blocks) for key in keys]
+    by_key = [(block, key) for key in keys for block in range(blocks)]
+    if chip == "v6e":  # what is multiplied of one half waits while the other is weighed
+        half = len(by_key) // 2
+        return [(by_key[:half], by_block[:half]), (by_key[half:], by_block[half:])]
+    return [(by_key if chip == "v7x" else by_block, by_key)]
 
 
 def _column(row: Array, width: int) -> Array:
@@ -385,36 +404,55 @@ def _kernel(form: Form, is_ahead: bool, names: tuple[str, ...], *refs: Ref) -> N
         chunks = [several * form.together + n for n in range(form.together)]
         run, count = start // _STRAIGHT, min(_KEYS, form.kv_tile)
         places = range(start, min(start + _STRAIGHT, form.kv_tile), count)
-        # All products come first: the matrix unit has something to do while weights are made.
-        products = [
-            [dot(given["k"][0, key : key + count, :], queries[chunk], (1, 1)) for key in places] for chunk in chunks
-        ]
+        products: dict[tuple[int, int], Array] = {}
+        gathered: dict[int, tuple[Array, Array, Array, Array | None]] = {}  # peak, fade, sum and mixed values
 
-        def keep(chunk: Index, found: list[Array]) -> None:
+        def multiply(n: int, key: int) -> None:
+            is_last = (n, key) == (form.together - 1, places[-1])
+            size = count // 2 if is_last and form.chip in _HALVES_LAST and count > LANES else count
+            found = [
+                dot(given["k"][0, first : first + size, :], queries[chunks[n]], (1, 1))
+                for first in range(key, key + count, size)
+            ]
+            products[n, key] = jnp.concatenate(found) if len(found) > 1 else found[0]
+
+        def keep(n: int) -> None:
+            chunk = chunks[n]
             before = highest[chunk]
             most: list[Array] = []
-            for key, product in zip(places, found, strict=True):
-                score = Scores(form, given, batch, head, row, column, chunk, key, count).scores(product, masked)
+            for key in places:
+                score = Scores(form, given, batch, head, row, column, chunk, key, count).scores(
+                    products[n, key], masked
+                )
                 made[chunk, key : key + count, :] = score
                 most.append(jnp.max(score.reshape(count // 8, 8, form.chunk), axis=0))
             peak = jnp.maximum(before, jnp.max(functools.reduce(jnp.maximum, most), axis=0, keepdims=True))
             highest[chunk], peaks[run, chunk], fades[run, chunk] = peak, peak, jnp.exp2(before - peak)
 
-        def apply(chunk: Index) -> None:
-            peak, fade = peaks[run, chunk], fades[run, chunk]
-            sums = total[chunk] * fade
-            gathered: Array | None = None
-            for key in places:
-                weight = jnp.exp2(made[chunk, key : key + count, :] - peak[:1])
-                sums = sums + jnp.sum(weight.reshape(count // 8, 8, form.chunk), axis=0)
-                part = dot(given["v"][0, key : key + count, :], weight.astype(form.dtype), (0, 0))
-                gathered = part if gathered is None else gathered + part
-            shift[chunk], total[chunk], mixed[chunk] = peak, sums, mixed[chunk] * fade[:1] + gathered
+        def weigh(n: int, key: int) -> None:
+            chunk = chunks[n]
+            if n not in gathered:
+                peak, fade = peaks[run, chunk], fades[run, chunk]
+                gathered[n] = peak, fade, total[chunk] * fade, None
+            peak, fade, sums, values = gathered[n]
+            weight = jnp.exp2(made[chunk, key : key + count, :] - peak[:1])
+            sums = sums + jnp.sum(weight.reshape(count // 8, 8, form.chunk), axis=0)
+            part = dot(given["v"][0, key : key + count, :], weight.astype(form.dtype), (0, 0))
+            values = part if values is None else values + part
+            gathered[n] = peak, fade, sums, values
+            if key == places[-1]:
+                shift[chunk], total[chunk], mixed[chunk] = peak, sums, mixed[chunk] * fade[:1] + values
 
-        # The scores of a chunk take the place of those before, which are read first.
-        for half in ("apply", "keep") if is_ahead else ("keep", "apply"):
-            for chunk, found in zip(chunks, products, strict=True):
-                apply(chunk) if half == "apply" else keep(chunk, found)
+        turns = order(form.chip, form.together, places)
+        for multiplied, weighed in turns:
+            for each in multiplied:
+                multiply(*each)
+            for each in weighed if is_ahead else ():  # before the new scores take the place of those that it reads
+                weigh(*each)
+        for n in range(form.together):
+            keep(n)
+        for each in () if is_ahead else itertools.chain(*(weighed for _, weighed in turns)):
+            weigh(*each)
 
     def visit(masked: bool) -> None:
         for start in range(0, form.kv_tile, _STRAIGHT):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -186,7 +187,7 @@ def _form(site: AttendSite, tile: Tile, at_once: int = ROWS) -> Form:
     )
 
 
-def build(site: AttendSite, tile: Tile) -> Kernel:
+def build(site: AttendSite, tile: Tile, target: Target) -> Kernel:
     """Pad, one kernel, cut, both ways; tangents by the tiled pass of the `xla` template.
 
     Raises:
@@ -198,7 +199,7 @@ def build(site: AttendSite, tile: Tile) -> Kernel:
                 f"attend/mosaic_tpu was given the tile {tile}; {name} is a power of two of at least {_LANES}, "
                 f"e.g. {name}={_power(size)}"
             )
-    form, steps = _form(site, tile), tile_map(site, tile)
+    form, steps = replace(_form(site, tile), chip=target.chip), tile_map(site, tile)
     order = [label for label, _ in site.closed.outputs]
     order += [label for label in ("output", "log_sum_exp") if label not in order]
 
@@ -215,7 +216,7 @@ def build(site: AttendSite, tile: Tile) -> Kernel:
         found = {"output": out.reshape(*lead, *out.shape[1:]), "log_sum_exp": lse.reshape(*lead, *lse.shape[1:])}
         return tuple(found[label] for label in order)
 
-    plain = xla.build(site, next(xla.tiles(site, Target.parse("cpu"))))
+    plain = xla.build(site, next(xla.tiles(site, Target.parse("cpu"))), target)
 
     def backward(operands: Arrays, results: Arrays, cotangents: Tangents, wanted: Sequence[bool]) -> Tangents:
         asked = {each for each, is_wanted in zip(site.operands, wanted, strict=True) if is_wanted}

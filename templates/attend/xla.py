@@ -133,7 +133,7 @@ def _on_tpu(site: AttendSite, target: Target, rows: int, blocks: int) -> Cost:
     return Cost(0.0, moved, 0.0, seconds, "launch" if 2 * count * TPU_OP > seconds else "memory")
 
 
-def build(site: AttendSite, tile: Tile, *, widened: bool = False) -> Kernel:
+def build(site: AttendSite, tile: Tile, target: Target, *, widened: bool = False) -> Kernel:
     """Rotations by the plain op, then the tiles; derivatives by the tiled tangent and backward passes.
 
     `widened`: half precision is multiplied in float32, and the weights are not rounded.

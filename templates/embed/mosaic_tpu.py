@@ -141,7 +141,7 @@ def notes(site: EmbedSite, tile: Tile) -> Iterator[str]:
     yield "tangent and gradients by embed/xla"
 
 
-def build(site: EmbedSite, tile: Tile) -> Kernel:
+def build(site: EmbedSite, tile: Tile, target: Target) -> Kernel:
     """Ids put inside the table, one kernel.
 
     Raises:
@@ -173,7 +173,7 @@ def build(site: EmbedSite, tile: Tile) -> Kernel:
                 given[name] = value.reshape(period, form.features)
         return (kernel_forward(form, inside.astype(jnp.int32), given).reshape(shape),)
 
-    plain = xla.build(site, Tile())
+    plain = xla.build(site, Tile(), target)
     return Kernel(forward, plain.tangent, plain.backward)
 
 

@@ -60,7 +60,7 @@ def _tpu_cost(site: EmbedSite, target: Target, others: float) -> Cost:
     return Cost(vector, fetched + others + rows.type.bytes, float(gathered), busy + moving + chip.launch, bound)
 
 
-def build(site: EmbedSite, tile: Tile) -> Kernel:
+def build(site: EmbedSite, tile: Tile, target: Target) -> Kernel:
     """The plain ops over rows kept in the accumulator's element type."""
 
     def forward(*operands: Array) -> Arrays:

@@ -213,7 +213,7 @@ def notes(site: QkvRopeSite, tile: Tile) -> Iterator[str]:
     yield "tangent and gradients by qkv_rope/xla"
 
 
-def build(site: QkvRopeSite, tile: Tile) -> Kernel:
+def build(site: QkvRopeSite, tile: Tile, target: Target) -> Kernel:
     """Pack what does not lie in whole tiles, one kernel, name the heads.
 
     Raises:
@@ -239,7 +239,7 @@ def build(site: QkvRopeSite, tile: Tile) -> Kernel:
             found.append(heads[..., : shape[-1]])
         return tuple(found)
 
-    plain = xla.build(site, Tile())
+    plain = xla.build(site, Tile(), target)
     return Kernel(forward, plain.tangent, plain.backward)
 
 

@@ -79,7 +79,7 @@ def _tpu_passes(part: Part) -> tuple[int, float]:
     return count, moved * part.split.type.size
 
 
-def build(site: QkvRopeSite, tile: Tile) -> Kernel:
+def build(site: QkvRopeSite, tile: Tile, target: Target) -> Kernel:
     """The plain ops over sums kept in the accumulator's element type."""
 
     def forward(*operands: Array) -> Arrays:
