@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -47,9 +46,11 @@ class Compiled:
     def __call__(self, **inputs: Any) -> Any:
         # What is not exactly what the graph reads is found where a call of such arrays is first traced, so that one that
         # fits costs no more than `jax.jit` does. JAX itself refuses what is no array; checked, the second call says why.
-        with contextlib.suppress(_UnfitError, TypeError):
+        try:
             return self._run(inputs)
-        return self._run(check_inputs(self._types, inputs, self._declared))
+        except (_UnfitError, TypeError):
+            unfit = inputs
+        return self._run(check_inputs(self._types, unfit, self._declared))
 
     def _fits(self, inputs: Mapping[str, Any]) -> bool:
         """Whether these are arrays of exactly the shapes and types that the graph reads."""
