@@ -17,16 +17,15 @@ from __future__ import annotations
 import argparse
 import datetime
 import gc
-import itertools
 import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
+from cpu_grid import LENGTHS, PROBE_LENGTH, SHAPES, Point, grid
 from cpu_limits import measure_limits
 from cpu_tables import BEHIND, picture, tables
 from cpu_tiles import fastest, text
@@ -36,54 +35,12 @@ import ropegen as rg
 from ropegen import bench
 from ropegen.bench import attention, torch_attention
 
-LENGTHS = (512, 1000, 2048, 4096, 8192)
-SHAPES = ((8, 8, 64), (8, 2, 128), (4, 4, 80), (16, 2, 64))
-DTYPES = ("f32", "bf16")
-MASKS = ("causal", "full")
 QUICK_LENGTHS, QUICK_SHAPES = (512, 2048), ((8, 2, 128),)
 PARTS = ("limits", "forward", "backward")
 
-# All of torch's variants are timed at this length. At the others of the same shape, type, mask and direction one that
-# took this many times the best of torch is left out, because each takes torch seconds to compile.
-PROBE_LENGTH, HOPELESS = 2048, 1.25
-
-
-@dataclass(frozen=True)
-class Point:
-    """One place of the grid."""
-
-    direction: str
-    heads: int
-    kv_heads: int
-    width: int
-    dtype: str
-    mask: str
-    length: int
-
-    @property
-    def series(self) -> str:
-        return f"{self.direction} {self.heads}x{self.kv_heads}x{self.width} {self.dtype} {self.mask}"
-
-    @property
-    def key(self) -> str:
-        return f"{self.series} {self.length}"
-
-    def graph(self) -> rg.Graph:
-        b = rg.Builder("attention")
-        sizes = (("q", self.heads), ("k", self.kv_heads), ("v", self.kv_heads))
-        q, k, v = (b.input(label, (1, self.length, heads, self.width), self.dtype) for label, heads in sizes)
-        rope, at = rg.Rope(10_000.0, pairing="half"), b.positions(self.length)
-        mask = rg.masks.causal if self.mask == "causal" else rg.masks.full
-        return b.build(out=b.attend(b.rope(q, at, rope), b.rope(k, at, rope), v, mask=mask))
-
-
-def grid(directions: Sequence[str], lengths: Sequence[int], shapes: Sequence[tuple[int, int, int]]) -> list[Point]:
-    """The points, each series' probe length first."""
-    ordered = sorted(lengths, key=lambda length: (length != PROBE_LENGTH, length))
-    return [
-        Point(direction, *shape, dtype, mask, length)
-        for direction, shape, dtype, mask, length in itertools.product(directions, shapes, DTYPES, MASKS, ordered)
-    ]
+# Of torch's variants, one that took this many times the best at the probe's length is left out at the others of the same
+# shape, type, mask and direction, because each takes torch seconds to compile.
+HOPELESS = 1.25
 
 
 def measure(
@@ -98,7 +55,7 @@ def measure(
     wanted, hopeless = torch_variants(probe)
     drawn = attention.draw(graph, grad=grad)
     rivals, refused = torch_attention.contenders(site, drawn, progress, only=wanted)
-    race = bench.race([*runners, *rivals], tolerance=bench.tolerance(graph), seconds=seconds, progress=progress)
+    race = bench.race([*runners, *rivals], tolerance=bench.tolerance(graph, grad=grad), seconds=seconds, progress=progress)
     found = bench.as_data(race, [*left_out, *refused, *hopeless])
     return {"measured": now(), "load": round(os.getloadavg()[0], 2), **found}
 

@@ -60,6 +60,16 @@ def test_a_window_takes_blocks_of_few_queries() -> None:
     assert narrow["q"] < wide["q"]
 
 
+@pytest.mark.parametrize("shape", [(8, 8, 64), (8, 2, 128), (16, 2, 64)], ids=str)
+def test_blocks_have_many_keys_where_nothing_is_hidden_and_a_bounded_count_of_rows(shape: tuple[int, int, int]) -> None:
+    """At a length of which no tile is in the measured table."""
+    heads, kv_heads, _ = shape
+    causal, full = (kernel(attention(6000, *shape, "f32", each), "cpu")[1] for each in (rg.masks.causal, rg.masks.full))
+    assert full["kv"] > causal["kv"]
+    for tile in (causal, full):
+        assert tile["q"] * heads // kv_heads <= 2048
+
+
 @pytest.mark.parametrize("text", ["cpu", "cpu:8", "cpu:amx", "cpu:64:amx"])
 def test_a_target_is_written_as_it_is_read(text: str) -> None:
     assert str(Target.parse(text)) == text

@@ -26,7 +26,12 @@ ENTRY = {"template", "region", "what", "tile", "microseconds", "candidates", "li
 @pytest.fixture(scope="module")
 def benchmark() -> ModuleType:
     """The sites that benchmarks/tpu.py measures."""
-    found = importlib.util.spec_from_file_location("tpu_modules", ROOT / "benchmarks" / "tpu_modules.py")
+    return imported("tpu_modules")
+
+
+def imported(name: str) -> ModuleType:
+    """A file of benchmarks/ as a module."""
+    found = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
     assert found is not None
     assert found.loader is not None
     module = importlib.util.module_from_spec(found)
@@ -39,8 +44,31 @@ def table(chip: str) -> dict[str, Any]:
     return json.loads((ROOT / "ropegen" / "tiles" / f"{chip.replace(':', '-')}.json").read_text())
 
 
-def test_every_chip_for_tpu_has_a_table() -> None:
-    assert [path.name for path in TABLES] == sorted(f"{chip.replace(':', '-')}.json" for chip in CHIPS)
+def test_cpu_and_every_chip_for_tpu_have_a_table() -> None:
+    assert [path.name for path in TABLES] == sorted(f"{chip.replace(':', '-')}.json" for chip in ("cpu", *CHIPS))
+
+
+def test_the_entries_for_cpu_are_points_of_the_grid_and_plans_take_them() -> None:
+    grid = imported("cpu_grid")
+    points = {each.key: each for each in grid.grid(["forward"], grid.LENGTHS, grid.SHAPES)}
+    found, target = table("cpu"), Target.parse("cpu")
+    assert found["chip"] == "cpu"
+    assert found["measured"]
+    for each in found["measured"]:
+        assert each.keys() == {"template", "region", "what", "tile", "of_the_model's", "candidates"}
+        assert 0 < each["of_the_model's"] <= 0.95
+        assert each["candidates"] > 1
+        assert each["tile"].keys() == set(template(each["template"]).tile)
+        point = points[each["what"]]
+        assert all(1 <= size <= point.length for size in each["tile"].values())
+        (step,) = (
+            one
+            for one in rg.plan(point.graph(), target).steps
+            if one.region is not None and digest(one.region.closed) == each["region"]
+        )
+        assert step.chosen is not None
+        assert (step.chosen.template, step.chosen.tile) == (each["template"], Tile.of(**each["tile"]))
+        assert step.chosen.tile_from == "the measured table"
 
 
 @pytest.mark.parametrize("chip", CHIPS)

@@ -22,6 +22,8 @@ _TPU_SHARE = 0.33
 # Seconds that starting the operations of one block takes on a CPU, whose cores meet after each of them: by so much more
 # blocks of fewer queries are slower, at equal scores (S of 2048 to 8192 on two cores).
 _CPU_BLOCK = 6e-5
+# The most keys, and scores, of a block on CPU: from there on it takes no less for a score, and what masks hide is wasted.
+_CPU_KEYS, _CPU_SCORES = 2048, 1 << 21
 # Scores of a block from which on all cores take part.
 _CPU_SHARED = 1 << 16
 
@@ -32,16 +34,20 @@ def declines(site: AttendSite, target: Target) -> Iterator[str]:
 
 
 def tiles(site: AttendSite, target: Target) -> Iterator[Tile]:
-    """The tile that measured best for most shapes, a square one, and on CPU two of few queries, for masks that hide
-    most, and larger ones for more cores, which meet after each operation; no larger than the sequences.
+    """The tile that measured best for most shapes and a square one; on CPU, instead of that, two of few queries, for masks
+    that hide most, one of many keys, for those that hide little, and larger ones for more cores, which meet after each
+    operation; no larger than the sequences.
     """
     q, k = (site.sources[name].type.shape for name in ("q", "k"))
     group = max(1, q[-2] // max(1, k[-2]))
     best = tiled.default_tile(site.op, q, k)
-    sizes = [(best.q, best.kv), (512, 512)]
+    sizes = [(best.q, best.kv)]
     if target.platform == "cpu":
         sizes += [(max(128, rows // group), 512) for rows in (512, 256)]
+        sizes += [(best.q, max(best.kv, min(_CPU_KEYS, _CPU_SCORES // (best.q * group))))]
         sizes += [(best.q * more, best.kv) for more in (2, 4, 8) if target.cores >= 2 * more]
+    else:
+        sizes += [(512, 512)]
     for each in dict.fromkeys((max(1, min(rows, q[-3])), max(1, min(keys, k[-3]))) for rows, keys in sizes):
         yield Tile.of(q=each[0], kv=each[1])
 
