@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import tpu_modules as modules
 from ropegen.templates.attend import mosaic_tpu
+from ropegen.templates.attend.kernel_tpu import FULL, PARTIAL
 from ropegen.templates.attend.site import AttendSite
 from tpu_modules import HEADS, LENGTH, LONG, TILE, WIDTH, WINDOW, Common, Job
 from tpu_schedules import Steps, cycles
@@ -64,6 +66,16 @@ def steps_of(site: Site, tile: Tile) -> Steps:
     full, partial = int(np.count_nonzero(classes == masks.FULL)), int(np.count_nonzero(classes == masks.PARTIAL))
     idle = int(np.count_nonzero(~classes.any(axis=1)))
     return Steps(math.prod(q[:-3]) * k[-2], len(classes), full, partial, idle)
+
+
+def working_steps(site: Site) -> int:
+    """Of a head whose documents are given by their ids: counted in the map that the program makes of them."""
+    assert isinstance(site, AttendSite)
+    ids = jnp.arange(LONG, dtype=jnp.int32)[None] // DOCUMENT
+    form, steps = mosaic_tpu._form(site, TILE), mosaic_tpu.tile_map(site, TILE)
+    apart = mosaic_tpu._apart(site, form, {"q_segments": ids, "kv_segments": ids}, steps.steps)
+    assert apart is not None
+    return int(np.count_nonzero(np.asarray(steps.without(apart).does) & (FULL + PARTIAL)))
 
 
 def place() -> Site:
@@ -121,16 +133,16 @@ def steps(chips: Sequence[str], sites: int, quick: bool) -> Jobs:
     every = (LONG // TILE["q"]) * (LONG // TILE["kv"])
     needed = {name: modules.needed_tiles(visible, LONG, TILE) for name, visible in known.items()}
 
-    def add(name: str, site: Site, tiles: int) -> None:
-        facts = described(TILE, needed=tiles, all=every, visited=steps_of(site, TILE).all)
+    def add(name: str, site: Site, tiles: int, visited: int | None = None) -> None:
+        visited = steps_of(site, TILE).all if visited is None else visited
+        facts = described(TILE, needed=tiles, all=every, visited=visited)
         found.append(Job("steps", name, chips[0], lambda: modules.forward(attend, site, TILE, chips[0]), facts))
 
     for name, visible in known.items():
         add(name, site_of(modules.attention(LONG, HEADS, HEADS, WIDTH, mask=visible)), needed[name])
     by_ids = site_of(modules.attention(LONG, HEADS, HEADS, WIDTH, segments=True))
-    add(
-        f"documents of {DOCUMENT}, by run-time ids", by_ids, next(needed[name] for name in known if "documents" in name)
-    )
+    documents = next(tiles for name, tiles in needed.items() if "documents" in name)
+    add(f"documents of {DOCUMENT}, by run-time ids", by_ids, documents, working_steps(by_ids))
     window = {"needed": next(needed[name] for name in known if "window" in name), "all": every}
     found.append(Job("steps", f"splash, a window of {WINDOW}", chips[0], modules.splash_window, lambda: window))
     return found, {}

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -141,6 +142,7 @@ NAMED = {
     ),
     "grouped heads over a window": Case(heads=6, kv_heads=2, mask="window", sinks=True, queries=150, keys=300),
     "documents of a batch, a mask by head": Case(lead=(2,), heads=4, kv_heads=2, mask="documents by head"),
+    "documents whose tiles do not meet": Case(lead=(2,), queries=390, keys=520, heads=1, mask="documents by head"),
     "rows that see nothing, as the mean": Case(lead=(2, 1), queries=60, mask="nothing for some", masked_row="mean"),
     "a bias of every score, of each head": Case(heads=4, kv_heads=2, bias=(1, 2, 3), mask="chunked"),
     "a row of tiles that sees nothing but a sink": Case(mask="nothing in the middle", queries=400, sinks=True),
@@ -155,6 +157,7 @@ def test_a_named_site_agrees_with_the_reference(name: str, monkeypatch: pytest.M
 
 
 AHEAD = [
+    "documents whose tiles do not meet",
     "rotated halves as wide as a head, a dense mask by query",
     "more rows than are computed at a time, soft-cap and slopes by head",
     "documents of a batch, a mask by head",
@@ -267,6 +270,30 @@ def test_what_the_kernel_does_not_honour_it_declines() -> None:
     assert reasons(b.build(out=b.attend(q, q, q, mask=masks.chunked(3)))) == [
         "Mosaic divides integers by powers of two only, not `kv_pos // 3`, `q_pos // 3`"
     ]
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.sampled_from([(1, 1, 1), (3, 5, 2), (6, 4, 1)]), st.integers(0, 2**32 - 1))
+def test_a_map_without_tiles_visits_the_others_in_their_order(shape: tuple[int, int, int], seed: int) -> None:
+    (rows, columns, entries), random = shape, np.random.default_rng(seed)
+    classes = random.integers(0, 3, (rows, columns)).astype(np.int8)
+    apart = random.random((entries, rows, columns)) < random.random()
+    whole = TileMap.of(classes)
+    found = whole.without(jnp.asarray(apart))
+    assert found.steps == whole.steps
+    for entry in range(entries):
+        wanted = TileMap.of(np.where(apart[entry], masks.EMPTY, classes).astype(np.int8))
+        row, column, does = (np.asarray(each)[entry] for each in (found.row, found.column, found.does))
+        assert does[: wanted.steps].tolist() == wanted.does.tolist()
+        assert row[: wanted.steps].tolist() == wanted.row.tolist()
+        works = (wanted.does & (FULL + PARTIAL)) != 0
+        assert column[: wanted.steps][works].tolist() == wanted.column[works].tolist()
+        idle = np.append(~works, np.ones(whole.steps - wanted.steps, bool))
+        assert all(column[1:][idle[1:]] == column[:-1][idle[1:]])  # nothing is fetched for nothing
+        assert not does[wanted.steps :].any()
+        assert set(row[wanted.steps :]) <= {wanted.row[-1]}
+        ahead, theirs = found.ahead(), wanted.ahead()
+        assert np.asarray(ahead.does)[entry, : theirs.steps].tolist() == theirs.does.tolist()
 
 
 def test_a_tile_that_is_no_power_of_two_is_refused() -> None:

@@ -130,6 +130,10 @@ NAMED = {
     "rows of documents that see nothing, as the mean": Case(
         lead=(2,), heads=4, kv_heads=2, mask="documents by head", dense_mask=(0, 2, 3), masked_row="mean"
     ),
+    "documents whose tiles do not meet": Case(lead=(2,), queries=390, keys=520, heads=1, mask="documents by head"),
+    "a bias of every score, documents whose tiles do not meet": Case(
+        lead=(), queries=260, keys=390, heads=1, bias=(0, 1, 2), mask="documents by head"
+    ),
     "a bias of every score, tiles that are empty": Case(
         heads=4, kv_heads=2, bias=(0, 1, 2, 3), mask="chunked", softcap=3.0, queries=100, keys=200, dtype="bf16"
     ),

@@ -19,7 +19,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import jax
@@ -36,6 +36,7 @@ from ropegen.ir.ops import Attend
 Array: TypeAlias = jax.Array
 Ref: TypeAlias = Any  # a reference to a block in VMEM
 Index: TypeAlias = Any  # an int, or a traced int32
+IntArray: TypeAlias = Any  # known while tracing, or at run time
 
 LANES = 128
 # Rows, and keys, of scores that are computed at a time, as libtpu schedules them best: 256 x 256 float32 are the
@@ -80,7 +81,12 @@ class Form:
     shift: int = 0  # between the two features of a pair
     at_once: int = ROWS  # rows of scores at a time, at most
     chip: str = ""
-    """What the order of the products is for, see `products_and_weights`."""
+    """What the order of the products is for, see `order`."""
+    stride: int = 0  # between the tile maps of two batch entries, 0 where they have one
+
+    def place(self, batch: Index, step: Index) -> Index:
+        """Where the tile map has a step."""
+        return batch * self.stride + step if self.stride else step
 
     @property
     def rows(self) -> int:
@@ -143,11 +149,27 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class TileMap:
-    """The tiles that are visited, row after row of them: (steps,) each. A row without any has one that does nothing."""
+    """The tiles that are visited, row after row of them: (steps,) each, or (entries, steps) where the entries of a batch
+    have maps of their own. A row without any has one that does nothing.
+    """
 
-    row: npt.NDArray[np.int32]
-    column: npt.NDArray[np.int32]
-    does: npt.NDArray[np.int32]
+    row: IntArray
+    column: IntArray
+    does: IntArray
+
+    @property
+    def steps(self) -> int:
+        return self.row.shape[-1]
+
+    @property
+    def stride(self) -> int:
+        """How far the map of a batch entry is from that of the one before."""
+        return self.steps if self.row.ndim > 1 and len(self.row) > 1 else 0
+
+    @property
+    def prefetched(self) -> tuple[IntArray, IntArray, IntArray]:
+        """As the kernels read it: (entries * steps,) each."""
+        return self.row.reshape(-1), self.column.reshape(-1), self.does.reshape(-1)
 
     @staticmethod
     def of(classes: npt.NDArray[np.int8]) -> TileMap:
@@ -163,13 +185,43 @@ class TileMap:
                 steps.append((row, column, BEGINS + ENDS))
         return TileMap(*np.asarray(steps, np.int32).reshape(-1, 3).T.copy())
 
+    def without(self, apart: Array) -> TileMap:
+        """Without the tiles that are `apart`, known at run time: (entries, rows of tiles, columns) booleans.
+
+        There are as many steps as before. Those that are left over come last, do nothing and fetch nothing.
+        """
+        assert isinstance(self.row, np.ndarray)
+        place = np.arange(self.steps)
+        first = np.searchsorted(self.row, self.row)
+        last = np.searchsorted(self.row, self.row, "right") - 1
+        works = self.does & (FULL + PARTIAL)
+        sees = (works != 0) & ~apart[:, self.row, self.column]
+        count = jnp.cumsum(sees, 1, dtype=np.int32)
+        before = count[:, first] - sees[:, first]
+        turn, of_row = count - before, count[:, last] - before
+        does = works + BEGINS * (turn == 1) + ENDS * (turn == of_row)
+        does = jnp.where(sees, does, jnp.where((of_row == 0) & (place == first), BEGINS + ENDS, 0))
+        order = jnp.argsort(does == 0, axis=1, stable=True)
+
+        def latest(x: npt.NDArray[np.int32], where: Array) -> Array:
+            """In the new order, that of the last step for which it is so."""
+            step = lax.cummax(jnp.where(where, place, 0), axis=1)
+            return jnp.take_along_axis(jnp.asarray(x)[order], step, axis=1)
+
+        does = jnp.take_along_axis(does, order, axis=1).astype(np.int32)
+        return TileMap(latest(self.row, does != 0), latest(self.column, (does & (FULL + PARTIAL)) != 0), does)
+
     def ahead(self) -> TileMap:
         """With one step more: a step begins a tile, and ends the tile of the step before."""
+        xp: Any = np if isinstance(self.row, np.ndarray) else jnp
+        nothing = xp.zeros((*self.row.shape[:-1], 1), np.int32)
         works = self.does & (FULL + PARTIAL)
-        before = np.append(0, works)
-        does = np.append(works + (self.does & BEGINS), 0) + np.append(0, self.does & ENDS)
-        does += np.where(before == 0, _VOID, 0) + np.where((np.append(works, 0) == 0) & (before != 0), FULL, 0)
-        row, column = (np.append(each, each[-1:]) for each in (self.row, self.column))
+        before = xp.concatenate([nothing, works], -1)
+        does = xp.concatenate([works + (self.does & BEGINS), nothing], -1)
+        does += xp.concatenate([nothing, self.does & ENDS], -1)
+        does += xp.where(before == 0, _VOID, 0)
+        does += xp.where((xp.concatenate([works, nothing], -1) == 0) & (before != 0), FULL, 0)
+        row, column = (xp.concatenate([each, each[..., -1:]], -1) for each in (self.row, self.column))
         return TileMap(row, column, does.astype(np.int32))
 
     def working(self) -> TileMap:
@@ -381,11 +433,11 @@ def gather(form: Form, x: Array, head: int, rows: Ref) -> None:
 
 
 def _kernel(form: Form, is_ahead: bool, names: tuple[str, ...], *refs: Ref) -> None:
-    rows_of_tiles, columns, does = refs[:3]
     given = dict(zip(names, refs[3 : 3 + len(names)], strict=True))
     out, lse, queries, made, highest, peaks, fades, shift, total, mixed = refs[3 + len(names) :]
-    batch, head, step = pl.program_id(0), pl.program_id(1), pl.program_id(2)
-    row, column, todo = rows_of_tiles[step], columns[step], does[step]
+    batch, head = pl.program_id(0), pl.program_id(1)
+    at = form.place(batch, pl.program_id(2))
+    row, column, todo = (each[at] for each in refs[:3])
 
     def forget() -> None:
         shift[...] = jnp.full(shift.shape, _LOWEST, jnp.float32)
@@ -506,18 +558,21 @@ def forward(form: Form, tiles: TileMap, operands: dict[str, Array]) -> tuple[Arr
     int32; bias and mask (B or 1, H or 1, queries or 1, keys) float32; sinks (kv heads, chunks, 1, chunk) float32.
     """
     names = tuple(operands)
-    is_ahead = len(tiles.row) >= _AHEAD
+    is_ahead = tiles.steps >= _AHEAD
     tiles = tiles.ahead() if is_ahead else tiles
+    form = replace(form, stride=tiles.stride)
     specs = [spec(form, name, operands[name].shape, is_late=is_ahead and name == "v") for name in names]
     heads = form.kv_heads * form.group
     chunked = (form.chunks, 8, form.chunk)
     grid = pltpu.PrefetchScalarGridSpec(
         num_scalar_prefetch=3,
-        grid=(form.batch, form.kv_heads, len(tiles.row)),
+        grid=(form.batch, form.kv_heads, tiles.steps),
         in_specs=specs,
         out_specs=[
-            block((1, form.q_tile, form.group * form.value_width), lambda b, h, row, column: (b, row, h), is_ahead),
-            block((1, 1, form.group, form.q_tile), lambda b, h, row, column: (b, h, 0, row), is_ahead),
+            block(
+                form, (1, form.q_tile, form.group * form.value_width), lambda b, h, row, column: (b, row, h), is_ahead
+            ),
+            block(form, (1, 1, form.group, form.q_tile), lambda b, h, row, column: (b, h, 0, row), is_ahead),
         ],
         scratch_shapes=[
             pltpu.VMEM((form.chunks, form.chunk, form.width), form.dtype),
@@ -540,20 +595,23 @@ def forward(form: Form, tiles: TileMap, operands: dict[str, Array]) -> tuple[Arr
         compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "parallel", "arbitrary")),
         name="ropegen_attend",
     )
-    out, lse = call(tiles.row, tiles.column, tiles.does, *operands.values())
+    out, lse = call(*tiles.prefetched, *operands.values())
     return out, lse
 
 
 def block(
-    shape: tuple[int, ...], index: Callable[[Index, Index, Index, Index], tuple[Index, ...]], is_late: bool = False
+    form: Form,
+    shape: tuple[int, ...],
+    index: Callable[[Index, Index, Index, Index], tuple[Index, ...]],
+    is_late: bool = False,
 ) -> Any:
     """The block that a step reads or writes: `index` of its batch entry, key head, row and column of tiles, where
     `is_late` those of the step before.
     """
 
     def place(batch: Index, head: Index, step: Index, rows: Ref, columns: Ref, does: Ref) -> tuple[Index, ...]:
-        step = jnp.maximum(step - 1, 0) if is_late else step
-        return index(batch, head, rows[step], columns[step])
+        at = form.place(batch, jnp.maximum(step - 1, 0) if is_late else step)
+        return index(batch, head, rows[at], columns[at])
 
     return pl.BlockSpec(shape, place)
 
@@ -564,22 +622,23 @@ def spec(form: Form, name: str, shape: tuple[int, ...], is_late: bool = False) -
     rows, keys = form.q_tile, form.kv_tile
     if name in ("q", "d_out"):
         width = form.width if name == "q" else form.value_width
-        return block((1, rows, form.group * width), lambda b, h, row, column: (b, row, h))
+        return block(form, (1, rows, form.group * width), lambda b, h, row, column: (b, row, h))
     if name in ("shift", "drag"):
-        return block((1, 1, 1, form.chunks, 1, form.chunk), lambda b, h, row, column: (b, h, row, 0, 0, 0))
+        return block(form, (1, 1, 1, form.chunks, 1, form.chunk), lambda b, h, row, column: (b, h, row, 0, 0, 0))
     if name in ("k", "v"):
         width = form.width if name == "k" else form.value_width
-        return block((1, keys, width), lambda b, h, row, column: (b, column, h), is_late)
+        return block(form, (1, keys, width), lambda b, h, row, column: (b, column, h), is_late)
     if name.startswith("angles"):
-        return block((1, rows, form.width), lambda b, h, row, column: (b * batch, row, 0))
+        return block(form, (1, rows, form.width), lambda b, h, row, column: (b * batch, row, 0))
     if name == "q_segments":
-        return block((1, 1, form.chunks, 1, form.chunk), lambda b, h, row, column: (b * batch, row, 0, 0, 0))
+        return block(form, (1, 1, form.chunks, 1, form.chunk), lambda b, h, row, column: (b * batch, row, 0, 0, 0))
     if name == "kv_segments":
-        return block((1, 1, keys), lambda b, h, row, column: (b * batch, 0, column))
+        return block(form, (1, 1, keys), lambda b, h, row, column: (b * batch, 0, column))
     if name == "sinks":
-        return block((1, form.chunks, 1, form.chunk), lambda b, h, row, column: (h, 0, 0, 0))
+        return block(form, (1, form.chunks, 1, form.chunk), lambda b, h, row, column: (h, 0, 0, 0))
     head, query = int(shape[1] > 1), int(shape[2] > 1)
     return block(
+        form,
         (1, form.group if head else 1, rows if query else 1, keys),
         lambda b, h, row, column: (b * batch, h * head, row * query, column),
     )

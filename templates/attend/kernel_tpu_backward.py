@@ -108,13 +108,13 @@ def strips(form: Form, most: int, finishes: bool, gives_bias: bool) -> tuple[Str
 
 def _kernel(strip: Strip, names: tuple[str, ...], *refs: Ref) -> None:
     form = strip.form
-    tile_rows, tile_columns, does = refs[:3]
     given = dict(zip(names, refs[3 : 3 + len(names)], strict=True))
     outputs = 3 + strip.gives_bias
     dq, dk, dv, *bias = refs[3 + len(names) :][:outputs]
     queries, pulls, turned = refs[3 + len(names) + outputs :]
     batch, head, step = pl.program_id(0), pl.program_id(1), pl.program_id(2)
-    row, column, todo = tile_rows[step], tile_columns[step], does[step]
+    at = form.place(batch, step)
+    row, column, todo = (each[at] for each in refs[:3])
     first = pl.multiple_of((column - strip.column) * form.kv_tile, form.kv_tile)
 
     @pl.when(step == 0)
@@ -124,7 +124,7 @@ def _kernel(strip: Strip, names: tuple[str, ...], *refs: Ref) -> None:
 
     if bias:
 
-        @pl.when((todo & (FULL + PARTIAL)) == 0)
+        @pl.when((todo & (BEGINS + FULL + PARTIAL)) == BEGINS)
         def nothing() -> None:  # its block goes to memory all the same
             bias[0][...] = jnp.zeros(bias[0].shape, jnp.float32)
 
@@ -184,14 +184,15 @@ def _kernel(strip: Strip, names: tuple[str, ...], *refs: Ref) -> None:
 
 
 def backward(
-    parts: tuple[Strip, ...], classes: np.ndarray, operands: dict[str, Array]
+    parts: tuple[Strip, ...], classes: np.ndarray, apart: Array | None, operands: dict[str, Array]
 ) -> tuple[Array, Array, Array, Array | None]:
     """(dq, dk, dv, d_bias): (B, queries, H * width) (see `Strip.finishes`), (B, keys, kv heads * width) and (...,
     kv heads * value_width) float32, and (B, H, queries, keys) float32 where the strips give it.
 
     Operands are those of `kernel_tpu.forward`, and d_out (B, queries, H * value_width); shift and drag (B, kv heads,
     rows of tiles, chunks, 1, chunk) float32: the log-sum-exp in base 2, +inf where nothing is seen, and out . d_out
-    less the cotangent of the log-sum-exp. `classes` are those of all tiles.
+    less the cotangent of the log-sum-exp. `classes` are those of all tiles, and `apart`, if any, what is left out of them,
+    see `TileMap.without`.
     """
     form = parts[0].form
     heads = form.kv_heads * form.group
@@ -202,11 +203,14 @@ def backward(
     d_keys: list[Array] = []
     d_values: list[Array] = []
     for strip in parts:
-        tiles = TileMap.of(classes[:, strip.column : strip.column + strip.columns])
-        tiles = replace(tiles, column=tiles.column + strip.column)
+        columns = slice(strip.column, strip.column + strip.columns)
+        tiles = TileMap.of(classes[:, columns])
         if dq is not None:
             tiles = tiles.working()  # the other rows of dq stay as they are
-        if not len(tiles.row):
+        if tiles.steps and apart is not None:
+            tiles = tiles.without(apart[:, :, columns])
+        tiles = replace(tiles, column=tiles.column + strip.column)
+        if not tiles.steps:
             d_keys.append(jnp.zeros((form.batch, strip.keys, form.kv_heads * form.width), jnp.float32))
             d_values.append(jnp.zeros((form.batch, strip.keys, form.kv_heads * form.value_width), jnp.float32))
             continue
@@ -221,18 +225,19 @@ def backward(
 def _call(
     strip: Strip, tiles: TileMap, operands: dict[str, Array], dq: Array | None, d_bias: Array | None
 ) -> tuple[Array, Array, Array, Array | None]:
+    strip = replace(strip, form=replace(strip.form, stride=tiles.stride))
     form = strip.form
     names = tuple(operands)
     given = [operands[name] for name in names]
     specs = [spec(form, name, operands[name].shape) for name in names]
-    of_queries = block((1, form.q_tile, form.group * form.width), lambda b, h, row, column: (b, row, h))
+    of_queries = block(form, (1, form.q_tile, form.group * form.width), lambda b, h, row, column: (b, row, h))
     heads = form.kv_heads * form.group
     shapes = [jax.ShapeDtypeStruct((form.batch, form.queries, heads * form.width), strip.dq_dtype)]
     places = [of_queries]
     aliases: dict[int, int] = {}
     for width in (form.width, form.value_width):
         shapes.append(jax.ShapeDtypeStruct((form.batch, strip.keys, form.kv_heads * width), jnp.float32))
-        places.append(block((1, strip.keys, width), lambda b, h, row, column: (b, 0, h)))
+        places.append(block(form, (1, strip.keys, width), lambda b, h, row, column: (b, 0, h)))
     if dq is not None:
         aliases[3 + len(given)] = 0
         names, given, specs = (*names, "dq"), [*given, dq], [*specs, of_queries]
@@ -241,10 +246,12 @@ def _call(
         names, given = (*names, "d_bias"), [*given, d_bias]
         specs.append(pl.BlockSpec(memory_space=pl.ANY))
         shapes.append(jax.ShapeDtypeStruct(d_bias.shape, d_bias.dtype))
-        places.append(block((1, form.group, form.q_tile, form.kv_tile), lambda b, h, row, column: (b, h, row, column)))
+        places.append(
+            block(form, (1, form.group, form.q_tile, form.kv_tile), lambda b, h, row, column: (b, h, row, column))
+        )
     grid = pltpu.PrefetchScalarGridSpec(
         num_scalar_prefetch=3,
-        grid=(form.batch, form.kv_heads, len(tiles.row)),
+        grid=(form.batch, form.kv_heads, tiles.steps),
         in_specs=specs,
         out_specs=places,
         scratch_shapes=[
@@ -263,5 +270,5 @@ def _call(
     )
     # The queries are multiplied as the scores need them; of that factor dk keeps the scale alone.
     rest = form.op.scale if not form.is_wide else 1.0 if form.is_altered else 1 / LOG2_E
-    found_dq, dk, dv, *bias = call(tiles.row, tiles.column, tiles.does, *given)
+    found_dq, dk, dv, *bias = call(*tiles.prefetched, *given)
     return found_dq, dk * np.float32(rest), dv, bias[0] if bias else None

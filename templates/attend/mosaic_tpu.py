@@ -25,7 +25,7 @@ from ropegen.target import TPU_KERNEL_MEMORY, Target
 from ropegen.template import Array, Arrays, Cost, Kernel, Tangents, Template, Tile
 from ropegen.types import numpy_dtype
 
-from . import xla
+from . import sweep, xla
 from .kernel_tpu import LOG2_E, ROWS, Form, TileMap
 from .kernel_tpu import forward as kernel_forward
 from .kernel_tpu_backward import Strip, strips
@@ -205,7 +205,8 @@ def build(site: AttendSite, tile: Tile, target: Target) -> Kernel:
 
     def forward(*operands: Array) -> Arrays:
         (q, _, v), given, padded = _read(site, form, operands)
-        out, lse = kernel_forward(form, steps, padded)
+        apart = _apart(site, form, given, steps.steps)
+        out, lse = kernel_forward(form, steps if apart is None else steps.without(apart), padded)
         lead, (length, heads, _), width = q.shape[:-3], q.shape[-3:], v.shape[-1]
         out = out.reshape(form.batch, form.queries, heads, form.value_width)[:, :length, :, :width]
         lse = jnp.swapaxes(lse.reshape(form.batch, heads, form.queries), 1, 2)[:, :length]
@@ -304,7 +305,9 @@ def _backward(
     padded["shift"] = _rows(form, lse * np.float32(LOG2_E), jnp.inf)
     padded["drag"] = _rows(form, drag, 0.0)
     tile = Tile.of(q=form.q_tile, kv=form.kv_tile)
-    dq, dk, dv, d_bias = kernel_backward(parts, _classes(site, tile), padded)
+    classes = _classes(site, tile)
+    apart = _apart(site, form, given, classes.size)
+    dq, dk, dv, d_bias = kernel_backward(parts, classes, apart, padded)
 
     def cut(x: Array, like: Array) -> Array:
         heads = like.shape[-2]
@@ -403,6 +406,25 @@ def _rows(form: Form, x: Array, rest: float) -> Array:
     x = jnp.pad(x, ((0, 0), (0, form.queries - x.shape[1]), (0, 0)), constant_values=rest)
     x = x.reshape(form.batch, -1, form.q_tile, form.kv_heads, form.group)
     return jnp.transpose(x, (0, 3, 1, 4, 2)).reshape(form.batch, form.kv_heads, -1, form.chunks, 1, form.chunk)
+
+
+def _apart(site: AttendSite, form: Form, given: dict[str, Array], steps: int) -> Array | None:
+    """Which tiles have no segment id in common, by the lowest and highest of each: (B or 1, rows of tiles, columns). None
+    where segments hide nothing, or where maps of so many steps for each batch entry are too many.
+    """
+    if not sweep.matches_segments(site.op.visible):
+        return None
+    bounds: list[tuple[Array, Array]] = []
+    for name, whole, size in (
+        ("q_segments", form.queries, form.q_tile),
+        ("kv_segments", form.keys, form.kv_tile),
+    ):
+        ids = given[name].astype(jnp.int32).reshape(-1, given[name].shape[-1])
+        ids = jnp.pad(ids, ((0, 0), (0, whole - ids.shape[1])), mode="edge").reshape(len(ids), -1, size)
+        bounds.append((jnp.min(ids, 2), jnp.max(ids, 2)))
+    (low, high), (kv_low, kv_high) = bounds
+    apart = (high[:, :, None] < kv_low[:, None, :]) | (kv_high[:, None, :] < low[:, :, None])
+    return apart if len(apart) * (steps + 1) <= _MOST_STEPS else None
 
 
 def _spread(form: Form, x: Array, lead: tuple[int, ...]) -> Array:

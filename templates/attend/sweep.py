@@ -15,7 +15,7 @@ import numpy.typing as npt
 from jax import Array, lax
 
 from ropegen import masks
-from ropegen.expression import Apply, Var, apply
+from ropegen.expression import Apply, Expr, Var, apply
 
 from .blocks import Block, Carry, Index, Site, cut
 
@@ -90,7 +90,9 @@ class Sweep:
         """
         (outer, inner), (length, inner_length) = self.sizes, self.lengths
         granule = min(GRANULE, inner)
-        if -(-length // outer) > _UNROLLED or (self.matches_segments and length * inner_length > outer * inner):
+        if -(-length // outer) > _UNROLLED or (
+            matches_segments(self.site.op.visible) and length * inner_length > outer * inner
+        ):
             return None
         rows: list[tuple[int, int, list[Block]]] = []
         edges = _edges(length, outer, whole=False).tolist()
@@ -173,16 +175,9 @@ class Sweep:
         full, seen = (jnp.sum(each, 1, dtype=np.int32) for each in (found == masks.FULL, found != masks.EMPTY))
         return order, full, seen
 
-    @property
-    def matches_segments(self) -> bool:
-        """A query sees none but the keys of its segment, whose ids are known at run time."""
-        visible = self.site.op.visible
-        terms = visible.args if isinstance(visible, Apply) and visible.op == "&" else (visible,)
-        return any(each in (masks.segments, _SEGMENTS_TURNED) for each in terms)
-
     def _apart(self) -> Array | None:
         """Which tiles have no segment id in common, by the lowest and highest of each: (outer, inner) booleans."""
-        if not self.matches_segments:
+        if not matches_segments(self.site.op.visible):
             return None
         bounds: list[tuple[Array, Array]] = []
         names = ("kv_segments", "q_segments") if self.by_key else ("q_segments", "kv_segments")
@@ -196,7 +191,7 @@ class Sweep:
 
     def _band(self, classes: npt.NDArray[np.int8]) -> tuple[npt.NDArray[np.int32], int] | None:
         """The band of these tiles, see `band`; none where segment ids hide more at run time."""
-        if self.matches_segments:
+        if matches_segments(self.site.op.visible):
             return None
         (outer, inner), (_, inner_length) = self.sizes, self.lengths
         granule = min(GRANULE, inner)
@@ -216,6 +211,12 @@ class Sweep:
             return finish(carry, step(begin(carry, start, outer, False), block), start, outer)
 
         return lax.fori_loop(jnp.int32(0), jnp.int32(len(first)), row, carry)
+
+
+def matches_segments(visible: Expr) -> bool:
+    """A query sees none but the keys of its segment, whose ids are known at run time."""
+    terms = visible.args if isinstance(visible, Apply) and visible.op == "&" else (visible,)
+    return any(each in (masks.segments, _SEGMENTS_TURNED) for each in terms)
 
 
 def band(
