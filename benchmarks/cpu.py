@@ -147,10 +147,10 @@ def main() -> int:
 
 def measure_tiles(points: Sequence[Point], seconds: float) -> None:
     """Writes the table that the planner reads; the points are measured by the cost model's choice and its rivals."""
-    entries: dict[str, dict[str, Any] | None] = {}
+    entries: list[dict[str, Any]] = []
     for number, point in enumerate(points, 1):
         say(f"{number} of {len(points)}: {point.key}")
-        entries[point.key] = fastest(point.graph(), point.key, seconds, say)
+        entries += fastest(point.graph(), point.key, seconds, say)
         jax.clear_caches()
         gc.collect()
     write(Path(rg.__file__).resolve().parent / "tiles" / "cpu.json", text(entries))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -24,11 +24,14 @@ MOST_ROWS = 2048
 KEPT = 0.95
 
 
-def fastest(graph: rg.Graph, what: str, seconds: float, say: Callable[[str], None]) -> dict[str, Any] | None:
-    """The table's entry for the attention of a graph, None where the cost model's tile is as good as any."""
+def fastest(graph: rg.Graph, what: str, seconds: float, say: Callable[[str], None]) -> list[dict[str, Any]]:
+    """The table's entries for the attention of a graph, none where the cost model's tile is as good as any.
+
+    There is one for each region that a plan may take, with rotations inside or not: of one alone the plan would take another.
+    """
     target = Target.parse("cpu")
-    region = next(iter(family("attend").find(passes.canonical(graph))))
-    site = family("attend").site(region.closed)
+    regions = list(family("attend").find(passes.canonical(graph)))
+    site = family("attend").site(regions[0].closed)
     queries, heads = site.sources["q"].type.shape[-3:-1]
     keys, kv_heads = site.sources["k"].type.shape[-3:-1]
     template, modelled = by_the_model(site, target)
@@ -49,20 +52,24 @@ def fastest(graph: rg.Graph, what: str, seconds: float, say: Callable[[str], Non
     share = best.median / race[str(modelled)].median
     say(f"  {best.name} takes {share:.2f} of {modelled}, the model's, of {len(runners)}")
     if share > KEPT:
-        return None
+        return []
     pair = [each for each in runners if each.name in (best.name, str(modelled))]
     share = bench.race(pair, tolerance=bench.tolerance(graph), seconds=seconds).ratio(best.name, str(modelled))
     say(f"  and {share:.2f} once more")
     if share > KEPT:
-        return None
-    return {
-        "template": template,
-        "region": digest(region.closed),
-        "what": what,
-        "tile": next(dict(tile.sizes) for tile in sizes if str(tile) == best.name),
-        "of_the_model's": round(share, 2),
-        "candidates": len(runners),
-    }
+        return []
+    tile = next(dict(tile.sizes) for tile in sizes if str(tile) == best.name)
+    return [
+        {
+            "template": template,
+            "region": digest(region.closed),
+            "what": what,
+            "tile": tile,
+            "of_the_model's": round(share, 2),
+            "candidates": len(runners),
+        }
+        for region in regions
+    ]
 
 
 def by_the_model(site: Any, target: Target) -> tuple[str, Tile]:
@@ -75,7 +82,7 @@ def by_the_model(site: Any, target: Target) -> tuple[str, Tile]:
     return min(costs, key=lambda each: costs[each])
 
 
-def text(entries: Mapping[str, dict[str, Any] | None]) -> str:
+def text(entries: Iterable[dict[str, Any]]) -> str:
     """The table as JSON, one line an entry."""
-    lines = ",\n".join(f"  {json.dumps(each)}" for each in entries.values() if each)
+    lines = ",\n".join(f"  {json.dumps(each)}" for each in entries)
     return f'{{"chip": "cpu", "measured": [\n{lines}\n]}}\n'
