@@ -296,6 +296,25 @@ def test_a_map_without_tiles_visits_the_others_in_their_order(shape: tuple[int, 
         assert np.asarray(ahead.does)[entry, : theirs.steps].tolist() == theirs.does.tolist()
 
 
+@pytest.mark.parametrize("ahead", [1, 1 << 30])
+def test_a_tile_of_other_documents_is_not_read(ahead: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its values are no numbers, and a weight of zero would make them the result's."""
+    monkeypatch.setattr(kernel_tpu, "_AHEAD", ahead)
+    b = Builder("documents")
+    q, k, v = (b.input(label, (1, 256, 1, 128), "f32") for label in "qkv")
+    ids = {name: b.input(name, (1, 256), "i32") for name in ("q_segments", "kv_segments")}
+    site = site_of(b.build(out=b.attend(q, k, v, mask=masks.segments & masks.causal, **ids)))
+    values = drawn(site, 0)
+    for name in ids:
+        values[name] = np.repeat(np.int32([[0, 1]]), 128, axis=1)
+    values["v"][:, :128] = np.nan
+    kernel = mosaic_tpu.build(site, Tile.of(q=128, kv=128), V5E)
+    with pltpu.force_tpu_interpret_mode(pltpu.InterpretParams()):
+        out, *_ = run(kernel.forward, *values.values())
+    assert np.isnan(out[:, :128]).all()
+    assert np.isfinite(out[:, 128:]).all()
+
+
 def test_a_tile_that_is_no_power_of_two_is_refused() -> None:
     with pytest.raises(RopegenError, match=r"q is a power of two of at least 128, e\.g\. q=256"):
         mosaic_tpu.build(Case().site, Tile.of(q=200, kv=128), V5E)

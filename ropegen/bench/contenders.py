@@ -83,8 +83,7 @@ def tolerance(graph: Graph, *, grad: bool = False) -> float:
     """What the worst row of a result may differ by, relative, for the coarsest element type of the graph.
 
     With gradients twice as much: those of attention are differences of sums, in which the rounding of a result is large
-    beside a small row. Against float64, at S=2048, the worst rows of d_q are 1.1e-4 (ropegen) and 0.9e-4 (torch) in
-    float32, 0.07 and 0.03 in bfloat16; `jax.nn`, which keeps all weights, has 2e-6 and 0.008.
+    beside a small row.
     """
     return (1 + grad) * max(_TOLERANCE[each.type.dtype] for each in graph.nodes if each.type.is_float)
 
