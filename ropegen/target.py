@@ -11,11 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from ropegen.errors import RopegenError, nearest
 
 PLATFORMS = ("cpu", "gpu", "tpu")
+
+
+Products: TypeAlias = Literal["last in halves", "in turns", "by key"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,8 @@ class Chip:
     clock: float = 0.0  # cycles a second of one core; 0 where no schedule is read
     cores: int = 1  # cores that the figures are of
     kernel_memory: int = 0  # bytes of fast memory that a compiler gives one kernel without being asked
+    products: Products = "last in halves"
+    """The order of a kernel's products and weights that libtpu schedules best; `benchmarks/tpu.py` measures it."""
 
     def matmul(self, dtype: str) -> float:
         """Matrix operations a second for operands of an element type."""
@@ -76,10 +81,30 @@ _TPU: Mapping[str, Chip] = MappingProxyType(
             459e12, 459e12 / _TPU_F32_PASSES, 7.2e12, 1.8e12, 2.77e12, 64 << 20, 3e-6, 1.75e9, 2, TPU_KERNEL_MEMORY
         ),
         "v6e": Chip(
-            918e12, 918e12 / _TPU_F32_PASSES, 7.2e12, 1.8e12, 1.64e12, 128 << 20, 3e-6, 1.75e9, 1, TPU_KERNEL_MEMORY
+            918e12,
+            918e12 / _TPU_F32_PASSES,
+            7.2e12,
+            1.8e12,
+            1.64e12,
+            128 << 20,
+            3e-6,
+            1.75e9,
+            1,
+            TPU_KERNEL_MEMORY,
+            "in turns",
         ),
         "v7x": Chip(
-            2307e12, 2307e12 / _TPU_F32_PASSES, 14.4e12, 3.6e12, 7.37e12, 64 << 20, 3e-6, 2.2e9, 2, TPU_KERNEL_MEMORY
+            2307e12,
+            2307e12 / _TPU_F32_PASSES,
+            14.4e12,
+            3.6e12,
+            7.37e12,
+            64 << 20,
+            3e-6,
+            2.2e9,
+            2,
+            TPU_KERNEL_MEMORY,
+            "by key",
         ),
     }
 )

@@ -32,6 +32,7 @@ from jax.experimental.pallas import tpu as pltpu
 
 from ropegen import masks
 from ropegen.ir.ops import Attend
+from ropegen.target import Products
 
 Array: TypeAlias = jax.Array
 Ref: TypeAlias = Any  # a reference to a block in VMEM
@@ -45,8 +46,6 @@ ROWS, _KEYS = 256, 256
 # Blocks of rows, and keys, in straight-line code: the matrix unit has the products of one to do while the weights of
 # another are made.
 _TOGETHER, _STRAIGHT = 2, 512
-# Chips whose matrix unit hands out a result row by row: the last product of a step is better made in halves.
-_HALVES_LAST = ("v4", "v5e", "v5p")
 # From so many steps on, one more costs less than what the halves of a step gain by being of two tiles.
 _AHEAD = 8
 _LOWEST = float(np.finfo(np.float32).min)
@@ -80,8 +79,8 @@ class Form:
     """How the queries are rotated inside: "" not, "halves" by a table as wide as a head, "shifted" by three tables."""
     shift: int = 0  # between the two features of a pair
     at_once: int = ROWS  # rows of scores at a time, at most
-    chip: str = ""
-    """What the order of the products is for, see `order`."""
+    products: Products = "last in halves"
+    """Their order, see `order`."""
     stride: int = 0  # between the tile maps of two batch entries, 0 where they have one
 
     def place(self, batch: Index, step: Index) -> Index:
@@ -236,7 +235,9 @@ def dot(a: Array, b: Array, contracted: tuple[int, int]) -> Array:
     return lax.dot_general(a, b, dimensions, precision=exact, preferred_element_type=jnp.float32)
 
 
-def order(chip: str, blocks: int, keys: Sequence[int]) -> list[tuple[list[tuple[int, int]], list[tuple[int, int]]]]:
+def order(
+    products: Products, blocks: int, keys: Sequence[int]
+) -> list[tuple[list[tuple[int, int]], list[tuple[int, int]]]]:
     """What the matrix unit is given, in turns of products and of weights, as (block of rows, first key).
 
     libtpu keeps to the order, and which one leaves the fewest bundles and spills differs from chip to chip: measured by
@@ -244,10 +245,10 @@ def order(chip: str, blocks: int, keys: Sequence[int]) -> list[tuple[list[tuple[
     """
     by_block = [(block, key) for block in range(blocks) for key in keys]
     by_key = [(block, key) for key in keys for block in range(blocks)]
-    if chip == "v6e":  # what is multiplied of one half waits while the other is weighed
+    if products == "in turns":  # what is multiplied of one half waits while the other is weighed
         half = len(by_key) // 2
         return [(by_key[:half], by_block[:half]), (by_key[half:], by_block[half:])]
-    return [(by_key if chip == "v7x" else by_block, by_key)]
+    return [(by_key if products == "by key" else by_block, by_key)]
 
 
 def _column(row: Array, width: int) -> Array:
@@ -461,7 +462,7 @@ def _kernel(form: Form, is_ahead: bool, names: tuple[str, ...], *refs: Ref) -> N
 
         def multiply(n: int, key: int) -> None:
             is_last = (n, key) == (form.together - 1, places[-1])
-            size = count // 2 if is_last and form.chip in _HALVES_LAST and count > LANES else count
+            size = count // 2 if is_last and form.products == "last in halves" and count > LANES else count
             found = [
                 dot(given["k"][0, first : first + size, :], queries[chunks[n]], (1, 1))
                 for first in range(key, key + count, size)
@@ -495,7 +496,7 @@ def _kernel(form: Form, is_ahead: bool, names: tuple[str, ...], *refs: Ref) -> N
             if key == places[-1]:
                 shift[chunk], total[chunk], mixed[chunk] = peak, sums, mixed[chunk] * fade[:1] + values
 
-        turns = order(form.chip, form.together, places)
+        turns = order(form.products, form.together, places)
         for multiplied, weighed in turns:
             for each in multiplied:
                 multiply(*each)

@@ -199,7 +199,7 @@ def build(site: AttendSite, tile: Tile, target: Target) -> Kernel:
                 f"attend/mosaic_tpu was given the tile {tile}; {name} is a power of two of at least {_LANES}, "
                 f"e.g. {name}={_power(size)}"
             )
-    form, steps = replace(_form(site, tile), chip=target.chip), tile_map(site, tile)
+    form, steps = replace(_form(site, tile), products=target.figures.products), tile_map(site, tile)
     order = [label for label, _ in site.closed.outputs]
     order += [label for label in ("output", "log_sum_exp") if label not in order]
 
