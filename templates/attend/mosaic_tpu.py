@@ -414,16 +414,15 @@ def _apart(site: AttendSite, form: Form, given: dict[str, Array], steps: int) ->
     """
     if not sweep.matches_segments(site.op.visible):
         return None
-    bounds: list[tuple[Array, Array]] = []
+    tiles: list[Array] = []
     for name, whole, size in (
         ("q_segments", form.queries, form.q_tile),
         ("kv_segments", form.keys, form.kv_tile),
     ):
         ids = given[name].astype(jnp.int32).reshape(-1, given[name].shape[-1])
-        ids = jnp.pad(ids, ((0, 0), (0, whole - ids.shape[1])), mode="edge").reshape(len(ids), -1, size)
-        bounds.append((jnp.min(ids, 2), jnp.max(ids, 2)))
-    (low, high), (kv_low, kv_high) = bounds
-    apart = (high[:, :, None] < kv_low[:, None, :]) | (kv_high[:, None, :] < low[:, :, None])
+        ids = jnp.pad(ids, ((0, 0), (0, whole - ids.shape[1])), mode="edge")
+        tiles.append(ids.reshape(len(ids), -1, size))
+    apart = sweep.apart(*tiles)
     return apart if len(apart) * (steps + 1) <= _MOST_STEPS else None
 
 

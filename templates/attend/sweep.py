@@ -179,15 +179,13 @@ class Sweep:
         """Which tiles have no segment id in common, by the lowest and highest of each: (outer, inner) booleans."""
         if not matches_segments(self.site.op.visible):
             return None
-        bounds: list[tuple[Array, Array]] = []
+        tiles: list[Array] = []
         names = ("kv_segments", "q_segments") if self.by_key else ("q_segments", "kv_segments")
         for name, length, size in zip(names, self.lengths, self.sizes, strict=True):
             given = self.site.given[name]
             ids = cut(given.array, (given.at(self.batch), 0), (1, length))[0]
-            tiles = ids[_edges(length, size, whole=True)[:, :1] + np.arange(size)]
-            bounds.append((jnp.min(tiles, 1), jnp.max(tiles, 1)))
-        (low, high), (inner_low, inner_high) = bounds
-        return (high[:, None] < inner_low[None, :]) | (inner_high[None, :] < low[:, None])
+            tiles.append(ids[_edges(length, size, whole=True)[:, :1] + np.arange(size)])
+        return apart(*tiles)
 
     def _band(self, classes: npt.NDArray[np.int8]) -> tuple[npt.NDArray[np.int32], int] | None:
         """The band of these tiles, see `band`; none where segment ids hide more at run time."""
@@ -217,6 +215,14 @@ def matches_segments(visible: Expr) -> bool:
     """A query sees none but the keys of its segment, whose ids are known at run time."""
     terms = visible.args if isinstance(visible, Apply) and visible.op == "&" else (visible,)
     return any(each in (masks.segments, _SEGMENTS_TURNED) for each in terms)
+
+
+def apart(tiles: Array, others: Array) -> Array:
+    """Which tiles of ids (..., n, size) have none in common with which others (..., m, size), by the lowest and highest of
+    each: (..., n, m) booleans.
+    """
+    low, high = jnp.min(tiles, -1)[..., :, None], jnp.max(tiles, -1)[..., :, None]
+    return (high < jnp.min(others, -1)[..., None, :]) | (jnp.max(others, -1)[..., None, :] < low)
 
 
 def band(
