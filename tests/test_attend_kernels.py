@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 from ropegen.templates.attend import tiled
+from ropegen.templates.attend.exponential import exponential
 from ropegen.templates.attend.tiled import Static, Tile
 
 from ropegen import lowering, masks
@@ -59,6 +60,7 @@ class Case:
     tile: tuple[int, int] = (16, 16)
     hidden_bias: bool = False  # the bias has -inf in it
     widened: bool = False  # half precision is multiplied in float32
+    polynomial: bool = True  # weights by `exponential`, as on CPU
     seed: int = 0
 
     @property
@@ -92,7 +94,7 @@ class Case:
     def static(self) -> Static:
         known = self.known and self.made_positions
         positions = ((self.start, self.queries), (0, self.keys)) if known else (None, None)
-        return Static(*positions, self.widened)
+        return Static(*positions, self.widened, self.polynomial)
 
     def operands(self) -> tuple[Any, Any, Any, dict[str, Any]]:
         """q, k, v and the rest, in NumPy; float values are representable in the case's dtype."""
@@ -325,6 +327,7 @@ def cases(draw: st.DrawFn) -> Case:
         known=draw(st.booleans()),
         # Small tiles over longer sequences become loops, large ones are unrolled.
         tile=draw(st.sampled_from([(1, 1), (3, 4), (5, 16), (16, 7), (64, 64)])),
+        polynomial=draw(st.booleans()),
         seed=draw(st.integers(0, 1000)),
     )
 
@@ -389,6 +392,23 @@ def test_error_is_that_of_the_plain_formula(dtype: str, widened: bool) -> None:
         ours, theirs = (np.sqrt(np.mean((np.asarray(x[label], np.float64) - value) ** 2)) for x in (found, usual))
         # Half a unit of float32 more: the log-sum-exp is rounded to it before weights are made of it again.
         assert ours <= 1.5 * theirs + 6e-8 * np.sqrt(np.mean(value**2)), (label, ours, theirs)
+
+
+@hypothesis.given(st.lists(st.floats(-200.0, 60.0, width=32), min_size=1, max_size=40))
+def test_exponential_is_near_that_of_float64(values: list[float]) -> None:
+    """Of what float32 has as a normal number, to 2 units in the last place and the rounding of its argument; else 0."""
+    x = np.asarray(values, np.float32)
+    found, right = np.asarray(jax.jit(exponential)(x), np.float64), np.exp(x.astype(np.float64))
+    normal = right >= np.finfo(np.float32).tiny
+    error = np.abs(found - right)[normal] / right[normal]
+    assert np.all(error <= (2 + np.abs(x[normal])) * 2.0**-23)
+    assert np.all(found[right < 0.99 * np.finfo(np.float32).tiny] == 0)
+
+
+def test_exponential_of_what_is_no_number() -> None:
+    found = np.asarray(jax.jit(exponential)(np.float32([np.nan, -np.inf, np.finfo(np.float32).min, 0.0, -0.0])))
+    np.testing.assert_array_equal(found, [np.nan, 0, 0, 1, 1])
+    np.testing.assert_array_equal(jax.grad(exponential)(np.float32(-1.5)), exponential(np.float32(-1.5)))
 
 
 @pytest.mark.parametrize("mask", ["window", "documents"])

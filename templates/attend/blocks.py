@@ -21,6 +21,8 @@ from ropegen import masks
 from ropegen.ir.ops import Attend
 from ropegen.lowering import precision
 
+from .exponential import exponential
+
 Index: TypeAlias = Any  # an int, or a traced int32
 Carry: TypeAlias = Any  # a pytree of arrays
 Operands: TypeAlias = tuple[Array, Array, Array, dict[str, Array]]  # q, k, v and what else is given
@@ -36,13 +38,14 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class Static:
-    """What is known while tracing: positions as (start, length) where they are start, start + 1, ..., else None; and
-    whether half precision is multiplied in float32.
+    """What is known while tracing: positions as (start, length) where they are start, start + 1, ..., else None; whether
+    half precision is multiplied in float32; and whether weights are taken by `exponential`.
     """
 
     q_positions: tuple[int, int] | None = None
     kv_positions: tuple[int, int] | None = None
     widened: bool = False
+    polynomial: bool = False
 
 
 # The site: shapes, and operands with one batch axis -----------------------------------------------------------------
@@ -91,6 +94,10 @@ class Site:
     def multiplied(self) -> np.dtype[Any]:
         """The dtype that matmuls read."""
         return self.wide if self.static.widened else self.dtype
+
+    def exp(self, x: Array) -> Array:
+        """The weights of scores less their row's shift, in `wide`."""
+        return exponential(x) if self.static.polynomial and self.wide == np.float32 else jnp.exp(x)
 
     @property
     def is_empty(self) -> bool:
@@ -162,12 +169,15 @@ def bits(x: Array) -> Array:
     return lax.bitcast_convert_type(x, jnp.uint16) if half else x
 
 
-def head_of(site: Site, x: Array, batch: Index, head: Index) -> Array:
-    """The rows of one key head: (B, S, heads, E) -> (S * heads of the group, E), query-major."""
-    count = x.shape[2] // site.kv_heads
-    x, _ = lax.optimization_barrier((x, head))  # keeps `bits` of all of x from being moved out of the loop over heads
-    part = cut(x, (batch, 0, head * count, 0), (1, x.shape[1], count, x.shape[3]))
-    return part.reshape(x.shape[1] * count, x.shape[3])
+def head_of(site: Site, x: Array, batch: Index, head: Index, start: Index = 0, size: int | None = None) -> Array:
+    """The rows of one key head, `size` positions from `start` or all: (B, S, heads, E) -> (size * heads of the group, E),
+    query-major.
+    """
+    count, size = x.shape[2] // site.kv_heads, x.shape[1] if size is None else size
+    # Keeps `bits` of all of x from being moved out of the loops.
+    x, _ = lax.optimization_barrier((x, (head, start)))
+    part = cut(x, (batch, start, head * count, 0), (1, size, count, x.shape[3]))
+    return part.reshape(size * count, x.shape[3])
 
 
 def rows_of(x: Array, start: Index, size: int, axis: int = 0) -> Array:
@@ -329,7 +339,7 @@ class Scores:
         else:
             d_bias = jnp.zeros_like(bias) if bias_tangent is None else self.part(bias_tangent).astype(scaled.dtype)
             score, d_score = jax.jvp(self.modify, (scaled, bias), (d_scaled, d_bias))
-        weight = jnp.exp(self.hidden(score) - self.row(shift))
+        weight = self.site.exp(self.hidden(score) - self.row(shift))
         return weight, d_score if self.site.op.score == masks.identity else jnp.where(weight == 0, 0.0, d_score)
 
     def weights_cotangents(
@@ -340,7 +350,7 @@ class Scores:
         if bias is not None:
             bias = jnp.broadcast_to(bias, scaled.shape)
         score, pull = jax.vjp(self.modify, scaled, bias)
-        weight = jnp.exp(self.hidden(score) - self.row(shift))
+        weight = self.site.exp(self.hidden(score) - self.row(shift))
 
         def cotangents(d_score: Array) -> tuple[Array, Array | None]:
             d_scaled, d_bias = pull(d_score)

@@ -64,7 +64,7 @@ def forward(
     lowest = float(np.finfo(site.wide).min)
 
     def body(batch: Index, head: Index, carry: Carry) -> Carry:
-        rows, keys, values = (head_of(site, x, batch, head).astype(site.multiplied) for x in (q, k, v))
+        keys, values = (head_of(site, x, batch, head).astype(site.multiplied) for x in (k, v))
         mean = jnp.mean(values, 0, keepdims=True, dtype=site.wide) if site.takes_mean else None
 
         def nothing(count: int) -> Softmax:
@@ -75,8 +75,8 @@ def forward(
             )
 
         def begin(carry: Carry, start: Index, size: int, looped: bool) -> Carry:
-            count = size * site.group
-            return rows_of(rows, start * site.group, count), nothing(count) if looped else None
+            part = head_of(site, q, batch, head, start, size).astype(site.multiplied)
+            return part, nothing(size * site.group) if looped else None
 
         def step(state: tuple[Array, Softmax | None], block: Block) -> Carry:
             part, before = state
@@ -86,7 +86,7 @@ def forward(
             highest = jnp.max(products, 1) * op.scale if scores.are_products else jnp.max(score, 1)
             # A row that sees nothing has the lowest number for its highest score: exp(-inf - lowest) is 0, not NaN.
             highest = jnp.maximum(highest, lowest if before is None else before[0])
-            weight = jnp.exp(score - highest[:, None])
+            weight = site.exp(score - highest[:, None])
             total = jnp.sum(weight, 1)
             mixed = dot(weight.astype(site.multiplied), rows_of(values, block.kv, block.kv_size), site.wide)
             if before is not None:
