@@ -55,9 +55,7 @@ def measure(
     wanted, hopeless = torch_variants(probe)
     drawn = attention.draw(graph, grad=grad)
     rivals, refused = torch_attention.contenders(site, drawn, progress, only=wanted)
-    race = bench.race(
-        [*runners, *rivals], tolerance=bench.tolerance(graph, grad=grad), seconds=seconds, progress=progress
-    )
+    race = bench.race([*runners, *rivals], tolerance=bench.tolerance(graph), seconds=seconds, progress=progress)
     found = bench.as_data(race, [*left_out, *refused, *hopeless])
     return {"measured": now(), "load": round(os.getloadavg()[0], 2), **found}
 

@@ -211,7 +211,7 @@ def measure(options: argparse.Namespace) -> int:
         runners, left_out = bench.contenders(subject, against, grad=options.grad, seed=options.seed, progress=progress)
         found = bench.race(
             runners,
-            tolerance=bench.tolerance(graph, grad=options.grad),
+            tolerance=bench.tolerance(graph),
             seconds=options.seconds,
             repeats=options.repeats,
             progress=progress,

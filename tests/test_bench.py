@@ -121,6 +121,23 @@ def test_one_wrong_row_of_many_is_seen() -> None:
         measure.difference(right[:, :1], right)
 
 
+@pytest.mark.parametrize(("name", "size", "agrees"), [("d_q", 0.01, True), ("out", 0.01, False), ("d_q", 1.0, False)])
+def test_a_row_of_a_gradient_that_cancels_is_measured_by_the_others(name: str, size: float, agrees: bool) -> None:
+    right = np.random.default_rng(0).standard_normal((1000, 64))
+    right[17] *= size
+    wrong = right.copy()
+    wrong[17] = 0.0
+    found = [
+        bench.Contender(each, lambda: None, lambda _, value=value: {name: value})
+        for each, value in (("a", right), ("b", wrong))
+    ]
+    if agrees:
+        assert bench.compare(found, tolerance=0.05)["b"] == pytest.approx(size, rel=0.2)
+    else:
+        with pytest.raises(rg.RopegenError, match=f"{name} of b differs from a's"):
+            bench.compare(found, tolerance=0.05)
+
+
 def test_results_of_other_names_are_refused() -> None:
     clock = Clock()
     other = bench.Contender("other", lambda: 1.0, lambda out: {"lse": np.asarray(out)})

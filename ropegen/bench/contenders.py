@@ -79,13 +79,9 @@ def contenders(
     return found, left_out
 
 
-def tolerance(graph: Graph, *, grad: bool = False) -> float:
-    """What the worst row of a result may differ by, relative, for the coarsest element type of the graph.
-
-    With gradients twice as much: those of attention are differences of sums, in which the rounding of a result is large
-    beside a small row.
-    """
-    return (1 + grad) * max(_TOLERANCE[each.type.dtype] for each in graph.nodes if each.type.is_float)
+def tolerance(graph: Graph) -> float:
+    """What the worst row of a result may differ by, relative, for the coarsest element type of the graph."""
+    return max(_TOLERANCE[each.type.dtype] for each in graph.nodes if each.type.is_float)
 
 
 def jax_contender(name: str, function: Function, drawn: Drawn) -> Contender | LeftOut:

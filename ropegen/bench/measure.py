@@ -141,11 +141,11 @@ def race(
     return Race(tuple(Timing(name, tuple(samples[name]), calls[name]) for name in names), differences)
 
 
-def difference(found: np.ndarray, wanted: np.ndarray) -> float:
+def difference(found: np.ndarray, wanted: np.ndarray, least: float = 0.1) -> float:
     """The largest root mean square difference of a row, over that of the row itself; NaN where a result is.
 
-    A row is the last axis. One that is smaller than a tenth of the whole is measured by that, so that a row of
-    zeros is no division by zero.
+    A row is the last axis. One that is smaller than `least` of the whole is measured by that, so that a row of zeros is no
+    division by zero.
     """
     if found.shape != wanted.shape:
         raise RopegenError(f"bench: results of shape {found.shape} and {wanted.shape} cannot be compared")
@@ -155,7 +155,7 @@ def difference(found: np.ndarray, wanted: np.ndarray) -> float:
     wide = rows.astype(np.float32) if rows.dtype.itemsize < 4 else rows
     error = np.sqrt(np.mean(np.square(found.reshape(rows.shape).astype(wide.dtype) - wide), axis=-1))
     size = np.sqrt(np.mean(np.square(wide), axis=-1))
-    floor = 0.1 * float(np.sqrt(np.mean(np.square(size)))) or 1.0
+    floor = least * float(np.sqrt(np.mean(np.square(size)))) or 1.0
     return float(np.max(error / np.maximum(size, floor)))
 
 
@@ -163,6 +163,9 @@ def compare(
     contenders: Sequence[Contender], tolerance: float, progress: Callable[[str], None] = lambda doing: None
 ) -> Mapping[str, float]:
     """How far each contender's results are from the first's, see `difference`.
+
+    A row of a gradient (its name begins with "d_") that is smaller than the whole is measured by that: its sums may cancel
+    to anything, and what is rounded before them does not.
 
     Raises:
       RopegenError: a difference of more than `tolerance`, or results of other names or shapes.
@@ -177,7 +180,10 @@ def compare(
             raise RopegenError(
                 f"bench: {each.name} gives {', '.join(results)}, {contenders[0].name} {', '.join(first)}; nothing was timed"
             )
-        differences = {label: difference(value, first[label]) for label, value in results.items()}
+        differences = {
+            label: difference(value, first[label], 1.0 if label.startswith("d_") else 0.1)
+            for label, value in results.items()
+        }
         for label, value in differences.items():
             if not value <= tolerance:
                 raise RopegenError(
