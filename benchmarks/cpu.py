@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Attention on CPU against torch and jax.nn: measures the grid and writes cpu.json, cpu.md and cpu.png beside this file.
 
-    python3 benchmarks/cpu.py                             what cpu.json does not hold yet; about 35 minutes on two quiet cores
+    python3 benchmarks/cpu.py                             what cpu.json does not hold yet; about an hour on two cores
     python3 benchmarks/cpu.py --only forward --lengths 512,4096
     python3 benchmarks/cpu.py --quick --folder /tmp/quick  a small grid, to see that all of it runs
     python3 benchmarks/cpu.py --again                     everything anew

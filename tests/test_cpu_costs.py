@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 
+import jax
 import pytest
 
 import ropegen as rg
 from ropegen.errors import RopegenError
 from ropegen.target import Target
+from ropegen.types import numpy_dtype
 
 
 def attention(length: int, heads: int, kv_heads: int, width: int, dtype: str, mask: rg.masks.Expr) -> rg.Graph:
@@ -51,6 +53,19 @@ def test_attention_is_not_left_to_the_plain_op(
 )
 def test_half_precision_is_widened_where_no_matrix_unit_is_for_it(target: str, dtype: str, wanted: str) -> None:
     assert kernel(attention(2048, 8, 8, 64, dtype, rg.masks.causal), target)[0] == wanted
+
+
+@pytest.mark.parametrize(("dtype", "wanted"), [("f32", True), ("bf16", True), ("f64", False)])
+def test_weights_are_made_by_the_polynomial_but_in_float64(dtype: str, wanted: bool) -> None:
+    """It rounds its exponents, which nothing else in attention does."""
+    with jax.enable_x64(dtype == "f64"):
+        graph = attention(1024, 2, 2, 64, dtype, rg.masks.causal)
+        inputs = {
+            label: jax.ShapeDtypeStruct(each.shape, numpy_dtype(each.dtype))
+            for label, each in graph.input_types.items()
+        }
+        text = jax.jit(rg.plan(graph, "cpu").compile()).lower(**inputs).as_text()
+    assert ("round_nearest_even" in text) == wanted
 
 
 def test_a_window_takes_blocks_of_few_queries() -> None:

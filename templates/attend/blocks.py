@@ -39,7 +39,8 @@ class Tile:
 @dataclass(frozen=True, slots=True)
 class Static:
     """What is known while tracing: positions as (start, length) where they are start, start + 1, ..., else None; whether
-    half precision is multiplied in float32; and whether weights are taken by `exponential`.
+    half precision is multiplied in float32; and whether weights are taken by
+    `exponential`, which is of float32.
     """
 
     q_positions: tuple[int, int] | None = None
@@ -97,7 +98,7 @@ class Site:
 
     def exp(self, x: Array) -> Array:
         """The weights of scores less their row's shift, in `wide`."""
-        return exponential(x) if self.static.polynomial and self.wide == np.float32 else jnp.exp(x)
+        return exponential(x) if self.static.polynomial else jnp.exp(x)
 
     @property
     def is_empty(self) -> bool:

@@ -1,4 +1,4 @@
-"""The exponential that turns scores into weights on CPU: a polynomial, in half the time of XLA's own."""
+"""The exponential that turns scores into weights on CPU: a polynomial, which takes less time than XLA's own."""
 
 from __future__ import annotations
 
