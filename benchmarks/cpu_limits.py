@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import ropegen as rg
-from ropegen import bench, lowering
+from ropegen import bench, plain
 from ropegen.bench import attention
 from ropegen.types import numpy_dtype
 
@@ -177,8 +177,8 @@ def rope_alone(divisor: int, seconds: float) -> dict[str, Limit]:
         q, k, _ = drawn(length, HEADS, KV_HEADS, WIDTH, dtype)
         table = jnp.asarray(ROPE.table(np.arange(length), WIDTH))
         turned = finished("rope", lambda q, k: (rg.rope(q, None, ROPE), rg.rope(k, None, ROPE)), q, k)
-        plain = finished("plain", lambda q, k, t: tuple(lowering.rotate(x, t, "half") for x in (q, k)), q, k, table)
-        bench.compare([turned, plain], tolerance=0.02)
+        formula = finished("plain", lambda q, k, t: tuple(plain.rotate(x, t, "half") for x in (q, k)), q, k, table)
+        bench.compare([turned, formula], tolerance=0.02)
         # XLA may copy on one core or on all of them; the faster of two ways to write the same bytes counts.
         copies = {"copy": jnp.copy, "negation": jnp.negative}
         runners = [finished(name, lambda q, k, copy=copy: (copy(q), copy(k)), q, k) for name, copy in copies.items()]
@@ -259,7 +259,7 @@ def plainly(q: jax.Array, k: jax.Array, v: jax.Array, mask: Any, given: Mapping[
     at = b.positions(q.shape[1])
     out = b.attend(b.rope(nodes[0], at, ROPE), b.rope(nodes[1], at, ROPE), nodes[2], mask=mask, **segments)
     values = dict(zip([*nodes, *segments.values()], [q, k, v, *given.values()], strict=True))
-    return lowering.evaluate([out], values)[0]
+    return plain.evaluate([out], values)[0]
 
 
 def with_backward(function: Callable[..., jax.Array]) -> Callable[..., Any]:

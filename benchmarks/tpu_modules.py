@@ -23,10 +23,10 @@ from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_ma
 
 import ropegen as rg
 from ropegen import hf, masks, passes, tiles
-from ropegen.emit import stablehlo
+from ropegen.emit.module import stablehlo
 from ropegen.ir.graph import Graph
 from ropegen.ir.text import digest
-from ropegen.rope import Pairing
+from ropegen.rotary import Pairing
 from ropegen.target import Target
 from ropegen.template import AnyTemplate, Site, Tile, catalog
 from ropegen.types import numpy_dtype

@@ -10,30 +10,66 @@ plan = rg.plan(graph, "gpu:h200")
 rg.export(graph, "out/", targets=["cpu", "gpu:h200", "tpu:v5e"])
 """
 
-from ropegen import masks as masks
-from ropegen import reference as reference
-from ropegen import scaling as scaling
-from ropegen import weights as weights
-from ropegen.api import Plan as Plan
-from ropegen.api import attention as attention
-from ropegen.api import embed as embed
-from ropegen.api import export as export
-from ropegen.api import from_hf as from_hf
-from ropegen.api import load as load
-from ropegen.api import load_graph as load_graph
-from ropegen.api import plan as plan
-from ropegen.api import rope as rope
-from ropegen.api import rope_table as rope_table
-from ropegen.api import rotate as rotate
-from ropegen.api import sinusoid as sinusoid
-from ropegen.emit.artifact import Artifact as Artifact
-from ropegen.errors import RopegenError as RopegenError
-from ropegen.ir.build import Builder as Builder
-from ropegen.ir.graph import Graph as Graph
-from ropegen.ir.text import dumps as dumps
-from ropegen.ir.text import loads as loads
-from ropegen.rope import Rope as Rope
-from ropegen.rope import grid_positions as grid_positions
-from ropegen.target import Target as Target
+from pathlib import Path
+
+from ropegen import masks, reference, scaling, weights
+from ropegen.api import (
+    Plan,
+    attention,
+    embed,
+    export,
+    from_hf,
+    load,
+    load_graph,
+    plan,
+    rope,
+    rope_table,
+    rotate,
+    sinusoid,
+)
+from ropegen.emit.artifact import Artifact
+from ropegen.errors import RopegenError
+from ropegen.ir.build import Builder
+from ropegen.ir.graph import Graph
+from ropegen.ir.text import dumps, loads
+from ropegen.rotary import Rope, grid_positions
+from ropegen.target import Target
 
 __version__ = "0.1.0"
+
+_BESIDE = Path(__file__).resolve().parent.parent
+if (_BESIDE / "templates" / "__init__.py").is_file() and (_BESIDE / "pyproject.toml").is_file():
+    # In a clone, the templates live beside the package. An installed package contains them.
+    __path__.append(str(_BESIDE))
+
+__all__ = [
+    "Artifact",
+    "Builder",
+    "Graph",
+    "Plan",
+    "Rope",
+    "RopegenError",
+    "Target",
+    "attention",
+    "dumps",
+    "embed",
+    "export",
+    "from_hf",
+    "grid_positions",
+    "load",
+    "load_graph",
+    "loads",
+    "masks",
+    "plan",
+    "reference",
+    "rope",
+    "rope_table",
+    "rotate",
+    "scaling",
+    "sinusoid",
+    "weights",
+]
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from ropegen.ir import ops
 from ropegen.ir.graph import Node
-from ropegen.rope import fixed_point
+from ropegen.rotary import fixed_point
 from ropegen.types import numpy_dtype
 
 Array = jax.Array

@@ -25,10 +25,10 @@ from ropegen.errors import RopegenError
 from ropegen.ir import text
 from ropegen.ir.build import Builder, Mask
 from ropegen.ir.graph import Graph, Node
-from ropegen.plan import Plan as PlanOfGraph
-from ropegen.plan import TableKind, Tiles
-from ropegen.plan import plan as make_plan
-from ropegen.rope import Rope
+from ropegen.planner import Plan as PlanOfGraph
+from ropegen.planner import TableKind, Tiles
+from ropegen.planner import plan as make_plan
+from ropegen.rotary import Rope
 from ropegen.target import Target
 from ropegen.types import DTYPES, dtype_name, numpy_dtype
 

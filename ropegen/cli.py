@@ -24,12 +24,13 @@ from rich.table import Table
 from rich.text import Text
 
 from ropegen import api, bench, explain, hf, masks, passes, scaling
-from ropegen.emit import artifact, lower
+from ropegen.emit import artifact
 from ropegen.emit.callable import Compiled
+from ropegen.emit.module.replace import replace_composites
 from ropegen.errors import RopegenError, nearest
 from ropegen.ir import spec, text
 from ropegen.ir.graph import Graph
-from ropegen.plan import TableKind
+from ropegen.planner import TableKind
 from ropegen.target import Target, known
 from ropegen.template import catalog
 
@@ -152,7 +153,7 @@ def lower_module(options: argparse.Namespace) -> int:
         raise RopegenError("--json prints the report on stdout, where the module would go; give -o FILE")
     name = "<stdin>" if options.module == "-" else options.module
     source = sys.stdin.buffer.read() if options.module == "-" else Path(options.module).read_bytes()
-    made = lower.lower(source, options.target, name=name, tile=_tiles(options.tile))
+    made = replace_composites(source, options.target, name=name, tile=_tiles(options.tile))
     _write(options.output or "-", made.portable if (options.output or "").endswith(".mlirbc") else made.text)
     if options.json:
         _print_json(made.data)

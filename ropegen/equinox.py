@@ -25,10 +25,10 @@ import numpy.typing as npt
 from jax.extend import core
 from jax.interpreters import ad, batching, mlir
 
-from ropegen import lowering
+from ropegen import plain
 from ropegen.api import attention, embed, rope_table
 from ropegen.errors import RopegenError
-from ropegen.rope import Rope
+from ropegen.rotary import Rope
 
 try:
     import equinox as eqx
@@ -365,7 +365,7 @@ def _is_inactive(dropout: Any, inference: bool | None) -> bool:
 def _attention_with_dropout(
     q: Array, k: Array, v: Array, seen: Array | None, dropout: Callable[..., Array], keys: Array | None
 ) -> Array:
-    wide = lowering.accumulator(q.dtype)
+    wide = plain.accumulator(q.dtype)
     score = jnp.einsum("qhd,khd->hqk", q, k, preferred_element_type=wide) / math.sqrt(q.shape[-1])
     if seen is not None:
         score = jnp.where(seen, score, jnp.finfo(wide).min)  # finite, so that a row that sees no key is even
@@ -472,7 +472,7 @@ def _rotate(
         cos, sin = jnp.split(table, 2, axis=-1)
         table = jnp.concatenate([cos, -sin], axis=-1)
     flat = rows.reshape(*lead, length, math.prod(between), width)
-    turned = lowering.rotate_as_fits(flat, table.astype(dtype), rope.pairing)
+    turned = plain.rotate_for_platform(flat, table.astype(dtype), rope.pairing)
     return jnp.moveaxis(turned.reshape(rows.shape), -1, features)
 
 

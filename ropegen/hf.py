@@ -27,7 +27,7 @@ from ropegen import masks
 from ropegen.errors import RopegenError, nearest
 from ropegen.ir.build import Builder
 from ropegen.ir.graph import Graph, Node
-from ropegen.rope import Rope
+from ropegen.rotary import Rope
 from ropegen.scaling import finite, whole
 from ropegen.types import FLOATS, dtype_name, numpy_dtype
 

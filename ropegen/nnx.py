@@ -32,7 +32,7 @@ except ModuleNotFoundError:
 
 from ropegen.api import Call, embed, rope_table, rotate, sinusoid
 from ropegen.errors import RopegenError
-from ropegen.rope import Rope
+from ropegen.rotary import Rope
 from ropegen.scaling import whole
 from ropegen.types import FLOATS, dtype_name, numpy_dtype
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from ropegen.api import rope
 from ropegen.errors import RopegenError
-from ropegen.rope import Rope
+from ropegen.rotary import Rope
 from ropegen.scaling import whole
 
 try:

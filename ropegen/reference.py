@@ -176,7 +176,7 @@ def _merge_heads(op: ops.MergeHeads, x: Array) -> Array:
 
 
 def _angles(op: ops.Angles, positions: Array) -> Array:
-    """The exact angle, whatever precision a kernel is allowed: see `ropegen.rope.Rope.table`."""
+    """The exact angle, whatever precision a kernel is allowed: see `ropegen.rotary.Rope.table`."""
     exact = dataclasses.replace(op.rope, angles="exact")
     return exact.table(positions, op.head_width, op.length, inverse=op.inverse, dtype=np.float64)
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from ropegen.errors import RopegenError
-from ropegen.rope import Pairing
+from ropegen.rotary import Pairing
 from ropegen.scaling import even_width, whole
 
 Array = TypeVar("Array")

@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from ropegen import scaling
 from ropegen.errors import RopegenError
-from ropegen.rope import Rope
+from ropegen.rotary import Rope
 from ropegen.scaling import Scaling, even_width, finite, whole
 
 Array = jax.Array

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import ropegen as rg
 from ropegen import explain, scaling
-from ropegen.plan import LARGEST_CONSTANT
+from ropegen.planner import LARGEST_CONSTANT
 
 ULP_OF_ONE = 2.0**-23
 

@@ -17,11 +17,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from plain import draw_inputs
+from independent import draw_inputs
 
 import ropegen as rg
 from ropegen import hf, masks
-from ropegen.emit import artifact, stablehlo
+from ropegen.emit import artifact
+from ropegen.emit.module import stablehlo
 from ropegen.errors import RopegenError
 from ropegen.ir.build import Builder
 from ropegen.ir.graph import Graph

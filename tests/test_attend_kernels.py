@@ -16,7 +16,7 @@ from ropegen.templates.attend import tiled
 from ropegen.templates.attend.exponential import exponential
 from ropegen.templates.attend.tiled import Static, Tile
 
-from ropegen import lowering, masks
+from ropegen import masks, plain
 from ropegen.ir.ops import Attend
 
 MASKS = {
@@ -439,7 +439,7 @@ def test_rows_that_see_nothing_have_no_nan(masked_row: str, tile: tuple[int, int
         @jax.jit
         def second(q: Any, k: Any, v: Any, given: Any) -> Any:
             def total(q: Any) -> Any:
-                out, lse = lowering.attend(case.op, q, k, v, given)
+                out, lse = plain.attend(case.op, q, k, v, given)
                 return jnp.sum(out**2) + jnp.sum(jnp.where(lse == -jnp.inf, 0.0, lse))
 
             return jax.jvp(jax.grad(total), (q,), (q,))
@@ -456,7 +456,7 @@ def test_rows_that_see_nothing_have_no_nan(masked_row: str, tile: tuple[int, int
     ids=["cap, bias, sinks", "documents"],
 )
 def test_plain_has_the_derivatives_of_the_dense_formula(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lowering, "_CHUNK_SCORES", 4 * case.heads * case.keys * math.prod(case.lead))  # several chunks
+    monkeypatch.setattr(plain, "_CHUNK_SCORES", 4 * case.heads * case.keys * math.prod(case.lead))  # several chunks
     q, k, v, given = case.operands()
     floating = {label: given[label] for label in ("bias", "sinks") if label in given}
 
@@ -469,7 +469,7 @@ def test_plain_has_the_derivatives_of_the_dense_formula(case: Case, monkeypatch:
         gradient = jax.grad(total, argnums=(0, 1, 2, 3))
         return jax.jit(lambda *x: (function(*x[:3], {**given, **x[3]}), jax.jvp(gradient, x, x)))(*at)
 
-    found = derivatives(lambda *x: lowering.attend(case.op, *x))
+    found = derivatives(lambda *x: plain.attend(case.op, *x))
     right = derivatives(lambda *x: dense(case, *x[:3], {**x[3], **{n: given[n] for n in given if n not in floating}}))
     for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(right), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=2e-5, atol=2e-5)
@@ -498,7 +498,7 @@ def test_nothing_to_attend(queries: int, keys: int, batch: int) -> None:
     np.testing.assert_array_equal(found["lse"], sinks)
     for label, operand in zip(("q", "k", "v"), operands, strict=False):
         np.testing.assert_array_equal(found[label], np.zeros(operand.shape))
-    out, lse = lowering.attend(case.op, *jax.tree.map(jnp.asarray, operands))
+    out, lse = plain.attend(case.op, *jax.tree.map(jnp.asarray, operands))
     np.testing.assert_array_equal(out, found["out"])
     np.testing.assert_array_equal(lse, sinks)
 

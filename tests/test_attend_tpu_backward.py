@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from independent import formula
 from interpreted import drawn
 from jax.experimental.pallas import tpu as pltpu
-from plain import plain
 from ropegen.templates.attend import mosaic_tpu
 from ropegen.templates.attend.site import AttendSite
 from test_attend_tpu import MASKS, SCORES, V5E, Case
@@ -43,7 +43,7 @@ def plain_gradient(
     """By JAX alone, in the element types of the arrays."""
 
     def results(moved: list[Any]) -> tuple[Any, ...]:
-        found = plain(site.closed, {**values, **dict(zip(moving, moved, strict=True))})
+        found = formula(site.closed, {**values, **dict(zip(moving, moved, strict=True))})
         # Rows that see nothing have a constant for their log-sum-exp.
         return tuple(jnp.where(found[label] == -jnp.inf, 0, found[label]) for label in pulled)
 

@@ -22,7 +22,7 @@ import jax
 import numpy as np
 import pytest
 from conftest import GOLDEN
-from plain import draw_inputs
+from independent import draw_inputs
 from test_attend_tpu_backward import BIASED, GROUPED, floating
 from test_embed_tpu import COMPILED as EMBEDDED
 from test_qkv_rope_tpu import COMPILED as PROJECTED

@@ -11,11 +11,11 @@ import jax
 import numpy as np
 import pytest
 from drawn import drawn_graph
-from plain import draw_inputs, plain
+from independent import draw_inputs
 
 from ropegen import reference
 from ropegen.emit.callable import prepare, run
-from ropegen.plan import plan
+from ropegen.planner import plan
 from ropegen.target import known
 from ropegen.types import FLOATS, epsilon
 
@@ -55,7 +55,7 @@ def test_no_less_accurate_than_the_plain_formula(first: int) -> None:
     @jax.jit
     def both(values: list[dict[str, Any]]) -> list[Any]:
         mine = [run(each, prepare(each, given), given) for each, given in zip(plans, values, strict=True)]
-        return [mine, [plain(each, given) for each, given in zip(graphs, values, strict=True)]]
+        return [mine, [formula(each, given) for each, given in zip(graphs, values, strict=True)]]
 
     squares = {
         (seed, label): np.zeros(3) for seed, graph in zip(seeds, graphs, strict=True) for label, _ in graph.outputs

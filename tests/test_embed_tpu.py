@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from independent import formula
 from interpreted import run
 from jax.experimental.pallas import tpu as pltpu
-from plain import plain
 from ropegen.templates.embed import mosaic_tpu
 from ropegen.templates.embed.site import FAMILY, EmbedSite
 
@@ -92,7 +92,7 @@ def check(case: Case, size: int | None = None) -> None:
     ((label, node),) = site.closed.outputs
     assert (ours.shape, ours.dtype) == (node.type.shape, numpy_dtype(node.type.dtype))
     exact = reference.evaluate(site.closed, values)[label]
-    usual = run(functools.partial(plain, site.closed), values)[label]
+    usual = run(functools.partial(formula, site.closed), values)[label]
     found, usual = (np.asarray(each, np.float64) for each in (ours, usual))
     assert np.array_equal(np.isnan(found), np.isnan(exact))
     shown = ~np.isnan(exact)

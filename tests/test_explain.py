@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 from ropegen import angles, explain, hf, masks, scaling
 from ropegen.ir.build import Builder
 from ropegen.ir.graph import Graph
-from ropegen.plan import Candidate, Plan, Step, plan
-from ropegen.rope import Rope
+from ropegen.planner import Candidate, Plan, Step, plan
+from ropegen.rotary import Rope
 from ropegen.template import Tile, family
 
 CASES = Path(__file__).parent.parent / "golden" / "cases"
@@ -268,7 +268,7 @@ def test_the_words_are_the_same_in_every_process() -> None:
     code = """if True:
         import json, sys
         from ropegen import explain, hf
-        from ropegen.plan import plan
+        from ropegen.planner import plan
         made = plan(hf.from_case(json.load(open(sys.argv[1]))), "tpu:v5e")
         sys.stdout.buffer.write((explain.text(made) + explain.html(made) + json.dumps(explain.data(made))).encode())
     """

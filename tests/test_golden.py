@@ -12,7 +12,7 @@ from conftest import GOLDEN, Golden
 
 import ropegen as rg
 from ropegen import hf, passes
-from ropegen.emit import stablehlo
+from ropegen.emit.module import stablehlo
 from ropegen.ir import spec
 
 CASES = sorted(path.parent.name for path in (GOLDEN / "cases").glob("*/config.json"))

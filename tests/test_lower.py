@@ -19,23 +19,23 @@ import pytest
 from conftest import GOLDEN, Golden
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from independent import draw_inputs
 from jax import lax
 from jax.extend.mlir import ir
 from jax.interpreters import mlir
-from plain import draw_inputs
 
 from ropegen import cli, hf, masks, reference
-from ropegen.emit.composites import Composite, read
-from ropegen.emit.grouping import Member, group
-from ropegen.emit.lower import lower
-from ropegen.emit.lowered import Lowered
-from ropegen.emit.semantic import semantic
-from ropegen.emit.stablehlo import walk
+from ropegen.emit.module.composites import Composite, read
+from ropegen.emit.module.grouping import Member, group
+from ropegen.emit.module.replace import replace_composites
+from ropegen.emit.module.rewritten import Rewritten
+from ropegen.emit.module.semantic import semantic
+from ropegen.emit.module.stablehlo import walk
 from ropegen.errors import RopegenError
 from ropegen.ir.build import Builder
 from ropegen.ir.graph import Graph
 from ropegen.ir.ops import Input
-from ropegen.rope import Rope
+from ropegen.rotary import Rope
 from ropegen.scaling import Scaling, linear, llama3, longrope, xpos, yarn
 
 # Two ops that others can stand between: rotate by hand, then scale.
@@ -89,7 +89,7 @@ def functions(code: str) -> dict[str, str]:
         }
 
 
-def calls(made: Lowered) -> list[tuple[str, ...]]:
+def calls(made: Rewritten) -> list[tuple[str, ...]]:
     return [tuple(name.removeprefix("ropegen.") for name in each.names) for each in made.replaced]
 
 
@@ -121,7 +121,7 @@ def case(name: str) -> Graph:
 @pytest.mark.parametrize("name", CASES)
 def test_a_front_end_becomes_one_call_and_computes_what_the_oracle_says(name: str) -> None:
     source = case(name)
-    made = lower(semantic(source).encode(), "cpu")
+    made = replace_composites(semantic(source).encode(), "cpu")
     assert len(made.replaced) == 1
     assert (made.kept, made.replaced[0].function) == ((), "main")
     assert "stablehlo.composite" not in made.text
@@ -137,7 +137,7 @@ def test_a_front_end_becomes_one_call_and_computes_what_the_oracle_says(name: st
 @pytest.mark.parametrize("target", ["cpu", "gpu:h200", "tpu:v5e"])
 def test_every_target_twice_gives_the_same_bytes(target: str) -> None:
     code = semantic(case("llama3-8b-prefill")).encode()
-    made, again = lower(code, target), lower(code, target)
+    made, again = replace_composites(code, target), replace_composites(code, target)
     assert (made.text, made.portable, made.data) == (again.text, again.portable, again.data)
     assert "custom_call" not in made.text or not all(
         step.chosen is None or step.chosen.template.endswith("/xla") for step in made.replaced[0].plan.steps
@@ -146,14 +146,14 @@ def test_every_target_twice_gives_the_same_bytes(target: str) -> None:
 
 def test_bytecode_is_read_and_written() -> None:
     source = case("transformer-base")
-    first = lower(semantic(source).encode(), "cpu")
+    first = replace_composites(semantic(source).encode(), "cpu")
     values = draw_inputs(source, 3)
     fed = [values[each.op.label] for each in source.inputs if isinstance(each.op, Input)]
     with mlir.make_ir_context():
         buffer = io.BytesIO()
         ir.Module.parse(semantic(source)).operation.write_bytecode(buffer)
-    second = lower(buffer.getvalue(), "cpu")
-    third = lower(first.portable, "cpu")
+    second = replace_composites(buffer.getvalue(), "cpu")
+    third = replace_composites(first.portable, "cpu")
     assert third.replaced == ()
     assert third.portable == first.portable
     for each in (second.text, third.text):
@@ -161,10 +161,10 @@ def test_bytecode_is_read_and_written() -> None:
 
 
 def test_bytes_that_are_no_module_are_refused() -> None:
-    whole = lower(BY_HAND.encode(), "cpu").portable
+    whole = replace_composites(BY_HAND.encode(), "cpu").portable
     for raw in (b"ML\xefRnonsense", whole[:40], whole[:20] + b"\0" * 80, b"\xff\xfe\xfd"):
         with pytest.raises(RopegenError, match=r"kernels\.mlirbc is n"):
-            lower(raw, "cpu", name="kernels.mlirbc")
+            replace_composites(raw, "cpu", name="kernels.mlirbc")
 
 
 # The rest of the module -------------------------------------------------------------------------------------------
@@ -175,13 +175,13 @@ def test_a_module_without_composites_is_as_it_was() -> None:
         "module {\n  // odd    spacing stays\n\n  func.func @f(%a: tensor<2xf32>) -> tensor<2xf32> {return %a : tensor<2xf32>}}",
         jax.jit(jnp.sin).lower(jnp.ones(3)).as_text(debug_info=True),
     ):
-        made = lower(code.encode(), "cpu")
+        made = replace_composites(code.encode(), "cpu")
         assert (made.text, made.replaced, made.kept) == (code, (), ())
     assert "as it was" in made.report
 
 
 def test_what_is_by_hand_is_lowered_and_nothing_else_touched() -> None:
-    made = lower(BY_HAND.encode(), "cpu")
+    made = replace_composites(BY_HAND.encode(), "cpu")
     before, after = functions(BY_HAND), functions(made.text)
     assert calls(made) == [("rotate", "scale")]
     assert made.removed == ("inner", "turn"), "`same` is still the decomposition of other.op"
@@ -231,7 +231,7 @@ TABLE = np.random.default_rng(1).normal(size=(12, 8)).astype(np.float32)
 @pytest.mark.parametrize("debug_info", [False, True])
 def test_a_jax_program_with_composites_of_its_own(debug_info: bool) -> None:
     lowered = jax.jit(model).lower(*ARGUMENTS, TABLE)
-    made = lower(lowered.as_text(debug_info=debug_info).encode(), "cpu")
+    made = replace_composites(lowered.as_text(debug_info=debug_info).encode(), "cpu")
     assert calls(made) == [("rotate", "rotate", "attend")]
     (planned,) = (each.plan for each in made.replaced)
     assert any(step.region is not None and len(step.region.nodes) > 3 for step in planned.steps), (
@@ -256,7 +256,7 @@ def test_composites_in_loops_and_in_functions_called_twice() -> None:
         return lax.fori_loop(0, 3, lambda _, each: turned(each, table) + 1, x)
 
     lowered = jax.jit(program).lower(ARGUMENTS[0], TABLE)
-    made = lower(lowered.as_text().encode(), "cpu")
+    made = replace_composites(lowered.as_text().encode(), "cpu")
     assert sorted(calls(made)) == [("rotate",), ("rotate",)]
     assert len({each.kernel for each in made.replaced}) == 1, "equal graphs are one function"
     (found,) = execute(made.text, [ARGUMENTS[0], TABLE])
@@ -269,7 +269,7 @@ def test_what_stands_between_composites_keeps_them_apart() -> None:
         return attended(first, jnp.sin(first), turned(first, table), jnp.arange(12))
 
     lowered = jax.jit(program).lower(ARGUMENTS[0], TABLE)
-    made = lower(lowered.as_text().encode(), "cpu")
+    made = replace_composites(lowered.as_text().encode(), "cpu")
     assert calls(made) == [("rotate",), ("rotate", "attend")]
     (found,) = execute(made.text, [ARGUMENTS[0], TABLE])
     np.testing.assert_allclose(found, lowered.compile()(ARGUMENTS[0], TABLE), rtol=1e-4, atol=1e-4)
@@ -279,13 +279,13 @@ def test_what_cannot_be_replaced_is_left_and_says_why() -> None:
     odd = BY_HAND.replace(
         'pairing = "half"}, decomposition = @turn', 'pairing = "half"}, decomposition = @turn, mhlo.frontend = 1 : i32'
     )
-    made = lower(odd.encode(), "cpu")
+    made = replace_composites(odd.encode(), "cpu")
     assert calls(made) == [("scale",)]
     assert [(each.name, each.location, each.reason) for each in made.kept] == [
         ("ropegen.rotate", "line 4", "it carries mhlo.frontend, which a call of a kernel would lose")
     ]
     wide = BY_HAND.replace("1x4x2x8xf32", "?x4x2x8xf32")
-    made = lower(wide.encode(), "cpu")
+    made = replace_composites(wide.encode(), "cpu")
     assert (made.text, made.replaced) == (wide, ())
     assert ["are not known" in each.reason for each in made.kept] == [True, True]
     assert "left to its decomposition" in made.report
@@ -332,10 +332,10 @@ def test_onnx_says_causal_only_where_the_mask_is() -> None:
         said = code.replace('visible = "kv_pos <= q_pos"', f'visible = "{mask}", is_causal = {causal} : i64')
         assert said != code
         if agrees:
-            assert calls(lower(said.encode(), "cpu")) == [("attend",)]
+            assert calls(replace_composites(said.encode(), "cpu")) == [("attend",)]
         else:
             with pytest.raises(RopegenError, match="is_causal' is 1, and the op says 0"):
-                lower(said.encode(), "cpu")
+                replace_composites(said.encode(), "cpu")
 
 
 # Errors -----------------------------------------------------------------------------------------------------------
@@ -378,7 +378,7 @@ def test_errors_name_the_composite_and_show_its_line(name: str, golden: Golden) 
     )
     assert before in written
     with pytest.raises(RopegenError) as caught:
-        lower(written.replace(before, after).encode(), "cpu")
+        replace_composites(written.replace(before, after).encode(), "cpu")
     golden(f"errors/lower/{name}.txt", f"{caught.value}\n")
 
 
@@ -394,11 +394,11 @@ def test_a_result_of_another_type_is_refused(golden: Golden) -> None:
 }
 """
     with pytest.raises(RopegenError) as caught:
-        lower(cast.encode(), "cpu")
+        replace_composites(cast.encode(), "cpu")
     golden("errors/lower/result-type.txt", f"{caught.value}\n")
     wide = cast.replace("f32", "f64").replace("bf16", "f64")
     with pytest.raises(RopegenError) as caught:
-        lower(wide.encode(), "cpu")
+        replace_composites(wide.encode(), "cpu")
     golden("errors/lower/64-bit.txt", f"{caught.value}\n")
 
 
@@ -409,7 +409,7 @@ def test_noise_is_an_error_or_a_module(data: st.DataObject) -> None:
     length = data.draw(st.integers(0, 12))
     junk = data.draw(st.text('{}[]()<>"\\%@#!:=-,.0x9afe \n', max_size=6))
     with contextlib.suppress(RopegenError):  # any other exception, and the end of the process, is a failure
-        lower((BY_HAND[:place] + junk + BY_HAND[place + length :]).encode(), "cpu")
+        replace_composites((BY_HAND[:place] + junk + BY_HAND[place + length :]).encode(), "cpu")
 
 
 # Groups -----------------------------------------------------------------------------------------------------------
@@ -461,7 +461,7 @@ def test_members_that_read_each_other_go_together() -> None:
 def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module, written = tmp_path / "hand.mlir", tmp_path / "out.mlirbc"
     module.write_text(BY_HAND)
-    made = lower(BY_HAND.encode(), "cpu")
+    made = replace_composites(BY_HAND.encode(), "cpu")
     assert cli.main(["lower", str(module), "--target", "cpu"]) == 0
     found = capsys.readouterr()
     assert (found.out, found.err) == (made.text, made.report)
@@ -476,4 +476,4 @@ def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeyp
 
 
 def test_the_report(golden: Golden) -> None:
-    golden("lower/by-hand.txt", lower(BY_HAND.encode(), "cpu").report)
+    golden("lower/by-hand.txt", replace_composites(BY_HAND.encode(), "cpu").report)

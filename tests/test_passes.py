@@ -17,7 +17,7 @@ import pytest
 from drawn import drawn_graph, graphs
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain import draw_inputs
+from independent import draw_inputs
 
 from ropegen import reference
 from ropegen.errors import RopegenError
@@ -26,7 +26,7 @@ from ropegen.ir.build import Builder
 from ropegen.ir.graph import Graph, Node, graph, node, topological
 from ropegen.passes import PIPELINE, Rule, canonical, run
 from ropegen.passes.rewrite import View
-from ropegen.rope import Rope
+from ropegen.rotary import Rope
 
 RULES = {rule.name: rule for each in PIPELINE for rule in each.rules}
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import ropegen as rg
-from ropegen import lowering, masks
+from ropegen import masks, plain
 from ropegen.ir.build import Builder
 from ropegen.ir.graph import Graph
 from ropegen.template import Site, template
@@ -56,10 +56,10 @@ def test_the_plain_ops_and_the_xla_templates_ask_for_whole_products_of_float32(d
     shapes = [jax.ShapeDtypeStruct(each.type.shape, numpy_dtype(each.type.dtype)) for each in whole.inputs]
     outputs = [value for _, value in whole.outputs]
 
-    def plain(*values: jax.Array) -> Any:
-        return lowering.evaluate(outputs, dict(zip(whole.inputs, values, strict=True)))
+    def evaluated(*values: jax.Array) -> Any:
+        return plain.evaluate(outputs, dict(zip(whole.inputs, values, strict=True)))
 
-    assert precisions(plain, *shapes) == [asked] * 10  # three projections, scores, and the weighted sum
+    assert precisions(evaluated, *shapes) == [asked] * 10  # three projections, scores, and the weighted sum
     for family in ("qkv_rope", "attend"):
         for site in sites(family, dtype):
             chosen = template(f"{family}/xla")

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from independent import formula
 from interpreted import drawn, run
 from jax.experimental.pallas import tpu as pltpu
-from plain import plain
 from ropegen.templates.qkv_rope import mosaic_tpu
 from ropegen.templates.qkv_rope.site import FAMILY, QkvRopeSite
 
@@ -101,7 +101,7 @@ def check(case: Case, tile: Tile | None = None) -> None:
     kernel = mosaic_tpu.build(site, tile or best(site), V5E)
     with pltpu.force_tpu_interpret_mode(pltpu.InterpretParams()):
         found = run(kernel.forward, *values.values())
-    exact, usual = reference.evaluate(site.closed, values), run(functools.partial(plain, site.closed), values)
+    exact, usual = reference.evaluate(site.closed, values), run(functools.partial(formula, site.closed), values)
     for (label, node), ours in zip(site.closed.outputs, found, strict=True):
         assert (ours.shape, ours.dtype) == (node.type.shape, numpy_dtype(node.type.dtype))
         error, allowed = (

@@ -14,7 +14,7 @@ import pytest
 from drawn import drawn_graph, graphs
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain import draw_inputs, plain, plain_of_many
+from independent import draw_inputs, formula, formulas
 
 from ropegen import masks, reference, scaling
 from ropegen.errors import RopegenError
@@ -537,7 +537,7 @@ def error_in_units(found: np.ndarray, truth: np.ndarray, unit: float) -> float:
 def test_the_plain_formula_is_near_the_oracle(first: int) -> None:
     drawn = [drawn_graph(seed, max_ops=12, packed=True) for seed in range(first, first + 20)]
     inputs = [draw_inputs(each, seed) for seed, each in enumerate(drawn)]
-    for g, x, found in zip(drawn, inputs, plain_of_many(drawn, inputs), strict=True):
+    for g, x, found in zip(drawn, inputs, formulas(drawn, inputs), strict=True):
         unit = max(epsilon(each.type.dtype) for each in g.nodes if each.type.is_float)
         for label, truth in evaluate(g, x).items():
             assert dtype_name(found[label].dtype) == dict(g.outputs)[label].type.dtype
@@ -550,7 +550,7 @@ def test_the_plain_formula_in_float64_is_the_oracle() -> None:
     ]
     inputs = [draw_inputs(each, seed) for seed, each in enumerate(drawn)]
     with jax.enable_x64(True):
-        results = plain_of_many(drawn, inputs)
+        results = formulas(drawn, inputs)
     assert len(drawn) > 3
     for g, x, found in zip(drawn, inputs, results, strict=True):
         unit = max(epsilon(each.type.dtype) for each in g.nodes if each.type.is_float)
@@ -579,7 +579,7 @@ def test_gradients_of_the_plain_formula_are_finite_where_a_row_sees_nothing(mask
     g = graph("masked", inputs, outputs)
 
     def loss(x: dict[str, jax.Array]) -> jax.Array:
-        y = plain(g, x)
+        y = formula(g, x)
         return (y["output"] ** 2).sum() + jnp.where(jnp.isfinite(y["log_sum_exp"]), y["log_sum_exp"], 0.0).sum()
 
     gradient = jax.jit(jax.grad(loss))(x)

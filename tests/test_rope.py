@@ -32,7 +32,7 @@ from published import (
 
 from ropegen import scaling
 from ropegen.errors import RopegenError
-from ropegen.rope import Rope, fixed_point
+from ropegen.rotary import Rope, fixed_point
 from ropegen.types import numpy_dtype
 
 BITS = 160

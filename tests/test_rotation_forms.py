@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ropegen import lowering
+from ropegen import plain
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
@@ -30,7 +30,7 @@ def test_the_form_of_this_platform_has_the_values_of_the_plain_one(dtype: jnp.dt
         np.stack(parts, -1).reshape(*wide.shape[:-1], dim) if pairing == "interleaved" else np.concatenate(parts, -1)
     )
     right = np.concatenate([turned, wide[..., dim:]], -1)
-    for form in (lowering.rotate, jax.jit(lowering.rotate_as_fits, static_argnames="pairing")):
+    for form in (plain.rotate, jax.jit(plain.rotate_for_platform, static_argnames="pairing")):
         found = np.asarray(form(x, table, pairing=pairing), np.float64)
         np.testing.assert_allclose(found, right, atol=2e-6 if dtype == jnp.float32 else 2e-2)
         np.testing.assert_array_equal(found[..., dim:], wide[..., dim:])
@@ -38,7 +38,7 @@ def test_the_form_of_this_platform_has_the_values_of_the_plain_one(dtype: jnp.dt
 
 def test_only_the_form_for_cpu_puts_no_halves_side_by_side() -> None:
     x, table = jax.ShapeDtypeStruct((1, 8, 2, 16), jnp.bfloat16), jax.ShapeDtypeStruct((8, 16), jnp.float32)
-    function = jax.jit(functools.partial(lowering.rotate_as_fits, pairing="half"))
+    function = jax.jit(functools.partial(plain.rotate_for_platform, pairing="half"))
     text = {name: jax.export.export(function, platforms=[name])(x, table).mlir_module() for name in ("cpu", "tpu")}
     halves = "(tensor<1x8x2x8xbf16>, tensor<1x8x2x8xbf16>"
     assert halves in text["tpu"]

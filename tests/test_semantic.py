@@ -10,12 +10,12 @@ import jax
 import numpy as np
 import pytest
 from drawn import drawn_graph
+from independent import draw_inputs
 from jax.extend.mlir import ir
 from jax.interpreters import mlir
-from plain import draw_inputs
 
 from ropegen import hf, masks, reference
-from ropegen.emit.semantic import semantic, written
+from ropegen.emit.module.semantic import semantic, written
 from ropegen.ir.build import Builder
 from ropegen.ir.graph import Graph
 from ropegen.ir.op import attributes

@@ -21,7 +21,7 @@ from ropegen.errors import RopegenError
 from ropegen.ir import ops, text
 from ropegen.ir.build import Builder
 from ropegen.ir.graph import Graph, graph, node
-from ropegen.rope import Rope
+from ropegen.rotary import Rope
 from ropegen.types import TensorType
 
 # One graph, written by hand: the form itself, in the same bytes with every jax.

@@ -21,7 +21,7 @@ from published import CASES, Case
 
 import ropegen
 from ropegen.errors import RopegenError
-from ropegen.rope import Rope
+from ropegen.rotary import Rope
 
 UNIT = 2.0**-24
 VECTORS = json.loads((Path(__file__).resolve().parent.parent / "golden" / "vectors" / "transformers.json").read_text())

@@ -9,15 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from plain import draw_inputs, plain
+from independent import draw_inputs, formula
 
 from ropegen import masks, scaling
 from ropegen.api import attention
 from ropegen.emit.callable import Compiled
 from ropegen.ir.build import Builder
 from ropegen.ir.graph import Graph
-from ropegen.plan import plan
-from ropegen.rope import Rope
+from ropegen.planner import plan
+from ropegen.rotary import Rope
 
 Values = dict[str, Any]
 
@@ -100,7 +100,7 @@ def both(graph: Graph, seed: int = 0) -> tuple[Callable[[Values], Values], Calla
         return found if isinstance(found, dict) else {graph.outputs[0][0]: found}
 
     def theirs(values: Values) -> Values:
-        return {label: jnp.asarray(each) for label, each in plain(graph, {**values, **others}).items()}
+        return {label: jnp.asarray(each) for label, each in formula(graph, {**values, **others}).items()}
 
     return mine, theirs, floating
 
@@ -219,7 +219,7 @@ def test_vmap_over_positions_and_other_axes() -> None:
     integers = {label: jnp.stack([each, each + 1, each * 2], axis=-1) for label, each in others.items()}
     found = jax.vmap(lambda values: compiled(**floating, **values)["out"], in_axes=-1, out_axes=1)(integers)
     for index in range(3):
-        wanted = plain(
+        wanted = formula(
             GRAPHS["everything"], {**floating, **{label: each[..., index] for label, each in integers.items()}}
         )
         close(found[:, index], wanted["out"])

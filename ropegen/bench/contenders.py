@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ropegen import lowering
+from ropegen import plain
 from ropegen.bench import torch_attention
 from ropegen.bench.attention import Attention, Drawn, LeftOut, attention_of, draw, import_torch
 from ropegen.bench.measure import Contender
@@ -149,7 +149,7 @@ def _finished(name: str, function: Callable[..., Any], arguments: Sequence[Any])
 def _plain(graph: Graph) -> Function:
     def evaluated(inputs: Arrays) -> dict[str, jax.Array]:
         given = {each: inputs[label_of(each)] for each in graph.inputs}
-        outputs = lowering.evaluate([value for _, value in graph.outputs], given)
+        outputs = plain.evaluate([value for _, value in graph.outputs], given)
         return {label: value for (label, _), value in zip(graph.outputs, outputs, strict=True)}
 
     return evaluated
@@ -158,7 +158,7 @@ def _plain(graph: Graph) -> Function:
 def _jax_nn(attention: Attention) -> Function:
     def attend(inputs: Arrays) -> dict[str, jax.Array]:
         q, k = (
-            inputs[label] if table is None else lowering.rotate(inputs[label], table, attention.pairing)
+            inputs[label] if table is None else plain.rotate(inputs[label], table, attention.pairing)
             for label, table in zip(
                 (attention.q, attention.k), map(_constant, (attention.q_table, attention.k_table)), strict=True
             )

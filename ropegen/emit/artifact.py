@@ -41,7 +41,7 @@ from ropegen.emit.inputs import check_inputs
 from ropegen.errors import RopegenError
 from ropegen.ir import ops, text
 from ropegen.ir.graph import Graph, Node, label_of
-from ropegen.plan import Plan
+from ropegen.planner import Plan
 from ropegen.target import host_device, host_platform
 from ropegen.types import TensorType, epsilon, numpy_dtype
 
@@ -169,17 +169,17 @@ class Artifact:
         it is at most 1.5 times the error of the plain formula, op by op in the graph's element types on the same device,
         and one unit (the distance from 1 to the next number) of the coarsest of these types.
         """
-        from ropegen import lowering, reference
+        from ropegen import plain, reference
 
         graph = self.graph
         values = drawn_inputs(graph, seed)
         found = self(**values)
         results = tuple(value for _, value in graph.outputs)
 
-        def plain(values: dict[str, jax.Array]) -> tuple[jax.Array, ...]:
-            return lowering.evaluate(results, {each: values[label_of(each)] for each in graph.inputs})
+        def formula(values: dict[str, jax.Array]) -> tuple[jax.Array, ...]:
+            return plain.evaluate(results, {each: values[label_of(each)] for each in graph.inputs})
 
-        by_formula = jax.jit(plain)({label: jax.numpy.asarray(each) for label, each in values.items()})
+        by_formula = jax.jit(formula)({label: jax.numpy.asarray(each) for label, each in values.items()})
         truth = reference.evaluate(graph, values)
         unit = max(epsilon(each.type.dtype) for each in graph.nodes if each.type.is_float)
         outputs: list[CheckedOutput] = []
@@ -201,7 +201,7 @@ class Artifact:
             )
 
     def _check_calls(self) -> None:
-        from ropegen.emit import stablehlo
+        from ropegen.emit.module import stablehlo
 
         listed = self.manifest["custom_calls"]
         for stage, module in self._stages.items():
@@ -268,7 +268,7 @@ def export(
       RopegenError: two plans for one platform, a directory that holds something else than an artifact, or one that
         cannot be written; no libtpu, or a module that it refuses.
     """
-    from ropegen.emit import stablehlo
+    from ropegen.emit.module import stablehlo
 
     held = executables.split(plans) if ahead_of_time else plans
     stablehlo.check_platforms(held)
@@ -363,7 +363,7 @@ def _write(
     folder: Path, plans: Sequence[Plan], explained: Sequence[Plan], made: Sequence[executables.Made], progress: Step
 ) -> None:
     from ropegen import explain
-    from ropegen.emit import semantic, stablehlo
+    from ropegen.emit.module import semantic, stablehlo
 
     source = plans[0].source
     first = next((each for each in plans if each.target.platform == "cpu"), plans[0])
@@ -404,7 +404,7 @@ def _write(
 
 
 def _manifest(plans: Sequence[Plan], stages: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, Any]:
-    from ropegen.emit import stablehlo
+    from ropegen.emit.module import stablehlo
 
     graph = plans[0].graph
     calls = stablehlo.declared_calls(plans)

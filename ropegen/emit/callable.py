@@ -8,12 +8,12 @@ from typing import Any
 
 import jax
 
-from ropegen import angles, lowering
+from ropegen import angles, plain
 from ropegen.emit.inputs import Values, check_inputs
 from ropegen.emit.primitive import Chosen, bind
 from ropegen.errors import RopegenError
 from ropegen.ir.graph import Graph, Node, label_of
-from ropegen.plan import Plan, Step, Table
+from ropegen.planner import Plan, Step, Table
 from ropegen.types import numpy_dtype
 
 Array = jax.Array
@@ -134,14 +134,14 @@ def _execute(plan: Plan, step: Step, known: dict[Node, Array]) -> None:
         known[step.outputs[0]] = table_of(step.outputs[0], step.table)
         return
     if step.region is None:
-        known[step.outputs[0]] = lowering.lower_as_fits(step.outputs[0], *operands)
+        known[step.outputs[0]] = plain.compute_for_platform(step.outputs[0], *operands)
         return
     known.update(zip(step.outputs, bind(step.region.closed, chosen(plan, step), operands), strict=True))
 
 
 def table_of(value: Node, table: Table) -> Array:
     """The cosines and sines of known positions: a constant, or computed where this is traced."""
-    positions = lowering.lower(value.operands[0])
+    positions = plain.compute(value.operands[0])
     return angles.value(value, positions, known=table.kind == "constant")
 
 

@@ -17,7 +17,7 @@ import jax
 
 from ropegen.compilers import tpu
 from ropegen.errors import RopegenError
-from ropegen.plan import Plan
+from ropegen.planner import Plan
 
 Program = Callable[[Mapping[str, Any]], dict[str, Any]]
 _STAGES = {"prepare": "prepare", "module": "run"}
@@ -75,7 +75,7 @@ def make(
 
 
 def _made(plan: Plan, libtpu: str | PathLike[str] | None) -> Made:
-    from ropegen.emit import stablehlo
+    from ropegen.emit.module import stablehlo
 
     stages: dict[str, stablehlo.Stage] = {"prepare": "prepare", "module": "run"}
     if not plan.prepared:

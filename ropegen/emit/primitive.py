@@ -23,7 +23,7 @@ from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from ropegen import lowering
+from ropegen import plain
 from ropegen.ir import ops
 from ropegen.ir.graph import Graph, Node, graph, node
 from ropegen.target import Target
@@ -92,7 +92,7 @@ def _plain(closed: Graph) -> Callable[..., Arrays]:
     values = _values(closed)
 
     def forward(*operands: Array) -> Arrays:
-        return lowering.evaluate(values.results, dict(zip(values.operands, operands, strict=True)))
+        return plain.evaluate(values.results, dict(zip(values.operands, operands, strict=True)))
 
     return forward
 

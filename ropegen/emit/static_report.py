@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from ropegen import explain
 from ropegen.compilers.schedule import MATRIX, TRANSCENDENTAL, KernelSchedule
 from ropegen.emit.executables import Made
-from ropegen.plan import Plan, Step
+from ropegen.planner import Plan, Step
 from ropegen.target import Chip
 
 # The kernels of Mosaic templates are named after their family; the rest is XLA's.

@@ -16,8 +16,8 @@ from ropegen.errors import RopegenError
 from ropegen.ir import ops
 from ropegen.ir.graph import Graph, Node
 from ropegen.ir.text import digest
-from ropegen.plan import Candidate, Plan, Rejected, Step, Table
-from ropegen.rope import Rope
+from ropegen.planner import Candidate, Plan, Rejected, Step, Table
+from ropegen.rotary import Rope
 from ropegen.template import Cost, Tile
 from ropegen.types import TensorType, epsilon
 
@@ -314,7 +314,7 @@ def _error(rope: Rope, at: int, stored: str, positions: Node, table: Table | Non
     """The bound on a cosine or sine: that of the table and, where exact angles are reduced at run time, of that too.
 
     Cosine and sine are taken within 2 u, u = 2**-24, of an angle of at most an eighth of a turn that is held in two
-    float32, and combined with two roundings below that. Fixed point adds `ropegen.rope.fixed_point`'s own error. The
+    float32, and combined with two roundings below that. Fixed point adds `ropegen.rotary.fixed_point`'s own error. The
     fraction of a fractional position is rounded three times, and is below one radian.
     """
     bound = rope.angle_error(at, stored)

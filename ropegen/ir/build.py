@@ -20,7 +20,7 @@ from ropegen.ir import ops
 from ropegen.ir.graph import Graph, Node, graph, node
 from ropegen.ir.op import Op
 from ropegen.masks import Expr
-from ropegen.rope import Rope
+from ropegen.rotary import Rope
 from ropegen.types import TensorType, dtype_name
 
 Mask = Expr | Callable[..., object] | bool

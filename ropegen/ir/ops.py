@@ -14,7 +14,7 @@ import numpy as np
 from ropegen import masks
 from ropegen.ir.op import Op, attribute
 from ropegen.masks import Expr
-from ropegen.rope import Rope
+from ropegen.rotary import Rope
 from ropegen.scaling import Scaling
 from ropegen.types import DTYPES, FLOATS, TensorType
 
@@ -237,7 +237,7 @@ class Angles(Op):
 
     With `sections` (M-RoPE) positions are (axes, ..., S). `head_width` is the width of a head, `length` the
     sequence length that selects the frequencies of the dynamic families, `inverse` divides by the magnitude
-    of xPos instead of multiplying (for keys). See `ropegen.rope.Rope`, which has the same fields.
+    of xPos instead of multiplying (for keys). See `ropegen.rotary.Rope`, which has the same fields.
     """
 
     name = "angles"

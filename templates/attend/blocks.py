@@ -19,7 +19,7 @@ from jax import Array, lax
 
 from ropegen import masks
 from ropegen.ir.ops import Attend
-from ropegen.lowering import precision
+from ropegen.plain import precision
 
 from .exponential import exponential
 

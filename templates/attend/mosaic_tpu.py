@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ropegen import lowering, masks
+from ropegen import masks, plain
 from ropegen.errors import RopegenError
 from ropegen.ir.graph import Node
 from ropegen.target import TPU_KERNEL_MEMORY, Target
@@ -217,14 +217,14 @@ def build(site: AttendSite, tile: Tile, target: Target) -> Kernel:
         found = {"output": out.reshape(*lead, *out.shape[1:]), "log_sum_exp": lse.reshape(*lead, *lse.shape[1:])}
         return tuple(found[label] for label in order)
 
-    plain = xla.build(site, next(xla.tiles(site, Target.parse("cpu"))), target)
+    elsewhere = xla.build(site, next(xla.tiles(site, Target.parse("cpu"))), target)
 
     def backward(operands: Arrays, results: Arrays, cotangents: Tangents, wanted: Sequence[bool]) -> Tangents:
         asked = {each for each, is_wanted in zip(site.operands, wanted, strict=True) if is_wanted}
         names = {name for name, each in site.sources.items() if each in asked}
         parts = _strips(site, tile, names)
         if not parts or ("bias" in names and not _is_whole(site)):
-            return plain.backward(operands, results, cotangents, wanted)
+            return elsewhere.backward(operands, results, cotangents, wanted)
         found = _backward(
             site,
             parts,
@@ -234,7 +234,7 @@ def build(site: AttendSite, tile: Tile, target: Target) -> Kernel:
         )
         return tuple(found.get(each) if each in asked else None for each in site.operands)
 
-    return Kernel(forward, plain.tangent, backward)
+    return Kernel(forward, elsewhere.tangent, backward)
 
 
 def notes(site: AttendSite, tile: Tile) -> Iterator[str]:
@@ -331,7 +331,7 @@ def _backward(
             add(name, value)
             continue
         source, table = (values[site.sources[each]].astype(jnp.float32) for each in (name, f"{name}_angles"))
-        _, pull = jax.vjp(functools.partial(lowering.rotate, pairing=pairing), source, table)
+        _, pull = jax.vjp(functools.partial(plain.rotate, pairing=pairing), source, table)
         for each, pulled in zip((name, f"{name}_angles"), pull(value), strict=True):
             add(each, pulled)
     if "sinks" in given:
@@ -360,7 +360,7 @@ def _read(
 ) -> tuple[tuple[Array, Array, Array], dict[str, Array], dict[str, Array]]:
     """q, k and v before they are laid out, what else is given, and the operands of the kernels."""
     values: dict[Node, Array] = dict(zip(site.operands, operands, strict=True))
-    q, k, v = lowering.evaluate(_before(site, form), values)
+    q, k, v = plain.evaluate(_before(site, form), values)
     given = {name: values[site.sources[name]] for name in site.op.given if site.sources[name] in values}
     padded = _laid_out(form, q, k, v, given)
     if form.rotates:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ropegen import lowering, masks
+from ropegen import masks, plain
 from ropegen.ir.graph import Node
 from ropegen.target import TPU_OP, Target
 from ropegen.template import Array, Arrays, Cost, Kernel, Tangents, Template, Tile
@@ -162,7 +162,7 @@ def build(site: AttendSite, tile: Tile, target: Target, *, widened: bool = False
 
     def rotated(operands: Sequence[Array]) -> Arrays:
         values: dict[Node, Array] = dict(zip(site.operands, operands, strict=True))
-        return lowering.evaluate(inner, values, lowering.lower_as_fits)
+        return plain.evaluate(inner, values, plain.compute_for_platform)
 
     def given(values: Sequence[Array | None]) -> dict[str, Array]:
         return {name: each for name, each in zip(site.op.given, values[3:], strict=True) if each is not None}

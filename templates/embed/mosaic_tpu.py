@@ -173,8 +173,8 @@ def build(site: EmbedSite, tile: Tile, target: Target) -> Kernel:
                 given[name] = value.reshape(period, form.features)
         return (kernel_forward(form, inside.astype(jnp.int32), given).reshape(shape),)
 
-    plain = xla.build(site, Tile(), target)
-    return Kernel(forward, plain.tangent, plain.backward)
+    elsewhere = xla.build(site, Tile(), target)
+    return Kernel(forward, elsewhere.tangent, elsewhere.backward)
 
 
 TEMPLATE = Template(

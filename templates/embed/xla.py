@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ropegen import lowering
+from ropegen import plain
 from ropegen.ir import ops
 from ropegen.ir.graph import node
 from ropegen.target import TPU_OP, Target
@@ -66,12 +66,12 @@ def build(site: EmbedSite, tile: Tile, target: Target) -> Kernel:
     def forward(*operands: Array) -> Arrays:
         values = dict(zip(site.operands, operands, strict=True))
         lookup = node(site.lookup, site.ids, site.table)
-        rows = lowering.lower(lookup, values[site.ids], values[site.table])
+        rows = plain.compute(lookup, values[site.ids], values[site.table])
         if site.steps:
-            rows = rows.astype(lowering.accumulator(rows.dtype))
+            rows = rows.astype(plain.accumulator(rows.dtype))
         for step in site.steps:
             if not isinstance(step.value.op, ops.Cast):  # rounding waits for the end
-                rows = lowering.lower(
+                rows = plain.compute(
                     step.value, *(rows if each is step.rows else values[each] for each in step.value.operands)
                 )
         return (rows.astype(numpy_dtype(site.outputs[0].type.dtype)),)

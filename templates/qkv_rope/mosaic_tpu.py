@@ -239,8 +239,8 @@ def build(site: QkvRopeSite, tile: Tile, target: Target) -> Kernel:
             found.append(heads[..., : shape[-1]])
         return tuple(found)
 
-    plain = xla.build(site, Tile(), target)
-    return Kernel(forward, plain.tangent, plain.backward)
+    elsewhere = xla.build(site, Tile(), target)
+    return Kernel(forward, elsewhere.tangent, elsewhere.backward)
 
 
 def _check(site: QkvRopeSite, tile: Tile) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ropegen import lowering
+from ropegen import plain
 from ropegen.ir import ops
 from ropegen.target import TPU_OP, Target
 from ropegen.template import Array, Arrays, Cost, Kernel, Template, Tile, plain_kernel
@@ -86,12 +86,12 @@ def build(site: QkvRopeSite, tile: Tile, target: Target) -> Kernel:
         values = dict(zip(site.operands, operands, strict=True))
         x, weight, *bias = (values[each] for each in site.project.operands)
 
-        sums = lowering.project(x, weight, *bias)
+        sums = plain.project(x, weight, *bias)
         found: list[Array] = []
         for part in site.parts:
-            value = lowering.lower(part.split, sums)
+            value = plain.compute(part.split, sums)
             for step in part.steps:
-                value = lowering.lower_as_fits(step, value, *(values[each] for each in step.operands[1:]))
+                value = plain.compute_for_platform(step, value, *(values[each] for each in step.operands[1:]))
             found.append(value.astype(numpy_dtype(part.split.type.dtype)))
         return tuple(found)
 

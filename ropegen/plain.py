@@ -1,6 +1,6 @@
 """Each op as plain jax.numpy: the decomposition that travels in the semantic form, and what templates build on.
 
-`lower(node, *values)` computes one node. Sums of products and normalisations run in float32 (float64 for
+`compute(node, *values)` computes one node. Sums of products and normalisations run in float32 (float64 for
 float64 operands) and are rounded once. Attention keeps a chunk of queries at a time, so memory grows with
 the sequence; it is differentiable to any order by JAX itself.
 """
@@ -32,21 +32,21 @@ OpT = TypeVar("OpT", bound=Op)
 _CHUNK_SCORES = 1 << 22
 
 
-def lower(node: Node, *values: Array) -> Array:
+def compute(node: Node, *values: Array) -> Array:
     """The value of `node` over the values of its operands; an `input` has none of its own.
 
     Raises:
       RopegenError: `node` is an input.
     """
-    return _LOWERINGS[type(node.op)](node, *values)
+    return _FORMULAS[type(node.op)](node, *values)
 
 
-def lower_as_fits(node: Node, *values: Array) -> Array:
-    """`lower`, rotations by `rotate_as_fits`: for what is run, where `lower` is for what is read."""
+def compute_for_platform(node: Node, *values: Array) -> Array:
+    """`compute`, rotations by `rotate_for_platform`: for what is run, where `compute` is for what is read."""
     if isinstance(node.op, ops.Rotate):
         x, table = values
-        return rotate_as_fits(x, table, node.op.pairing)
-    return lower(node, *values)
+        return rotate_for_platform(x, table, node.op.pairing)
+    return compute(node, *values)
 
 
 def accumulator(dtype: Any) -> Any:
@@ -145,7 +145,7 @@ def rotate(x: Array, table: Array, pairing: str) -> Array:
     return jnp.concatenate([*parts, x[..., dim:]], axis=-1) if dim < x.shape[-1] or len(parts) > 1 else parts[0]
 
 
-def rotate_as_fits(x: Array, table: Array, pairing: str) -> Array:
+def rotate_for_platform(x: Array, table: Array, pairing: str) -> Array:
     """`rotate` in the form that fits the platform that it is lowered for; op by op as it stands."""
     if not isinstance(x, Tracer):
         return rotate(x, table, pairing)
@@ -340,7 +340,7 @@ def _op(node: Node, kind: type[OpT]) -> OpT:
     return node.op
 
 
-_LOWERINGS: dict[type[Op], Callable[..., Array]] = {
+_FORMULAS: dict[type[Op], Callable[..., Array]] = {
     ops.Input: _input,
     ops.Positions: _positions,
     ops.Embed: _embed,
@@ -364,10 +364,10 @@ _LOWERINGS: dict[type[Op], Callable[..., Array]] = {
 
 
 def evaluate(
-    outputs: Sequence[Node], values: Mapping[Node, Array], lower: Callable[..., Array] = lower
+    outputs: Sequence[Node], values: Mapping[Node, Array], compute: Callable[..., Array] = compute
 ) -> tuple[Array, ...]:
-    """The outputs, each node between them and `values` lowered plainly, or by another `lower`."""
+    """The outputs, each node between them and `values` computed plainly, or by another `compute`."""
     known = dict(values)
     for each in topological(outputs, given=values):
-        known[each] = lower(each, *(known[operand] for operand in each.operands))
+        known[each] = compute(each, *(known[operand] for operand in each.operands))
     return tuple(known[each] for each in outputs)

@@ -21,12 +21,12 @@ from jax.extend.core import Primitive
 from jax.extend.mlir import ir
 from jax.interpreters import mlir
 
-from ropegen import lowering
+from ropegen import plain
 from ropegen.emit.callable import prepare, prepare_labels, prepared_names, run, run_labels, table_of
 from ropegen.emit.primitive import PLATFORMS
 from ropegen.errors import RopegenError
 from ropegen.ir.graph import Node, label_of
-from ropegen.plan import Plan
+from ropegen.planner import Plan
 from ropegen.template import template
 from ropegen.types import TensorType, numpy_dtype
 
@@ -198,7 +198,7 @@ def _plain_module(plan: Plan, stage: Stage) -> Any:
         for step in plan.steps:  # tables come from where the plan says
             if step.table is not None and step.outputs[0] not in known:
                 known[step.outputs[0]] = table_of(step.outputs[0], step.table)
-        return lowering.evaluate(tuple(results.values()), known)
+        return plain.evaluate(tuple(results.values()), known)
 
     arguments = [jax.ShapeDtypeStruct(kind.shape, numpy_dtype(kind.dtype)) for kind in kinds.values()]
     # `keep_unused` keeps the arguments that the manifest states.

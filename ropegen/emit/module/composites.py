@@ -14,7 +14,7 @@ from typing import Any
 from jax.extend.mlir import ir
 
 from ropegen import masks, scaling
-from ropegen.emit.semantic import VERSION, written
+from ropegen.emit.module.semantic import VERSION, written
 from ropegen.errors import RopegenError, nearest
 from ropegen.ir import ops
 from ropegen.ir.graph import Node, node

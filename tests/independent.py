@@ -20,7 +20,7 @@ from ropegen.ir.graph import Graph, Node, label_of
 from ropegen.types import TensorType, numpy_dtype
 
 
-def plain(graph: Graph, inputs: Mapping[str, Any]) -> dict[str, jax.Array]:
+def formula(graph: Graph, inputs: Mapping[str, Any]) -> dict[str, jax.Array]:
     """The outputs of `graph`, op by op. `inputs` may be traced; float64 needs `jax_enable_x64`."""
     values = {each: jnp.asarray(inputs[label_of(each)]) for each in graph.inputs}
     for each in graph.nodes:
@@ -32,12 +32,12 @@ def plain(graph: Graph, inputs: Mapping[str, Any]) -> dict[str, jax.Array]:
     return {label: values[node] for label, node in graph.outputs}
 
 
-def plain_of_many(graphs: Sequence[Graph], inputs: Sequence[Mapping[str, Any]]) -> list[dict[str, np.ndarray]]:
-    """`plain` of each graph on its inputs, as NumPy arrays, from one XLA program.
+def formulas(graphs: Sequence[Graph], inputs: Sequence[Mapping[str, Any]]) -> list[dict[str, np.ndarray]]:
+    """`formula` of each graph on its inputs, as NumPy arrays, from one XLA program.
 
     Nearly all the time is compilation, and most of that is paid once a program.
     """
-    program = jax.jit(lambda inputs: [plain(each, x) for each, x in zip(graphs, inputs, strict=True)])
+    program = jax.jit(lambda inputs: [formula(each, x) for each, x in zip(graphs, inputs, strict=True)])
     compiled = program.lower(list(inputs)).compile(compiler_options={"xla_backend_optimization_level": 0})
     return jax.tree.map(np.asarray, compiled(list(inputs)))
 

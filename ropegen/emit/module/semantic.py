@@ -21,7 +21,7 @@ from jax.core import ShapedArray
 from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
 from jax.interpreters import mlir
 
-from ropegen import lowering, masks
+from ropegen import masks, plain
 from ropegen.errors import RopegenError
 from ropegen.ir import ops
 from ropegen.ir.graph import Graph, Node, label_of
@@ -61,7 +61,7 @@ def semantic(graph: Graph) -> str:
 
 
 def _composite(value: Node, operands: list[jax.Array]) -> jax.Array:
-    traced = jax.make_jaxpr(functools.partial(lowering.lower, value))(*operands)
+    traced = jax.make_jaxpr(functools.partial(plain.compute, value))(*operands)
 
     def decomposition(*operands: jax.Array, **_: Any) -> jax.Array:
         # A captured constant would become one more operand of the composite; a constant op does not.

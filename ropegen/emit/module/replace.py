@@ -22,15 +22,15 @@ from jax.extend.mlir import ir
 from jax.interpreters import mlir
 
 from ropegen.emit.callable import prepare, run
-from ropegen.emit.composites import PREFIX, Composite, Left, name_of, read
-from ropegen.emit.grouping import Member, group
-from ropegen.emit.lowered import BYTECODE, Kept, Lowered, Replaced, portable_version
-from ropegen.emit.stablehlo import check_calls, declared_calls, walk
+from ropegen.emit.module.composites import PREFIX, Composite, Left, name_of, read
+from ropegen.emit.module.grouping import Member, group
+from ropegen.emit.module.rewritten import BYTECODE, Kept, Replaced, Rewritten, portable_version
+from ropegen.emit.module.stablehlo import check_calls, declared_calls, walk
 from ropegen.errors import RopegenError
 from ropegen.ir import ops
 from ropegen.ir.graph import Graph, Node, graph, node
 from ropegen.ir.script import MODULE, Script
-from ropegen.plan import Plan, Tiles, plan
+from ropegen.planner import Plan, Tiles, plan
 from ropegen.target import Target
 from ropegen.types import TensorType, numpy_dtype
 
@@ -38,7 +38,9 @@ _KERNEL = "ropegen.kernel"
 _WAY_OUT = "give a module of StableHLO and func, as jax.jit(f).lower(...).as_text() prints it"
 
 
-def lower(source: bytes, target: str | Target, *, name: str = "<module>", tile: Tiles | None = None) -> Lowered:
+def replace_composites(
+    source: bytes, target: str | Target, *, name: str = "<module>", tile: Tiles | None = None
+) -> Rewritten:
     """The module with every composite of this dialect replaced by its planned kernel for a target.
 
     `source` is MLIR text or bytecode (portable StableHLO too); `name` names it in errors, `tile` is that of `plan`.
@@ -53,9 +55,9 @@ def lower(source: bytes, target: str | Target, *, name: str = "<module>", tile: 
     with mlir.make_ir_context() as context:
         script, module = _parse(source, name, context)
         work = _Work(module, script, target, tile)
-        work.lower()
+        work.replace()
         if not work.replaced:
-            return Lowered(target, source, (), tuple(work.kept), (), script.text)
+            return Rewritten(target, source, (), tuple(work.kept), (), script.text)
         work.remove_unused()
         try:
             module.operation.verify()
@@ -64,7 +66,7 @@ def lower(source: bytes, target: str | Target, *, name: str = "<module>", tile: 
         asm = module.operation.get_asm(enable_debug_info=work.has_locations)
         heading = re.match(r"(?:[ \t]*//[^\n]*\n|\s)*+", script.text)
         asm = f"{heading[0].lstrip() if heading else ''}{asm}"
-        return Lowered(target, source, tuple(work.replaced), tuple(work.kept), tuple(work.removed), asm)
+        return Rewritten(target, source, tuple(work.replaced), tuple(work.kept), tuple(work.removed), asm)
 
 
 def _parse(source: bytes, name: str, context: Any) -> tuple[Script, Any]:
@@ -131,7 +133,7 @@ class _Work:
         self._decompositions: list[str] = []
         self._kernels: dict[Graph, tuple[str, Plan]] = {}
 
-    def lower(self) -> None:
+    def replace(self) -> None:
         """Replace what is reached from outside; a decomposition that goes is not looked into."""
         self._keep_nested()
         for block in self._reached():

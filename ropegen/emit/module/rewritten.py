@@ -1,4 +1,4 @@
-"""A module after `lower`: its text, its bytecode, and what was done, in words and as data."""
+"""A module after `replace_composites`: its text, its bytecode, and what was done, in words and as data."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from jax.extend.mlir import ir
 from jax.interpreters import mlir
 
 from ropegen import explain
-from ropegen.emit.stablehlo import PORTABLE_VERSION
+from ropegen.emit.module.stablehlo import PORTABLE_VERSION
 from ropegen.errors import RopegenError
 from ropegen.explain.facts import Facts
-from ropegen.plan import Plan
+from ropegen.planner import Plan
 from ropegen.target import Target
 
 BYTECODE = b"ML\xefR"
@@ -44,7 +44,7 @@ class Replaced:
 
 
 @dataclass(frozen=True, eq=False)
-class Lowered:
+class Rewritten:
     """A module after the pass, and what was done. `removed` are the decompositions that nothing uses any more."""
 
     target: Target

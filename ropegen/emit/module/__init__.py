@@ -1,0 +1,1 @@
+"""Plans as StableHLO modules, and StableHLO modules whose composites become planned kernels."""
