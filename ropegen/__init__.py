@@ -34,6 +34,7 @@ from ropegen.ir.graph import Graph
 from ropegen.ir.text import dumps, loads
 from ropegen.rotary import Rope, grid_positions
 from ropegen.target import Target
+from ropegen.template import register_template
 
 __version__ = "0.1.0"
 
@@ -62,6 +63,7 @@ __all__ = [
     "masks",
     "plan",
     "reference",
+    "register_template",
     "rope",
     "rope_table",
     "rotate",

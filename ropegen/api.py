@@ -11,7 +11,7 @@ import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from os import PathLike
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ import numpy.typing as npt
 from ropegen import explain, hf, masks
 from ropegen.emit import artifact
 from ropegen.emit.callable import Compiled, run
+from ropegen.emit.primitive import PLATFORMS
 from ropegen.errors import RopegenError
 from ropegen.ir import text
 from ropegen.ir.build import Builder, Mask
@@ -30,12 +31,13 @@ from ropegen.planner import TableKind, Tiles
 from ropegen.planner import plan as make_plan
 from ropegen.rotary import Rope
 from ropegen.target import Target
+from ropegen.template import AnyTemplate, catalog
 from ropegen.types import DTYPES, dtype_name, numpy_dtype
 
 Array = jax.Array
 ArrayLike = npt.ArrayLike | jax.Array
+Targets: TypeAlias = str | Target | Iterable[str | Target] | None
 
-_DEFAULT_TARGET = "cpu"
 # Plans of the plain functions that are kept; each is keyed by its whole graph.
 _KEPT_PLANS = 256
 
@@ -214,7 +216,7 @@ def attention(
     length: int | None = None,
     return_lse: bool = False,
     tile: Tiles | None = None,
-    target: str | Target = _DEFAULT_TARGET,
+    target: Targets = None,
 ) -> Any:
     """Attention: q (..., Sq, H, D), k (..., Skv, Hkv, D), v (..., Skv, Hkv, Dv) -> (..., Sq, H, Dv), q's type.
 
@@ -233,7 +235,7 @@ def attention(
     length: the longest sequence, for the frequency families of RoPE that depend on it.
     return_lse: also the logarithm of the softmax denominator, (..., Sq, H) float32.
     tile: fixes the tile of a template, e.g. {"attend/xla": {"q": 256, "kv": 512}}.
-    target: the chip to plan for; the result is the same.
+    target: see `planned_for`; it decides how fast the result is computed, not what it is.
 
     Raises:
       RopegenError: shapes, types or options that do not fit; the message says how to mend them.
@@ -306,8 +308,8 @@ def attention(
     outputs = {"out": b.attend(q_node, k_node, v_node, **options)}
     if return_lse:
         outputs["lse"] = b.attend(q_node, k_node, v_node, **options, returns="log_sum_exp")
-    found = call.run(outputs, target, tile)
-    return (found["out"], found["lse"]) if return_lse else found["out"]
+    results = call.run(outputs, target, tile)
+    return (results["out"], results["lse"]) if return_lse else results["out"]
 
 
 def _expect_rope(name: str, given: object) -> None:
@@ -394,10 +396,8 @@ class Call:
             return self.builder.positions(known.size, int(known[0]))
         return self.array(label, value)
 
-    def run(
-        self, outputs: Mapping[str, Node], target: str | Target = _DEFAULT_TARGET, tile: Tiles | None = None
-    ) -> dict[str, Array]:
-        """The values of the outputs."""
+    def run(self, outputs: Mapping[str, Node], target: Targets = None, tile: Tiles | None = None) -> dict[str, Array]:
+        """The values of the outputs, by a program that has a plan for every platform; see `planned_for`."""
         graph = self.builder.build(**outputs)
         for name, sizes in dict[str, object](tile or {}).items():
             if not isinstance(sizes, Mapping):
@@ -405,10 +405,43 @@ class Call:
                     f"{self.name}: the tile of {name} is {sizes!r}; give its sizes by name, as in {{'q': 256, 'kv': 512}}"
                 )
         fixed = tuple((name, tuple(sizes.items())) for name, sizes in (tile or {}).items())
-        made = _planned(graph, Target.parse(target), fixed)
-        return run(made, {}, self._values)
+        first, *others = _planned(graph, planned_for(target), fixed, catalog())
+        return run(first, {}, self._values, others)
+
+
+def planned_for(target: Targets) -> tuple[Target, ...]:
+    """The targets that a plain call is planned for, one for each platform; the first decides what is fused.
+
+    `target` names one target or several, such as "tpu:v5e" or ["cpu:8", "tpu:v5e"]. A platform that it does not name
+    has this machine's own chip, if that is of the platform, else the default: `cpu` (two cores), `tpu:any` (tiles that
+    fit every generation) and `gpu:any` (XLA alone, because a kernel for another compute capability ends the process).
+    None names nothing, and this machine's own chip then decides.
+
+    Raises:
+      RopegenError: an unknown target, or two of one platform.
+    """
+    given = () if target is None else (target,) if isinstance(target, str | Target) else tuple(target)
+    local = Target.local()
+    first = [Target.parse(name) for name in given] or ([] if local is None else [local])
+    by_platform: dict[str, Target] = {}
+    for parsed in first:
+        other = by_platform.setdefault(parsed.jax_platform, parsed)
+        if other is not parsed:
+            raise RopegenError(
+                f"targets {other} and {parsed} are both {parsed.platform}; give one target for a platform"
+            )
+    for platform in PLATFORMS:
+        own = local is not None and local.jax_platform == platform
+        by_platform.setdefault(platform, local if local is not None and own else Target.default(platform))
+    return tuple(by_platform.values())
 
 
 @functools.lru_cache(maxsize=_KEPT_PLANS)
-def _planned(graph: Graph, target: Target, tile: tuple[tuple[str, tuple[tuple[str, int], ...]], ...]) -> PlanOfGraph:
-    return make_plan(graph, target, tile={name: dict(sizes) for name, sizes in tile})
+def _planned(
+    graph: Graph,
+    targets: tuple[Target, ...],
+    tile: tuple[tuple[str, tuple[tuple[str, int], ...]], ...],
+    templates: tuple[AnyTemplate, ...],
+) -> tuple[PlanOfGraph, ...]:
+    """The plans of a graph for several targets; `templates` is the catalogue, which is part of the key."""
+    return (make_plan(graph, targets[0], tile={name: dict(sizes) for name, sizes in tile}),)

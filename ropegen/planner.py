@@ -254,6 +254,25 @@ def _consider(
     return Candidate(name, tile, tile_from, template.cost(site, target, tile), notes=tuple(template.notes(site, tile)))
 
 
+def cheapest(closed: Graph, target: Target) -> Candidate | None:
+    """The candidate that computes a closed region fastest on a target; None where its plain ops are faster."""
+    region = Region(closed.name, closed.inputs, tuple(value for _, value in closed.outputs), closed)
+    (its,) = (family for family in families() if family.name == closed.name)
+    site, measured = its.site(closed), tiles.measured(target)
+    candidates = [
+        _consider(template, site, region, target, {}, measured)
+        for template in catalog()
+        if template.family is its and target.platform in template.runs_on
+    ]
+    best = min(
+        (candidate for candidate in candidates if candidate.cost is not None),
+        key=lambda candidate: candidate.cost.seconds if candidate.cost else 0.0,
+        default=None,
+    )
+    unfused = sum(plain_cost(node, target).seconds for node in region.nodes)
+    return best if best is not None and best.cost is not None and best.cost.seconds <= unfused else None
+
+
 def _choose(graph: Graph, offers: Sequence[_Offer]) -> list[_Offer]:
     """The offers that do not overlap and together save the most."""
     useful = [each for each in offers if each.chosen is not None and each.saving >= 0]

@@ -7,8 +7,9 @@ at 2.6 GHz; the rates of half precision are what XLA's own dot reached on such a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import functools
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
@@ -109,6 +110,18 @@ _TPU: Mapping[str, Chip] = MappingProxyType(
     }
 )
 
+# `gpu:any` and `tpu:any` are no chips: their figures are the least of every chip's, so that what is chosen for them fits
+# every generation. Plain calls plan for them where the chip is not known.
+_ANY = "any"
+
+
+def _least(chips: Iterable[Chip]) -> Chip:
+    """A chip with the least of every figure, the largest launch overhead, and the default order of products."""
+    known = [asdict(chip) for chip in chips]
+    figures = {name: min(chip[name] for chip in known) for name in known[0] if name not in ("launch", "products")}
+    return Chip(**figures, launch=max(chip["launch"] for chip in known))
+
+
 # Seconds below which libtpu estimates no op of a compiled program for TPU, however little it does: 1,830 cycles on v5e,
 # 2,300 on v7x.
 TPU_OP = 1.1e-6
@@ -129,7 +142,8 @@ class Target:
         """`cpu`, `cpu:CORES`, `gpu:h200`, `gpu:sm90`, `tpu:v5e`, or `host` for what this machine has.
 
         `cpu` alone is two cores, so that the same text is the same plan on every machine; `cpu:amx` and
-        `cpu:CORES:amx` are cores with Intel's matrix unit for bfloat16.
+        `cpu:CORES:amx` are cores with Intel's matrix unit for bfloat16. `gpu:any` and `tpu:any` stand for a chip
+        that is not known: plans for them fit every generation.
 
         Raises:
           RopegenError: an unknown platform or chip.
@@ -154,6 +168,8 @@ class Target:
                 )
             return Target("cpu", kind, int(words[0]))
         chips = {**_GPU, **_CAPABILITY} if platform == "gpu" else _TPU
+        if chip == _ANY:
+            return Target(platform, _ANY)
         if chip not in chips:
             asked = f"has no chip {chip!r}" if chip else "needs a chip"
             raise RopegenError(f"target {text!r} {asked}; {nearest(chip, chips)} e.g. {platform}:{next(iter(chips))}")
@@ -186,6 +202,19 @@ class Target:
             f"this machine's device {device.device_kind!r} is not known; name a target, e.g. gpu:h100 or tpu:v5e"
         )
 
+    @staticmethod
+    def default(platform: str) -> Target:
+        """The target that a plain call plans for on a platform (cpu, cuda or tpu) whose chip it does not know."""
+        return {"cpu": Target("cpu", "generic", 2), "cuda": Target("gpu", _ANY), "tpu": Target("tpu", _ANY)}[platform]
+
+    @staticmethod
+    def local() -> Target | None:
+        """What this machine has, as `host`; None where its device is not known."""
+        try:
+            return Target.host()
+        except RopegenError:
+            return None
+
     def __str__(self) -> str:
         if self.platform == "cpu":
             cores = "" if self.cores == 2 else f":{self.cores}"
@@ -200,6 +229,8 @@ class Target:
     @property
     def figures(self) -> Chip:
         """The figures of the whole chip."""
+        if self.chip == _ANY:
+            return _least(_TPU.values() if self.platform == "tpu" else (chip for _, chip in _GPU.values()))
         if self.platform == "tpu":
             return _TPU[self.chip]
         if self.platform == "gpu":
@@ -218,6 +249,7 @@ class Target:
         )
 
 
+@functools.cache
 def _has_amx() -> bool:
     """Whether Linux says so of this machine; elsewhere no processor has it."""
     about = Path("/proc/cpuinfo")

@@ -1,19 +1,21 @@
-"""What a template declares, and the catalogue of those that are installed.
+"""What a template declares, and the catalogue of the templates that are installed.
 
-A *family* (embed, qkv_rope, attend) says which parts of a graph it can compute. A *region* is such a part, cut
-out and closed: its operands have become inputs, so that two equal parts of two graphs are one region. A
-*template* computes the regions of a family on some platforms: what it covers, when it declines, how fast it
-is, and how it is built. Every family has an `xla` template that declines nothing.
+A *family* (embed, qkv_rope, attend) says which parts of a graph it can compute. A *region* is such a part, cut out
+and closed: its operands have become inputs, so that equal parts of two graphs are one region. A *template* computes
+the regions of a family on some platforms: when it declines, how fast it is, and how it is built. Every family must
+include an `xla` template that accepts every case.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib
+import importlib.metadata
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Final, Generic, Literal, TypeVar
 
 import jax
 
@@ -163,42 +165,57 @@ Tangents = tuple["Array | None", ...]
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """JAX functions over arrays in the order of the closed region's inputs; traced, never run by Python.
+    """JAX functions over arrays in the order of the closed region's inputs. They are traced, never run by Python.
 
     `forward(*operands)` gives the outputs, then the residuals. `tangent(operands, results, tangents)` gives the
     tangents of the results, linear in those of the operands (None where zero). `backward(operands, results,
-    cotangents, wanted)` gives the cotangents of the wanted operands, None elsewhere.
+    cotangents, wanted)` gives the cotangents of the wanted operands, None elsewhere. A tangent or backward that is
+    None, or a backward that returns None, is left to the template that `Template.derivatives` names.
     """
 
     forward: Callable[..., Arrays]
-    tangent: Callable[[Arrays, Arrays, Tangents], Arrays]
-    backward: Callable[[Arrays, Arrays, Tangents, Sequence[bool]], Tangents]
+    tangent: Callable[[Arrays, Arrays, Tangents], Arrays] | None = None
+    backward: Callable[[Arrays, Arrays, Tangents, Sequence[bool]], Tangents | None] | None = None
+
+
+OWN: Final = "own"
+"""The value of `Template.derivatives` for a template whose kernel gives its own tangent and backward."""
+
+
+def _accepts(site: Any, target: Target) -> Iterator[str]:
+    return iter(())
+
+
+def _no_choice(site: Any, target: Target) -> Iterator[Tile]:
+    yield Tile()
 
 
 def _no_notes(site: Any, tile: Tile) -> Iterator[str]:
     return iter(())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Template(Generic[S]):
-    """One way to compute the regions of a family."""
+    """One way to compute the regions of a family. The family's `covers` says what they compute."""
 
     name: str
     version: int
+    """Part of the digest of every plan that takes the template: raise it when the emitted code changes."""
     family: Family[S]
     runs_on: tuple[str, ...]
-    """Platforms: cpu, gpu, tpu."""
-    calls: tuple[str, ...]
-    """The custom-call targets that it emits; the exporter checks them against the module."""
-    covers: Callable[[S], Graph]
-    declines: Callable[[S, Target], Iterator[str]]
-    """The reasons why it cannot compute a site, none when it can."""
-    tile: tuple[str, ...]
+    """Platforms: cpu, gpu, tpu. The template is built for a target of these platforms only."""
+    calls: tuple[str, ...] = ()
+    """The custom-call targets that it emits. The exporter checks them against the module."""
+    declines: Callable[[S, Target], Iterator[str]] = _accepts
+    """The reasons why it cannot compute a site; none when it can."""
+    tile: tuple[str, ...] = ()
     """The names of its tile's sizes."""
-    tiles: Callable[[S, Target], Iterator[Tile]]
+    tiles: Callable[[S, Target], Iterator[Tile]] = _no_choice
     """The tiles worth considering, best guess first."""
     cost: Callable[[S, Target, Tile], Cost]
     build: Callable[[S, Tile, Target], Kernel]
+    derivatives: str = OWN
+    """`OWN`, or the name of the template, e.g. "attend/xla", that computes the derivatives which `build` leaves out."""
     notes: Callable[[S, Tile], Iterator[str]] = _no_notes
     """What a plan says of the kernel beside its cost, such as which of its derivatives another template computes."""
 
@@ -208,25 +225,99 @@ class Template(Generic[S]):
 
 AnyTemplate = Template[Any]
 
+# Other packages list their templates under this group of entry points, one `Template` for each entry.
+ENTRY_POINTS = "ropegen.templates"
 
-@functools.cache
-def catalog() -> tuple[AnyTemplate, ...]:
-    """Every installed template, by family and name.
+# Templates that the running program added.
+_registered: list[AnyTemplate] = []
+
+
+def register_template(template: AnyTemplate) -> None:
+    """Adds a template to the catalogue of this process; plans made afterwards consider it.
+
+    A package that is installed declares its templates under the entry point group `ropegen.templates` instead.
 
     Raises:
-      RopegenError: a template module has no `TEMPLATE`, or two have one name.
+      RopegenError: another template has its name, it belongs to a family that is not the catalogue's own, or its
+        family has no `xla` template.
     """
+    _checked([*catalog(), template])
+    _registered.append(template)
+
+
+def catalog() -> tuple[AnyTemplate, ...]:
+    """Every template that is installed or registered, by family and name.
+
+    Raises:
+      RopegenError: a module or entry point cannot be loaded, or two templates have one name.
+    """
+    return _checked([*_installed(), *_registered]) if _registered else _installed()
+
+
+@functools.cache
+def _installed() -> tuple[AnyTemplate, ...]:
+    return _checked([*_own_templates(), *_entry_points()])
+
+
+def _own_templates() -> Iterator[AnyTemplate]:
+    """The `TEMPLATE` of every module that defines one, in the folders of the templates package."""
     package = importlib.import_module("ropegen.templates")
-    found: dict[str, AnyTemplate] = {}
     for folder in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
         for module in pkgutil.iter_modules(importlib.import_module(folder.name).__path__, f"{folder.name}."):
-            if not module.name.rpartition(".")[2].startswith(("xla", "mosaic_")):
-                continue  # what the templates of a family share
-            template = getattr(importlib.import_module(module.name), "TEMPLATE", None)
-            if not isinstance(template, Template) or str(template) in found:
-                raise RopegenError(f"{module.name} must end with one TEMPLATE of a name of its own")
-            found[str(template)] = template
-    return tuple(found[name] for name in sorted(found))
+            with _named(f"the template module {module.name}"):
+                template = getattr(importlib.import_module(module.name), "TEMPLATE", None)
+            if template is not None:
+                yield _expect_template(template, f"{module.name}.TEMPLATE")
+
+
+def _entry_points() -> Iterator[AnyTemplate]:
+    for entry in sorted(importlib.metadata.entry_points(group=ENTRY_POINTS), key=lambda entry: entry.name):
+        what = f"the entry point {entry.name} = {entry.value} of the group {ENTRY_POINTS}"
+        with _named(what):
+            template = entry.load()
+        yield _expect_template(template, what)
+
+
+@contextmanager
+def _named(what: str) -> Generator[None]:
+    """Says which module an error of its import is about."""
+    try:
+        yield
+    except (ImportError, SyntaxError, LookupError, NameError, AttributeError, TypeError, ValueError) as error:
+        raise RopegenError(
+            f"{what} cannot be imported ({type(error).__name__}: {error}); correct it, or uninstall its package"
+        ) from error
+
+
+def _expect_template(value: object, what: str) -> AnyTemplate:
+    if not isinstance(value, Template):
+        raise RopegenError(f"{what} is {value!r}; it must be a ropegen.template.Template")
+    return value
+
+
+def _checked(templates: Sequence[AnyTemplate]) -> tuple[AnyTemplate, ...]:
+    """The templates by name, once it is certain that every region of every family can be computed."""
+    by_name: dict[str, AnyTemplate] = {}
+    families: dict[str, Family[Any]] = {}
+    for template in templates:
+        if str(template) in by_name:
+            raise RopegenError(f"two templates are named {str(template)!r}; rename one of them")
+        if families.setdefault(template.family.name, template.family) is not template.family:
+            raise RopegenError(
+                f"template {str(template)!r} brings its own family {template.family.name!r}; take the catalogue's, "
+                f"ropegen.template.family({template.family.name!r})"
+            )
+        by_name[str(template)] = template
+    for name in families:
+        if f"{name}/xla" not in by_name:
+            raise RopegenError(f"family {name!r} has no template 'xla', which must accept every case; add one")
+    for template in templates:
+        if template.derivatives != OWN and template.derivatives not in by_name:
+            raise RopegenError(
+                f"template {str(template)!r} leaves its derivatives to {template.derivatives!r}; "
+                f"{nearest(template.derivatives, by_name)}"
+            )
+    return tuple(by_name[name] for name in sorted(by_name))
 
 
 def families() -> tuple[Family[Any], ...]:
@@ -235,19 +326,27 @@ def families() -> tuple[Family[Any], ...]:
 
 
 def family(name: str) -> Family[Any]:
-    """The family of that name."""
-    found = {each.name: each for each in families()}
-    if name not in found:
-        raise RopegenError(f"no template family {name!r}; {nearest(name, found)}")
-    return found[name]
+    """The family of that name.
+
+    Raises:
+      RopegenError: no family has that name.
+    """
+    known = {family.name: family for family in families()}
+    if name not in known:
+        raise RopegenError(f"no template family {name!r}; {nearest(name, known)}")
+    return known[name]
 
 
 def template(name: str) -> AnyTemplate:
-    """The template of that name, e.g. `attend/xla`."""
-    found = {str(each): each for each in catalog()}
-    if name not in found:
-        raise RopegenError(f"no template {name!r}; {nearest(name, found)}")
-    return found[name]
+    """The template of that name, e.g. `attend/xla`.
+
+    Raises:
+      RopegenError: no template has that name.
+    """
+    known = {str(template): template for template in catalog()}
+    if name not in known:
+        raise RopegenError(f"no template {name!r}; {nearest(name, known)}")
+    return known[name]
 
 
 def close(family: str, operands: Mapping[str, Node], outputs: Mapping[str, Node]) -> Region:
@@ -259,8 +358,8 @@ def close(family: str, operands: Mapping[str, Node], outputs: Mapping[str, Node]
     for label, value in operands.items():
         inputs.setdefault(value, node(ops.Input(label=label, type=value.type)))  # one value read twice is one operand
     rebuilt: dict[Node, Node] = dict(inputs)
-    for each in topological(outputs.values(), given=inputs):
-        rebuilt[each] = node(each.op, *(rebuilt[operand] for operand in each.operands))
+    for inner in topological(outputs.values(), given=inputs):
+        rebuilt[inner] = node(inner.op, *(rebuilt[operand] for operand in inner.operands))
     closed = graph(family, inputs.values(), {label: rebuilt[value] for label, value in outputs.items()})
     return Region(family, tuple(inputs), tuple(outputs.values()), closed)
 
@@ -269,7 +368,7 @@ def plain_kernel(forward: Callable[..., Arrays]) -> Kernel:
     """The kernel whose derivatives JAX takes of `forward` itself."""
 
     def tangent(operands: Arrays, results: Arrays, tangents: Tangents) -> Arrays:
-        moving = [index for index, each in enumerate(tangents) if each is not None]
+        moving = [index for index, value in enumerate(tangents) if value is not None]
 
         def moved(*values: Array) -> Arrays:
             return forward(*_replaced(operands, moving, values))
@@ -278,22 +377,22 @@ def plain_kernel(forward: Callable[..., Arrays]) -> Kernel:
         return jax.jvp(moved, primals, tuple(tangents[index] for index in moving))[1]
 
     def backward(operands: Arrays, results: Arrays, cotangents: Tangents, wanted: Sequence[bool]) -> Tangents:
-        moving = [index for index, each in enumerate(wanted) if each]
+        moving = [index for index, is_wanted in enumerate(wanted) if is_wanted]
 
         def moved(*values: Array) -> Arrays:
             return forward(*_replaced(operands, moving, values))
 
         _, pull = jax.vjp(moved, *(operands[index] for index in moving))
         filled = tuple(
-            jax.numpy.zeros_like(result) if each is None else each
-            for result, each in zip(results, cotangents, strict=True)
+            jax.numpy.zeros_like(result) if cotangent is None else cotangent
+            for result, cotangent in zip(results, cotangents, strict=True)
         )
-        found = dict(zip(moving, pull(filled), strict=True))
-        return tuple(found.get(index) for index in range(len(operands)))
+        pulled = dict(zip(moving, pull(filled), strict=True))
+        return tuple(pulled.get(index) for index in range(len(operands)))
 
     return Kernel(forward, tangent, backward)
 
 
 def _replaced(values: Arrays, indices: Sequence[int], others: Sequence[Array]) -> Arrays:
-    found = dict(zip(indices, others, strict=True))
-    return tuple(found.get(index, value) for index, value in enumerate(values))
+    replacements = dict(zip(indices, others, strict=True))
+    return tuple(replacements.get(index, value) for index, value in enumerate(values))

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 
 from ropegen import angles, plain
 from ropegen.emit.inputs import Values, check_inputs
-from ropegen.emit.primitive import Chosen, bind
-from ropegen.errors import RopegenError
+from ropegen.emit.primitive import Choice, Choices, bind
 from ropegen.ir.graph import Graph, Node, label_of
 from ropegen.planner import Plan, Step, Table
+from ropegen.template import Region
 from ropegen.types import numpy_dtype
 
 Array = jax.Array
@@ -87,22 +87,29 @@ class Compiled:
         return _result(run(self.plan, prepared, values))
 
 
-def prepare(plan: Plan, values: Mapping[str, Array]) -> Values:
-    """What the plan prepares of the parameters, by name: `prepared0`, `prepared1`, ... ."""
+def prepare(plan: Plan, values: Mapping[str, Array], together: Sequence[Plan] = ()) -> Values:
+    """What the plan prepares of the parameters, by name: `prepared0`, `prepared1`, ... ; `together` as in `run`."""
     known = _inputs(plan.graph, values)
     for step in plan.steps:
         if step.prepares:
-            _execute(plan, step, known)
+            _execute(step, known, plan, together)
     return {name: known[value] for name, value in prepared_names(plan).items()}
 
 
-def run(plan: Plan, prepared: Mapping[str, Array], values: Mapping[str, Array]) -> Values:
-    """The outputs of the graph by name, from what was prepared and the inputs that are read besides."""
+def run(
+    plan: Plan, prepared: Mapping[str, Array], values: Mapping[str, Array], together: Sequence[Plan] = ()
+) -> Values:
+    """The outputs of the graph by name, from what was prepared and the inputs that are read besides.
+
+    `together` are plans for other platforms that were made together with this one, and so have its regions. Each
+    region is bound with all their choices. On a platform without a plan, it is computed as the planner chooses for
+    the default target there.
+    """
     known = _inputs(plan.graph, values)
     known.update({value: prepared[name] for name, value in prepared_names(plan).items()})
     for step in plan.steps:
         if not step.prepares:
-            _execute(plan, step, known)
+            _execute(step, known, plan, together)
     return {label: known[value] for label, value in plan.graph.outputs}
 
 
@@ -128,15 +135,16 @@ def _inputs(graph: Graph, values: Mapping[str, Array]) -> dict[Node, Array]:
     return {each: values[label_of(each)] for each in graph.inputs if label_of(each) in values}
 
 
-def _execute(plan: Plan, step: Step, known: dict[Node, Array]) -> None:
-    operands = [known[each] for each in step.operands]
+def _execute(step: Step, known: dict[Node, Array], plan: Plan, together: Sequence[Plan]) -> None:
+    operands = [known[operand] for operand in step.operands]
     if step.table is not None:
         known[step.outputs[0]] = table_of(step.outputs[0], step.table)
         return
     if step.region is None:
         known[step.outputs[0]] = plain.compute_for_platform(step.outputs[0], *operands)
         return
-    known.update(zip(step.outputs, bind(step.region.closed, chosen(plan, step), operands), strict=True))
+    results = bind(step.region.closed, choices(step.region, (plan, *together)), operands)
+    known.update(zip(step.outputs, results, strict=True))
 
 
 def table_of(value: Node, table: Table) -> Array:
@@ -145,11 +153,16 @@ def table_of(value: Node, table: Table) -> Array:
     return angles.value(value, positions, known=table.kind == "constant")
 
 
-def chosen(plan: Plan, step: Step) -> Chosen:
-    """The template of a step on the plan's own platform; other platforms take the family's `xla`."""
-    if step.chosen is None:
-        raise RopegenError("a step without a region has no template; lower its op plainly")
-    return Chosen(((plan.target, step.chosen.template, step.chosen.tile),))
+def choices(region: Region, plans: Sequence[Plan]) -> Choices:
+    """How plans that were made together compute one of their regions, each on its own platform."""
+    planned: list[Choice] = []
+    for plan in plans:
+        (step,) = (step for step in plan.steps if step.region == region)
+        candidate = step.chosen
+        planned.append(
+            Choice(plan.target, None) if candidate is None else Choice(plan.target, candidate.template, candidate.tile)
+        )
+    return Choices(tuple(planned))
 
 
 def _result(values: Values) -> Any:

@@ -24,10 +24,26 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from ropegen import plain
+from ropegen.errors import RopegenError
 from ropegen.ir import ops
 from ropegen.ir.graph import Graph, Node, graph, node
+from ropegen.planner import cheapest
 from ropegen.target import Target
-from ropegen.template import Array, Arrays, Batching, Family, Kernel, Tile, family, template
+from ropegen.template import (
+    OWN,
+    AnyTemplate,
+    Array,
+    Arrays,
+    Batching,
+    Family,
+    Kernel,
+    Tangents,
+    Tile,
+    catalog,
+    family,
+    plain_kernel,
+    template,
+)
 from ropegen.types import TensorType, dtype_name, numpy_dtype
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -37,17 +53,36 @@ _EAGER_KERNELS = 512
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
-    """The template and tile for each target, at most one of a platform; `xla` with its first tile elsewhere."""
+class Choice:
+    """How a region is computed on one platform: by a template with a tile, or unfused (None), by its plain ops."""
 
-    kernels: tuple[tuple[Target, str, Tile], ...] = ()
+    target: Target
+    template: str | None
+    tile: Tile = Tile()
 
-    def on(self, platform: str, family_name: str) -> tuple[Target, str, Tile | None]:
-        """The target, the template's name and the tile, None for the template's own best guess."""
-        for target, name, tile in self.kernels:
-            if target.jax_platform == platform:
-                return target, name, tile
-        return Target.parse("cpu"), f"{family_name}/xla", None
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What a region is bound with: the choice for each platform that was planned for, at most one a platform.
+
+    Where a program is lowered for another platform, the choice is the planner's for the default target there.
+    """
+
+    planned: tuple[Choice, ...] = ()
+
+    def on(self, platform: str, closed: Graph) -> Choice:
+        """The choice for a platform, by its name in `jax.export`."""
+        for choice in self.planned:
+            if choice.target.jax_platform == platform:
+                return choice
+        return _default_choice(closed, Target.default(platform), catalog())
+
+
+@functools.lru_cache(maxsize=_EAGER_KERNELS)
+def _default_choice(closed: Graph, target: Target, templates: tuple[AnyTemplate, ...]) -> Choice:
+    """The cheapest way to compute a closed region on a target; `templates` is the catalogue, which is part of the key."""
+    candidate = cheapest(closed, target)
+    return Choice(target, None) if candidate is None else Choice(target, candidate.template, candidate.tile)
 
 
 @dataclass(frozen=True)
@@ -68,9 +103,9 @@ class _Values:
     outputs: int
 
 
-def bind(closed: Graph, chosen: Chosen, operands: Sequence[Array]) -> Arrays:
+def bind(closed: Graph, choices: Choices, operands: Sequence[Array]) -> Arrays:
     """The outputs of a closed region over arrays in the order of its inputs."""
-    results = _trio(closed.name).forward.bind(*operands, closed=closed, chosen=chosen)
+    results = _trio(closed.name).forward.bind(*operands, closed=closed, choices=choices)
     return tuple(results[: len(closed.outputs)])
 
 
@@ -81,10 +116,72 @@ def _values(closed: Graph) -> _Values:
     return _Values(closed.inputs, (*outputs, *its.residuals(its.site(closed))), len(outputs))
 
 
-def _kernel(closed: Graph, chosen: Chosen, platform: str) -> Kernel:
-    target, name, tile = chosen.on(platform, closed.name)
-    made_by, site = template(name), family(closed.name).site(closed)
-    return made_by.build(site, next(made_by.tiles(site, target)) if tile is None else tile, target)
+@dataclass(frozen=True, slots=True)
+class _Kernel:
+    """The kernel of a region on one platform, complete: whatever its template leaves out is another template's."""
+
+    forward: Callable[..., Arrays]
+    tangent: Callable[[Arrays, Arrays, Tangents], Arrays]
+    backward: Callable[[Arrays, Arrays, Tangents, Sequence[bool]], Tangents]
+
+
+def _kernel(closed: Graph, choices: Choices, platform: str) -> _Kernel:
+    choice = choices.on(platform, closed)
+    if choice.target.jax_platform != platform:
+        raise RopegenError(f"a kernel for {choice.target} cannot run on {platform}; plan for a target of that platform")
+    if choice.template is None:
+        return _complete(plain_kernel(_unfused(closed)), None)
+    made_by = template(choice.template)
+    kernel = _built(closed, made_by, choice.target, choice.tile)
+    if made_by.derivatives == OWN:
+        return _complete(kernel, None)
+    named = template(made_by.derivatives)
+    return _complete(kernel, functools.partial(_built, closed, named, choice.target, None))
+
+
+def _built(closed: Graph, made_by: AnyTemplate, target: Target, tile: Tile | None) -> Kernel:
+    """The kernel of a template; without a tile, with the one that is cheapest on the target."""
+    if target.platform not in made_by.runs_on:
+        raise RopegenError(
+            f"template {made_by} runs on {', '.join(made_by.runs_on)} and is asked to build for {target}; "
+            "plan for a target of its platforms"
+        )
+    site = family(closed.name).site(closed)
+    if tile is None:
+        tile = min(made_by.tiles(site, target), key=lambda tile: made_by.cost(site, target, tile).seconds)
+    return made_by.build(site, tile, target)
+
+
+def _complete(kernel: Kernel, elsewhere: Callable[[], Kernel] | None) -> _Kernel:
+    """The kernel with the derivatives that it leaves out taken from `elsewhere`."""
+
+    def tangent(operands: Arrays, results: Arrays, tangents: Tangents) -> Arrays:
+        its = kernel.tangent or (elsewhere().tangent if elsewhere is not None else None)
+        if its is None:
+            raise RopegenError("a template gives no tangent and names no template that does; set its `derivatives`")
+        return its(operands, results, tangents)
+
+    def backward(operands: Arrays, results: Arrays, cotangents: Tangents, wanted: Sequence[bool]) -> Tangents:
+        pulled = kernel.backward(operands, results, cotangents, wanted) if kernel.backward is not None else None
+        if pulled is None and elsewhere is not None and (other := elsewhere().backward) is not None:
+            pulled = other(operands, results, cotangents, wanted)
+        if pulled is None:
+            raise RopegenError("a template gives no backward and names no template that does; set its `derivatives`")
+        return pulled
+
+    return _Kernel(kernel.forward, tangent, backward)
+
+
+def _unfused(closed: Graph) -> Callable[..., Arrays]:
+    """The region by the plain formulas of its ops, in the forms that fit the platform."""
+    values = _values(closed)
+
+    def forward(*operands: Array) -> Arrays:
+        return plain.evaluate(
+            values.results, dict(zip(values.operands, operands, strict=True)), plain.compute_for_platform
+        )
+
+    return forward
 
 
 def _plain(closed: Graph) -> Callable[..., Arrays]:
@@ -113,20 +210,20 @@ def _placed(present: Sequence[bool], given: Sequence[Any]) -> tuple[Any, ...]:
     return tuple(next(remaining) if each else None for each in present)
 
 
-def _forward_impl(platform: str, *operands: Array, closed: Graph, chosen: Chosen) -> Arrays:
-    return _kernel(closed, chosen, platform).forward(*operands)
+def _forward_impl(platform: str, *operands: Array, closed: Graph, choices: Choices) -> Arrays:
+    return _kernel(closed, choices, platform).forward(*operands)
 
 
-def _tangent_impl(platform: str, *flat: Array, closed: Graph, chosen: Chosen, moving: tuple[bool, ...]) -> Arrays:
+def _tangent_impl(platform: str, *flat: Array, closed: Graph, choices: Choices, moving: tuple[bool, ...]) -> Arrays:
     operands, results, tangents = _split(closed, flat)
-    return _kernel(closed, chosen, platform).tangent(operands, results, _placed(moving, tangents))
+    return _kernel(closed, choices, platform).tangent(operands, results, _placed(moving, tangents))
 
 
 def _backward_impl(
-    platform: str, *flat: Array, closed: Graph, chosen: Chosen, given: tuple[bool, ...], wanted: tuple[bool, ...]
+    platform: str, *flat: Array, closed: Graph, choices: Choices, given: tuple[bool, ...], wanted: tuple[bool, ...]
 ) -> Arrays:
     operands, results, cotangents = _split(closed, flat)
-    found = _kernel(closed, chosen, platform).backward(operands, results, _placed(given, cotangents), wanted)
+    found = _kernel(closed, choices, platform).backward(operands, results, _placed(given, cotangents), wanted)
     return tuple(
         jnp.zeros_like(operand) if each is None else each
         for operand, each, is_wanted in zip(operands, found, wanted, strict=True)
@@ -138,16 +235,16 @@ def _shaped(value: Node) -> ShapedArray:
     return ShapedArray(value.type.shape, numpy_dtype(value.type.dtype))
 
 
-def _forward_abstract(*operands: Any, closed: Graph, chosen: Chosen) -> list[ShapedArray]:
+def _forward_abstract(*operands: Any, closed: Graph, choices: Choices) -> list[ShapedArray]:
     return [_shaped(each) for each in _values(closed).results]
 
 
-def _tangent_abstract(*flat: Any, closed: Graph, chosen: Chosen, moving: tuple[bool, ...]) -> list[ShapedArray]:
+def _tangent_abstract(*flat: Any, closed: Graph, choices: Choices, moving: tuple[bool, ...]) -> list[ShapedArray]:
     return [_shaped(each) for each in _values(closed).results]
 
 
 def _backward_abstract(
-    *flat: Any, closed: Graph, chosen: Chosen, given: tuple[bool, ...], wanted: tuple[bool, ...]
+    *flat: Any, closed: Graph, choices: Choices, given: tuple[bool, ...], wanted: tuple[bool, ...]
 ) -> list[ShapedArray]:
     operands = _values(closed).operands
     return [_shaped(each) for each, is_wanted in zip(operands, wanted, strict=True) if is_wanted]
@@ -158,7 +255,7 @@ def _is_zero(tangent: Any) -> bool:
 
 
 def _plain_tangent(
-    operands: Sequence[Array], tangents: Sequence[Array], *, closed: Graph, chosen: Chosen, moving: tuple[bool, ...]
+    operands: Sequence[Array], tangents: Sequence[Array], *, closed: Graph, choices: Choices, moving: tuple[bool, ...]
 ) -> Arrays:
     primals = tuple(each for each, is_moving in zip(operands, moving, strict=True) if is_moving)
     return jax.jvp(functools.partial(_plain_of_some, closed, operands, moving), primals, tuple(tangents))[1]
@@ -169,7 +266,7 @@ def _plain_backward(
     cotangents: Sequence[Array],
     *,
     closed: Graph,
-    chosen: Chosen,
+    choices: Choices,
     given: tuple[bool, ...],
     wanted: tuple[bool, ...],
 ) -> Arrays:
@@ -218,11 +315,11 @@ def _trio(name: str) -> Trio:
         moving = tuple(not _is_zero(each) for each in tangents)
         given = [each for each in tangents if not _is_zero(each)]
         return results, trio.tangent.bind(
-            *primals, *results, *given, closed=closed, chosen=params["chosen"], moving=moving
+            *primals, *results, *given, closed=closed, choices=params["choices"], moving=moving
         )
 
     def tangent_transpose(
-        cotangents: Sequence[Any], *flat: Any, closed: Graph, chosen: Chosen, moving: tuple[bool, ...]
+        cotangents: Sequence[Any], *flat: Any, closed: Graph, choices: Choices, moving: tuple[bool, ...]
     ) -> list[Any]:
         operands, results, linear = _split(closed, flat)
         given = tuple(not _is_zero(each) for each in cotangents)
@@ -230,7 +327,7 @@ def _trio(name: str) -> Trio:
         if any(given):
             present = [each for each in cotangents if not _is_zero(each)]
             pulled = trio.backward.bind(
-                *operands, *results, *present, closed=closed, chosen=chosen, given=given, wanted=moving
+                *operands, *results, *present, closed=closed, choices=choices, given=given, wanted=moving
             )
         return [*(None for _ in (*operands, *results)), *pulled]
 
@@ -238,7 +335,7 @@ def _trio(name: str) -> Trio:
         cotangents: Sequence[Any],
         *flat: Any,
         closed: Graph,
-        chosen: Chosen,
+        choices: Choices,
         given: tuple[bool, ...],
         wanted: tuple[bool, ...],
     ) -> list[Any]:
@@ -249,7 +346,7 @@ def _trio(name: str) -> Trio:
         pulled: list[Any] = [None] * len(linear)
         if any(moving):
             present = [each for each, is_moving in zip(placed, moving, strict=True) if is_moving]
-            moved = trio.tangent.bind(*operands, *results, *present, closed=closed, chosen=chosen, moving=moving)
+            moved = trio.tangent.bind(*operands, *results, *present, closed=closed, choices=choices, moving=moving)
             pulled = [each for each, is_given in zip(moved, given, strict=True) if is_given]
         return [*(None for _ in (*operands, *results)), *pulled]
 

@@ -30,7 +30,7 @@ from .kernel_tpu import LOG2_E, ROWS, Form, TileMap
 from .kernel_tpu import forward as kernel_forward
 from .kernel_tpu_backward import Strip, strips
 from .kernel_tpu_backward import backward as kernel_backward
-from .site import FAMILY, AttendSite, covers
+from .site import FAMILY, AttendSite
 
 _LANES = 128
 _SIZES = (512, 256, 1024, 128)
@@ -188,7 +188,7 @@ def _form(site: AttendSite, tile: Tile, at_once: int = ROWS) -> Form:
 
 
 def build(site: AttendSite, tile: Tile, target: Target) -> Kernel:
-    """Pad, one kernel, cut, both ways; tangents by the tiled pass of the `xla` template.
+    """Pad, one kernel, cut, both ways.
 
     Raises:
       RopegenError: a tile that the kernel cannot take.
@@ -217,14 +217,12 @@ def build(site: AttendSite, tile: Tile, target: Target) -> Kernel:
         found = {"output": out.reshape(*lead, *out.shape[1:]), "log_sum_exp": lse.reshape(*lead, *lse.shape[1:])}
         return tuple(found[label] for label in order)
 
-    elsewhere = xla.build(site, next(xla.tiles(site, Target.parse("cpu"))), target)
-
-    def backward(operands: Arrays, results: Arrays, cotangents: Tangents, wanted: Sequence[bool]) -> Tangents:
+    def backward(operands: Arrays, results: Arrays, cotangents: Tangents, wanted: Sequence[bool]) -> Tangents | None:
         asked = {each for each, is_wanted in zip(site.operands, wanted, strict=True) if is_wanted}
         names = {name for name, each in site.sources.items() if each in asked}
         parts = _strips(site, tile, names)
         if not parts or ("bias" in names and not _is_whole(site)):
-            return elsewhere.backward(operands, results, cotangents, wanted)
+            return None
         found = _backward(
             site,
             parts,
@@ -234,7 +232,7 @@ def build(site: AttendSite, tile: Tile, target: Target) -> Kernel:
         )
         return tuple(found.get(each) if each in asked else None for each in site.operands)
 
-    return Kernel(forward, elsewhere.tangent, backward)
+    return Kernel(forward, backward=backward)
 
 
 def notes(site: AttendSite, tile: Tile) -> Iterator[str]:
@@ -463,5 +461,16 @@ def _tables(form: Form, pairing: str | None, angles: Array) -> dict[str, Array]:
 
 
 TEMPLATE = Template(
-    "mosaic_tpu", 1, FAMILY, ("tpu",), ("tpu_custom_call",), covers, declines, ("q", "kv"), tiles, cost, build, notes
+    name="mosaic_tpu",
+    version=1,
+    family=FAMILY,
+    runs_on=("tpu",),
+    calls=("tpu_custom_call",),
+    declines=declines,
+    tile=("q", "kv"),
+    tiles=tiles,
+    cost=cost,
+    build=build,
+    derivatives="attend/xla",
+    notes=notes,
 )

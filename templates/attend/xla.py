@@ -15,7 +15,7 @@ from ropegen.target import TPU_OP, Target
 from ropegen.template import Array, Arrays, Cost, Kernel, Tangents, Template, Tile
 
 from . import sweep, tiled
-from .site import FAMILY, AttendSite, covers
+from .site import FAMILY, AttendSite
 
 # Of a TPU's bandwidth, what passes reach that cut heads out of rows or rotate them; see `_on_tpu`.
 _TPU_SHARE = 0.33
@@ -239,4 +239,13 @@ def _spread(values: Arrays, floating: Arrays) -> Tangents:
     return tuple(next(remaining) if jnp.issubdtype(each.dtype, jnp.floating) else None for each in values)
 
 
-TEMPLATE = Template("xla", 1, FAMILY, ("cpu", "gpu", "tpu"), (), covers, declines, ("q", "kv"), tiles, cost, build)
+TEMPLATE = Template(
+    name="xla",
+    version=1,
+    family=FAMILY,
+    runs_on=("cpu", "gpu", "tpu"),
+    tile=("q", "kv"),
+    tiles=tiles,
+    cost=cost,
+    build=build,
+)

@@ -13,7 +13,7 @@ from ropegen.target import Target
 from ropegen.template import Template
 
 from . import xla
-from .site import FAMILY, AttendSite, covers
+from .site import FAMILY, AttendSite
 
 
 def declines(site: AttendSite, target: Target) -> Iterator[str]:
@@ -24,15 +24,13 @@ def declines(site: AttendSite, target: Target) -> Iterator[str]:
 
 
 TEMPLATE = Template(
-    "xla_f32",
-    1,
-    FAMILY,
-    ("cpu",),
-    (),
-    covers,
-    declines,
-    ("q", "kv"),
-    xla.tiles,
-    functools.partial(xla.cost, multiplied="f32"),
-    functools.partial(xla.build, widened=True),
+    name="xla_f32",
+    version=1,
+    family=FAMILY,
+    runs_on=("cpu",),
+    declines=declines,
+    tile=("q", "kv"),
+    tiles=xla.tiles,
+    cost=functools.partial(xla.cost, multiplied="f32"),
+    build=functools.partial(xla.build, widened=True),
 )

@@ -21,10 +21,9 @@ from ropegen.target import Target
 from ropegen.template import Array, Arrays, Cost, Kernel, Template, Tile
 from ropegen.types import numpy_dtype
 
-from . import xla
 from .kernel_tpu import CHUNK, Form, Step
 from .kernel_tpu import forward as kernel_forward
-from .site import FAMILY, EmbedSite, covers
+from .site import FAMILY, EmbedSite
 
 _SIZES = (256, 128, 64, 32, 16)
 # Of what a kernel is given without asking, the compiler's own temporaries need a part.
@@ -173,10 +172,20 @@ def build(site: EmbedSite, tile: Tile, target: Target) -> Kernel:
                 given[name] = value.reshape(period, form.features)
         return (kernel_forward(form, inside.astype(jnp.int32), given).reshape(shape),)
 
-    elsewhere = xla.build(site, Tile(), target)
-    return Kernel(forward, elsewhere.tangent, elsewhere.backward)
+    return Kernel(forward)
 
 
 TEMPLATE = Template(
-    "mosaic_tpu", 1, FAMILY, ("tpu",), ("tpu_custom_call",), covers, declines, ("rows",), tiles, cost, build, notes
+    name="mosaic_tpu",
+    version=1,
+    family=FAMILY,
+    runs_on=("tpu",),
+    calls=("tpu_custom_call",),
+    declines=declines,
+    tile=("rows",),
+    tiles=tiles,
+    cost=cost,
+    build=build,
+    derivatives="embed/xla",
+    notes=notes,
 )

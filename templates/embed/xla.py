@@ -11,7 +11,7 @@ from ropegen.target import TPU_OP, Target
 from ropegen.template import Array, Arrays, Cost, Kernel, Template, Tile, plain_kernel
 from ropegen.types import numpy_dtype
 
-from .site import FAMILY, EmbedSite, covers
+from .site import FAMILY, EmbedSite
 
 # Operations of a TPU's vector unit that a pass over the rows costs for each element: libtpu's own estimates are 29 to 56
 # on v5e and 21 to 36 on v7x, for rows of 768 and 4,096 features.
@@ -79,4 +79,11 @@ def build(site: EmbedSite, tile: Tile, target: Target) -> Kernel:
     return plain_kernel(forward)
 
 
-TEMPLATE = Template("xla", 1, FAMILY, ("cpu", "gpu", "tpu"), (), covers, declines, (), tiles, cost, build)
+TEMPLATE = Template(
+    name="xla",
+    version=1,
+    family=FAMILY,
+    runs_on=("cpu", "gpu", "tpu"),
+    cost=cost,
+    build=build,
+)

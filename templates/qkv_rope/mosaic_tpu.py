@@ -22,10 +22,9 @@ from ropegen.target import Target
 from ropegen.template import Array, Arrays, Cost, Kernel, Template, Tile
 from ropegen.types import numpy_dtype
 
-from . import xla
 from .kernel_tpu import LANES, Form, Norm, PartForm, Turn, norm_name, table_names
 from .kernel_tpu import forward as kernel_forward
-from .site import FAMILY, Part, QkvRopeSite, covers
+from .site import FAMILY, Part, QkvRopeSite
 
 _ROW_TILES = (1024, 512, 256, 128, 64, 32, 16)
 _MOST_COLUMNS = 1024
@@ -239,8 +238,7 @@ def build(site: QkvRopeSite, tile: Tile, target: Target) -> Kernel:
             found.append(heads[..., : shape[-1]])
         return tuple(found)
 
-    elsewhere = xla.build(site, Tile(), target)
-    return Kernel(forward, elsewhere.tangent, elsewhere.backward)
+    return Kernel(forward)
 
 
 def _check(site: QkvRopeSite, tile: Tile) -> None:
@@ -311,16 +309,16 @@ def _tables(form: Form, rotate: Node, part: PartForm, angles: Array) -> dict[str
 
 
 TEMPLATE = Template(
-    "mosaic_tpu",
-    1,
-    FAMILY,
-    ("tpu",),
-    ("tpu_custom_call",),
-    covers,
-    declines,
-    ("rows", "columns"),
-    tiles,
-    cost,
-    build,
-    notes,
+    name="mosaic_tpu",
+    version=1,
+    family=FAMILY,
+    runs_on=("tpu",),
+    calls=("tpu_custom_call",),
+    declines=declines,
+    tile=("rows", "columns"),
+    tiles=tiles,
+    cost=cost,
+    build=build,
+    derivatives="qkv_rope/xla",
+    notes=notes,
 )

@@ -10,7 +10,7 @@ from ropegen.target import TPU_OP, Target
 from ropegen.template import Array, Arrays, Cost, Kernel, Template, Tile, plain_kernel
 from ropegen.types import numpy_dtype
 
-from .site import FAMILY, Part, QkvRopeSite, covers
+from .site import FAMILY, Part, QkvRopeSite
 
 # Of the bandwidth, what passes reach that cut heads out of rows: they change the layout of tiles. libtpu's own estimates
 # are 0.49 to 0.66 on v5e and 0.3 to 0.45 on v7x.
@@ -98,4 +98,11 @@ def build(site: QkvRopeSite, tile: Tile, target: Target) -> Kernel:
     return plain_kernel(forward)
 
 
-TEMPLATE = Template("xla", 1, FAMILY, ("cpu", "gpu", "tpu"), (), covers, declines, (), tiles, cost, build)
+TEMPLATE = Template(
+    name="xla",
+    version=1,
+    family=FAMILY,
+    runs_on=("cpu", "gpu", "tpu"),
+    cost=cost,
+    build=build,
+)
