@@ -1,13 +1,19 @@
-"""Golden files, compared as text and written anew by `pytest --update-golden`; and the table of the seeds."""
+"""What all tests share: golden files, how inputs are drawn, and the table of the seeds.
+
+Golden files are compared as text; `pytest --update-golden` writes them. Drawn tests repeat the same examples on every run;
+`pytest --random` draws new ones and prints the seed that repeats them.
+"""
 
 from __future__ import annotations
 
 import difflib
+import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
 import pytest
+from hypothesis import settings
 from parity import PAGE, Cell, Place, check, page, read_page, summary
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"
@@ -29,6 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--update-golden", action="store_true", help="write the golden files instead of comparing with them"
     )
     parser.addoption("--graphs", default="0:1000", help="which graphs tests/test_drawn.py draws (default: 0:1000)")
+    parser.addoption("--random", action="store_true", help="draw other examples than on every run, and print their seed")
     parser.addoption(
         "--libtpu", metavar="DIR", help="the compiler for TPU, where pip install --target DIR libtpu put it"
     )
@@ -84,6 +91,29 @@ def parity(
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_SAID] = {}
+    config.addinivalue_line(
+        "markers", "any_jax: does not depend on the version of jax, so that tests/run.py runs it in one lane only"
+    )
+    random = config.getoption("--random")
+    # Without a seed, the examples of a test follow from its code alone.
+    settings.register_profile("repeatable", derandomize=not random, print_blob=True)
+    settings.load_profile("repeatable")
+    if random and config.option.hypothesis_seed is None:
+        config.option.hypothesis_seed = str(secrets.randbelow(2**32))
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return _how_drawn(config)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    terminalreporter.write_line(_how_drawn(config))
+
+
+def _how_drawn(config: pytest.Config) -> str:
+    if not config.getoption("--random"):
+        return "drawn examples: the same on every run; --random draws others"
+    return f"drawn examples: at random; --random --hypothesis-seed={config.option.hypothesis_seed} repeats them"
 
 
 class _SeedReports:
