@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
 from os import PathLike
 from typing import Any, TypeAlias
 
@@ -18,17 +17,15 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from ropegen import explain, hf, masks
+from ropegen import hf, masks
 from ropegen.emit import artifact
-from ropegen.emit.callable import Compiled, run
+from ropegen.emit.callable import run
 from ropegen.emit.primitive import PLATFORMS
 from ropegen.errors import RopegenError
 from ropegen.ir import text
 from ropegen.ir.build import Builder, Mask
 from ropegen.ir.graph import Graph, Node
-from ropegen.planner import Plan as PlanOfGraph
-from ropegen.planner import TableKind, Tiles
-from ropegen.planner import plan as make_plan
+from ropegen.planner import Plan, TableKind, Tiles, plan, plan_together
 from ropegen.rotary import Rope
 from ropegen.target import Target
 from ropegen.template import AnyTemplate, catalog
@@ -40,30 +37,6 @@ Targets: TypeAlias = str | Target | Iterable[str | Target] | None
 
 # Plans of the plain functions that are kept; each is keyed by its whole graph.
 _KEPT_PLANS = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Plan(PlanOfGraph):
-    """What is computed how, for one target: `print(plan.explain())` says why, `plan.compile()` gives a function."""
-
-    def explain(self) -> str:
-        """The plan and every reason, as text."""
-        return explain.text(self)
-
-    def compile(self) -> Compiled:
-        """A function of JAX arrays by keyword, which JAX's transformations take."""
-        return Compiled(self)
-
-
-def plan(graph: Graph, target: str | Target, *, tile: Tiles | None = None, tables: TableKind | None = None) -> Plan:
-    """The plan of a graph for a target such as "cpu", "gpu:h200" or "tpu:v5e"; needs no device.
-
-    `tile` fixes the tiles of templates, e.g. {"attend/xla": {"q": 256, "kv": 512}}. `tables` fixes where the cosines
-    and sines of known positions come from: a "constant" of the module, an "argument" that is computed once, or
-    "computed" at each call; their bytes decide when it is left out.
-    """
-    made = make_plan(graph, target, tile=tile, tables=tables)
-    return Plan(**{field.name: getattr(made, field.name) for field in fields(made)})
 
 
 def load_graph(path: str | PathLike[str]) -> Graph:
@@ -442,6 +415,6 @@ def _planned(
     targets: tuple[Target, ...],
     tile: tuple[tuple[str, tuple[tuple[str, int], ...]], ...],
     templates: tuple[AnyTemplate, ...],
-) -> tuple[PlanOfGraph, ...]:
+) -> tuple[Plan, ...]:
     """The plans of a graph for several targets; `templates` is the catalogue, which is part of the key."""
-    return (make_plan(graph, targets[0], tile={name: dict(sizes) for name, sizes in tile}),)
+    return plan_together(graph, targets, tile={name: dict(sizes) for name, sizes in tile})

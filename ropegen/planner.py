@@ -10,19 +10,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-from ropegen import passes, tiles
+from ropegen import passes, selection, tiles
 from ropegen.errors import RopegenError, nearest
 from ropegen.ir import ops
-from ropegen.ir.graph import Graph, Node
+from ropegen.ir.graph import Graph, Node, topological
 from ropegen.ir.text import digest
 from ropegen.passes.rewrite import Trace
 from ropegen.target import Target
-from ropegen.template import NO_COST, AnyTemplate, Cost, Region, Tile, catalog, families
+from ropegen.template import NO_COST, AnyTemplate, Cost, Region, Site, Tile, catalog, families
 
-# Sets of overlapping regions up to this size are searched through; larger ones are taken by saving.
-_EXHAUSTIVE = 16
+if TYPE_CHECKING:
+    from ropegen.emit.callable import Compiled
 
 Tiles = Mapping[str, Mapping[str, int]]
 TableKind = Literal["constant", "argument", "computed"]
@@ -37,6 +37,7 @@ class Candidate:
     """A template that was considered for a region: its tile and cost, or its reasons for declining."""
 
     template: str
+    version: int
     tile: Tile = Tile()
     tile_from: str = ""
     """Where the tile comes from: the caller, the measured table, or the cheapest of how many."""
@@ -60,18 +61,21 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing that the plan does: a region by its chosen template, or one op by its plain lowering."""
+    """One thing that the plan does: a region by its template, a region unfused, or one op by its plain formula."""
 
     operands: tuple[Node, ...]
     outputs: tuple[Node, ...]
     cost: Cost
     region: Region | None = None
+    """The region that it computes; None for a single op."""
     chosen: Candidate | None = None
+    """The template and tile of the region; None for a single op, and for a region that is unfused on this target."""
     considered: tuple[Candidate, ...] = ()
+    """Every template that could have computed the region on this target."""
     prepares: bool = False
     """Whether it depends on parameters alone, and so runs once before the calls."""
     table: Table | None = None
-    """For the cosines and sines of known positions: where they come from."""
+    """Where the cosines and sines of known positions come from; None for other values."""
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -99,6 +103,20 @@ class Plan:
     target: Target
     steps: tuple[Step, ...]
     rejected: tuple[Rejected, ...]
+    remarks: tuple[str, ...] = ()
+    """How the regions were chosen, where that is not the best choice for this target alone."""
+
+    def explain(self) -> str:
+        """The plan and every reason, as text."""
+        from ropegen import explain
+
+        return explain.text(self)
+
+    def compile(self) -> Compiled:
+        """A function of JAX arrays by keyword, which JAX's transformations take."""
+        from ropegen.emit.callable import Compiled
+
+        return Compiled(self)
 
     @property
     def cost(self) -> Cost:
@@ -126,53 +144,108 @@ class Plan:
 
 
 def plan(source: Graph, target: str | Target, *, tile: Tiles | None = None, tables: TableKind | None = None) -> Plan:
-    """The plan of a graph for a target; no device is asked or needed.
+    """The plan of a graph for a target such as "cpu", "gpu:h200" or "tpu:v5e". Planning never queries a device.
 
-    `tile` fixes the tiles of templates, e.g. {"attend/xla": {"q": 256, "kv": 512}}; else the measured table
-    of the chip decides, else the cheapest by the cost model. `tables` fixes where the cosines and sines of known
-    positions come from, see `Table`; else their bytes decide.
+    `tile` fixes the tiles of templates, e.g. {"attend/xla": {"q": 256, "kv": 512}}. Without it the measured table of the
+    chip decides, and without an entry there the cost model. `tables` fixes where the cosines and sines of known
+    positions come from: a "constant" of the module, an "argument" that is computed once, or "computed" at every call.
+    Without it their size decides, see `Table`.
 
     Raises:
       RopegenError: an unknown target, or a tile for an unknown template or with sizes that it does not have.
     """
-    target = Target.parse(target)
+    return plan_together(source, (target,), tile=tile, tables=tables)[0]
+
+
+def plan_together(
+    source: Graph,
+    targets: Iterable[str | Target],
+    *,
+    tile: Tiles | None = None,
+    tables: TableKind | None = None,
+) -> tuple[Plan, ...]:
+    """One plan for every target, in the order given, all with the same regions: one program can carry them all.
+
+    The first target decides: no other set of regions saves more time there. Where several sets save the same there, and
+    for ops that no useful region of the first target computes, the second target decides, and so on.
+
+    The plans have the same `graph`, `trace` and `prepared` values. Step i of one plan computes the same values from the same
+    operands as step i of every other: `operands`, `outputs`, `region`, `prepares` and `table` are equal. Only these fields
+    depend on the target:
+
+    - `step.chosen`: the template and tile of a region on this target. It is None where the plain formulas of its ops are
+      cheaper there, or where every template declines. The region is then *unfused* on this target; `step.region` still
+      states it.
+    - `step.considered` and `step.cost`; `plan.rejected`, `plan.cost` and `plan.digest`.
+
+    Raises:
+      RopegenError: no target, or what `plan` raises.
+    """
+    chips = tuple(Target.parse(target) for target in targets)
+    if not chips:
+        raise RopegenError('no target was given; name at least one, such as "cpu"')
     if tables is not None and tables not in get_args(TableKind):
         raise RopegenError(f"tables are {tables!r}; {nearest(str(tables), get_args(TableKind))}")
-    caller = _caller_tiles(tile or {})
-    table = tiles.measured(target)
     canonical, trace = passes.run(source)
-    offers = list(_offers(canonical, target, caller, table))
-    taken = _choose(canonical, offers)
-    placed = {each: _place(canonical, each, tables) for each in canonical.nodes if is_table(each)}
-    steps = _schedule(canonical, target, taken, placed)
-    while steps is None:  # two regions that wait for each other: give up the one that saves least
-        taken = sorted(taken, key=lambda offer: offer.saving)[1:]
-        steps = _schedule(canonical, target, taken, placed)
-    rejected = tuple(Rejected(each.region, each.saving, _why_not(each, taken)) for each in offers if each not in taken)
-    return Plan(source, canonical, trace, target, steps, rejected)
+    offers = _offers(canonical, chips, _caller_tiles(tile or {}))
+    taken, remarks = _choose(canonical, offers, chips)
+    placed = {node: _place(canonical, node, tables) for node in canonical.nodes if is_table(node)}
+    plain, regions = _plain_steps(canonical, chips, taken, placed), _region_steps(canonical, taken, placed)
+    steps = _in_order(canonical, [*plain, *regions])
+    rejected = _rejected(offers, taken, chips)
+    return tuple(
+        Plan(source, canonical, trace, target, tuple(alike[index] for alike in steps), rejected[index], remarks)
+        for index, target in enumerate(chips)
+    )
 
 
-@dataclass(frozen=True, eq=False)
-class _Offer:
-    """A region with what the templates say of it."""
+def cheapest(closed: Graph, target: Target) -> Candidate | None:
+    """The template and tile that compute a closed region fastest on a target; None where it is cheaper unfused."""
+    return _Prices((target,), {}).of(closed)[0].chosen
 
-    region: Region
-    chosen: Candidate | None
+
+@dataclass(frozen=True, slots=True)
+class _Price:
+    """What the templates say of a region on one target, and what its ops cost there unfused."""
+
     considered: tuple[Candidate, ...]
-    claims: frozenset[Node]
-    plain: float
-    problem: str = ""
+    cheapest: Candidate | None
+    unfused: Cost
 
     @property
     def saving(self) -> float:
-        if self.chosen is None or self.chosen.cost is None:
+        """Seconds that the cheapest template saves; negative where the ops are cheaper unfused, 0 without a template."""
+        if self.cheapest is None or self.cheapest.cost is None:
             return 0.0
-        return self.plain - self.chosen.cost.seconds
+        return self.unfused.seconds - self.cheapest.cost.seconds
+
+    @property
+    def chosen(self) -> Candidate | None:
+        """The cheapest template, unless the ops are cheaper unfused."""
+        return self.cheapest if self.saving >= 0 else None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Offer:
+    """A region with what the templates say of it, on every target."""
+
+    region: Region
+    claims: frozenset[Node]
+    prices: tuple[_Price, ...]
+    problem: str = ""
+    """Why the region cannot be taken at all."""
+
+    def saving(self, target: int) -> float:
+        return 0.0 if self.problem else self.prices[target].saving
+
+    @property
+    def is_useful(self) -> bool:
+        return not self.problem and any(price.chosen is not None for price in self.prices)
 
 
 def _caller_tiles(given: Tiles) -> dict[str, Tile]:
-    known = {str(each): each for each in catalog()}
-    found: dict[str, Tile] = {}
+    known = {str(template): template for template in catalog()}
+    tiles: dict[str, Tile] = {}
     for name, sizes in given.items():
         if name not in known:
             raise RopegenError(f"a tile was given for the template {name!r}; {nearest(name, known)}")
@@ -181,139 +254,125 @@ def _caller_tiles(given: Tiles) -> dict[str, Tile]:
             raise RopegenError(
                 f"a tile {dict(sizes)} was given for {name}; give positive sizes for exactly {', '.join(names) or 'nothing'}"
             )
-        found[name] = Tile.of(**{each: sizes[each] for each in names})
-    return found
+        tiles[name] = Tile.of(**{label: sizes[label] for label in names})
+    return tiles
 
 
-def _offers(
-    graph: Graph, target: Target, caller: Mapping[str, Tile], table: Mapping[tuple[str, str], Tile]
-) -> Iterator[_Offer]:
+def _offers(graph: Graph, targets: Sequence[Target], caller: Mapping[str, Tile]) -> list[_Offer]:
+    """Every region that a family finds, in order."""
     users = graph.users()
     outputs = {value for _, value in graph.outputs}
-    for family in families():
-        for region in family.find(graph):
-            site = family.site(region.closed)
-            claims = frozenset(
-                each for each in region.nodes if each.operands
-            )  # nodes without operands cost nothing twice
-            plain = sum(plain_cost(each, target).seconds for each in region.nodes)
-            problem = _problem(region, claims, users, outputs)
-            if family.covers(site) is not region.closed:
-                problem = "the family's pattern does not cover it"
-            considered = tuple(
-                _consider(template, site, region, target, caller, table)
-                for template in catalog()
-                if template.family is family and target.platform in template.runs_on
-            )
-            able = [each for each in considered if each.cost is not None]
-            chosen = (
-                min(able, key=lambda each: each.cost.seconds if each.cost else 0.0) if able and not problem else None
-            )
-            yield _Offer(region, chosen, considered, claims, plain, problem)
-
-
-def _problem(
-    region: Region, claims: frozenset[Node], users: Mapping[Node, tuple[Node, ...]], outputs: set[Node]
-) -> str:
-    """Why the region cannot be cut out of its graph; empty when it can."""
-    for each in claims - set(region.outputs):
-        if each in outputs or set(users[each]) - claims:
-            return f"its inner {each.op.name} is also read outside"
-    below: set[Node] = set()
-    pending = [user for value in region.outputs for user in users[value]]
-    while pending:
-        each = pending.pop()
-        if each not in below:
-            below.add(each)
-            pending.extend(users[each])
-    if below & set(region.operands):
-        return "it would wait for itself"
-    return ""
-
-
-def _consider(
-    template: AnyTemplate,
-    site: object,
-    region: Region,
-    target: Target,
-    caller: Mapping[str, Tile],
-    table: Mapping[tuple[str, str], Tile],
-) -> Candidate:
-    name = str(template)
-    reasons = tuple(template.declines(site, target))
-    if reasons:
-        return Candidate(name, declined=reasons)
-    if name in caller:
-        tile, tile_from = caller[name], "the caller"
-    elif (name, key := digest(region.closed)) in table:
-        tile, tile_from = table[name, key], "the measured table"
-    else:
-        offered = list(template.tiles(site, target))
-        tile = min(offered, key=lambda each: template.cost(site, target, each).seconds)
-        tile_from = f"the cheapest of {len(offered)}" if len(offered) > 1 else "the only one"
-    return Candidate(name, tile, tile_from, template.cost(site, target, tile), notes=tuple(template.notes(site, tile)))
-
-
-def cheapest(closed: Graph, target: Target) -> Candidate | None:
-    """The candidate that computes a closed region fastest on a target; None where its plain ops are faster."""
-    region = Region(closed.name, closed.inputs, tuple(value for _, value in closed.outputs), closed)
-    (its,) = (family for family in families() if family.name == closed.name)
-    site, measured = its.site(closed), tiles.measured(target)
-    candidates = [
-        _consider(template, site, region, target, {}, measured)
-        for template in catalog()
-        if template.family is its and target.platform in template.runs_on
-    ]
-    best = min(
-        (candidate for candidate in candidates if candidate.cost is not None),
-        key=lambda candidate: candidate.cost.seconds if candidate.cost else 0.0,
-        default=None,
+    prices = _Prices(targets, caller)
+    regions = [region for family in families() for region in family.find(graph)]
+    # A node without operands, such as `positions`, costs nothing, so every region has its own.
+    claims = [frozenset(node for node in region.nodes if node.operands) for region in regions]
+    number = {node: index for index, node in enumerate(graph.nodes)}
+    waiting = selection.waiting_for_themselves(
+        _reads(graph, number), [frozenset(number[node] for node in nodes) for nodes in claims]
     )
-    unfused = sum(plain_cost(node, target).seconds for node in region.nodes)
-    return best if best is not None and best.cost is not None and best.cost.seconds <= unfused else None
+    offers: list[_Offer] = []
+    for index, (region, nodes) in enumerate(zip(regions, claims, strict=True)):
+        read_outside = [
+            node
+            for node in region.nodes
+            if node.operands and node not in region.outputs and (node in outputs or not nodes.issuperset(users[node]))
+        ]
+        problem = ""
+        if not prices.is_covered(region.closed):
+            problem = "the family's pattern does not cover it"
+        elif read_outside:
+            problem = f"its inner {read_outside[0].op.name} is also read outside"
+        elif index in waiting:
+            problem = "it would wait for itself"
+        offers.append(_Offer(region, nodes, prices.of(region.closed), problem))
+    return offers
 
 
-def _choose(graph: Graph, offers: Sequence[_Offer]) -> list[_Offer]:
-    """The offers that do not overlap and together save the most."""
-    useful = [each for each in offers if each.chosen is not None and each.saving >= 0]
-    taken: list[_Offer] = []
-    for group in _overlapping(useful):
-        taken += _best(group) if len(group) <= _EXHAUSTIVE else _greedy(group)
-    order = {each: index for index, each in enumerate(graph.nodes)}
-    return sorted(taken, key=lambda offer: min(order[value] for value in offer.region.outputs))
+def _reads(graph: Graph, number: Mapping[Node, int]) -> list[list[int]]:
+    return [[number[operand] for operand in node.operands] for node in graph.nodes]
 
 
-def _overlapping(offers: Sequence[_Offer]) -> list[list[_Offer]]:
-    """The offers in groups that share no node."""
-    groups: list[tuple[set[Node], list[_Offer]]] = []
-    for offer in offers:
-        claims, members = set(offer.claims), [offer]
-        apart: list[tuple[set[Node], list[_Offer]]] = []
-        for nodes, others in groups:
-            if nodes & claims:
-                claims |= nodes
-                members = others + members
-            else:
-                apart.append((nodes, others))
-        groups = [*apart, (claims, members)]
-    return [members for _, members in groups]
+class _Prices:
+    """What the templates say of closed regions on some targets. Equal regions are asked about once."""
+
+    def __init__(self, targets: Sequence[Target], caller: Mapping[str, Tile]) -> None:
+        self._targets = [(target, tiles.measured(target)) for target in targets]
+        self._caller = caller
+        self._families = {family.name: family for family in families()}
+        self._sites: dict[Graph, Site] = {}
+        self._prices: dict[Graph, tuple[_Price, ...]] = {}
+
+    def is_covered(self, closed: Graph) -> bool:
+        """Whether the family builds the same region from what it reads off it."""
+        return self._families[closed.name].covers(self._site(closed)) is closed
+
+    def of(self, closed: Graph) -> tuple[_Price, ...]:
+        """One price for every target."""
+        if closed not in self._prices:
+            self._prices[closed] = tuple(self._price(closed, target, measured) for target, measured in self._targets)
+        return self._prices[closed]
+
+    def _site(self, closed: Graph) -> Site:
+        if closed not in self._sites:
+            self._sites[closed] = self._families[closed.name].site(closed)
+        return self._sites[closed]
+
+    def _price(self, closed: Graph, target: Target, measured: Mapping[tuple[str, str], Tile]) -> _Price:
+        considered = tuple(
+            self._consider(template, closed, target, measured)
+            for template in catalog()
+            if template.family.name == closed.name and target.platform in template.runs_on
+        )
+        able = [(candidate.cost.seconds, candidate) for candidate in considered if candidate.cost is not None]
+        cheapest = min(able, key=lambda entry: entry[0])[1] if able else None
+        nodes = topological(value for _, value in closed.outputs)
+        return _Price(considered, cheapest, sum((plain_cost(node, target) for node in nodes), NO_COST))
+
+    def _consider(
+        self, template: AnyTemplate, closed: Graph, target: Target, measured: Mapping[tuple[str, str], Tile]
+    ) -> Candidate:
+        name, site = str(template), self._site(closed)
+        reasons = tuple(template.declines(site, target))
+        if reasons:
+            return Candidate(name, template.version, declined=reasons)
+        if name in self._caller:
+            tile, tile_from = self._caller[name], "the caller"
+        elif measured and (name, key := digest(closed)) in measured:
+            tile, tile_from = measured[name, key], "the measured table"
+        else:
+            offered = list(template.tiles(site, target))
+            tile = min(offered, key=lambda choice: template.cost(site, target, choice).seconds)
+            tile_from = f"the cheapest of {len(offered)}" if len(offered) > 1 else "the only one"
+        cost, notes = template.cost(site, target, tile), tuple(template.notes(site, tile))
+        return Candidate(name, template.version, tile, tile_from, cost, notes=notes)
 
 
-def _best(group: Sequence[_Offer]) -> list[_Offer]:
-    if not group:
-        return []
-    first, *rest = group
-    with_first = [first, *_best([each for each in rest if not each.claims & first.claims])]
-    without = _best(rest)
-    return with_first if sum(e.saving for e in with_first) >= sum(e.saving for e in without) else without
-
-
-def _greedy(group: Sequence[_Offer]) -> list[_Offer]:
-    taken: list[_Offer] = []
-    for offer in sorted(group, key=lambda each: -each.saving):
-        if not any(offer.claims & each.claims for each in taken):
-            taken.append(offer)
-    return taken
+def _choose(graph: Graph, offers: Sequence[_Offer], targets: Sequence[Target]) -> tuple[list[_Offer], tuple[str, ...]]:
+    """The offers that neither overlap nor wait for each other and save the most, in order; what is to be said of that."""
+    useful = [offer for offer in offers if offer.is_useful]
+    number = {node: index for index, node in enumerate(graph.nodes)}
+    choice = selection.choose(
+        _reads(graph, number),
+        [
+            selection.Offer(
+                frozenset(number[node] for node in offer.claims),
+                tuple(max(0.0, offer.saving(index)) for index in range(len(targets))),
+            )
+            for offer in useful
+        ],
+    )
+    taken = sorted(
+        (useful[index] for index in choice.taken),
+        key=lambda offer: min(number[value] for value in offer.region.outputs),
+    )
+    remarks = [
+        f"{len(group)} regions overlap; they were taken one after another, the largest saving first, because more than "
+        f"{selection.STATES:,} combinations would have to be compared"
+        for group in choice.unsearched
+    ]
+    if len(targets) > 1:
+        remarks.append(f"the same regions serve {', '.join(map(str, targets))}; the first of them decides")
+    return taken, tuple(remarks)
 
 
 def is_table(value: Node) -> bool:
@@ -336,91 +395,134 @@ def _place(graph: Graph, value: Node, asked: TableKind | None) -> Table:
     return Table("computed", f"{larger}, and nothing else is prepared before the calls")
 
 
-def _schedule(
-    graph: Graph, target: Target, taken: Iterable[_Offer], tables: Mapping[Node, Table]
-) -> tuple[Step, ...] | None:
-    """Steps in an order in which every operand is ready; None where two regions wait for each other."""
-    owner = {node: offer for offer in taken for node in offer.claims}
-    parameters = _from_parameters(graph, {each for each, table in tables.items() if table.kind == "argument"})
-    inside = set(owner)
+_Alike = tuple[Step, ...]
+"""The same step on every target."""
+
+
+def _plain_steps(
+    graph: Graph, targets: Sequence[Target], taken: Iterable[_Offer], tables: Mapping[Node, Table]
+) -> Iterator[_Alike]:
+    """A step for every op that something outside the regions reads."""
+    parameters = _from_parameters(graph, tables)
+    inside = {node for offer in taken for node in offer.claims}
     needed = _needed_outside(graph, taken, inside)
-    steps: list[Step] = []
-    for each in graph.nodes:
-        if isinstance(each.op, ops.Input) or each not in needed or each in inside:
+    for node in graph.nodes:
+        if isinstance(node.op, ops.Input) or node not in needed or node in inside:
             continue
-        table = tables.get(each)
-        cost = plain_cost(each, target, constant=table is not None and table.kind == "constant")
-        # A table makes its positions itself.
-        steps.append(Step(() if table else each.operands, (each,), cost, prepares=each in parameters, table=table))
+        table = tables.get(node)
+        is_constant = table is not None and table.kind == "constant"
+        yield tuple(
+            # A table makes its positions itself.
+            Step(
+                () if table else node.operands,
+                (node,),
+                plain_cost(node, target, constant=is_constant),
+                prepares=node in parameters,
+                table=table,
+            )
+            for target in targets
+        )
+
+
+def _region_steps(graph: Graph, taken: Iterable[_Offer], tables: Mapping[Node, Table]) -> Iterator[_Alike]:
+    """A step for every region that is taken."""
+    parameters = _from_parameters(graph, tables)
     for offer in taken:
-        assert offer.chosen is not None
-        assert offer.chosen.cost is not None
         region = offer.region
         prepares = all(value in parameters for value in region.outputs)
-        steps.append(
-            Step(region.operands, region.outputs, offer.chosen.cost, region, offer.chosen, offer.considered, prepares)
+        yield tuple(
+            Step(
+                region.operands,
+                region.outputs,
+                price.unfused if price.chosen is None or price.chosen.cost is None else price.chosen.cost,
+                region,
+                price.chosen,
+                price.considered,
+                prepares,
+            )
+            for price in offer.prices
         )
-    return _in_order(graph, steps)
 
 
 def _needed_outside(graph: Graph, taken: Iterable[_Offer], inside: set[Node]) -> set[Node]:
     """The nodes that something outside the regions reads; a region has its own copy of `positions`."""
     needed = {value for _, value in graph.outputs}
     needed.update(operand for offer in taken for operand in offer.region.operands)
-    for each in reversed(graph.nodes):
-        if each in needed and each not in inside and not is_table(each):
-            needed.update(each.operands)
+    for node in reversed(graph.nodes):
+        if node in needed and node not in inside and not is_table(node):
+            needed.update(node.operands)
     return needed
 
 
-def _in_order(graph: Graph, steps: Sequence[Step]) -> tuple[Step, ...] | None:
-    place = {each: index for index, each in enumerate(graph.nodes)}
-    made_by = {value: step for step in steps for value in step.outputs}
-    order: dict[Step, None] = {}
-    entered: set[int] = set()
-    for root in sorted(steps, key=lambda step: max(place[value] for value in step.outputs)):
+def _in_order(graph: Graph, steps: Sequence[_Alike]) -> list[_Alike]:
+    """The steps in an order in which every operand is ready; no two of them wait for each other."""
+    place = {node: index for index, node in enumerate(graph.nodes)}
+    made_by = {value: index for index, alike in enumerate(steps) for value in alike[0].outputs}
+    ends = [max(place[value] for value in alike[0].outputs) for alike in steps]
+    order: dict[int, None] = {}
+    for root in sorted(range(len(steps)), key=ends.__getitem__):
         pending = [(root, False)]
         while pending:
-            step, ready = pending.pop()
-            if step in order:
+            index, ready = pending.pop()
+            if index in order:
                 continue
             if ready:
-                order[step] = None
+                order[index] = None
                 continue
-            if id(step) in entered:
-                return None
-            entered.add(id(step))
-            pending.append((step, True))
-            pending.extend(
-                (made_by[each], False)
-                for each in reversed(step.operands)
-                if each in made_by and made_by[each] not in order
-            )
-    return tuple(order)
+            pending.append((index, True))
+            makers = [made_by[operand] for operand in reversed(steps[index][0].operands) if operand in made_by]
+            pending.extend((maker, False) for maker in makers if maker not in order)
+    return [steps[index] for index in order]
 
 
-def _from_parameters(graph: Graph, tables: Iterable[Node]) -> frozenset[Node]:
-    """The nodes that depend on parameters and on these tables, and on nothing else that a call brings."""
-    found = set(tables)
-    for each in graph.nodes:
-        if isinstance(each.op, ops.Input):
-            if each.op.role == "parameter":
-                found.add(each)
-        elif each.operands and all(operand in found for operand in each.operands):
-            found.add(each)
-    return frozenset(found)
+def _from_parameters(graph: Graph, tables: Mapping[Node, Table]) -> frozenset[Node]:
+    """The nodes that depend on parameters and on tables that are arguments, and on nothing else that a call brings."""
+    known = {node for node, table in tables.items() if table.kind == "argument"}
+    for node in graph.nodes:
+        if isinstance(node.op, ops.Input):
+            if node.op.role == "parameter":
+                known.add(node)
+        elif node.operands and all(operand in known for operand in node.operands):
+            known.add(node)
+    return frozenset(known)
 
 
-def _why_not(offer: _Offer, taken: Sequence[_Offer]) -> str:
+def _rejected(
+    offers: Sequence[_Offer], taken: Sequence[_Offer], targets: Sequence[Target]
+) -> tuple[tuple[Rejected, ...], ...]:
+    """The regions that are not taken, with the reason on every target."""
+    number = {offer: index for index, offer in enumerate(taken)}
+    owner = {node: number[offer] for offer in taken for node in offer.claims}
+    refused = [
+        (offer, [taken[index] for index in sorted({owner[node] for node in offer.claims if node in owner})])
+        for offer in offers
+        if offer not in number
+    ]
+    return tuple(
+        tuple(
+            Rejected(offer.region, offer.saving(index), _why_not(offer, rivals, targets, index))
+            for offer, rivals in refused
+        )
+        for index in range(len(targets))
+    )
+
+
+def _why_not(offer: _Offer, rivals: Sequence[_Offer], targets: Sequence[Target], index: int) -> str:
+    """Why the plan for a target does not take an offer; `rivals` are taken and compute some of the same nodes."""
+    saving = offer.saving(index)
     if offer.problem:
         return offer.problem
-    if offer.chosen is None:
+    if offer.prices[index].cheapest is None:
         return "every template declines"
-    rivals = [each for each in taken if each.claims & offer.claims]
-    if offer.saving < 0 or not rivals:
+    if saving < 0:
         return "its ops one by one are cheaper"
-    saving = sum(each.saving for each in rivals)
-    return f"{' and '.join(each.region.family for each in rivals)} over the same ops saves {1e3 * saving:.3g} ms"
+    if not rivals:
+        return "it and regions that are taken would wait for each other"
+    names = " and ".join(rival.region.family for rival in rivals)
+    saved = sum(max(0.0, rival.saving(index)) for rival in rivals)
+    if index and saved < saving:
+        return f"{names} over the same ops saves more on {targets[0]}, which decides"
+    return f"{names} over the same ops saves {1e3 * saved:.3g} ms"
 
 
 def plain_cost(node: Node, target: Target, *, constant: bool = False) -> Cost:

@@ -35,7 +35,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--update-golden", action="store_true", help="write the golden files instead of comparing with them"
     )
     parser.addoption("--graphs", default="0:1000", help="which graphs tests/test_drawn.py draws (default: 0:1000)")
-    parser.addoption("--random", action="store_true", help="draw other examples than on every run, and print their seed")
+    parser.addoption(
+        "--random", action="store_true", help="draw other examples than on every run, and print their seed"
+    )
     parser.addoption(
         "--libtpu", metavar="DIR", help="the compiler for TPU, where pip install --target DIR libtpu put it"
     )

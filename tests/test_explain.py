@@ -102,7 +102,7 @@ def fixed(graph: Graph, q: int, kv: int) -> Plan:
     """A plan that does the one attention of a graph in these tiles, whatever would be cheaper."""
     made = plan(graph, "cpu")
     region = next(family("attend").find(made.graph))
-    chosen = Candidate("attend/xla", Tile.of(q=q, kv=kv), "the caller", made.cost)
+    chosen = Candidate("attend/xla", 1, Tile.of(q=q, kv=kv), "the caller", made.cost)
     step = Step(region.operands, region.outputs, made.cost, region, chosen, (chosen,))
     return replace(made, steps=(step,), rejected=())
 
@@ -248,7 +248,7 @@ def test_every_case_is_told_whole(name: str, target: str) -> None:
 
 def test_declining_is_told_with_its_reasons() -> None:
     made = plan(case("llama3-8b-prefill"), "cpu")
-    refusal = Candidate("attend/other", declined=("heads are too <wide>", "no sinks"))
+    refusal = Candidate("attend/other", 1, declined=("heads are too <wide>", "no sinks"))
     steps = tuple(replace(each, considered=(*each.considered, refusal)) for each in made.steps)
     words = explain.text(replace(made, steps=steps))
     assert "attend/other declines: heads are too <wide>; no sinks" in words
@@ -354,7 +354,7 @@ def test_the_page_stands_alone_and_says_the_same(name: str) -> None:
 
 def test_the_page_escapes_what_it_is_given() -> None:
     made = plan(case("gpt2-small"), "cpu")
-    refusal = Candidate("<b>", declined=('<script>alert("x")</script> & more',))
+    refusal = Candidate("<b>", 1, declined=('<script>alert("x")</script> & more',))
     steps = tuple(replace(each, considered=(*each.considered, refusal)) for each in made.steps)
     page = explain.html(replace(made, steps=steps))
     assert "script" not in {tag for tag, _ in parsed(page).seen}

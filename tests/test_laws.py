@@ -25,6 +25,7 @@ LAYERS = {
     "ropegen.emit": 6,
     "ropegen.explain": 6,
     "ropegen.planner": 6,
+    "ropegen.selection": 5,
     "ropegen.tiles": 4,
     "ropegen.template": 3,
     "ropegen.templates": 3,

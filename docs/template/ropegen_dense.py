@@ -9,11 +9,12 @@ from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
-from ropegen import masks
 from ropegen.cost import Cost, Direction
+from ropegen.templates.attend.site import FAMILY, AttendSite
+
+from ropegen import masks
 from ropegen.target import Target
 from ropegen.template import Array, Arrays, Kernel, Template, Tile, plain_kernel
-from ropegen.templates.attend.site import FAMILY, AttendSite
 
 LONGEST = 256  # keys; the scores of more leave the cache of a core
 

@@ -13,7 +13,7 @@ from ropegen.emit.inputs import Values, check_inputs
 from ropegen.emit.primitive import Choice, Choices, bind
 from ropegen.ir.graph import Graph, Node, label_of
 from ropegen.planner import Plan, Step, Table
-from ropegen.template import Region
+from ropegen.target import Target
 from ropegen.types import numpy_dtype
 
 Array = jax.Array
@@ -90,9 +90,7 @@ class Compiled:
 def prepare(plan: Plan, values: Mapping[str, Array], together: Sequence[Plan] = ()) -> Values:
     """What the plan prepares of the parameters, by name: `prepared0`, `prepared1`, ... ; `together` as in `run`."""
     known = _inputs(plan.graph, values)
-    for step in plan.steps:
-        if step.prepares:
-            _execute(step, known, plan, together)
+    _execute(plan, together, known, prepares=True)
     return {name: known[value] for name, value in prepared_names(plan).items()}
 
 
@@ -101,15 +99,12 @@ def run(
 ) -> Values:
     """The outputs of the graph by name, from what was prepared and the inputs that are read besides.
 
-    `together` are plans for other platforms that were made together with this one, and so have its regions. Each
-    region is bound with all their choices. On a platform without a plan, it is computed as the planner chooses for
-    the default target there.
+    `together` are the plans for other platforms that `plan_together` made with this one. Each region is bound with
+    all their choices. On a platform without a plan, it is computed as the planner chooses for the default target there.
     """
     known = _inputs(plan.graph, values)
     known.update({value: prepared[name] for name, value in prepared_names(plan).items()})
-    for step in plan.steps:
-        if not step.prepares:
-            _execute(step, known, plan, together)
+    _execute(plan, together, known, prepares=False)
     return {label: known[value] for label, value in plan.graph.outputs}
 
 
@@ -135,34 +130,33 @@ def _inputs(graph: Graph, values: Mapping[str, Array]) -> dict[Node, Array]:
     return {each: values[label_of(each)] for each in graph.inputs if label_of(each) in values}
 
 
-def _execute(step: Step, known: dict[Node, Array], plan: Plan, together: Sequence[Plan]) -> None:
-    operands = [known[operand] for operand in step.operands]
-    if step.table is not None:
-        known[step.outputs[0]] = table_of(step.outputs[0], step.table)
-        return
-    if step.region is None:
-        known[step.outputs[0]] = plain.compute_for_platform(step.outputs[0], *operands)
-        return
-    results = bind(step.region.closed, choices(step.region, (plan, *together)), operands)
-    known.update(zip(step.outputs, results, strict=True))
+def _execute(plan: Plan, together: Sequence[Plan], known: dict[Node, Array], *, prepares: bool) -> None:
+    """Adds the values of those steps that prepare, or of those that do not, to `known`."""
+    targets = [one.target for one in (plan, *together)]
+    for alike in zip(plan.steps, *(other.steps for other in together), strict=True):
+        step = alike[0]
+        if step.prepares != prepares:
+            continue
+        operands = [known[operand] for operand in step.operands]
+        if step.table is not None:
+            known[step.outputs[0]] = table_of(step.outputs[0], step.table)
+        elif step.region is None:
+            known[step.outputs[0]] = plain.compute_for_platform(step.outputs[0], *operands)
+        else:
+            choices = Choices(tuple(map(_choice, targets, alike)))
+            known.update(zip(step.outputs, bind(step.region.closed, choices, operands), strict=True))
+
+
+def _choice(target: Target, step: Step) -> Choice:
+    if step.chosen is None:
+        return Choice(target, None)
+    return Choice(target, step.chosen.template, step.chosen.tile)
 
 
 def table_of(value: Node, table: Table) -> Array:
     """The cosines and sines of known positions: a constant, or computed where this is traced."""
     positions = plain.compute(value.operands[0])
     return angles.value(value, positions, known=table.kind == "constant")
-
-
-def choices(region: Region, plans: Sequence[Plan]) -> Choices:
-    """How plans that were made together compute one of their regions, each on its own platform."""
-    planned: list[Choice] = []
-    for plan in plans:
-        (step,) = (step for step in plan.steps if step.region == region)
-        candidate = step.chosen
-        planned.append(
-            Choice(plan.target, None) if candidate is None else Choice(plan.target, candidate.template, candidate.tile)
-        )
-    return Choices(tuple(planned))
 
 
 def _result(values: Values) -> Any:

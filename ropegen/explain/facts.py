@@ -58,6 +58,7 @@ def data(plan: Plan) -> Facts:
             for index, value in enumerate(plan.prepared)
         ],
         "steps": steps,
+        "remarks": list(plan.remarks),
         "not_taken": [_not_taken(each, names) for each in plan.rejected],
         "totals": _totals(plan, steps),
         "warnings": [*_warnings(steps)],
@@ -109,6 +110,7 @@ def _step(plan: Plan, index: int, step: Step, names: Mapping[Node, str]) -> Fact
     total = plan.cost.seconds
     return {
         "index": index,
+        "family": step.region.family if step.region is not None else None,
         "template": chosen.template if chosen is not None else None,
         "ops": [each.op.name for each in step.nodes],
         "tile": _tile(chosen.tile) if chosen is not None else {},

@@ -62,7 +62,8 @@ def html(plan: Plan) -> str:
         "Warnings": warned,
         "Steps of a call": _details(steps),
         "Prepared once": _table(("", "type", "size"), [*map(prepared_row, facts["prepared"])]) + _details(once),
-        "Regions considered and not taken": _table(("family", "gives", "ops", "would save", "why not"), not_taken),
+        "Regions considered and not taken": "".join(f"<p>{escape(each)}</p>" for each in facts["remarks"])
+        + _table(("family", "gives", "ops", "would save", "why not"), not_taken),
         "Passes": _table(("times", "rule", "what it does"), [*map(pass_row, facts["passes"])]),
         "Inputs": _table(("", "role", "type", "size", ""), [*map(input_row, facts["inputs"])]),
         "Outputs": _table(("", "type", "size", "value"), outputs),

@@ -26,7 +26,10 @@ def text(plan: Plan) -> str:
         ),
         ("prepared once, from parameters alone", _columns([*map(prepared_row, facts["prepared"])]) + _blocks(once)),
         ("steps of a call", _blocks(steps)),
-        ("regions considered and not taken", [line for each in facts["not_taken"] for line in _not_taken_lines(each)]),
+        (
+            "regions considered and not taken",
+            [*facts["remarks"], *(line for each in facts["not_taken"] for line in _not_taken_lines(each))],
+        ),
         ("totals", _columns(total_rows(facts["totals"]))),
         ("warnings", facts["warnings"]),
     ]
@@ -83,12 +86,14 @@ def _blocks(steps: Sequence[Facts]) -> list[str]:
 
 
 def title(step: Facts) -> str:
+    if step["family"] and not step["template"]:
+        return f"{step['family']} unfused"
     return step["template"] or f"{step['ops'][-1]} by itself"
 
 
 def step_rows(step: Facts) -> Iterator[list[str]]:
     cost = step["cost"]
-    if step["template"]:
+    if step["family"]:
         yield ["computes", counted(step["ops"])]
     if step["tile"]:
         yield ["tile", f"{_sizes(step['tile'])}, {step['tile_from']}"]
@@ -104,6 +109,8 @@ def step_rows(step: Facts) -> Iterator[list[str]]:
         yield from _angle_rows(each)
     for each in step["considered"]:
         yield ["weighed", f"{each['template']} {_verdict(each)}"]
+    if step["family"] and not step["template"]:
+        yield ["weighed", f"unfused: {duration(cost['seconds'])}, {cost['bound']}-bound, taken"]
 
 
 def _verdict(each: Facts) -> str:
