@@ -171,7 +171,10 @@ def test_attention_is_told_from_other_graphs() -> None:
     assert "neither full nor causal" in str(attention.attention_of(tiny(rg.masks.window(3))))
     b = rg.Builder("norm")
     x = b.input("x", (2, 4), "f32")
-    assert attention.attention_of(b.build(out=b.norm(x, kind="rms", epsilon=1e-5))) == "its output is not one attend"
+    assert (
+        attention.attention_of(b.build(out=b.norm(x, kind="rms", epsilon=1e-5)))
+        == "it does not have one output, an attend"
+    )
 
 
 @pytest.mark.usefixtures("quick_compilation")
