@@ -141,7 +141,7 @@ def edit(pattern: str, replacement: str) -> Callable[[str], str]:
 @pytest.mark.parametrize(
     ("name", "change", "words"),
     [
-        ("final_hlo", edit("== UTILIZATION:", "== USE:"), "head of three lines"),
+        ("final_hlo", edit("== UTILIZATION:", "== USE:"), "head does not have three lines"),
         ("final_hlo", edit("MATMUL", "MXU"), "does not name the unit MATMUL"),
         ("final_hlo", edit(r"\n0 0 0", "\n0 0"), "number of units differs"),
         ("final_hlo", edit(r"\n(?=0 0)", "\n0 x "), "invalid literal"),

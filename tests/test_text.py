@@ -224,7 +224,7 @@ BROKEN: dict[str, tuple[str, str, int, str, tuple[str, ...]]] = {
     "label of an output": ('label = "y"', 'label = "y-1"', 10, "label", ("'y-1'", "letters, digits and _")),
     "label given twice": ('label = "w"', 'label = "x"', 3, '"ropegen.input"', ("more than one input 'x'", "must differ")),
     "output without a label": ('{label = "y"} ', "", 10, '"ropegen.output"', ("'label' is missing", '"ropegen.output"(%0)')),
-    "output of two": ("(%7) {label = \"y\"} : (tensor<1x4x2x4xf32>)", "(%6, %7) {label = \"y\"} : (tensor<1x4x2x4xf32>, tensor<1x4x2x4xf32>)", 10, '"ropegen.output"', ("2 operands for 1", "one op for each")),
+    "output of two": ("(%7) {label = \"y\"} : (tensor<1x4x2x4xf32>)", "(%6, %7) {label = \"y\"} : (tensor<1x4x2x4xf32>, tensor<1x4x2x4xf32>)", 10, '"ropegen.output"', ("2 operands for 1", "one op per output")),
     "output with a result": ('(tensor<1x4x2x4xf32>) -> ()', "(tensor<1x4x2x4xf32>) -> tensor<4xf32>", 10, '"ropegen.output"', ("1 results", "write none")),
     "value that nothing uses": ('  "ropegen.output"', '  %8 = "ropegen.merge_heads"(%7) : (tensor<1x4x2x4xf32>) -> tensor<1x4x8xf32>\n  "ropegen.output"', 10, '"ropegen.merge_heads"', ("nothing uses", "remove the line")),
     "no output": ('  "ropegen.output"(%7) {label = "y"} : (tensor<1x4x2x4xf32>) -> ()\n', "", 1, "module", ("'tiny' has no output", '"ropegen.output"')),

@@ -221,9 +221,9 @@ def _read_graph(module: ir.Module, script: Script) -> Graph:
     places: dict[Node, ir.Location] = {}
     inputs: dict[str, Node] = {}
     outputs: dict[str, Node] = {}
-    for operation in module.body.operations:
-        with script.at(operation.operation.location):
-            reading = _Reading(operation.operation)
+    for view in module.body.operations:
+        with script.at(view.operation.location):
+            reading = _Reading(view.operation)
             operands = reading.operands(values)
             if reading.name == "output":
                 reading.enter(outputs, reading.output(operands))
@@ -231,8 +231,8 @@ def _read_graph(module: ir.Module, script: Script) -> Graph:
             made = reading.node(operands)
             if isinstance(made.op, Input):
                 reading.enter(inputs, made)
-            values[operation.operation.results[0]] = made
-            places.setdefault(made, operation.operation.location)
+            values[view.operation.results[0]] = made
+            places.setdefault(made, view.operation.location)
     with script.at(top):
         if not outputs:
             raise RopegenError(f"graph {name!r} has no output; end it with {_OUTPUT_FORM}")
