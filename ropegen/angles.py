@@ -1,9 +1,10 @@
-"""Cosines and sines while JAX traces: tables of known positions, and exact reduction of those a call brings.
+"""Cosines and sines while JAX traces: tables for known positions, and exact reduction for run-time positions.
 
-`angles="exact"` never rounds an angle of many turns: tables are float64 on the host, and run-time positions are
-reduced in integers. `angles="f32"` takes every step in float32 with XLA's own power, cosine and sine, op by op and in
-the order of equinox, attnax and penzai, so that ropegen has their bits: NumPy's power already differs from XLA's in the
-last place, which the position multiplies. Either way a table of known positions is a constant of the program.
+`angles="exact"` never rounds an angle of many turns: tables are computed in float64 on the host, and run-time positions
+are reduced in integers. `angles="f32"` does every step in float32 with XLA's power, cosine and sine, op by op in the
+order of equinox, attnax and penzai, so that the bits equal theirs. NumPy's power would not do: it differs from XLA's in
+the last place, and the position multiplies the difference. In both cases a table of known positions is a constant of
+the program.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ Array = jax.Array
 def value(node: Node, positions: Array, *, known: bool = True) -> Array:
     """The value of an `angles` or `sinusoid` node: positions (..., S), or (axes, ..., S) with sections, -> (..., S, dim).
 
-    With `known`, positions that the graph states make a constant; else all are read from `positions`.
+    With `known`, positions that the graph states become a constant; otherwise all are read from `positions`.
     """
     static = _static(node.operands[0]) if known else None
     if isinstance(node.op, ops.Sinusoid):
@@ -38,7 +39,7 @@ def value(node: Node, positions: Array, *, known: bool = True) -> Array:
 
 
 def _static(node: Node) -> np.ndarray | None:
-    """The positions of a `positions` node, int64 (length,); None where they are only known at run time."""
+    """The positions of a `positions` node, int64 (length,); None if they are only known at run time."""
     if not isinstance(node.op, ops.Positions):
         return None
     return np.arange(node.op.start, node.op.start + node.op.length)
@@ -54,7 +55,7 @@ def _angles(op: ops.Angles, positions: Array, static: np.ndarray | None) -> Arra
 
 
 def _table(op: ops.Angles, positions: Array) -> Array:
-    # Pair j reads the position axis axes[j]; without sections there is one.
+    # Pair j reads the position axis axes[j]; without sections there is only one axis.
     placed = jnp.moveaxis(positions, 0, -1)[..., op.rope.axes(op.head_width)] if op.sections else positions[..., None]
     cos, sin = cos_sin(placed, _inverse_frequencies(op), exact=op.precision == "exact")
     magnitude: Any = np.float32(op.scaling.magnitude(op.length))
@@ -89,21 +90,21 @@ def _sinusoid(op: ops.Sinusoid, positions: Array, static: np.ndarray | None) -> 
 
 
 def _inverse_frequencies(op: ops.Angles) -> npt.NDArray[np.float64]:
-    """Radians per position of each pair; the float32 ones of the plain family are XLA's, as the seeds take them."""
+    """Radians per position of every pair; the plain family in float32 takes them from XLA, as the seeds do."""
     if op.precision == "f32" and op.scaling.kind == "none":
         return _float32_frequencies(op.theta, op.dim, op.dim // 2)
     return op.rope.inverse_frequencies(op.head_width, op.length)
 
 
 def _float32_frequencies(theta: float, width: int, pairs: int) -> npt.NDArray[np.float64]:
-    """1 / theta ** (2j / width) in float32 by XLA, whose division by `width` is a product with its reciprocal."""
+    """1 / theta ** (2j / width) in float32 by XLA, which divides by `width` as a product with its reciprocal."""
     with jax.ensure_compile_time_eval():
         exponents = 2 * jnp.arange(pairs, dtype=jnp.float32) / width
         return np.asarray(1.0 / theta**exponents, np.float64)
 
 
 def _log_scale_slope(op: ops.Angles) -> tuple[np.ndarray, np.ndarray] | None:
-    """The position-dependent magnitude's logarithm, which is linear in the position: its value at 0 and its slope."""
+    """The value at 0 and the slope of the magnitude's logarithm, which is linear in the position."""
     ends = op.scaling.log_scale(np.array([[0.0], [1.0]]), op.dim)
     if ends is None:
         return None
@@ -111,11 +112,11 @@ def _log_scale_slope(op: ops.Angles) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def cos_sin(positions: Array, inverse_frequencies: np.ndarray, *, exact: bool) -> tuple[Array, Array]:
-    """Cosines and sines of positions (..., 1 or P) times inverse frequencies (P,), each (..., P) float32.
+    """Cosines and sines of positions (..., 1 or P) times inverse frequencies (P,); both are (..., P) float32.
 
-    `exact` reduces the angle in integers, without float64: a position times the frequency, as a 64-bit
-    fraction of a turn, wraps by itself. What is rounded is an angle of at most an eighth of a turn, so the
-    error does not grow with the position (whole positions to 2**31, fractional ones within float32's own grid).
+    `exact` reduces the angle in integers, without float64: a position times the frequency, as a 64-bit fraction of a
+    turn, wraps around at a whole turn. Only an angle of at most an eighth of a turn is rounded, so the error does not
+    grow with the position (whole positions up to 2**31, and the fractional positions that float32 can hold).
     """
     if not exact:
         angles = positions.astype(jnp.float32) * inverse_frequencies.astype(np.float32)
@@ -128,7 +129,7 @@ def cos_sin(positions: Array, inverse_frequencies: np.ndarray, *, exact: bool) -
     @jax.custom_jvp
     def fractional(positions: Array) -> tuple[Array, Array]:
         whole = jnp.floor(positions)
-        # A fraction of a position adds less than one frequency, which float32 holds finely enough.
+        # A fraction of a position adds less than one frequency, for which float32 is precise enough.
         fraction = (positions - whole).astype(jnp.float32) * per_position
         turns, rest = _turns(whole.astype(jnp.int32), high, low)
         more, rest_of_fraction = _to_turns(fraction)
@@ -136,7 +137,7 @@ def cos_sin(positions: Array, inverse_frequencies: np.ndarray, *, exact: bool) -
 
     @fractional.defjvp
     def derivative(primals: tuple[Array], tangents: tuple[Array]) -> tuple[tuple[Array, Array], tuple[Array, Array]]:  # pyright: ignore[reportUnusedFunction]
-        # Integers carry no derivative, so it is said here: the angle grows by the frequency.
+        # JAX cannot differentiate through the integers, so the rule is given here: d angle / d position = frequency.
         cos, sin = fractional(*primals)
         slope = tangents[0].astype(jnp.float32) * inverse_frequencies.astype(np.float32)
         return (cos, sin), (-sin * slope, cos * slope)
@@ -145,13 +146,13 @@ def cos_sin(positions: Array, inverse_frequencies: np.ndarray, *, exact: bool) -
 
 
 def _turns(positions: Array, high: np.ndarray, low: np.ndarray) -> tuple[Array, Array]:
-    """(positions * frequency) mod 1 turn, for int32 positions of either sign: units of 2**-32, uint32, and the rest.
+    """The product (positions * frequency) mod 1 turn, for int32 positions: uint32 units of 2**-32 turn, and the rest.
 
-    The rest is float32, a part of a unit: without it the sine of a small angle would lose its last bits.
+    The rest is the float32 fraction of a unit; without it the sine of a small angle would lose its last bits.
     """
-    position = positions.astype(jnp.uint32)  # two's complement: a negative position wraps as it should...
+    position = positions.astype(jnp.uint32)  # two's complement: a negative position wraps correctly...
     carried = position * high + _high_half(position, low)
-    # ... except that the upper half of the product took it for position + 2**32.
+    # ... except that the upper half of the product belongs to position + 2**32.
     turns = jnp.where(positions < 0, carried - low, carried)
     return turns, (position * low).astype(jnp.float32) * np.float32(2.0**-32)
 
@@ -166,7 +167,7 @@ def _high_half(a: Array, b: np.ndarray) -> Array:
 
 
 def _to_turns(turns: Array) -> tuple[Array, Array]:
-    """A float32 fraction of a turn (of magnitude below 1) as uint32 units of 2**-32, and the rest, a part of a unit."""
+    """A float32 fraction of a turn (of magnitude below 1) as uint32 units of 2**-32, and the fraction of a unit left."""
     # In two steps of 16 bits: a float32 near 1 times 2**32 does not fit in int32.
     upper = jnp.floor(turns * 65536.0)
     lower = (turns * 65536.0 - upper) * 65536.0
@@ -185,7 +186,7 @@ _RADIANS_LOW = np.float32(_RADIANS_PER_UNIT - _RADIANS_HIGH)
 def _turns_to_cos_sin(turns: Array, rest_of_unit: Array) -> tuple[Array, Array]:
     quarter = (turns + np.uint32(1 << 29)) >> 30  # the nearest quarter turn, 0..3 (4 wraps to 0)
     rest = (turns - (quarter << 30)).astype(jnp.int32)  # within an eighth of a turn of it
-    # The angle as a float32 and what that leaves out, so that one rounding is all that the cosine adds.
+    # The angle as a float32 plus its rounding error, so that only the cosine itself rounds once more.
     upper = (rest >> 15).astype(jnp.float32) * np.float32(1 << 15)
     lower = (rest & 0x7FFF).astype(jnp.float32)
     exact = upper * np.float32(_RADIANS_HIGH)

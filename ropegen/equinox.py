@@ -1,12 +1,12 @@
 """equinox's Embedding, RotaryPositionalEmbedding and MultiheadAttention, computed by ropegen: `pip install 'ropegen[equinox]'`.
 
-import ropegen.equinox as rnn  # where equinox.nn stood
+import ropegen.equinox as rnn  # in place of equinox.nn
 
-model = rnn.from_equinox(model)  # the same weights, every layer of the three replaced
+model = rnn.from_equinox(model)  # the same weights in ropegen's layers
 
-Names, arguments, shapes, fields and exception types are those of equinox 0.13.8, whose saved leaves load as they are.
-The rotation has equinox's bits when run op by op (float32 and bfloat16); attention is fused and keeps no weights of all
-queries by all keys. Where `process_heads` does nothing but rotate, the rotation moves into the fused attention.
+Names, arguments, shapes, fields and exception types are those of equinox 0.13.8, and leaves saved by equinox load
+unchanged. Run op by op, the rotation has equinox's bits (float32 and bfloat16). Attention is fused and never stores the
+weights of all queries by all keys. If `process_heads` only rotates, the rotation moves into the fused attention.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ Tree = TypeVar("Tree")
 
 
 class _TypeError(RopegenError, TypeError):
-    """Where equinox raises TypeError."""
+    """An error for which equinox raises TypeError."""
 
 
 class _PromotionError(RopegenError, jax.dtypes.TypePromotionError):
-    """Where equinox raises jax's TypePromotionError."""
+    """An error for which equinox raises jax's TypePromotionError."""
 
 
 def _default_float() -> Any:
@@ -58,7 +58,7 @@ def _default_float() -> Any:
 
 
 class Embedding(eqx.Module):
-    """Rows of a table (num_embeddings, embedding_size), by a scalar index."""
+    """A table (num_embeddings, embedding_size) whose rows are looked up by a scalar index."""
 
     num_embeddings: int = eqx.field(static=True)
     embedding_size: int = eqx.field(static=True)
@@ -73,10 +73,12 @@ class Embedding(eqx.Module):
         *,
         key: Array | None = None,
     ) -> None:
-        """A table of N(0, 1) from `key`, equinox's very numbers, in `dtype` (None: JAX's default float); or `weight`.
+        """The table `weight`, or one of N(0, 1) drawn from `key` in `dtype` (None: JAX's default float).
+
+        The drawn numbers are those that equinox draws.
 
         Raises:
-          RopegenError: sizes or a key are missing, a size is negative, or `weight` has another shape.
+          RopegenError: a size or the key is missing, a size is negative, or `weight` has another shape.
         """
         if weight is None:
             if num_embeddings is None or embedding_size is None or key is None:
@@ -102,9 +104,9 @@ class Embedding(eqx.Module):
         self.weight = weight
 
     def __call__(self, x: ArrayLike, *, key: Array | None = None) -> Array:
-        """The row of a scalar integer -> (embedding_size,). `key` is ignored.
+        """The row at a scalar integer index, (embedding_size,). `key` is ignored.
 
-        An index from -num_embeddings to -1 counts from the end; beyond either end it takes the nearest row.
+        An index from -num_embeddings to -1 counts from the end; an index beyond either end takes the nearest row.
 
         Raises:
           RopegenError: `x` is not a scalar (use `jax.vmap` for more), or the table is not of a floating type.
@@ -121,19 +123,19 @@ class Embedding(eqx.Module):
             raise _TypeError(f"Embedding: the index is of type {index.dtype}; give an integer")
         rows = self.weight.shape[0]
         if jnp.issubdtype(index.dtype, jnp.unsignedinteger):
-            # Before the cast: an index of 2**31 must stay beyond the end.
+            # This precedes the cast, so that an index of 2**31 stays beyond the end.
             index = jnp.minimum(index, min(max(rows - 1, 0), jnp.iinfo(index.dtype).max))
         index = index.astype(jnp.int64 if index.dtype in (jnp.int64, jnp.uint64) else jnp.int32)
         return embed(jnp.where(index < 0, index + rows, index), self.weight)
 
 
 class RotaryPositionalEmbedding(eqx.Module):
-    """Rotary embedding (RoFormer, arXiv:2104.09864) of x (sequence, embedding_size), feature j with j + size/2.
+    """Rotary embedding (RoFormer, arXiv:2104.09864) of x (sequence, embedding_size); it pairs j with j + size/2.
 
-    `dtype` is that of the cosines and sines, which are computed in float32 (float64 in JAX's 64-bit mode, exact to
-    their last place) and cast last; None is JAX's default float. Products and their sum are in the wider type of x and
-    `dtype`, and the result has x's type. The table depends on theta alone, where equinox 0.13.8 hands one theta's table
-    to another layer. theta must be above 1.
+    `dtype` is the type of the cosines and sines. They are computed in float32 (in JAX's 64-bit mode in float64, exact to
+    the last place) and then cast; None stands for JAX's default float. The products and their sum have the wider type
+    of x and `dtype`, and the result has the type of x. Every theta has its own table, while equinox 0.13.8 can give a
+    layer the table of another layer's theta. theta must be above 1.
     """
 
     embedding_size: int = eqx.field(static=True)
@@ -148,13 +150,14 @@ class RotaryPositionalEmbedding(eqx.Module):
         self._rope()
 
     def __call__(self, x: Array, *, key: Array | None = None, positions: ArrayLike | None = None) -> Array:
-        """X (S, embedding_size) turned at positions (S,), integers; None for 0 .. S-1. `key` is ignored.
+        """Rotate x (S, embedding_size) at integer positions (S,); None stands for 0 .. S-1. `key` is ignored.
 
-        Heads: `jax.vmap(layer, in_axes=1, out_axes=1)` over (S, heads, embedding_size). S may be symbolic.
+        For heads use `jax.vmap(layer, in_axes=1, out_axes=1)` over (S, heads, embedding_size). S may be symbolic.
 
         Raises:
-          RopegenError: shapes that do not fit, or positions that are not integers.
-          TypePromotionError: x is not of `dtype` and jax_numpy_dtype_promotion is "strict"; a RopegenError too.
+          RopegenError: shapes do not fit, or positions are not integers.
+          TypePromotionError: x is not of `dtype` and jax_numpy_dtype_promotion is "strict"; the error is a RopegenError
+            too.
         """
         if len(x.shape) != 2 or x.shape[1] != self.embedding_size:
             raise RopegenError(
@@ -166,15 +169,15 @@ class RotaryPositionalEmbedding(eqx.Module):
             jnp.promote_types(x.dtype, dtype)
         except jax.dtypes.TypePromotionError:
             raise _PromotionError(
-                f"RotaryPositionalEmbedding: x is {x.dtype} and the table {dtype}, which jax_numpy_dtype_promotion="
-                f"'strict' does not mix; cast x, or make the layer with dtype={x.dtype}"
+                f"RotaryPositionalEmbedding: x is {x.dtype} and the table is {dtype}, and jax_numpy_dtype_promotion="
+                f"'strict' does not mix them; cast x, or make the layer with dtype={x.dtype}"
             ) from None
         given = () if positions is None else (jnp.asarray(positions),)
-        for each in given:
-            if each.shape != x.shape[:1] or not jnp.issubdtype(each.dtype, jnp.integer):
+        for at in given:
+            if at.shape != x.shape[:1] or not jnp.issubdtype(at.dtype, jnp.integer):
                 raise RopegenError(
-                    f"RotaryPositionalEmbedding: positions are {each.dtype} {each.shape}; give one integer for each "
-                    f"of the {x.shape[0]} rows of x"
+                    f"RotaryPositionalEmbedding: positions are {at.dtype} {at.shape}; give {x.shape[0]} integers, one "
+                    "per row of x"
                 )
         if 0 in x.shape:
             return x
@@ -185,7 +188,7 @@ class RotaryPositionalEmbedding(eqx.Module):
 
 
 class MultiheadAttention(eqx.Module):
-    """Softmax attention of several heads between linear projections, unbatched: use `jax.vmap` for batches."""
+    """Softmax attention of several heads between linear projections, without a batch axis: use `jax.vmap` for batches."""
 
     query_proj: eqx.nn.Linear
     key_proj: eqx.nn.Linear
@@ -224,10 +227,10 @@ class MultiheadAttention(eqx.Module):
         *,
         key: Array,
     ) -> None:
-        """Projections drawn from `key`, equinox's very numbers, in `dtype` (None: JAX's default float).
+        """Draw the projections from `key`, the same numbers as equinox, in `dtype` (None: JAX's default float).
 
-        key_size, value_size and output_size default to query_size; qk_size and vo_size, the widths of one head, to
-        query_size // num_heads. dropout_p drops attention weights unless `inference`.
+        key_size, value_size and output_size default to query_size. qk_size and vo_size, the widths of one head, default
+        to query_size // num_heads. dropout_p is the probability to drop an attention weight unless `inference`.
         """
         self.num_heads = num_heads
         self.query_size = query_size
@@ -249,8 +252,8 @@ class MultiheadAttention(eqx.Module):
             (carried, self.output_size, use_output_bias),
         )
         self.query_proj, self.key_proj, self.value_proj, self.output_proj = (
-            eqx.nn.Linear(inside, outside, use_bias=bias, dtype=dtype, key=each)
-            for (inside, outside, bias), each in zip(sizes, jax.random.split(key, 4), strict=True)
+            eqx.nn.Linear(inside, outside, use_bias=bias, dtype=dtype, key=subkey)
+            for (inside, outside, bias), subkey in zip(sizes, jax.random.split(key, 4), strict=True)
         )
         self.dropout = eqx.nn.Dropout(dropout_p, inference=inference)
 
@@ -266,31 +269,31 @@ class MultiheadAttention(eqx.Module):
         deterministic: bool | None = None,
         process_heads: Callable[[Array, Array, Array], Sequence[Array]] | None = None,
     ) -> Array:
-        """Query (Sq, query_size), key_ (Skv, key_size), value (Skv, value_size) -> (Sq, output_size).
+        """The attention of query (Sq, query_size), key_ (Skv, key_size), value (Skv, value_size): (Sq, output_size).
 
-        mask: (Sq, Skv) or (num_heads, Sq, Skv), True where a key is seen. A row that sees none gives the mean.
-        key: for dropout; the weights that are dropped are those that equinox drops.
-        inference: True leaves dropout out, None for what the module says. `deterministic` is its deprecated name.
-        process_heads: takes the heads of query, key and value, (S, num_heads, width) each, and gives them changed but
-          in the same shapes. It is traced, as under `jit`, to see whether it only rotates: where it turns queries and
-          keys with RotaryPositionalEmbeddings of one theta, with float32 tables, and does nothing else but transpose,
-          the fused attention rotates. Otherwise it is called as it is.
+        mask: (Sq, Skv) or (num_heads, Sq, Skv), True where a key is seen. A row that sees no key gives the mean.
+        key: the random key of dropout, which drops the same weights as equinox.
+        inference: True turns dropout off; None follows the module. `deterministic` is its deprecated name.
+        process_heads: takes the heads of query, key and value, all (S, num_heads, width), and returns changed heads of
+          the same shapes. It is traced, as under `jit`, to see whether it only rotates: if it rotates queries and keys
+          with RotaryPositionalEmbeddings of one theta and float32 tables, and otherwise only transposes, the fused
+          attention rotates. In any other case it is called unchanged.
 
-        Active dropout needs all the weights at once, and takes a plain path that is not fused.
+        Active dropout needs all the weights at once, and runs unfused.
 
         Raises:
-          RopegenError: ranks, a length, a mask or heads that do not fit.
-          TypeError: the features of an input are not as many as its projection takes (jax's).
-          RuntimeError: active dropout without a key (equinox's).
+          RopegenError: ranks, a length, a mask or heads do not fit.
+          TypeError: an input has more or fewer features than its projection takes (jax's error).
+          RuntimeError: dropout is active and there is no key (equinox's error).
         """
         if deterministic is not None:
             warnings.warn("MultiheadAttention: deterministic= is deprecated; use inference=", stacklevel=2)
             inference = deterministic
-        shapes = [tuple(each.shape) for each in (query, key_, value)]
+        shapes = [tuple(x.shape) for x in (query, key_, value)]
         if any(len(shape) != 2 for shape in shapes) or shapes[1][0] != shapes[2][0]:
             raise RopegenError(
-                "MultiheadAttention: query, key_ and value are {}, {} and {}; give (sequence, features) each, keys and "
-                "values of one length, and use jax.vmap for batches".format(*shapes)
+                "MultiheadAttention: query, key_ and value are {}, {} and {}; give all three as (sequence, features), keys "
+                "and values of equal length, and use jax.vmap for batches".format(*shapes)
             )
         heads = (
             self._split(jax.vmap(self.query_proj)(query), self.qk_size),
@@ -302,7 +305,7 @@ class MultiheadAttention(eqx.Module):
         if process_heads is not None and rotation is None:
             heads = _processed(process_heads, heads)
         dtype = jnp.result_type(*heads)
-        q, k, v = (each.astype(dtype) for each in heads)
+        q, k, v = (x.astype(dtype) for x in heads)
         seen = None if mask is None else self._mask(mask, shapes[0][0], shapes[1][0])
         if drops:
             keys = None if key is None else jax.random.split(key, self.num_heads)
@@ -321,17 +324,17 @@ class MultiheadAttention(eqx.Module):
         wanted = (queries, keys), (self.num_heads, queries, keys)
         if tuple(mask.shape) not in wanted:
             raise RopegenError(
-                f"MultiheadAttention: the mask is {tuple(mask.shape)}; give {wanted[0]}, or {wanted[1]} for one a head"
+                f"MultiheadAttention: the mask is {tuple(mask.shape)}; give {wanted[0]}, or {wanted[1]} for one per head"
             )
         return jnp.asarray(mask).astype(bool)
 
 
 def from_equinox(tree: Tree) -> Tree:
-    """A pytree with ropegen's layer for every Embedding, RotaryPositionalEmbedding and MultiheadAttention of `equinox.nn`.
+    """The pytree with ropegen's layers for every Embedding, RotaryPositionalEmbedding, MultiheadAttention of `equinox.nn`.
 
-    Weights and settings are kept. Subclasses of those three are left, as they may compute something else.
+    Weights and settings stay. Subclasses of those three stay too, because they may compute something else.
     """
-    return jax.tree.map(_stand_in, tree, is_leaf=lambda each: type(each) in _STAND_INS)
+    return jax.tree.map(_stand_in, tree, is_leaf=lambda node: type(node) in _STAND_INS)
 
 
 def _stand_in(module: Any) -> Any:
@@ -339,7 +342,7 @@ def _stand_in(module: Any) -> Any:
 
 
 def _same_fields(kind: type[eqx.Module], module: Any) -> Any:
-    # Not by the constructor: fields that were replaced since (by filters, by tree_at) may be anything.
+    # The constructor would reject fields that filters or tree_at have replaced since with other values.
     made = object.__new__(kind)
     for name in kind.__dataclass_fields__:
         object.__setattr__(made, name, getattr(module, name))
@@ -354,7 +357,7 @@ _STAND_INS: Mapping[type, Callable[[Any], Any]] = {
 
 
 def _is_inactive(dropout: Any, inference: bool | None) -> bool:
-    """Whether dropout leaves the weights alone; what has replaced it is taken to be active."""
+    """Whether dropout changes no weights; any other object in its place counts as active."""
     if not isinstance(dropout, eqx.nn.Dropout):
         return False
     probability: Any = dropout.p
@@ -368,23 +371,24 @@ def _attention_with_dropout(
     wide = plain.accumulator(q.dtype)
     score = jnp.einsum("qhd,khd->hqk", q, k, preferred_element_type=wide) / math.sqrt(q.shape[-1])
     if seen is not None:
-        score = jnp.where(seen, score, jnp.finfo(wide).min)  # finite, so that a row that sees no key is even
+        score = jnp.where(seen, score, jnp.finfo(wide).min)  # finite: a row that sees no key weighs all keys equally
     weight = jax.nn.softmax(score, axis=-1).astype(q.dtype)
     return jnp.einsum("hqk,khd->qhd", jax.vmap(dropout)(weight, key=keys), v)
 
 
 def _processed(process_heads: Callable[..., Sequence[Array]], heads: Heads) -> Heads:
     processed = tuple(process_heads(*heads))
-    before, after = ([tuple(each.shape) for each in each_of] for each_of in (heads, processed))
+    before, after = ([tuple(x.shape) for x in arrays] for arrays in (heads, processed))
     if before != after:
         raise RopegenError(
-            f"MultiheadAttention: process_heads made {after} of heads of {before}; it must give all three, in their shapes"
+            f"MultiheadAttention: process_heads returned {after} for heads of {before}; it must return all three, in the "
+            "same shapes"
         )
     q, k, v = processed
     return q, k, v
 
 
-# What process_heads does -----------------------------------------------------------------------------------------------
+# Whether process_heads only rotates -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -398,7 +402,7 @@ class _Rotation:
 
 @dataclass(frozen=True)
 class _Traced:
-    """A value of the trace that is the heads of query, key or value (0, 1, 2), its axes permuted, and rotated or not."""
+    """A traced value that is the heads of query, key or value (0, 1, 2), with permuted axes and perhaps rotated."""
 
     which: int
     axes: tuple[int, ...] = (0, 1, 2)
@@ -407,11 +411,11 @@ class _Traced:
 
 
 def _only_rotates(process_heads: Callable[..., Any], heads: Heads) -> _Rotation | None:
-    """The rotation, where process_heads turns queries and keys by one `Rope` and is otherwise the identity."""
+    """The rotation, if process_heads rotates queries and keys by one `Rope` and changes nothing else; otherwise None."""
     try:
         closed = jax.make_jaxpr(process_heads)(*heads)
     except (jax.errors.JAXTypeError, jax.errors.JAXIndexError):
-        return None  # it reads numbers, and is called with them
+        return None  # the function depends on values, so it is called with them
     if closed.effects or len(closed.jaxpr.outvars) != 3:
         return None
     q, k, v = _follow(closed.jaxpr, closed.consts, [_Traced(which) for which in range(3)])
@@ -419,34 +423,36 @@ def _only_rotates(process_heads: Callable[..., Any], heads: Heads) -> _Rotation 
         return None
     if (q.which, q.axes, k.which, k.axes, k.rope) != (0, (0, 1, 2), 1, (0, 1, 2), q.rope):
         return None
-    at = [np.arange(heads[each.which].shape[0]) if each.positions is None else each.positions for each in (q, k)]
+    at = [
+        np.arange(heads[traced.which].shape[0]) if traced.positions is None else traced.positions for traced in (q, k)
+    ]
     return _Rotation(q.rope, *at)
 
 
 def _follow(jaxpr: Any, consts: Sequence[Any], given: Sequence[Any]) -> list[Any]:
-    """What is known of each output: heads, a constant's value, or None."""
+    """What is known of the outputs: heads, the value of a constant, or None."""
     known: dict[Any, Any] = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *given), strict=True))
 
     def look(value: Any) -> Any:
         return None if isinstance(value, core.Literal) else known.get(value)
 
     for equation in jaxpr.eqns:
-        operands = [look(each) for each in equation.invars]
+        operands = [look(variable) for variable in equation.invars]
         if equation.primitive.name in ("jit", "pjit"):
             inner = equation.params["jaxpr"]
             known.update(zip(equation.outvars, _follow(inner.jaxpr, inner.consts, operands), strict=True))
         elif operands and isinstance(operands[0], _Traced):
             known[equation.outvars[0]] = _step(equation, *operands)
-    return [look(each) for each in jaxpr.outvars]
+    return [look(variable) for variable in jaxpr.outvars]
 
 
 def _step(equation: Any, heads: _Traced, *others: Any) -> _Traced | None:
     params = equation.params
     if equation.primitive is rotary:
         placed = heads.axes[params["sequence"]] == 0 and heads.axes[params["features"]] == 2
-        # The fused attention has float32 tables, and turns forwards.
+        # The fused attention has float32 tables and rotates forwards only.
         as_fused = params["dtype"] == np.float32 and not params["reverse"] and heads.rope is None
-        if placed and as_fused and None not in (other if other is None else 0 for other in others):
+        if placed and as_fused and all(other is not None for other in others):
             return _Traced(heads.which, heads.axes, params["rope"], *others)
     elif equation.primitive.name == "transpose":
         axes = tuple(heads.axes[axis] for axis in params["permutation"])
@@ -456,8 +462,8 @@ def _step(equation: Any, heads: _Traced, *others: Any) -> _Traced | None:
 
 # The rotation as one equation ------------------------------------------------------------------------------------------
 
-# x of any rank, turned along its `features` by its place along `sequence`, or at positions (S,), the second operand if
-# there is one. Linear in x; `reverse` turns by the opposite angle, which is the transpose.
+# It rotates x of any rank: the pairs along the axis `features`, by the index along the axis `sequence` or by positions
+# (S,) if there is a second operand. It is linear in x; its transpose is `reverse`, which rotates by the opposite angle.
 rotary = core.Primitive("rotary")
 
 
@@ -477,7 +483,7 @@ def _rotate(
 
 
 def _table(rope: Rope, width: int, length: Any, positions: Array | None = None) -> Array:
-    """Cosines, then sines (S, width): a constant at 0 .. S-1 where S is a number, in the program elsewhere."""
+    """Cosines, then sines (S, width); a constant if the positions are 0 .. S-1 and S is a number, else computed at run time."""
     if positions is None and isinstance(length, int):
         if rope.angles == "exact":
             return jnp.asarray(rope.table(np.arange(length), width, dtype=np.float64))
@@ -487,14 +493,14 @@ def _table(rope: Rope, width: int, length: Any, positions: Array | None = None) 
         return rope_table(positions, rope, width)
     wide = jnp.float64 if rope.angles == "exact" else jnp.float32
     at = jnp.arange(length) if positions is None else positions
-    turns = at.astype(wide)[:, None] * jnp.asarray(rope.inverse_frequencies(width), wide)
-    return jnp.concatenate([jnp.cos(turns), jnp.sin(turns)], axis=-1)
+    angles = at.astype(wide)[:, None] * jnp.asarray(rope.inverse_frequencies(width), wide)
+    return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
 
 
 def _batch(values: Sequence[Array], axes: Sequence[int | None], **params: Any) -> tuple[Array, int]:
     axis = axes[0]
     if axis is None or axes[1:] not in ((), (None,)):
-        # A batch of positions is a batch of tables.
+        # Batched positions need a table per batch element.
         return jax.vmap(functools.partial(_rotate, **params), in_axes=tuple(axes))(*values), 0
     moved = {name: params[name] + (params[name] >= axis) for name in ("sequence", "features")}
     return rotary.bind(*values, **{**params, **moved}), axis

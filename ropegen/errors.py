@@ -1,4 +1,4 @@
-"""The one exception of the project, and the nearest-word hint its messages use."""
+"""The only exception of the project, and the hint that names the nearest known word."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Iterable
 
 
 class RopegenError(ValueError):
-    """What was asked, the values, the rule that they break, and the way out.
+    """Its message says what was asked, the values, the rule that they break, and the way out.
 
-    Where the mistake stands in an IR text, `located` adds the line with a caret as a note.
+    If the mistake is in an IR text, `located` adds a note with the line and a caret.
     """
 
     def located(self, text: str, line: int, column: int = 1, source: str = "<text>") -> RopegenError:
-        """Return self with a note that shows `line` (from 1) of `text` and a caret under `column` (from 1)."""
+        """Add a note that shows `line` (from 1) of `text` and a caret under `column` (from 1); return self."""
         lines = text.splitlines() or [""]
         line = min(max(line, 1), len(lines))
         shown, column = _window(lines[line - 1], column)
@@ -26,7 +26,7 @@ class RopegenError(ValueError):
 
 
 def _window(line: str, column: int, width: int = 100) -> tuple[str, int]:
-    """The part of a long `line` around `column`, printable, and the column's place in it."""
+    """The part of a long `line` around `column`, made printable, and the column within that part."""
     column = min(max(column, 1), len(line) + 1)
     start = max(0, column - 1 - width // 2)
     part = line[start : start + width]
@@ -35,7 +35,7 @@ def _window(line: str, column: int, width: int = 100) -> tuple[str, int]:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the known word nearest to `word`, or the list of known words when none is near."""
+    """The hint "did you mean 'x'?" with the known word nearest to `word`, or the list of known words if none is near."""
     words = sorted(known)
     close = difflib.get_close_matches(word[:200], words, n=1, cutoff=0.5)
     if close:

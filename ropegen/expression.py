@@ -6,7 +6,7 @@ ones, evaluates them, and classifies tiles.
 
 Meaning: integers are int32 and wrap; `//` and `%` round to minus infinity, as in Python, and give 0
 where the divisor is 0; floats have the dtype of `score` (float32 in a mask) and follow IEEE 754;
-`table[i]` clips `i`. Operations on constants alone are done once, when the tree is made, in float64.
+`table[i]` clips `i`. An operation on constants alone is computed once, in float64, when the tree is built.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ Range: TypeAlias = tuple[int, int] | None
 Array: TypeAlias = Any  # an array or scalar of NumPy or JAX, tracers included
 
 NAMES = ("q_pos", "kv_pos", "q_segment", "kv_segment", "head", "batch")
-MAX_NODES, MAX_DEPTH, MAX_TEXT = 4096, 64, 200_000  # a tree within the first two prints within the third
+MAX_NODES, MAX_DEPTH, MAX_TEXT = 4096, 64, 200_000  # the text of a tree within the first two limits fits the third
 INT_MIN, INT_MAX = -(2**31), 2**31 - 1
 FLOAT_MAX = float(np.finfo(np.float32).max)
 FLOAT_TINY = float(np.finfo(np.float32).tiny)
 
-_COMPARISONS = {"<": ">=", ">=": "<", ">": "<=", "<=": ">", "==": "!=", "!=": "=="}  # each with its negation
+_COMPARISONS = {"<": ">=", ">=": "<", ">": "<=", "<=": ">", "==": "!=", "!=": "=="}  # a comparison: its negation
 _LEVELS = dict.fromkeys(_COMPARISONS, 1) | {"|": 2, "&": 3, "+": 4, "-": 4, "*": 5, "/": 5, "//": 5, "%": 5}
 _UNARY, _ATOM = 6, 7
 FUNCTIONS = {"min": 2, "max": 2, "abs": 1, "exp": 1, "log": 1, "tanh": 1, "sqrt": 1, "where": 3}
@@ -51,8 +51,8 @@ _LOGIC = (
 class Expr:
     """A frozen, hashable expression; `==` compares structure. Masks combine with `&`, `|` and `~`.
 
-    `kind` is "bool", "int" or "float"; `size` counts nodes and table entries, `depth` levels. Make one by
-    a named mask, `mask`, `score`, `parse` or `apply`: these keep it canonical.
+    `kind` is "bool", "int" or "float"; `size` counts nodes and table entries; `depth` counts levels. Make an
+    expression with a named mask, `mask`, `score`, `parse` or `apply`: these keep it canonical.
     """
 
     __array_ufunc__: ClassVar[None] = None  # so that NumPy leaves `array & mask` to the mask, which refuses it
@@ -121,9 +121,9 @@ class Table(Expr):
         values = tuple(map(constant_of, self.values))
         kinds = set(map(kind_of, values))
         if not values or (len(kinds) > 1 and "bool" in kinds):
-            raise RopegenError(f"a table holds one or more booleans, or one or more numbers; got {excerpt(values)}")
+            raise RopegenError(f"a table must hold one or more booleans or numbers; got {excerpt(values)}")
         if self.index.kind != "int":
-            raise RopegenError(f"a table is indexed by an integer; `{excerpt(self.index)}` is {self.index.kind}")
+            raise RopegenError(f"a table needs an integer index; `{excerpt(self.index)}` is {self.index.kind}")
         kind: Kind = "float" if "float" in kinds else kind_of(values[0])
         object.__setattr__(self, "values", tuple(map(float, values)) if kind == "float" else values)
         _seal(self, kind, (self.index,), 1 + len(values))
@@ -133,7 +133,7 @@ class Table(Expr):
 class Apply(Expr):
     """An operation: an infix sign, "neg", "~", or a function name; `&` and `|` take two or more operands.
 
-    Made by `apply`, which also folds constants; the class itself only checks kinds.
+    Use `apply` to make one: it also folds constants, while the class only checks kinds.
     """
 
     op: str
@@ -149,7 +149,7 @@ def _seal(expr: Expr, kind: Kind, parts: Iterable[Expr] = (), own: int = 1) -> N
         size, depth = size + part.size, max(depth, part.depth)
     if size > MAX_NODES or depth >= MAX_DEPTH:
         raise RopegenError(
-            f"an expression of {size} nodes and {depth + 1} levels; at most {MAX_NODES} and {MAX_DEPTH} are allowed: "
+            f"an expression has {size} nodes and {depth + 1} levels; at most {MAX_NODES} and {MAX_DEPTH} are allowed: "
             "use a table, flatten it, or give a dense mask"
         )
     object.__setattr__(expr, "kind", kind)
@@ -158,7 +158,7 @@ def _seal(expr: Expr, kind: Kind, parts: Iterable[Expr] = (), own: int = 1) -> N
 
 
 def constant_of(value: Any) -> bool | int | float:
-    """A Python scalar that may be a constant, from a Python, NumPy or JAX scalar."""
+    """The Python scalar of a Python, NumPy or JAX scalar; RopegenError for a value that cannot be a constant."""
     if getattr(value, "shape", None) == () and hasattr(value, "item"):
         value = value.item()
     if isinstance(value, bool):
@@ -166,17 +166,17 @@ def constant_of(value: Any) -> bool | int | float:
     if isinstance(value, int):
         if not INT_MIN <= value <= INT_MAX:
             shown = value if abs(value) < 10**20 else "it"
-            raise RopegenError(f"an integer constant fits int32, {shown} does not; write a float such as 3e9")
+            raise RopegenError(f"an integer constant must fit int32, and {shown} does not; write a float such as 3e9")
         return value
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise RopegenError(f"a float constant is finite, got {value}; to drop a score, use a mask")
+            raise RopegenError(f"a float constant must be finite, got {value}; to drop a score, use a mask")
         return value + 0.0  # -0.0 + 0.0 is 0.0
     shape = getattr(value, "shape", None)
     shown = excerpt(repr(value)) if shape is None else f"of shape {shape}"
     raise RopegenError(
-        f"a constant is a bool, an int or a float, got {type(value).__name__} {shown}; "
-        "a value per head is masks.table(values, head), an array is a dense mask or a bias"
+        f"a constant must be a bool, an int or a float, got {type(value).__name__} {shown}; "
+        "write masks.table(values, head) for one value per head, and pass an array as a dense mask or a bias"
     )
 
 
@@ -190,7 +190,7 @@ def excerpt(value: object, width: int = 100) -> str:
 
 
 def _check(op: str, args: tuple[Expr, ...]) -> Kind:
-    """The kind that `op` gives for these operands, or the rule that they break."""
+    """The kind of the result of `op` on these operands; RopegenError with the rule that they break."""
     kinds = [arg.kind for arg in args]
     if op not in _ARITY:
         raise RopegenError(f"an expression has no operation {op!r}; {nearest(op, _ARITY)}")
@@ -215,7 +215,7 @@ def _check(op: str, args: tuple[Expr, ...]) -> Kind:
     if op in ("==", "!=") and set(kinds) == {"bool"}:
         return "bool"
     if "bool" in kinds:
-        raise wrong("takes numbers; masks.where(condition, 1, 0) makes a boolean a number")
+        raise wrong("takes numbers; masks.where(condition, 1, 0) turns a boolean into a number")
     if op in ("//", "%") and number == "float":
         raise wrong("takes integers; / divides floats")
     if op in ("/", "//", "%") and isinstance(args[1], Const) and args[1].value == 0:
@@ -248,7 +248,7 @@ def apply(op: str, *operands: Operand) -> Expr:
     if all(isinstance(arg, Const) for arg in args):
         try:
             value = PYTHON[op](*(cast(Const, arg).value for arg in args))
-        except (ValueError, OverflowError):  # log of a negative, exp of 1000.0: left to IEEE 754 at run time
+        except (ValueError, OverflowError):  # for log(-1.0) or exp(1000.0), IEEE 754 decides at run time
             return Apply(op, args)
         return Const(value) if not isinstance(value, float) or math.isfinite(value) else Apply(op, args)
     simpler = _simpler(op, args, kind)
@@ -268,7 +268,7 @@ def table_of(values: Iterable[Any], index: Expr) -> Expr:
 
 
 def _junction(op: str, args: tuple[Expr, ...]) -> Expr:
-    """`&` or `|`, flattened, each term once: (a & b) & a -> a & b, a & True -> a, a & ~a -> False."""
+    """`&` or `|`, flattened and without duplicates: (a & b) & a -> a & b, a & True -> a, a & ~a -> False."""
     _check(op, args)
     runs = [arg.args if isinstance(arg, Apply) and arg.op == op else (arg,) for arg in args]
     terms = {term: None for run in runs for term in run}
@@ -277,12 +277,12 @@ def _junction(op: str, args: tuple[Expr, ...]) -> Expr:
     if absorbing in terms:
         return absorbing
     if len(terms) > 1 and any(apply("~", term) in terms for run in runs[1:] for term in run):
-        return absorbing  # the first run alone holds no such pair
+        return absorbing  # no pair lies within the first run: it was simplified when it was made
     return Apply(op, tuple(terms)) if len(terms) > 1 else next(iter(terms), neutral)
 
 
 def _simpler(op: str, args: tuple[Expr, ...], kind: Kind) -> Expr | None:
-    """A shorter expression of the same meaning, int32 wrap-around and NaN included, or None."""
+    """A shorter expression with the same meaning, including int32 wrap-around and NaN, or None."""
     first, last = args[0], args[-1]
     exact = all(arg.kind != "float" for arg in args)
     match op, first:
@@ -345,7 +345,7 @@ def _text(expr: Expr, minimum: int) -> str:
             level = _UNARY
         case Apply(op=op, args=(first, *rest)) if op in _LEVELS:
             level = _LEVELS[op]
-            chains = op not in ("&", "|", *_COMPARISONS)  # the others never have themselves as left operand
+            chains = op not in ("&", "|", *_COMPARISONS)  # those never have themselves as their left operand
             text = f" {op} ".join([_text(first, level + (not chains)), *(_text(part, level + 1) for part in rest)])
         case Apply(op=op, args=args):
             text = f"{op}({', '.join(_text(part, 0) for part in args)})"
@@ -361,9 +361,9 @@ _TOKEN = re.compile(
 
 
 def parse(text: str) -> Expr:
-    """Read an expression in Python's infix, the inverse of `str`.
+    """Read an expression in Python's infix notation; this is the inverse of `str`.
 
-    Comparisons do not chain; `and or not` are `& | ~`. Any malformed text is a `RopegenError` that shows the place.
+    Comparisons do not chain; write `& | ~` for `and or not`. A malformed text raises a RopegenError that shows the place.
     """
     if len(text) > MAX_TEXT:
         raise RopegenError(f"an expression has at most {MAX_TEXT} characters, got {len(text)}")
@@ -378,12 +378,12 @@ class _Parser:
         self.tokens: list[tuple[str, str, int]] = []
         offset = 0
         while offset < len(text):
-            found = _TOKEN.match(text, offset)
-            if found is None:
-                raise self.error(f"{text[offset]!r} is no part of an expression", offset)
-            if found.lastgroup != "space":
-                self.tokens.append((found.lastgroup or "", found.group(), offset))
-            offset = found.end()
+            token = _TOKEN.match(text, offset)
+            if token is None:
+                raise self.error(f"{text[offset]!r} cannot stand in an expression", offset)
+            if token.lastgroup != "space":
+                self.tokens.append((token.lastgroup or "", token.group(), offset))
+            offset = token.end()
         self.tokens.append(("end", "the end", offset))
 
     def error(self, what: str | RopegenError, offset: int) -> RopegenError:
@@ -414,7 +414,7 @@ class _Parser:
 
     def expression(self, minimum: int) -> Expr:
         self.nesting += 1
-        if self.nesting > 2 * MAX_DEPTH + 2:  # an operand in parentheses is two calls
+        if self.nesting > 2 * MAX_DEPTH + 2:  # an operand in parentheses takes two calls
             raise self.error(f"nested deeper than {MAX_DEPTH} levels", self.tokens[self.place][2])
         left = self.prefix()
         while (level := _LEVELS.get(op := self.tokens[self.place][1], -1)) >= minimum:
@@ -426,7 +426,7 @@ class _Parser:
                     break
             left = self.build(offset, apply, op, *operands)
             if op in _COMPARISONS:
-                minimum = level + 1  # a second comparison is left over, and an error
+                minimum = level + 1  # the caller reports a second comparison as an error
         self.nesting -= 1
         return left
 
@@ -479,7 +479,7 @@ class _Parser:
         if not word.lstrip("-").isdigit():
             return float(word)
         if len(word.lstrip("-0")) > 10:
-            raise self.error(f"an integer constant fits int32, {excerpt(word, 30)} does not", offset)
+            raise self.error(f"an integer constant must fit int32, and {excerpt(word, 30)} does not", offset)
         return int(word)
 
 
@@ -514,7 +514,7 @@ def _unary(op: str) -> Callable[[Traced], Traced]:
 
 
 class Traced:
-    """What a traced function is called with: its operators build an expression instead of a value."""
+    """The argument of a traced function: its operators build an expression instead of a value."""
 
     __slots__ = ("expr",)
     __hash__ = None  # pyright: ignore[reportAssignmentType]
@@ -548,9 +548,9 @@ class Traced:
     __iter__ = __getitem__ = __len__ = _refuse("it is one number, not a sequence")
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Operand, **_: Any) -> Traced:
-        """NumPy's scalars and functions (`np.int64(3) + q_pos`, `np.exp(score)`) trace like our own."""
+        """NumPy's scalars and functions (`np.int64(3) + q_pos`, `np.exp(score)`) trace like those of `masks`."""
         if method != "__call__" or ufunc.__name__ not in _UFUNCS:
-            raise RopegenError(f"np.{ufunc.__name__} has no place in an expression; known: {', '.join(FUNCTIONS)}")
+            raise RopegenError(f"np.{ufunc.__name__} cannot stand in an expression; known: {', '.join(FUNCTIONS)}")
         return Traced(apply(_UFUNCS[ufunc.__name__], *inputs))
 
 
@@ -577,15 +577,15 @@ exp, log, tanh, sqrt = _function("exp"), _function("log"), _function("tanh"), _f
 
 
 def mask(function: Callable[..., Any]) -> Expr:
-    """The mask that a Python function of any of `NAMES` computes; it is called once, with traced values.
+    """The mask that a Python function of any of `NAMES` computes; the function is called once, with traced values.
 
-    Other parameters must have defaults, which are kept.
+    Any other parameter must have a default and keeps it.
     """
     return as_mask(_trace(function, NAMES))
 
 
 def score(function: Callable[..., Any]) -> Expr:
-    """The score expression that a Python function of `score` and any of `NAMES` computes; it is called once."""
+    """The score expression of a Python function of `score` and any of `NAMES`; the function is called once."""
     return as_score(_trace(function, ("score", *NAMES)))
 
 
@@ -603,17 +603,17 @@ def _trace(function: Callable[..., Any], names: Sequence[str]) -> Expr:
             arguments[parameter.name] = Traced(Var(parameter.name))
         elif parameter.default is parameter.empty:
             hint = nearest(parameter.name, names)
-            raise RopegenError(f"{title} has a parameter {parameter.name!r} that nothing gives a value; {hint}")
+            raise RopegenError(f"{title} has a parameter {parameter.name!r} that gets no value; {hint}")
     try:
         result = function(**arguments)
     except TypeError as error:  # a function of arrays was given a traced value
         raise RopegenError(
-            f"{title} cannot be traced: something in it needs a number or an array, and its arguments have no value yet; "
+            f"{title} cannot be traced: a part of it needs a number or an array, and its arguments have no value yet; "
             "use operators and masks.where, minimum, maximum, absolute, exp, log, tanh, sqrt, table, or give a dense mask "
             "or bias"
         ) from error
     if result is None:
-        raise RopegenError(f"{title} returns None; return the mask or score that it makes")
+        raise RopegenError(f"{title} returns None; return the mask or score that it computes")
     return _operand(result)
 
 
@@ -621,13 +621,13 @@ def as_mask(given: MaskLike) -> Expr:
     """A mask from an expression, a function or a constant."""
     if given is None or isinstance(given, str | list | tuple):
         raise RopegenError(
-            f"a mask is an expression, a function or a boolean array, got {excerpt(repr(given))}; "
-            "masks.full sees every key, masks.parse reads text, np.array makes a list an array"
+            f"a mask must be an expression, a function or a boolean array, got {excerpt(repr(given))}; "
+            "masks.full keeps every key, masks.parse reads text, and np.array turns a list into an array"
         )
     expr = mask(given) if callable(given) else _operand(given)
     if expr.kind != "bool" or "score" in variables(expr):
         raise RopegenError(
-            f"a mask is a boolean expression of {', '.join(NAMES)}; got {expr.kind} `{excerpt(expr)}`; "
+            f"a mask must be a boolean expression of {', '.join(NAMES)}; got {expr.kind} `{excerpt(expr)}`; "
             "compare numbers to make a boolean, and change scores with a score expression"
         )
     return expr
@@ -637,15 +637,15 @@ def as_score(given: ScoreLike) -> Expr:
     """A score expression from an expression, a function or a constant."""
     if given is None or isinstance(given, str | list | tuple):
         raise RopegenError(
-            f"a score is an expression or a function, got {excerpt(repr(given))}; "
-            "masks.identity changes nothing, masks.parse reads text"
+            f"a score must be an expression or a function, got {excerpt(repr(given))}; "
+            "masks.identity changes nothing, and masks.parse reads text"
         )
     expr = score(given) if callable(given) else _operand(given)
     if isinstance(expr, Const) and expr.kind == "int":
         expr = Const(float(expr.value))
     if expr.kind != "float":
         raise RopegenError(
-            f"a score expression is a float; got {expr.kind} `{excerpt(expr)}`; "
+            f"a score expression must be a float; got {expr.kind} `{excerpt(expr)}`; "
             "combine it with `score`, as in score + 0.1 * q_pos or masks.where(condition, score, 0.0)"
         )
     return expr

@@ -1,8 +1,8 @@
 """Masks and scores: which keys a query sees, and how its scores change.
 
-A mask or score is an expression (`ropegen.expression`) of positions, segments, head and batch. Here are the named
-ones, their values under NumPy or `jax.numpy` (`evaluate`), and interval arithmetic that tells of a whole tile of
-positions whether it is empty, full or partial (`classify`, `classify_tiles`).
+A mask or score is an expression (`ropegen.expression`) of positions, segments, head and batch. This module names the
+common ones, evaluates them with NumPy or `jax.numpy` (`evaluate`), and decides by interval arithmetic whether a whole
+tile of positions is empty, full or partial (`classify`, `classify_tiles`).
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ from ropegen.expression import tanh as tanh
 from ropegen.expression import variables as variables
 from ropegen.expression import where as where
 
-# The named ones ---------------------------------------------------------------------------------------------------
+# Named masks and scores ---------------------------------------------------------------------------------------------------
 
 identity = Var("score")
 full, nothing = Const(True), Const(False)
@@ -66,10 +66,11 @@ segments = apply("==", Var("q_segment"), Var("kv_segment"))
 
 
 def window(left: int | None, right: int | None = None) -> Expr:
-    """Keys at distance below `left` before the query and below `right` after it; None is no limit on that side.
+    """Keys less than `left` positions before the query and less than `right` after it; None sets no limit on that side.
 
-    `window(n)` is `q_pos - kv_pos < n`: the query's own position and the n - 1 before it, and, until combined
-    with `causal`, every later one. `window(None, m)` is `kv_pos - q_pos < m`; `window(n, m)` is both.
+    `window(n)` is `q_pos - kv_pos < n`: the query's own position, the n - 1 positions before it and every later
+    position; combine it with `causal` to drop the later ones. `window(None, m)` is `kv_pos - q_pos < m`; `window(n, m)`
+    is both.
     """
     query, key = Var("q_pos"), Var("kv_pos")
     if left is None and right is None:
@@ -86,7 +87,7 @@ def chunked(size: int) -> Expr:
 
 
 def prefix(length: int) -> Expr:
-    """Keys at the first `length` positions: `kv_pos < length`. For a prefix language model, or it with `causal`."""
+    """Keys at the first `length` positions: `kv_pos < length`. A prefix language model uses `prefix(n) | causal`."""
     return apply("<", Var("kv_pos"), _count("prefix", length))
 
 
@@ -99,24 +100,24 @@ def _count(what: str, given: object, of: str = "positions") -> int:
 
 
 def alibi(slopes: Iterable[float]) -> Expr:
-    """`score - slopes[head] * abs(q_pos - kv_pos)`, one slope a head: attention with linear biases."""
+    """`score - slopes[head] * abs(q_pos - kv_pos)`, one slope per head: attention with linear biases."""
     try:
-        each = tuple(map(float, slopes))
+        numbers = tuple(map(float, slopes))
     except (TypeError, ValueError):
-        each = ()
-    if not each:
+        numbers = ()
+    if not numbers:
         raise RopegenError(
-            f"alibi takes one slope a head, a list of numbers, such as alibi_slopes(8); got {excerpt(repr(slopes))}"
+            f"alibi takes a list of numbers, one slope per head, such as alibi_slopes(8); got {excerpt(repr(slopes))}"
         )
-    per_head = table_of(each, Var("head"))
+    per_head = table_of(numbers, Var("head"))
     distance = apply("abs", apply("-", Var("q_pos"), Var("kv_pos")))
     return apply("-", identity, apply("*", per_head, distance))
 
 
 def alibi_slopes(heads: int) -> tuple[float, ...]:
-    """The slopes of Press, Smith and Lewis (2022): 2^(-8 i / heads), i = 1...heads, where `heads` is a power of two.
+    """The slopes of Press, Smith and Lewis (2022): 2^(-8 i / heads), i = 1...heads, if `heads` is a power of two.
 
-    Otherwise those of the power of two below, then every other slope of the power of two above.
+    Otherwise the slopes of the next lower power of two come first, then every other slope of the next higher one.
     """
     heads = _count("alibi_slopes", heads, "heads")
     below = 1 << (heads.bit_length() - 1)
@@ -125,7 +126,7 @@ def alibi_slopes(heads: int) -> tuple[float, ...]:
 
 
 def values_per_head(expr: Expr) -> frozenset[int]:
-    """How many values each table has that `head` alone indexes."""
+    """The lengths of the tables that `head` alone indexes."""
     match expr:
         case Table(values=values, index=Var(name="head")):
             return frozenset((len(values),))
@@ -141,9 +142,9 @@ def values_per_head(expr: Expr) -> frozenset[int]:
 
 
 def evaluate(expr: Expr, xp: Any, *, lookup: Literal["gather", "select"] = "gather", **values: Array) -> Array:
-    """The value of `expr` in module `xp` (`numpy` or `jax.numpy`), where `values` gives each name a broadcasting array.
+    """The value of `expr` in module `xp` (`numpy` or `jax.numpy`); `values` holds one array per name, and they broadcast.
 
-    Integers become int32; floats have the dtype of `score`, float32 without one. The result broadcasts only the
+    Integers become int32; floats have the dtype of `score`, or float32 without one. The result broadcasts only the
     values that it depends on. `lookup="select"` reads a table by comparisons alone, for a kernel that cannot gather.
     """
     for name in values.keys() - {*NAMES, "score"}:
@@ -166,7 +167,7 @@ def evaluate(expr: Expr, xp: Any, *, lookup: Literal["gather", "select"] = "gath
                 given = values[name] if hasattr(values[name], "dtype") else dtype.type(values[name])
                 return given if given.dtype == dtype else given.astype(dtype)
             case Const(value=constant):
-                return dtype.type(constant)  # a typed scalar: neither upcasts nor is captured by a kernel
+                return dtype.type(constant)  # a typed scalar neither widens other types nor becomes a kernel's capture
             case Table(values=entries, index=index):
                 array = np.asarray(entries, dtype)
                 if lookup == "gather":
@@ -183,7 +184,7 @@ def evaluate(expr: Expr, xp: Any, *, lookup: Literal["gather", "select"] = "gath
             case _:
                 raise TypeError(f"not an expression: {type(node).__name__}")
 
-    with np.errstate(all="ignore"):  # wrap-around and IEEE 754 are the meaning, no accident
+    with np.errstate(all="ignore"):  # wrap-around and IEEE 754 are part of the meaning
         return value(expr)
 
 
@@ -209,7 +210,7 @@ def _operate(op: str, parts: Sequence[Array], args: Sequence[Expr], xp: Any) -> 
 # Tiles ------------------------------------------------------------------------------------------------------------
 
 # The interval of a node: the lowest and the highest value it may take, as two arrays that broadcast to (n, m).
-# Booleans are 0..1; integers int64 within int32; floats float64, NaN at both ends for "any value, NaN included".
+# Booleans are 0..1; integers int64 within int32; floats float64, where NaN at both ends means "any value, or NaN".
 Interval: TypeAlias = tuple[npt.NDArray[Any], npt.NDArray[Any]]
 EMPTY, PARTIAL, FULL = 0, 1, 2
 
@@ -224,14 +225,14 @@ def classify(
     head: Range = None,
     batch: Range = None,
 ) -> Literal["empty", "full", "partial"]:
-    """Whether a mask keeps nothing or everything of a tile, each name in an inclusive range (None: any value).
+    """Whether a mask keeps nothing, everything or a part of a tile. A range is inclusive; None stands for any value.
 
-    "partial" also where the analysis cannot tell; "empty" and "full" are always right.
+    The result is also "partial" where the analysis cannot tell; "empty" and "full" are always right.
     """
     anything = (INT_MIN, INT_MAX)
     q_tile, kv_tile = np.array([q_pos or anything]), np.array([kv_pos or anything])
-    found = classify_tiles(expr, q_tile, kv_tile, q_segment=q_segment, kv_segment=kv_segment, head=head, batch=batch)
-    return ("empty", "partial", "full")[int(found[0, 0])]
+    classes = classify_tiles(expr, q_tile, kv_tile, q_segment=q_segment, kv_segment=kv_segment, head=head, batch=batch)
+    return ("empty", "partial", "full")[int(classes[0, 0])]
 
 
 def classify_tiles(
@@ -244,20 +245,20 @@ def classify_tiles(
     head: Range = None,
     batch: Range = None,
 ) -> npt.NDArray[np.int8]:
-    """`classify` of every tile of a map: int8 (n, m), `EMPTY` 0, `PARTIAL` 1 or `FULL` 2.
+    """`classify` for every tile of a map: int8 (n, m), where an entry is `EMPTY` 0, `PARTIAL` 1 or `FULL` 2.
 
     `q_tiles` (n, 2) and `kv_tiles` (m, 2) hold the inclusive position ranges of the rows and columns. Segment
-    ranges are one pair, or (n, 2) for `q_segment` and (m, 2) for `kv_segment`. Cost: arrays of n m int64.
+    ranges are one pair, or (n, 2) for `q_segment` and (m, 2) for `kv_segment`. It allocates int64 arrays of n * m.
     """
     if expr.kind != "bool":
-        raise RopegenError(f"a tile is classified by a mask, got {expr.kind} `{excerpt(expr)}`")
+        raise RopegenError(f"only a mask can classify a tile, got {expr.kind} `{excerpt(expr)}`")
     given = {"q_pos": q_tiles, "kv_pos": kv_tiles, "q_segment": q_segment, "kv_segment": kv_segment}
     ranges = {name: _bounds(name, bounds) for name, bounds in (given | {"head": head, "batch": batch}).items()}
     shape = (ranges["q_pos"][0].shape[0], ranges["kv_pos"][0].shape[1])
     for name, (low, _) in ranges.items():
         if any(count not in (1, size) for count, size in zip(low.shape, shape, strict=True)):
             raise RopegenError(
-                f"{name} gives {low.size} ranges for {shape[0]} x {shape[1]} tiles; give one a row or column"
+                f"{name} gives {low.size} ranges for {shape[0]} x {shape[1]} tiles; give one per row or column"
             )
     with np.errstate(all="ignore"):
         low, high = _interval(expr, ranges, {})
@@ -276,7 +277,7 @@ def _bounds(name: str, given: Range | npt.ArrayLike) -> Interval:
         )
     pairs = pairs.astype(np.int64)
     if np.any((pairs[:, 0] > pairs[:, 1]) | (pairs[:, 0] < INT_MIN) | (pairs[:, 1] > INT_MAX)):
-        raise RopegenError(f"a range of {name} has low <= high and fits int32, got {excerpt(pairs.tolist())}")
+        raise RopegenError(f"a range of {name} must have low <= high and fit int32, got {excerpt(pairs.tolist())}")
     low, high = pairs.T[:, None, :] if name.startswith("kv_") else pairs.T[:, :, None]
     return low, high
 
@@ -286,27 +287,27 @@ def _interval(node: Expr, ranges: Mapping[str, Interval], known: dict[Expr, Inte
         return known[node]
     match node:
         case Var(name="score"):
-            found = np.full((1, 1), np.nan), np.full((1, 1), np.nan)
+            interval = np.full((1, 1), np.nan), np.full((1, 1), np.nan)
         case Var(name=name):
-            found = ranges[name]
+            interval = ranges[name]
         case Const(value=value):
             point = np.array([[value]], {"bool": np.bool_, "int": np.int64, "float": np.float64}[node.kind])
-            found = _to_float((point, point)) if node.kind == "float" else (point, point)
+            interval = _to_float((point, point)) if node.kind == "float" else (point, point)
         case Table(values=values, index=index):
-            found = _entries(np.array(values), _interval(index, ranges, known))
-            found = _to_float(found) if node.kind == "float" else found
+            interval = _entries(np.array(values), _interval(index, ranges, known))
+            interval = _to_float(interval) if node.kind == "float" else interval
         case Apply(op=op, args=args):
             parts = [_interval(arg, ranges, known) for arg in args]
             if floats := "float" in {node.kind, *(arg.kind for arg in args)}:
                 parts = [_to_float(part) if arg.kind == "int" else part for part, arg in zip(parts, args, strict=True)]
             if node.kind == "bool" and op != "where":
-                found = _decide(op, parts)
+                interval = _decide(op, parts)
             else:
-                found = (_float_interval if floats else _int_interval)(op, parts)
+                interval = (_float_interval if floats else _int_interval)(op, parts)
         case _:
             raise TypeError(f"not an expression: {type(node).__name__}")
-    known[node] = found
-    return found
+    known[node] = interval
+    return interval
 
 
 def _decide(op: str, parts: Sequence[Interval]) -> Interval:
@@ -326,7 +327,7 @@ def _decide(op: str, parts: Sequence[Interval]) -> Interval:
 
 
 def _exact_interval(op: str, parts: Sequence[Interval]) -> Interval | None:
-    """The operations that round nothing, for every kind."""
+    """The interval of an operation that does not round, for every kind; None for any other operation."""
     a, b = parts[0]
     if op == "neg":
         return -b, -a
@@ -351,32 +352,32 @@ def _corners(operation: Callable[..., Any], left: Interval, right: Interval) -> 
 
 
 def _int_interval(op: str, parts: Sequence[Interval]) -> Interval:
-    found = _exact_interval(op, parts)
-    if found is None:
+    interval = _exact_interval(op, parts)
+    if interval is None:
         (a, b), (c, d) = parts
         zero = (c <= 0) & (d >= 0)
         if op in ("+", "-", "*"):
-            found = _corners(PYTHON[op], *parts)
-        elif op == "//":  # toward a divisor of 0 the quotient grows without bound; at it, it is 0
+            interval = _corners(PYTHON[op], *parts)
+        elif op == "//":  # near a divisor of 0 the quotient grows without bound; a divisor of 0 gives 0
             safe = np.where(zero, 1, c), np.where(zero, 1, d)
             low, high = _corners(np.floor_divide, (a, b), safe)
-            found = np.where(zero, INT_MIN, low), np.where(zero, INT_MAX, high)
-        else:  # a remainder has the sign of the divisor and is smaller; within one period it is a difference
+            interval = np.where(zero, INT_MIN, low), np.where(zero, INT_MAX, high)
+        else:  # a remainder has the sign of the divisor and is smaller; within one period it grows with the dividend
             safe = np.where(c == 0, 1, c)
             one_period = (c == d) & (c != 0) & (a // safe == b // safe)
             low, high = np.where(c < 0, c + 1, 0), np.where(d > 0, d - 1, 0)
-            found = np.where(one_period, a % safe, low), np.where(one_period, b % safe, high)
-    low, high = found
+            interval = np.where(one_period, a % safe, low), np.where(one_period, b % safe, high)
+    low, high = interval
     if low.dtype == np.bool_:
-        return found
+        return interval
     wraps = (low < INT_MIN) | (high > INT_MAX)
     return np.where(wraps, INT_MIN, low), np.where(wraps, INT_MAX, high)
 
 
 def _float_interval(op: str, parts: Sequence[Interval]) -> Interval:
-    found = _exact_interval(op, parts)
-    if found is not None:
-        return found
+    interval = _exact_interval(op, parts)
+    if interval is not None:
+        return interval
     if op in ("exp", "log", "tanh", "sqrt"):
         function = getattr(np, op)
         return _widened(function(parts[0][0]), function(parts[0][1]), 1e-4, 1e-5)
@@ -388,7 +389,7 @@ def _float_interval(op: str, parts: Sequence[Interval]) -> Interval:
 
 
 def _widened(low: npt.NDArray[Any], high: npt.NDArray[Any], relative: float, absolute: float) -> Interval:
-    """Room for rounding in float32, flushed subnormals and approximate functions; NaN where float32 may overflow."""
+    """Add room for float32 rounding, flushed subnormals and approximate functions; NaN where float32 may overflow."""
     low = low - (np.abs(low) * relative + absolute)
     high = high + (np.abs(high) * relative + absolute)
     safe = (low >= -FLOAT_MAX) & (high <= FLOAT_MAX)
@@ -396,7 +397,7 @@ def _widened(low: npt.NDArray[Any], high: npt.NDArray[Any], relative: float, abs
 
 
 def _to_float(given: Interval) -> Interval:
-    """The float32 or float64 values of an interval of integers or constants: itself where float32 holds both ends."""
+    """An interval of integers or constants as floats: unchanged if float32 holds both ends exactly, else widened."""
     low, high = (end.astype(np.float64) for end in given)
     wide = _widened(low, high, 1e-6, 1e-37)
     exact = np.ones(low.shape, np.bool_)
@@ -406,16 +407,16 @@ def _to_float(given: Interval) -> Interval:
 
 
 def _entries(values: npt.NDArray[Any], index: Interval) -> Interval:
-    """The least and the greatest entry of each index range, from the extremes of every run of 2^k entries."""
+    """The least and the greatest entry of every index range, from the extremes of all runs of 2^k entries."""
     count = len(values)
     first, last = (np.clip(end, 0, count - 1) for end in index)
     level = np.log2(last - first + 1).astype(np.int64)
     second = last - (1 << level) + 1
-    found: list[npt.NDArray[Any]] = []
+    extremes: list[npt.NDArray[Any]] = []
     for pick in (np.minimum, np.maximum):
         runs = [values]
         for k in range(count.bit_length() - 1):
             runs.append(pick(runs[-1], runs[-1][np.minimum(np.arange(count) + (1 << k), count - 1)]))
         stacked = np.stack(runs)
-        found.append(pick(stacked[level, first], stacked[level, second]))
-    return found[0], found[1]
+        extremes.append(pick(stacked[level, first], stacked[level, second]))
+    return extremes[0], extremes[1]

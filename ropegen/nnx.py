@@ -1,15 +1,15 @@
-"""The embeddings of attnax 0.2.0 as Flax NNX modules and plain functions, over ropegen's own ops.
+"""The embeddings of attnax 0.2.0 as Flax NNX modules and plain functions, computed by ropegen's own ops.
 
-Names, arguments, shapes, result types and the state tree are attnax's, so its checkpoints load. Where attnax departs
-from what it documents, ropegen follows the document:
+Names, arguments, shapes, result types and the state tree are attnax's, so its checkpoints load. Where attnax differs
+from its documentation, ropegen follows the documentation:
 
-- Angles are float32 or wider, and rounded once to the type asked for. attnax takes every step in that type, and
-  bfloat16 has few positions above 256; `angle_dtype=` takes attnax's steps.
-- A position outside a table is an error where it is known (a Python or NumPy value), and a row of NaN in a
-  `jax.Array`. attnax takes the last row, or counts from the end.
-- Encodings are added to x of exactly (batch, sequence, d_model), at rows that are there. attnax broadcasts a single
-  row or feature, and gives an empty result one step past the end.
-- An odd `head_dim` is an error everywhere, and so is an image of another size than `PatchEmbedding` was made for.
+- Angles are float32 or wider, and rounded once to the requested type. attnax does every step in that type, and
+  bfloat16 has few positions above 256; `angle_dtype=` reproduces attnax's steps.
+- A position outside a table is an error if its value is known (a Python or NumPy value); in a `jax.Array` it gives a row
+  of NaN. attnax takes the last row, or counts from the end.
+- Encodings are added to x of exactly (batch, sequence, d_model), at rows that exist. attnax broadcasts a single row or
+  feature, and returns an empty result one step past the end.
+- An odd `head_dim` is an error everywhere, and so is an image whose size differs from `PatchEmbedding`'s.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ try:
     from flax import nnx
 except ModuleNotFoundError:
     raise ModuleNotFoundError(
-        "ropegen.nnx needs flax, which is not here: pip install 'ropegen[flax]'", name="flax"
+        "ropegen.nnx needs flax, which is not installed: pip install 'ropegen[flax]'", name="flax"
     ) from None
 
 from ropegen.api import Call, embed, rope_table, rotate, sinusoid
@@ -41,7 +41,7 @@ ArrayLike = npt.ArrayLike | jax.Array
 
 
 class AttnaxError(RopegenError, TypeError, IndexError):
-    """An array or index that does not fit: attnax lets JAX raise TypeError or IndexError there, so this is both."""
+    """An array or index does not fit. In attnax JAX raises TypeError or IndexError, so this error is both."""
 
 
 class TokenEmbedding(nnx.Module):
@@ -61,23 +61,23 @@ class TokenEmbedding(nnx.Module):
         )
 
     def __call__(self, token_ids: ArrayLike) -> Array:
-        """Ids (...) integers -> (..., d_model) in the type that the table was made in.
+        """Rows of the table: ids (...) integers -> (..., d_model) in the table's element type.
 
-        As in `flax.nnx.Embed`, ids -vocab_size .. -1 count from the end, any other id outside 0 .. vocab_size-1 gives
-        a row of NaN, and a table of one row gives that row for every id.
+        As in `flax.nnx.Embed`, ids from -vocab_size to -1 count from the end. Any other id outside 0 .. vocab_size-1
+        gives a row of NaN. A table of one row gives that row for every id.
 
         Raises:
-          AttnaxError: ids that are not integers.
+          AttnaxError: the ids are not integers.
         """
         table = self.embed.embedding[...]
         ids = _integers("TokenEmbedding: token_ids", token_ids)
-        # `embed` takes no negative ids: those that count from the end are turned, the others stay outside.
+        # `embed` does not count negative ids from the end, so they are shifted here; ids out of range stay out of range.
         rows = jnp.where(ids < 0, ids + table.shape[0], ids)
         return embed(rows, table, mode="clip" if table.shape[0] == 1 else "fill").astype(self.embed.dtype)
 
 
 class PositionalEncoding(nnx.Module):
-    """The fixed encoding of Vaswani et al. 2017 for positions 0 .. max_len-1, sines and cosines alternating.
+    """The fixed encoding of Vaswani et al. 2017 for positions 0 .. max_len-1, with alternating sines and cosines.
 
     State: `positional` (max_len, d_model) float32. An odd `d_model` ends with a sine.
 
@@ -91,13 +91,13 @@ class PositionalEncoding(nnx.Module):
         self.positional = sinusoid(self.max_len, self.d_model, pairing="interleaved", angles="f32")
 
     def __call__(self, x: ArrayLike, start: SupportsIndex | Array = 0) -> Array:
-        """X (batch, sequence, d_model) plus the encodings from row `start`, in the wider type of the two.
+        """The sum of x (batch, sequence, d_model) and the encodings from row `start` on, in the wider type of the two.
 
-        `start` is a number, or a traced integer scalar, which attnax does not take: a decode step then compiles once
-        for every position, and rows outside the table are NaN.
+        `start` is a number or a traced integer scalar. attnax does not accept the scalar; with it one compiled decode
+        step serves every position, and rows outside the table are NaN.
 
         Raises:
-          AttnaxError: x of another shape, rows outside the table, a `start` that is no whole number.
+          AttnaxError: x has another shape, rows are outside the table, or `start` is not a whole number.
         """
         x = jnp.asarray(x)
         length = _sequence("PositionalEncoding", x, self.positional.shape[-1])
@@ -117,12 +117,12 @@ class PositionalEncoding(nnx.Module):
 
 
 class RotaryEmbedding(nnx.Module):
-    """Cosines and sines of RoPE for positions 0 .. max_positions-1, each (max_positions, head_dim/2) in `dtype`.
+    """Cosines and sines of RoPE for positions 0 .. max_positions-1: two tables (max_positions, head_dim/2) in `dtype`.
 
     State: `cos_cached`, `sin_cached`. See `rope_cos_sin_table` for `angle_dtype`.
 
     Raises:
-      RopegenError: an odd `head_dim`, a base that is not above 1, fewer than one position.
+      RopegenError: `head_dim` is odd, the base is at most 1, or there is no position.
     """
 
     def __init__(
@@ -142,10 +142,10 @@ class RotaryEmbedding(nnx.Module):
         )
 
     def cos_sin_for_positions(self, position_ids: ArrayLike, *, out_dtype: npt.DTypeLike) -> tuple[Array, Array]:
-        """Rows of both tables: positions (...) integers -> two (..., head_dim/2) in `out_dtype`.
+        """Rows of both tables: positions (...) integers -> two arrays (..., head_dim/2) in `out_dtype`.
 
         Raises:
-          AttnaxError: positions that are not integers, or known ones outside the table.
+          AttnaxError: positions are not integers, or a known position is outside the table.
         """
         dtype = _float_type("RotaryEmbedding: out_dtype", out_dtype)
         rows = _places("RotaryEmbedding", position_ids, self.cos_cached.shape[0])
@@ -154,13 +154,13 @@ class RotaryEmbedding(nnx.Module):
 
 
 class PatchEmbedding(nnx.Module):
-    """Patches of an image, row by row, each projected to `d_model`.
+    """The patches of an image, row by row, projected to `d_model`.
 
     State: `proj.kernel` (patch height, patch width, num_channels, d_model) and `proj.bias`, as `flax.nnx.Conv` draws
-    them. Sizes are one number for both sides, or (height, width).
+    them. A size is one number for both sides, or (height, width).
 
     Raises:
-      RopegenError: an image that is no whole number of patches, a size below 1.
+      RopegenError: the image is not a whole number of patches, or a size is below 1.
     """
 
     def __init__(
@@ -185,7 +185,7 @@ class PatchEmbedding(nnx.Module):
         self.d_model = _size("PatchEmbedding: d_model", d_model)
         self.grid_size = (height // patch_height, width // patch_width)
         self.num_patches = self.grid_size[0] * self.grid_size[1]
-        # Holds and draws the parameters, as checkpoints have them; it is never called.
+        # The convolution draws and holds the parameters in the form of attnax's checkpoints; nothing calls it.
         self.proj = nnx.Conv(
             self.num_channels, self.d_model, self.patch_size, strides=self.patch_size, padding="VALID", rngs=rngs
         )
@@ -193,10 +193,10 @@ class PatchEmbedding(nnx.Module):
     def __call__(self, images: ArrayLike) -> Array:
         """Images (batch, height, width, channels) -> (batch, patches, d_model), in the wider type of image and kernel.
 
-        Sums are in float32 or wider and rounded once, bias included.
+        Sums, including the bias, are in float32 or wider and are rounded once.
 
         Raises:
-          RopegenError: an image of another size, or with other channels, than the module was made for.
+          RopegenError: an image has another size or other channels than the module was made for.
         """
         images = jnp.asarray(images)
         if images.ndim != 4 or images.shape[1:] != (*self.image_size, self.num_channels):
@@ -218,9 +218,9 @@ class PatchEmbedding(nnx.Module):
 
 
 class LearnedPositionalEmbedding(nnx.Module):
-    """A learned row for each position, added to x.
+    """A learned row per position, added to x.
 
-    State: `embedding` (num_positions, d_model) float32: a normal cut at -2 and 2, times `init_std`.
+    State: `embedding` (num_positions, d_model) float32: a normal distribution truncated at -2 and 2, times `init_std`.
 
     Raises:
       RopegenError: a size below 1.
@@ -233,10 +233,10 @@ class LearnedPositionalEmbedding(nnx.Module):
         self.embedding = nnx.Param(drawn * init_std)
 
     def __call__(self, x: ArrayLike) -> Array:
-        """X (batch, sequence, d_model) plus the first rows, in the wider type of the two.
+        """The sum of x (batch, sequence, d_model) and the first rows, in the wider type of the two.
 
         Raises:
-          AttnaxError: x of another shape, or a longer sequence than there are rows.
+          AttnaxError: x has another shape, or the sequence is longer than the table.
         """
         x, table = jnp.asarray(x), self.embedding[...]
         length = _sequence("LearnedPositionalEmbedding", x, table.shape[-1])
@@ -249,17 +249,17 @@ class LearnedPositionalEmbedding(nnx.Module):
 
 
 def apply_rope(x: ArrayLike, cos: ArrayLike, sin: ArrayLike) -> Array:
-    """Turns feature j with j + D/2: x (..., D), cos and sin that broadcast to (..., D/2) -> (..., D).
+    """Rotate feature j with j + D/2: x (..., D), cos and sin that broadcast to (..., D/2) -> (..., D).
 
-    Computed and left in the widest type of the three: bfloat16 x under float32 tables gives float32.
+    The products and the result have the widest type of the three: bfloat16 x with float32 tables gives float32.
 
     Raises:
-      AttnaxError: an odd width, tables of another width or that do not broadcast to x.
+      AttnaxError: the width is odd, or the tables have another width or do not broadcast to x.
     """
     x, cos, sin = jnp.asarray(x), jnp.asarray(cos), jnp.asarray(sin)
     lead, width = x.shape[:-1], x.shape[-1] if x.ndim else 0
     if width % 2 or not width:
-        raise AttnaxError(f"apply_rope: x is {x.shape}; features turn in pairs, so give (..., an even width)")
+        raise AttnaxError(f"apply_rope: x is {x.shape}; features turn in pairs, so the last size must be even")
     if not all(_broadcasts(table.shape, (*lead, width // 2)) for table in (cos, sin)):
         raise AttnaxError(
             f"apply_rope: cos is {cos.shape} and sin {sin.shape} for x {x.shape}; give tables of width {width // 2} that "
@@ -267,12 +267,12 @@ def apply_rope(x: ArrayLike, cos: ArrayLike, sin: ArrayLike) -> Array:
         )
     dtype = jnp.promote_types(x.dtype, jnp.promote_types(cos.dtype, sin.dtype))
     rows = np.broadcast_shapes(cos.shape, sin.shape)[:-1]
-    # `rotate` wants a table for the last leading axis of x, or for all of them.
+    # `rotate` takes a table over the last leading axis of x, or over all of them.
     wanted = lead if any(size != 1 for size in rows[:-1]) else lead[-1:] or (1,)
     table = jnp.concatenate(
         [
-            jnp.broadcast_to(each.astype(dtype).reshape(_aligned(each.shape, len(wanted) + 1)), (*wanted, width // 2))
-            for each in (cos, sin)
+            jnp.broadcast_to(half.astype(dtype).reshape(_aligned(half.shape, len(wanted) + 1)), (*wanted, width // 2))
+            for half in (cos, sin)
         ],
         axis=-1,
     )
@@ -283,19 +283,19 @@ def apply_rope(x: ArrayLike, cos: ArrayLike, sin: ArrayLike) -> Array:
 def rope_inv_freq(
     head_dim: int, base: float, dtype: npt.DTypeLike, *, angle_dtype: npt.DTypeLike | None = None
 ) -> Array:
-    """Radians per position of each pair, base ** (-2j / head_dim): (head_dim/2,) in `dtype`.
+    """Radians per position of every pair j, base ** (-2j / head_dim): (head_dim/2,) in `dtype`.
 
     `angle_dtype`: see `rope_cos_sin_table`.
 
     Raises:
-      RopegenError: an odd `head_dim`, a base that is not above 1.
+      RopegenError: `head_dim` is odd, or the base is at most 1.
     """
     rope, width = _rope("rope_inv_freq", head_dim, base)
     dtype = _float_type("rope_inv_freq: dtype", dtype)
     steps = _angle_type("rope_inv_freq", dtype, angle_dtype)
     if steps != jnp.float32:
         return _frequencies(rope.theta, width // 2, steps).astype(dtype)
-    with jax.ensure_compile_time_eval():  # the same numbers under jit, where XLA would join steps
+    with jax.ensure_compile_time_eval():  # under jit XLA would fuse the steps and give other numbers
         return _frequencies(rope.theta, width // 2, steps).astype(dtype)
 
 
@@ -307,13 +307,13 @@ def rope_cos_sin_table(
     *,
     angle_dtype: npt.DTypeLike | None = None,
 ) -> tuple[Array, Array]:
-    """Cosines and sines for positions 0 .. max_seq_len-1, each (max_seq_len, head_dim/2) in `dtype`.
+    """Cosines and sines for positions 0 .. max_seq_len-1: two tables (max_seq_len, head_dim/2) in `dtype`.
 
-    `angle_dtype` is the type of every step before the last rounding: None for float32, or `dtype` where that is
-    wider. `angle_dtype=dtype` takes attnax's own steps, in the graph; float32 ones make a constant.
+    `angle_dtype` is the type of every step before the last rounding. None stands for float32, or for `dtype` if that is
+    wider. `angle_dtype=dtype` reproduces attnax's steps, at run time; float32 tables are constants.
 
     Raises:
-      RopegenError: an odd `head_dim`, a base that is not above 1, a negative length.
+      RopegenError: `head_dim` is odd, the base is at most 1, or the length is negative.
     """
     rope, width = _rope("rope_cos_sin_table", head_dim, base)
     length = _size("rope_cos_sin_table: max_seq_len", max_seq_len, least=0)
@@ -334,13 +334,13 @@ def rope_cos_sin_from_positions(
     *,
     angle_dtype: npt.DTypeLike | None = None,
 ) -> tuple[Array, Array]:
-    """Cosines and sines at positions (...) integers in 0 .. table_len-1: two (..., head_dim/2) in `out_dtype`.
+    """Cosines and sines at integer positions (...) in 0 .. table_len-1: two arrays (..., head_dim/2) in `out_dtype`.
 
-    float32 angles are those of the positions alone, no table is made. `angle_dtype`: see `rope_cos_sin_table`.
+    With float32 angles only the given positions are computed, without a table. `angle_dtype`: see `rope_cos_sin_table`.
 
     Raises:
-      RopegenError: an odd `head_dim`, a base that is not above 1, a `table_len` below 1.
-      AttnaxError: positions that are not integers, or known ones outside the table.
+      RopegenError: `head_dim` is odd, the base is at most 1, or `table_len` is below 1.
+      AttnaxError: positions are not integers, or a known position is outside the table.
     """
     name = "rope_cos_sin_from_positions"
     rope, width = _rope(name, head_dim, base)
@@ -350,11 +350,11 @@ def rope_cos_sin_from_positions(
     places = _places(name, position_ids, length)
     if steps != jnp.float32:
         tables = rope_cos_sin_table(length, width, base, dtype, angle_dtype=steps)
-        cos, sin = (embed(places, each, mode="fill") for each in tables)
+        cos, sin = (embed(places, table, mode="fill") for table in tables)
         return cos, sin
-    found = rope_table(places.reshape(-1), rope, width).reshape(*places.shape, width)
+    rows = rope_table(places.reshape(-1), rope, width).reshape(*places.shape, width)
     inside = (places >= 0) & (places < length)
-    return _halves(jnp.where(inside[..., None], found, jnp.nan), dtype)
+    return _halves(jnp.where(inside[..., None], rows, jnp.nan), dtype)
 
 
 def _frequencies(base: float, pairs: int, dtype: np.dtype[Any]) -> Array:
@@ -367,20 +367,20 @@ def _halves(table: Array, dtype: np.dtype[Any]) -> tuple[Array, Array]:
 
 
 def _rope(name: str, head_dim: int, base: float) -> tuple[Rope, int]:
-    """The rotary embedding and the width of a head, both checked."""
+    """The rotary embedding and the width of a head, after checking both."""
     rope = Rope(base, pairing="half", angles="f32")
     return rope, rope.width(whole(f"{name}: head_dim", head_dim))
 
 
 def _float_type(what: str, dtype: npt.DTypeLike) -> np.dtype[Any]:
     if (name := dtype_name(dtype)) not in FLOATS:
-        raise AttnaxError(f"{what} is {name}; cosines and sines are {', '.join(FLOATS)}")
+        raise AttnaxError(f"{what} is {name}; cosines and sines must be one of {', '.join(FLOATS)}")
     return numpy_dtype(name)
 
 
 def _angle_type(name: str, dtype: np.dtype[Any], angle_dtype: npt.DTypeLike | None) -> np.dtype[Any]:
     chosen = jnp.promote_types(dtype, jnp.float32) if angle_dtype is None else angle_dtype
-    # Without jax_enable_x64 the widest there is.
+    # Without jax_enable_x64 float64 becomes float32.
     return np.dtype(jax.dtypes.canonicalize_dtype(_float_type(f"{name}: angle_dtype", chosen)))
 
 
@@ -398,7 +398,7 @@ def _sides(what: str, value: int | Sequence[int]) -> tuple[int, int]:
 
 
 def _sequence(name: str, x: Array, width: int) -> int:
-    """The length of the sequence of x (batch, sequence, width)."""
+    """The sequence length of x (batch, sequence, width)."""
     if x.ndim != 3 or x.shape[-1] != width:
         raise AttnaxError(f"{name}: x is {x.shape}; give (batch, sequence, {width})")
     return x.shape[1]
@@ -411,7 +411,7 @@ def _traced(start: Any) -> Array:
 
 
 def _integers(what: str, value: ArrayLike) -> Array:
-    """Integers of 32 bits or more; what int32 cannot hold becomes its largest, which no table reaches."""
+    """Integers as int32 or int64; an unsigned value that int32 cannot hold becomes 2**31 - 1, beyond every table."""
     array = jnp.asarray(value)
     if not jnp.issubdtype(array.dtype, jnp.integer):
         raise AttnaxError(f"{what} are {array.dtype}{array.shape}; give integers")
@@ -421,7 +421,7 @@ def _integers(what: str, value: ArrayLike) -> Array:
 
 
 def _places(name: str, value: ArrayLike, rows: int) -> Array:
-    """Positions as integers; those that are known must be rows of the table."""
+    """Positions as integers; known positions must be rows of the table."""
     places = _integers(f"{name}: position_ids", value)
     if not isinstance(value, jax.Array):
         known = np.asarray(value)
@@ -432,11 +432,11 @@ def _places(name: str, value: ArrayLike, rows: int) -> Array:
 
 
 def _broadcasts(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
-    """A table of `shape` has the width of `wanted` and broadcasts to it."""
+    """Whether a table of `shape` has the width of `wanted` and broadcasts to it."""
     fits = all(size in (1, other) for size, other in zip(shape[::-1], wanted[::-1], strict=False))
     return fits and len(shape) <= len(wanted) and shape[-1:] == wanted[-1:]
 
 
 def _aligned(shape: tuple[int, ...], rank: int) -> tuple[int, ...]:
-    """A shape without the leading ones that exceed `rank`."""
+    """The last `rank` sizes of a shape; the sizes before them are 1."""
     return shape[max(0, len(shape) - rank) :]

@@ -1,7 +1,7 @@
-"""penzai's rotary layers over ropegen: `ApplyRoPE` and `ApplyRoPEToSubset`.
+"""penzai's rotary layers, computed by ropegen: `ApplyRoPE` and `ApplyRoPEToSubset`.
 
-Fields, arguments, shapes, results and exception types are those of `penzai.nn` 0.2.5; run op by op, float32 and bfloat16
-results have the same bits. Angles are float32 (penzai's turn float64 under jax_enable_x64, these do not).
+Fields, arguments, shapes, results and exception types are those of `penzai.nn` 0.2.5. Run op by op, float32 and bfloat16
+results have the same bits. Angles are always float32 (penzai's become float64 under jax_enable_x64).
 
 `pz.select(model).at_instances_of(pz.nn.ApplyRoPE).apply(ApplyRoPE.from_penzai)` puts them into a model.
 """
@@ -31,14 +31,14 @@ except ModuleNotFoundError as error:
 
 
 class NotNamedError(RopegenError, AttributeError, IndexError):
-    """An input or its positions are no named array: AttributeError in penzai, IndexError for the input of a subset."""
+    """An input or its positions are not a named array; penzai raises AttributeError, or IndexError for a subset's input."""
 
 
 class MissingSideInputError(RopegenError, KeyError):
-    """The call brings no positions; penzai raises KeyError."""
+    """The call has no positions; penzai raises KeyError."""
 
     def __str__(self) -> str:
-        return ValueError.__str__(self)  # KeyError's own would quote the whole message
+        return ValueError.__str__(self)  # KeyError.__str__ would quote the whole message
 
 
 def _static() -> Any:
@@ -47,13 +47,13 @@ def _static() -> Any:
 
 @pz.pytree_dataclass
 class ApplyRoPE(pz.nn.Layer):
-    """Turns the features of `embedding_axis` by the positions of a side input; feature j pairs with j + width/2.
+    """Rotates the features of `embedding_axis` by the positions of a side input; feature j pairs with j + width/2.
 
     embedding_axis: the axis with the features, of even width.
     max_wavelength: the base of the frequencies, above 1.
     positions_input_name: the keyword of the side input with the positions.
-    positions: an effect of penzai's first interface (`penzai.deprecated.v1`) that is asked where the call brings no
-      such side input; None for none.
+    positions: an effect of penzai's first interface (`penzai.deprecated.v1`), or None. If the call has no such side
+      input, the layer asks the effect for the positions.
     """
 
     embedding_axis: str = _static()
@@ -63,10 +63,10 @@ class ApplyRoPE(pz.nn.Layer):
 
     @classmethod
     def from_config(cls, positions_tag: Any, embedding_axis: str, max_wavelength: float = 10_000) -> ApplyRoPE:
-        """A layer that reads its positions from the side input of this tag.
+        """A layer that reads its positions from the side input `positions_tag`.
 
-        They come as the keyword argument of that name, or from a handler of penzai's first interface, such as
-        `WithSideInputsFromInputTuple`.
+        The call passes them as the keyword argument of that name, or a handler of penzai's first interface supplies
+        them, such as `WithSideInputsFromInputTuple`.
         """
         from penzai.deprecated.v1.data_effects.side_input import SideInputRequest
 
@@ -74,7 +74,7 @@ class ApplyRoPE(pz.nn.Layer):
 
     @classmethod
     def from_penzai(cls, layer: Any) -> ApplyRoPE:
-        """The layer that gives what penzai's `ApplyRoPE` gives, of either of its interfaces."""
+        """The layer with the same results as penzai's `ApplyRoPE`, from either of its interfaces."""
         return cls(
             layer.embedding_axis,
             layer.max_wavelength,
@@ -83,17 +83,17 @@ class ApplyRoPE(pz.nn.Layer):
         )
 
     def __call__(self, inputs: Any, /, **side_inputs: Any) -> Any:
-        """The turned features: a named array of the same axes and type, with `embedding_axis` last.
+        """The rotated features: a named array of the same axes and type, with `embedding_axis` last.
 
-        inputs: a named array; every axis has a name, the others keep their order.
-        side_inputs: the positions are a named array of whole or fractional numbers over some of the other axes (none:
-          one position for all).
+        inputs: a named array in which every axis has a name; the other axes keep their order.
+        side_inputs: hold the positions, a named array of whole or fractional numbers over some of the other axes
+          (without axes: one position for all).
 
         Raises:
-          RopegenError: an odd width, a `max_wavelength` not above 1, axes or sizes that do not fit (as ValueError in
+          RopegenError: the width is odd, `max_wavelength` is at most 1, or axes or sizes do not fit (ValueError in
             penzai).
-          NotNamedError: an array without names (AttributeError, IndexError).
-          MissingSideInputError: no positions (KeyError).
+          NotNamedError: an array has no names (AttributeError, IndexError).
+          MissingSideInputError: the call has no positions (KeyError).
         """
         positions = _positions(self, side_inputs)
         return _turned(self, inputs, positions, None)
@@ -104,15 +104,16 @@ class ApplyRoPE(pz.nn.Layer):
         return pz.chk.ArraySpec(named_shape=shape, dtype=jnp.floating)
 
     def output_structure(self) -> Any:
-        """The same as `input_structure`."""
+        """The named shapes and types of the result, which equal `input_structure`."""
         return self.input_structure()
 
 
 @pz.pytree_dataclass
 class ApplyRoPEToSubset(pz.nn.Layer):
-    """`ApplyRoPE` of the first `rope_subset_size` features, whose number is the width in the exponent; the rest stay.
+    """Rotates the first `rope_subset_size` features like `ApplyRoPE` and keeps the rest.
 
-    A subset of 0 turns nothing, one above the width all of it, a negative one counts from the end.
+    The size of the subset is the width in the exponent. A subset of 0 rotates nothing, a subset larger than the width
+    rotates everything, and a negative size counts from the end.
     """
 
     embedding_axis: str = _static()
@@ -122,11 +123,11 @@ class ApplyRoPEToSubset(pz.nn.Layer):
 
     @classmethod
     def from_penzai(cls, layer: Any) -> ApplyRoPEToSubset:
-        """The layer that gives what penzai's `ApplyRoPEToSubset` gives."""
+        """The layer with the same results as penzai's `ApplyRoPEToSubset`."""
         return cls(layer.embedding_axis, layer.max_wavelength, layer.rope_subset_size, layer.positions_input_name)
 
     def __call__(self, inputs: Any, /, **side_inputs: Any) -> Any:
-        """As `ApplyRoPE`, and with its errors; the width of the subset must be even."""
+        """The features as `ApplyRoPE` returns them, with the same errors; the width of the subset must be even."""
         positions = _positions(self, side_inputs)
         return _turned(self, inputs, positions, whole("ApplyRoPEToSubset: rope_subset_size", self.rope_subset_size))
 
@@ -143,10 +144,10 @@ def _positions(layer: _Rotary, side_inputs: Mapping[Any, Any]) -> Any:
     if name is None:
         raise MissingSideInputError(
             f"{type(layer).__name__} was made without positions_input_name=, the side input that holds its positions; "
-            "make it with e.g. positions_input_name='token_positions'"
+            "make it with a name, such as positions_input_name='token_positions'"
         )
     raise MissingSideInputError(
-        f"{type(layer).__name__} reads its positions from the side input {name!r} and the call brings "
+        f"{type(layer).__name__} reads its positions from the side input {name!r}, and the call has "
         f"{', '.join(map(repr, side_inputs)) or 'no side inputs'}; call layer(inputs, {name}=positions)"
     )
 
@@ -155,7 +156,7 @@ def _turned(layer: _Rotary, inputs: Any, positions: Any, subset: int | None) -> 
     others = _checked_axes(layer, inputs, positions)
     axis = layer.embedding_axis
     placed = [name for name in others if name in positions.named_shape]
-    # `rope` takes one axis of positions wherever it stands; several must lead, and then the others follow.
+    # `rope` accepts one axis of positions in any place; several axes must come first, before the other axes.
     before = others[: others.index(placed[0])] if len(placed) == 1 else []
     after = [name for name in others if name not in (*before, *placed)]
     order = (*before, *placed, *after, axis)
@@ -163,41 +164,41 @@ def _turned(layer: _Rotary, inputs: Any, positions: Any, subset: int | None) -> 
     width = len(range(array.shape[-1])[:subset])
     if width:
         rows = array.shape[: len(before) + len(placed)] or (1,)
-        # Whole numbers turn as float32 and are cast back, as penzai does it.
+        # Integers are rotated in float32 and cast back, as in penzai.
         wide = array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(jnp.float32)
         x = wide.reshape(*rows, math.prod(array.shape[len(before) + len(placed) : -1]), array.shape[-1])
-        at = positions.unwrap(*placed).astype(jnp.float32)
+        numbers = positions.unwrap(*placed).astype(jnp.float32)
         turned = rope(
-            x, at if placed else at[None], Rope(layer.max_wavelength, pairing="half", dim=width, angles="f32")
+            x, numbers if placed else numbers[None], Rope(layer.max_wavelength, pairing="half", dim=width, angles="f32")
         )
         array = turned.reshape(array.shape).astype(array.dtype)
     return pz.nx.wrap(array, *order).order_as(*others, axis)
 
 
 def _checked_axes(layer: _Rotary, inputs: Any, positions: Any) -> list[str]:
-    """The axes of the input but the embedding axis, in their order."""
+    """The axes of the input without the embedding axis, in order; RopegenError if the inputs do not fit the layer."""
     name, axis = type(layer).__name__, layer.embedding_axis
-    for what, each in (("positions are", positions), ("input is", inputs)):
-        if not isinstance(each, pz.nx.NamedArray | pz.nx.NamedArrayView):
+    for what, value in (("positions are", positions), ("input is", inputs)):
+        if not isinstance(value, pz.nx.NamedArray | pz.nx.NamedArrayView):
             raise NotNamedError(
-                f"{name}: the {what} of type {type(each).__name__}, not a named array; name the axes with pz.nx.wrap"
+                f"{name}: the {what} a {type(value).__name__}, not a named array; name the axes with pz.nx.wrap"
             )
-        if each.positional_shape:
+        if value.positional_shape:
             raise RopegenError(
-                f"{name}: the {what} a named array with axes of sizes {each.positional_shape} that have no name; "
+                f"{name}: the {what} a named array in which the axes of sizes {value.positional_shape} have no name; "
                 "name them with .tag"
             )
     given, at = dict(inputs.named_shape), dict(positions.named_shape)
     if axis not in given:
-        raise RopegenError(f"{name}: the input has axes {given} and none is the embedding axis {axis!r}")
+        raise RopegenError(f"{name}: the input has axes {given}, and none of them is the embedding axis {axis!r}")
     if axis in at:
         raise RopegenError(
             f"{name}: the positions have axes {at}; the embedding axis {axis!r} cannot be one of them, because all "
             "features of a token share its position"
         )
-    for each, size in at.items():
-        if each not in given:
-            raise RopegenError(f"{name}: the positions have axes {at} and the input, with {given}, has no {each!r}")
-        if given[each] != size:
-            raise RopegenError(f"{name}: axis {each!r} has {size} positions and {given[each]} entries in the input")
-    return [each for each in given if each != axis]
+    for other, size in at.items():
+        if other not in given:
+            raise RopegenError(f"{name}: the positions have axes {at}, and the input, with {given}, has no {other!r}")
+        if given[other] != size:
+            raise RopegenError(f"{name}: axis {other!r} has {size} positions and {given[other]} entries in the input")
+    return [other for other in given if other != axis]

@@ -1,12 +1,12 @@
-"""Frequency families: which inverse frequencies a rotary embedding turns by, and what multiplies its cos and sin.
+"""Frequency families: the inverse frequencies of a rotary embedding, and the factor on its cos and sin.
 
 Pair j of a rotated width `dim` turns by `position * theta ** (-2j / dim)` radians (RoFormer, arXiv:2104.09864). A
 family changes those frequencies so that a model reads further than it was trained, and may scale cos and sin. The
-formulas follow the papers named at each family and agree with `modeling_rope_utils` of transformers 5, which is what
-published checkpoints are run with.
+formulas follow the papers that the classes name, and agree with `modeling_rope_utils` of transformers 5, which runs
+published checkpoints.
 
-A family is one class and nothing else: its fields are its attributes in the IR, so a new one is one declaration here
-and one entry of `FAMILIES`. Build them with the lower-case names: `llama3(factor=8, low=1, high=4, original=8192)`.
+A family is one class and nothing else: its fields are its attributes in the IR, so a new family needs one class here
+and one entry in `FAMILIES`. The lower-case names build them: `llama3(factor=8, low=1, high=4, original=8192)`.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from ropegen.errors import RopegenError, nearest
 Attribute = str | float | int | bool | tuple[float, ...]
 Precision = type[np.float64] | type[np.float32]
 
-# No factor or length of a model lies outside; within, no formula here leaves float32, let alone float64.
+# Every factor and length of a real model lies within these limits; no formula here then overflows float32.
 _LEAST, _GREATEST = 1e-9, 1e15
 
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """The plain family, `theta ** (-2j / dim)` as it is, and what every other family shares.
+    """The plain family, `theta ** (-2j / dim)` unchanged, and the base class of every other family.
 
-    Values are checked and normalised on construction (numbers to finite floats, -0.0 to 0.0, lists to tuples), so equal
-    families compare and hash equal however they were written.
+    Construction checks and normalises the values (numbers to finite floats, -0.0 to 0.0, lists to tuples), so equal
+    families compare and hash equal, whatever form their values had.
     """
 
     kind: ClassVar[str] = "none"
@@ -60,36 +60,37 @@ class Scaling:
     def inverse_frequencies(
         self, theta: float, dim: int, length: int | None = None, dtype: Precision = np.float64
     ) -> npt.NDArray[np.floating]:
-        """The radians that each pair turns by per position, shape (dim/2,), computed in `dtype` at every step.
+        """The radians per position of every pair, shape (dim/2,), computed in `dtype` at every step.
 
-        The steps are those of transformers in their order, so that float32 gives its values to the last place or two.
+        The steps and their order are those of transformers, so that float32 matches its values to within two units in
+        the last place.
 
-        `dim` is the rotated width (for `proportional` the head width); `length` is the static sequence length, which
-        the families with `needs_length` select by. Raises RopegenError for an odd or empty width, theta not above 1,
-        a list of the wrong length, or a length that is missing.
+        `dim` is the rotated width (for `proportional` the head width); `length` is the static sequence length, from
+        which the families with `needs_length` choose their frequencies. Raises RopegenError for an odd or empty width,
+        a theta of at most 1, a list of the wrong length, or a missing length.
         """
         if not 1 < theta <= _GREATEST:
             raise RopegenError(
-                f"theta must be above 1, so that frequencies fall pair by pair, and at most {_GREATEST:g}; got {theta}"
+                f"theta must be above 1, so that frequencies fall from pair to pair, and at most {_GREATEST:g}; got {theta}"
             )
         even_width("the rotated width", dim)
         if self.needs_length and length is None:
             raise RopegenError(
-                f"{self.kind} scaling picks its frequencies by the sequence length and none was given; pass length= "
+                f"{self.kind} scaling picks its frequencies by the sequence length, and none was given; pass length= "
                 "(the longest sequence that the program will see)"
             )
         if length is not None and not 0 <= length <= _GREATEST:
-            raise RopegenError(f"a sequence length is from 0 to {_GREATEST:g}, got {length}")
+            raise RopegenError(f"a sequence length must be from 0 to {_GREATEST:g}, got {length}")
         return self._frequencies(theta, dim, length or 0, dtype)
 
     def magnitude(self, length: int | None = None) -> float:
-        """The attention factor: what cos and sin are multiplied by, at every position."""
+        """The attention factor, which multiplies cos and sin at every position."""
         return 1.0
 
     def log_scale(self, positions: npt.NDArray[np.float64], dim: int) -> npt.NDArray[np.float64] | None:
-        """The natural log of what multiplies cos and sin at a position, float64 (..., dim/2); None if nothing does.
+        """The natural log of the factor on cos and sin at a position, float64 (..., dim/2); None if there is no factor.
 
-        `positions` are those of each pair, (..., dim/2), or (..., 1) for all pairs. Queries are multiplied by the
+        `positions` are (..., dim/2), one per pair, or (..., 1) for all pairs. Queries are multiplied by the
         exponential and keys divided by it, so that scores depend on distance alone.
         """
         return None
@@ -105,7 +106,7 @@ class Scaling:
         return {"kind": self.kind, **{name: value for name, value in values.items() if value is not None}}
 
     def _check(self) -> None:
-        """Raise where single fields are right and their combination is not."""
+        """Raise RopegenError if every field is valid on its own but their combination is not."""
 
     def _frequencies(self, theta: float, dim: int, length: int, dtype: Precision) -> npt.NDArray[np.floating]:
         return 1.0 / _powers(theta, dim, dtype)
@@ -149,12 +150,12 @@ class Dynamic(Scaling):
 
 @dataclass(frozen=True, slots=True)
 class Yarn(Scaling):
-    """YaRN: slow pairs are interpolated, fast pairs kept, a ramp between (Peng et al., arXiv:2309.00071).
+    """YaRN: slow pairs are interpolated, fast pairs are kept, and a ramp joins them (Peng et al., arXiv:2309.00071).
 
     The ramp runs from the pair that turns `beta_fast` times over the `original` context to the one that turns
     `beta_slow` times; `truncate` rounds its ends outwards to whole pairs (gpt-oss does not). The attention factor is
-    `attention_factor`; else, with both `mscale` and `mscale_all_dim`, the ratio of `yarn_attention_factor` at the two;
-    else `yarn_attention_factor(factor)`. Models with `mscale_all_dim` (DeepSeek) also multiply their score scale by
+    `attention_factor` if given; else, with both `mscale` and `mscale_all_dim`, the ratio of `yarn_attention_factor` at
+    the two; else `yarn_attention_factor(factor)`. Models with `mscale_all_dim` (DeepSeek) also multiply their score scale by
     `yarn_attention_factor(factor, mscale_all_dim) ** 2`, which belongs to attention and not to the angles.
     """
 
@@ -175,7 +176,7 @@ class Yarn(Scaling):
             )
         if (self.mscale is None) != (self.mscale_all_dim is None):
             raise RopegenError(
-                "yarn scaling: mscale and mscale_all_dim make one ratio, give both or neither; "
+                "yarn scaling: mscale and mscale_all_dim form one ratio; give both or neither; "
                 f"got {self.mscale} and {self.mscale_all_dim}"
             )
 
@@ -192,7 +193,7 @@ class Yarn(Scaling):
                 f"yarn scaling: no pair of {dim} features with theta {theta} turns between {self.beta_slow} and "
                 f"{self.beta_fast} times over {self.original} positions; check original, beta_fast and beta_slow"
             )
-        # Ends that coincide make a step; its width of a thousandth of a pair is the one transformers uses.
+        # If the ends coincide, the ramp is a step; transformers gives it the same width, a thousandth of a pair.
         ramp = np.clip((np.arange(dim // 2).astype(dtype) - low) / ((high - low) or 0.001), 0.0, 1.0)
         kept = 1.0 - ramp
         powers = _powers(theta, dim, dtype)
@@ -212,11 +213,11 @@ class Yarn(Scaling):
 
 @dataclass(frozen=True, slots=True)
 class LongRope(Scaling):
-    """LongRoPE: a divisor for each pair, `short` up to a length of `original` and `long` beyond (arXiv:2402.13753).
+    """LongRoPE: one divisor per pair, `short` up to a length of `original` and `long` beyond (arXiv:2402.13753).
 
-    Both lists have dim/2 entries. The attention factor is `attention_factor`, else
-    `sqrt(1 + ln(factor) / ln(original))` (1 where factor is at most 1); one of the two must be given. It does not
-    depend on the length.
+    Both lists have dim/2 entries. The attention factor is `attention_factor` if given, else
+    `sqrt(1 + ln(factor) / ln(original))` (1 if factor is at most 1); one of the two must be given. The attention
+    factor does not depend on the length.
     """
 
     kind: ClassVar[str] = "longrope"
@@ -230,13 +231,13 @@ class LongRope(Scaling):
     def _check(self) -> None:
         if len(self.short) != len(self.long):
             raise RopegenError(
-                "longrope scaling: short and long have one factor for each pair and so the same length, "
+                "longrope scaling: short and long must have the same length, one factor per pair; "
                 f"got {len(self.short)} and {len(self.long)}"
             )
         if self.factor is None and self.attention_factor is None:
             raise RopegenError(
-                "longrope scaling needs factor= (extended context / original context) or attention_factor= "
-                "to know what cos and sin are multiplied by"
+                "longrope scaling needs factor= (extended context / original context) or attention_factor=, "
+                "which sets the factor on cos and sin"
             )
         if self.original < 2:
             raise RopegenError(f"longrope scaling: original must be at least 2, got {self.original}")
@@ -263,8 +264,8 @@ class LongRope(Scaling):
 class Llama3(Scaling):
     """Llama 3.1: pairs that turn fewer than `low` times over `original` positions are divided by `factor`.
 
-    Pairs that turn more than `high` times are kept; between, the two are mixed in proportion to the turns (Meta's
-    llama-models; transformers `llama3`, whose low_freq_factor and high_freq_factor are `low` and `high`).
+    Pairs that turn more than `high` times are kept. In between, the two frequencies are mixed in proportion to the
+    turns (Meta's llama-models; transformers `llama3`, whose low_freq_factor and high_freq_factor are `low` and `high`).
     """
 
     kind: ClassVar[str] = "llama3"
@@ -290,11 +291,11 @@ class Llama3(Scaling):
 
 @dataclass(frozen=True, slots=True)
 class Proportional(Scaling):
-    """Gemma 4: the first `fraction` of the pairs turn, with exponents over the head width; the others stand still.
+    """Gemma 4: the first `fraction` of the pairs turn, with exponents over the head width; the others do not turn.
 
-    The rotated width is the head, so `half` pairs feature j with j + head/2 even where only a part turns: this is not
-    partial rotary, whose exponents use the rotated width. Turning pairs are divided by `factor` (transformers
-    `proportional`, where `fraction` is partial_rotary_factor).
+    The rotated width is the head width, so `half` pairs feature j with j + head/2 even if only a part turns. This
+    differs from partial rotary, whose exponents use the rotated width. The frequencies of the turning pairs are divided
+    by `factor` (transformers `proportional`, where `fraction` is partial_rotary_factor).
     """
 
     kind: ClassVar[str] = "proportional"
@@ -303,7 +304,9 @@ class Proportional(Scaling):
 
     def _check(self) -> None:
         if self.fraction > 1.0:
-            raise RopegenError(f"proportional scaling: fraction is a part of the head, at most 1; got {self.fraction}")
+            raise RopegenError(
+                f"proportional scaling: fraction, a part of the head, must be at most 1; got {self.fraction}"
+            )
 
     def _frequencies(self, theta: float, dim: int, length: int, dtype: Precision) -> npt.NDArray[np.floating]:
         plain = Scaling._frequencies(self, theta, dim, length, dtype) / self.factor
@@ -317,11 +320,11 @@ class Proportional(Scaling):
 
 @dataclass(frozen=True, slots=True)
 class Axial(Scaling):
-    """Images: each of `axes` position axes has an equal run of pairs, and so its own frequencies from the fastest on.
+    """Images: every one of the `axes` position axes has an equal run of pairs with its own frequencies.
 
-    An axis has the frequencies of a rotary embedding as wide as its own features (Qwen2-VL's vision tower, RoPE-ViT,
-    arXiv:2403.13298). `dealt=True` deals out those of the whole width instead: axis a takes frequencies a, a + axes,
-    a + 2 axes, ... (Pixtral). `Rope` needs `sections=`, the equal runs.
+    An axis has the frequencies of a rotary embedding as wide as its run of features (Qwen2-VL's vision tower, RoPE-ViT,
+    arXiv:2403.13298). `dealt=True` deals the frequencies of the whole width to the axes instead: axis a takes
+    frequencies a, a + axes, a + 2 axes, ... (Pixtral). `Rope` needs `sections=` with the equal runs.
     """
 
     kind: ClassVar[str] = "axial"
@@ -330,12 +333,12 @@ class Axial(Scaling):
 
     def _check(self) -> None:
         if not 2 <= self.axes <= 16:
-            raise RopegenError(f"axial scaling: an image or video has from 2 to 16 axes, got {self.axes}")
+            raise RopegenError(f"axial scaling: axes must be from 2 to 16, got {self.axes}")
 
     def _frequencies(self, theta: float, dim: int, length: int, dtype: Precision) -> npt.NDArray[np.floating]:
         if dim % (2 * self.axes):
             raise RopegenError(
-                f"axial scaling: {dim // 2} pairs are no equal runs for {self.axes} axes; "
+                f"axial scaling: {dim // 2} pairs do not split into equal runs for {self.axes} axes; "
                 f"the rotated width must be a multiple of {2 * self.axes}"
             )
         if self.dealt:
@@ -348,9 +351,9 @@ class Axial(Scaling):
 class Xpos(Scaling):
     """xPos: plain angles, and a magnitude that decays with distance (Sun et al., arXiv:2212.10554; zeta).
 
-    Pair j is multiplied by `((2j + 0.4 dim) / (1.4 dim)) ** ((position - centre) / base)` for queries and divided by it
-    for keys. Scores do not depend on `centre`; it keeps both factors within range. zeta takes half the current
-    length, which moves under a cache; here it is fixed.
+    Pair j of a query is multiplied by `((2j + 0.4 dim) / (1.4 dim)) ** ((position - centre) / base)`, and pair j of a
+    key is divided by it. Scores do not depend on `centre`, which keeps both factors within range. In zeta, `centre` is
+    half the current length, which changes as a cache grows; here it is fixed.
     """
 
     kind: ClassVar[str] = "xpos"
@@ -364,9 +367,10 @@ class Xpos(Scaling):
 
 
 def _powers(theta: float, dim: int, dtype: Precision) -> npt.NDArray[np.floating]:
-    """The powers theta ** (2j / dim), one for each pair j, with the exponent in `dtype`.
+    """The powers theta ** (2j / dim), one per pair j, with the exponent in `dtype`.
 
-    The float32 power is float64's, rounded: NumPy's own is off in the last place, and by more, on some processors.
+    A float32 power is computed in float64 and rounded, because NumPy's float32 power is wrong in the last places on
+    some processors.
     """
     # Python scalars do not widen a float32 array (NEP 50), so one formula serves both precisions here and above.
     exponents = np.arange(0, dim, 2).astype(dtype) / dim
@@ -382,7 +386,7 @@ FAMILIES: Mapping[str, type[Scaling]] = {
 
 
 def yarn_attention_factor(factor: float, mscale: float = 1.0) -> float:
-    """YaRN's `0.1 * mscale * ln(factor) + 1`, and 1 where nothing is extended (arXiv:2309.00071, equation 22)."""
+    """YaRN's `0.1 * mscale * ln(factor) + 1`, or 1 if factor is at most 1 (arXiv:2309.00071, equation 22)."""
     return 1.0 if factor <= 1.0 else 0.1 * mscale * math.log(factor) + 1.0
 
 
@@ -403,14 +407,14 @@ def from_attributes(attributes: Mapping[str, object]) -> Scaling:
 
 
 def even_width(what: str, width: int) -> int:
-    """`width` where features can turn in pairs: even, from 2 to 65,536; `what` opens the RopegenError otherwise."""
+    """`width`, if it is even and from 2 to 65,536; otherwise a RopegenError whose message starts with `what`."""
     if width % 2 or not 2 <= width <= 1 << 16:
         raise RopegenError(f"{what} must be even, because features turn in pairs, and from 2 to 65536; got {width}")
     return width
 
 
 def finite(where: str, value: object) -> float:
-    """`value` as a finite float, -0.0 as 0.0; `where` opens the message of the RopegenError otherwise."""
+    """`value` as a finite float, with -0.0 as 0.0; otherwise a RopegenError whose message starts with `where`."""
     if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
         try:
             number = float(cast(float, value)) + 0.0
@@ -422,7 +426,7 @@ def finite(where: str, value: object) -> float:
 
 
 def whole(where: str, value: object) -> int:
-    """`value` as an int, also from a float without a fraction; `where` opens the message of the RopegenError."""
+    """`value`, an integer or a float without a fraction, as an int; otherwise a RopegenError that starts with `where`."""
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
         return int(value)
     number = finite(where, value)
@@ -441,11 +445,11 @@ def _numbers(where: str, value: object) -> tuple[float, ...]:
     if isinstance(value, np.ndarray):
         value = cast(list[object], value.tolist())
     if not isinstance(value, Sequence) or isinstance(value, (str, bytes)) or not value:
-        raise RopegenError(f"{where} must be a list of numbers, one for each pair; got {value!r}")
+        raise RopegenError(f"{where} must be a list of numbers, one per pair; got {value!r}")
     return tuple(finite(f"{where}[{i}]", number) for i, number in enumerate(cast(Sequence[object], value)))
 
 
-# How a field is read, by the type that it declares.
+# The function that reads a field, by the type that the field declares.
 _READERS: Mapping[str, Callable[[str, object], float | bool | tuple[float, ...]]] = {
     "float": finite,
     "int": whole,

@@ -1,4 +1,4 @@
-"""Element types and tensor types: what every value of a graph is."""
+"""Element types and tensor types, which describe every value of a graph."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ropegen.errors import RopegenError, nearest
 
-# The name of each element type in the IR (MLIR's own words), and what NumPy and JAX call it.
+# The IR's name of every element type, as MLIR spells it, and its NumPy dtype.
 _NUMPY: dict[str, np.dtype[np.generic]] = {
     "f64": np.dtype(np.float64),
     "f32": np.dtype(np.float32),
@@ -62,7 +62,7 @@ class TensorType:
         object.__setattr__(self, "shape", tuple(int(size) for size in self.shape))
         object.__setattr__(self, "dtype", dtype_name(self.dtype))
         if any(size < 0 for size in self.shape):
-            raise RopegenError(f"a shape has no negative sizes, got {self.shape}")
+            raise RopegenError(f"a shape must not have negative sizes, got {self.shape}")
 
     def __str__(self) -> str:
         return f"tensor<{''.join(f'{size}x' for size in self.shape)}{self.dtype}>"

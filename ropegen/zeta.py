@@ -1,12 +1,13 @@
 """zeta's rotary functions in JAX: `SinusoidalEmbeddings`, `rotate_half` and `apply_rotary_pos_emb`.
 
-Names, arguments, shapes and results are those of `zeta.nn.embeddings.sinusoidal` (zetascale 2.8.8, PyTorch). Each
-feature has its own angle there, so products are taken here, in zeta's order and in the promoted type (a bfloat16 q with
-float32 angles gives float32); `SinusoidalEmbeddings.rope` says the same rotation for ropegen's own functions.
+Names, arguments, shapes and results are those of `zeta.nn.embeddings.sinusoidal` (zetascale 2.8.8, PyTorch). In zeta
+every feature has its own angle. So this module computes the products itself, in zeta's order and in the promoted type (a
+bfloat16 q with float32 angles gives float32). `SinusoidalEmbeddings.rope` gives the same rotation for ropegen's own
+functions.
 
-What zeta gets wrong is not followed: `scale` may be left out of `apply_rotary_pos_emb` (there its default fails), an odd
-width is refused (there it gains a feature), angles stay float32 whatever the model's type, and an xPos magnitude that
-float32 cannot hold is refused.
+This module does not repeat zeta's mistakes. `apply_rotary_pos_emb` works without `scale` (zeta's default fails). An odd
+width is an error (in zeta the result gains a feature). Angles stay float32 for every element type of the model. An xPos
+magnitude that float32 cannot hold is an error.
 """
 
 from __future__ import annotations
@@ -32,15 +33,15 @@ _THETA = 10_000.0
 
 
 class ShapeError(RopegenError, RuntimeError):
-    """Shapes that do not fit: RuntimeError in PyTorch and in einops."""
+    """Shapes do not fit together; PyTorch and einops raise RuntimeError."""
 
 
 class MissingAxisError(RopegenError, IndexError):
-    """An input without a sequence axis: IndexError in PyTorch."""
+    """An input has no sequence axis; PyTorch raises IndexError."""
 
 
 class MissingScaleBaseError(RopegenError, AssertionError):
-    """`use_xpos` without `scale_base`: AssertionError in zeta."""
+    """`use_xpos` is given without `scale_base`; zeta raises AssertionError."""
 
 
 @functools.partial(
@@ -51,16 +52,17 @@ class SinusoidalEmbeddings:
     """The rotary angles of a sequence, and with xPos its magnitudes (arXiv:2104.09864, arXiv:2212.10554).
 
     dim: the width of a head, even. The angle of features j and j + dim/2 is position * 10000^(-2j/dim).
-    scale_base: how many positions xPos takes to multiply feature j once by (2j + 0.4 dim) / (1.4 dim).
-    use_xpos: whether there are magnitudes.
-    centre: the position where they are 1. None is zeta's, half the current length: it moves as a cache grows, and keys
-      turned at different lengths do not fit together; a fixed one, say half the longest length, does not.
+    scale_base: the number of positions over which xPos multiplies feature j once by (2j + 0.4 dim) / (1.4 dim).
+    use_xpos: whether the rotation has xPos magnitudes.
+    centre: the position where the magnitudes are 1. None stands for zeta's choice, half the current length. That centre
+      moves as a cache grows, so keys rotated at different lengths do not fit together. A fixed centre, such as half the
+      longest length, avoids this.
 
-    A pytree without leaves, which `jax.jit` takes as an argument.
+    It is a pytree without leaves, so it can be an argument of a `jax.jit` function.
 
     Raises:
-      RopegenError: an odd `dim`, or numbers that are none.
-      MissingScaleBaseError: `use_xpos` without `scale_base` (AssertionError).
+      RopegenError: `dim` is odd, or a value is not a number.
+      MissingScaleBaseError: `use_xpos` is given without `scale_base` (AssertionError).
     """
 
     dim: int
@@ -77,20 +79,20 @@ class SinusoidalEmbeddings:
                 "SinusoidalEmbeddings: use_xpos needs scale_base, the positions for one step of decay; 512 is usual"
             )
         if self.use_xpos:
-            self._family(0)  # says what a base and a centre may be
+            self._family(0)  # checks the base and the centre
 
     @property
     def inv_freq(self) -> Array:
-        """Radians per position of each pair, (dim/2,) float32."""
+        """Radians per position of every pair, (dim/2,) float32."""
         return jnp.asarray(_inverse_frequencies(self.dim))
 
     @property
     def scale(self) -> Array:
-        """What xPos multiplies each pair by once in `scale_base` positions, (dim/2,) float32."""
+        """The factor of xPos per `scale_base` positions, for every pair, (dim/2,) float32."""
         return jnp.asarray(_decay(self.dim))
 
     def __call__(self, x: Any) -> tuple[Array, Array]:
-        """Angles (n, dim) and magnitudes, (n, dim) with xPos and else a single 1, float32; n is `x.shape[-2]`.
+        """Angles (n, dim) and magnitudes, float32; n is `x.shape[-2]`. Magnitudes are (n, dim) with xPos, else one 1.
 
         Raises:
           MissingAxisError: x has fewer than two axes (IndexError).
@@ -98,11 +100,11 @@ class SinusoidalEmbeddings:
         """
         if len(x.shape) < 2:
             raise MissingAxisError(
-                f"SinusoidalEmbeddings: x has shape {tuple(x.shape)}; give (..., sequence, width), whose second-last "
+                f"SinusoidalEmbeddings: x has shape {tuple(x.shape)}; give (..., sequence, width), where the second-last "
                 "size is the number of positions"
             )
         length = int(x.shape[-2])
-        # Rounded here, once: under jit XLA would join the product with the cosine's reduction, and round otherwise.
+        # NumPy rounds the product here, because XLA under jit would fuse it into the cosine and round differently.
         half = jnp.asarray(np.arange(length, dtype=np.float32)[:, None] * _inverse_frequencies(self.dim))
         freqs = jnp.concatenate([half, half], axis=-1)
         if not self.use_xpos:
@@ -112,7 +114,7 @@ class SinusoidalEmbeddings:
         return freqs, jnp.power(_twice(_decay(self.dim)), power[:, None])
 
     def forward(self, x: Any) -> tuple[Array, Array]:
-        """PyTorch's name of the call."""
+        """Call the module; PyTorch's name for `__call__`."""
         return self(x)
 
     def rope(self, length: int) -> Rope:
@@ -135,10 +137,10 @@ class SinusoidalEmbeddings:
 
 
 def rotate_half(x: Array) -> Array:
-    """The second half of the last axis negated, then the first: x (batch, ..., width) -> the same.
+    """The negated second half of the last axis, then the first half: x (batch, ..., width) -> the same shape.
 
     Raises:
-      ShapeError: an odd width, or fewer than two axes (RuntimeError).
+      ShapeError: the width is odd, or x has fewer than two axes (RuntimeError).
     """
     if x.ndim < 2 or x.shape[-1] % 2:
         raise ShapeError(f"rotate_half: x has shape {x.shape}; give (batch, ..., width) with an even width")
@@ -147,26 +149,26 @@ def rotate_half(x: Array) -> Array:
 
 
 def apply_rotary_pos_emb(q: Array, k: Array, freqs: Array, scale: npt.ArrayLike | Array = 1) -> tuple[Array, Array]:
-    """Turns queries (..., Sq, dim) and keys (..., n, dim) by angles (..., n, dim) in radians: (q, k).
+    """Rotate queries (..., Sq, dim) and keys (..., n, dim) by angles (..., n, dim) in radians, and return (q, k).
 
-    The queries are the last Sq of the n positions. They are multiplied by `scale`, keys divided by it: a number or
-    (n, dim), as `SinusoidalEmbeddings` gives it. Products are in the promoted type, which is the results' type too.
+    The queries are at the last Sq of the n positions. Queries are multiplied by `scale` and keys divided by it; `scale`
+    is a number or (n, dim), as `SinusoidalEmbeddings` returns it. The products and the results have the promoted type.
 
-    Every feature has its own angle, so that `freqs` may also be those of other pairs than j and j + dim/2.
+    Every feature has its own angle, so `freqs` may also pair other features than j and j + dim/2.
 
     Raises:
-      ShapeError: shapes that do not fit, or more queries than angles (RuntimeError).
+      ShapeError: shapes do not fit, or there are more queries than angles (RuntimeError).
     """
     scale = jnp.asarray(scale)
     if scale.ndim == 0 or not jnp.issubdtype(scale.dtype, jnp.floating):
         scale = scale.astype(freqs.dtype)
-    for name, each in (("q", q), ("k", k), ("freqs", freqs)):
-        if each.ndim < 2:
-            raise ShapeError(f"apply_rotary_pos_emb: {name} has shape {each.shape}; give (..., sequence, width)")
+    for name, array in (("q", q), ("k", k), ("freqs", freqs)):
+        if array.ndim < 2:
+            raise ShapeError(f"apply_rotary_pos_emb: {name} has shape {array.shape}; give (..., sequence, width)")
     queries, count = q.shape[-2], freqs.shape[-2]
     if queries > count > 1:
         raise ShapeError(
-            f"apply_rotary_pos_emb: {queries} queries and the angles of {count} positions; queries are the last of the "
+            f"apply_rotary_pos_emb: {queries} queries and angles for {count} positions; the queries are at the last of the "
             "positions, so give angles for all of them"
         )
     inverse = scale**-1
@@ -178,7 +180,7 @@ def apply_rotary_pos_emb(q: Array, k: Array, freqs: Array, scale: npt.ArrayLike 
 
 
 def _last(rows: Array, count: int) -> Array:
-    """The last `count` rows, or the only one there is."""
+    """The last `count` rows, or the only row."""
     return rows if rows.shape[-2] == 1 else rows[..., max(0, rows.shape[-2] - count) :, :]
 
 
@@ -193,13 +195,14 @@ def _expect_shapes(name: str, x: Sequence[int], freqs: Sequence[int], scale: Seq
     except ValueError:
         raise ShapeError(
             f"apply_rotary_pos_emb: {name} has shape {tuple(x)}, its angles {tuple(freqs)} and its scale "
-            f"{tuple(scale)}; each axis needs one size, or 1"
+            f"{tuple(scale)}; the sizes of an axis must be equal or 1"
         ) from None
 
 
 def _inverse_frequencies(dim: int) -> npt.NDArray[np.float32]:
-    # PyTorch divides the exponent (XLA multiplies by a reciprocal, one unit off at dim=96, which the position
-    # multiplies) and its float32 power is nearly always the nearest, which float64 gives on every machine.
+    # PyTorch divides the exponent by dim. XLA would multiply by a reciprocal, which is one unit off at dim=96, and the
+    # position multiplies that error. PyTorch's float32 power is nearly always the nearest float32, so it is computed in
+    # float64 and rounded, with the same result on every machine.
     exponents = (np.arange(0, dim, 2).astype(np.float32) / np.float32(dim)).astype(np.float64)
     return np.float32(1.0) / (_THETA**exponents).astype(np.float32)
 

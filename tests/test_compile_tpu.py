@@ -355,7 +355,7 @@ def test_what_cannot_be_compiled_is_said_before_the_work(tmp_path: Path, monkeyp
     with pytest.raises(RopegenError, match="name a chip twice"):
         rg.export(attention(8), tmp_path / "x", targets=["tpu:v5e", "tpu:v5e"], ahead_of_time=True)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(RopegenError, match="needs libtpu, the compiler, which is not installed; no TPU is needed"):
+    with pytest.raises(RopegenError, match="needs the compiler libtpu, but no TPU, and libtpu is not installed"):
         rg.export(attention(8), tmp_path / "x", targets=["tpu:v5e"], ahead_of_time=True)
     assert not list(tmp_path.iterdir())
 

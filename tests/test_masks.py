@@ -748,7 +748,7 @@ REFUSED = [
     (lambda *args: True, "parameters"),
     (lambda q_pos, /: q_pos < 3, "parameters"),
     (lambda head: masks.table([], head) < 3, "table"),
-    (lambda head: masks.table([1, 2], head / 2) < 3, "indexed by an integer"),
+    (lambda head: masks.table([1, 2], head / 2) < 3, "needs an integer index"),
     (dict, "signature|parameter"),
     ("causal", "got 'causal'"),
     (np.ones((2, 2), bool), "dense mask"),

@@ -141,14 +141,14 @@ def edit(pattern: str, replacement: str) -> Callable[[str], str]:
 @pytest.mark.parametrize(
     ("name", "change", "words"),
     [
-        ("final_hlo", edit("== UTILIZATION:", "== USE:"), "head of three lines"),
-        ("final_hlo", edit("MATMUL", "MXU"), "names no unit MATMUL"),
-        ("final_hlo", edit(r"\n0 0 0", "\n0 0"), "another number of units"),
+        ("final_hlo", edit("== UTILIZATION:", "== USE:"), "head does not have three lines"),
+        ("final_hlo", edit("MATMUL", "MXU"), "does not name the unit MATMUL"),
+        ("final_hlo", edit(r"\n0 0 0", "\n0 0"), "number of units differs"),
         ("final_hlo", edit(r"\n(?=0 0)", "\n0 x "), "invalid literal"),
         ("pre-delay", lambda text: text.rstrip().rpartition("\n")[0], "and the utilization has"),
         ("post-ra", edit(r"bundleno = \d+", "bundleno = 99999"), "branches to nowhere"),
         ("post-ra", edit(r"\n +0x10 +:", "\n  0x11   :"), "bundle 0x11 follows 0xf"),
-        ("final_bundles", edit(r"sbr\.rel[^;}]*", "snop "), "are not those before the waits"),
+        ("final_bundles", edit(r"sbr\.rel[^;}]*", "snop "), "differ from those of the other listing"),
     ],
 )
 def test_an_unknown_form_is_an_error_that_names_the_file(
@@ -195,7 +195,7 @@ def test_a_folder_without_the_compiler_says_how_it_gets_there(tmp_path: Path) ->
 def test_a_compiler_that_ends_early_is_quoted(tmp_path: Path) -> None:
     (tmp_path / "libtpu").mkdir()
     (tmp_path / "libtpu" / "libtpu.so").write_bytes(b"no library")
-    with pytest.raises(RopegenError, match=r"libtpu ended with 1 .*before the first module.*its last words"):
+    with pytest.raises(RopegenError, match=r"libtpu ended with code 1 .*before the first module.*its last words"):
         tpu.compile_modules({"module": b""}, "v5e", libtpu=tmp_path)
 
 

@@ -387,7 +387,7 @@ def test_rotation_refuses_widths_and_mixed_types_as_equinox_does(parity: Parity)
     with pytest.raises(rg.RopegenError, match="above 1"):
         rnn.RotaryPositionalEmbedding(4, 0.5)
     for positions in (np.arange(3), np.zeros(5), np.zeros((5, 1), int)):
-        with pytest.raises(rg.RopegenError, match="one integer for each of the 5 rows"):
+        with pytest.raises(rg.RopegenError, match="give 5 integers, one per row of x"):
             ours(normal(5, 4), positions=positions)
 
 

@@ -175,7 +175,7 @@ def test_digests_are_the_same_in_every_process():
 def test_what_has_no_text_is_refused():
     b = Builder()
     wide = b.merge_heads(b.input("x", (2**62, 2), "f32"))
-    with pytest.raises(RopegenError, match="64-bit sizes; use smaller"):
+    with pytest.raises(RopegenError, match="sizes must fit 64 bits"):
         text.dumps(b.build(y=wide))
 
 
@@ -196,7 +196,7 @@ BROKEN: dict[str, tuple[str, str, int, str, tuple[str, ...]]] = {
     "integer of 32 bits": ("length = 4 : i64", "length = 4 : i32", 6, "length", ("4 : i32", "64-bit integer")),
     "flag for a number": ("length = 4 : i64", "length = true", 6, "length", ("true", "64-bit integer such as 8")),
     "number for a list": ('given = ["q_positions", "kv_positions"]', 'given = "q"', 9, "given", ("list in []",)),
-    "list of numbers": ('"q_positions", "kv', '1, "kv', 9, "given", ('[1, "kv_positions"]', "list in [], each a string")),
+    "list of numbers": ('"q_positions", "kv', '1, "kv', 9, "given", ('[1, "kv_positions"]', "list in [], where every element is a string")),
     "infinity": ("5.000000e-01", "0x7FF0000000000000", 9, "scale", ("inf", "finite")),
     "unknown choice": ('"half"', '"halves"', 8, "pairing", ("'halves'", "did you mean 'half'?")),
     "below the minimum": ("length = 4 ", "length = -4 ", 6, "length", ("-4", "at least 0")),
@@ -212,10 +212,10 @@ BROKEN: dict[str, tuple[str, str, int, str, tuple[str, ...]]] = {
     ),
     "no such value": ("(%7)", "(%77)", 10, "%77", ("undeclared SSA value", "write each op as")),
     "value of another type": ("(%7) {label = \"y\"} : (tensor<1x4x2x4xf32>)", "(%7) {label = \"y\"} : (tensor<1xf32>)", 10, "%7", ("different type",)),
-    "used before it is made": ('%4 = "ropegen.pos', '"ropegen.output"(%5) {label = "z"} : (tensor<4x4xf32>) -> ()\n  %4 = "ropegen.pos', 6, '"ropegen.output"', ("operand 0", "put the op that makes it above")),
+    "used before it is made": ('%4 = "ropegen.pos', '"ropegen.output"(%5) {label = "z"} : (tensor<4x4xf32>) -> ()\n  %4 = "ropegen.pos', 6, '"ropegen.output"', ("operand 0", "move the op that defines it above")),
     "expression that does not parse": ('"kv_pos <= q_pos"', '"kv_pos <= "', 9, "visible", ("attend: attribute 'visible'", "got the end")),
     "unknown name in an expression": ('"kv_pos <= q_pos"', '"kv_pos <= q_poss"', 9, "visible", ("q_poss", "q_pos")),
-    "number for a mask": ('"kv_pos <= q_pos"', '"kv_pos"', 9, '"ropegen.attend"', ("a mask is a boolean", "compare numbers")),
+    "number for a mask": ('"kv_pos <= q_pos"', '"kv_pos"', 9, '"ropegen.attend"', ("a mask must be a boolean", "compare numbers")),
     "unknown scaling": ('kind = "linear"', 'kind = "linea"', 7, "scaling", ("'linea'", "did you mean 'linear'?")),
     "unknown field of a scaling": ("{factor =", "{facto =", 7, "scaling", ("'facto'", "did you mean 'factor'?")),
     "scaling that is a string": ('{factor = 2.000000e+00 : f64, kind = "linear"}', '"linear"', 7, "scaling", ('{kind = "none"}',)),
@@ -224,7 +224,7 @@ BROKEN: dict[str, tuple[str, str, int, str, tuple[str, ...]]] = {
     "label of an output": ('label = "y"', 'label = "y-1"', 10, "label", ("'y-1'", "letters, digits and _")),
     "label given twice": ('label = "w"', 'label = "x"', 3, '"ropegen.input"', ("more than one input 'x'", "must differ")),
     "output without a label": ('{label = "y"} ', "", 10, '"ropegen.output"', ("'label' is missing", '"ropegen.output"(%0)')),
-    "output of two": ("(%7) {label = \"y\"} : (tensor<1x4x2x4xf32>)", "(%6, %7) {label = \"y\"} : (tensor<1x4x2x4xf32>, tensor<1x4x2x4xf32>)", 10, '"ropegen.output"', ("2 operands for 1", "one op for each")),
+    "output of two": ("(%7) {label = \"y\"} : (tensor<1x4x2x4xf32>)", "(%6, %7) {label = \"y\"} : (tensor<1x4x2x4xf32>, tensor<1x4x2x4xf32>)", 10, '"ropegen.output"', ("2 operands for 1", "one op per output")),
     "output with a result": ('(tensor<1x4x2x4xf32>) -> ()', "(tensor<1x4x2x4xf32>) -> tensor<4xf32>", 10, '"ropegen.output"', ("1 results", "write none")),
     "value that nothing uses": ('  "ropegen.output"', '  %8 = "ropegen.merge_heads"(%7) : (tensor<1x4x2x4xf32>) -> tensor<1x4x8xf32>\n  "ropegen.output"', 10, '"ropegen.merge_heads"', ("nothing uses", "remove the line")),
     "no output": ('  "ropegen.output"(%7) {label = "y"} : (tensor<1x4x2x4xf32>) -> ()\n', "", 1, "module", ("'tiny' has no output", '"ropegen.output"')),

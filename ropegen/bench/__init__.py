@@ -1,9 +1,9 @@
 """Side by side: ropegen's compiled plan, plain JAX and torch on the same inputs, in one process and one run.
 
-    runners, left_out = bench.contenders(rg.plan(graph, "cpu").compile(), against=("jax", "torch"))
-    found = bench.race(runners, tolerance=bench.tolerance(graph), seconds=10)
+    contenders, left_out = bench.contenders(rg.plan(graph, "cpu").compile(), against=("jax", "torch"))
+    race = bench.race(contenders, tolerance=bench.tolerance(graph), seconds=10)
 
-Nothing is timed before every contender's results agree. torch is imported where it is asked for and nowhere else.
+Timing starts only once the results of all contenders agree. torch is imported only if a call asks for it.
 """
 
 from ropegen.bench.attention import LeftOut as LeftOut

@@ -1,6 +1,6 @@
-"""What every contender of a run reads, and the graphs that rivals are made for.
+"""The inputs that all contenders of a run share, and the attention-shaped graphs that other libraries can compute.
 
-An attention-shaped graph is one full or causal `attend` over three inputs, with RoPE at known positions or none.
+An attention-shaped graph is one full or causal `attend` over three inputs, with RoPE at known positions or without RoPE.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ropegen.types import numpy_dtype
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A contender that does not run, and why."""
+    """A contender that does not run, and the reason."""
 
     name: str
     reason: str
@@ -30,7 +30,7 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """An attention-shaped graph: its inputs' labels, mask and scale, and the RoPE tables (S, dim), cosines first."""
+    """An attention-shaped graph: the labels of its inputs, its mask, its scale, and RoPE tables (S, dim), cosines first."""
 
     graph: Graph
     q: str
@@ -49,7 +49,7 @@ class Attention:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """What every contender of one run reads: the inputs by label and, for the backward, the cotangents by output."""
+    """The data that all contenders of a run read: inputs by label and, for the backward pass, cotangents by output."""
 
     graph: Graph
     inputs: Mapping[str, np.ndarray]
@@ -57,12 +57,12 @@ class Drawn:
 
     @property
     def differentiated(self) -> tuple[str, ...]:
-        """The inputs whose gradients are taken: those of a floating element type."""
+        """The inputs that get gradients: those of a floating element type."""
         return tuple(label for label, kind in self.graph.input_types.items() if kind.is_float)
 
 
 def draw(graph: Graph, *, grad: bool = False, seed: int = 0) -> Drawn:
-    """Inputs that mean something, and with `grad` normal cotangents in the outputs' element types."""
+    """Random valid inputs, and with `grad` normally distributed cotangents in the outputs' element types."""
     random = np.random.default_rng(seed + 1)
     cotangents = {
         label: random.standard_normal(value.type.shape).astype(numpy_dtype(value.type.dtype))
@@ -72,16 +72,16 @@ def draw(graph: Graph, *, grad: bool = False, seed: int = 0) -> Drawn:
 
 
 def attention_of(graph: Graph) -> Attention | str:
-    """The graph as plain attention, or in words what keeps it from being one."""
+    """The graph as plain attention, or the reason why it is not plain attention."""
     if len(graph.outputs) != 1 or not isinstance(graph.outputs[0][1].op, ops.Attend):
-        return "its output is not one attend"
+        return "it does not have one output, an attend"
     node = graph.outputs[0][1]
     op = node.op
     assert isinstance(op, ops.Attend)
     if op.visible not in (masks.full, masks.causal):
         return f"its mask is {op.visible}, neither full nor causal"
     if op.score != masks.identity or op.softcap is not None or op.returns != "output":
-        return "it changes scores or returns their sum"
+        return "it changes scores or returns their log-sum-exp"
     extra = [name for name in op.given if name not in ("q_positions", "kv_positions")]
     if extra:
         return f"it reads {', '.join(extra)}"
@@ -91,21 +91,21 @@ def attention_of(graph: Graph) -> Attention | str:
     labels: list[str] = []
     tables: list[np.ndarray | None] = []
     pairings: set[str] = set()
-    for each in node.operands[:3]:
+    for operand in node.operands[:3]:
         table = None
-        if isinstance(each.op, ops.Rotate):
-            table = _table(each.operands[1])
+        if isinstance(operand.op, ops.Rotate):
+            table = _table(operand.operands[1])
             if table is None:
                 return "its RoPE is not at known positions of one axis"
-            pairings.add(each.op.pairing)
-            each = each.operands[0]
-        if not isinstance(each.op, ops.Input):
-            return "it computes q, k or v from something else"
-        labels.append(each.op.label)
+            pairings.add(operand.op.pairing)
+            operand = operand.operands[0]
+        if not isinstance(operand.op, ops.Input):
+            return "its q, k or v is not an input"
+        labels.append(operand.op.label)
         tables.append(table)
     if tables[2] is not None or len(pairings) > 1 or len(set(labels)) < 3 or len(graph.inputs) != 3:
-        return "its q, k and v are not three inputs, q and k turned alike"
-    if any(each.type.rank > 4 for each in graph.inputs):
+        return "its q, k and v are not three inputs with q and k rotated alike"
+    if any(value.type.rank > 4 for value in graph.inputs):
         return "its inputs have more than one batch axis"
     q, k, v = labels
     return Attention(graph, q, k, v, causal, op.scale, tables[0], tables[1], next(iter(pairings), "half"))
@@ -115,7 +115,7 @@ def import_torch() -> Any:
     """The torch package.
 
     Raises:
-      RopegenError: it is not installed.
+      RopegenError: torch is not installed.
     """
     try:
         return importlib.import_module("torch")
@@ -129,10 +129,10 @@ def import_torch() -> Any:
 def _table(angles: Node) -> np.ndarray | None:
     if not isinstance(angles.op, ops.Angles) or angles.op.sections:
         return None
-    (at,) = angles.operands
-    if not isinstance(at.op, ops.Positions):
+    (positions,) = angles.operands
+    if not isinstance(positions.op, ops.Positions):
         return None
-    known = np.arange(at.op.start, at.op.start + at.op.length)
+    known = np.arange(positions.op.start, positions.op.start + positions.op.length)
     op = angles.op
     return op.rope.table(known, op.head_width, op.length, op.inverse).astype(np.float32)
 

@@ -1,11 +1,12 @@
-"""Who runs: ropegen's compiled plan or artifact, the plain formula of JAX, and torch's attention, on equal inputs.
+"""The contenders: ropegen's compiled plan or artifact, plain JAX, and torch's attention, on equal inputs.
 
-An attention-shaped graph (one full or causal `attend` over inputs, with RoPE at known positions or none) has rivals made
-for it: `jax.nn.dot_product_attention` and torch's. Every other graph is compared with its own plain lowering under jit.
+An attention-shaped graph (`ropegen.bench.attention`) competes with `jax.nn.dot_product_attention` and with torch's
+attention. Every other graph competes with its own plain lowering under jit.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ from ropegen.ir.graph import Graph, label_of
 
 AGAINST = ("jax", "torch")
 
-# What the worst row of a result may differ by, relative: rounding, with room for sums in another order.
+# The relative difference allowed in the worst row of a result: rounding, with room for sums in another order.
 _TOLERANCE = {"f64": 1e-9, "f32": 1e-4, "f16": 2e-2, "bf16": 1e-1}
 
 Arrays = Mapping[str, Any]
@@ -38,26 +39,28 @@ def contenders(
     seed: int = 0,
     progress: Callable[[str], None] = lambda doing: None,
 ) -> tuple[list[Contender], list[LeftOut]]:
-    """The subject first, then its rivals of `against` ("jax", "torch"); and who cannot run here, with the reason.
+    """The subject and then its rivals from `against` ("jax", "torch"), and the rivals that cannot run, with the reason.
 
-    With `grad` a call is the forward and the backward: from random cotangents the gradients of every floating input.
+    With `grad` one call runs the forward and the backward pass: it returns the outputs and, from random cotangents, the
+    gradients of every floating input.
 
     Raises:
-      RopegenError: an unknown name in `against`, torch asked for and not installed, gradients of an artifact.
+      RopegenError: a name in `against` is unknown, torch is requested but not installed, or the subject of `grad` is an
+        artifact.
     """
-    for each in against:
-        if each not in AGAINST:
-            raise RopegenError(f"bench: nothing to measure against is called {each!r}; {nearest(each, AGAINST)}")
+    for name in against:
+        if name not in AGAINST:
+            raise RopegenError(f"bench: cannot measure against {name!r}; {nearest(name, AGAINST)}")
     if isinstance(subject, Artifact) and grad:
         raise RopegenError(
-            f"bench: {subject.directory} is an artifact, which has no derivative; give the graph itself for --grad, such as "
+            f"bench: {subject.directory} is an artifact, which has no derivative; for --grad give the graph, such as "
             f"{subject.directory / 'graph.mlir'}"
         )
     graph = subject.graph if isinstance(subject, Artifact) else subject.plan.source
     if "torch" in against:
         import_torch()
     drawn = draw(graph, grad=grad, seed=seed)
-    found = [_subject(subject, drawn)]
+    running = [_subject(subject, drawn)]
     left_out: list[LeftOut] = []
     attention = attention_of(graph)
     if "jax" in against:
@@ -68,39 +71,39 @@ def contenders(
         if isinstance(rival, LeftOut):
             left_out.append(rival)
         else:
-            found.append(rival)
+            running.append(rival)
     if "torch" in against:
         if isinstance(attention, Attention):
             made, out = torch_attention.contenders(attention, drawn, progress)
-            found += made
+            running += made
             left_out += out
         else:
-            left_out.append(LeftOut("torch", f"the graph is no plain attention: {attention}"))
-    return found, left_out
+            left_out.append(LeftOut("torch", f"the graph is not plain attention: {attention}"))
+    return running, left_out
 
 
 def tolerance(graph: Graph) -> float:
-    """What the worst row of a result may differ by, relative, for the coarsest element type of the graph."""
-    return max(_TOLERANCE[each.type.dtype] for each in graph.nodes if each.type.is_float)
+    """The relative difference allowed in the worst row of a result, for the coarsest element type of the graph."""
+    return max(_TOLERANCE[node.type.dtype] for node in graph.nodes if node.type.is_float)
 
 
 def jax_contender(name: str, function: Function, drawn: Drawn) -> Contender | LeftOut:
-    """A function of arrays by label under one jit; left out where its temporaries do not fit in memory."""
+    """The contender that runs a function of arrays by label under one jit, unless its temporaries do not fit in memory."""
     arguments: list[Any] = [jax.device_put(dict(drawn.inputs))]
     jitted: Any = jax.jit(function)
     if drawn.cotangents is not None:
         arguments.append(jax.device_put(dict(drawn.cotangents)))
         jitted = jax.jit(with_gradients(function, drawn.differentiated))
-    needed, there = _temporaries(jitted, arguments), _memory()
-    if there and needed > 0.7 * there:
+    needed, memory = _temporaries(jitted, arguments), _memory()
+    if memory and needed > 0.7 * memory:
         return LeftOut(
-            name, f"it needs {needed / 1e9:.1f} GB of temporaries, and this machine has {there / 1e9:.1f} GB"
+            name, f"it needs {needed / 1e9:.1f} GB of temporaries, and this machine has {memory / 1e9:.1f} GB"
         )
     return _finished(name, jitted, arguments)
 
 
 def with_gradients(function: Function, labels: Sequence[str]) -> Callable[[Arrays, Arrays], dict[str, jax.Array]]:
-    """The outputs of a function of inputs by label, and the gradients of `labels` from cotangents, as `d_` + label."""
+    """A function of inputs and cotangents: it returns the outputs, and the gradients of `labels` named `d_` + label."""
 
     def differentiated(inputs: Arrays, cotangents: Arrays) -> dict[str, jax.Array]:
         moving = {label: inputs[label] for label in labels}
@@ -110,7 +113,7 @@ def with_gradients(function: Function, labels: Sequence[str]) -> Callable[[Array
 
         out, backward = jax.vjp(of_moving, moving)
         (gradients,) = backward(dict(cotangents))
-        return {**out, **{f"d_{label}": each for label, each in gradients.items()}}
+        return {**out, **{f"d_{label}": gradient for label, gradient in gradients.items()}}
 
     return differentiated
 
@@ -129,7 +132,7 @@ def _subject(subject: Compiled | Artifact, drawn: Drawn) -> Contender:
     parameters = drawn.graph.labels("parameter")
     inputs: Any = jax.device_put(dict(drawn.inputs))
     if isinstance(subject, Compiled):
-        parameters = tuple(each for each in parameters if each in subject.plan.graph.input_types)
+        parameters = tuple(label for label in parameters if label in subject.plan.graph.input_types)
     bound = subject.bind(**{label: inputs[label] for label in parameters})
     others = {label: inputs[label] for label in drawn.graph.labels("activation", "state")}
 
@@ -148,7 +151,7 @@ def _finished(name: str, function: Callable[..., Any], arguments: Sequence[Any])
 
 def _plain(graph: Graph) -> Function:
     def evaluated(inputs: Arrays) -> dict[str, jax.Array]:
-        given = {each: inputs[label_of(each)] for each in graph.inputs}
+        given = {value: inputs[label_of(value)] for value in graph.inputs}
         outputs = plain.evaluate([value for _, value in graph.outputs], given)
         return {label: value for (label, _), value in zip(graph.outputs, outputs, strict=True)}
 
@@ -176,12 +179,12 @@ def _constant(table: np.ndarray | None) -> Any:
 
 
 def _named(labels: Sequence[str], out: Any) -> dict[str, jax.Array]:
-    """The outputs by name, where a graph of one output gives the bare array."""
+    """The outputs by name; a graph with one output returns the bare array."""
     return {labels[0]: out} if len(labels) == 1 else {label: out[label] for label in labels}
 
 
 def _to_numpy(out: Mapping[str, jax.Array]) -> dict[str, np.ndarray]:
-    return {label: np.asarray(each) for label, each in out.items()}
+    return {label: np.asarray(value) for label, value in out.items()}
 
 
 def _temporaries(jitted: Any, arguments: Sequence[Any]) -> int:
@@ -190,9 +193,7 @@ def _temporaries(jitted: Any, arguments: Sequence[Any]) -> int:
 
 
 def _memory() -> int:
-    """The machine's memory in bytes, 0 where the system does not say."""
-    import os
-
+    """The machine's memory in bytes, or 0 if the system does not report it."""
     if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
         return 0
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

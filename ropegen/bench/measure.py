@@ -1,8 +1,8 @@
-"""Interleaved timing: every contender in every round, so that what slows the machine down slows all of them.
+"""Interleaved timing: every contender runs in every round, so that a slow moment of the machine slows all of them.
 
-A round runs each contender once, and the order turns by one from round to round. A sample is the mean of as many
-calls as fill a few milliseconds. Before any of it, the results of all contenders are compared: a fast wrong kernel
-has no time.
+A round runs every contender once, and the order rotates by one from round to round. A sample is the mean of as many
+calls as fill a few milliseconds. Timing starts only after the results of all contenders were compared, so a wrong kernel
+gets no time.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ import numpy as np
 
 from ropegen.errors import RopegenError, nearest
 
-# Shorter calls are repeated within a sample, so that the clock and what a neighbour left in the caches matter little.
+# A sample repeats shorter calls, so that the clock and the previous contender's data in the caches matter little.
 SAMPLE_SECONDS = 0.01
 MOST_CALLS = 10_000
-# Samples that even a slow contender gets, unless one call alone uses up its share of the time.
+# Even a slow contender gets this many samples, unless one call alone uses up its share of the time.
 FEWEST_SAMPLES = 3
-# Worker threads of one runtime go on spinning for a moment after a call; the next contender should not share cores.
+# The worker threads of a runtime spin for a moment after a call; they should not take cores from the next contender.
 PAUSE_SECONDS = 0.002
 
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """One way to compute the same: `call` runs it to completion, `arrays` gives its results by name for comparison."""
+    """One way to compute a result: `call` runs to completion; `arrays` turns what it returns into arrays by name."""
 
     name: str
     call: Callable[[], Any]
@@ -38,7 +38,7 @@ class Contender:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds a call: one entry a sample; a sample is the mean over `calls` calls."""
+    """Seconds per call, one entry per sample; a sample is the mean over `calls` calls."""
 
     name: str
     samples: tuple[float, ...]
@@ -50,29 +50,31 @@ class Timing:
 
     @property
     def quartiles(self) -> tuple[float, float]:
-        """The first and third quartile; the sample itself where there is one."""
+        """The first and third quartile; with one sample, both are that sample."""
         low, high = np.quantile(self.samples, (0.25, 0.75))
         return float(low), float(high)
 
 
 @dataclass(frozen=True, slots=True)
 class Race:
-    """The timings of one run, the first contender's first; `differences` of the others' results from the first's.
+    """The timings of one run in the order of the contenders, and by how much the others' results differ from the first's.
 
-    A difference is the largest over the rows of a result, see `difference`.
+    An entry of `differences` is the largest over the rows of a result, see `difference`.
     """
 
     timings: tuple[Timing, ...]
     differences: Mapping[str, float]
 
     def __getitem__(self, name: str) -> Timing:
-        for each in self.timings:
-            if each.name == name:
-                return each
-        raise RopegenError(f"no contender {name!r} in this run; {nearest(name, [each.name for each in self.timings])}")
+        for timing in self.timings:
+            if timing.name == name:
+                return timing
+        raise RopegenError(
+            f"no contender {name!r} in this run; {nearest(name, [timing.name for timing in self.timings])}"
+        )
 
     def ratio(self, name: str, over: str) -> float:
-        """How many times as long `name` takes as `over`, by their medians."""
+        """The median of `name` divided by the median of `over`."""
         return self[name].median / self[over].median
 
 
@@ -86,18 +88,18 @@ def race(
     pause: Callable[[float], object] = time.sleep,
     progress: Callable[[str], None] = lambda doing: None,
 ) -> Race:
-    """Compares the contenders' results with the first's, then times them in turns.
+    """Compare all results with the first contender's, then time the contenders in turns.
 
-    `repeats` is the number of rounds. Without it each contender is run until it has used its equal share of `seconds`
-    and has three samples; one whose single call takes longer than its share has that one sample.
+    `repeats` is the number of rounds. Without it a contender runs until it has used its equal share of `seconds` and has
+    three samples; if a single call takes longer than the share, that call is its only sample.
 
     Raises:
-      RopegenError: no contender, two of one name, numbers that are not positive, or results that differ by more than
-        `tolerance`; then nothing is timed.
+      RopegenError: there is no contender, two have the same name, a number is not positive, or results differ by more
+        than `tolerance`; then nothing is timed.
     """
-    names = [each.name for each in contenders]
+    names = [contender.name for contender in contenders]
     if not names or len(set(names)) != len(names):
-        raise RopegenError(f"bench: the contenders are {names}; give at least one, each of its own name")
+        raise RopegenError(f"bench: the contenders are {names}; give at least one, and no two of the same name")
     if seconds <= 0 or not math.isfinite(seconds) or (repeats is not None and repeats < 1):
         asked = f"{seconds:g} seconds" if repeats is None else f"{repeats} repeats"
         raise RopegenError(f"bench: {asked} cannot be measured; give a positive number")
@@ -114,26 +116,26 @@ def race(
     samples: dict[str, list[float]] = {}
     calls: dict[str, int] = {}
     done: set[str] = set()
-    for each in contenders:
-        progress(f"warming up {each.name}")
-        once = sample(each, 1)
+    for contender in contenders:
+        progress(f"warming up {contender.name}")
+        once = sample(contender, 1)
         alone = repeats is None and once >= share
-        samples[each.name] = [once] if alone else []
-        calls[each.name] = 1 if alone else min(MOST_CALLS, max(1, math.ceil(SAMPLE_SECONDS / max(once, 1e-9))))
+        samples[contender.name] = [once] if alone else []
+        calls[contender.name] = 1 if alone else min(MOST_CALLS, max(1, math.ceil(SAMPLE_SECONDS / max(once, 1e-9))))
         if alone:
-            done.add(each.name)
+            done.add(contender.name)
     spent = dict.fromkeys(names, 0.0)
     turn = 0
     while len(done) < len(names):
         first = turn % len(contenders)
-        for each in (*contenders[first:], *contenders[:first]):
-            name = each.name
+        for contender in (*contenders[first:], *contenders[:first]):
+            name = contender.name
             if name in done:
                 continue
             progress(f"round {turn + 1}: {name}")
-            found = sample(each, calls[name])
-            samples[name].append(found)
-            spent[name] += found * calls[name]
+            taken = sample(contender, calls[name])
+            samples[name].append(taken)
+            spent[name] += taken * calls[name]
             enough = len(samples[name]) >= (FEWEST_SAMPLES if repeats is None else repeats)
             if enough and (repeats is not None or spent[name] >= share):
                 done.add(name)
@@ -141,19 +143,19 @@ def race(
     return Race(tuple(Timing(name, tuple(samples[name]), calls[name]) for name in names), differences)
 
 
-def difference(found: np.ndarray, wanted: np.ndarray, least: float = 0.1) -> float:
-    """The largest root mean square difference of a row, over that of the row itself; NaN where a result is.
+def difference(result: np.ndarray, wanted: np.ndarray, least: float = 0.1) -> float:
+    """The largest relative difference of a row: its root mean square error over its root mean square. NaN stays NaN.
 
-    A row is the last axis. One that is smaller than `least` of the whole is measured by that, so that a row of zeros is no
-    division by zero.
+    A row is the last axis. The error of a small row is divided by at least `least` times the root mean square of the
+    whole result, so that a row of zeros does not divide by zero.
     """
-    if found.shape != wanted.shape:
-        raise RopegenError(f"bench: results of shape {found.shape} and {wanted.shape} cannot be compared")
+    if result.shape != wanted.shape:
+        raise RopegenError(f"bench: results of shape {result.shape} and {wanted.shape} cannot be compared")
     if not wanted.size:
         return 0.0
     rows = wanted.reshape(-1, wanted.shape[-1]) if wanted.ndim else wanted.reshape(1, 1)
     wide = rows.astype(np.float32) if rows.dtype.itemsize < 4 else rows
-    error = np.sqrt(np.mean(np.square(found.reshape(rows.shape).astype(wide.dtype) - wide), axis=-1))
+    error = np.sqrt(np.mean(np.square(result.reshape(rows.shape).astype(wide.dtype) - wide), axis=-1))
     size = np.sqrt(np.mean(np.square(wide), axis=-1))
     floor = least * float(np.sqrt(np.mean(np.square(size)))) or 1.0
     return float(np.max(error / np.maximum(size, floor)))
@@ -162,23 +164,24 @@ def difference(found: np.ndarray, wanted: np.ndarray, least: float = 0.1) -> flo
 def compare(
     contenders: Sequence[Contender], tolerance: float, progress: Callable[[str], None] = lambda doing: None
 ) -> Mapping[str, float]:
-    """How far each contender's results are from the first's, see `difference`.
+    """By how much every contender's results differ from the first's, see `difference`.
 
-    A row of a gradient (its name begins with "d_") that is smaller than the whole is measured by that: its sums may cancel
-    to anything, and what is rounded before them does not.
+    In a gradient (its name begins with "d_"), a row that is smaller than the whole is measured relative to the whole:
+    the sums of a row may cancel, but the rounding errors before the sums do not.
 
     Raises:
-      RopegenError: a difference of more than `tolerance`, or results of other names or shapes.
+      RopegenError: results differ by more than `tolerance`, or have other names or shapes.
     """
-    found: dict[str, float] = {}
+    worst: dict[str, float] = {}
     first: Mapping[str, np.ndarray] = {}
-    for each in contenders:
-        progress(f"compiling and comparing {each.name}")
-        results = each.arrays(each.call())
+    for contender in contenders:
+        progress(f"compiling and comparing {contender.name}")
+        results = contender.arrays(contender.call())
         first = first or results
         if set(results) != set(first):
             raise RopegenError(
-                f"bench: {each.name} gives {', '.join(results)}, {contenders[0].name} {', '.join(first)}; nothing was timed"
+                f"bench: {contender.name} returns {', '.join(results)}, but {contenders[0].name} returns "
+                f"{', '.join(first)}; nothing was timed"
             )
         differences = {
             label: difference(value, first[label], 1.0 if label.startswith("d_") else 0.1)
@@ -187,9 +190,9 @@ def compare(
         for label, value in differences.items():
             if not value <= tolerance:
                 raise RopegenError(
-                    f"bench: {label} of {each.name} differs from {contenders[0].name}'s by {value:.2e} in its worst row, and "
-                    f"{tolerance:.2e} is allowed; nothing was timed, for one of the two is wrong"
+                    f"bench: {label} of {contender.name} differs from {contenders[0].name}'s by {value:.2e} in its worst row, and "
+                    f"{tolerance:.2e} is allowed; one of the two is wrong, so nothing was timed"
                 )
-        if each is not contenders[0]:
-            found[each.name] = max(differences.values(), default=0.0)
-    return found
+        if contender is not contenders[0]:
+            worst[contender.name] = max(differences.values(), default=0.0)
+    return worst

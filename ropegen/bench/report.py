@@ -1,4 +1,4 @@
-"""What a run found, as text, as data and as a picture; and the machine that it ran on."""
+"""The results of a run as text, as data and as a picture, and a description of the machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "\N{MICRO SIGN}s"))
 
 
 def duration(seconds: float) -> str:
-    """Three digits and a unit: `1.23 ms`."""
+    """A duration with three digits and a unit, such as `1.23 ms`."""
     for size, unit in _UNITS:
         if seconds >= size:
             return f"{seconds / size:.3g} {unit}" if seconds < 1000 else f"{seconds:.0f} s"
@@ -26,7 +26,7 @@ def duration(seconds: float) -> str:
 
 
 def machine() -> dict[str, str]:
-    """The processor, its cores, and the versions that a timing depends on; `not installed` where one is not."""
+    """The processor, its cores, and the package versions that a timing depends on ("not installed" if one is missing)."""
     facts = {"processor": _processor(), "cores": str(_cores()), "system": f"{platform.system()} {platform.machine()}"}
     facts["python"] = platform.python_version()
     for package in ("ropegen", "jax", "jaxlib", "torch"):
@@ -38,43 +38,43 @@ def machine() -> dict[str, str]:
 
 
 def rows(race: Race, left_out: Sequence[LeftOut] = ()) -> list[dict[str, str]]:
-    """One row a contender: its median, quartiles, samples, time over the first's, and difference from the first."""
+    """One row per contender: its median, quartiles, samples, time over the first's, and difference from the first."""
     first = race.timings[0].name
-    found: list[dict[str, str]] = []
-    for each in race.timings:
-        low, high = each.quartiles
-        calls = f" of {each.calls} calls" if each.calls > 1 else ""
-        differs = race.differences.get(each.name)
-        found.append(
+    table: list[dict[str, str]] = []
+    for timing in race.timings:
+        low, high = timing.quartiles
+        calls = f" of {timing.calls} calls" if timing.calls > 1 else ""
+        differs = race.differences.get(timing.name)
+        table.append(
             {
-                "contender": each.name,
-                "median": duration(each.median),
+                "contender": timing.name,
+                "median": duration(timing.median),
                 "quartiles": f"{duration(low)} to {duration(high)}",
-                "samples": f"{len(each.samples)}{calls}",
-                f"time over {first}": f"{race.ratio(each.name, first):.2f}",
+                "samples": f"{len(timing.samples)}{calls}",
+                f"time over {first}": f"{race.ratio(timing.name, first):.2f}",
                 f"difference from {first}": "-" if differs is None else f"{differs:.1e}",
             }
         )
-    return found + [{"contender": each.name, "median": f"left out: {each.reason}"} for each in left_out]
+    return table + [{"contender": contender.name, "median": f"left out: {contender.reason}"} for contender in left_out]
 
 
 def as_data(race: Race, left_out: Sequence[LeftOut] = ()) -> dict[str, Any]:
-    """The same in seconds, for JSON."""
+    """The contents of `rows` as numbers, in seconds, for JSON."""
     first = race.timings[0].name
     return {
         "contenders": [
             {
-                "name": each.name,
-                "median": each.median,
-                "quartiles": list(each.quartiles),
-                "samples": len(each.samples),
-                "calls": each.calls,
-                "ratio": race.ratio(each.name, first),
-                "difference": race.differences.get(each.name),
+                "name": timing.name,
+                "median": timing.median,
+                "quartiles": list(timing.quartiles),
+                "samples": len(timing.samples),
+                "calls": timing.calls,
+                "ratio": race.ratio(timing.name, first),
+                "difference": race.differences.get(timing.name),
             }
-            for each in race.timings
+            for timing in race.timings
         ],
-        "left_out": [{"name": each.name, "reason": each.reason} for each in left_out],
+        "left_out": [{"name": contender.name, "reason": contender.reason} for contender in left_out],
     }
 
 
@@ -94,31 +94,33 @@ def pyplot() -> Any:
 
 
 def picture(race: Race, title: str, path: str | os.PathLike[str]) -> None:
-    """A bar a contender, to the median, with a line from quartile to quartile; a PNG, written aside and renamed.
+    """Write a PNG with one bar per contender, up to its median, and a line from quartile to quartile.
 
     Raises:
       RopegenError: matplotlib is not installed, or the file cannot be written.
     """
     plot = pyplot()
-    names = [each.name for each in race.timings]
-    scale, unit = next((each for each in _UNITS if race.timings[0].median >= each[0]), _UNITS[-1])
-    medians = [each.median / scale for each in race.timings]
+    names = [timing.name for timing in race.timings]
+    scale, unit = next((step for step in _UNITS if race.timings[0].median >= step[0]), _UNITS[-1])
+    medians = [timing.median / scale for timing in race.timings]
     spread = [[], []]
-    for each in race.timings:
-        low, high = each.quartiles
-        spread[0].append((each.median - low) / scale)
-        spread[1].append((high - each.median) / scale)
+    for timing in race.timings:
+        low, high = timing.quartiles
+        spread[0].append((timing.median - low) / scale)
+        spread[1].append((high - timing.median) / scale)
     figure, axes = plot.subplots(figsize=(8, 1.4 + 0.5 * len(names)), layout="constrained")
     colours = ["#1b6ca8", *["#b8c4ce"] * (len(names) - 1)]
     axes.barh(names, medians, xerr=spread, color=colours, error_kw={"ecolor": "#333333", "capsize": 3})
-    for row, each in enumerate(race.timings):
-        over = f"{duration(each.median)}  ({race.ratio(each.name, names[0]):.2f}x)" if row else duration(each.median)
+    for row, timing in enumerate(race.timings):
+        over = (
+            f"{duration(timing.median)}  ({race.ratio(timing.name, names[0]):.2f}x)" if row else duration(timing.median)
+        )
         axes.annotate(
-            over, (each.quartiles[1] / scale, row), xytext=(8, 0), textcoords="offset points", va="center", fontsize=9
+            over, (timing.quartiles[1] / scale, row), xytext=(8, 0), textcoords="offset points", va="center", fontsize=9
         )
     axes.invert_yaxis()
-    axes.set_xlim(0, 1.3 * max(each.quartiles[1] for each in race.timings) / scale)
-    axes.set_xlabel(f"{unit} a call: median, quartiles")
+    axes.set_xlim(0, 1.3 * max(timing.quartiles[1] for timing in race.timings) / scale)
+    axes.set_xlabel(f"{unit} per call: median, quartiles")
     axes.set_title(title, loc="left", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     save(figure, Path(path))
@@ -126,18 +128,18 @@ def picture(race: Race, title: str, path: str | os.PathLike[str]) -> None:
 
 
 def save(figure: Any, path: Path) -> None:
-    """A figure as a PNG, written aside and renamed.
+    """Write a figure as a PNG to a temporary file and rename it.
 
     Raises:
       RopegenError: the file cannot be written.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         try:
-            figure.savefig(aside, format="png", dpi=130)
-            aside.replace(path)
+            figure.savefig(temporary, format="png", dpi=130)
+            temporary.replace(path)
         finally:
-            aside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise RopegenError(f"cannot write {path}: {error.strerror or error}; give another file") from error
 
@@ -147,7 +149,7 @@ def _cores() -> int:
 
 
 def _processor() -> str:
-    """The processor's own name where the system says it, and what of its matrix units."""
+    """The name of the processor, if the system reports it, and the vector and matrix extensions it has."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:  # not Linux

@@ -1,6 +1,6 @@
-"""torch's attention as contenders: scaled_dot_product_attention and FlexAttention, each compiled with RoPE in one.
+"""torch's attention as contenders: scaled_dot_product_attention and FlexAttention, compiled together with RoPE.
 
-Inputs are in torch's own layout, (batch, heads, sequence, width) and contiguous, which ropegen is not asked to read.
+Inputs have torch's own layout, (batch, heads, sequence, width) and contiguous; ropegen reads its own layout instead.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from ropegen.bench.measure import Contender
 
 SDPA, REPEATED, FLEX = "torch sdpa", "torch sdpa, keys repeated", "torch flex"
 
-# What torch raises where it cannot compile or run a function: dynamo's, inductor's and the C++ compiler's errors are
-# RuntimeErrors, flex_attention's refusals ValueErrors and NotImplementedErrors.
+# The errors of torch if it cannot compile or run a function: those of dynamo, inductor and the C++ compiler are
+# RuntimeErrors; flex_attention refuses with ValueErrors and NotImplementedErrors.
 _TORCH_ERRORS = (RuntimeError, ValueError, TypeError, AssertionError, ImportError, OSError)
 
 
@@ -29,9 +29,10 @@ def contenders(
     only: Sequence[str] | None = None,
     backend: str = "inductor",
 ) -> tuple[list[Contender], list[LeftOut]]:
-    """Those that torch compiles and runs, and those that it refuses, with its own words.
+    """The contenders that torch compiles and runs, and those that it refuses, with its message.
 
-    Grouped queries go to SDPA both as `enable_gqa` and with keys and values repeated. `only` names some of the three.
+    SDPA runs grouped queries in two ways: with `enable_gqa`, and with repeated keys and values. `only` selects some of
+    the three names.
     """
     torch = import_torch()
     labels = (attention.q, attention.k, attention.v)
@@ -43,9 +44,9 @@ def contenders(
     wanted = [SDPA, *([REPEATED] if groups > 1 else []), FLEX]
     shapes = {label: kind.shape for label, kind in drawn.graph.input_types.items()}
     shapes[attention.output] = drawn.graph.outputs[0][1].type.shape
-    found: list[Contender] = []
+    running: list[Contender] = []
     left_out: list[LeftOut] = []
-    for name in wanted if only is None else [each for each in wanted if each in only]:
+    for name in wanted if only is None else [name for name in wanted if name in only]:
         progress(f"torch compiles {name}")
         torch.compiler.reset()
         try:
@@ -58,21 +59,21 @@ def contenders(
             continue
         names = (attention.output, *(f"d_{label}" for label in labels)) if grad else (attention.output,)
         of = (attention.output, *labels)
-        found.append(
+        running.append(
             Contender(
                 name,
                 call,
                 lambda out, names=names, of=of: {
-                    label: _array(torch, each, shapes[shape])
-                    for label, shape, each in zip(names, of, out, strict=False)
+                    label: _array(torch, result, shapes[shape])
+                    for label, shape, result in zip(names, of, out, strict=False)
                 },
             )
         )
-    return found, left_out
+    return running, left_out
 
 
 def _function(torch: Any, name: str, attention: Attention, groups: int, tensors: Sequence[Any]) -> Callable[..., Any]:
-    """Q, k, v and their tables -> the output, for torch.compile."""
+    """A function of q, k, v and their tables that returns the output, for torch.compile."""
     if name == FLEX:
         flex = importlib.import_module("torch.nn.attention.flex_attention")
         block_mask = None
@@ -87,7 +88,7 @@ def _function(torch: Any, name: str, attention: Attention, groups: int, tensors:
         repeats = groups if name == REPEATED else 1
 
         def attend(q: Any, k: Any, v: Any) -> Any:
-            k, v = (each.repeat_interleave(repeats, 1) if repeats > 1 else each for each in (k, v))
+            k, v = (x.repeat_interleave(repeats, 1) if repeats > 1 else x for x in (k, v))
             return torch.nn.functional.scaled_dot_product_attention(
                 q, k, v, is_causal=attention.causal, scale=attention.scale, enable_gqa=groups > repeats
             )
@@ -129,7 +130,7 @@ def _call(torch: Any, function: Callable[..., Any], tensors: Any, tables: Any, c
 
 
 def _tensor(torch: Any, x: np.ndarray) -> Any:
-    """(B, S, H, D) or (S, H, D) as torch's (B, H, S, D), the same element type."""
+    """An array (B, S, H, D) or (S, H, D) as a torch tensor (B, H, S, D) of the same element type."""
     wide = x.reshape(-1, *x.shape[-3:])
     narrow = {"bfloat16": torch.bfloat16, "float16": torch.float16}
     tensor = torch.from_numpy(np.ascontiguousarray(wide.astype(np.float32) if x.dtype.name in narrow else wide))
@@ -137,6 +138,6 @@ def _tensor(torch: Any, x: np.ndarray) -> Any:
 
 
 def _array(torch: Any, x: Any, shape: Sequence[int]) -> np.ndarray:
-    """Torch's (B, H, S, D) as (..., S, H, D) in float32 or float64."""
+    """A torch tensor (B, H, S, D) as an array (..., S, H, D) in float32 or float64."""
     wide = x.detach() if x.dtype == torch.float64 else x.detach().float()
     return wide.transpose(1, 2).contiguous().numpy().reshape(shape)

@@ -1,1 +1,1 @@
-"""Compilers of devices that need not be here: modules to executables, and what the compiler says of its schedules."""
+"""Compilers for devices that you need not own: they turn modules into executables and report kernel schedules."""

@@ -1,4 +1,4 @@
-"""The builder: one method an op, every shape and element type checked as the graph grows.
+"""The builder: one method per op, which checks shapes and element types as the graph grows.
 
 b = Builder("front-end")
 ids = b.input("ids", (1, 2048), "i32")
@@ -27,9 +27,9 @@ Mask = Expr | Callable[..., object] | bool
 
 
 class Builder:
-    """Grows a graph op by op. Values are `Node`s: immutable, and equal when they compute the same.
+    """Builds a graph op by op. Values are `Node`s: immutable, and equal if they compute the same value.
 
-    Every method raises a RopegenError that says what does not fit and how to mend it.
+    Every method raises a RopegenError that says what does not fit and how to fix it.
     """
 
     def __init__(self, name: str = "graph") -> None:
@@ -37,7 +37,7 @@ class Builder:
         self._inputs: dict[str, Node] = {}
 
     def input(self, label: str, shape: Sequence[int], dtype: npt.DTypeLike | str, *, role: str = "activation") -> Node:
-        """A value fed at each call, by keyword `label`."""
+        """A value that every call passes as the keyword `label`."""
         made = node(ops.Input(label=label, type=TensorType(tuple(shape), dtype_name(dtype)), role=role))
         if self._inputs.setdefault(label, made) is not made:
             raise RopegenError(
@@ -46,27 +46,27 @@ class Builder:
         return made
 
     def parameter(self, label: str, shape: Sequence[int], dtype: npt.DTypeLike | str) -> Node:
-        """A weight: what depends on weights alone is computed once, before the calls."""
+        """A weight. Values that depend on weights alone are computed once, before the calls."""
         return self.input(label, shape, dtype, role="parameter")
 
     def state(self, label: str, shape: Sequence[int], dtype: npt.DTypeLike | str) -> Node:
-        """A value that one call leaves to the next, such as a cache."""
+        """A value that one call passes on to the next, such as a cache."""
         return self.input(label, shape, dtype, role="state")
 
     def build(self, **outputs: Node) -> Graph:
-        """The graph of these outputs, over every input made so far."""
+        """The graph of these outputs, with every input made so far."""
         return graph(self._name, self._inputs.values(), outputs)
 
     def positions(self, length: int, start: int = 0) -> Node:
-        """Start .. start + length - 1, (length,) int32."""
+        """The positions from `start` to start + length - 1, int32 (length,)."""
         return node(ops.Positions(length=length, start=start))
 
     def embed(self, ids: Node, table: Node, *, mode: str = "clip") -> Node:
-        """Rows of a table: ids (...), table (V, E) -> (..., E)."""
+        """Rows of a table, looked up by id: ids (...), table (V, E) -> (..., E)."""
         return node(ops.Embed(mode=mode), ids, table)
 
     def patchify(self, image: Node, height: int, width: int | None = None) -> Node:
-        """(..., H, W, C) -> (..., patches, height*width*C)."""
+        """Patches of an image, flattened: (..., H, W, C) -> (..., patches, height * width * C)."""
         return node(ops.Patchify(height=height, width=height if width is None else width), image)
 
     def sinusoid(
@@ -79,14 +79,14 @@ class Builder:
         precision: str = "exact",
         dtype: str = "f32",
     ) -> Node:
-        """The fixed encoding: positions (..., S) -> (..., S, width)."""
+        """The sinusoidal position encoding: positions (..., S) -> (..., S, width)."""
         return node(
             ops.Sinusoid(width=width, theta=theta, pairing=pairing, precision=precision, dtype=dtype_name(dtype)),
             positions,
         )
 
     def add(self, a: Node, b: Node) -> Node:
-        """A + b, broadcasting."""
+        """The sum of a and b, which broadcast."""
         return node(ops.Add(), a, b)
 
     def norm(
@@ -106,12 +106,12 @@ class Builder:
         )
 
     def project(self, x: Node, weight: Node, bias: Node | None = None) -> Node:
-        """X (..., E) @ weight (E, F) + bias (F,)."""
+        """A linear projection: x (..., E) @ weight (E, F) + bias (F,) -> (..., F)."""
         given = _given(bias=bias)
         return node(ops.Project(given=tuple(given)), x, weight, *given.values())
 
     def split_heads(self, x: Node, heads: int, width: int | None = None, *, start: int = 0) -> Node:
-        """(..., F) -> (..., heads, width); all of x when width and start are left out."""
+        """The features as heads: x (..., F) -> (..., heads, width). Without width and start, the heads take all of x."""
         if width is None:
             if x.type.rank < 1 or x.type.shape[-1] % heads:
                 raise RopegenError(f"split_heads: {x.type} does not split into {heads} equal heads; give the width")
@@ -119,7 +119,7 @@ class Builder:
         return node(ops.SplitHeads(heads=heads, width=width, start=start), x)
 
     def merge_heads(self, x: Node) -> Node:
-        """(..., H, D) -> (..., H*D)."""
+        """The heads as features: x (..., H, D) -> (..., H * D)."""
         return node(ops.MergeHeads(), x)
 
     def angles(
@@ -146,21 +146,21 @@ class Builder:
         return node(ops.Rotate(pairing=pairing), x, angles)
 
     def rope(self, x: Node, positions: Node, rope: Rope, *, length: int | None = None, inverse: bool = False) -> Node:
-        """`angles` and `rotate` in one: x (..., S, H, D) turned by `rope` at positions (..., S)."""
+        """`angles` and `rotate` in one step: x (..., S, H, D), rotated by `rope` at positions (..., S)."""
         return self.rotate(
             x, self.angles(positions, rope, x.type.shape[-1], length=length, inverse=inverse), pairing=rope.pairing
         )
 
     def scale(self, x: Node, factor: float) -> Node:
-        """X * factor."""
+        """The product of x and a constant factor."""
         return node(ops.Scale(factor=factor), x)
 
     def cast(self, x: Node, dtype: npt.DTypeLike | str) -> Node:
-        """X in another element type."""
+        """The values of x in another element type."""
         return node(ops.Cast(dtype=dtype_name(dtype)), x)
 
     def transpose(self, x: Node, permutation: Sequence[int]) -> Node:
-        """Axis i of the result is axis permutation[i] of x."""
+        """The axes of x in another order: axis i of the result is axis permutation[i] of x."""
         return node(ops.Transpose(permutation=tuple(permutation)), x)
 
     def attend(
@@ -185,9 +185,8 @@ class Builder:
     ) -> Node:
         """Attention: q (..., Sq, H, D), k (..., Skv, Hkv, D), v (..., Skv, Hkv, Dv) -> (..., Sq, H, Dv).
 
-        `scale` is 1/sqrt(D) when left out. Positions that the mask or score reads and that are not given
-        count from 0, which is only right when queries and keys start together, so it is refused when their
-        numbers differ.
+        `scale` defaults to 1/sqrt(D). If the mask or score reads positions that are not given, they count from 0.
+        That is only right if queries and keys start together, so the builder refuses it if their numbers differ.
         """
         visible, scored = masks.as_mask(mask), masks.as_score(score)
         reads = masks.variables(visible) | masks.variables(scored)
@@ -226,13 +225,13 @@ class Builder:
         return node(attend, q, k, v, *given.values())
 
     def append_cache(self, cache: Node, update: Node, lengths: Node) -> Node:
-        """The cache (..., C, H, D) with update (..., S, H, D) written from row `lengths`."""
+        """The cache (..., C, H, D) with `update` (..., S, H, D) written into it from row `lengths` on."""
         return node(ops.AppendCache(), cache, update, lengths)
 
     def apply(self, op: Op, *operands: Node) -> Node:
-        """Any op over operands, for ops that have no method here."""
+        """The node of any op, for ops without a method here."""
         return node(op, *operands)
 
 
 def _given(**operands: Node | None) -> dict[str, Node]:
-    return {label: each for label, each in operands.items() if each is not None}
+    return {label: operand for label, operand in operands.items() if operand is not None}

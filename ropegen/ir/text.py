@@ -6,11 +6,11 @@
       "ropegen.output"(%1) {label = "y"} : (tensor<1x8x2x4xbf16>) -> ()
     }
 
-Inputs come first, then every op after its operands, then the outputs. Attributes equal to their default are left out,
-so that the text is canonical: equal graphs print the same bytes in every process, and `loads(dumps(g)) is g`.
+Inputs come first, then every op after its operands, then the outputs. The text omits attributes that equal their
+default, so that it is canonical: equal graphs print the same bytes in every process, and `loads(dumps(g)) is g`.
 
-MLIR's bindings are used here and nowhere else in the IR. MLIR accepts anything of an unregistered dialect, so what
-a graph may say is checked here; and its parser recurses without bound, so a text is first scanned for what breaks it.
+This is the only module of the IR that uses MLIR's bindings. MLIR accepts any op of an unregistered dialect, so this
+module checks what a graph may say. MLIR's parser recurses without bound, so a text is scanned before it is parsed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from ropegen.masks import Expr
 from ropegen.scaling import Scaling
 from ropegen.types import DTYPES, TensorType
 
-VERSION = 1  # of the text form; raised when an older ropegen could misread a newer text
+VERSION = 1  # of the text form; it increases if an older ropegen could misread a newer text
 
 _HEADER = f'module attributes {{ropegen.name = "NAME", ropegen.version = {VERSION} : i64}} {{'
 _OP_FORM = '%1 = "ropegen.scale"(%0) {factor = 2.0} : (tensor<4xf32>) -> tensor<4xf32>'
@@ -51,9 +51,11 @@ _REFUSED = {
     "affine_set": "affine sets are not part of the text form; leave the attribute out",
 }
 
-_GRAMMAR = Grammar("graph", 2**22, 64, _REFUSED, strings_are_text=True)  # some twenty thousand ops; five brackets
+_GRAMMAR = Grammar(
+    "graph", 2**22, 64, _REFUSED, strings_are_text=True
+)  # room for about 20,000 ops; a graph nests 5 deep
 
-# How a value of each kind is written, for messages.
+# How to write a value of a kind, for messages.
 _WRITTEN: dict[Any, str] = {
     str: 'a string such as "half"',
     int: "a 64-bit integer such as 8",
@@ -79,14 +81,14 @@ def dumps(graph: Graph) -> str:
         module.operation.attributes["ropegen.version"] = _integer(VERSION)
         values: dict[Node, ir.Value[Any]] = {}
         with ir.InsertionPoint(module.body):
-            for each in graph.nodes:
-                operands = [values[operand] for operand in each.operands]
-                made = _operation(each.op.name, operands, _written(each.op), [_type_of(each)])
-                values[each] = made.results[0]
+            for entry in graph.nodes:
+                operands = [values[operand] for operand in entry.operands]
+                made = _operation(entry.op.name, operands, _written(entry.op), [_type_of(entry)])
+                values[entry] = made.results[0]
             for label, value in graph.outputs:
                 _operation("output", [values[value]], {"label": ir.StringAttr.get(label)}, [])
         text = str(module)
-    Script(text, f"<{graph.name}>", _GRAMMAR).scan()  # what is written can be read
+    Script(text, f"<{graph.name}>", _GRAMMAR).scan()  # so that `loads` accepts every text that `dumps` returns
     return text
 
 
@@ -96,19 +98,19 @@ def digest(graph: Graph) -> str:
 
 
 def save(graph: Graph, path: str | os.PathLike[str]) -> None:
-    """Write the text of `graph` to a file, aside and then renamed: a reader sees the old file or the new one.
+    """Write the text of `graph` to a temporary file and rename it: a reader sees the whole old file or the whole new one.
 
     Raises:
-      RopegenError: the file cannot be written; an old file of that name is left as it was.
+      RopegenError: the file cannot be written; an old file of that name stays unchanged.
     """
     text, path = dumps(graph), Path(path)
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         try:
-            aside.write_bytes(text.encode())
-            aside.replace(path)
+            temporary.write_bytes(text.encode())
+            temporary.replace(path)
         finally:
-            aside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise RopegenError(
             f"cannot write {path}: {error.strerror or error}; give a path that can be written"
@@ -126,7 +128,7 @@ def _operation(name: str, operands: list[Any], written: dict[str, Any], results:
 
 
 def _written(op: Op) -> dict[str, ir.Attribute]:
-    """The attributes that differ from their default; a type is written as the result's."""
+    """The attributes that differ from their default; the result's type stands for an attribute that is a type."""
     values = [(declared, getattr(op, declared.name)) for declared in attributes(type(op))]
     return {
         declared.name: _attribute(op, declared.name, value)
@@ -149,9 +151,11 @@ def _attribute(op: Op, name: str, value: object) -> ir.Attribute:
             return ir.StringAttr.get(str(value))
         case Scaling():
             items = value.to_attributes().items()
-            return ir.DictAttr.get({key: _attribute(op, f"{name}.{key}", each) for key, each in items})
+            return ir.DictAttr.get({key: _attribute(op, f"{name}.{key}", item) for key, item in items})
         case tuple():
-            return ir.ArrayAttr.get([_attribute(op, name, each) for each in typing.cast("tuple[object, ...]", value)])
+            return ir.ArrayAttr.get(
+                [_attribute(op, name, element) for element in typing.cast("tuple[object, ...]", value)]
+            )
         case _:
             raise TypeError(f"{op.name}: attribute {name!r} of {type(value).__name__} has no text form")
 
@@ -162,7 +166,9 @@ def _integer(value: int) -> ir.Attribute:
 
 def _type_of(value: Node) -> ir.Type:
     if any(size >= 2**63 for size in value.type.shape):
-        raise value.op.refuse(f"the result is {value.type}", "the text form holds 64-bit sizes; use smaller ones")
+        raise value.op.refuse(
+            f"the result is {value.type}", "sizes must fit 64 bits in the text form; use smaller ones"
+        )
     return ir.RankedTensorType.get(value.type.shape, ir.Type.parse(value.type.dtype))
 
 
@@ -170,14 +176,14 @@ def _type_of(value: Node) -> ir.Type:
 
 
 def loads(text: str, source: str = "<text>") -> Graph:
-    """The graph that `text` says; `source` names it in errors.
+    """The graph of `text`; error messages call the text `source`.
 
     Raises:
-      RopegenError: anything that is not a graph, with the line and a caret under the mistake.
+      RopegenError: the text is not a graph; the message shows the line, with a caret under the mistake.
     """
     script = Script(text, source, _GRAMMAR)
     unclosed = script.scan()
-    with _context(), np.errstate(all="ignore"):  # only shapes are inferred; an infinity on the way says nothing
+    with _context(), np.errstate(all="ignore"):  # only shapes are inferred, so an infinity on the way does not matter
         try:
             module = ir.Module.parse(text)
         except ir.MLIRError as error:
@@ -215,9 +221,9 @@ def _read_graph(module: ir.Module, script: Script) -> Graph:
     places: dict[Node, ir.Location] = {}
     inputs: dict[str, Node] = {}
     outputs: dict[str, Node] = {}
-    for each in module.body.operations:
-        with script.at(each.operation.location):
-            reading = _Reading(each.operation)
+    for view in module.body.operations:
+        with script.at(view.operation.location):
+            reading = _Reading(view.operation)
             operands = reading.operands(values)
             if reading.name == "output":
                 reading.enter(outputs, reading.output(operands))
@@ -225,18 +231,18 @@ def _read_graph(module: ir.Module, script: Script) -> Graph:
             made = reading.node(operands)
             if isinstance(made.op, Input):
                 reading.enter(inputs, made)
-            values[each.operation.results[0]] = made
-            places.setdefault(made, each.operation.location)
+            values[view.operation.results[0]] = made
+            places.setdefault(made, view.operation.location)
     with script.at(top):
         if not outputs:
             raise RopegenError(f"graph {name!r} has no output; end it with {_OUTPUT_FORM}")
         made = graph(name, inputs.values(), outputs)
     used = set(made.nodes)
-    for each, place in places.items():
+    for unread, place in places.items():
         with script.at(place):
-            if each not in used:
+            if unread not in used:
                 raise RopegenError(
-                    f"{each.op.name}: nothing uses this value; name it with {_OUTPUT_FORM}, or remove the line"
+                    f"{unread.op.name}: nothing uses this value; name it with {_OUTPUT_FORM}, or remove the line"
                 )
     return made
 
@@ -244,13 +250,13 @@ def _read_graph(module: ir.Module, script: Script) -> Graph:
 def _read_header(module: ir.Module, script: Script) -> str:
     given = _named(module.operation.attributes)
     known = ("ropegen.name", "ropegen.version")
-    for each in given:
-        if each not in known:
-            raise RopegenError(f"the module has no attribute {_shown(each)}; {nearest(each, known)}")
-    for each in known:
-        if each not in given:
+    for name in given:
+        if name not in known:
+            raise RopegenError(f"the module has no attribute {_shown(name)}; {nearest(name, known)}")
+    for name in known:
+        if name not in given:
             empty = "" if script.text.strip() else "the text is empty: "
-            raise RopegenError(f"{empty}the module has no {each!r}; begin with {_HEADER}")
+            raise RopegenError(f"{empty}the module has no {name!r}; begin with {_HEADER}")
     version = _read_value("module", "ropegen.version", int, given["ropegen.version"])
     if not 1 <= version <= VERSION:
         update = "update ropegen" if version > VERSION else "write the graph again"
@@ -259,30 +265,30 @@ def _read_header(module: ir.Module, script: Script) -> str:
 
 
 class _Reading:
-    """One op of a text: `name` is without the dialect."""
+    """One op of a text; `name` omits the dialect."""
 
     def __init__(self, operation: ir.Operation) -> None:
         dialect, _, self.name = operation.name.partition(".")
         if dialect != "ropegen" or self.name not in {*OPS, "output"}:
-            known = [f"ropegen.{each}" for each in (*OPS, "output")]
+            known = [f"ropegen.{name}" for name in (*OPS, "output")]
             raise RopegenError(f"there is no op {_shown(operation.name)}; {nearest(operation.name, known)}")
         if len(operation.regions) or len(operation.successors):
             raise RopegenError(f"{self.name}: an op has neither regions nor successors; write it as {_OP_FORM}")
         if len(operation.results) != (self.name != "output"):
             wanted = f"none: {_OUTPUT_FORM}" if self.name == "output" else f"one: {_OP_FORM}"
-            raise RopegenError(f"{self.name}: {len(operation.results)} results are written; write {wanted}")
+            raise RopegenError(f"{self.name}: the text has {len(operation.results)} results; write {wanted}")
         self._operation = operation
         self._given = _named(operation.attributes)
 
     def operands(self, values: dict[ir.Value[Any], Node]) -> list[Node]:
-        found: list[Node] = []
-        for index, each in enumerate(self._operation.operands):
-            if each not in values:
+        nodes: list[Node] = []
+        for index, operand in enumerate(self._operation.operands):
+            if operand not in values:
                 raise RopegenError(
-                    f"{self.name}: operand {index} is used before it is made; put the op that makes it above"
+                    f"{self.name}: operand {index} is used before it is defined; move the op that defines it above"
                 )
-            found.append(values[each])
-        return found
+            nodes.append(values[operand])
+        return nodes
 
     def output(self, operands: list[Node]) -> Node:
         """The value that `output` names."""
@@ -290,7 +296,7 @@ class _Reading:
         if "label" not in self._given:
             raise RopegenError(f"output: attribute 'label' is missing; write {_OUTPUT_FORM}")
         if len(operands) != 1:
-            raise RopegenError(f"output: {len(operands)} operands for 1 (value); write one op for each output")
+            raise RopegenError(f"output: {len(operands)} operands for 1 (value); write one op per output")
         return operands[0]
 
     def enter(self, taken: dict[str, Node], value: Node) -> None:
@@ -308,60 +314,62 @@ class _Reading:
         """The node of any op but `output`."""
         cls = OPS[self.name]
         declared = attributes(cls)
-        self._refuse_unknown([each.name for each in declared if TensorType not in each.kinds])
+        self._refuse_unknown([attribute.name for attribute in declared if TensorType not in attribute.kinds])
         written = _read_type(self.name, self._operation.results[0].type)
-        values = {each.name: self._value(each, written) for each in declared}
+        values = {attribute.name: self._value(attribute, written) for attribute in declared}
         made = node(cls(**values), *operands)
         if made.type != written:
             raise RopegenError(
-                f"{self.name}: the result is written as {written}; these operands give {made.type}, write that"
+                f"{self.name}: the text says that the result is {written}, but these operands give {made.type}; write that"
             )
         return made
 
     def _value(self, declared: Declared, written: TensorType) -> Any:
         if TensorType in declared.kinds:
             return written
-        kind = next(each for each in declared.kinds if each is not type(None))
+        kind = next(option for option in declared.kinds if option is not type(None))
         if declared.name in self._given:
             return _read_value(self.name, declared.name, kind, self._given[declared.name])
         if declared.is_optional:
             return declared.default
-        example = " or ".join(f'"{each}"' for each in declared.choices) or _kind_written(kind)
+        example = " or ".join(f'"{choice}"' for choice in declared.choices) or _kind_written(kind)
         raise RopegenError(f"{self.name}: attribute {declared.name!r} is missing; write {declared.name} = {example}")
 
     def _refuse_unknown(self, known: Collection[str]) -> None:
-        for each in self._given:
-            if each not in known:
-                raise RopegenError(f"{self.name}: there is no attribute {_shown(each)}; {nearest(each, known)}")
+        for attribute in self._given:
+            if attribute not in known:
+                raise RopegenError(
+                    f"{self.name}: there is no attribute {_shown(attribute)}; {nearest(attribute, known)}"
+                )
 
 
 def _named(given: Any) -> dict[str, ir.Attribute]:
-    """Attributes by name: by index, since what iteration and indexing yield differs between jaxlibs."""
-    return {each.name: each.attr for each in (given[index] for index in range(len(given)))}
+    """Attributes by name. They are read by index, because iteration yields different values in different jaxlibs."""
+    return {named.name: named.attr for named in (given[index] for index in range(len(given)))}
 
 
 def _shown(word: str) -> str:
-    """A word of the text, quoted and of bounded length."""
+    """A word of the text, quoted and shortened to at most 60 characters."""
     return repr(word if len(word) <= 60 else f"{word[:60]}...")
 
 
 def _kind_written(kind: Any) -> str:
     if typing.get_origin(kind) is tuple:
-        return f"a list in [], each {_WRITTEN[typing.get_args(kind)[0]]}"
+        return f"a list in [], where every element is {_WRITTEN[typing.get_args(kind)[0]]}"
     return _WRITTEN[kind]
 
 
 def _read_value(op: str, name: str, kind: Any, given: Any) -> Any:
-    """`given` as a value of `kind`; nothing is converted."""
+    """`given` as a value of `kind`, without conversion."""
     if kind is Expr and isinstance(given, ir.StringAttr):
         return _within(op, name, masks.parse, given.value)
     if kind is Scaling and isinstance(given, ir.DictAttr):
-        fields = {key: _read_any(op, f"{name}.{key}", each) for key, each in _named(given).items()}
+        fields = {key: _read_any(op, f"{name}.{key}", item) for key, item in _named(given).items()}
         return _within(op, name, scaling.from_attributes, fields)
     if typing.get_origin(kind) is tuple and isinstance(given, ir.ArrayAttr):
         elements: list[Any] = list(given)
-        if all(_holds(typing.get_args(kind)[0], each) for each in elements):
-            return tuple(each.value for each in elements)
+        if all(_holds(typing.get_args(kind)[0], element) for element in elements):
+            return tuple(element.value for element in elements)
     if _holds(kind, given):
         return typing.cast("Any", given).value
     raise RopegenError(f"{op}: attribute {name!r} is {_shown(str(given))[1:-1]}; it must be {_kind_written(kind)}")
@@ -377,7 +385,7 @@ def _holds(kind: Any, given: Any) -> bool:
 
 
 def _within(op: str, name: str, read: Callable[[Any], Any], given: object) -> Any:
-    """`read(given)`, where an error says whose attribute it is about."""
+    """The result of `read(given)`; an error names the op and the attribute."""
     try:
         return read(given)
     except RopegenError as error:
@@ -388,9 +396,9 @@ def _within(op: str, name: str, read: Callable[[Any], Any], given: object) -> An
 
 
 def _read_any(op: str, name: str, given: ir.Attribute) -> Any:
-    """A value of the kind that it is written in."""
+    """The value of `given`, of the kind that its text shows."""
     if isinstance(given, ir.ArrayAttr):
-        return tuple(_read_any(op, name, each) for each in given)
+        return tuple(_read_any(op, name, element) for element in given)
     kinds: dict[Any, type] = {ir.BoolAttr: bool, ir.IntegerAttr: int, ir.FloatAttr: float, ir.StringAttr: str}
     return _read_value(op, name, kinds.get(type(given), float), given)
 
@@ -400,10 +408,10 @@ def _read_type(op: str, given: ir.Type) -> TensorType:
         raise RopegenError(f"{op}: {given} is not a tensor type; write tensor<2x8xbf16>, or tensor<bf16> for a scalar")
     if not isinstance(given, ir.RankedTensorType) or not given.has_static_shape:
         raise RopegenError(
-            f"{op}: {given} has unknown sizes; write each as a number, a graph is compiled for one shape"
+            f"{op}: {given} has unknown sizes; write every size as a number, because a graph is compiled for one shape"
         )
     if given.encoding is not None:
-        raise RopegenError(f"{op}: {given} has an encoding; tensors are dense, write tensor<SIZESxTYPE>")
+        raise RopegenError(f"{op}: {given} has an encoding; tensors are dense: write tensor<SIZESxTYPE>")
     dtype = str(given.element_type)
     if dtype not in DTYPES:
         raise RopegenError(f"{op}: {given} has the unknown element type {dtype!r}; {nearest(dtype, DTYPES)}")

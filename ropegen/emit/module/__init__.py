@@ -1,1 +1,1 @@
-"""Plans as StableHLO modules, and StableHLO modules whose composites become planned kernels."""
+"""Plans as StableHLO modules, and the pass that replaces composites of a StableHLO module by planned kernels."""

@@ -1,7 +1,7 @@
-"""Composites read back as ops: the inverse of `semantic`, from what anybody wrote under those names.
+"""Reads composites back as ops: the inverse of `semantic`, for composites from any author.
 
-`stablehlo.composite "ropegen.<op>"` holds the op's attributes in words (see `semantic.written`). An attribute with a
-default may be left out; ONNX's names beside the op's own must say the same as the op.
+A `stablehlo.composite "ropegen.<op>"` holds the op's attributes (see `semantic.written`). It may omit an attribute with
+a default. Attributes under ONNX's names must agree with the op's own.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from ropegen.types import DTYPES, TensorType
 OP = "stablehlo.composite"
 PREFIX = "ropegen."
 
-# A value from outside is an operand of a composite, never one itself.
+# An input of the graph is an operand of composites, so there is no composite for it.
 _KNOWN = {f"{PREFIX}{name}": cls for name, cls in ops.OPS.items() if cls is not ops.Input}
 _OWN = frozenset({"name", "composite_attributes", "decomposition", "version"})
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Composite:
-    """A composite of this dialect that a kernel can take the place of."""
+    """A composite of this dialect that a kernel can replace."""
 
     operation: Any
     name: str
@@ -43,7 +43,7 @@ class Composite:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """Why a composite stays as it is."""
+    """A composite that keeps its decomposition, and the reason."""
 
     name: str
     reason: str
@@ -58,41 +58,41 @@ def name_of(operation: Any) -> str:
 
 
 def read(operation: Any) -> Composite | Left:
-    """The op that a composite says, or why it is left to its decomposition.
+    """The op of a composite, or the reason why the composite keeps its decomposition.
 
     Raises:
-      RopegenError: an unknown op or version, or attributes, operands or results that break the op's rule.
+      RopegenError: the op or version is unknown, or attributes, operands or results break a rule of the op.
     """
     name = name_of(operation)
     if name not in _KNOWN:
         raise RopegenError(f"there is no op {name!r}; {nearest(name, _KNOWN)}")
     given = operation.attributes
     version = ir.IntegerAttr(given["version"]).value if "version" in given else 0
-    if not 0 <= version <= VERSION:  # 0 is what a composite has that does not say
-        raise RopegenError(f"it is of version {version}, and this ropegen reads up to {VERSION}; update ropegen")
-    kinds = [each.type for each in (*operation.operands, *operation.results)]
-    unknown = [str(each) for each in kinds if isinstance(each, ir.RankedTensorType) and not each.has_static_shape]
-    unknown += [str(each) for each in kinds if isinstance(each, ir.UnrankedTensorType)]
+    if not 0 <= version <= VERSION:  # a composite without a version has version 0
+        raise RopegenError(f"it has version {version}, and this ropegen reads up to {VERSION}; update ropegen")
+    kinds = [value.type for value in (*operation.operands, *operation.results)]
+    unknown = [str(kind) for kind in kinds if isinstance(kind, ir.RankedTensorType) and not kind.has_static_shape]
+    unknown += [str(kind) for kind in kinds if isinstance(kind, ir.UnrankedTensorType)]
     if unknown:
-        return Left(name, f"the sizes of {unknown[0]} are not known, and a kernel is made for one shape")
+        return Left(name, f"the sizes of {unknown[0]} are unknown, and a kernel is made for one shape")
     if foreign := [key for key in _keys(given) if key not in _OWN]:
         return Left(name, f"it carries {', '.join(foreign)}, which a call of a kernel would lose")
     if len(operation.results) != 1:
-        raise RopegenError(f"it gives {len(operation.results)} results; write one")
+        raise RopegenError(f"it has {len(operation.results)} results; write one")
     words = _words(given["composite_attributes"]) if "composite_attributes" in given else {}
     op = _op(_KNOWN[name], words)
     operands, result = (
-        tuple(_type(each.type) for each in values) for values in (operation.operands, operation.results)
+        tuple(_type(value.type) for value in values) for values in (operation.operands, operation.results)
     )
-    alone = node(op, *(node(ops.Input(label=f"x{index}", type=each)) for index, each in enumerate(operands)))
+    alone = node(op, *(node(ops.Input(label=f"x{index}", type=kind)) for index, kind in enumerate(operands)))
     if alone.type != result[0]:
-        raise RopegenError(f"the result is {result[0]}, and these operands give {alone.type}; write that")
+        raise RopegenError(f"the result is {result[0]}, but these operands give {alone.type}; write that")
     _agree(alone, words)
     return Composite(operation, name, op, operands)
 
 
 def _keys(given: Any) -> Iterator[str]:
-    return (given[index].name for index in range(len(given)))  # what iteration yields differs between jaxlibs
+    return (given[index].name for index in range(len(given)))  # iteration yields different values in different jaxlibs
 
 
 def _words(given: Any) -> dict[str, ir.Attribute]:
@@ -102,26 +102,26 @@ def _words(given: Any) -> dict[str, ir.Attribute]:
 def _op(cls: type[Op], words: Mapping[str, ir.Attribute]) -> Op:
     values: dict[str, Any] = {}
     for declared in attributes(cls):
-        found = _value(declared, words)
-        if found is not None:
-            values[declared.name] = found
+        value = _value(declared, words)
+        if value is not None:
+            values[declared.name] = value
         elif not declared.is_optional:
-            example = " or ".join(f'"{each}"' for each in declared.choices)
+            example = " or ".join(f'"{choice}"' for choice in declared.choices)
             raise RopegenError(f"attribute {declared.name!r} is missing; give it{example and ', '}{example}")
     return cls(**values)
 
 
 def _value(declared: Declared, words: Mapping[str, ir.Attribute]) -> Any:
-    """The attribute in its own kind, None where it is not given; the op checks what it may be."""
-    kind = next(each for each in declared.kinds if each is not type(None))
+    """The attribute as a Python value, None if it is missing; the op checks the value."""
+    kind = next(option for option in declared.kinds if option is not type(None))
     where = f"attribute {declared.name!r}"
     if kind is Scaling:
         start = f"{declared.name}."
-        fields = {key.removeprefix(start): each for key, each in words.items() if key.startswith(start)}
-        read = {key: _plain(f"attribute {start + key!r}", each) for key, each in fields.items()}
+        fields = {key.removeprefix(start): word for key, word in words.items() if key.startswith(start)}
+        read = {key: _plain(f"attribute {start + key!r}", word) for key, word in fields.items()}
         lists = {
-            key: _numbers(where, each) if isinstance(each, str) and _is_list(each) else each
-            for key, each in read.items()
+            key: _numbers(where, value) if isinstance(value, str) and _is_list(value) else value
+            for key, value in read.items()
         }
         return scaling.from_attributes(lists) if fields else None
     if declared.name not in words:
@@ -140,7 +140,7 @@ def _value(declared: Declared, words: Mapping[str, ir.Attribute]) -> Any:
 
 
 def _is_list(value: str) -> bool:
-    """Whether text is a list of numbers, as `semantic` writes them."""
+    """Whether a text is a list of numbers in the form that `semantic` writes."""
     return value.strip("+-").replace(" ", "")[:1].isdigit()
 
 
@@ -148,7 +148,7 @@ def _numbers(where: str, text: str) -> tuple[int | float, ...]:
     try:
         return tuple(_number(part) for part in text.split(",") if part.strip())
     except ValueError:
-        raise RopegenError(f"{where} is {text!r}; give numbers with commas between") from None
+        raise RopegenError(f"{where} is {text!r}; give numbers separated by commas") from None
 
 
 def _number(text: str) -> int | float:
@@ -159,7 +159,7 @@ def _number(text: str) -> int | float:
 
 
 def _plain(where: str, given: ir.Attribute) -> str | int | float | bool:
-    """A Python value of the kind that it is written in."""
+    """The Python value of an attribute, of the kind that its text shows."""
     if isinstance(given, ir.BoolAttr | ir.IntegerAttr | ir.FloatAttr):
         return given.value
     if isinstance(given, ir.StringAttr):
@@ -176,7 +176,7 @@ def _plain(where: str, given: ir.Attribute) -> str | int | float | bool:
 
 def _type(given: ir.Type) -> TensorType:
     if not isinstance(given, ir.RankedTensorType) or given.encoding is not None:
-        raise RopegenError(f"{given} is no dense tensor; give e.g. tensor<2x8xbf16>")
+        raise RopegenError(f"{given} is not a dense tensor; give a type such as tensor<2x8xbf16>")
     dtype = str(given.element_type)
     if dtype not in DTYPES:
         raise RopegenError(f"{given} has the unknown element type {dtype!r}; {nearest(dtype, DTYPES)}")
@@ -184,21 +184,25 @@ def _type(given: ir.Type) -> TensorType:
 
 
 def _agree(value: Node, words: Mapping[str, ir.Attribute]) -> None:
-    """Refuse what the op does not have, and what is written beside it and says another thing."""
+    """Refuse attributes that the op does not have, and attributes under ONNX's names that contradict the op."""
     op = value.op
     declared = attributes(type(op))
-    own = {each.name for each in declared if Scaling not in each.kinds}
-    dotted = tuple(f"{each.name}." for each in declared if Scaling in each.kinds)  # their fields, already read
-    beside = {key: each for key, each in written(value).items() if key not in own and not key.startswith(dotted)}
+    own = {attribute.name for attribute in declared if Scaling not in attribute.kinds}
+    dotted = tuple(
+        f"{attribute.name}." for attribute in declared if Scaling in attribute.kinds
+    )  # their fields, already read
+    beside = {
+        key: attribute for key, attribute in written(value).items() if key not in own and not key.startswith(dotted)
+    }
     for key, attribute in words.items():
         if key in own or key.startswith(dotted):
             continue
         if key not in beside:
             raise RopegenError(f"there is no attribute {key!r}; {nearest(key, [*own, *beside])}")
         given = _plain(f"attribute {key!r}", attribute)
-        # Where positions count from is seen in the whole graph alone; a mask of positions can be ONNX's of indices.
+        # Only the whole graph shows where positions start, so a causal mask of positions may be ONNX's mask of indices.
         allowed = (
             {0, int(isinstance(op, ops.Attend) and op.visible == masks.causal)} if key == "is_causal" else {beside[key]}
         )
         if given not in allowed:
-            raise RopegenError(f"attribute {key!r} is {given}, and the op says {beside[key]}; leave it out")
+            raise RopegenError(f"attribute {key!r} is {given}, but the op has {beside[key]}; leave it out")

@@ -1,9 +1,9 @@
-"""The StableHLO pass: composites of this dialect in, the kernels of a target out, the rest of the module as it was.
+"""The StableHLO pass: it replaces composites of this dialect by the kernels of a target and keeps the rest of the module.
 
-Composites of a block that read each other are planned together, as one graph, so that a region spans them: a
+Composites of a block that read each other are planned together, as one graph, so that a region can span them: a
 projection with its rotation, a rotation with its attention. The planned graph becomes a private function, and a
-call of it takes their place. What runs where the operands are ready and before any result is read is all that
-may go together; nothing else of the module moves.
+call of it replaces the composites. Composites can join one call only if the call can run after all their operands and
+before the first reader of a result; no other operation of the module moves.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ def replace_composites(
 ) -> Rewritten:
     """The module with every composite of this dialect replaced by its planned kernel for a target.
 
-    `source` is MLIR text or bytecode (portable StableHLO too); `name` names it in errors, `tile` is that of `plan`.
-    Composites of other dialects, and those whose sizes are not known, stay. Text is scanned before MLIR reads it;
-    bytecode is read as it is, and damaged bytecode can end the process.
+    `source` is MLIR text or bytecode (also portable StableHLO); errors call it `name`; `tile` is passed to `plan`.
+    Composites of other dialects and composites of unknown sizes stay. Text is scanned before MLIR reads it.
+    Bytecode is not scanned, and damaged bytecode can end the process.
 
     Raises:
-      RopegenError: the module cannot be read; a composite is unknown or malformed; 64-bit values while JAX runs
-        without them; see also `plan`.
+      RopegenError: the module cannot be read; a composite is unknown or malformed; a value has 64 bits while JAX runs
+        without 64-bit types; see also `plan`.
     """
     target = Target.parse(target)
     with mlir.make_ir_context() as context:
@@ -78,8 +78,8 @@ def _parse(source: bytes, name: str, context: Any) -> tuple[Script, Any]:
                 else ir.Module.parse(source)
             )
         except (ir.MLIRError, ValueError, jax.errors.JaxRuntimeError) as error:
-            raise RopegenError(f"{name} is no MLIR bytecode that this jax reads: {error}; {_WAY_OUT}") from None
-        text: str = module.operation.get_asm(enable_debug_info=True)  # what is wrong with it shows in its text
+            raise RopegenError(f"{name} is not MLIR bytecode that this jax can read: {error}; {_WAY_OUT}") from None
+        text: str = module.operation.get_asm(enable_debug_info=True)  # the text in which errors show their place
     else:
         try:
             text = source.decode()
@@ -98,18 +98,18 @@ def _parse(source: bytes, name: str, context: Any) -> tuple[Script, Any]:
 
 
 def _way_out(script: Script, error: ir.MLIRError) -> str:
-    """What to do about MLIR's complaint: name the composite where the line has one."""
-    for each in itertools.islice(error.error_diagnostics, 1):
-        start = script.offset(each.location)
-        found = re.search(rf'"({re.escape(PREFIX)}\w+)"', script.text[start:].partition("\n")[0])
-        if found:
-            return f'correct the composite "{found[1]}"'
+    """The way out for MLIR's complaint; it names the composite if the line has one."""
+    for diagnostic in itertools.islice(error.error_diagnostics, 1):
+        start = script.offset(diagnostic.location)
+        match = re.search(rf'"({re.escape(PREFIX)}\w+)"', script.text[start:].partition("\n")[0])
+        if match:
+            return f'correct the composite "{match[1]}"'
     return _WAY_OUT
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Block:
-    """The operations of a block and those composites among them that go, by their place."""
+    """The operations of a block, and by index the composites among them that a kernel replaces."""
 
     function: str
     operations: tuple[Any, ...]
@@ -117,31 +117,31 @@ class _Block:
 
 
 class _Work:
-    """One module on its way."""
+    """A module while its composites are replaced."""
 
     def __init__(self, module: Any, script: Script, target: Target, tile: Tiles | None) -> None:
         self.module, self.script, self.target, self.tile = module, script, target, tile
         self.replaced: list[Replaced] = []
         self.kept: list[Kept] = []
         self.removed: list[str] = []
-        self.has_locations = any(not _is_place_in_text(each) for each in walk(module.operation))
+        self.has_locations = any(not _is_place_in_text(operation) for operation in walk(module.operation))
         self._functions = {
-            _symbol(each.operation): each.operation
-            for each in module.body.operations
-            if each.operation.name == "func.func"
+            _symbol(view.operation): view.operation
+            for view in module.body.operations
+            if view.operation.name == "func.func"
         }
         self._decompositions: list[str] = []
         self._kernels: dict[Graph, tuple[str, Plan]] = {}
 
     def replace(self) -> None:
-        """Replace what is reached from outside; a decomposition that goes is not looked into."""
+        """Replace the composites of all functions that can run; the decomposition of a replaced composite cannot."""
         self._keep_nested()
         for block in self._reached():
             self._replace(block)
 
     def remove_unused(self) -> None:
-        """Remove decompositions that nothing uses any more, and what only they used."""
-        uses = Counter(used for each in walk(self.module.operation) for used in _references(each))
+        """Remove decompositions that nothing uses any more, and functions that only they used."""
+        uses = Counter(used for operation in walk(self.module.operation) for used in _references(operation))
         pending = self._decompositions
         while pending:
             name = pending.pop()
@@ -149,7 +149,7 @@ class _Work:
             if function is None or uses[name] or not _is_private(function):
                 continue
             del self._functions[name]
-            for used in (used for each in walk(function) for used in _references(each)):
+            for used in (used for operation in walk(function) for used in _references(operation)):
                 uses[used] -= 1
                 pending.append(used)
             function.erase()
@@ -157,55 +157,55 @@ class _Work:
         self.removed.sort()
 
     def _keep_nested(self) -> None:
-        for each in self.module.body.operations:
-            if each.operation.name != "func.func":
-                for inner in walk(each.operation):
+        for view in self.module.body.operations:
+            if view.operation.name != "func.func":
+                for inner in walk(view.operation):
                     if name := name_of(inner):
-                        self._keep(inner, Left(name, "it stands in no function of this module"), "")
+                        self._keep(inner, Left(name, "it is not in a function of this module"), "")
 
     def _keep(self, operation: Any, left: Left, function: str) -> None:
         self.kept.append(Kept(left.name, function, self._place(operation), left.reason))
 
     def _place(self, operation: Any) -> str:
-        """Where a composite is: the line of the text, or the location that the module says."""
+        """The place of a composite: the line of the text, or the location in the module."""
         if _is_place_in_text(operation):
             return f"line {str(operation.location).split(':')[-2]}"
-        said = str(operation.location)
-        return said if len(said) <= 200 else f"{said[:200]}..."
+        location = str(operation.location)
+        return location if len(location) <= 200 else f"{location[:200]}..."
 
     def _reached(self) -> list[_Block]:
-        uses = Counter(used for each in walk(self.module.operation) for used in _references(each))
-        pending = [each for each, function in self._functions.items() if not _is_private(function) or not uses[each]]
-        found: dict[str, list[_Block]] = {}
+        uses = Counter(used for operation in walk(self.module.operation) for used in _references(operation))
+        pending = [name for name, function in self._functions.items() if not _is_private(function) or not uses[name]]
+        blocks: dict[str, list[_Block]] = {}
         while pending:
             name = pending.pop()
-            if name in found:
+            if name in blocks:
                 continue
-            found[name] = [*self._read(name)]
-            goes = {each.operation for block in found[name] for each in block.composites.values()}
-            for each in walk(self._functions[name]):
-                if each not in goes:
-                    pending += [used for used in _references(each) if used in self._functions]
-        return [block for name in self._functions for block in found.get(name, ())]
+            blocks[name] = [*self._read(name)]
+            goes = {composite.operation for block in blocks[name] for composite in block.composites.values()}
+            for operation in walk(self._functions[name]):
+                if operation not in goes:
+                    pending += [used for used in _references(operation) if used in self._functions]
+        return [block for name in self._functions for block in blocks.get(name, ())]
 
     def _read(self, function: str) -> Iterator[_Block]:
         for block in _blocks(self._functions[function]):
-            operations = tuple(each.operation for each in block.operations)
+            operations = tuple(view.operation for view in block.operations)
             composites: dict[int, Composite] = {}
-            for index, each in enumerate(operations):
-                if name := name_of(each):
-                    with self._about(each, name, function):
-                        found = read(each)
-                    if isinstance(found, Left):
-                        self._keep(each, found, function)
+            for index, operation in enumerate(operations):
+                if name := name_of(operation):
+                    with self._about(operation, name, function):
+                        result = read(operation)
+                    if isinstance(result, Left):
+                        self._keep(operation, result, function)
                     else:
-                        composites[index] = found
+                        composites[index] = result
             if composites:
                 yield _Block(function, operations, composites)
 
     @contextlib.contextmanager
     def _about(self, operation: Any, name: str, function: str) -> Generator[None]:
-        """Say of every error raised within which composite it is about, and show its line."""
+        """Make every error raised inside name the composite and show its line."""
         try:
             with self.script.at(operation.location):
                 yield
@@ -219,36 +219,36 @@ class _Work:
 
     def _replace(self, block: _Block) -> None:
         members, readers = _members(block)
-        for each in group(members):
-            composites = [block.composites[index] for index in each.members]
-            read_outside = [not readers[index] or not readers[index] <= {*each.members} for index in each.members]
+        for chosen in group(members):
+            composites = [block.composites[index] for index in chosen.members]
+            read_outside = [not readers[index] or not readers[index] <= {*chosen.members} for index in chosen.members]
             source = _Source(composites, read_outside)
             kernel, planned = self._kernel(source.graph, composites)
             last = composites[-1].operation
-            with ir.InsertionPoint(block.operations[each.after + 1]):
+            with ir.InsertionPoint(block.operations[chosen.after + 1]):
                 call = ir.Operation.create(
                     "func.call",
-                    results=[each.type for each in source.results],
+                    results=[result.type for result in source.results],
                     operands=source.operands,
                     attributes={"callee": ir.FlatSymbolRefAttr.get(kernel)},
                     loc=last.location,
                 )
             for composite, result in source.places:
                 composite.operation.results[0].replace_all_uses_with(call.results[result])
-            places = tuple(self._place(each.operation) for each in composites)
-            names = tuple(each.name for each in composites)
+            places = tuple(self._place(composite.operation) for composite in composites)
+            names = tuple(composite.name for composite in composites)
             self.replaced.append(Replaced(names, block.function, places, kernel, planned))
         for index in sorted(block.composites, reverse=True):
             self._decompositions.append(ir.FlatSymbolRefAttr(block.operations[index].attributes["decomposition"]).value)
             block.operations[index].erase()
 
     def _kernel(self, source: Graph, composites: Sequence[Composite]) -> tuple[str, Plan]:
-        """The function of a graph, made once however often it is called, and the plan in it."""
+        """The function of a graph and its plan; equal graphs share one function."""
         if source not in self._kernels:
-            wide = [each for each in source.nodes if each.type.dtype in ("f64", "i64")]
+            wide = [value for value in source.nodes if value.type.dtype in ("f64", "i64")]
             if wide and not jax.config.read("jax_enable_x64"):
                 raise RopegenError(
-                    f"{', '.join(dict.fromkeys(each.name for each in composites))}: {wide[0].type} is 64 bits wide, and JAX "
+                    f"{', '.join(dict.fromkeys(composite.name for composite in composites))}: {wide[0].type} is 64 bits wide, and JAX "
                     "runs without such types; set jax_enable_x64 to True first (JAX_ENABLE_X64=1 for a command)"
                 )
             made = plan(source, self.target, tile=self.tile)
@@ -256,39 +256,39 @@ class _Work:
         return self._kernels[source]
 
     def _insert(self, emitted: Any) -> str:
-        """Put the functions of a module into this one, under names that nothing has; the name of its `main`."""
-        functions = [each.operation for each in emitted.body.operations]
-        taken = {_symbol(each.operation) for each in self.module.body.operations}
-        taken |= {_symbol(each) for each in functions}
+        """Insert the functions of a module into this one, under new names; return the new name of its `main`."""
+        functions = [view.operation for view in emitted.body.operations]
+        taken = {_symbol(view.operation) for view in self.module.body.operations}
+        taken |= {_symbol(function) for function in functions}
         names: dict[str, str] = {}
-        for each in functions:
-            name = _symbol(each)
+        for function in functions:
+            name = _symbol(function)
             wanted = _KERNEL if name == "main" else name
             if name == "main" or name in self._names():
                 names[name] = _free(wanted, taken)
                 taken.add(names[name])
                 ir.SymbolTable.replace_all_symbol_uses(name, names[name], emitted.operation)
-                ir.SymbolTable.set_symbol_name(each, names[name])
+                ir.SymbolTable.set_symbol_name(function, names[name])
             for attribute in ("arg_attrs", "res_attrs"):
-                if attribute in each.attributes:
-                    del each.attributes[attribute]
-            ir.SymbolTable.set_visibility(each, "private")
-        for each in functions:
-            self.module.body.append(each)
+                if attribute in function.attributes:
+                    del function.attributes[attribute]
+            ir.SymbolTable.set_visibility(function, "private")
+        for function in functions:
+            self.module.body.append(function)
         return names["main"]
 
     def _names(self) -> set[str]:
-        return {_symbol(each.operation) for each in self.module.body.operations}
+        return {_symbol(view.operation) for view in self.module.body.operations}
 
 
 class _Source:
-    """Composites that go together as a graph: their operands from outside, in order, and what is read outside."""
+    """The graph of composites that share one call, the operands of the call, and its results."""
 
     def __init__(self, composites: Sequence[Composite], read_outside: Sequence[bool]) -> None:
         self.operands: list[Any] = []
         self.results: list[Any] = []
         self.places: list[tuple[Composite, int]] = []
-        """The composites whose value is read outside, each with the number of its result."""
+        """The composites whose value is read outside the call, with the index of the result."""
         known: dict[Any, Node] = {}
         inputs: list[Node] = []
         outputs: dict[Node, int] = {}
@@ -300,7 +300,7 @@ class _Source:
                 if isinstance(known[operand].op, ops.Input):
                     inputs.append(known[operand])
                     self.operands.append(operand)
-            value = node(composite.op, *(known[each] for each in composite.operation.operands))
+            value = node(composite.op, *(known[operand] for operand in composite.operation.operands))
             (result,) = composite.operation.results
             known[result] = value
             if is_read:
@@ -312,19 +312,19 @@ class _Source:
 
 
 def _positions(value: Any, kind: TensorType) -> Node | None:
-    """0, 1, ... as `positions`, so that a kernel knows them: what jnp.arange becomes; None for any other value."""
+    """The value as a `positions` op if it is 0, 1, ... (an iota, from jnp.arange), so that a kernel knows it; else None."""
     if kind.rank != 1 or kind.dtype != "i32" or not isinstance(value, ir.OpResult):
         return None
     return node(ops.Positions(length=kind.shape[0])) if value.owner.name == "stablehlo.iota" else None
 
 
 def _members(block: _Block) -> tuple[dict[int, Member], dict[int, set[int]]]:
-    """The composites as `group` takes them, and which operations of the block read each."""
-    made = {result: index for index, each in enumerate(block.operations) for result in each.results}
+    """The composites in the form that `group` takes, and by composite the operations of the block that read it."""
+    made = {result: index for index, operation in enumerate(block.operations) for result in operation.results}
     readers: dict[int, set[int]] = {index: set() for index in block.composites}
     read: dict[int, set[int]] = {index: set() for index in block.composites}
-    for index, each in enumerate(block.operations):
-        makers = {made[operand] for inner in walk(each) for operand in inner.operands if operand in made}
+    for index, operation in enumerate(block.operations):
+        makers = {made[operand] for inner in walk(operation) for operand in inner.operands if operand in made}
         for maker in makers & readers.keys():
             readers[maker].add(index)
         if index in read:
@@ -332,20 +332,20 @@ def _members(block: _Block) -> tuple[dict[int, Member], dict[int, set[int]]]:
     members: dict[int, Member] = {}
     for index in block.composites:
         reads = frozenset(read[index] & readers.keys())
-        others = [each for each in readers[index] if each not in block.composites]
+        others = [reader for reader in readers[index] if reader not in block.composites]
         members[index] = Member(reads, max(read[index] - reads, default=-1), min(others, default=len(block.operations)))
     return members, readers
 
 
 def _emitted(made: Plan) -> Any:
-    """The module of a plan in the current context, without the locations of the machine that traces it."""
+    """The module of a plan in the current context, without file names of the machine that traces it."""
     types = made.source.input_types
     outputs = [label for label, _ in made.source.outputs]
 
     def main(*arguments: jax.Array) -> tuple[jax.Array, ...]:
         values = dict(zip(types, arguments, strict=True))
-        found = run(made, prepare(made, values), values)
-        return tuple(found[label] for label in outputs)
+        results = run(made, prepare(made, values), values)
+        return tuple(results[label] for label in outputs)
 
     arguments = [jax.ShapeDtypeStruct(kind.shape, numpy_dtype(kind.dtype)) for kind in types.values()]
     platforms = (made.target.jax_platform,)
@@ -362,8 +362,8 @@ def _blocks(operation: Any) -> Iterator[Any]:
     for region in operation.regions:
         for block in region.blocks:
             yield block
-            for each in block.operations:
-                yield from _blocks(each.operation)
+            for view in block.operations:
+                yield from _blocks(view.operation)
 
 
 def _symbol(operation: Any) -> str:
@@ -375,7 +375,7 @@ def _is_private(operation: Any) -> bool:
 
 
 def _references(operation: Any) -> Iterator[str]:
-    """The symbols that the attributes of an operation name."""
+    """The symbols to which the attributes of an operation refer."""
     given = operation.attributes
     for index in range(len(given)):
         yield from _symbols(given[index].attr)
@@ -387,18 +387,18 @@ def _symbols(attribute: Any) -> Iterator[str]:
     elif isinstance(attribute, ir.SymbolRefAttr):
         yield attribute.value[0]
     elif isinstance(attribute, ir.ArrayAttr):
-        for each in attribute:
-            yield from _symbols(each)
+        for element in attribute:
+            yield from _symbols(element)
     elif isinstance(attribute, ir.DictAttr):
         for index in range(len(attribute)):
             yield from _symbols(attribute[index].attr)
 
 
 def _is_place_in_text(operation: Any) -> bool:
-    """Whether a location is the parser's own: the text said none."""
+    """Whether the parser made the location because the text has none."""
     return re.fullmatch(r'loc\("-":\d+:\d+\)', str(operation.location)) is not None
 
 
 def _free(wanted: str, taken: Container[str]) -> str:
     names = itertools.chain([wanted], (f"{wanted}_{index}" for index in itertools.count()))
-    return next(each for each in names if each not in taken)
+    return next(name for name in names if name not in taken)

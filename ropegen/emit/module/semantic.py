@@ -1,11 +1,11 @@
-"""The graph as StableHLO composites: what is computed, for compilers that know the ops, with how beside it.
+"""The graph as StableHLO composites, for compilers that know the ops; the decompositions define the meaning for others.
 
-Every op is `stablehlo.composite "ropegen.<op>"` of version 1 with all of its attributes written out, defaults
-too, and the plain lowering as its decomposition. Attributes whose meaning is that of ONNX RotaryEmbedding-23 or
-Attention-23 also carry the name they have there.
+Every op is a `stablehlo.composite "ropegen.<op>"` of version 1. It carries all attributes, including those with default
+values, and its decomposition is the plain formula. An attribute with the same meaning as one of ONNX RotaryEmbedding-23
+or Attention-23 also appears under the ONNX name.
 
-`jax.lax.composite` has no derivative and no batching rule, and fails where one module is made for several
-platforms; so it makes this form and nothing else.
+`jax.lax.composite` has no derivative and no batching rule, and fails in a module for several platforms. So ropegen uses
+it for this form only.
 """
 
 from __future__ import annotations
@@ -34,28 +34,28 @@ VERSION = 1
 
 
 def semantic(graph: Graph) -> str:
-    """StableHLO text of the graph; `main` takes its inputs and gives its outputs in their declared order.
+    """The StableHLO text of the graph; `main` takes the inputs and returns the outputs in their declared order.
 
     Raises:
-      RopegenError: 64-bit inputs while JAX runs without them.
+      RopegenError: the graph has 64-bit values while JAX runs without them.
     """
-    if any(each.type.dtype in ("f64", "i64") for each in graph.nodes) and not jax.config.read("jax_enable_x64"):
+    if any(value.type.dtype in ("f64", "i64") for value in graph.nodes) and not jax.config.read("jax_enable_x64"):
         raise RopegenError(
             f"graph {graph.name} has 64-bit values, and JAX runs without them; set jax_enable_x64 to True first"
         )
 
     def main(*arguments: jax.Array) -> tuple[jax.Array, ...]:
         known = dict(zip(graph.inputs, arguments, strict=True))
-        for each in graph.nodes:
-            if each not in known:
-                known[each] = _composite(each, [known[operand] for operand in each.operands])
+        for value in graph.nodes:
+            if value not in known:
+                known[value] = _composite(value, [known[operand] for operand in value.operands])
         return tuple(known[value] for _, value in graph.outputs)
 
-    arguments = [jax.ShapeDtypeStruct(each.type.shape, numpy_dtype(each.type.dtype)) for each in graph.inputs]
+    arguments = [jax.ShapeDtypeStruct(value.type.shape, numpy_dtype(value.type.dtype)) for value in graph.inputs]
     lowered = jax.jit(main, keep_unused=True).trace(*arguments).lower(lowering_platforms=("cpu",))
     module: Any = lowered.compiler_ir("stablehlo")
     body = module.operation.get_asm(enable_debug_info=False)
-    inputs = ", ".join(label_of(each) for each in graph.inputs)
+    inputs = ", ".join(label_of(value) for value in graph.inputs)
     outputs = ", ".join(label for label, _ in graph.outputs)
     return f"// {graph.name}: ({inputs}) -> ({outputs})\n{body}"
 
@@ -64,8 +64,8 @@ def _composite(value: Node, operands: list[jax.Array]) -> jax.Array:
     traced = jax.make_jaxpr(functools.partial(plain.compute, value))(*operands)
 
     def decomposition(*operands: jax.Array, **_: Any) -> jax.Array:
-        # A captured constant would become one more operand of the composite; a constant op does not.
-        constants = [_constant_p.bind(held=_Held(each)) for each in traced.consts]
+        # A captured constant would become an operand of the composite; a constant op stays inside the decomposition.
+        constants = [_constant_p.bind(held=_Held(constant)) for constant in traced.consts]
         (result,) = jaxpr_as_fun(ClosedJaxpr(traced.jaxpr, constants))(*operands)
         return result
 
@@ -95,35 +95,38 @@ mlir.register_lowering(_constant_p, _constant_lowering)
 
 
 def written(value: Node) -> dict[str, Any]:
-    """The attributes of a composite: the op's own, then ONNX's names for those that mean the same."""
-    found: dict[str, Any] = {}
+    """The attributes of a composite: the op's own, then those with the same meaning under ONNX's names."""
+    result: dict[str, Any] = {}
     for declared in attributes(type(value.op)):
-        found.update(_flat(declared.name, getattr(value.op, declared.name)))
+        result.update(_flat(declared.name, getattr(value.op, declared.name)))
     op = value.op
     if isinstance(op, ops.Rotate):
-        found["interleaved"] = int(op.pairing == "interleaved")
-        found["rotary_embedding_dim"] = value.operands[1].type.shape[-1]
+        result["interleaved"] = int(op.pairing == "interleaved")
+        result["rotary_embedding_dim"] = value.operands[1].type.shape[-1]
     elif isinstance(op, ops.Attend):
-        found["q_num_heads"], found["kv_num_heads"] = (each.type.shape[-2] for each in value.operands[:2])
-        found["is_causal"] = int(op.visible == masks.causal and _counts_from_one_start(value))
-    return found
+        result["q_num_heads"], result["kv_num_heads"] = (operand.type.shape[-2] for operand in value.operands[:2])
+        result["is_causal"] = int(op.visible == masks.causal and _counts_from_one_start(value))
+    return result
 
 
 def _counts_from_one_start(value: Node) -> bool:
-    """Whether queries and keys are at positions 0, 1, ...: where a comparison of positions is ONNX's of indices."""
+    """Whether queries and keys are at positions 0, 1, ..., so that comparing positions is comparing indices, as in ONNX."""
     q, kv = value.operand("q_positions"), value.operand("kv_positions")
-    return all(each is not None and isinstance(each.op, ops.Positions) and each.op.start == 0 for each in (q, kv))
+    return all(
+        positions is not None and isinstance(positions.op, ops.Positions) and positions.op.start == 0
+        for positions in (q, kv)
+    )
 
 
 def _flat(name: str, attribute: Any) -> dict[str, Any]:
-    """An attribute in words that a composite can hold: numbers and strings, lists of them as text."""
+    """An attribute in a form that a composite can hold: numbers and strings, with lists as text."""
     if attribute is None:
         return {}
     if isinstance(attribute, Scaling):
         return {
-            f"{name}.{field}": each
+            f"{name}.{field}": item
             for key, part in attribute.to_attributes().items()
-            for field, each in _flat(key, part).items()
+            for field, item in _flat(key, part).items()
         }
     if isinstance(attribute, tuple):
         return {name: ", ".join(map(str, attribute))}

@@ -1,6 +1,6 @@
-"""Plans as StableHLO: one exported module for several platforms, and a portable one for consumers without JAX.
+"""Plans as StableHLO: one exported module for several platforms, and a portable module for consumers without JAX.
 
-`program` is the primitive of a whole graph. Its lowering for a platform is the plan of that platform, so the
+The primitive `program` computes a whole graph. Its lowering for a platform is the plan of that platform, so the
 plans may differ in their regions as well as in their kernels.
 """
 
@@ -32,40 +32,40 @@ from ropegen.types import TensorType, numpy_dtype
 
 Stage = Literal["prepare", "run"]
 
-# What a portable module promises to be readable by: every consumer of this StableHLO or a newer one.
+# Every consumer of this StableHLO version or a newer one can read a portable module.
 PORTABLE_VERSION = "1.9.0"
-# Constants of more elements than this are elided where a module is printed for reading.
+# `text` elides constants with more elements than this.
 _SHOWN_ELEMENTS = 16
 
 
 def check_platforms(plans: Sequence[Plan]) -> None:
-    """Refuse plans that cannot be one artifact.
+    """Refuse plans that cannot form one artifact.
 
     Raises:
-      RopegenError: no plan, plans of different graphs, or two plans for one platform.
+      RopegenError: there is no plan, plans have different graphs, or two plans are for the same platform.
     """
     if not plans:
         raise RopegenError("an artifact needs at least one target; give e.g. cpu")
-    if len({each.graph for each in plans}) > 1:
+    if len({plan.graph for plan in plans}) > 1:
         raise RopegenError("the plans are of different graphs; plan one graph for every target")
     seen: dict[str, Plan] = {}
-    for each in plans:
-        other = seen.setdefault(each.target.jax_platform, each)
-        if other is not each:
+    for plan in plans:
+        other = seen.setdefault(plan.target.jax_platform, plan)
+        if other is not plan:
             raise RopegenError(
-                f"targets {other.target} and {each.target} are both {each.target.platform}, and an artifact holds one kernel a "
-                "platform; build one artifact for each"
+                f"targets {other.target} and {plan.target} are both {plan.target.platform}, and an artifact holds one kernel "
+                "per platform; build one artifact per target"
             )
 
 
 def exported(plans: Sequence[Plan], stage: Stage, *, named: bool = False) -> export.Exported:
     """The module of a stage for the platforms of the plans; its arguments and results are dictionaries by label.
 
-    `named` keeps the names of kernels, which a compiler repeats in what it says of them.
+    `named` keeps the names of kernels, which a compiler repeats in its reports.
 
     Raises:
-      RopegenError: see `check_platforms`; 64-bit inputs while JAX runs without them; a custom call that no chosen
-        template declares.
+      RopegenError: see `check_platforms`; an input has 64 bits while JAX runs without them; or a module has a custom
+        call that no chosen template declares.
     """
     check_platforms(plans)
     kinds = argument_types(plans[0], stage)
@@ -73,7 +73,7 @@ def exported(plans: Sequence[Plan], stage: Stage, *, named: bool = False) -> exp
     arguments = {label: jax.ShapeDtypeStruct(kind.shape, numpy_dtype(kind.dtype)) for label, kind in kinds.items()}
     function = jax.jit(functools.partial(_program, tuple(plans), stage))
     with _no_locations():
-        made = export.export(function, platforms=[each.target.jax_platform for each in plans])(arguments)
+        made = export.export(function, platforms=[plan.target.jax_platform for plan in plans])(arguments)
     with mlir.make_ir_context() as context:
         module = mlir_tools.deserialize_portable_artifact(made.mlir_module_serialized, context)
         check_calls(module, declared_calls(plans))
@@ -85,16 +85,16 @@ def exported(plans: Sequence[Plan], stage: Stage, *, named: bool = False) -> exp
 
 
 def portable(plan: Plan, stage: Stage) -> bytes:
-    """The stage as portable StableHLO bytecode of `PORTABLE_VERSION`: plain ops, no custom call, no JAX convention.
+    """The stage as portable StableHLO bytecode of `PORTABLE_VERSION`, with plain ops only and no custom call.
 
-    `main` takes the arguments in the order of `argument_types` and gives the results in that of `result_types`.
+    `main` takes the arguments in the order of `argument_types` and returns the results in the order of `result_types`.
     """
     with mlir.make_ir_context():
         return bytes(mlir_tools.serialize_portable_artifact(_plain_module(plan, stage), PORTABLE_VERSION))
 
 
 def text(plan: Plan, stage: Stage = "run") -> str:
-    """The portable module for reading: no locations, large constants elided."""
+    """The portable module as text for a reader, without locations and large constants."""
     with mlir.make_ir_context():
         return _plain_module(plan, stage).operation.get_asm(
             enable_debug_info=False, large_elements_limit=_SHOWN_ELEMENTS
@@ -102,7 +102,7 @@ def text(plan: Plan, stage: Stage = "run") -> str:
 
 
 def argument_types(plan: Plan, stage: Stage) -> dict[str, TensorType]:
-    """What a stage reads, by label, in the order of its portable module."""
+    """The arguments of a stage by label, in the order of its portable module."""
     inputs = plan.graph.input_types
     if stage == "prepare":
         return {label: inputs[label] for label in prepare_labels(plan)}
@@ -111,7 +111,7 @@ def argument_types(plan: Plan, stage: Stage) -> dict[str, TensorType]:
 
 
 def result_types(plan: Plan, stage: Stage) -> dict[str, TensorType]:
-    """What a stage gives, by label, in the order of its portable module."""
+    """The results of a stage by label, in the order of its portable module."""
     return {label: value.type for label, value in _results(plan, stage).items()}
 
 
@@ -126,29 +126,35 @@ def declared_calls(plans: Sequence[Plan]) -> tuple[str, ...]:
 
 
 def check_calls(module: Any, declared: Sequence[str]) -> tuple[str, ...]:
-    """The custom calls of a module, once each.
+    """The custom-call targets of a module, without duplicates.
 
     Raises:
-      RopegenError: one of them is not declared by the templates that were chosen.
+      RopegenError: no chosen template declares one of them.
     """
-    found = _calls(module)
-    unknown = [each for each in found if each not in declared]
+    calls = _calls(module)
+    unknown = [call for call in calls if call not in declared]
     if unknown:
         raise RopegenError(
             f"the module calls {', '.join(unknown)}, which no chosen template declares; add it to the `calls` of the template that emits it"
         )
-    return found
+    return calls
 
 
 def custom_calls(serialized: bytes) -> tuple[str, ...]:
-    """The custom calls of a serialized module, once each."""
+    """The custom-call targets of a serialized module, without duplicates."""
     with mlir.make_ir_context() as context:
         return _calls(mlir_tools.deserialize_portable_artifact(serialized, context))
 
 
 def _calls(module: Any) -> tuple[str, ...]:
     return tuple(
-        sorted({_call_target(each) for each in walk(module.operation) if each.name == "stablehlo.custom_call"})
+        sorted(
+            {
+                _call_target(operation)
+                for operation in walk(module.operation)
+                if operation.name == "stablehlo.custom_call"
+            }
+        )
     )
 
 
@@ -157,17 +163,17 @@ def walk(operation: Any) -> Iterator[Any]:
     yield operation
     for region in operation.regions:
         for block in region.blocks:
-            for each in block.operations:
-                yield from walk(each.operation)
+            for view in block.operations:
+                yield from walk(view.operation)
 
 
 def op_counts(serialized: bytes) -> dict[str, int]:
-    """How often each op stands in a serialized module, by name."""
+    """The number of occurrences of every op in a serialized module, by name."""
     with mlir.make_ir_context() as context:
         module = mlir_tools.deserialize_portable_artifact(serialized, context)
         counts: dict[str, int] = {}
-        for each in walk(module.operation):
-            counts[each.name] = counts.get(each.name, 0) + 1
+        for operation in walk(module.operation):
+            counts[operation.name] = counts.get(operation.name, 0) + 1
     return dict(sorted(counts.items()))
 
 
@@ -184,24 +190,24 @@ def _need_64_bit(kinds: dict[str, TensorType]) -> None:
 
 
 def _plain_module(plan: Plan, stage: Stage) -> Any:
-    """The stage by the plain lowering of its ops, with plain arguments in order.
+    """The stage with the plain formulas of its ops, and its arguments in order.
 
-    Templates are shaped for the compiler of their platform; a consumer that is not known is given the ops.
+    Templates are written for the compiler of their platform; an unknown consumer gets the plain formulas instead.
     """
     kinds, results = argument_types(plan, stage), _results(plan, stage)
     _need_64_bit(kinds)
 
     def main(*arguments: jax.Array) -> tuple[jax.Array, ...]:
         given = dict(zip(kinds, arguments, strict=True))
-        named = {**{label_of(each): each for each in plan.graph.inputs}, **prepared_names(plan)}
+        named = {**{label_of(value): value for value in plan.graph.inputs}, **prepared_names(plan)}
         known = {named[label]: value for label, value in given.items()}
-        for step in plan.steps:  # tables come from where the plan says
+        for step in plan.steps:  # the plan names the source of a table
             if step.table is not None and step.outputs[0] not in known:
                 known[step.outputs[0]] = table_of(step.outputs[0], step.table)
         return plain.evaluate(tuple(results.values()), known)
 
     arguments = [jax.ShapeDtypeStruct(kind.shape, numpy_dtype(kind.dtype)) for kind in kinds.values()]
-    # `keep_unused` keeps the arguments that the manifest states.
+    # `keep_unused` keeps all arguments, because the manifest lists them.
     lowered = jax.jit(main, keep_unused=True).trace(*arguments).lower(lowering_platforms=("cpu",))
     module = _without_locations(lowered.compiler_ir("stablehlo"))
     check_calls(module, ())
@@ -210,7 +216,7 @@ def _plain_module(plan: Plan, stage: Stage) -> Any:
 
 @contextmanager
 def _no_locations() -> Generator[None]:
-    """Locations name files of the machine that builds; those inside a kernel cannot be taken out afterwards."""
+    """Trace without locations, which name files of this machine; those inside a kernel cannot be removed afterwards."""
     name = "jax_traceback_in_locations_limit"
     before: int = getattr(jax.config, name)
     jax.config.update(name, 0)
@@ -221,17 +227,17 @@ def _no_locations() -> Generator[None]:
 
 
 def _without_locations(module: Any) -> Any:
-    """The module again in the current context, parsed from a form that leaves its locations behind."""
+    """The module without its locations, parsed into the current context."""
     bare = module.operation.get_asm(enable_debug_info=False)
     return ir.Module.parse(bare)
 
 
 def _version(serialized: bytes) -> str:
-    """The StableHLO version that a portable module states at its head."""
-    found = re.search(rb"StableHLO_v(\d+\.\d+\.\d+)", serialized[:64])
-    if found is None:
-        raise RopegenError("a module does not start as portable StableHLO does; export it again")
-    return found.group(1).decode()
+    """The StableHLO version at the head of a portable module."""
+    match = re.search(rb"StableHLO_v(\d+\.\d+\.\d+)", serialized[:64])
+    if match is None:
+        raise RopegenError("a module does not start like portable StableHLO; export it again")
+    return match.group(1).decode()
 
 
 # The primitive of a whole graph --------------------------------------------------------------------------------------
@@ -242,8 +248,8 @@ _program_p.multiple_results = True
 
 def _program(plans: tuple[Plan, ...], stage: Stage, values: dict[str, jax.Array]) -> dict[str, jax.Array]:
     kinds, results = argument_types(plans[0], stage), result_types(plans[0], stage)
-    found = _program_p.bind(*(values[label] for label in kinds), plans=plans, stage=stage)
-    return dict(zip(results, found, strict=True))
+    outputs = _program_p.bind(*(values[label] for label in kinds), plans=plans, stage=stage)
+    return dict(zip(results, outputs, strict=True))
 
 
 @_program_p.def_abstract_eval
@@ -254,10 +260,10 @@ def _program_abstract(*operands: Any, plans: tuple[Plan, ...], stage: Stage) -> 
 
 def _program_on(platform: str) -> Callable[..., list[jax.Array]]:
     def compute(*operands: jax.Array, plans: tuple[Plan, ...], stage: Stage) -> list[jax.Array]:
-        plan = next(each for each in plans if each.target.jax_platform == platform)
+        plan = next(plan for plan in plans if plan.target.jax_platform == platform)
         kinds, results = argument_types(plans[0], stage), result_types(plans[0], stage)
-        found = _staged(plan, stage, dict(zip(kinds, operands, strict=True)))
-        return [found[label] for label in results]
+        values = _staged(plan, stage, dict(zip(kinds, operands, strict=True)))
+        return [values[label] for label in results]
 
     return compute
 
