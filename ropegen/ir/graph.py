@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping
-from typing import NoReturn, cast
+from typing import NoReturn, Protocol, Self, TypeVar, cast
 
 from ropegen.errors import RopegenError
 from ropegen.ir.op import Op
@@ -135,27 +136,36 @@ def graph(name: str, inputs: Iterable[Node], outputs: Mapping[str, Node] | Itera
         object.__setattr__(made, "inputs", declared)
         object.__setattr__(made, "outputs", named)
         object.__setattr__(made, "nodes", topological((*declared, *(value for _, value in named))))
-        undeclared = [label_of(each) for each in made.nodes if isinstance(each.op, Input) and each not in set(declared)]
+        known = set(declared)
+        undeclared = [item.op.label for item in made.nodes if isinstance(item.op, Input) and item not in known]
         if undeclared:
             raise RopegenError(f"graph {name!r} reads undeclared inputs {undeclared}; name them among its inputs")
         _graphs[key] = made
         return made
 
 
-def topological(roots: Iterable[Node], given: Container[Node] = ()) -> tuple[Node, ...]:
+class _HasOperands(Protocol):
+    @property
+    def operands(self) -> tuple[Self, ...]: ...
+
+
+_AnyNode = TypeVar("_AnyNode", bound=_HasOperands)
+
+
+def topological(roots: Iterable[_AnyNode], given: Container[_AnyNode] = ()) -> tuple[_AnyNode, ...]:
     """Every node that the roots need beyond those `given`, operands first; the order depends on the structure alone."""
-    order: dict[Node, None] = {}
+    order: dict[_AnyNode, None] = {}
     for root in roots:
         pending = [(root, False)]
         while pending:
-            each, ready = pending.pop()
-            if each in order or each in given:
+            item, is_ready = pending.pop()
+            if item in order or item in given:
                 continue
-            if ready:
-                order[each] = None
+            if is_ready:
+                order[item] = None
             else:
-                pending.append((each, True))
-                pending.extend((operand, False) for operand in reversed(each.operands))
+                pending.append((item, True))
+                pending.extend((operand, False) for operand in reversed(item.operands))
     return tuple(order)
 
 
@@ -172,7 +182,7 @@ def _check(name: str, inputs: tuple[Node, ...], outputs: tuple[tuple[str, Node],
     if not outputs:
         raise RopegenError(f"graph {name!r} has no output; name at least one value")
     for what, labels in (("input", [label_of(each) for each in inputs]), ("output", [label for label, _ in outputs])):
-        twice = sorted({label for label in labels if labels.count(label) > 1})
+        twice = sorted(label for label, count in Counter(labels).items() if count > 1)
         if twice:
             raise RopegenError(f"graph {name!r} has more than one {what} called {', '.join(twice)}; names must differ")
         for label in labels:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ropegen.ir.graph import Node, node
 from ropegen.ir.ops import Attend, Cast, MergeHeads, ReorderPairs, Rotate, Scale, SplitHeads, Transpose
-from ropegen.passes.rewrite import Pass, View, local
+from ropegen.passes.mutable import Value, View
+from ropegen.passes.rewrite import Pass, local
 
 # How far the exponents of a floating type reach, in ranks: moving a scale behind a cast must not make values overflow.
 _REACH = {"f16": 0, "bf16": 1, "f32": 1, "f64": 2}
@@ -17,28 +17,28 @@ _FLOAT32 = np.finfo(np.float32)
 
 
 @local(Scale)
-def multiply_scales(value: Node, view: View) -> Node | None:
+def multiply_scales(value: Value, view: View) -> Value | None:
     """scale(scale(x, a), b) -> scale(x, a * b)."""
     match value:
-        case Node(op=Scale(factor=b), operands=(Node(op=Scale(factor=a), operands=(x,)),)):
+        case Value(op=Scale(factor=b), operands=(Value(op=Scale(factor=a), operands=(x,)),)):
             factor = product(a, b)
-            return None if factor is None else node(Scale(factor=factor), x)
+            return None if factor is None else view.node(Scale(factor=factor), x)
         case _:
             return None
 
 
 @local(Scale)
-def drop_scale_by_one(value: Node, view: View) -> Node | None:
+def drop_scale_by_one(value: Value, view: View) -> Value | None:
     """scale(x, 1) -> x."""
     match value:
-        case Node(op=Scale(factor=1.0), operands=(x,)):
+        case Value(op=Scale(factor=1.0), operands=(x,)):
             return x
         case _:
             return None
 
 
 @local(Attend)
-def scale_in_attend(value: Node, view: View) -> Node | None:
+def scale_in_attend(value: Value, view: View) -> Value | None:
     """attend(rotate(scale(q, a), angles), k, v, scale=b) -> attend(rotate(q, angles), k, v, scale=a*b).
 
     On q or on k, at once or behind ops that a factor passes through, where only scores come of it: else the
@@ -55,8 +55,8 @@ def scale_in_attend(value: Node, view: View) -> Node | None:
         factor = product(op.scale, scale.op.factor)
         if factor is not None:
             operands = list(value.operands)
-            operands[index] = _again(passed, scale.operands[0])
-            return node(dataclasses.replace(op, scale=factor), *operands)
+            operands[index] = _again(passed, scale.operands[0], view)
+            return view.node(dataclasses.replace(op, scale=factor), *operands)
     return None
 
 
@@ -67,7 +67,7 @@ def product(a: float, b: float) -> float | None:
     return result if within or result == 0 == min(abs(a), abs(b)) else None
 
 
-def _path_to_scale(value: Node) -> tuple[Node, ...] | None:
+def _path_to_scale(value: Value) -> tuple[Value, ...] | None:
     """The nodes from `value` back to the nearest scale, through ops f with f(a * x) = a * f(x)."""
     path = [value]
     while not isinstance(path[-1].op, Scale):
@@ -77,7 +77,7 @@ def _path_to_scale(value: Node) -> tuple[Node, ...] | None:
     return tuple(path)
 
 
-def _passes_factor(value: Node) -> bool:
+def _passes_factor(value: Value) -> bool:
     """Whether the op is linear in its first operand and keeps each feature's range."""
     if isinstance(value.op, Cast):
         source = value.operands[0].type.dtype
@@ -85,7 +85,7 @@ def _passes_factor(value: Node) -> bool:
     return isinstance(value.op, (Rotate, SplitHeads, MergeHeads, Transpose, ReorderPairs))
 
 
-def _only_scores(value: Node, view: View) -> bool:
+def _only_scores(value: Value, view: View) -> bool:
     """Whether all that reads the value, near or far, is the q or k of attention."""
     pending = [value]
     while pending:
@@ -100,10 +100,10 @@ def _only_scores(value: Node, view: View) -> bool:
     return True
 
 
-def _again(path: Sequence[Node], x: Node) -> Node:
+def _again(path: Sequence[Value], x: Value, view: View) -> Value:
     """The ops of the path, last to first, over another value."""
     for each in reversed(path):
-        x = node(each.op, x, *each.operands[1:])
+        x = view.node(each.op, x, *each.operands[1:])
     return x
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from ropegen.ir.graph import Node, node, topological
+from ropegen.ir.graph import topological
 from ropegen.ir.ops import (
     AppendCache,
     Attend,
@@ -19,18 +19,19 @@ from ropegen.ir.ops import (
     SplitHeads,
     Transpose,
 )
-from ropegen.passes.rewrite import Pass, View, jointly
+from ropegen.passes.mutable import Value, View
+from ropegen.passes.rewrite import Pass, jointly
 
 
 @jointly(Attend)
-def merge_projections(value: Node, view: View) -> dict[Node, Node] | None:
+def merge_projections(value: Value, view: View) -> dict[Value, Value] | None:
     """project(x, wq), project(x, wk), project(x, wv) -> columns of project(x, pack(wq, wk, wv)).
 
     The projections behind the q, k and v of one attention, in this order, where they read one x and their weights
     are prepared before the call, so that packing costs nothing. Not where only some have a bias: zeros would have to
     be added to the others.
     """
-    together: dict[Node, dict[Node, None]] = {}
+    together: dict[Value, dict[Value, None]] = {}
     for operand in value.operands[:3]:
         project = _projection(operand)
         if project is not None and view.is_prepared(*project.operands[1:]):
@@ -44,7 +45,7 @@ def merge_projections(value: Node, view: View) -> dict[Node, Node] | None:
     return None
 
 
-def _projection(value: Node) -> Node | None:
+def _projection(value: Value) -> Value | None:
     """The projection whose features `value` carries, through what works head by head or moves them."""
     while not isinstance(value.op, Project):
         if isinstance(value.op, (Norm, Rotate, Scale, Cast, Transpose, SplitHeads, MergeHeads, ReorderPairs)):
@@ -56,27 +57,27 @@ def _projection(value: Node) -> Node | None:
     return value
 
 
-def _merged(projects: tuple[Node, ...], view: View) -> dict[Node, Node]:
+def _merged(projects: tuple[Value, ...], view: View) -> dict[Value, Value]:
     parameters = zip(*(project.operands[1:] for project in projects), strict=True)
-    whole = node(projects[0].op, projects[0].operands[0], *(node(Pack(), *parts) for parts in parameters))
-    equals: dict[Node, Node] = {}
+    whole = view.node(projects[0].op, projects[0].operands[0], *(view.node(Pack(), *parts) for parts in parameters))
+    equals: dict[Value, Value] = {}
     start = 0
     for project in projects:
         for user in view.users(project):
             if isinstance(user.op, SplitHeads):
-                equals[user] = node(dataclasses.replace(user.op, start=start + user.op.start), whole)
+                equals[user] = view.node(dataclasses.replace(user.op, start=start + user.op.start), whole)
         size = project.type.shape[-1]
         if view.is_output(project) or not equals.keys() >= set(view.users(project)):
-            equals[project] = columns(whole, start, size)
+            equals[project] = columns(whole, start, size, view)
         start += size
     return equals
 
 
-def columns(x: Node, start: int, size: int) -> Node:
+def columns(x: Value, start: int, size: int, view: View) -> Value:
     """Columns start .. start + size of x: (..., F) -> (..., size)."""
     if (start, size) == (0, x.type.shape[-1]):
         return x
-    return node(MergeHeads(), node(SplitHeads(heads=1, width=size, start=start), x))
+    return view.node(MergeHeads(), view.node(SplitHeads(heads=1, width=size, start=start), x))
 
 
 MERGE = Pass("merge", "Project queries, keys and values by one matmul.", (merge_projections,))

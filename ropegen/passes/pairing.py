@@ -11,24 +11,24 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from ropegen.ir.graph import Node, node
 from ropegen.ir.ops import Attend, Cast, Norm, Pack, Project, ReorderPairs, Rotate, Scale, SplitHeads
 from ropegen.passes.merge import columns
-from ropegen.passes.rewrite import Pass, View, jointly, local
+from ropegen.passes.mutable import Value, View
+from ropegen.passes.rewrite import Pass, jointly, local
 
 
 @local(Rotate)
-def rotate_one_pair(value: Node, view: View) -> Node | None:
+def rotate_one_pair(value: Value, view: View) -> Value | None:
     """rotate(x, angles of 2, interleaved) -> rotate(x, angles of 2, half).
 
     One pair is the same pair either way.
     """
     x, angles = value.operands
-    return node(Rotate(pairing="half"), x, angles) if angles.type.shape[-1] == 2 else None
+    return view.node(Rotate(pairing="half"), x, angles) if angles.type.shape[-1] == 2 else None
 
 
 @jointly(Attend)
-def rotate_halves(value: Node, view: View) -> dict[Node, Node] | None:
+def rotate_halves(value: Value, view: View) -> dict[Value, Value] | None:
     """attend(rotate(q, interleaved), rotate(k, interleaved), v) -> attend(rotate(q', half), rotate(k', half), v).
 
     q = split_heads(project(x, w)), and q' is the same with w reordered; k likewise. Casts, scales and norms over the
@@ -37,7 +37,7 @@ def rotate_halves(value: Node, view: View) -> dict[Node, Node] | None:
     """
     q, k = value.operands[:2]
     readers = view.users(q)
-    if readers != view.users(k) or view.is_output(q) or view.is_output(k):
+    if set(readers) != set(view.users(k)) or view.is_output(q) or view.is_output(k):
         return None
     if any(
         not isinstance(each.op, Attend) or each.operands[:2] != (q, k) or {q, k} & set(each.operands[2:])
@@ -54,11 +54,11 @@ def rotate_halves(value: Node, view: View) -> dict[Node, Node] | None:
         return None
     tops, equals = found
     q, k = tops[0], tops[-1]
-    return equals | {each: node(each.op, q, k, *each.operands[2:]) for each in readers}
+    return equals | {each: view.node(each.op, q, k, *each.operands[2:]) for each in readers}
 
 
 @jointly(ReorderPairs)
-def reorder_weights(value: Node, view: View) -> dict[Node, Node] | None:
+def reorder_weights(value: Value, view: View) -> dict[Value, Value] | None:
     """reorder_pairs(split_heads(project(x, w))) -> split_heads(project(x, reorder_pairs(w)))."""
     op, x = value.op, value.operands[0]
     assert isinstance(op, ReorderPairs)
@@ -74,7 +74,7 @@ def reorder_weights(value: Node, view: View) -> dict[Node, Node] | None:
     return equals | {value: top}
 
 
-def _path(value: Node, view: View) -> tuple[Node, ...]:
+def _path(value: Value, view: View) -> tuple[Value, ...]:
     """From `value` back to split_heads, each read by the one before alone; () where something else is on the way."""
     path = [value]
     while not isinstance(path[-1].op, SplitHeads):
@@ -89,7 +89,7 @@ def _path(value: Node, view: View) -> tuple[Node, ...]:
     return tuple(path)
 
 
-def _order_of(path: Sequence[Node]) -> ReorderPairs | None:
+def _order_of(path: Sequence[Value]) -> ReorderPairs | None:
     """The reordering that makes the path's one interleaved rotation one of halves."""
     rotations = [each for each in path if isinstance(each.op, Rotate)]
     if len(rotations) != 1 or rotations[0].op != Rotate(pairing="interleaved"):
@@ -98,16 +98,16 @@ def _order_of(path: Sequence[Node]) -> ReorderPairs | None:
 
 
 def _reordered(
-    paths: Sequence[tuple[Node, ...]], order: ReorderPairs, view: View
-) -> tuple[list[Node], dict[Node, Node]] | None:
+    paths: Sequence[tuple[Value, ...]], order: ReorderPairs, view: View
+) -> tuple[list[Value], dict[Value, Value]] | None:
     """The tops of the paths with their features reordered, and what else must then be read otherwise; None where
     that is not free.
     """
     if not all(paths):
         return None
     splits = tuple(dict.fromkeys(path[-1] for path in paths))
-    projections: dict[Node, Node] = {}
-    equals: dict[Node, Node] = {}
+    projections: dict[Value, Value] = {}
+    equals: dict[Value, Value] = {}
     for project in dict.fromkeys(split.operands[0] for split in splits):
         here = [split for split in splits if split.operands[0] is project]
         made = _reordered_columns(project, here, order, view)
@@ -115,21 +115,21 @@ def _reordered(
             return None
         projections[project] = made
         others = (each for each in view.users(project) if each not in splits)
-        equals |= {each: node(each.op, made) for each in others}
-    tops: list[Node] = []
+        equals |= {each: view.node(each.op, made) for each in others}
+    tops: list[Value] = []
     for path in paths:
-        value = node(path[-1].op, projections[path[-1].operands[0]])
+        value = view.node(path[-1].op, projections[path[-1].operands[0]])
         for each in reversed(path[:-1]):
             rest = each.operands[1:]
             op = Rotate(pairing="half") if isinstance(each.op, Rotate) else each.op
             if isinstance(op, Norm):
-                rest = tuple(node(order, parameter) for parameter in rest)
-            value = node(op, value, *rest)
+                rest = tuple(view.node(order, parameter) for parameter in rest)
+            value = view.node(op, value, *rest)
         tops.append(value)
     return tops, equals
 
 
-def _reordered_columns(project: Node, splits: Sequence[Node], order: ReorderPairs, view: View) -> Node | None:
+def _reordered_columns(project: Value, splits: Sequence[Value], order: ReorderPairs, view: View) -> Value | None:
     """The projection with the columns of `splits` reordered by its weights, and all other columns as they were."""
     if not isinstance(project.op, Project) or view.is_output(project) or not view.is_prepared(*project.operands[1:]):
         return None
@@ -148,15 +148,15 @@ def _reordered_columns(project: Node, splits: Sequence[Node], order: ReorderPair
     edges = sorted({0, project.type.shape[-1], *(edge for span in taken for edge in span)})
     pieces = [(start, stop - start, (start, stop) in taken) for start, stop in itertools.pairwise(edges)]
 
-    def reordered(parameter: Node) -> Node:
-        parts = [(columns(parameter, start, size), turned) for start, size, turned in pieces]
-        found = [node(order, part) if turned else part for part, turned in parts]
-        return found[0] if len(found) == 1 else node(Pack(), *found)
+    def reordered(parameter: Value) -> Value:
+        parts = [(columns(parameter, start, size, view), turned) for start, size, turned in pieces]
+        found = [view.node(order, part) if turned else part for part, turned in parts]
+        return found[0] if len(found) == 1 else view.node(Pack(), *found)
 
-    return node(project.op, project.operands[0], *map(reordered, project.operands[1:]))
+    return view.node(project.op, project.operands[0], *map(reordered, project.operands[1:]))
 
 
-def _span(split: Node) -> tuple[int, int]:
+def _span(split: Value) -> tuple[int, int]:
     assert isinstance(split.op, SplitHeads)
     return split.op.start, split.op.start + split.op.heads * split.op.width
 

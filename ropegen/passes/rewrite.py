@@ -1,92 +1,60 @@
-"""Rules, what they may ask of a graph, and the driver that applies them until nothing changes.
+"""Rules, passes, and the driver that applies them until nothing changes.
 
 A rule names values of the graph and equal values to read instead. Every replacement is equal by itself, so a rule is
 right whatever else happens around it; what it asks of the surroundings decides whether it pays. One firing is one
 `Step` of the trace.
+
+The driver keeps a worklist for every rule. A worklist starts with the values whose ops the rule is for, operands
+first. After a firing, the values near the change enter the worklists again, and no others. A rule may look further
+than that, for instance from attention back to the projections. Therefore the passes run in rounds, and the last round
+asks every rule about every value and finds nothing.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Mapping, Sequence
+import heapq
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from ropegen.errors import RopegenError
-from ropegen.ir.graph import Graph, Node, graph, node, topological
+from ropegen.ir.graph import Graph
 from ropegen.ir.op import Op, attributes
 from ropegen.ir.ops import Input
+from ropegen.passes.mutable import MutableGraph, Value, View
 
 # A graph of n nodes settles within a few firings a node; far more than that is a rule that undoes another.
 _FIRINGS_A_NODE = 50
+# How many ops below a change a value may be to enter the worklists again: most rules look at three ops in a row.
+_NEAR = 2
 # How deep the notation of the trace shows what a rule replaced.
 _SHOWN_DEPTH = 12
 
 
-class View:
-    """What a rule may ask of a graph."""
-
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
-
-    def users(self, value: Node) -> tuple[Node, ...]:
-        """The nodes that read the value, in order."""
-        return self._users[value]
-
-    def only_user(self, value: Node) -> Node | None:
-        """The one node that reads the value, None where there are others or it is an output."""
-        users = self.users(value)
-        return users[0] if len(users) == 1 and not self.is_output(value) else None
-
-    def is_output(self, value: Node) -> bool:
-        """Whether the value is an output of the graph."""
-        return value in self._outputs
-
-    def is_prepared(self, *values: Node) -> bool:
-        """Whether the values depend on parameters and constants alone, so that they are computed once."""
-        return all(each in self._prepared for each in values)
-
-    @functools.cached_property
-    def _users(self) -> dict[Node, tuple[Node, ...]]:
-        return self.graph.users()
-
-    @functools.cached_property
-    def _outputs(self) -> frozenset[Node]:
-        return frozenset(value for _, value in self.graph.outputs)
-
-    @functools.cached_property
-    def _prepared(self) -> frozenset[Node]:
-        found: set[Node] = set()
-        for each in self.graph.nodes:
-            if each.op.role == "parameter" if isinstance(each.op, Input) else found.issuperset(each.operands):
-                found.add(each)
-        return frozenset(found)
-
-
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What one firing of a rule makes of a graph, with both sides in the short notation of the trace."""
+    """What one firing of a rule does: every key of `equals` is read as its value, and the `unused` inputs are dropped.
 
-    graph: Graph
-    before: str
-    after: str
+    No value may read its own key.
+    """
+
+    equals: Mapping[Value, Value]
+    unused: tuple[Value, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
     """A rewriting that preserves meaning. The first line of `doc` is `before -> after` in short notation.
 
-    `find` makes the first change that the rule has for a graph, None where it has none.
+    `find` is asked about each value of the `anchors` ops; it gives a change, or None.
     """
 
     name: str
     doc: str
-    find: Callable[[View], Change | None]
-
-    @classmethod
-    def of(cls, function: Callable[[View], Change | None]) -> Rule:
-        """The rule of a function over the whole graph, with its name and docstring."""
-        return cls(function.__name__.replace("_", "-"), function.__doc__ or "", function)
+    anchors: tuple[type[Op], ...]
+    find: Callable[[Value, View], Change | None]
 
     @property
     def notation(self) -> str:
@@ -94,61 +62,44 @@ class Rule:
         return self.doc.partition("\n")[0].rstrip(".")
 
 
-def local(*anchors: type[Op]) -> Callable[[Callable[[Node, View], Node | None]], Rule]:
-    """A rule that asks each node of these ops, operands first: its function gives the equal node to use, or None."""
+_Find: TypeAlias = Callable[[Value, View], Change | None]
 
-    def decorate(function: Callable[[Node, View], Node | None]) -> Rule:
-        @functools.wraps(function)
-        def find(view: View) -> Change | None:
-            for each in view.graph.nodes:
-                if isinstance(each.op, anchors):
-                    equal = function(each, view)
-                    if equal is not None and equal is not each:
-                        return replaced(view.graph, {each: equal})
-            return None
 
-        return Rule.of(find)
+def rule(*anchors: type[Op]) -> Callable[[_Find], Rule]:
+    """A rule with the name and the docstring of its function, which gives the whole change or None."""
+
+    def decorate(function: _Find) -> Rule:
+        return Rule(function.__name__.replace("_", "-"), function.__doc__ or "", anchors, function)
 
     return decorate
 
 
-def jointly(*anchors: type[Op]) -> Callable[[Callable[[Node, View], Mapping[Node, Node] | None]], Rule]:
-    """A rule like `local` that replaces several nodes at once: the equal node for each of them, or None."""
+def local(*anchors: type[Op]) -> Callable[[Callable[[Value, View], Value | None]], Rule]:
+    """A rule that replaces the value that it is asked about: its function gives the equal value, or None."""
 
-    def decorate(function: Callable[[Node, View], Mapping[Node, Node] | None]) -> Rule:
+    def decorate(function: Callable[[Value, View], Value | None]) -> Rule:
         @functools.wraps(function)
-        def find(view: View) -> Change | None:
-            for each in view.graph.nodes:
-                found = function(each, view) if isinstance(each.op, anchors) else None
-                if found:
-                    return replaced(view.graph, found)
-            return None
+        def find(value: Value, view: View) -> Change | None:
+            equal = function(value, view)
+            return None if equal is None or equal is value else Change({value: equal})
 
-        return Rule.of(find)
+        return rule(*anchors)(find)
 
     return decorate
 
 
-def replaced(graph: Graph, equals: Mapping[Node, Node]) -> Change:
-    """The graph with every key read as its value. No value may read its own key."""
-    before, after = _notation(equals)
-    return Change(_substituted(graph, equals), before, after)
+def jointly(*anchors: type[Op]) -> Callable[[Callable[[Value, View], Mapping[Value, Value] | None]], Rule]:
+    """A rule that replaces several values at once: its function gives the equal value for each of them, or None."""
 
+    def decorate(function: Callable[[Value, View], Mapping[Value, Value] | None]) -> Rule:
+        @functools.wraps(function)
+        def find(value: Value, view: View) -> Change | None:
+            equals = function(value, view)
+            return Change(equals) if equals else None
 
-def _substituted(before: Graph, equals: Mapping[Node, Node]) -> Graph:
-    done: dict[Node, Node] = {each: each for each in before.inputs}
-    pending = [value for _, value in before.outputs]
-    while pending:  # not a recursion: a graph may be deeper than Python's stack
-        each = pending[-1]
-        equal = equals.get(each)
-        wanted = each.operands if equal is None else (equal,)
-        missing = [operand for operand in wanted if operand not in done]
-        if missing:
-            pending.extend(missing)
-            continue
-        pending.pop()
-        done[each] = node(each.op, *(done[operand] for operand in wanted)) if equal is None else done[equal]
-    return graph(before.name, before.inputs, [(label, done[value]) for label, value in before.outputs])
+        return rule(*anchors)(find)
+
+    return decorate
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +113,7 @@ class Pass:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One firing of a rule: what it replaced by what, and how many ops the graph had (inputs not counted)."""
+    """One firing of a rule: what it replaced by what, and how many ops the graph had (inputs do not count)."""
 
     stage: str
     rule: str
@@ -181,75 +132,144 @@ Trace: TypeAlias = "tuple[Step, ...]"
 def settle(graph: Graph, passes: Sequence[Pass]) -> tuple[Graph, Trace]:
     """The graph after the passes, one after another, again from the first until a whole round changes nothing.
 
-    So settling twice is settling once. It ends because each rule lowers a measure that no other raises without
-    lowering one of its own: nodes to cancel, scales, interleaved rotations, projections, operands out of order.
+    Therefore settling twice is the same as settling once. It ends because every rule lowers a measure that no other
+    rule raises without lowering one of its own: nodes to cancel, scales, interleaved rotations, projections, operands
+    out of order.
+
+    Raises:
+      RopegenError: the rules fire without end, because one undoes another.
     """
-    steps: list[Step] = []
+    working = MutableGraph(graph)
     limit = _FIRINGS_A_NODE * (len(graph.nodes) + 1)
+    steps: list[Step] = []
     settled = False
     while not settled:
-        settled = True
-        for each in passes:
-            while (found := _first(each, View(graph))) is not None:
-                rule, change = found
-                steps.append(
-                    Step(each.name, rule.name, change.before, change.after, _count(graph), _count(change.graph))
-                )
-                graph, settled = change.graph, False
-                if len(steps) > limit:
-                    raise RopegenError(
-                        f"graph {graph.name!r} does not settle: {limit} rewritings and {rule.name!r} still fires; "
-                        "this is a mistake in the rules, please report it with the graph"
-                    )
-    return graph, tuple(steps)
+        fired = len(steps)
+        for stage in passes:
+            _drain(stage, working, steps, limit)
+        settled = len(steps) == fired
+    return (working.freeze() if steps else graph), tuple(steps)
 
 
-def _first(stage: Pass, view: View) -> tuple[Rule, Change] | None:
-    for rule in stage.rules:
-        change = rule.find(view)
-        if change is not None:
-            return rule, change
+def _drain(stage: Pass, graph: MutableGraph, steps: list[Step], limit: int) -> None:
+    """Applies the rules of a pass until their worklists are empty; the first rule that fires goes first."""
+    worklists = [_Worklist(rule, graph) for rule in stage.rules]
+    while (firing := _first(worklists, graph)) is not None:
+        rule, change = firing
+        before, after = _notation(change)
+        ops_before = graph.op_count
+        changed, released = graph.apply(change.equals, change.unused)
+        steps.append(Step(stage.name, rule.name, before, after, ops_before, graph.op_count))
+        if len(steps) > limit:
+            raise RopegenError(
+                f"graph {graph.name!r} does not settle: {limit} rewritings and {rule.name!r} still fires; "
+                "this is a mistake in the rules, please report it with the graph"
+            )
+        near = _near(changed, released)
+        for worklist in worklists:
+            worklist.add(near)
+
+
+def _first(worklists: Iterable[_Worklist], view: View) -> tuple[Rule, Change] | None:
+    for worklist in worklists:
+        while (value := worklist.pop()) is not None:
+            change = worklist.rule.find(value, view)
+            if change is not None:
+                return worklist.rule, change
     return None
 
 
-def _count(graph: Graph) -> int:
-    return len(graph.nodes) - len(graph.inputs)
+class _Worklist:
+    """The values that a rule has yet to be asked about. The next one is the first in the order of the graph."""
+
+    def __init__(self, rule: Rule, view: View) -> None:
+        self.rule = rule
+        self._heap: list[tuple[tuple[int, int], Value]] = []
+        self._waiting: set[Value] = set()
+        self.add(view.values())
+
+    def add(self, values: Iterable[Value]) -> None:
+        for value in values:
+            if isinstance(value.op, self.rule.anchors) and value not in self._waiting:
+                self._waiting.add(value)
+                heapq.heappush(self._heap, (value.place, value))  # no two values have one place
+
+    def pop(self) -> Value | None:
+        while self._heap:
+            _, value = heapq.heappop(self._heap)
+            self._waiting.remove(value)
+            if value.is_live:
+                return value
+        return None
+
+
+def _near(changed: Collection[Value], released: Iterable[Value]) -> set[Value]:
+    """The changed values and those that read them, directly or through a few ops; and the values that lost a reader.
+
+    If one reader is left, it is near too: it may now own what it reads. If more are left, they are not. A graph has
+    values with as many readers as it has layers, and every layer changes some of them.
+    """
+    near = set(changed)
+    last: Collection[Value] = changed
+    for _ in range(_NEAR):
+        last = {reader for value in last for reader in value.readers if reader not in near}
+        near |= last
+    for value in released:
+        near |= {value, *value.readers} if len(value.readers) == 1 else {value}
+    return near
 
 
 # The short notation --------------------------------------------------------------------------------------------------
 
 
-def _notation(equals: Mapping[Node, Node]) -> tuple[str, str]:
+def _notation(change: Change) -> tuple[str, str]:
     """Both sides as `op(operand, attribute=value)`. What the two share is written %op, an input as its label."""
-    inner = {each for key in equals for each in topological(key.operands)}
+    if change.unused:
+        labels = (value.op.label for value in change.unused if isinstance(value.op, Input))
+        return f"unused inputs {', '.join(labels)}", "none"
+    equals = change.equals
+    inner = _behind(operand for key in equals for operand in key.operands)
     tops = [key for key in equals if key not in inner] or list(equals)
     afters = [equals[key] for key in tops]
-    shared = set(topological(tops)) & set(topological(afters))
-    names: dict[Node, str] = {}
+    shared = _behind(tops) & _behind(afters)
+    names: dict[Value, str] = {}
     return _written(tops, shared, names), _written(afters, shared, names)
 
 
-def _written(values: Sequence[Node], shared: Collection[Node], names: dict[Node, str]) -> str:
-    def write(value: Node, depth: int) -> str:
+def _behind(values: Iterable[Value]) -> set[Value]:
+    """The values and what they are computed from, as deep as the notation shows."""
+    behind = set(values)
+    last = list(behind)
+    for _ in range(_SHOWN_DEPTH):
+        last = [operand for value in last for operand in dict.fromkeys(value.operands) if operand not in behind]
+        behind.update(last)
+    return behind
+
+
+def _written(values: Sequence[Value], shared: Collection[Value], names: dict[Value, str]) -> str:
+    taken = Counter(value.op.name for value in names)
+
+    def write(value: Value, depth: int) -> str:
         if isinstance(value.op, Input):
             return value.op.label
         if value in names:
             return names[value]
-        taken = sum(name.startswith(f"%{value.op.name}") for name in names.values())
-        names[value] = f"%{value.op.name}{taken + 1 if taken else ''}"
+        count = taken[value.op.name]
+        taken[value.op.name] += 1
+        names[value] = f"%{value.op.name}{count + 1 if count else ''}"
         if value in shared or depth > _SHOWN_DEPTH:
             return names[value]
         operands = [write(operand, depth + 1) for operand in value.operands]
         return f"{value.op.name}({', '.join([*operands, *_attributes(value.op)])})"
 
-    return ", ".join(write(each, 0) for each in dict.fromkeys(values))
+    return ", ".join(write(value, 0) for value in dict.fromkeys(values))
 
 
 def _attributes(op: Op) -> list[str]:
-    found: list[str] = []
-    for each in attributes(type(op)):
-        value = getattr(op, each.name)
-        if each.name != "given" and value != each.default:
+    written: list[str] = []
+    for declared in attributes(type(op)):
+        value = getattr(op, declared.name)
+        if declared.name != "given" and value != declared.default:
             text = f"{value:g}" if isinstance(value, float) else str(value)
-            found.append(f"{each.name}={text if len(text) <= 60 else text[:57] + '...'}")
-    return found
+            written.append(f"{declared.name}={text if len(text) <= 60 else text[:57] + '...'}")
+    return written
