@@ -93,19 +93,21 @@ def load(directory: str | PathLike[str]) -> artifact.Artifact:
     return artifact.load(directory)
 
 
-def rope(x: Array, positions: ArrayLike | None, rope: Rope, *, length: int | None = None) -> Array:
-    """Rotary embedding: x (..., S, H, D) turned at positions (S,) or (..., S), None for 0 .. S-1; x's type.
+def rope(
+    x: Array, positions: ArrayLike | None, rope: Rope, *, length: int | None = None, target: Targets = None
+) -> Array:
+    """Rotary embedding of x (..., S, H, D) at positions (S,) or (..., S), None for 0 .. S-1, in x's type.
 
-    `length` is the longest sequence, for the frequency families that depend on it.
+    `length` is the longest sequence, for the frequency families that depend on it; `target` is that of `attention`.
 
     Raises:
       RopegenError: shapes that do not fit, an odd width, a family that needs `length`.
     """
-    return _rope_pair((x,), positions, rope, length)[0]
+    return _rope_pair((x,), positions, rope, length, target)[0]
 
 
 def _rope_pair(
-    values: tuple[Array, ...], positions: ArrayLike | None, rope: Rope, length: int | None
+    values: tuple[Array, ...], positions: ArrayLike | None, rope: Rope, length: int | None, target: Targets
 ) -> tuple[Array, ...]:
     call = Call("rope")
     _expect_rope(call.name, rope)
@@ -114,21 +116,20 @@ def _rope_pair(
     for x in nodes:
         _expect_positions("rope: positions", at, x, rope)
     outputs = {f"out{index}": call.builder.rope(x, at, rope, length=length) for index, x in enumerate(nodes)}
-    return tuple(call.run(outputs).values())
+    return tuple(call.run(outputs, target).values())
 
 
-def rotate(x: Array, table: Array, *, pairing: str) -> Array:
+def rotate(x: Array, table: Array, *, pairing: str, target: Targets = None) -> Array:
     """Rotary embedding from a table: x (..., S, H, D), table (S, dim) or (..., S, dim), cosines, then sines; x's type.
 
-    Products and sums are in the wider type of the two. `Rope.table` makes such a table.
+    Products and sums are in the wider type of the two. `Rope.table` makes such a table. `target` is that of `attention`.
 
     Raises:
       RopegenError: shapes that do not fit, an unknown pairing.
     """
     call = Call("rotate")
-    return call.run({"out": call.builder.rotate(call.array("x", x), call.array("table", table), pairing=pairing)})[
-        "out"
-    ]
+    turned = call.builder.rotate(call.array("x", x), call.array("table", table), pairing=pairing)
+    return call.run({"out": turned}, target)["out"]
 
 
 def rope_table(positions: ArrayLike | int, rope: Rope, width: int, *, length: int | None = None) -> Array:
@@ -159,14 +160,20 @@ def sinusoid(
     return call.run({"out": call.builder.sinusoid(at, width, pairing=pairing, theta=theta, precision=angles)})["out"]
 
 
-def embed(ids: ArrayLike, table: Array, *, mode: str = "clip", scale: float | None = None) -> Array:
+def embed(
+    ids: ArrayLike, table: Array, *, mode: str = "clip", scale: float | None = None, target: Targets = None
+) -> Array:
     """Rows of a table: ids (...) integers, table (V, E) -> (..., E), times `scale`.
 
-    An id outside 0..V-1 takes the nearest row (`mode="clip"`) or a row of NaN (`mode="fill"`).
+    An id outside 0..V-1 takes the nearest row (`mode="clip"`) or a row of NaN (`mode="fill"`). `target` is that of
+    `attention`.
+
+    Raises:
+      RopegenError: ids that are not integers, a table of another rank or type, an unknown mode.
     """
     call = Call("embed")
     rows = call.builder.embed(call.array("ids", ids), call.array("table", table), mode=mode)
-    return call.run({"out": rows if scale is None else call.builder.scale(rows, scale)})["out"]
+    return call.run({"out": rows if scale is None else call.builder.scale(rows, scale)}, target)["out"]
 
 
 def attention(
@@ -208,7 +215,10 @@ def attention(
     length: the longest sequence, for the frequency families of RoPE that depend on it.
     return_lse: also the logarithm of the softmax denominator, (..., Sq, H) float32.
     tile: fixes the tile of a template, e.g. {"attend/xla": {"q": 256, "kv": 512}}.
-    target: see `planned_for`; it decides how fast the result is computed, not what it is.
+    target: the chip to plan for, such as "tpu:v5e", or several, such as ["cpu:8", "tpu:v5e"]; at most one for a
+      platform. On every other platform the plan is for this machine's own chip, if it is of that platform, and otherwise
+      for a default: `cpu` (two cores), `tpu:any` (tiles that fit every generation) or `gpu:any` (XLA alone). It decides
+      how fast the result is computed, not what it is.
 
     Raises:
       RopegenError: shapes, types or options that do not fit; the message says how to mend them.
@@ -382,31 +392,40 @@ class Call:
         return run(first, {}, self._values, others)
 
 
-def planned_for(target: Targets) -> tuple[Target, ...]:
-    """The targets that a plain call is planned for, one for each platform; the first decides what is fused.
-
-    `target` names one target or several, such as "tpu:v5e" or ["cpu:8", "tpu:v5e"]. A platform that it does not name
-    has this machine's own chip, if that is of the platform, else the default: `cpu` (two cores), `tpu:any` (tiles that
-    fit every generation) and `gpu:any` (XLA alone, because a kernel for another compute capability ends the process).
-    None names nothing, and this machine's own chip then decides.
+def parse_targets(target: Targets) -> tuple[Target, ...]:
+    """The targets that `target` names: one, several, or none for None.
 
     Raises:
       RopegenError: an unknown target, or two of one platform.
     """
     given = () if target is None else (target,) if isinstance(target, str | Target) else tuple(target)
-    local = Target.local()
-    first = [Target.parse(name) for name in given] or ([] if local is None else [local])
     by_platform: dict[str, Target] = {}
-    for parsed in first:
-        other = by_platform.setdefault(parsed.jax_platform, parsed)
+    for parsed in map(Target.parse, given):
+        other = by_platform.setdefault(parsed.platform, parsed)
         if other is not parsed:
             raise RopegenError(
                 f"targets {other} and {parsed} are both {parsed.platform}; give one target for a platform"
             )
-    for platform in PLATFORMS:
-        own = local is not None and local.jax_platform == platform
-        by_platform.setdefault(platform, local if local is not None and own else Target.default(platform))
     return tuple(by_platform.values())
+
+
+def planned_for(target: Targets) -> tuple[Target, ...]:
+    """The targets that a plain call is planned for, one for each platform; the first decides what is fused.
+
+    `target` names one target or several, such as "tpu:v5e" or ["cpu:8", "tpu:v5e"]. For a platform that it does not
+    name, the plan is for this machine's own chip, if the chip is of that platform, and otherwise for a default: `cpu`
+    (two cores), `tpu:any` (tiles that fit every generation) or `gpu:any` (XLA alone, because a kernel for another
+    compute capability ends the process). Without a target, this machine's own chip decides what is fused.
+
+    Raises:
+      RopegenError: an unknown target, or two of one platform.
+    """
+    local = Target.local()
+    own = () if local is None else (local,)
+    by_platform = {chip.jax_platform: chip for chip in (*own, *map(Target.default, PLATFORMS))[::-1]}
+    named = parse_targets(target) or own
+    by_platform |= {chip.jax_platform: chip for chip in named}
+    return tuple(dict.fromkeys((*named, *(by_platform[platform] for platform in PLATFORMS))))
 
 
 @functools.lru_cache(maxsize=_KEPT_PLANS)

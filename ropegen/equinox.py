@@ -26,9 +26,10 @@ from jax.extend import core
 from jax.interpreters import ad, batching, mlir
 
 from ropegen import plain
-from ropegen.api import attention, embed, rope_table
+from ropegen.api import Targets, attention, embed, parse_targets, rope_table
 from ropegen.errors import RopegenError
 from ropegen.rotary import Rope
+from ropegen.target import Target
 
 try:
     import equinox as eqx
@@ -63,6 +64,7 @@ class Embedding(eqx.Module):
     num_embeddings: int = eqx.field(static=True)
     embedding_size: int = eqx.field(static=True)
     weight: Array
+    target: tuple[Target, ...] = eqx.field(static=True)
 
     def __init__(
         self,
@@ -72,10 +74,11 @@ class Embedding(eqx.Module):
         dtype: Any = None,
         *,
         key: Array | None = None,
+        target: Targets = None,
     ) -> None:
         """The table `weight`, or one of N(0, 1) drawn from `key` in `dtype` (None: JAX's default float).
 
-        The drawn numbers are those that equinox draws.
+        The drawn numbers are those that equinox draws. `target` is that of `ropegen.embed`.
 
         Raises:
           RopegenError: a size or the key is missing, a size is negative, or `weight` has another shape.
@@ -102,6 +105,7 @@ class Embedding(eqx.Module):
             )
         self.num_embeddings, self.embedding_size = shape
         self.weight = weight
+        self.target = parse_targets(target)
 
     def __call__(self, x: ArrayLike, *, key: Array | None = None) -> Array:
         """The row at a scalar integer index, (embedding_size,). `key` is ignored.
@@ -126,7 +130,7 @@ class Embedding(eqx.Module):
             # This precedes the cast, so that an index of 2**31 stays beyond the end.
             index = jnp.minimum(index, min(max(rows - 1, 0), jnp.iinfo(index.dtype).max))
         index = index.astype(jnp.int64 if index.dtype in (jnp.int64, jnp.uint64) else jnp.int32)
-        return embed(jnp.where(index < 0, index + rows, index), self.weight)
+        return embed(jnp.where(index < 0, index + rows, index), self.weight, target=self.target)
 
 
 class RotaryPositionalEmbedding(eqx.Module):
@@ -207,6 +211,7 @@ class MultiheadAttention(eqx.Module):
     use_key_bias: bool = eqx.field(static=True)
     use_value_bias: bool = eqx.field(static=True)
     use_output_bias: bool = eqx.field(static=True)
+    target: tuple[Target, ...] = eqx.field(static=True)
 
     def __init__(
         self,
@@ -226,11 +231,13 @@ class MultiheadAttention(eqx.Module):
         dtype: Any = None,
         *,
         key: Array,
+        target: Targets = None,
     ) -> None:
         """Draw the projections from `key`, the same numbers as equinox, in `dtype` (None: JAX's default float).
 
         key_size, value_size and output_size default to query_size. qk_size and vo_size, the widths of one head, default
         to query_size // num_heads. dropout_p is the probability to drop an attention weight unless `inference`.
+        `target` is that of `ropegen.attention`.
         """
         self.num_heads = num_heads
         self.query_size = query_size
@@ -243,6 +250,7 @@ class MultiheadAttention(eqx.Module):
         self.use_key_bias = use_key_bias
         self.use_value_bias = use_value_bias
         self.use_output_bias = use_output_bias
+        self.target = parse_targets(target)
         dtype = _default_float() if dtype is None else dtype
         compared, carried = num_heads * self.qk_size, num_heads * self.vo_size
         sizes = (
@@ -314,7 +322,7 @@ class MultiheadAttention(eqx.Module):
             options: dict[str, Any] = {} if seen is None else {"mask": seen}
             if rotation is not None:
                 options |= {"rope": rotation.rope, "q_positions": rotation.q, "kv_positions": rotation.k}
-            out = attention(q, k, v, masked_row="mean", **options)
+            out = attention(q, k, v, masked_row="mean", target=self.target, **options)
         return jax.vmap(self.output_proj)(out.reshape(shapes[0][0], self.num_heads * self.vo_size))
 
     def _split(self, x: Array, width: int) -> Array:
@@ -329,30 +337,33 @@ class MultiheadAttention(eqx.Module):
         return jnp.asarray(mask).astype(bool)
 
 
-def from_equinox(tree: Tree) -> Tree:
+def from_equinox(tree: Tree, *, target: Targets = None) -> Tree:
     """The pytree with ropegen's layers for every Embedding, RotaryPositionalEmbedding, MultiheadAttention of `equinox.nn`.
 
-    Weights and settings stay. Subclasses of those three stay too, because they may compute something else.
+    Weights and settings stay. Subclasses of those three stay too, because they may compute something else. The layers
+    that plan for a chip plan for `target`, see `ropegen.attention`.
     """
-    return jax.tree.map(_stand_in, tree, is_leaf=lambda node: type(node) in _STAND_INS)
+    targets = parse_targets(target)
+
+    def stand_in(module: Any) -> Any:
+        kind = _STAND_INS.get(type(module))
+        return module if kind is None else _same_fields(kind, module, targets)
+
+    return jax.tree.map(stand_in, tree, is_leaf=lambda node: type(node) in _STAND_INS)
 
 
-def _stand_in(module: Any) -> Any:
-    return _STAND_INS.get(type(module), lambda module: module)(module)
-
-
-def _same_fields(kind: type[eqx.Module], module: Any) -> Any:
+def _same_fields(kind: type[eqx.Module], module: Any, targets: tuple[Target, ...]) -> Any:
     # The constructor would reject fields that filters or tree_at have replaced since with other values.
     made = object.__new__(kind)
     for name in kind.__dataclass_fields__:
-        object.__setattr__(made, name, getattr(module, name))
+        object.__setattr__(made, name, targets if name == "target" else getattr(module, name))
     return made
 
 
-_STAND_INS: Mapping[type, Callable[[Any], Any]] = {
-    eqx.nn.Embedding: functools.partial(_same_fields, Embedding),
-    eqx.nn.RotaryPositionalEmbedding: functools.partial(_same_fields, RotaryPositionalEmbedding),
-    eqx.nn.MultiheadAttention: functools.partial(_same_fields, MultiheadAttention),
+_STAND_INS: Mapping[type, type[eqx.Module]] = {
+    eqx.nn.Embedding: Embedding,
+    eqx.nn.RotaryPositionalEmbedding: RotaryPositionalEmbedding,
+    eqx.nn.MultiheadAttention: MultiheadAttention,
 }
 
 

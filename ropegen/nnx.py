@@ -30,7 +30,7 @@ except ModuleNotFoundError:
         "ropegen.nnx needs flax, which is not installed: pip install 'ropegen[flax]'", name="flax"
     ) from None
 
-from ropegen.api import Call, embed, rope_table, rotate, sinusoid
+from ropegen.api import Call, Targets, embed, parse_targets, rope_table, rotate, sinusoid
 from ropegen.errors import RopegenError
 from ropegen.rotary import Rope
 from ropegen.scaling import whole
@@ -47,13 +47,14 @@ class AttnaxError(RopegenError, TypeError, IndexError):
 class TokenEmbedding(nnx.Module):
     """Rows of a learned table (vocab_size, d_model) float32, drawn by `flax.nnx.Embed`.
 
-    State: `embed.embedding`.
+    State: `embed.embedding`. `target` is that of `ropegen.embed`.
 
     Raises:
-      RopegenError: a size below 1.
+      RopegenError: a size below 1, or a target that does not exist.
     """
 
-    def __init__(self, rngs: nnx.Rngs, vocab_size: int, d_model: int) -> None:
+    def __init__(self, rngs: nnx.Rngs, vocab_size: int, d_model: int, *, target: Targets = None) -> None:
+        self.target = parse_targets(target)
         self.embed = nnx.Embed(
             num_embeddings=_size("TokenEmbedding: vocab_size", vocab_size),
             features=_size("TokenEmbedding: d_model", d_model),
@@ -73,19 +74,22 @@ class TokenEmbedding(nnx.Module):
         ids = _integers("TokenEmbedding: token_ids", token_ids)
         # `embed` does not count negative ids from the end, so they are shifted here; ids out of range stay out of range.
         rows = jnp.where(ids < 0, ids + table.shape[0], ids)
-        return embed(rows, table, mode="clip" if table.shape[0] == 1 else "fill").astype(self.embed.dtype)
+        return embed(rows, table, mode="clip" if table.shape[0] == 1 else "fill", target=self.target).astype(
+            self.embed.dtype
+        )
 
 
 class PositionalEncoding(nnx.Module):
     """The fixed encoding of Vaswani et al. 2017 for positions 0 .. max_len-1, with alternating sines and cosines.
 
-    State: `positional` (max_len, d_model) float32. An odd `d_model` ends with a sine.
+    State: `positional` (max_len, d_model) float32. An odd `d_model` ends with a sine. `target` is that of `ropegen.embed`.
 
     Raises:
       RopegenError: a size below 1.
     """
 
-    def __init__(self, max_len: int, d_model: int) -> None:
+    def __init__(self, max_len: int, d_model: int, *, target: Targets = None) -> None:
+        self.target = parse_targets(target)
         self.max_len = _size("PositionalEncoding: max_len", max_len)
         self.d_model = _size("PositionalEncoding: d_model", d_model)
         self.positional = sinusoid(self.max_len, self.d_model, pairing="interleaved", angles="f32")
@@ -104,7 +108,8 @@ class PositionalEncoding(nnx.Module):
         try:
             first = operator.index(start)
         except jax.errors.TracerIntegerConversionError:
-            return x + embed(_traced(start) + jnp.arange(length, dtype=jnp.int32), self.positional, mode="fill")
+            rows = _traced(start) + jnp.arange(length, dtype=jnp.int32)
+            return x + embed(rows, self.positional, mode="fill", target=self.target)
         except TypeError:
             raise AttnaxError(f"PositionalEncoding: start is {start!r}; give a whole number") from None
         rows = self.positional.shape[0]
@@ -119,7 +124,7 @@ class PositionalEncoding(nnx.Module):
 class RotaryEmbedding(nnx.Module):
     """Cosines and sines of RoPE for positions 0 .. max_positions-1: two tables (max_positions, head_dim/2) in `dtype`.
 
-    State: `cos_cached`, `sin_cached`. See `rope_cos_sin_table` for `angle_dtype`.
+    State: `cos_cached`, `sin_cached`. See `rope_cos_sin_table` for `angle_dtype`; `target` is that of `ropegen.embed`.
 
     Raises:
       RopegenError: `head_dim` is odd, the base is at most 1, or there is no position.
@@ -133,7 +138,9 @@ class RotaryEmbedding(nnx.Module):
         base: float = 10_000.0,
         dtype: npt.DTypeLike = jnp.float32,
         angle_dtype: npt.DTypeLike | None = None,
+        target: Targets = None,
     ) -> None:
+        self.target = parse_targets(target)
         self.head_dim = head_dim
         self.max_positions = _size("RotaryEmbedding: max_positions", max_positions)
         self.base = base
@@ -149,7 +156,8 @@ class RotaryEmbedding(nnx.Module):
         """
         dtype = _float_type("RotaryEmbedding: out_dtype", out_dtype)
         rows = _places("RotaryEmbedding", position_ids, self.cos_cached.shape[0])
-        cos, sin = (embed(rows, table, mode="fill").astype(dtype) for table in (self.cos_cached, self.sin_cached))
+        tables = (self.cos_cached, self.sin_cached)
+        cos, sin = (embed(rows, table, mode="fill", target=self.target).astype(dtype) for table in tables)
         return cos, sin
 
 
@@ -157,7 +165,7 @@ class PatchEmbedding(nnx.Module):
     """The patches of an image, row by row, projected to `d_model`.
 
     State: `proj.kernel` (patch height, patch width, num_channels, d_model) and `proj.bias`, as `flax.nnx.Conv` draws
-    them. A size is one number for both sides, or (height, width).
+    them. A size is one number for both sides, or (height, width). `target` is that of `ropegen.embed`.
 
     Raises:
       RopegenError: the image is not a whole number of patches, or a size is below 1.
@@ -171,7 +179,9 @@ class PatchEmbedding(nnx.Module):
         patch_size: int | Sequence[int],
         num_channels: int,
         d_model: int,
+        target: Targets = None,
     ) -> None:
+        self.target = parse_targets(target)
         height, width = _sides("PatchEmbedding: image_size", image_size)
         patch_height, patch_width = _sides("PatchEmbedding: patch_size", patch_size)
         if height % patch_height or width % patch_width:
@@ -214,7 +224,7 @@ class PatchEmbedding(nnx.Module):
         rows = call.builder.project(
             patches, weight, call.optional("bias", None if bias is None else bias.astype(dtype))
         )
-        return call.run({"out": rows})["out"]
+        return call.run({"out": rows}, self.target)["out"]
 
 
 class LearnedPositionalEmbedding(nnx.Module):

@@ -15,7 +15,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from ropegen.api import rope
+from ropegen.api import Targets, rope
 from ropegen.errors import RopegenError
 from ropegen.rotary import Rope
 from ropegen.scaling import whole
@@ -54,12 +54,14 @@ class ApplyRoPE(pz.nn.Layer):
     positions_input_name: the keyword of the side input with the positions.
     positions: an effect of penzai's first interface (`penzai.deprecated.v1`), or None. If the call has no such side
       input, the layer asks the effect for the positions.
+    target: that of `ropegen.rope`.
     """
 
     embedding_axis: str = _static()
     max_wavelength: float = _static()
     positions_input_name: Any = dataclasses.field(default=None, metadata={"pytree_node": False})
     positions: Any = None
+    target: Targets = dataclasses.field(default=None, metadata={"pytree_node": False})
 
     @classmethod
     def from_config(cls, positions_tag: Any, embedding_axis: str, max_wavelength: float = 10_000) -> ApplyRoPE:
@@ -120,6 +122,7 @@ class ApplyRoPEToSubset(pz.nn.Layer):
     max_wavelength: float = _static()
     rope_subset_size: int = _static()
     positions_input_name: Any = _static()
+    target: Targets = dataclasses.field(default=None, metadata={"pytree_node": False})
 
     @classmethod
     def from_penzai(cls, layer: Any) -> ApplyRoPEToSubset:
@@ -169,7 +172,10 @@ def _turned(layer: _Rotary, inputs: Any, positions: Any, subset: int | None) -> 
         x = wide.reshape(*rows, math.prod(array.shape[len(before) + len(placed) : -1]), array.shape[-1])
         numbers = positions.unwrap(*placed).astype(jnp.float32)
         turned = rope(
-            x, numbers if placed else numbers[None], Rope(layer.max_wavelength, pairing="half", dim=width, angles="f32")
+            x,
+            numbers if placed else numbers[None],
+            Rope(layer.max_wavelength, pairing="half", dim=width, angles="f32"),
+            target=layer.target,
         )
         array = turned.reshape(array.shape).astype(array.dtype)
     return pz.nx.wrap(array, *order).order_as(*others, axis)

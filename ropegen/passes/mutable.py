@@ -29,8 +29,8 @@ class Value:
     readers: dict[Value, None]  # the live values that read it
     place: tuple[int, int]  # orders values, operands before their readers
 
-    def __init__(self, op: Op, operands: tuple[Value, ...], type: TensorType, place: tuple[int, int]) -> None:
-        self.op, self.operands, self.type, self.place = op, operands, type, place
+    def __init__(self, op: Op, operands: tuple[Value, ...], kind: TensorType, place: tuple[int, int]) -> None:
+        self.op, self.operands, self.type, self.place = op, operands, kind, place
         self.is_prepared = _is_prepared(op, operands)
         self.is_live = False
         self.readers = {}
