@@ -4,7 +4,7 @@
 
 The tensors of a checkpoint become inputs of the graph. A weight is (features in, features out). Queries, keys and
 values have weights of their own (`q_weight`, `k_weight`, `v_weight`), so a checkpoint that fuses them is taken apart.
-The file of each family says how its checkpoints hold their tensors.
+The file of a family in `families/` says how its checkpoints hold their tensors.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def rope_from_hf(given: object, layer_type: str | None) -> Rope:
       RopegenError: `given` is not a mapping, its model type is unknown or does not rotate, or a field is wrong.
     """
     if not _is_mapping(given):
-        raise RopegenError(f"from_hf reads a config as a mapping, got {given!r}; json.loads makes one of a config.json")
+        raise RopegenError(f"from_hf reads a config as a mapping, got {given!r}; read a config.json with json.loads")
     text = given.get("text_config")
     stated: Mapping[str, object] = {"model_type": given.get("model_type"), **text} if _is_mapping(text) else given
     model_type = stated.get("model_type")
@@ -96,7 +96,7 @@ def _check_fields(config: Config, rotary: Rotary | None) -> None:
         if name.startswith(("rope_", "rotary_")) and value is not None and name not in known:
             raise config.refuse(f"the field {name!r} is not one that {config.model_type} reads", nearest(name, known))
     for name, original in ({} if rotary is None else rotary.repeats).items():
-        if name in config.given and config.given[name] != config.given.get(original):
+        if config.given.get(name) not in (None, config.given.get(original)):
             raise config.refuse(
                 f"{name} is {config.given[name]!r} and {original} is {config.given.get(original)!r}",
                 f"the model reads {original}: state it, and give {name} the same value or leave it out",
@@ -151,7 +151,7 @@ def _stated(config: Config, rotary: Rotary, layer_type: str | None) -> tuple[Map
     stated = _first(config.optional("rope_parameters"), other, {})
     config.expect(
         other is None or other == stated,
-        f"rope_parameters {stated} and rope_scaling {other} are both there and differ; keep the checkpoint's",
+        f"rope_parameters {stated} and rope_scaling {other} are both there and differ; keep the one that was published with the checkpoint",
     )
     if not _is_mapping(stated):
         raise RopegenError(f"{config.where('rope parameters')} must be a mapping, got {stated!r}")
@@ -192,7 +192,8 @@ def _width(config: Config, rotary: Rotary, fraction: float) -> int | None:
     if rotary.width_field is not None:
         width = whole(config.where(rotary.width_field), config.optional(rotary.width_field))
         config.expect(
-            fraction == 1.0, f"{rotary.width_field} says how much rotates, yet a fraction {fraction} is there"
+            fraction == 1.0,
+            f"{rotary.width_field} states the rotated width, yet the config also states a fraction, {fraction}",
         )
         return width
     if fraction == 1.0:
