@@ -68,6 +68,15 @@ class Config:
             raise self.refuse(f"{name} is {value!r}", "give one number, or height and width")
         return count(self.where(name), pair[0]), count(self.where(name), pair[1])
 
+    def head_width(self) -> int:
+        """The features of a head: `head_dim` where the config states it, otherwise an equal share of `hidden_size`."""
+        if self.optional("head_dim") is not None:
+            return self.count("head_dim")
+        heads, features = self.count("num_attention_heads"), self.count("hidden_size")
+        if features % heads:
+            raise self.refuse(f"hidden_size {features} is not a multiple of {heads} heads", "state head_dim")
+        return features // heads
+
     def where(self, name: str) -> str:
         """The words that name a field in a message."""
         return f"{self.model_type} config: {name}"

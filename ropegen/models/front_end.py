@@ -91,12 +91,15 @@ def from_hf(
     if decode or capacity is not None:
         capacity = _capacity(model, facts, capacity, seq)
     layer_type = _layer_type(model, facts, layer)
+    window = _window(model, facts) if layer_type == "sliding_attention" else None
+    if layer_type == "sliding_attention" and window is None:
+        raise model.refuse(f"layer {layer} is sliding_attention and has no sliding_window", "state it")
     built = _FrontEnd(
         Builder(f"{model.model_type}-layer{layer}-{phase}"),
         model,
         facts,
         rope=rope_of(model, layer_type),
-        window=_window(model, facts, layer) if layer_type == "sliding_attention" else None,
+        window=window,
         batch=count("from_hf: batch", batch),
         seq=seq,
         dtype=dtype_name(dtype),
@@ -166,7 +169,7 @@ def _layer_type(model: Config, facts: FrontEnd, layer: int) -> str:
     """`"sliding_attention"` or `"full_attention"`."""
     stated = model.optional("layer_types")
     if stated is None:
-        local = facts.local is not None and _windows(model, facts) and facts.local(model, layer)
+        local = facts.local is not None and _window(model, facts) is not None and facts.local(model, layer)
         return "sliding_attention" if local else "full_attention"
     if not isinstance(stated, list | tuple) or len(cast("list[object]", stated)) <= layer:
         raise model.refuse(f"layer_types is {stated!r}", f"it must be a list that reaches layer {layer}")
@@ -177,17 +180,11 @@ def _layer_type(model: Config, facts: FrontEnd, layer: int) -> str:
     return str(kind)
 
 
-def _windows(model: Config, facts: FrontEnd) -> bool:
-    """Whether the config has a window at all."""
-    switched_on = not facts.local_switch or model.flag(facts.local_switch)
-    return switched_on and model.value("sliding_window") is not None
-
-
-def _window(model: Config, facts: FrontEnd, layer: int) -> int:
-    """The number of keys that a local layer sees, the query's own key included."""
-    if not _windows(model, facts):
-        raise model.refuse(f"layer {layer} is sliding_attention and has no sliding_window", "state it")
-    return model.count("sliding_window")
+def _window(model: Config, facts: FrontEnd) -> int | None:
+    """The number of keys that a local layer sees, the query's own key included; None where the config has no window."""
+    if facts.local_switch and not model.flag(facts.local_switch):
+        return None
+    return None if model.value("sliding_window") is None else model.count("sliding_window")
 
 
 def _sequence(model: Config, facts: FrontEnd, seq: int | None, decode: bool) -> int:
@@ -252,7 +249,7 @@ class _FrontEnd:
         features, heads = model.count("hidden_size"), model.count("num_attention_heads")
         shared = facts.grouped and model.value("num_key_value_heads") is not None
         kv_heads = model.count("num_key_value_heads") if shared else heads
-        width = self._head_width(features, heads)
+        width = model.head_width()
 
         x = self._embedded(features)
         if facts.input_norm:
@@ -276,13 +273,6 @@ class _FrontEnd:
 
     def _tokens(self, label: str) -> Node:
         return self.b.input(label, (self.batch, self.seq), "i32")
-
-    def _head_width(self, features: int, heads: int) -> int:
-        if self.model.value("head_dim") is not None:
-            return self.model.count("head_dim")
-        if features % heads:
-            raise self.model.refuse(f"hidden_size {features} is not a multiple of {heads} heads", "state head_dim")
-        return features // heads
 
     def _embedded(self, features: int) -> Node:
         b, model, facts = self.b, self.model, self.facts

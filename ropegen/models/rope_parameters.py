@@ -71,10 +71,10 @@ def rope_from_hf(given: object, layer_type: str | None) -> Rope:
     if not isinstance(model_type, str) or model_type not in FAMILIES:
         known = [name for name, family in FAMILIES.items() if family.rotary]
         raise RopegenError(f"unknown model_type {model_type!r} in the config; {nearest(str(model_type), known)}")
-    rope = rope_of(Config(model_type, FAMILIES[model_type], stated), layer_type)
+    config = Config(model_type, FAMILIES[model_type], stated)
+    rope = rope_of(config, layer_type) if config.family.rotary else None
     if rope is None:
-        positions = FAMILIES[model_type].positions
-        raise RopegenError(f"{model_type} config: the model has {positions} positions and no Rope; attend without one")
+        raise config.refuse(f"the model has {config.family.positions} positions and no Rope", "attend without one")
     return rope
 
 
@@ -206,16 +206,16 @@ def _width(config: Config, rotary: Rotary, fraction: float) -> int | None:
     config.expect(
         0 < fraction <= 1, f"{rotary.fraction_field} is a part of the head, above 0 and at most 1; got {fraction}"
     )
-    return int(_head_width(config) * fraction)
+    return int(config.head_width() * fraction)
 
 
 def _lengths(config: Config, rope_type: str, fields: Mapping[str, object]) -> dict[str, object]:
     """The original context and the factor, where transformers takes them from outside the rope parameters."""
+    if rope_type not in ("dynamic", "yarn", "longrope", "llama3"):
+        return {}
     longest = config.optional("max_position_embeddings")
     if rope_type == "dynamic":
         return {"original": whole(config.where("max_position_embeddings"), longest)}
-    if rope_type not in ("yarn", "longrope", "llama3"):
-        return {}
     original = _first(config.optional("original_max_position_embeddings"), fields.get("original"), longest)
     original = whole(config.where("original_max_position_embeddings"), original)
     config.expect(original > 0, f"original_max_position_embeddings must be positive, got {original}")
@@ -233,15 +233,6 @@ def _sections(config: Config, stated: Mapping[str, object], rotary: Rotary) -> t
         f"mrope_interleaved is {stated.get('mrope_interleaved')!r} and the model's code has {interleaved}",
     )
     return section_sizes(config.where("mrope_section"), stated.get("mrope_section"))
-
-
-def _head_width(config: Config) -> int:
-    stated = config.optional("head_dim")
-    if stated is not None:
-        return whole(config.where("head_dim"), stated)
-    heads = whole(config.where("num_attention_heads"), config.optional("num_attention_heads"))
-    config.expect(heads > 0, f"num_attention_heads must be positive, got {heads}")
-    return whole(config.where("hidden_size"), config.optional("hidden_size")) // heads
 
 
 def _first(*values: object) -> object:
