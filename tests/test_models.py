@@ -365,7 +365,10 @@ ROTARY_CONFIGS: dict[str, dict[str, Any]] = {
     "gemma3": GEMMA3_4B,
     "gemma4": {"model_type": "gemma4", "text_config": GEMMA4},
     "gemma4_text": GEMMA4,
-    **{name: {**QWEN2_VL, "model_type": name} for name in FAMILIES if name.startswith(("qwen2_vl", "qwen2_5_vl"))},
+    **{
+        name: {**QWEN2_VL, "model_type": name}
+        for name in ("qwen2_vl", "qwen2_vl_text", "qwen2_5_vl", "qwen2_5_vl_text")
+    },
     "qwen3_vl": QWEN3_VL,
     "qwen3_vl_text": QWEN3_VL["text_config"],
 }
@@ -388,6 +391,10 @@ def refusal(function: Any, *arguments: Any, **options: Any) -> str:
     with pytest.raises(RopegenError) as raised:
         function(*arguments, **options)
     return str(raised.value)
+
+
+def test_every_declared_type_has_a_config_here() -> None:
+    assert set(FAMILIES) == {*SMALL_CONFIGS, *ROTARY_CONFIGS, "t5", "mt5"}
 
 
 @pytest.mark.parametrize("model_type", FAMILIES)
@@ -414,7 +421,10 @@ def test_one_declaration_serves_the_rope_and_the_graph(model_type: str) -> None:
 
 @pytest.mark.parametrize("model_type", SMALL_CONFIGS)
 def test_both_readers_refuse_the_same_rope_fields(model_type: str) -> None:
-    """A field that the model's code ignores is refused in the same words, whichever function reads the config."""
+    """A field that the model's code ignores is refused in the same words, whichever function reads the config.
+
+    Where nothing rotates, `Rope.from_hf` says that instead.
+    """
     damages: list[dict[str, object]] = [{"rope_thetta": 1e4}, {"rotary_dims": 4}]
     if model_type == "gpt_neox":
         damages += [{"rope_theta": 5e5}, {"partial_rotary_factor": 0.25}]
@@ -423,7 +433,11 @@ def test_both_readers_refuse_the_same_rope_fields(model_type: str) -> None:
     for damage in damages:
         said = refusal(from_hf, {**small(model_type), **damage}, layer=5)
         assert next(iter(damage)) in said or "rope parameters" in said
-        assert refusal(read, model_type, **damage) == said
+        assert refusal(read, model_type, **damage) == (
+            f"{model_type} config: the model has {FAMILIES[model_type].positions} positions and no Rope; attend without one"
+            if model_type in UNROTATED
+            else said
+        )
 
 
 @pytest.mark.parametrize(("model_type", "theta"), [("gptj", "rope_theta"), ("gpt_neox", "rope_theta")])
