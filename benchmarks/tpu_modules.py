@@ -22,7 +22,7 @@ from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_ke
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as splash_mask
 
 import ropegen as rg
-from ropegen import hf, masks, passes, tiles
+from ropegen import masks, models, passes, tiles
 from ropegen.emit.module import stablehlo
 from ropegen.ir.graph import Graph
 from ropegen.ir.text import digest
@@ -220,7 +220,7 @@ def case(name: str, **build: Any) -> Graph:
     """The front-end of a golden case, perhaps of another length."""
     described = json.loads((CASES / name / "config.json").read_text(encoding="utf-8"))
     described["build"] |= build
-    return hf.from_case(described)
+    return models.from_case(described)
 
 
 def cases() -> list[str]:

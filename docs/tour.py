@@ -56,12 +56,12 @@ def say(text: str) -> None:
 
 def tour() -> int:
     import ropegen as rg
-    from ropegen import hf
+    from ropegen import models
 
     start = time.monotonic()
     case = json.loads(CASE.read_text())
     case["build"]["vocabulary"] = VOCABULARY
-    graph = hf.from_case(case)
+    graph = models.from_case(case)
     say(f"the plan for {TARGETS[0]}")
     print(rg.plan(graph, TARGETS[0]).explain())
     folder = ROOT / "build" / "tour"

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from ropegen import hf, masks
+from ropegen import masks, models
 from ropegen.emit import artifact
 from ropegen.emit.callable import run
 from ropegen.emit.primitive import PLATFORMS
@@ -57,8 +57,8 @@ def from_hf(
     phase: str = "prefill",
     **options: Any,
 ) -> Graph:
-    """The attention front-end of a Hugging Face config; see `ropegen.hf.from_hf` for the other options."""
-    return hf.from_hf(config, batch=batch, seq=seq, dtype=dtype, phase=phase, **options)
+    """The attention front-end of a Hugging Face config; see `ropegen.models.from_hf` for the other options."""
+    return models.from_hf(config, batch=batch, seq=seq, dtype=dtype, phase=phase, **options)
 
 
 def export(

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ropegen import api, bench, explain, hf, masks, passes, scaling
+from ropegen import api, bench, explain, masks, models, passes, scaling
 from ropegen.emit import artifact
 from ropegen.emit.callable import Compiled
 from ropegen.emit.module.replace import replace_composites
@@ -363,15 +363,7 @@ def _targets() -> list[dict[str, str]]:
 
 
 def _models() -> list[dict[str, str]]:
-    return [
-        {
-            "model_type": name,
-            "positions": each.positions,
-            "norm": each.norm,
-            "attends": "causal" if each.causal else "all",
-        }
-        for name, each in sorted(hf.FAMILIES.items())
-    ]
+    return [{"model_type": name, **family.summary()} for name, family in models.FAMILIES.items()]
 
 
 def _passes() -> list[dict[str, str]]:
@@ -552,7 +544,9 @@ def _graph_arguments(
     group.add_argument("--batch", type=int, help="sequences at once (default: 1)")
     group.add_argument("--seq", type=int, help="tokens of each (default: 2048, or 1 in decode)")
     group.add_argument("--dtype", help="bf16, f16, f32 or f64 (default: bf16)")
-    group.add_argument("--phase", choices=hf.PHASES, help="the whole prompt, or steps over a cache (default: prefill)")
+    group.add_argument(
+        "--phase", choices=models.PHASES, help="the whole prompt, or steps over a cache (default: prefill)"
+    )
     group.add_argument("--layer", type=int, help="which layer's attention (default: 0)")
     group.add_argument("--capacity", type=int, help="rows of the cache in decode")
     group.add_argument("--vocabulary", type=int, help="rows of the embedding, fewer than the model's")
@@ -618,7 +612,7 @@ def _graph(options: argparse.Namespace) -> Graph:
                 f"--{next(iter(given))} is for a config.json, and {source} is a graph, whose shapes are fixed"
             )
         return text.loads(decoded, source)
-    return hf.from_case(_case(decoded, source, given))
+    return models.from_case(_case(decoded, source, given))
 
 
 def _case(decoded: str, source: str, given: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`Rope`: one rotary embedding, said completely; its angle tables, their error, and the reading of model configs.
+"""`Rope`: one rotary embedding, said completely; its angle tables and a bound on their error.
 
 A rotary embedding turns pairs of features of each head by an angle that grows with the position (RoFormer,
 arXiv:2104.09864). `Rope` holds what a checkpoint depends on: theta, which features pair, how many turn, the frequency
@@ -72,7 +72,7 @@ class Rope:
         _expect(_is_family(self.scaling), f"Rope: scaling must come from ropegen.scaling, got {self.scaling!r}")
         if self.dim is not None:
             object.__setattr__(self, "dim", even_width("Rope: dim, the rotated width,", whole("Rope: dim", self.dim)))
-        sections = _shares("Rope: sections", self.sections)
+        sections = section_sizes("Rope: sections", self.sections)
         object.__setattr__(self, "sections", sections)
         if self.interleaved_sections:
             _expect(bool(sections), "Rope: interleaved_sections needs sections=, the pairs of each position axis")
@@ -180,23 +180,20 @@ class Rope:
     def from_hf(cls, config: Mapping[str, object], layer_type: str | None = None) -> Rope:
         """The rotary embedding of a Hugging Face config (the mapping in config.json), of transformers 4 or 5.
 
-        `layer_type` ("full_attention", "sliding_attention") picks the layer kind where kinds differ (Gemma 3 and 4). A
-        `text_config` is read where there is one. For DeepSeek the result is for the rotary part of a head, which is
-        `qk_rope_head_dim` features wide and stands apart from the rest. Angles are exact; use dataclasses.replace for
-        "f32". An unknown model type, rope type, layer type or field of the rope parameters is a RopegenError.
+        `layer_type` ("full_attention", "sliding_attention") picks the kind of layer, for models whose kinds rotate
+        differently (Gemma 3 and 4). Where the config holds a `text_config`, that part is read. For DeepSeek the result
+        is for the rotary part of a head, which is `qk_rope_head_dim` features wide and stands apart from the rest.
+        Angles are exact; use `dataclasses.replace` for "f32". Each file of `ropegen/models/families/` declares how its
+        checkpoints rotate.
+
+        Raises:
+          RopegenError: a model type, rope type or layer type that is unknown, a model that does not rotate, or a field
+            named rope_* or rotary_*, or a rope parameter, that the model's code does not read.
         """
-        if not _is_mapping(config):
-            raise RopegenError(
-                f"from_hf reads a config as a mapping, got {config!r}; json.loads makes one of a config.json"
-            )
-        text = config.get("text_config")
-        if isinstance(text, Mapping):
-            config = {"model_type": config.get("model_type"), **text}
-        model_type = config.get("model_type")
-        model = _MODELS.get(model_type) if isinstance(model_type, str) else None
-        if model is None:
-            raise RopegenError(f"unknown model_type {model_type!r} in the config; {nearest(str(model_type), _MODELS)}")
-        return _read(config, f"{model_type} config", model, layer_type)
+        # The import is here because that module builds a Rope, and so imports this one.
+        from ropegen.models.rope_parameters import rope_from_hf
+
+        return rope_from_hf(config, layer_type)
 
     def _axes(self) -> npt.NDArray[np.intp]:
         if not self.interleaved_sections:
@@ -284,248 +281,10 @@ def _is_family(value: object) -> bool:
     return isinstance(value, Scaling)
 
 
-def _is_mapping(value: object) -> bool:
-    return isinstance(value, Mapping)
-
-
-def _shares(where: str, value: object) -> tuple[int, ...]:
+def section_sizes(where: str, value: object) -> tuple[int, ...]:
+    """`value` as the pairs of each position axis; RopegenError that names `where` unless it is a list of such counts."""
     if not isinstance(value, list | tuple):
         raise RopegenError(f"{where} must list the pairs of each position axis, got {value!r}")
     shares = tuple(whole(f"{where}[{axis}]", size) for axis, size in enumerate(cast(list[object], value)))
     _expect(all(0 < size <= 1 << 15 for size in shares), f"{where}: every axis has from 1 to 32768 pairs, got {shares}")
     return shares
-
-
-@dataclass(frozen=True, slots=True)
-class _Model:
-    """What transformers' code fixes for a model type: its config does not say it, or says it under other names."""
-
-    pairing: Pairing = "half"
-    # The default of the config class; None where every published config states it and so must this one.
-    theta: float | None = 10_000.0
-    theta_field: str = "rope_theta"
-    fraction: float = 1.0
-    fraction_field: str = "partial_rotary_factor"
-    # Whether the code turns a part of each head when that field says so; most turn all of it whatever the field says.
-    partial: bool = False
-    # The field that states the rotated width itself.
-    width_field: str | None = None
-    # The field that says whether features pair interleaved (true where it is absent) or half.
-    interleave_field: str | None = None
-    # The theta of sliding-window layers: field and default. Their frequencies are never scaled.
-    sliding: tuple[str, float] | None = None
-    sections: Literal["none", "runs", "interleaved"] = "none"
-    # True where transformers would assume a scaling that the config leaves out.
-    scaled: bool = False
-    # True where the code reads no rope parameters, theta included.
-    fixed: bool = False
-    # Older names of rope types in this model's configs.
-    renamed: Mapping[str, str] = field(default_factory=dict[str, str])
-
-
-_GEMMA3 = _Model(theta=1_000_000.0, sliding=("rope_local_base_freq", 10_000.0))
-_QWEN2_VL = _Model(theta=None, sections="runs", renamed={"mrope": "default"})
-_QWEN3_VL = _Model(theta=None, sections="interleaved", renamed={"mrope": "default"})
-
-# From the config and modelling files of transformers 4.57 and 5.
-_MODELS: Mapping[str, _Model] = {
-    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2"), _Model()),
-    **dict.fromkeys(("gemma3", "gemma3_text"), _GEMMA3),
-    **dict.fromkeys(("gemma4", "gemma4_text"), _Model(theta=None)),
-    **dict.fromkeys(("qwen2_vl", "qwen2_vl_text", "qwen2_5_vl", "qwen2_5_vl_text"), _QWEN2_VL),
-    **dict.fromkeys(("qwen3_vl", "qwen3_vl_text"), _QWEN3_VL),
-    "phi3": _Model(partial=True, renamed={"su": "longrope", "yarn": "longrope"}),
-    "deepseek_v3": _Model("interleaved", width_field="qk_rope_head_dim", interleave_field="rope_interleave"),
-    "gpt_oss": _Model(theta=None, scaled=True),
-    "gpt_neox": _Model(theta_field="rotary_emb_base", fraction=0.25, fraction_field="rotary_pct", partial=True),
-    "gptj": _Model("interleaved", width_field="rotary_dim", fixed=True),
-}
-
-_SHARED_FIELDS = ("rope_type", "type", "rope_theta", "partial_rotary_factor")
-_SECTION_FIELDS = ("mrope_section", "mrope_interleaved")
-_LAYER_TYPES = ("full_attention", "sliding_attention")
-
-# transformers' rope types: our family, and its fields by their names in a config.
-_ROPE_TYPES: Mapping[str, tuple[str, Mapping[str, str]]] = {
-    "default": ("none", {}),
-    "linear": ("linear", {"factor": "factor"}),
-    "dynamic": ("dynamic", {"factor": "factor"}),
-    "yarn": (
-        "yarn",
-        {
-            "factor": "factor",
-            "original_max_position_embeddings": "original",
-            "beta_fast": "beta_fast",
-            "beta_slow": "beta_slow",
-            "attention_factor": "attention_factor",
-            "mscale": "mscale",
-            "mscale_all_dim": "mscale_all_dim",
-            "truncate": "truncate",
-        },
-    ),
-    "longrope": (
-        "longrope",
-        {
-            "short_factor": "short",
-            "long_factor": "long",
-            "original_max_position_embeddings": "original",
-            "factor": "factor",
-            "attention_factor": "attention_factor",
-        },
-    ),
-    "llama3": (
-        "llama3",
-        {
-            "factor": "factor",
-            "low_freq_factor": "low",
-            "high_freq_factor": "high",
-            "original_max_position_embeddings": "original",
-        },
-    ),
-    "proportional": ("proportional", {"partial_rotary_factor": "fraction", "factor": "factor"}),
-}
-
-
-def _read(config: Mapping[str, object], where: str, model: _Model, layer_type: str | None) -> Rope:
-    stated, sliding = _stated(config, where, model, layer_type)
-    _expect(
-        bool(stated) or not model.scaled,
-        f"{where}: rope_scaling is missing and this model is never without it; take it from the published config",
-    )
-    _expect(
-        not model.fixed or (not stated and config.get(model.theta_field) in (None, model.theta)),
-        f"{where}: this model's code has theta {model.theta} and no scaling, whatever {model.theta_field} and the rope "
-        "parameters say; take them out",
-    )
-    rope_type = _rope_type(stated, where, model)
-    kind, names = _ROPE_TYPES[rope_type]
-    known = {*_SHARED_FIELDS, *names, *(_SECTION_FIELDS if model.sections != "none" else ())}
-    for name in stated:
-        if name not in known:
-            raise RopegenError(
-                f"{where}: its {rope_type!r} rope parameters have no field {name!r}; {nearest(name, known)}"
-            )
-    if sliding and model.sliding:
-        theta = _first(stated.get("rope_theta"), config.get(model.sliding[0]), model.sliding[1])
-    else:
-        theta = _first(stated.get("rope_theta"), config.get(model.theta_field), model.theta)
-    _expect(theta is not None, f"{where}: {model.theta_field} is missing and this model has no usual value")
-    fraction = finite(
-        f"{where}: {model.fraction_field}",
-        _first(stated.get("partial_rotary_factor"), config.get(model.fraction_field), model.fraction),
-    )
-    fields = {ours: stated[name] for name, ours in names.items() if stated.get(name) is not None}
-    dim = None
-    if rope_type == "proportional":
-        fields["fraction"] = fraction
-    elif model.width_field is not None:
-        dim = whole(f"{where}: {model.width_field}", config.get(model.width_field))
-        _expect(
-            fraction == 1.0, f"{where}: {model.width_field} says how much rotates, yet a fraction {fraction} is there"
-        )
-    elif fraction != 1.0:
-        _expect(
-            model.partial,
-            f"{where}: {model.fraction_field} is {fraction} and this model's code turns the whole head; leave it out, "
-            "or write the Rope with dim= if the checkpoint was trained so",
-        )
-        _expect(
-            0 < fraction <= 1,
-            f"{where}: {model.fraction_field} is a part of the head, above 0 and at most 1; got {fraction}",
-        )
-        dim = int(_head_dim(config, where) * fraction)
-    paired = config.get(model.interleave_field, True) if model.interleave_field else True
-    _expect(isinstance(paired, bool), f"{where}: {model.interleave_field} must be true or false, got {paired!r}")
-    return Rope(
-        finite(f"{where}: {model.theta_field}", theta),
-        pairing=model.pairing if paired else "half",
-        dim=dim,
-        scaling=scalings.from_attributes({"kind": kind, **fields, **_contexts(config, where, rope_type, fields)}),
-        sections=_sections(stated, where, model),
-        interleaved_sections=model.sections == "interleaved",
-    )
-
-
-def _stated(
-    config: Mapping[str, object], where: str, model: _Model, layer_type: str | None
-) -> tuple[Mapping[str, object], bool]:
-    """The rope parameters that the config states for a layer kind, and whether the kind is the sliding one."""
-    stated = _first(config.get("rope_parameters"), config.get("rope_scaling"), {})
-    other = config.get("rope_scaling")
-    _expect(
-        other is None or other == stated,
-        f"{where}: rope_parameters {stated} and rope_scaling {other} are both there and differ; keep the checkpoint's",
-    )
-    if not isinstance(stated, Mapping):
-        raise RopegenError(f"{where}: rope parameters must be a mapping, got {stated!r}")
-    by_layer = bool(stated) and all(isinstance(value, Mapping) for value in stated.values())
-    layers = config.get("layer_types")
-    kinds = stated if by_layer else layers if isinstance(layers, list | tuple) else _LAYER_TYPES
-    known = {str(kind) for kind in kinds}
-    if layer_type is None:
-        _expect(
-            not by_layer and model.sliding is None,
-            f"{where}: its kinds of layer rotate differently; pass layer_type=, one of {', '.join(sorted(known))}",
-        )
-    elif layer_type not in known:
-        raise RopegenError(f"{where}: unknown layer type {layer_type!r}; {nearest(layer_type, known)}")
-    sliding = layer_type == "sliding_attention"
-    if by_layer and layer_type is not None:
-        stated = stated[layer_type]
-    elif sliding and model.sliding:
-        stated = {}
-    return stated, sliding
-
-
-def _rope_type(stated: Mapping[str, object], where: str, model: _Model) -> str:
-    given = [stated[name] for name in ("rope_type", "type") if stated.get(name) is not None]
-    types = {model.renamed.get(str(name), str(name)) for name in given} or {"default"}
-    _expect(len(types) == 1, f"{where}: rope_type and type are both there and differ: {', '.join(map(repr, given))}")
-    (rope_type,) = types
-    _expect(rope_type in _ROPE_TYPES, f"{where}: unknown rope type {rope_type!r}; {nearest(rope_type, _ROPE_TYPES)}")
-    _expect(
-        bool(given) or set(stated) <= {*_SHARED_FIELDS, *_SECTION_FIELDS},
-        f"{where}: its rope parameters {', '.join(map(repr, stated))} name no rope_type",
-    )
-    return rope_type
-
-
-def _contexts(
-    config: Mapping[str, object], where: str, rope_type: str, fields: Mapping[str, object]
-) -> dict[str, object]:
-    """The original context and the factor, where transformers takes them from outside the rope parameters."""
-    longest = config.get("max_position_embeddings")
-    if rope_type == "dynamic":
-        return {"original": whole(f"{where}: max_position_embeddings", longest)}
-    if rope_type not in ("yarn", "longrope", "llama3"):
-        return {}
-    original = _first(config.get("original_max_position_embeddings"), fields.get("original"), longest)
-    original = whole(f"{where}: original_max_position_embeddings", original)
-    _expect(original > 0, f"{where}: original_max_position_embeddings must be positive, got {original}")
-    if "factor" in fields or rope_type == "llama3":
-        return {"original": original}
-    return {"original": original, "factor": finite(f"{where}: max_position_embeddings", longest) / original}
-
-
-def _sections(stated: Mapping[str, object], where: str, model: _Model) -> tuple[int, ...]:
-    if model.sections == "none":
-        return ()
-    interleaved = model.sections == "interleaved"
-    _expect(
-        stated.get("mrope_interleaved", interleaved) is interleaved,
-        f"{where}: mrope_interleaved is {stated.get('mrope_interleaved')!r} and the model's code has {interleaved}",
-    )
-    return _shares(f"{where}: mrope_section", stated.get("mrope_section"))
-
-
-def _head_dim(config: Mapping[str, object], where: str) -> int:
-    if config.get("head_dim") is not None:
-        return whole(f"{where}: head_dim", config["head_dim"])
-    heads = whole(f"{where}: num_attention_heads", config.get("num_attention_heads"))
-    _expect(heads > 0, f"{where}: num_attention_heads must be positive, got {heads}")
-    return whole(f"{where}: hidden_size", config.get("hidden_size")) // heads
-
-
-def _first(*values: object) -> object:
-    """The first value that is not None."""
-    return next((value for value in values if value is not None), None)

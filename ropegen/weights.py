@@ -1,9 +1,9 @@
-"""Weights from one pairing to the other: the same checkpoint run with `half` or with `interleaved` rotary pairs.
+"""Convert weights from one rotary pairing to the other, so that one checkpoint runs with `half` or `interleaved` pairs.
 
-A rotary embedding turns pairs of features, and checkpoints differ in where the two of a pair stand: pair j is features
-2j and 2j + 1 (interleaved) or j and j + dim/2 (half). Scores are sums over the features of a head, so q and k may have
-theirs in any order that is the same for both. Reordering the output features of both projections once, offline, takes
-a checkpoint from one pairing to the other; values and the output projection stay as they are.
+A rotary embedding turns pairs of features, and checkpoints differ in where the two features of a pair stand: pair j is
+features 2j and 2j + 1 (interleaved) or j and j + dim/2 (half). A score is a sum over the features of a head, so any
+order of features will do if q and k share it. Reordering the output features of both projections once, offline,
+converts a checkpoint; values and the output projection stay as they are.
 """
 
 from __future__ import annotations
@@ -22,19 +22,20 @@ Array = TypeVar("Array")
 def to_half(weight: Array, *, width: int, dim: int | None = None, axis: int = -1) -> Array:
     """A weight made for interleaved pairs, reordered for pairs of halves.
 
-    Meta's own Llama weights, GPT-J and DeepSeek pair interleaved; their Llama conversions on the Hugging Face hub have
-    been through this already. In every head, features 0, 2, 4, ... go before 1, 3, 5, ...
+    Meta's original Llama weights, GPT-J and DeepSeek use interleaved pairs; the Llama conversions on the Hugging Face
+    hub have been reordered already. In every head, features 0, 2, 4, ... go before features 1, 3, 5, ...
 
-    weight: NumPy, JAX or torch array with the output features of q or k along `axis`, whole heads of `width` features
-    one after the other: the projection (features, heads * width), torch's (heads * width, features) with axis=0, the
-    bias (heads * width,), and with QK-norm its weight (width,). Packed q, k and v are taken apart first.
+    weight: NumPy, JAX or torch array whose `axis` holds the output features of q or k, as whole heads of `width`
+    features one after the other. It is the projection (features, heads * width), torch's projection
+    (heads * width, features) with axis=0, the bias (heads * width,), or the weight (width,) of a QK-norm. Split a
+    packed q, k and v first.
     dim: the rotated width, the first `dim` features of a head, as in `Rope`; None for the whole head.
 
-    Returns the same type, shape and element type, every value unchanged; `to_interleaved` is the exact inverse. Do it
-    to q and to k or to neither, and start with an empty cache: cached keys keep the order that they were made in.
+    Returns an array of the same type, shape and element type with every value unchanged; `to_interleaved` is the exact
+    inverse. Convert both q and k or neither, and start with an empty cache, because cached keys keep their old order.
 
     Raises:
-      RopegenError: an axis that is not there or holds no whole number of heads, a dim that is odd or above the width.
+      RopegenError: the axis does not exist or holds no whole number of heads, or dim is odd or above the width.
     """
     return _reordered(weight, width, dim, axis, "half")
 
@@ -42,7 +43,7 @@ def to_half(weight: Array, *, width: int, dim: int | None = None, axis: int = -1
 def to_interleaved(weight: Array, *, width: int, dim: int | None = None, axis: int = -1) -> Array:
     """A weight made for pairs of halves (most checkpoints on the Hugging Face hub), reordered for interleaved pairs.
 
-    The exact inverse of `to_half`, which describes the arguments.
+    This is the exact inverse of `to_half`, which describes the arguments and the errors.
     """
     return _reordered(weight, width, dim, axis, "interleaved")
 

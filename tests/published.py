@@ -1,6 +1,6 @@
-"""Published model configs: the fields of each config.json that say how its heads rotate, as the checkpoint has them.
+"""Published model configs: the fields of a config.json that say how the heads rotate, as the checkpoint states them.
 
-From the model repositories on the Hugging Face hub; fields that rotation does not read are left out.
+They come from the model repositories on the Hugging Face hub. Fields that rotation does not read are left out.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ LLAMA_2 = {
 # Llama 2 as transformers' documentation extends it.
 LLAMA_2_LINEAR = {**LLAMA_2, "rope_scaling": {"type": "linear", "factor": 4.0}}
 LLAMA_2_DYNAMIC = {**LLAMA_2, "rope_scaling": {"type": "dynamic", "factor": 2.0}}
-# No checkpoint states every field of yarn with a value of its own; this one does.
+# Made up: no published checkpoint states every field of yarn.
 LLAMA_2_YARN = {
     **LLAMA_2,
     "max_position_embeddings": 32768,
@@ -214,7 +214,10 @@ GPT_J = {"model_type": "gptj", "n_embd": 4096, "n_head": 16, "n_positions": 2048
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A config, the width of the heads that it rotates, the kind of layer where kinds differ, and how far it reads."""
+    """A config to rotate by.
+
+    head: the width of the heads. length: the longest sequence. layer_type: which kind of layer, where kinds differ.
+    """
 
     config: dict
     head: int

@@ -1,7 +1,7 @@
-"""Writes golden/vectors/transformers.json: what transformers' own modules give for the configs of published.py.
+"""Write golden/vectors/transformers.json: the results of transformers for the configs of published.py.
 
-By hand, where torch and transformers are installed: python tests/record_transformers.py. The same versions write the
-same bytes. `Recorded.run` is also what the live comparison in test_transformers.py calls.
+Run `python tests/record_transformers.py` by hand, where torch and transformers are installed. The same versions write
+the same bytes. The live comparison in test_transformers.py calls `Recorded.run` too.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def modelling(model: str):
 class Recorded:
     """Float32 values as transformers has them.
 
-    inv_freq: one for each pair; None for GPT-J, whose code keeps none. attention_scaling: what multiplies cos and sin.
+    inv_freq: one per pair; None for GPT-J, whose code keeps none. attention_scaling: what multiplies cos and sin.
     positions: (S,), or (3, S) where the model has three axes. cos, sin: (S, pairs), the scaling multiplied in.
     """
 
@@ -58,7 +58,7 @@ class Recorded:
 
     @classmethod
     def run(cls, case: Case, positions: np.ndarray) -> Recorded:
-        """What transformers gives at `positions`; the greatest of them is what it takes the length from."""
+        """The values at `positions`. transformers takes the length from the greatest of them."""
         text = transformers.AutoConfig.for_model(**copy.deepcopy(case.config)).get_text_config()
         if text.model_type == "gptj":
             table = modelling("gptj").create_sinusoidal_positions(case.length, text.rotary_dim).numpy()[positions]
@@ -71,10 +71,10 @@ class Recorded:
         cos, sin = module(torch.zeros(1), ids[None] if ids.ndim == 1 else ids[:, None], *kinds)
         frequencies = getattr(module, "_".join((*kinds, "inv_freq")))
         pairs = len(frequencies)
-        for each in (cos, sin):
-            assert each.dtype == torch.float32
-            # gpt-oss has one value for each pair, the others repeat them for the second half.
-            assert each.shape[-1] == pairs or torch.equal(each[..., :pairs], each[..., pairs:])
+        for table in (cos, sin):
+            assert table.dtype == torch.float32
+            # gpt-oss has one value per pair. The other models repeat them for the second half.
+            assert table.shape[-1] == pairs or torch.equal(table[..., :pairs], table[..., pairs:])
         return cls(
             numbers(frequencies.numpy()),
             float(getattr(module, "_".join((*kinds, "attention_scaling")))),
@@ -92,7 +92,7 @@ def numbers(values: np.ndarray) -> list:
 
 
 def chosen_positions(case: Case) -> np.ndarray:
-    """Near, far and last; for three axes the rows of a small image in the text, with its corners far apart."""
+    """Positions near the start, far from it, and the last one. Three axes read them in three different orders."""
     last = case.length - 1
     near = np.array([0, 1, 7, 100, min(4095, last // 2), last])
     text = case.config.get("text_config", case.config)
@@ -102,7 +102,7 @@ def chosen_positions(case: Case) -> np.ndarray:
 
 
 def main() -> None:
-    """Runs every case and replaces the file."""
+    """Run every case and replace the file."""
     versions = {
         "python": platform.python_version(),
         "torch": str(torch.__version__),
@@ -111,8 +111,10 @@ def main() -> None:
     lines = [f'"versions": {json.dumps(versions)}']
     for name, case in CASES.items():
         recorded = asdict(Recorded.run(case, chosen_positions(case)))
-        said = ",\n".join(f'  "{key}": {json.dumps(value, separators=(",", ":"))}' for key, value in recorded.items())
-        lines.append(f'"{name}": {{\n  "config": {json.dumps(case.config)},\n{said}\n}}')
+        written = ",\n".join(
+            f'  "{key}": {json.dumps(value, separators=(",", ":"))}' for key, value in recorded.items()
+        )
+        lines.append(f'"{name}": {{\n  "config": {json.dumps(case.config)},\n{written}\n}}')
     VECTORS.parent.mkdir(parents=True, exist_ok=True)
     aside = VECTORS.with_suffix(".new")
     aside.write_text("{\n" + ",\n".join(lines) + "\n}\n")

@@ -20,7 +20,7 @@ import pytest
 from independent import draw_inputs
 
 import ropegen as rg
-from ropegen import hf, masks
+from ropegen import masks, models
 from ropegen.emit import artifact
 from ropegen.emit.module import stablehlo
 from ropegen.errors import RopegenError
@@ -45,7 +45,7 @@ def small(name: str = "small") -> Graph:
 def case(name: str, **build: int | str) -> Graph:
     described = json.loads((CASES / name / "config.json").read_text())
     described["build"].update(build)
-    return hf.from_case(described)
+    return models.from_case(described)
 
 
 @pytest.fixture(scope="module")

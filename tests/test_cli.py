@@ -15,7 +15,7 @@ import pytest
 from conftest import GOLDEN, Golden
 
 import ropegen as rg
-from ropegen import cli, explain, hf, passes, template
+from ropegen import cli, explain, models, passes, template
 from ropegen.ir import ops, spec
 from ropegen.target import known
 
@@ -55,7 +55,9 @@ def test_check_passes_and_fails(capsys: pytest.CaptureFixture[str], built: Path,
     assert json.loads(out)["passed"] is True
     # The hashes are right and the program is another one: the oracle must tell.
     other = tmp_path / "other"
-    wrong = hf.from_case({**json.loads(Path(CASE).read_text()), "build": {"seq": 8, "vocabulary": 16, "dtype": "bf16"}})
+    wrong = models.from_case(
+        {**json.loads(Path(CASE).read_text()), "build": {"seq": 8, "vocabulary": 16, "dtype": "bf16"}}
+    )
     rg.export(rg.loads(rg.dumps(wrong).replace("scale = 1.250000e-01", "scale = 9.0e-01")), other, targets=["cpu"])
     manifest = json.loads((other / "manifest.json").read_text())
     right = (built / "graph.mlir").read_bytes()
@@ -72,9 +74,9 @@ def test_check_passes_and_fails(capsys: pytest.CaptureFixture[str], built: Path,
 def test_explain_is_the_plan_in_words(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = call(capsys, "explain", CASE, "--target", "tpu:v5e")
     assert code == 0
-    assert out.rstrip("\n") == rg.plan(hf.from_case(json.loads(Path(CASE).read_text())), "tpu:v5e").explain().rstrip(
-        "\n"
-    )
+    assert out.rstrip("\n") == rg.plan(
+        models.from_case(json.loads(Path(CASE).read_text())), "tpu:v5e"
+    ).explain().rstrip("\n")
     code, out, _ = call(capsys, "explain", CASE, "--json", "--tile", "attend/xla_f32:q=256,kv=512")
     (attend,) = [step for step in json.loads(out)["steps"] if step["template"] == "attend/xla_f32"]
     assert (attend["tile"], attend["tile_from"]) == ({"q": 256, "kv": 512}, "the caller")
@@ -286,7 +288,7 @@ def graph(tmp_path: Path) -> str:
 
 
 def tiny(**build: object) -> rg.Graph:
-    return hf.from_case({"config": TINY, "build": {"seq": 16, "dtype": "f32", **build}})
+    return models.from_case({"config": TINY, "build": {"seq": 16, "dtype": "f32", **build}})
 
 
 def ropegen(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -385,7 +387,7 @@ def test_check_fails_what_is_damaged(
         ("scaling", set(rg.scaling.FAMILIES)),
         ("templates", {str(each) for each in template.catalog()}),
         ("targets", set(known())),
-        ("models", set(hf.FAMILIES)),
+        ("models", set(models.FAMILIES)),
         ("passes", {each.name for each in passes.PIPELINE}),
     ],
 )

@@ -262,9 +262,9 @@ HF: dict[str, Callable[[], object]] = {
     "layer-type-missing": config(model_type="gemma3_text"),
     "layer-type": config("sliding", model_type="gemma3_text"),
     "width-missing": config(model_type="deepseek_v3"),
-    "width-odd": config(model_type="gpt_neox", rotary_pct=0.3, hidden_size=80, num_attention_heads=8),
-    "width-beyond-the-head": config(model_type="gpt_neox", rotary_pct=2.0),
-    "heads-zero": config(model_type="gpt_neox", num_attention_heads=0),
+    "width-odd": config(model_type="gpt_neox", rope_theta=None, rotary_pct=0.3, hidden_size=80, num_attention_heads=8),
+    "width-beyond-the-head": config(model_type="gpt_neox", rope_theta=None, rotary_pct=2.0),
+    "heads-zero": config(model_type="gpt_neox", rope_theta=None, num_attention_heads=0),
     "scaling-missing": config(model_type="gpt_oss"),
     "sections-missing": config(model_type="qwen2_vl"),
 }

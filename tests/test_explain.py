@@ -20,7 +20,7 @@ from drawn import graphs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ropegen import angles, explain, hf, masks, scaling
+from ropegen import angles, explain, masks, models, scaling
 from ropegen.ir.build import Builder
 from ropegen.ir.graph import Graph
 from ropegen.planner import Candidate, Plan, Step, plan
@@ -33,7 +33,7 @@ NAMES = sorted(path.parent.name for path in CASES.glob("*/config.json"))
 
 def case(name: str, **build: object) -> Graph:
     described = json.loads((CASES / name / "config.json").read_text())
-    return hf.from_case({**described, "build": {**described.get("build", {}), **build}})
+    return models.from_case({**described, "build": {**described.get("build", {}), **build}})
 
 
 def steps_with(facts: dict[str, Any], what: str) -> list[dict[str, Any]]:
@@ -267,9 +267,9 @@ def test_drawn_graphs_are_told(graph: Graph) -> None:
 def test_the_words_are_the_same_in_every_process() -> None:
     code = """if True:
         import json, sys
-        from ropegen import explain, hf
+        from ropegen import explain, models
         from ropegen.planner import plan
-        made = plan(hf.from_case(json.load(open(sys.argv[1]))), "tpu:v5e")
+        made = plan(models.from_case(json.load(open(sys.argv[1]))), "tpu:v5e")
         sys.stdout.buffer.write((explain.text(made) + explain.html(made) + json.dumps(explain.data(made))).encode())
     """
     said = {

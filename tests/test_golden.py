@@ -11,7 +11,7 @@ import pytest
 from conftest import GOLDEN, Golden
 
 import ropegen as rg
-from ropegen import hf, passes
+from ropegen import models, passes
 from ropegen.emit.module import stablehlo
 from ropegen.ir import spec
 
@@ -20,7 +20,7 @@ TARGETS = ("cpu", "gpu:h100", "tpu:v5e")
 
 
 def graph_of(case: str) -> rg.Graph:
-    return hf.from_case(json.loads((GOLDEN / "cases" / case / "config.json").read_text()))
+    return models.from_case(json.loads((GOLDEN / "cases" / case / "config.json").read_text()))
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -33,7 +33,7 @@ LAYERS = {
     "ropegen.plain": 3,
     "ropegen.reference": 3,
     "ropegen.passes": 3,
-    "ropegen.hf": 2,
+    "ropegen.models": 2,
     "ropegen.weights": 2,
     "ropegen.ir.build": 2,
     "ropegen.ir.spec": 2,
@@ -42,6 +42,10 @@ LAYERS = {
     "ropegen.compilers": 1,
     "ropegen.expression": 1,
     "ropegen.masks": 1,
+    "ropegen.models.config": 1,
+    "ropegen.models.families": 1,
+    "ropegen.models.family": 1,
+    "ropegen.models.rope_parameters": 1,
     "ropegen.rotary": 1,
     "ropegen.scaling": 1,
     "ropegen.errors": 0,
@@ -157,8 +161,8 @@ def test_only_the_host_target_and_the_env_verb_look_at_devices() -> None:
 PLANS = """
 import json, sys
 import ropegen as rg
-from ropegen import hf
-graph = hf.from_case(json.loads(open(sys.argv[1]).read()))
+from ropegen import models
+graph = models.from_case(json.loads(open(sys.argv[1]).read()))
 for target in ("cpu", "cpu:64", "gpu:a100", "gpu:h100", "gpu:h200", "gpu:b200", "tpu:v4", "tpu:v5e", "tpu:v5p", "tpu:v6e", "tpu:v7x"):
     print(target, rg.plan(graph, target).digest)
 """

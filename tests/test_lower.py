@@ -24,7 +24,7 @@ from jax import lax
 from jax.extend.mlir import ir
 from jax.interpreters import mlir
 
-from ropegen import cli, hf, masks, reference
+from ropegen import cli, masks, models, reference
 from ropegen.emit.module.composites import Composite, read
 from ropegen.emit.module.grouping import Member, group
 from ropegen.emit.module.replace import replace_composites
@@ -112,7 +112,7 @@ def case(name: str) -> Graph:
     described = json.loads((GOLDEN / "cases" / name / "config.json").read_text())
     described["build"].update(seq=16, dtype="f32")
     described["config"].update(CASES[name], vocab_size=32)
-    return hf.from_case(described)
+    return models.from_case(described)
 
 
 # The whole front-end ----------------------------------------------------------------------------------------------

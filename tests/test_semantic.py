@@ -14,12 +14,13 @@ from independent import draw_inputs
 from jax.extend.mlir import ir
 from jax.interpreters import mlir
 
-from ropegen import hf, masks, reference
+from ropegen import masks, models, reference
 from ropegen.emit.module.semantic import semantic, written
 from ropegen.ir.build import Builder
 from ropegen.ir.graph import Graph
 from ropegen.ir.op import attributes
 from ropegen.ir.ops import Input
+from ropegen.rotary import Rope
 
 CASES = Path(__file__).resolve().parent.parent / "golden" / "cases"
 
@@ -27,7 +28,7 @@ CASES = Path(__file__).resolve().parent.parent / "golden" / "cases"
 def front_end() -> Graph:
     case = json.loads((CASES / "gpt-j-6b" / "config.json").read_text())
     case["build"].update(seq=8, vocabulary=16)
-    return hf.from_case(case)
+    return models.from_case(case)
 
 
 def composites(text: str) -> list[str]:
@@ -61,7 +62,7 @@ def test_onnx_names_where_the_meaning_is_the_same() -> None:
     assert (causal["is_causal"], causal["q_num_heads"], causal["kv_num_heads"], causal["softcap"]) == (1, 4, 2, 30.0)
     later = b.attend(q, k, v, mask=masks.causal, q_positions=b.positions(6, 3), kv_positions=b.positions(6))
     assert written(later)["is_causal"] == 0  # ONNX compares indices, ropegen positions
-    angles = b.angles(b.positions(6), hf.Rope(100.0, pairing="interleaved", dim=4), 8)
+    angles = b.angles(b.positions(6), Rope(100.0, pairing="interleaved", dim=4), 8)
     rotate = written(b.rotate(q, angles, pairing="interleaved"))
     assert (rotate["interleaved"], rotate["rotary_embedding_dim"]) == (1, 4)
 

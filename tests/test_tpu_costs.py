@@ -12,7 +12,7 @@ import pytest
 from conftest import GOLDEN
 
 import ropegen as rg
-from ropegen import hf
+from ropegen import models
 from ropegen.target import Target
 from ropegen.template import template
 
@@ -37,7 +37,9 @@ def test_the_cost_on_tpu_is_within_twice_of_the_compiler_s(
     case: str, family: str, index: int, estimates: dict[str, float]
 ) -> None:
     chosen = template(f"{family}/xla")
-    graph = rg.plan(hf.from_case(json.loads((GOLDEN / "cases" / case / "config.json").read_text())), "tpu:v5e").graph
+    graph = rg.plan(
+        models.from_case(json.loads((GOLDEN / "cases" / case / "config.json").read_text())), "tpu:v5e"
+    ).graph
     found: list[object] = []
     for region in chosen.family.find(graph):
         if region.closed not in found:

@@ -1,6 +1,6 @@
-"""`Rope.from_hf` against transformers: its recorded values, and its own modules where torch and transformers are there.
+"""`Rope.from_hf` against transformers: against recorded values, and against its modules where they are installed.
 
-golden/vectors/transformers.json is what `python tests/record_transformers.py` wrote. u = 2**-24 is float32's unit.
+`python tests/record_transformers.py` wrote golden/vectors/transformers.json. u = 2**-24 is the unit of float32.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ def recorded(name: str) -> SimpleNamespace:
 
 
 def positions_of_pairs(rope: Rope, case: Case, positions: list) -> np.ndarray:
-    """The position that each pair reads, (S, 1) or (S, pairs)."""
+    """The position that every pair reads, (S, 1) or (S, pairs)."""
     placed = np.array(positions, np.float64)
     return placed[:, None] if placed.ndim == 1 else placed.T[:, rope.axes(case.head)]
 
 
 def ulps(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """The distance in units in the last place of their float32 values; where theirs are 0, so must ours be."""
+    """The distance in units in the last place of their float32 values. Where theirs are 0, ours must be 0 too."""
     assert theirs.dtype == np.float32
     assert np.all(ours[theirs == 0] == 0)
     return np.abs(ours - theirs) / np.where(theirs == 0, 1, np.spacing(theirs)).astype(np.float64)
@@ -57,7 +57,7 @@ def check_frequencies(case: Case, theirs: SimpleNamespace, last_places: float | 
 
 
 def check_exact_tables(case: Case, theirs: SimpleNamespace) -> None:
-    """Exact angles and theirs: both are within `angle_error` of the truth, and the magnitude rounds twice."""
+    """Exact angles and theirs are both within `angle_error` of the truth, and the magnitude rounds twice."""
     exact, single = rope_of(case), rope_of(case, "f32")
     table = exact.table(np.array(theirs.positions), case.head, case.length).astype(np.float64)
     error = np.abs(table - np.concatenate([theirs.cos, theirs.sin], axis=-1)).reshape(*table.shape[:-1], 2, -1)
@@ -88,13 +88,14 @@ def test_float32_frequencies_are_those_of_transformers_to_the_last_place(name: s
 
 @with_frequencies
 def test_exact_frequencies_differ_by_what_float32_rounds(name: str) -> None:
-    """The steps of transformers, each within u of its result, and the power within 2u.
+    """Every step of transformers is within u of its result, and the power within 2u.
 
     The exponent x = 2j / dim is exact where dim is a power of two; otherwise it moves the power by x ln(theta) u.
-    With reciprocal and factor that is e = 4 + x ln(theta) units. Pairs that yarn and llama3 mix, of which a share of
-    the plain frequency is kept, have the share's own error as well: for llama3 below 4 (e + 4) / 3 + 1 units where it
-    is kept from one turn and wholly at four; yarn's ramp of low / (high - low) < 1 gives less. A theta that grows with
-    the length is itself a product, quotient, difference and power in float32.
+    With the reciprocal and the factor that makes e = 4 + x ln(theta) units. yarn and llama3 mix some pairs: such a pair
+    keeps a share of its plain frequency, and the share has an error of its own. llama3 starts to keep a pair at one
+    turn and keeps it wholly at four, so its error is below 4 (e + 4) / 3 + 1 units; yarn's ramp of
+    low / (high - low) < 1 gives less. A theta that grows with the length is itself a product, a quotient, a difference
+    and a power in float32.
     """
     case, theirs = CASES[name], np.array(VECTORS[name]["inv_freq"], np.float32)
     rope = rope_of(case)
@@ -119,9 +120,9 @@ def test_exact_tables_are_within_what_float32_angles_allow(name: str) -> None:
 
 @cases
 def test_float32_tables_are_those_of_transformers(name: str) -> None:
-    """Where the frequencies have the same bits the angles do, at every position to the last.
+    """Where the frequencies have the same bits, the angles have too, at every position up to the last.
 
-    NumPy's and torch's cosines of them are each within two units in the last place of numbers below 1, 2u.
+    The cosines of NumPy and of torch are both within two units in the last place of numbers below 1, which is 2u.
     """
     case, theirs = CASES[name], recorded(name)
     rope = rope_of(case, "f32")
@@ -139,7 +140,7 @@ def test_an_unknown_rope_type_or_field_is_named(name: str) -> None:
     config = dict(case.config.get("text_config", case.config))
     by_layer = config.pop("rope_parameters", None)
     stated = by_layer[case.layer_type] if by_layer else config.pop("rope_scaling", None) or {"rope_type": "default"}
-    # GPT-J's code reads no rope parameters at all, and the error says that.
+    # The code of GPT-J reads no rope parameters at all, and the error says so.
     for damage, word in (({"beta_quick": 32}, "beta_quick"), ({"rope_type": "yam", "type": "yam"}, "'yam'")):
         damaged = {**stated, **damage}
         layers = by_layer or {"full_attention": stated, "sliding_attention": stated}
@@ -156,9 +157,9 @@ def test_an_unknown_rope_type_or_field_is_named(name: str) -> None:
 
 @pytest.fixture(scope="session")
 def live() -> ModuleType:
-    """record_transformers, which runs transformers' own modules."""
+    """The module record_transformers, which runs the modules of transformers."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # theirs, on import
+        warnings.simplefilter("ignore")  # transformers warns on import
         for package in ("torch", "transformers"):
             pytest.importorskip(package, reason="the live comparison runs after: pip install torch transformers")
         import record_transformers
@@ -240,7 +241,7 @@ def test_drawn_configs_have_the_frequencies_of_transformers(live: ModuleType, ki
     # The power within one unit, and its reciprocal, move the result by up to four.
     last_places: float | np.ndarray = 4
     if kind == "llama3":
-        # The share that is kept follows the pair's own frequency, and a unit of that is many of a slowed pair's.
+        # The share that is kept depends on the plain frequency, and one unit of that is many units of a slowed one.
         family = rope_of(case).scaling
         plain = rope_of(case).theta ** (-np.arange(0, case.head, 2) / case.head)
         turning = np.array(theirs.inv_freq) < 0.999 * plain
@@ -253,7 +254,7 @@ def test_drawn_configs_have_the_frequencies_of_transformers(live: ModuleType, ki
 
 
 def rotated(live: ModuleType, case: Case, ids: np.ndarray, *values: np.ndarray) -> list[np.ndarray]:
-    """Values (B, S, H, D) turned by transformers' own functions at ids (B, S) or (3, B, S), two at a time."""
+    """Values (B, S, H, D), rotated by the functions of transformers at ids (B, S) or (3, B, S), two at a time."""
     import torch
     import transformers
 
@@ -265,21 +266,22 @@ def rotated(live: ModuleType, case: Case, ids: np.ndarray, *values: np.ndarray) 
         table = gptj.create_sinusoidal_positions(case.length, text.rotary_dim)[at]
         sin, cos = table.split(text.rotary_dim // 2, dim=-1)
         width = text.rotary_dim
-        turned = [gptj.apply_rotary_pos_emb(each[..., :width], sin, cos) for each in tensors]
+        turned = [gptj.apply_rotary_pos_emb(tensor[..., :width], sin, cos) for tensor in tensors]
         return [torch.cat([t, x[..., width:]], -1).numpy() for t, x in zip(turned, tensors, strict=True)]
     model, name = live.MODULES[text.model_type]
     module = getattr(live.modelling(model), name)(text)
     cos, sin = module(tensors[0], at, *(() if case.layer_type is None else (case.layer_type,)))
     if model == "gemma4":
-        return [live.modelling(model).apply_rotary_pos_emb(each, cos, sin, unsqueeze_dim=2).numpy() for each in tensors]
+        apply = live.modelling(model).apply_rotary_pos_emb
+        return [apply(tensor, cos, sin, unsqueeze_dim=2).numpy() for tensor in tensors]
     interleaved = "_interleave" if model == "deepseek_v3" else ""
     turn = getattr(live.modelling(model), "apply_rotary_pos_emb" + interleaved)
     pair = tensors if len(tensors) == 2 else tensors * 2
-    return [each.numpy() for each in turn(*pair, cos, sin, unsqueeze_dim=2)][: len(tensors)]
+    return [tensor.numpy() for tensor in turn(*pair, cos, sin, unsqueeze_dim=2)][: len(tensors)]
 
 
 def drawn_ids(case: Case, length: int, below: int) -> np.ndarray:
-    """Positions (2, S) for a batch of two, or (3, 2, S) where each of three axes counts on its own."""
+    """Positions (2, S) for a batch of two, or (3, 2, S) where three axes count independently."""
     shape = (3, 2, length) if rope_of(case).sections else (2, length)
     return np.random.default_rng(5).integers(0, below, shape)
 
@@ -301,14 +303,14 @@ APPLIED = [
 @pytest.mark.usefixtures("quick_compilation")
 @pytest.mark.parametrize("name", APPLIED)
 def test_rope_turns_as_transformers_does(live: ModuleType, name: str) -> None:
-    """An angle off by a turns a pair by at most a times its length; products and sums round three times."""
+    """An angle that is off by a moves a pair by at most a times its length; products and sums round three times."""
     case = CASES[name]
     rope = rope_of(case)
     x = np.random.default_rng(3).standard_normal((2, 5, 2, case.head), np.float32)
     ids = drawn_ids(case, 5, 500)
     (theirs,) = rotated(live, case, ids, x)
     ours = np.asarray(ropegen.rope(jnp.asarray(x), ids, rope, length=500), np.float64)
-    if name == "deepseek-v3":  # it leaves pairs in halves, for q and k alike
+    if name == "deepseek-v3":  # its code leaves the pairs in halves, in q and in k
         ours = np.concatenate([ours[..., 0::2], ours[..., 1::2]], axis=-1)
     allowed = rope.angle_error(500) + rope_of(case, "f32").angle_error(500) + 4 * UNIT
     lengths = np.abs(x).max() * math.sqrt(2) * rope.scaling.magnitude(case.length)
@@ -328,14 +330,14 @@ def test_attention_over_its_own_rotation_is_that_over_transformers(live: ModuleT
     k, v = rng.standard_normal((2, 2, 6, 2, case.head), np.float32)
     ids, causal = drawn_ids(case, 6, 64), np.tril(np.ones((6, 6), bool))
     turned = [*rotated(live, case, ids, q), *rotated(live, case, ids, k), v]
-    by_head = (torch.from_numpy(np.ascontiguousarray(each.swapaxes(1, 2))) for each in turned)
+    by_head = (torch.from_numpy(np.ascontiguousarray(array.swapaxes(1, 2))) for array in turned)
     attended = torch.nn.functional.scaled_dot_product_attention(*by_head, is_causal=True, enable_gqa=True)
     theirs = attended.numpy().swapaxes(1, 2)
-    arrays = [jnp.asarray(each) for each in (q, k, v)]
+    arrays = [jnp.asarray(array) for array in (q, k, v)]
     rope = rope_of(case)
     ours = ropegen.attention(*arrays, rope=rope, mask=causal, q_positions=ids, kv_positions=ids, length=64)
-    # q and k are each off by an angle's error, a score by two such shares of its bound, a softmax by twice that.
-    longest = [np.linalg.norm(each, axis=-1).max() for each in (q, k)]
+    # q and k are both off by the error of an angle. A score is off by two such shares of its bound, a softmax by four.
+    longest = [np.linalg.norm(array, axis=-1).max() for array in (q, k)]
     score = math.prod(longest) / math.sqrt(case.head) * rope.scaling.magnitude(64) ** 2
     angles = rope.angle_error(64) + rope_of(case, "f32").angle_error(64) + 4 * UNIT
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=4 * angles * score * np.abs(v).max())

@@ -1,21 +1,29 @@
-"""`from_hf` against the published facts of each model, written here a second time, and against plain NumPy."""
+"""`from_hf` against the published facts of every model, written here a second time, and against plain NumPy.
+
+The declarations of `ropegen.models` have a section of their own: one declaration serves `Rope.from_hf` and `from_hf`.
+"""
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from published import DEEPSEEK_V3, GEMMA3_4B, GEMMA4, QWEN2_VL, QWEN3_VL
 
 from ropegen import masks, reference
 from ropegen.errors import RopegenError
-from ropegen.hf import FAMILIES, from_case, from_hf
 from ropegen.ir import ops
 from ropegen.ir.graph import Graph, Node
+from ropegen.models import FAMILIES, from_case, from_hf
+from ropegen.models.families import gather
+from ropegen.models.family import Declined, Family, FrontEnd, Rotary
+from ropegen.rotary import Rope
 from ropegen.scaling import Scaling
 
 CASES = Path(__file__).parents[1] / "golden" / "cases"
@@ -32,13 +40,13 @@ def config(name: str, **changes: object) -> dict[str, Any]:
     return {field: value for field, value in changed.items() if value is not ...}
 
 
-def found(graph: Graph, kind: type[ops.Op]) -> list[Any]:
-    return [each.op for each in graph.nodes if isinstance(each.op, kind)]
+def ops_in(graph: Graph, kind: type[ops.Op]) -> list[Any]:
+    return [node.op for node in graph.nodes if isinstance(node.op, kind)]
 
 
 def attend(graph: Graph) -> Node:
-    (node,) = (each for each in graph.nodes if isinstance(each.op, ops.Attend))
-    return node
+    (attended,) = (node for node in graph.nodes if isinstance(node.op, ops.Attend))
+    return attended
 
 
 def sees(graph: Graph, query: int, key: int) -> bool:
@@ -115,15 +123,19 @@ def test_case_is_the_published_model(name: str) -> None:
     assert types["q_weight"].shape == (facts.features, facts.heads * facts.width)
     assert types["k_weight"].shape == types["v_weight"].shape == (facts.features, facts.kv_heads * facts.width)
     assert types["o_weight"].shape == (facts.heads * facts.width, facts.features)
-    norms = found(graph, ops.Norm)
-    assert [(each.kind, each.epsilon, each.weight_offset) for each in norms] == facts.norms
-    assert all(("bias" in each.given) == (each.kind == "layer") for each in norms)
-    assert [each.factor for each in found(graph, ops.Scale)] == ([] if facts.factor is None else [facts.factor])
+    norms = ops_in(graph, ops.Norm)
+    assert [(norm.kind, norm.epsilon, norm.weight_offset) for norm in norms] == facts.norms
+    assert all(("bias" in norm.given) == (norm.kind == "layer") for norm in norms)
+    assert [scale.factor for scale in ops_in(graph, ops.Scale)] == ([] if facts.factor is None else [facts.factor])
 
-    rotated = {(a.dim, r.pairing, a.theta) for a in found(graph, ops.Angles) for r in found(graph, ops.Rotate)}
+    rotated = {
+        (angles.dim, rotate.pairing, angles.theta)
+        for angles in ops_in(graph, ops.Angles)
+        for rotate in ops_in(graph, ops.Rotate)
+    }
     assert rotated == ({facts.rope} if facts.rope else set())
-    assert len(found(graph, ops.Rotate)) == (2 if facts.rope else 0)
-    assert all(type(each.scaling) is Scaling for each in found(graph, ops.Angles))
+    assert len(ops_in(graph, ops.Rotate)) == (2 if facts.rope else 0)
+    assert all(type(angles.scaling) is Scaling for angles in ops_in(graph, ops.Angles))
 
     for query in (0, 1, facts.seq // 2, facts.seq - 1):
         for key in {0, 1, max(0, query - 4096), max(0, query - 4095), query, min(query + 1, facts.seq - 1)}:
@@ -146,7 +158,7 @@ def test_what_is_particular_to_one_model() -> None:
         "input_norm",
         "input_norm_bias",
     ]
-    (sinusoid,) = found(from_case(case("transformer-base")), ops.Sinusoid)
+    (sinusoid,) = ops_in(from_case(case("transformer-base")), ops.Sinusoid)
     assert (sinusoid.width, sinusoid.pairing, sinusoid.theta) == (512, "interleaved", 10_000.0)
 
 
@@ -160,7 +172,7 @@ def test_bloom_takes_from_the_score_its_slope_times_the_distance() -> None:
 
 def test_decode_case_carries_a_cache() -> None:
     graph = from_case(case("llama3-8b-decode"))
-    types = {label: (each.shape, each.dtype) for label, each in graph.input_types.items()}
+    types = {label: (declared.shape, declared.dtype) for label, declared in graph.input_types.items()}
     assert types["ids"] == types["positions"] == ((1, 1), "i32")
     assert types["lengths"] == ((1,), "i32")
     assert types["k_cache"] == types["v_cache"] == ((1, 8192, 8, 128), "bf16")
@@ -218,8 +230,8 @@ def window(model_type: str, layer: int, **changes: object) -> int | None:
     return None if seen == 31 else seen
 
 
-def test_small_configs_are_every_family() -> None:
-    assert set(SMALL_CONFIGS) == set(FAMILIES)
+def test_small_configs_are_every_family_with_a_front_end() -> None:
+    assert set(SMALL_CONFIGS) == {name for name, family in FAMILIES.items() if isinstance(family.front_end, FrontEnd)}
 
 
 def test_which_layers_are_local() -> None:
@@ -238,7 +250,7 @@ def test_which_layers_are_local() -> None:
 
 def test_gemma3_turns_local_and_global_layers_by_their_own_theta() -> None:
     def angles(layer: int) -> ops.Angles:
-        (made,) = set(found(from_hf(small("gemma3_text"), layer=layer), ops.Angles))
+        (made,) = set(ops_in(from_hf(small("gemma3_text"), layer=layer), ops.Angles))
         return made
 
     assert (angles(0).theta, angles(0).scaling.kind) == (10_000.0, "none")
@@ -250,15 +262,15 @@ def test_what_the_config_classes_fill_in() -> None:
     graph = from_hf(published, seq=8)
     assert attend(graph).operands[0].type.shape == (1, 8, 8, 256)
     assert attend(graph).operands[1].type.shape == (1, 8, 4, 256)
-    assert found(graph, ops.Attend)[0].scale == 1 / 16
-    assert found(graph, ops.Attend)[0].softcap is None
+    assert ops_in(graph, ops.Attend)[0].scale == 1 / 16
+    assert ops_in(graph, ops.Attend)[0].softcap is None
     bare = small("gemma2", query_pre_attn_scalar=...)
-    assert found(from_hf(bare), ops.Attend)[0].softcap == 50.0
-    assert found(from_hf(bare), ops.Attend)[0].scale == 1 / 16
+    assert ops_in(from_hf(bare), ops.Attend)[0].softcap == 50.0
+    assert ops_in(from_hf(bare), ops.Attend)[0].scale == 1 / 16
 
 
 def test_scale_is_what_gemma2_states() -> None:
-    assert found(from_hf(small("gemma2")), ops.Attend)[0].scale == pytest.approx(20**-0.5, rel=1e-12)
+    assert ops_in(from_hf(small("gemma2")), ops.Attend)[0].scale == pytest.approx(20**-0.5, rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -290,14 +302,14 @@ def test_gpt_oss_has_a_sink_for_each_head() -> None:
 
 
 def test_the_embedding_scale_is_rounded_to_the_element_type() -> None:
-    factors = {dtype: found(from_hf(small("gemma"), dtype=dtype), ops.Scale)[0].factor for dtype in ("bf16", "f32")}
+    factors = {dtype: ops_in(from_hf(small("gemma"), dtype=dtype), ops.Scale)[0].factor for dtype in ("bf16", "f32")}
     # sqrt(48) = 6.9282; the bfloat16 numbers between 4 and 8 are 1/32 apart.
     assert factors == {"bf16": 222 / 32, "f32": float(np.float32(math.sqrt(48)))}
 
 
 def test_the_length_that_picks_the_frequencies() -> None:
     def frequencies(**build: Any) -> np.ndarray:
-        (angles,) = set(found(from_hf(small("phi3"), **build), ops.Angles))
+        (angles,) = set(ops_in(from_hf(small("phi3"), **build), ops.Angles))
         return angles.rope.inverse_frequencies(angles.head_width, angles.length)
 
     plain = 10_000.0 ** (-np.arange(6) / 6)
@@ -341,6 +353,139 @@ def test_vocabulary_reduces_the_table_alone() -> None:
         **whole.input_types,
         "embedding": whole.input_types["embedding"].with_shape(256, 4096),
     }
+
+
+# Declarations -------------------------------------------------------------------------------------------------------
+
+# A config of every type that has no front-end, as far as rotation goes. The text types hold what text_config holds.
+ROTARY_CONFIGS: dict[str, dict[str, Any]] = {
+    "deepseek_v2": {**DEEPSEEK_V3, "model_type": "deepseek_v2"},
+    "deepseek_v3": DEEPSEEK_V3,
+    "kimi_k2": {**DEEPSEEK_V3, "model_type": "kimi_k2"},
+    "gemma3": GEMMA3_4B,
+    "gemma4": {"model_type": "gemma4", "text_config": GEMMA4},
+    "gemma4_text": GEMMA4,
+    **{
+        name: {**QWEN2_VL, "model_type": name}
+        for name in ("qwen2_vl", "qwen2_vl_text", "qwen2_5_vl", "qwen2_5_vl_text")
+    },
+    "qwen3_vl": QWEN3_VL,
+    "qwen3_vl_text": QWEN3_VL["text_config"],
+}
+UNROTATED = ("bert", "bloom", "gpt2", "mt5", "t5", "transformer", "vit")
+
+
+def any_config(model_type: str) -> dict[str, Any]:
+    if model_type in SMALL_CONFIGS:
+        return small(model_type)
+    return ROTARY_CONFIGS.get(model_type, {"model_type": model_type})
+
+
+def read(model_type: str, **changes: object) -> Rope:
+    """What `Rope.from_hf` reads, for the full layers where kinds of layer differ."""
+    layered = model_type.startswith(("gemma3", "gemma4"))
+    return Rope.from_hf({**any_config(model_type), **changes}, "full_attention" if layered else None)
+
+
+def refusal(function: Any, *arguments: Any, **options: Any) -> str:
+    with pytest.raises(RopegenError) as raised:
+        function(*arguments, **options)
+    return str(raised.value)
+
+
+def test_every_declared_type_has_a_config_here() -> None:
+    assert set(FAMILIES) == {*SMALL_CONFIGS, *ROTARY_CONFIGS, "t5", "mt5"}
+
+
+@pytest.mark.parametrize("model_type", FAMILIES)
+def test_one_declaration_serves_the_rope_and_the_graph(model_type: str) -> None:
+    """A type that one of the two readers knows is known to the other, which reads it too or says why it does not."""
+    family = FAMILIES[model_type]
+    assert isinstance(family.positions, Rotary) == (model_type not in UNROTATED)
+    rope = read(model_type) if isinstance(family.positions, Rotary) else None
+    if rope is None:
+        assert f"{model_type} config: the model has {family.positions} positions and no Rope" in refusal(
+            read, model_type
+        )
+    if isinstance(family.front_end, Declined):
+        assert family.front_end.reason
+        said = refusal(from_hf, any_config(model_type))
+        assert said == f"model_type {model_type!r} is not supported: {family.front_end.reason}"
+        return
+    graph = from_hf(any_config(model_type), seq=None if model_type == "vit" else 7, layer=5)
+    # Angles hold the rotated width of a head of 12 features; the pairing is the rotation's.
+    expected = {replace(rope, dim=rope.dim or 12, pairing="half")} if rope else set()
+    assert {angles.rope for angles in ops_in(graph, ops.Angles)} == expected
+    assert {rotate.pairing for rotate in ops_in(graph, ops.Rotate)} == ({rope.pairing} if rope else set())
+
+
+@pytest.mark.parametrize("model_type", SMALL_CONFIGS)
+def test_both_readers_refuse_the_same_rope_fields(model_type: str) -> None:
+    """A field that the model's code ignores is refused in the same words, whichever function reads the config.
+
+    Where nothing rotates, `Rope.from_hf` says that instead.
+    """
+    damages: list[dict[str, object]] = [{"rope_thetta": 1e4}, {"rotary_dims": 4}]
+    if model_type == "gpt_neox":
+        damages += [{"rope_theta": 5e5}, {"partial_rotary_factor": 0.25}]
+    if model_type == "gptj":
+        damages += [{"rope_theta": 5e5}, {"rope_scaling": {"type": "linear", "factor": 2.0}}]
+    for damage in damages:
+        said = refusal(from_hf, {**small(model_type), **damage}, layer=5)
+        assert next(iter(damage)) in said or "rope parameters" in said
+        assert refusal(read, model_type, **damage) == (
+            f"{model_type} config: the model has {FAMILIES[model_type].positions} positions and no Rope; attend without one"
+            if model_type in UNROTATED
+            else said
+        )
+
+
+@pytest.mark.parametrize(("model_type", "theta"), [("gptj", "rope_theta"), ("gpt_neox", "rope_theta")])
+def test_both_readers_accept_a_copy_of_the_theta_that_the_code_has(model_type: str, theta: str) -> None:
+    assert from_hf(small(model_type, **{theta: 10_000})) is from_hf(small(model_type))
+    assert read(model_type, **{theta: 10_000}) == read(model_type)
+
+
+def test_a_default_of_the_config_class_serves_both_readers() -> None:
+    """Gemma 3 configs leave `max_position_embeddings` out, 131072 in its config class; yarn's factor depends on it."""
+    yarn = {"rope_type": "yarn", "original_max_position_embeddings": 32_768}
+    published = {"model_type": "gemma3_text", "num_hidden_layers": 26, "sliding_window": 512, "rope_scaling": yarn}
+    (angles,) = set(ops_in(from_hf(published, seq=4, layer=5), ops.Angles))
+    assert Rope.from_hf(published, "full_attention").scaling == angles.scaling
+    assert angles.scaling.factor == 4.0
+
+
+@pytest.mark.parametrize("model_type", ["deepseek_v2", "kimi_k2"])
+def test_deepseek_pairs_are_complex_numbers(model_type: str) -> None:
+    """Features 2j and 2j + 1 are the real and imaginary part of a number that is multiplied by exp(i angle)."""
+    plain = {"model_type": model_type, "qk_rope_head_dim": 8, "rope_theta": 10_000}
+    rope = Rope.from_hf(plain)
+    x = np.random.default_rng(7).standard_normal((5, 8))
+    turned = x.view(complex) * np.exp(1j * np.arange(5)[:, None] * 10_000.0 ** (-np.arange(4) / 4))
+    table = rope.table(np.arange(5), 8, dtype=np.float64)
+    cos, sin = table[:, :4], table[:, 4:]
+    assert rope.pairing == "interleaved"
+    ours = np.stack([x[:, 0::2] * cos - x[:, 1::2] * sin, x[:, 1::2] * cos + x[:, 0::2] * sin], axis=-1)
+    assert np.allclose(ours.reshape(5, 8), turned.view(float), rtol=1e-12, atol=1e-12)
+
+
+def test_deepseek_v2_reads_no_rope_interleave() -> None:
+    assert "rope_interleave" in refusal(read, "deepseek_v2", rope_interleave=False)
+    assert read("deepseek_v3", rope_interleave=False).pairing == "half"
+
+
+def declaring(name: str, **attributes: object) -> ModuleType:
+    module = ModuleType(name)
+    vars(module).update(attributes)
+    return module
+
+
+def test_a_file_of_families_declares_and_no_type_is_declared_twice() -> None:
+    one = Family(positions="relative", front_end=Declined("it is made up"))
+    assert gather([declaring("b", FAMILIES={"y": one}), declaring("a", FAMILIES={"x": one})]) == {"x": one, "y": one}
+    assert "families.empty defines no FAMILIES" in refusal(gather, [declaring("families.empty")])
+    twice = [declaring("families.a", FAMILIES={"x": one}), declaring("families.b", FAMILIES={"x": one})]
+    assert "'x' is declared by families.a and by families.b" in refusal(gather, twice)
 
 
 # Numbers ------------------------------------------------------------------------------------------------------------
@@ -430,9 +575,9 @@ def test_vit_reads_patches_row_by_row() -> None:
     graph = from_hf(small("vit"), dtype="f64")
     w = drawn(graph, np.random.default_rng(3))
     image = np.random.default_rng(4).standard_normal((1, 12, 8, 3))
-    node = next(each for each in graph.nodes if isinstance(each.op, ops.Add))
-    values = {each: {"image": image, **w}[each.op.label] for each in graph.inputs if isinstance(each.op, ops.Input)}
-    (embedded,) = reference.evaluate_nodes([node], values)
+    added = next(node for node in graph.nodes if isinstance(node.op, ops.Add))
+    values = {node: {"image": image, **w}[node.op.label] for node in graph.inputs if isinstance(node.op, ops.Input)}
+    (embedded,) = reference.evaluate_nodes([added], values)
     kernel = w["patch_weight"].reshape(4, 4, 3, 48)  # height, width, channels, features: a convolution's
     for patch, (row, column) in enumerate((row, column) for row in (0, 4, 8) for column in (0, 4)):
         cut = image[0, row : row + 4, column : column + 4]

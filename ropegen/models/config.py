@@ -1,0 +1,107 @@
+"""`Config`: the mapping in a config.json together with its family. Every field is read, and refused, here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+from ropegen.errors import RopegenError
+from ropegen.models.family import Family
+from ropegen.scaling import finite, whole
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A config and the family that it belongs to.
+
+    Every reading method raises a RopegenError that names the model type and the field where the field is missing and
+    has no default, holds a value of another type, or stands under two of its names with two values.
+    """
+
+    model_type: str
+    family: Family
+    given: Mapping[str, object]
+
+    def value(self, name: str) -> object:
+        """The field, under any of its names; the family's default where the config leaves it out."""
+        stated = self._stated(name)
+        if stated:
+            return self.given[stated[0]]
+        if name in self.family.defaults:
+            return self.family.defaults[name]
+        names = " or ".join((*self.family.spellings.get(name, ()), name))
+        raise self.refuse(f"{names} is missing", "take it from the published config")
+
+    def optional(self, name: str) -> object:
+        """The field as `value` reads it, or None where it is missing and has no default."""
+        return self.value(name) if self._stated(name) or name in self.family.defaults else None
+
+    def count(self, name: str, least: int = 1) -> int:
+        """The field as a whole number of at least `least`."""
+        return count(self.where(name), self.value(name), least)
+
+    def number(self, name: str) -> float:
+        """The field as a finite number."""
+        return finite(self.where(name), self.value(name))
+
+    def positive(self, name: str) -> float | None:
+        """The field as a positive number; None where it is null, or where `name` is empty."""
+        if not name or self.value(name) is None:
+            return None
+        if (number := self.number(name)) <= 0:
+            raise self.refuse(f"{name} is {number:g}", "it must be positive")
+        return number
+
+    def flag(self, name: bool | str) -> bool:
+        """The field as true or false. A fact that the family fixes is returned unchanged."""
+        value = self.value(name) if isinstance(name, str) else name
+        if not isinstance(value, bool):
+            raise self.refuse(f"{name} is {value!r}", "it must be true or false")
+        return value
+
+    def sides(self, name: str) -> tuple[int, int]:
+        """The field as height and width. The config gives two numbers, or one number for both."""
+        value = self.value(name)
+        pair = cast("list[object]", value) if isinstance(value, list | tuple) else [value, value]
+        if len(pair) != 2:
+            raise self.refuse(f"{name} is {value!r}", "give one number, or height and width")
+        return count(self.where(name), pair[0]), count(self.where(name), pair[1])
+
+    def head_width(self) -> int:
+        """The features of a head: `head_dim` where the config states it, otherwise an equal share of `hidden_size`."""
+        if self.optional("head_dim") is not None:
+            return self.count("head_dim")
+        heads, features = self.count("num_attention_heads"), self.count("hidden_size")
+        if features % heads:
+            raise self.refuse(f"hidden_size {features} is not a multiple of {heads} heads", "state head_dim")
+        return features // heads
+
+    def where(self, name: str) -> str:
+        """The words that name a field in a message."""
+        return f"{self.model_type} config: {name}"
+
+    def refuse(self, problem: str, way_out: str) -> RopegenError:
+        """The error for a field that ropegen cannot use."""
+        return RopegenError(f"{self.model_type} config: {problem}; {way_out}")
+
+    def expect(self, holds: bool, message: str) -> None:
+        """RopegenError with `message` about this config unless `holds`."""
+        if not holds:
+            raise RopegenError(f"{self.model_type} config: {message}")
+
+    def _stated(self, name: str) -> list[str]:
+        """The names of the field under which the config states it."""
+        stated = [spelling for spelling in (name, *self.family.spellings.get(name, ())) if spelling in self.given]
+        values = [self.given[spelling] for spelling in stated]
+        if any(value != values[0] for value in values):
+            raise self.refuse(f"{' and '.join(stated)} are one field and differ: {values}", "keep one of them")
+        return stated
+
+
+def count(where: str, value: object, least: int = 1) -> int:
+    """`value` as a whole number of at least `least`; `where` names it in the error."""
+    number = whole(where, value)
+    if number < least:
+        raise RopegenError(f"{where} must be at least {least}, got {number}")
+    return number

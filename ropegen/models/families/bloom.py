@@ -1,0 +1,31 @@
+"""BLOOM: ALiBi instead of positions in the embedding, and a norm after the embedding.
+
+A checkpoint's `query_key_value` holds (heads, 3, width of a head) along its outputs. The bias of ALiBi is
+-slope * |query - key| in float32. BLOOM's own code adds slope * key, which differs by a constant in each row under its
+causal mask, and rounds that bias to the element type first.
+"""
+
+from __future__ import annotations
+
+from ropegen.models.family import Family, FrontEnd
+
+FAMILIES = {
+    "bloom": Family(
+        positions="alibi",
+        front_end=FrontEnd(
+            norm="layer",
+            epsilon="layer_norm_epsilon",
+            embedding_norm=True,
+            grouped=False,
+            qkv_bias=True,
+            out_bias=True,
+        ),
+        spellings={
+            "hidden_size": ("n_embed",),
+            "num_attention_heads": ("n_head",),
+            "num_hidden_layers": ("n_layer",),
+            "max_position_embeddings": ("seq_length",),
+        },
+        defaults={"head_dim": None, "max_position_embeddings": None},
+    )
+}

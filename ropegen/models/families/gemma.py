@@ -1,0 +1,85 @@
+"""Gemma 1, 2 and 3, and the rotary facts of Gemma 4."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ropegen.models.config import Config
+from ropegen.models.families import llama
+from ropegen.models.family import Declined, Family, Rotary
+
+
+def even_layers(config: Config, layer: int) -> bool:
+    """Layers 0, 2, 4, ... are local."""
+    return layer % 2 == 0
+
+
+def all_but_every_nth_layer(config: Config, layer: int) -> bool:
+    """Of every `sliding_window_pattern` layers, all but the last are local."""
+    return (layer + 1) % config.count("sliding_window_pattern") != 0
+
+
+GEMMA_FRONT_END = replace(
+    llama.FRONT_END,
+    embedding_scale="rounded",
+    weight_offset=1.0,
+    only={"use_bidirectional_attention": False},
+)
+GEMMA = Family(
+    positions=Rotary(),
+    front_end=GEMMA_FRONT_END,
+    defaults={"attention_bias": False, "head_dim": 256},
+)
+GEMMA2_FRONT_END = replace(
+    GEMMA_FRONT_END,
+    local=even_layers,
+    scale="query_pre_attn_scalar",
+    softcap="attn_logit_softcapping",
+)
+GEMMA2 = Family(
+    positions=Rotary(),
+    front_end=GEMMA2_FRONT_END,
+    defaults={
+        **GEMMA.defaults,
+        "query_pre_attn_scalar": 256,
+        "attn_logit_softcapping": 50.0,
+        "sliding_window": 4096,
+    },
+)
+# Published Gemma 3 configs state only what differs from the config class, so all its defaults are here.
+GEMMA3_TEXT = Family(
+    positions=Rotary(theta=1_000_000.0, sliding=("rope_local_base_freq", 10_000.0)),
+    front_end=replace(GEMMA2_FRONT_END, qk_norm=True, local=all_but_every_nth_layer),
+    spellings={"sliding_window_pattern": ("_sliding_window_pattern",)},
+    defaults={
+        **GEMMA2.defaults,
+        "vocab_size": 262_208,
+        "hidden_size": 2304,
+        "num_hidden_layers": 26,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "max_position_embeddings": 131_072,
+        "rms_norm_eps": 1e-6,
+        "attn_logit_softcapping": None,
+        "sliding_window_pattern": 6,
+    },
+)
+GEMMA3 = replace(
+    GEMMA3_TEXT,
+    front_end=Declined("it reads images beside text; give its text_config alone"),
+)
+GEMMA4 = Family(
+    positions=Rotary(theta=None),
+    front_end=Declined(
+        "it norms the values, its kinds of layer have heads of different widths, and layers may share keys and values; "
+        "the front-end does none of this"
+    ),
+)
+
+FAMILIES = {
+    "gemma": GEMMA,
+    "gemma2": GEMMA2,
+    "gemma3": GEMMA3,
+    "gemma3_text": GEMMA3_TEXT,
+    **dict.fromkeys(("gemma4", "gemma4_text"), GEMMA4),
+}

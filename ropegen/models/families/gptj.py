@@ -1,0 +1,23 @@
+"""GPT-J: the config fields of GPT-2, rotary positions with interleaved pairs, and no biases.
+
+The code computes its frequencies from `rotary_dim` alone: theta is 10,000, and there is no scaling.
+"""
+
+from __future__ import annotations
+
+from ropegen.models.families import gpt2
+from ropegen.models.family import Family, FrontEnd, Rotary
+
+FAMILIES = {
+    "gptj": Family(
+        positions=Rotary(pairing="interleaved", width_field="rotary_dim", fixed=True),
+        front_end=FrontEnd(
+            norm="layer",
+            epsilon="layer_norm_epsilon",
+            grouped=False,
+            only={"rotary": True, "scale_attn_weights": True},
+        ),
+        spellings=gpt2.SPELLINGS,
+        defaults={"head_dim": None},
+    )
+}

@@ -1,0 +1,41 @@
+"""Qwen 2 and 3, and the rotary facts of their vision-language models."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ropegen.models.config import Config
+from ropegen.models.families import llama
+from ropegen.models.family import Declined, Family, Rotary
+
+
+def past_full_layers(config: Config, layer: int) -> bool:
+    """The first `max_window_layers` layers see every key, and the others are local."""
+    return layer >= config.count("max_window_layers", least=0)
+
+
+QWEN2 = Family(
+    positions=Rotary(),
+    front_end=replace(
+        llama.FRONT_END, qkv_bias=True, out_bias=False, local=past_full_layers, local_switch="use_sliding_window"
+    ),
+    defaults={"head_dim": None, "use_sliding_window": False, "sliding_window": 4096, "max_window_layers": 28},
+)
+QWEN3 = Family(
+    positions=Rotary(),
+    front_end=replace(llama.FRONT_END, qk_norm=True, local=past_full_layers, local_switch="use_sliding_window"),
+    defaults={**QWEN2.defaults, "attention_bias": False, "head_dim": 128},
+)
+
+_THREE_AXES = Declined("its positions have three axes, and the front-end counts along one")
+QWEN2_VL = Family(positions=Rotary(theta=None, sections="runs", renamed={"mrope": "default"}), front_end=_THREE_AXES)
+QWEN3_VL = Family(
+    positions=Rotary(theta=None, sections="interleaved", renamed={"mrope": "default"}), front_end=_THREE_AXES
+)
+
+FAMILIES = {
+    "qwen2": QWEN2,
+    "qwen3": QWEN3,
+    **dict.fromkeys(("qwen2_vl", "qwen2_vl_text", "qwen2_5_vl", "qwen2_5_vl_text"), QWEN2_VL),
+    **dict.fromkeys(("qwen3_vl", "qwen3_vl_text"), QWEN3_VL),
+}
