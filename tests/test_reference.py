@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import legality
 import ml_dtypes
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from independent import draw_inputs, formula, formulas
 
 from ropegen import masks, reference, scaling
 from ropegen.errors import RopegenError
-from ropegen.ir import ops, spec
+from ropegen.ir import ops
 from ropegen.ir.graph import Graph, Node, graph, node
 from ropegen.ir.op import Op
 from ropegen.reference import evaluate, evaluate_nodes
@@ -608,4 +609,4 @@ def test_drawn_graphs_are_a_function_of_the_seed_and_reach_every_op() -> None:
     }
     assert given_operands == set(ops.Attend.optional)
     assert all(len(drawn_graph(seed, 3).nodes) - len(drawn_graph(seed, 3).inputs) <= 3 for seed in range(30))
-    assert not [each for seed in range(100) for each in spec.violations(drawn_graph(seed), "source")]
+    assert not any(legality.violations(drawn_graph(seed), "source") for seed in range(100))

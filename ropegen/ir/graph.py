@@ -13,7 +13,7 @@ from ropegen.ir.op import Op
 from ropegen.ir.ops import Input
 from ropegen.types import TensorType
 
-# The whole structure is the key: nothing is left out of it by hand, and nothing is kept that nobody holds.
+# The whole structure is the key: nobody picks its fields by hand. The tables keep nothing alive.
 _nodes: weakref.WeakValueDictionary[tuple[Op, tuple[Node, ...]], Node] = weakref.WeakValueDictionary()
 _graphs: weakref.WeakValueDictionary[tuple[str, tuple[Node, ...], tuple[tuple[str, Node], ...]], Graph] = (
     weakref.WeakValueDictionary()
@@ -22,7 +22,7 @@ _lock = threading.RLock()
 
 
 class _Interned:
-    """What nodes and graphs share: set once, then never changed; identity is equality."""
+    """What nodes and graphs share: they never change once they are made, and equality is identity."""
 
     __slots__ = ("__weakref__",)
 
@@ -51,7 +51,7 @@ class Node(_Interned):
         return node, (self.op, *self.operands)
 
     def operand(self, name: str) -> Node | None:
-        """The operand of that name, None where it was not given."""
+        """The operand of that name; None if it was not given."""
         names = self.op.operand_names(len(self.operands))
         return self.operands[names.index(name)] if name in names else None
 
@@ -64,9 +64,9 @@ def node(op: Op, *operands: Node) -> Node:
     """
     key = (op, operands)
     with _lock:
-        found = _nodes.get(key)
-        if found is not None:
-            return found
+        known = _nodes.get(key)
+        if known is not None:
+            return known
         names = op.operand_names(len(operands))
         if len(names) != len(operands):
             raise RopegenError(
@@ -75,7 +75,7 @@ def node(op: Op, *operands: Node) -> Node:
         made = Node()
         object.__setattr__(made, "op", op)
         object.__setattr__(made, "operands", operands)
-        object.__setattr__(made, "type", op.infer(*(each.type for each in operands)))
+        object.__setattr__(made, "type", op.infer(*(operand.type for operand in operands)))
         _nodes[key] = made
         return made
 
@@ -100,20 +100,20 @@ class Graph(_Interned):
 
     @property
     def input_types(self) -> dict[str, TensorType]:
-        """The type of each input, by label."""
-        return {label_of(each): each.type for each in self.inputs}
+        """The types of the inputs, by label."""
+        return {label_of(value): value.type for value in self.inputs}
 
     def labels(self, *roles: str) -> tuple[str, ...]:
         """The labels of the inputs of these roles, in order."""
-        return tuple(each.op.label for each in self.inputs if isinstance(each.op, Input) and each.op.role in roles)
+        return tuple(item.op.label for item in self.inputs if isinstance(item.op, Input) and item.op.role in roles)
 
     def users(self) -> dict[Node, tuple[Node, ...]]:
-        """The nodes that read each node, in order."""
-        found: dict[Node, list[Node]] = {each: [] for each in self.nodes}
-        for each in self.nodes:
-            for operand in dict.fromkeys(each.operands):
-                found[operand].append(each)
-        return {each: tuple(users) for each, users in found.items()}
+        """For every node, the nodes that read it, in order."""
+        users: dict[Node, list[Node]] = {item: [] for item in self.nodes}
+        for item in self.nodes:
+            for operand in dict.fromkeys(item.operands):
+                users[operand].append(item)
+        return {item: tuple(readers) for item, readers in users.items()}
 
 
 def graph(name: str, inputs: Iterable[Node], outputs: Mapping[str, Node] | Iterable[tuple[str, Node]]) -> Graph:
@@ -127,9 +127,9 @@ def graph(name: str, inputs: Iterable[Node], outputs: Mapping[str, Node] | Itera
     named = tuple(pairs)
     key = (name, declared, named)
     with _lock:
-        found = _graphs.get(key)
-        if found is not None:
-            return found
+        interned = _graphs.get(key)
+        if interned is not None:
+            return interned
         _check(name, declared, named)
         made = Graph()
         object.__setattr__(made, "name", name)
@@ -153,7 +153,7 @@ _AnyNode = TypeVar("_AnyNode", bound=_HasOperands)
 
 
 def topological(roots: Iterable[_AnyNode], given: Container[_AnyNode] = ()) -> tuple[_AnyNode, ...]:
-    """Every node that the roots need beyond those `given`, operands first; the order depends on the structure alone."""
+    """Every node that the roots need except those `given`, operands first. The order depends on the structure alone."""
     order: dict[_AnyNode, None] = {}
     for root in roots:
         pending = [(root, False)]
@@ -181,7 +181,7 @@ def _check(name: str, inputs: tuple[Node, ...], outputs: tuple[tuple[str, Node],
         raise RopegenError(f"the graph's name {name!r} has other characters than letters, digits, '-', '_' and '.'")
     if not outputs:
         raise RopegenError(f"graph {name!r} has no output; name at least one value")
-    for what, labels in (("input", [label_of(each) for each in inputs]), ("output", [label for label, _ in outputs])):
+    for what, labels in (("input", [label_of(item) for item in inputs]), ("output", [label for label, _ in outputs])):
         twice = sorted(label for label, count in Counter(labels).items() if count > 1)
         if twice:
             raise RopegenError(f"graph {name!r} has more than one {what} called {', '.join(twice)}; names must differ")

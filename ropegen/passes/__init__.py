@@ -1,7 +1,7 @@
-"""The passes: graph in, graph out, the same meaning in a form that has one way to say each thing.
+"""The passes: graph in, graph out. The meaning stays the same, and the new graph says everything in one way.
 
-Labels, types and roles of inputs and the names and types of outputs never change, except that inputs which nothing
-reads are dropped at the end.
+The labels, types and roles of inputs never change, nor do the names and types of outputs. Inputs that nothing reads
+are dropped at the end.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from ropegen.passes.rewrite import Pass, Rule, Step, Trace, settle
 
 __all__ = ["PIPELINE", "Pass", "Rule", "Step", "Trace", "canonical", "run"]
 
-# Scales go first, because they may stand between what the others look for; pairing needs the weights of q and k
-# apart, so it goes before merging (though it also takes projections that were merged from the start).
+# Scales go first, because one may stand between two ops that the other passes look for. Pairing goes before merging,
+# because it is easier while the weights of q and k are apart; it also takes projections that were merged in the source.
 PIPELINE: tuple[Pass, ...] = (CANCEL, FOLD, PAIRING, MERGE, PRUNE)
 
 
 def run(graph: Graph, *, to: str | None = None) -> tuple[Graph, Trace]:
-    """The graph after the passes up to and including the one named `to`, all when left out, and what they did.
+    """The graph after the passes up to and including the one named `to`, and every step. Without `to`, all passes run.
 
     Running again changes nothing: `run(run(graph)[0])[0] is run(graph)[0]`.
 
     Raises:
       RopegenError: no pass has that name.
     """
-    names = [each.name for each in PIPELINE]
+    names = [stage.name for stage in PIPELINE]
     if to is not None and to not in names:
         raise RopegenError(f"there is no pass {to!r}; {nearest(to, names)}")
     return settle(graph, PIPELINE if to is None else PIPELINE[: names.index(to) + 1])

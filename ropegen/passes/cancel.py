@@ -1,4 +1,4 @@
-"""What undoes itself, says nothing, or is written in two ways."""
+"""Rules for ops that undo one another, ops that do nothing, and sums that can be written in two ways."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from ropegen.passes.mutable import Value, View
 from ropegen.passes.rewrite import Change, Pass, local, rule
 from ropegen.types import DTYPES
 
-# The element types that hold every value of another one: a cast into them loses nothing.
+# The element types that hold every value of another one. A cast into them loses nothing.
 _HELD_BY = {
     "i1": frozenset(DTYPES) - {"i1"},
     "i32": frozenset({"i64", "f64"}),
@@ -15,7 +15,7 @@ _HELD_BY = {
     "f16": frozenset({"f32", "f64"}),
     "f32": frozenset({"f64"}),
 }
-_RANK = {each: rank for rank, each in enumerate(OPS.values())}
+_RANK = {cls: rank for rank, cls in enumerate(OPS.values())}
 
 
 @local(Transpose)
@@ -49,7 +49,7 @@ def drop_cast_to_own_type(value: Value, view: View) -> Value | None:
 def skip_widening_cast(value: Value, view: View) -> Value | None:
     """cast(cast(x, wider), t) -> cast(x, t).
 
-    Only where `wider` holds every value of x's type: bf16 -> f32 -> bf16 is nothing, f32 -> bf16 -> f32 rounds.
+    The type `wider` must hold every value of x's type: bf16 -> f32 -> bf16 does nothing, but f32 -> bf16 -> f32 rounds.
     """
     match value:
         case Value(op=op, operands=(Value(op=Cast(dtype=wider), operands=(x,)),)):
@@ -62,7 +62,7 @@ def skip_widening_cast(value: Value, view: View) -> Value | None:
 def drop_merge_of_split(value: Value, view: View) -> Value | None:
     """merge_heads(split_heads(x)) -> x.
 
-    Where the heads are all of x; else it is how columns are cut out.
+    The heads must be all of x. Otherwise, the two ops cut out columns.
     """
     match value.operands:
         case (Value(op=SplitHeads(), operands=(x,)),) if x.type == value.type:
@@ -75,7 +75,7 @@ def drop_merge_of_split(value: Value, view: View) -> Value | None:
 def drop_split_of_merge(value: Value, view: View) -> Value | None:
     """split_heads(merge_heads(x)) -> x.
 
-    Where the heads are the same; then it starts at column 0, because it reads all columns.
+    The heads must be the same. Such a split starts at column 0, because it reads all columns.
     """
     match value.operands:
         case (Value(op=MergeHeads(), operands=(x,)),) if x.type == value.type:
@@ -101,7 +101,7 @@ def split_at_once(value: Value, view: View) -> Value | None:
 def split_one_part(value: Value, view: View) -> Value | None:
     """split_heads(pack(x, y, ...)) -> split_heads(y).
 
-    Where all the columns come from one part.
+    All the columns must come from one part.
     """
     match value:
         case Value(op=SplitHeads(heads=heads, width=width, start=start), operands=(Value(op=Pack(), operands=parts),)):
@@ -120,7 +120,7 @@ def flatten_pack(value: Value, view: View) -> Value | None:
     """pack(pack(x, y), z) -> pack(x, y, z), pack(x) -> x."""
     if len(value.operands) == 1:
         return value.operands[0]
-    return view.node(Pack(), *(part for each in value.operands for part in _parts(each)))
+    return view.node(Pack(), *(part for operand in value.operands for part in _parts(operand)))
 
 
 def _parts(value: Value) -> tuple[Value, ...]:
@@ -131,7 +131,7 @@ def _parts(value: Value) -> tuple[Value, ...]:
 def drop_reorder_and_back(value: Value, view: View) -> Value | None:
     """reorder_pairs(reorder_pairs(x, to=half), to=interleaved) -> x, reorder_pairs(x, dim=2) -> x.
 
-    One pair is in the same order either way.
+    One pair has the same order in both pairings.
     """
     match value:
         case Value(op=ReorderPairs(dim=2), operands=(x,)):
@@ -182,7 +182,7 @@ def _is_after(a: Value, b: Value) -> bool:
 def drop_unused_inputs(value: Value, view: View) -> Change | None:
     """input(x), input(y) -> input(x).
 
-    Where nothing reads y and it is no output.
+    Nothing reads y, and y is no output.
     """
     if not view.is_unused(value):
         return None

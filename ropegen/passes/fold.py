@@ -1,4 +1,4 @@
-"""Constant scales: one instead of several, and none in front of attention, which scales its scores anyway."""
+"""Constant scales: several become one, and attention takes those of its queries and keys, since it scales anyway."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ropegen.ir.ops import Attend, Cast, MergeHeads, ReorderPairs, Rotate, Scale
 from ropegen.passes.mutable import Value, View
 from ropegen.passes.rewrite import Pass, local
 
-# How far the exponents of a floating type reach, in ranks: moving a scale behind a cast must not make values overflow.
+# The exponent range of a floating type, as a rank. A scale that moves behind a cast must not make values overflow.
 _REACH = {"f16": 0, "bf16": 1, "f32": 1, "f64": 2}
 _FLOAT32 = np.finfo(np.float32)
 
@@ -41,8 +41,8 @@ def drop_scale_by_one(value: Value, view: View) -> Value | None:
 def scale_in_attend(value: Value, view: View) -> Value | None:
     """attend(rotate(scale(q, a), angles), k, v, scale=b) -> attend(rotate(q, angles), k, v, scale=a*b).
 
-    On q or on k, at once or behind ops that a factor passes through, where only scores come of it: else the
-    scaled value is needed all the same.
+    The scale is on q or on k, directly or behind ops that a factor passes through. Only scores of attention may depend
+    on the scaled value. Otherwise, something else needs it anyway, and the rule would save nothing.
     """
     op = value.op
     assert isinstance(op, Attend)
@@ -61,7 +61,7 @@ def scale_in_attend(value: Value, view: View) -> Value | None:
 
 
 def product(a: float, b: float) -> float | None:
-    """The product of two scales, None where it leaves the range of float32, in which scales are applied."""
+    """The product of two scales; None if it leaves the range of float32, in which scales are applied."""
     result = a * b
     within = float(_FLOAT32.tiny) <= abs(result) <= float(_FLOAT32.max)
     return result if within or result == 0 == min(abs(a), abs(b)) else None
@@ -78,7 +78,7 @@ def _path_to_scale(value: Value) -> tuple[Value, ...] | None:
 
 
 def _passes_factor(value: Value) -> bool:
-    """Whether the op is linear in its first operand and keeps each feature's range."""
+    """Whether the op is linear in its first operand and keeps the range of its features."""
     if isinstance(value.op, Cast):
         source = value.operands[0].type.dtype
         return source in _REACH and value.op.dtype in _REACH and _REACH[source] <= _REACH[value.op.dtype]
@@ -86,24 +86,24 @@ def _passes_factor(value: Value) -> bool:
 
 
 def _only_scores(value: Value, view: View) -> bool:
-    """Whether all that reads the value, near or far, is the q or k of attention."""
+    """Whether attention reads the value as q or k, directly or through other ops, and nothing else reads it."""
     pending = [value]
     while pending:
-        each = pending.pop()
-        if view.is_output(each):
+        value = pending.pop()
+        if view.is_output(value):
             return False
-        for user in view.users(each):
+        for user in view.users(value):
             if _passes_factor(user):
                 pending.append(user)
-            elif not isinstance(user.op, Attend) or each in user.operands[2:]:
+            elif not isinstance(user.op, Attend) or value in user.operands[2:]:
                 return False
     return True
 
 
 def _again(path: Sequence[Value], x: Value, view: View) -> Value:
     """The ops of the path, last to first, over another value."""
-    for each in reversed(path):
-        x = view.node(each.op, x, *each.operands[1:])
+    for value in reversed(path):
+        x = view.node(value.op, x, *value.operands[1:])
     return x
 
 

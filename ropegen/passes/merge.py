@@ -27,9 +27,9 @@ from ropegen.passes.rewrite import Pass, jointly
 def merge_projections(value: Value, view: View) -> dict[Value, Value] | None:
     """project(x, wq), project(x, wk), project(x, wv) -> columns of project(x, pack(wq, wk, wv)).
 
-    The projections behind the q, k and v of one attention, in this order, where they read one x and their weights
-    are prepared before the call, so that packing costs nothing. Not where only some have a bias: zeros would have to
-    be added to the others.
+    These are the projections behind the q, k and v of one attention, in this order. They read one x, and their weights
+    are prepared before the call, so packing costs nothing. The rule refrains if only some have a bias: the others
+    would need zeros.
     """
     together: dict[Value, dict[Value, None]] = {}
     for operand in value.operands[:3]:
@@ -38,7 +38,7 @@ def merge_projections(value: Value, view: View) -> dict[Value, Value] | None:
             together.setdefault(project.operands[0], {})[project] = None
     for projects in together.values():
         alike = len({project.op for project in projects}) == 1
-        weights = [each for project in projects for each in project.operands[1:]]
+        weights = [weight for project in projects for weight in project.operands[1:]]
         # A weight computed from another of these projections (of a constant x) cannot be packed beside its own.
         if len(projects) > 1 and alike and projects.keys().isdisjoint(topological(weights)):
             return _merged(tuple(projects), view)
@@ -46,7 +46,7 @@ def merge_projections(value: Value, view: View) -> dict[Value, Value] | None:
 
 
 def _projection(value: Value) -> Value | None:
-    """The projection whose features `value` carries, through what works head by head or moves them."""
+    """The projection whose features reach `value` through ops that work head by head or only move features."""
     while not isinstance(value.op, Project):
         if isinstance(value.op, (Norm, Rotate, Scale, Cast, Transpose, SplitHeads, MergeHeads, ReorderPairs)):
             value = value.operands[0]

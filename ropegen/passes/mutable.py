@@ -25,12 +25,12 @@ class Value:
     operands: tuple[Value, ...]
     type: TensorType
     is_prepared: bool  # whether it depends on parameters and constants alone
-    is_live: bool  # whether it belongs to the graph; a value that a rule made does so once it replaces another
+    is_live: bool  # whether it belongs to the graph; a value that a rule makes is not live before the rule fires
     readers: dict[Value, None]  # the live values that read it
     place: tuple[int, int]  # orders values, operands before their readers
 
-    def __init__(self, op: Op, operands: tuple[Value, ...], kind: TensorType, place: tuple[int, int]) -> None:
-        self.op, self.operands, self.type, self.place = op, operands, kind, place
+    def __init__(self, op: Op, operands: tuple[Value, ...], result: TensorType, place: tuple[int, int]) -> None:
+        self.op, self.operands, self.type, self.place = op, operands, result, place
         self.is_prepared = _is_prepared(op, operands)
         self.is_live = False
         self.readers = {}
@@ -107,7 +107,7 @@ class View:
         key = (op, operands)
         value = self._live.get(key) or self._made.get(key)
         if value is None:
-            # Directly after the operand that comes last: a new value may need several ops at one place.
+            # The place is directly after the last operand. The second number orders several values that are made there.
             place = (max((operand.place[0] for operand in operands), default=0), next(self._made_count))
             value = Value(op, operands, op.infer(*(operand.type for operand in operands)), place)
             self._made[key] = value

@@ -1,9 +1,9 @@
-"""Rotary pairing: interleaved pairs become halves where the weights can be reordered instead of the activations.
+"""Rotary pairing: interleaved pairs become halves if the weights can be reordered instead of the activations.
 
 Rotating interleaved pairs (0, 1), (2, 3), ... and then reordering features to halves is the same as reordering first
-and rotating halves. One permutation of the features of q and k leaves q . k as it is. So where q and k are seen by
-attention alone, the permutation moves through what works feature by feature into the weights, which are prepared
-before the call; contiguous halves are what vector units read at full speed.
+and rotating halves. The dot product of q and k does not change when both are permuted alike. Therefore, if attention
+alone reads q and k, the permutation moves through the ops that work feature by feature into the weights, which are
+prepared before the call. Vector units read contiguous halves at full speed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ropegen.passes.rewrite import Pass, jointly, local
 def rotate_one_pair(value: Value, view: View) -> Value | None:
     """rotate(x, angles of 2, interleaved) -> rotate(x, angles of 2, half).
 
-    One pair is the same pair either way.
+    One pair is the same pair in both pairings.
     """
     x, angles = value.operands
     return view.node(Rotate(pairing="half"), x, angles) if angles.type.shape[-1] == 2 else None
@@ -31,17 +31,17 @@ def rotate_one_pair(value: Value, view: View) -> Value | None:
 def rotate_halves(value: Value, view: View) -> dict[Value, Value] | None:
     """attend(rotate(q, interleaved), rotate(k, interleaved), v) -> attend(rotate(q', half), rotate(k', half), v).
 
-    q = split_heads(project(x, w)), and q' is the same with w reordered; k likewise. Casts, scales and norms over the
-    head may stand between. All that reads q and k must be attention that scores one against the other: keys that go to
-    a cache or an output keep their order.
+    Here q = split_heads(project(x, w)), and q' is the same with w reordered; k likewise. Casts, scales and norms over
+    the head may stand between. Only attention that scores q against k may read them: keys that go to a cache or to an
+    output keep their order.
     """
     q, k = value.operands[:2]
     readers = view.users(q)
-    if set(readers) != set(view.users(k)) or view.is_output(q) or view.is_output(k):
+    if readers != view.users(k) or view.is_output(q) or view.is_output(k):
         return None
     if any(
-        not isinstance(each.op, Attend) or each.operands[:2] != (q, k) or {q, k} & set(each.operands[2:])
-        for each in readers
+        not isinstance(reader.op, Attend) or reader.operands[:2] != (q, k) or {q, k} & set(reader.operands[2:])
+        for reader in readers
     ):
         return None
     paths = tuple(dict.fromkeys((_path(q, view), _path(k, view))))
@@ -49,12 +49,12 @@ def rotate_halves(value: Value, view: View) -> dict[Value, Value] | None:
     if len(orders) != 1:
         return None
     (order,) = orders
-    found = None if order is None else _reordered(paths, order, view)
-    if found is None:
+    result = None if order is None else _reordered(paths, order, view)
+    if result is None:
         return None
-    tops, equals = found
+    tops, equals = result
     q, k = tops[0], tops[-1]
-    return equals | {each: view.node(each.op, q, k, *each.operands[2:]) for each in readers}
+    return equals | {reader: view.node(reader.op, q, k, *reader.operands[2:]) for reader in readers}
 
 
 @jointly(ReorderPairs)
@@ -65,17 +65,17 @@ def reorder_weights(value: Value, view: View) -> dict[Value, Value] | None:
     if view.only_user(x) is not value:
         return None
     path = _path(x, view)
-    if any(isinstance(each.op, Rotate) for each in path):
+    if any(isinstance(step.op, Rotate) for step in path):
         return None
-    found = _reordered((path,), op, view)
-    if found is None:
+    result = _reordered((path,), op, view)
+    if result is None:
         return None
-    (top,), equals = found
+    (top,), equals = result
     return equals | {value: top}
 
 
 def _path(value: Value, view: View) -> tuple[Value, ...]:
-    """From `value` back to split_heads, each read by the one before alone; () where something else is on the way."""
+    """The values from `value` back to split_heads, if the one before is the only reader; () otherwise."""
     path = [value]
     while not isinstance(path[-1].op, SplitHeads):
         last = path[-1]
@@ -90,8 +90,8 @@ def _path(value: Value, view: View) -> tuple[Value, ...]:
 
 
 def _order_of(path: Sequence[Value]) -> ReorderPairs | None:
-    """The reordering that makes the path's one interleaved rotation one of halves."""
-    rotations = [each for each in path if isinstance(each.op, Rotate)]
+    """The reordering that turns the one interleaved rotation of the path into a rotation of halves."""
+    rotations = [step for step in path if isinstance(step.op, Rotate)]
     if len(rotations) != 1 or rotations[0].op != Rotate(pairing="interleaved"):
         return None
     return ReorderPairs(width=rotations[0].type.shape[-1], dim=rotations[0].operands[1].type.shape[-1], to="half")
@@ -100,8 +100,9 @@ def _order_of(path: Sequence[Value]) -> ReorderPairs | None:
 def _reordered(
     paths: Sequence[tuple[Value, ...]], order: ReorderPairs, view: View
 ) -> tuple[list[Value], dict[Value, Value]] | None:
-    """The tops of the paths with their features reordered, and what else must then be read otherwise; None where
-    that is not free.
+    """The tops of the paths with their features reordered, and the other values that must then be replaced.
+
+    None if that is not free.
     """
     if not all(paths):
         return None
@@ -114,14 +115,14 @@ def _reordered(
         if made is None:
             return None
         projections[project] = made
-        others = (each for each in view.users(project) if each not in splits)
-        equals |= {each: view.node(each.op, made) for each in others}
+        others = (user for user in view.users(project) if user not in splits)
+        equals |= {user: view.node(user.op, made) for user in others}
     tops: list[Value] = []
     for path in paths:
         value = view.node(path[-1].op, projections[path[-1].operands[0]])
-        for each in reversed(path[:-1]):
-            rest = each.operands[1:]
-            op = Rotate(pairing="half") if isinstance(each.op, Rotate) else each.op
+        for step in reversed(path[:-1]):
+            rest = step.operands[1:]
+            op = Rotate(pairing="half") if isinstance(step.op, Rotate) else step.op
             if isinstance(op, Norm):
                 rest = tuple(view.node(order, parameter) for parameter in rest)
             value = view.node(op, value, *rest)
@@ -134,24 +135,24 @@ def _reordered_columns(project: Value, splits: Sequence[Value], order: ReorderPa
     if not isinstance(project.op, Project) or view.is_output(project) or not view.is_prepared(*project.operands[1:]):
         return None
     users = view.users(project)
-    if not all(isinstance(each.op, SplitHeads) for each in users):
+    if not all(isinstance(user.op, SplitHeads) for user in users):
         return None
     taken: list[tuple[int, int]] = []
-    for each in sorted(users, key=_span):
-        start, stop = _span(each)
-        if each in splits:
+    for user in sorted(users, key=_span):
+        start, stop = _span(user)
+        if user in splits:
             taken.append((start, stop))
         elif any(start < other_stop and other_start < stop for other_start, other_stop in map(_span, splits)):
-            return None  # somebody else reads these columns in their old order
+            return None  # another split reads these columns in their old order
     if any(start < stop for (_, stop), (start, _) in itertools.pairwise(taken)):
         return None
     edges = sorted({0, project.type.shape[-1], *(edge for span in taken for edge in span)})
     pieces = [(start, stop - start, (start, stop) in taken) for start, stop in itertools.pairwise(edges)]
 
     def reordered(parameter: Value) -> Value:
-        parts = [(columns(parameter, start, size, view), turned) for start, size, turned in pieces]
-        found = [view.node(order, part) if turned else part for part, turned in parts]
-        return found[0] if len(found) == 1 else view.node(Pack(), *found)
+        cut = [(columns(parameter, start, size, view), is_taken) for start, size, is_taken in pieces]
+        parts = [view.node(order, part) if is_taken else part for part, is_taken in cut]
+        return parts[0] if len(parts) == 1 else view.node(Pack(), *parts)
 
     return view.node(project.op, project.operands[0], *map(reordered, project.operands[1:]))
 
