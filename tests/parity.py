@@ -111,15 +111,15 @@ def page(cells: Mapping[Place, str]) -> str:
     lines = [
         "# The seeds, symbol by symbol",
         "",
-        "ropegen began from five documents: equinox's embeddings and attention, attnax's embeddings, penzai's ApplyRoPE",
-        "and zeta's SinusoidalEmbeddings. `ropegen.equinox`, `ropegen.nnx`, `ropegen.penzai` and `ropegen.zeta` have their",
-        "names, arguments, shapes and errors. The tests in `tests/test_seed_*.py` run the seeds (zeta's results are recorded)",
-        "beside them and write this page: `pytest tests/test_seed_*.py --update-seeds`.",
+        "ropegen began from five documents, its *seeds*: equinox's embeddings, equinox's attention, attnax's embeddings, penzai's",
+        "ApplyRoPE and zeta's SinusoidalEmbeddings. `ropegen.equinox`, `ropegen.nnx`, `ropegen.penzai` and `ropegen.zeta` have",
+        "their names, arguments, shapes and errors. The tests in `tests/test_seed_*.py` run the seeds beside ropegen (for zeta",
+        "they use recorded results) and write this page: `pytest tests/test_seed_*.py --update-seeds`.",
         "",
-        "- **equal**: the same bits. *eager* is op by op, *jit* is inside one `jax.jit` on each side.",
-        "- **within** a bound: the largest difference that the test allows; `ulp(x)` is the spacing of floats at the",
-        "  largest input. XLA may join a product and a sum into one rounding under `jit`, in a seed as in ropegen.",
-        "- Below each table: what **differs**, because the seed errs there; a test holds every difference.",
+        "- **equal** means the same bits. *eager* runs op by op; *jit* runs inside one `jax.jit` on each side.",
+        "- **within** a bound: the largest difference that the test allows. `ulp(x)` is the spacing of floats at the largest input.",
+        "  Under `jit`, XLA may fuse a product and a sum into one rounding, both in a seed and in ropegen.",
+        "- The list below a table shows where ropegen **differs** because the seed has a mistake; a test covers every difference.",
     ]
     for seed, symbols in SEEDS.items():
         lines += ["", f"## {seed}", ""]

@@ -200,7 +200,7 @@ def within_graph(length: int) -> tuple[float, str]:
     That gives 3 roundings of an angle below `length`. The exponent e gets 2 more, which change an angle p b**-e by
     p 2u e log(b) b**-e <= 0.74 u p.
     """
-    return length * 2.0**-22, "S 2**-22, the seed's angles made inside the jit"
+    return length * 2.0**-22, "S 2**-22, if the seed computes its angles inside the jit"
 
 
 def results(mode: str, name: str, *arguments: Any, at: jax.Array | None = None) -> list[Any]:
@@ -218,7 +218,7 @@ def test_frequencies(parity: Parity, mode: str, dtype: str) -> None:
     ours, steps, theirs = results(mode, "rope_inv_freq", HEAD, BASE, kind)
     if dtype == "bf16":
         cell.equal(steps, theirs)
-        cell.differs(ours, theirs, "angles in float32 (`angle_dtype` has the seed's)")
+        cell.differs(ours, theirs, "ropegen's angles are float32 (`angle_dtype` gives the seed's)")
         truth = BASE ** (-2 * np.arange(HEAD // 2) / HEAD)
         assert np.max(np.abs(wide(ours) / truth - 1)) < 2.0**-8 + 1e-6  # one rounding
         assert np.max(np.abs(wide(theirs) / truth - 1)) > 2.0**-8 + 1e-6
@@ -227,7 +227,7 @@ def test_frequencies(parity: Parity, mode: str, dtype: str) -> None:
     else:
         # Two roundings of the exponent e, which change the result by 2u e log(base), and at most four of power and quotient per side.
         limit = (4 + np.log(BASE)) * 2.0**-23 * wide(ours)
-        cell.within(ours, theirs, limit, "(4 + log base) ulp, the seed's made inside the jit")
+        cell.within(ours, theirs, limit, "(4 + log base) ulp, if the seed computes it inside the jit")
     cell.differs(
         refusal(lambda: run(mode, lambda: nnx.rope_inv_freq(7, 1e4, kind)), ValueError),
         run(mode, lambda: attnax.rope_inv_freq(7, 1e4, kind)),
@@ -249,7 +249,7 @@ def test_tables(parity: Parity, mode: str, dtype: str) -> None:
 def compare_angles(cell: Cell, ours: Any, steps: Any, theirs: Any, length: int) -> None:
     if cell.place[3] == "bf16":
         cell.equal(steps, theirs)
-        cell.differs(ours, theirs, "angles in float32 (`angle_dtype` has the seed's)")
+        cell.differs(ours, theirs, "ropegen's angles are float32 (`angle_dtype` gives the seed's)")
         # The seed's cosines are lost.
         assert max(np.max(np.abs(wide(a) - wide(b))) for a, b in zip(ours, theirs, strict=True)) > 1.0
     elif cell.place[2] == "eager":

@@ -225,7 +225,7 @@ def test_a_table_belongs_to_its_theta(parity: Parity) -> None:
     over_heads(eqx.nn.RotaryPositionalEmbedding(64, 1e4))(x)
     ours, theirs = (over_heads(layer) for layer in both_ropes(64, 5e5))
     cell = parity("equinox", "RotaryPositionalEmbedding", "eager", "f32")
-    cell.differs(ours(x), theirs(x), "cache without theta")
+    cell.differs(ours(x), theirs(x), "the seed's cache ignores theta")
     eqx.nn._embedding.internal_rope_embedding_cache.clear()
     cell.equal(ours(x), theirs(x))
 

@@ -27,11 +27,11 @@ MODES: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {"eager":
 DTYPES = {"f32": jnp.float32, "bf16": jnp.bfloat16}
 ULP = 2.0**-23
 
-# A power and its reciprocal, each within one unit on one side and half a unit on the other, and the product.
+# A power and its reciprocal, within one unit on one side and half a unit on the other, and the product.
 ANGLES = (3 * ULP, "3 ulp(angle)")
 # Two powers within one unit.
 MAGNITUDES = (2 * ULP, "2 ulp(scale)")
-# Cosine and sine within one unit on each side, two products each, and their sum.
+# Cosine and sine within one unit on each side, two products per side, and their sum.
 TURNED = "4 ulp(x) times the scale"
 
 

@@ -153,8 +153,8 @@ def test_a_deep_graph_needs_no_stack():
 PRINT_DIGESTS = """
 import sys
 from ropegen.ir import text
-for each in sys.stdin.read().split("\\0"):
-    print(text.digest(text.loads(each)))
+for content in sys.stdin.read().split("\\0"):
+    print(text.digest(text.loads(content)))
 """
 
 
@@ -202,7 +202,7 @@ BROKEN: dict[str, tuple[str, str, int, str, tuple[str, ...]]] = {
     "below the minimum": ("length = 4 ", "length = -4 ", 6, "length", ("-4", "at least 0")),
     "unknown operand": ('"kv_positions"]', '"kv_position"]', 9, "given", ("'kv_position'", "'kv_positions'?")),
     "operands out of order": ('["q_positions", "kv', '["kv_positions", "kv', 9, '"ropegen', ("in the order q_positions",)),
-    "operand too many": ("(%4) {dim", "(%4, %4) {dim", 7, "(tensor<4xi32>)", ("expected 2", "write each op as %1")),
+    "operand too many": ("(%4) {dim", "(%4, %4) {dim", 7, "(tensor<4xi32>)", ("expected 2", "write every op as %1")),
     "operand missing": (
         "(%3, %5) {pairing = \"half\"} : (tensor<1x4x2x4xf32>, tensor<4x4xf32>)",
         "(%3) {pairing = \"half\"} : (tensor<1x4x2x4xf32>)",
@@ -210,7 +210,7 @@ BROKEN: dict[str, tuple[str, str, int, str, tuple[str, ...]]] = {
         '"ropegen.rotate"',
         ("1 operands for 2 (x, angles)",),
     ),
-    "no such value": ("(%7)", "(%77)", 10, "%77", ("undeclared SSA value", "write each op as")),
+    "no such value": ("(%7)", "(%77)", 10, "%77", ("undeclared SSA value", "write every op as")),
     "value of another type": ("(%7) {label = \"y\"} : (tensor<1x4x2x4xf32>)", "(%7) {label = \"y\"} : (tensor<1xf32>)", 10, "%7", ("different type",)),
     "used before it is made": ('%4 = "ropegen.pos', '"ropegen.output"(%5) {label = "z"} : (tensor<4x4xf32>) -> ()\n  %4 = "ropegen.pos', 6, '"ropegen.output"', ("operand 0", "move the op that defines it above")),
     "expression that does not parse": ('"kv_pos <= q_pos"', '"kv_pos <= "', 9, "visible", ("attend: attribute 'visible'", "got the end")),
@@ -237,8 +237,8 @@ BROKEN: dict[str, tuple[str, str, int, str, tuple[str, ...]]] = {
     "encoding": ("tensor<8x8xf32>", 'tensor<8x8xf32, "csr">', 3, '"ropegen.input"', ('"csr"', "tensors are dense")),
     "unknown element type": ("tensor<8x8xf32>", "tensor<8x8xi16>", 3, '"ropegen.input"', ("'i16'", "did you mean 'i1'?")),
     "size of 65 bits": ("() -> tensor<8x8xf32>", f"() -> tensor<{2**64}xf32>", 3, str(2**64), ("invalid dimension",)),
-    "results": ("%2 = ", "%2:2 = ", 4, "%2:2", ("1 results but was provided 2", "write each op as")),
-    "no result": ("%4 = ", "", 7, "%4", ("undeclared SSA value", "write each op as")),
+    "results": ("%2 = ", "%2:2 = ", 4, "%2:2", ("1 results but was provided 2", "write every op as")),
+    "no result": ("%4 = ", "", 7, "%4", ("undeclared SSA value", "write every op as")),
     "properties": ('{pairing = "half"}', '<{pairing = "half"}>', 8, "<{", ("properties", "write attributes in {...}")),
     "properties behind a comment": ('{pairing = "half"}', '< // {\n{pairing = "half"}>', 8, "<", ("properties",)),
     "region": ('() {length', '() ({}) {length', 6, '"ropegen.positions"', ("regions", "write it as")),
@@ -246,7 +246,7 @@ BROKEN: dict[str, tuple[str, str, int, str, tuple[str, ...]]] = {
     "alias": ("module", "#a = 1\nmodule", 1, "#a", ("alias", "in place")),
     "dialect type": ("() -> tensor<8x8xf32>", "() -> !tensor.x", 3, "!", ("tensor<2x8xbf16>",)),
     "affine map": ("length = 4 : i64", "length = affine_map<(d0) -> (d0)>", 6, "affine_map", ("leave the attribute out",)),
-    "not the generic form": ('"ropegen.rotate"', "ropegen.rotate", 8, "ropegen", ("ropegen.rotate", "write each op as %1")),
+    "not the generic form": ('"ropegen.rotate"', "ropegen.rotate", 8, "ropegen", ("ropegen.rotate", "write every op as %1")),
     "string without an end": ('"half"', '"half', 8, '"half}', ("no end", "close it")),
     "bytes that are no text": ('label = "x"', 'label = "\\FF"', 2, '"\\FF"', ("UTF-8", "leave the escapes out")),
     "NUL": ('label = "x"', 'label = "\0"', 2, "\N{REPLACEMENT CHARACTER}", ("NUL", "binary")),
@@ -261,7 +261,7 @@ BROKEN: dict[str, tuple[str, str, int, str, tuple[str, ...]]] = {
     "unknown module attribute": ("ropegen.name", "ropegen.nam", 1, "ropegen.nam", ("'ropegen.nam'", "did you mean 'ropegen.name'?")),
     "name of a graph": ('"tiny"', '"ti/ny"', 1, "module", ("'ti/ny'", "letters, digits")),
     "two modules": ("module", "module {}\nmodule", 1, "module", ("'ropegen.name'", "begin with")),
-    "text behind the end": ("-> ()\n}", "-> ()\n}\n}", 11, "", ("expected operation name", "write each op as")),
+    "text behind the end": ("-> ()\n}", "-> ()\n}\n}", 11, "", ("expected operation name", "write every op as")),
 }  # fmt: skip
 
 
@@ -388,14 +388,14 @@ def noise():
 
 count = 0
 slowest = 0.0
-for each in noise():
+for broken in noise():
     begun = time.perf_counter()
     try:
-        text.loads(each)
+        text.loads(broken)
     except RopegenError as error:
         assert len(str(error)) < 2000
     else:
-        raise AssertionError(each[:200])
+        raise AssertionError(broken[:200])
     slowest = max(slowest, time.perf_counter() - begun)
     count += 1
 print(count, slowest)
