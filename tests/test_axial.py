@@ -88,5 +88,5 @@ def test_vision_towers_of_transformers(dealt: bool) -> None:
 def test_errors(fields: dict, words: str) -> None:
     with pytest.raises(rg.RopegenError, match=words):
         rg.Rope(pairing="half", scaling=scaling.axial(), **fields)
-    with pytest.raises(rg.RopegenError, match="from 2 to 16 axes"):
+    with pytest.raises(rg.RopegenError, match="axes must be from 2 to 16"):
         scaling.axial(axes=1)

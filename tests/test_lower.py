@@ -288,7 +288,7 @@ def test_what_cannot_be_replaced_is_left_and_says_why() -> None:
     made = replace_composites(wide.encode(), "cpu")
     assert (made.text, made.replaced) == (wide, ())
     assert ["are unknown" in kept.reason for kept in made.kept] == [True, True]
-    assert "left to its decomposition" in made.report
+    assert "keeps its decomposition" in made.report
 
 
 # Attributes -------------------------------------------------------------------------------------------------------

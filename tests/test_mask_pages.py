@@ -126,7 +126,7 @@ def test_what_a_plan_skips_without_the_ids(name: str) -> None:
     alike = np.zeros(SIZE, np.int32)
     weight, _ = measured({**arguments(BY_NAME[name]), "q_segments": alike, "kv_segments": alike}, steep=False)
     skipped = int(np.sum(~of_tiles(weight[0] > 0, np.any)))
-    assert f"by the positions alone a plan skips {skipped}." in BY_NAME[name]
+    assert f"from the positions alone a plan skips {skipped}." in BY_NAME[name]
 
 
 @pytest.mark.parametrize("name", HEAT)

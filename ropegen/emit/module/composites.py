@@ -188,9 +188,8 @@ def _agree(value: Node, words: Mapping[str, ir.Attribute]) -> None:
     op = value.op
     declared = attributes(type(op))
     own = {attribute.name for attribute in declared if Scaling not in attribute.kinds}
-    dotted = tuple(
-        f"{attribute.name}." for attribute in declared if Scaling in attribute.kinds
-    )  # their fields, already read
+    # The fields of a scaling have dotted names; `_value` has read and checked them.
+    dotted = tuple(f"{attribute.name}." for attribute in declared if Scaling in attribute.kinds)
     onnx_names = {
         key: attribute for key, attribute in written(value).items() if key not in own and not key.startswith(dotted)
     }
@@ -202,7 +201,9 @@ def _agree(value: Node, words: Mapping[str, ir.Attribute]) -> None:
         given = _plain(f"attribute {key!r}", attribute)
         # Only the whole graph shows where positions start, so a causal mask of positions may be ONNX's mask of indices.
         allowed = (
-            {0, int(isinstance(op, ops.Attend) and op.visible == masks.causal)} if key == "is_causal" else {onnx_names[key]}
+            {0, int(isinstance(op, ops.Attend) and op.visible == masks.causal)}
+            if key == "is_causal"
+            else {onnx_names[key]}
         )
         if given not in allowed:
             raise RopegenError(f"attribute {key!r} is {given}, but the op has {onnx_names[key]}; leave it out")
