@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
 """Attention on CPU against torch and jax.nn: measures the grid and writes cpu.json, cpu.md and cpu.png beside this file.
 
-    python3 benchmarks/cpu.py                             what cpu.json does not hold yet; about an hour on two cores
+    python3 benchmarks/cpu.py                             measure what cpu.json lacks; about an hour on two cores
     python3 benchmarks/cpu.py --only forward --lengths 512,4096
-    python3 benchmarks/cpu.py --quick --folder /tmp/quick  a small grid, to see that all of it runs
-    python3 benchmarks/cpu.py --again                     everything anew
-    python3 benchmarks/cpu.py --only tables               cpu.md and cpu.png from cpu.json
-    python3 benchmarks/cpu.py --only tiles                ropegen/tiles/cpu.json, measured anew; before the grid, which reads it
+    python3 benchmarks/cpu.py --quick --folder /tmp/quick  measure a small grid, to see that all of it runs
+    python3 benchmarks/cpu.py --again                     measure everything again
+    python3 benchmarks/cpu.py --only tables               write cpu.md and cpu.png from cpu.json
+    python3 benchmarks/cpu.py --only tiles                measure ropegen/tiles/cpu.json again; do this before the grid
 
-Needs `pip install 'ropegen[bench,torch]'` and a C++ compiler for torch. cpu.json is written after each point, so an
-interrupted run goes on where it was. Nothing else should run on the machine meanwhile.
+The script needs `pip install 'ropegen[bench,torch]'` and a C++ compiler for torch. It writes cpu.json after every point,
+so an interrupted run continues where it stopped. No other work should run on the machine meanwhile.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ from ropegen.bench import attention, torch_attention
 QUICK_LENGTHS, QUICK_SHAPES = (512, 2048), ((8, 2, 128),)
 PARTS = ("limits", "forward", "backward")
 
-# Of torch's variants, one that took this many times the best at the probe's length is left out at the others of the same
-# shape, type, mask and direction, because each takes torch seconds to compile.
+# If a variant of torch takes this many times as long as the best one at the probe's length, it is left out at the other
+# lengths of the same series, because torch takes seconds to compile every variant.
 HOPELESS = 1.25
 
 
 def measure(
     point: Point, probe: dict[str, Any] | None, seconds: float, progress: Callable[[str], None]
 ) -> dict[str, Any]:
-    """The race of one point; `probe` is what the series' probe length found."""
+    """The race of one point; `probe` is the entry of the series' probe length, if there is one."""
     graph, grad = point.graph(), point.direction == "backward"
     site = attention.attention_of(graph)
     assert isinstance(site, attention.Attention)
@@ -56,15 +56,15 @@ def measure(
     drawn = attention.draw(graph, grad=grad)
     rivals, refused = torch_attention.contenders(site, drawn, progress, only=wanted)
     race = bench.race([*runners, *rivals], tolerance=bench.tolerance(graph), seconds=seconds, progress=progress)
-    found = bench.as_data(race, [*left_out, *refused, *hopeless])
-    return {"measured": now(), "load": round(os.getloadavg()[0], 2), **found}
+    facts = bench.as_data(race, [*left_out, *refused, *hopeless])
+    return {"measured": now(), "load": round(os.getloadavg()[0], 2), **facts}
 
 
 def torch_variants(probe: dict[str, Any] | None) -> tuple[list[str] | None, list[bench.LeftOut]]:
-    """Torch's variants worth a race beside what the probe found, None for all; and the others, with the reason."""
+    """The names of torch's variants that are fast enough to race (None: all), and the other variants with the reason."""
     if probe is None or "error" in probe:
         return None, []
-    times = {each["name"]: each["median"] for each in probe["contenders"] if each["name"].startswith("torch")}
+    times = {timing["name"]: timing["median"] for timing in probe["contenders"] if timing["name"].startswith("torch")}
     best = min(times.values(), default=0.0)
     wanted = [name for name, median in times.items() if median <= HOPELESS * best]
     left_out = [
@@ -73,7 +73,9 @@ def torch_variants(probe: dict[str, Any] | None) -> tuple[list[str] | None, list
         if name not in wanted
     ]
     left_out += [
-        bench.LeftOut(each["name"], each["reason"]) for each in probe["left_out"] if each["name"].startswith("torch")
+        bench.LeftOut(contender["name"], contender["reason"])
+        for contender in probe["left_out"]
+        if contender["name"].startswith("torch")
     ]
     return wanted, left_out
 
@@ -89,12 +91,14 @@ def main() -> int:
     parser.add_argument(
         "--lengths", metavar="S,S,...", help=f"sequence lengths (default: {','.join(map(str, LENGTHS))})"
     )
-    parser.add_argument("--seconds", type=float, default=2.0, help="of timing for a point (default: 2)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="seconds of timing per point (default: 2)")
     parser.add_argument(
-        "--quick", action="store_true", help="two lengths, one shape, half a second a point, short limits"
+        "--quick", action="store_true", help="two lengths, one shape, half a second per point, short limits"
     )
-    parser.add_argument("--again", action="store_true", help="forget what cpu.json holds of the parts asked for")
-    parser.add_argument("--folder", type=Path, default=Path(__file__).resolve().parent, help="where the results are")
+    parser.add_argument("--again", action="store_true", help="forget the results of the chosen parts in cpu.json")
+    parser.add_argument(
+        "--folder", type=Path, default=Path(__file__).resolve().parent, help="the folder of the results"
+    )
     options = parser.parse_args()
     lengths = (
         tuple(map(int, options.lengths.split(","))) if options.lengths else QUICK_LENGTHS if options.quick else LENGTHS
@@ -104,12 +108,12 @@ def main() -> int:
     parts = options.only or list(PARTS)
     if "tiles" in parts:
         measure_tiles(grid(["forward"], lengths, shapes), seconds / 2)
-        parts = [each for each in parts if each != "tiles"]
+        parts = [part for part in parts if part != "tiles"]
         if not parts:
             return 0
     path = options.folder / "cpu.json"
     options.folder.mkdir(parents=True, exist_ok=True)
-    bench.pyplot()  # refuse now what would be refused at the end
+    bench.pyplot()  # fails now if matplotlib is missing, rather than at the end
     attention.import_torch()
     results = opened(path, options.again)
 
@@ -120,7 +124,7 @@ def main() -> int:
     if "limits" in parts and (options.again or not results["limits"]):
         results["limits"] = measure_limits(options.quick, say)
         keep()
-    points = grid([each for each in ("forward", "backward") if each in parts], lengths, shapes)
+    points = grid([direction for direction in ("forward", "backward") if direction in parts], lengths, shapes)
     if options.again:
         for point in points:
             results["points"].pop(point.key, None)
@@ -130,21 +134,21 @@ def main() -> int:
         say(f"{number} of {len(points)}: {point.key}")
         probe = results["points"].get(f"{point.series} {PROBE_LENGTH}")
         try:
-            found = measure(point, probe, seconds, lambda doing: None)
-        except rg.RopegenError as error:  # contenders that disagree: said in the tables, and by the exit code
-            found = {"measured": now(), "error": str(error)}
+            entry = measure(point, probe, seconds, lambda doing: None)
+        except rg.RopegenError as error:  # contenders disagree: the tables and the exit code report it
+            entry = {"measured": now(), "error": str(error)}
             say(f"  {error}")
-        results["points"][point.key] = found | {"series": point.series, "length": point.length}
+        results["points"][point.key] = entry | {"series": point.series, "length": point.length}
         keep()
         jax.clear_caches()
         gc.collect()
     write(options.folder / "cpu.md", tables(results))
     picture(results, options.folder / "cpu.png")
-    return int(any("error" in each for each in results["points"].values()))
+    return int(any("error" in entry for entry in results["points"].values()))
 
 
 def measure_tiles(points: Sequence[Point], seconds: float) -> None:
-    """Writes the table that the planner reads; the points are measured by the cost model's choice and its rivals."""
+    """Write the table of tiles that the planner reads: at every point the cost model's tile races other tiles."""
     entries: list[dict[str, Any]] = []
     for number, point in enumerate(points, 1):
         say(f"{number} of {len(points)}: {point.key}")
@@ -155,18 +159,18 @@ def measure_tiles(points: Sequence[Point], seconds: float) -> None:
 
 
 def opened(path: Path, again: bool) -> dict[str, Any]:
-    """What was measured so far; on another machine or with other versions it cannot be gone on with."""
+    """The results so far; exits if they come from another machine or other versions, because they cannot be continued."""
     fresh: dict[str, Any] = {"machine": bench.machine(), "date": now(), "limits": {}, "points": {}}
     if not path.is_file():
         return fresh
-    found = json.loads(path.read_text(encoding="utf-8"))
-    if found["machine"] == fresh["machine"]:
-        return found
+    results = json.loads(path.read_text(encoding="utf-8"))
+    if results["machine"] == fresh["machine"]:
+        return results
     if again:
         return fresh
     sys.exit(
-        f"error: {path} is from another machine or other versions ({found['machine']}); --again measures anew, --folder DIR "
-        "writes elsewhere"
+        f"error: {path} is from another machine or other versions ({results['machine']}); --again measures everything again, "
+        "--folder DIR writes elsewhere"
     )
 
 

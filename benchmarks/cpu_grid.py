@@ -1,4 +1,4 @@
-"""The places at which attention on CPU is measured."""
+"""The grid of points at which attention on CPU is measured."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ LENGTHS = (512, 1000, 2048, 4096, 8192)
 SHAPES = ((8, 8, 64), (8, 2, 128), (4, 4, 80), (16, 2, 64))
 DTYPES = ("f32", "bf16")
 MASKS = ("causal", "full")
-# All of torch's variants are timed at this length, the first of its series.
+# At this length, the first of a series, all of torch's variants are timed.
 PROBE_LENGTH = 2048
 
 
 @dataclass(frozen=True)
 class Point:
-    """One place of the grid."""
+    """One point of the grid."""
 
     direction: str
     heads: int
@@ -46,7 +46,7 @@ class Point:
 
 
 def grid(directions: Sequence[str], lengths: Sequence[int], shapes: Sequence[tuple[int, int, int]]) -> list[Point]:
-    """The points, each series' probe length first."""
+    """The points; the probe length of a series comes first."""
     ordered = sorted(lengths, key=lambda length: (length != PROBE_LENGTH, length))
     return [
         Point(direction, *shape, dtype, mask, length)

@@ -1,6 +1,6 @@
-"""What is measured once: shares of causal's time, of the matmuls, of a copy; memory, growth, cost of a call, compiling.
+"""Figures that are measured once: times of masks, matmuls and a copy; memory, growth, the cost of a call, compile time.
 
-Each entry is {"value": the figure that the goal is about, "detail": how it came about}; see LIMITS in cpu_tables.py.
+An entry is {"value": the figure of the goal, "detail": how it was measured}; see LIMITS in cpu_tables.py.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ Limit = dict[str, Any]
 
 
 def measure_limits(quick: bool, say: Callable[[str], None]) -> dict[str, Limit]:
-    """Every limit by name. `quick` divides the lengths by eight and is no result, only a sign that all of it runs."""
+    """Every limit by name. `quick` divides the lengths by eight; its figures only show that everything runs."""
     divisor, seconds = (8, 0.5) if quick else (1, 6.0)
-    found: dict[str, Limit] = {}
+    limits: dict[str, Limit] = {}
     for measure in (ceiling, masked_shares, matmul_share, temporaries, growth, rope_alone, call_cost, compile_time):
         say(f"limits: {measure.__name__}")
         try:
-            found |= measure(divisor, seconds)
-        except rg.RopegenError as error:  # results that disagree: said in the tables
-            found[measure.__name__] = {"error": str(error)}
+            limits |= measure(divisor, seconds)
+        except rg.RopegenError as error:  # results disagree: the tables report it
+            limits[measure.__name__] = {"error": str(error)}
             say(f"  {error}")
         jax.clear_caches()
-    return found
+    return limits
 
 
 def ceiling(divisor: int, seconds: float) -> dict[str, Limit]:
-    """Torch's attention over its two products with nothing between them: as XLA's dots of a tile take them, and at the best
-    rate of any dot of either library.
+    """The time of torch's attention over the time of its two products alone.
 
-    What plain StableHLO computes goes through XLA's dots: no schedule of them is the first figure times as fast as torch, or
-    more; no program at all the second.
+    The first figure takes the products at the speed of XLA's dots of a tile. Plain StableHLO computes with XLA's dots, so
+    no schedule of them can be faster than torch by more than this factor. The second figure takes the products at the best
+    rate of any dot of either library, which bounds every program.
     """
     torch = attention.import_torch()
     heads, length, width, rows = 8, 2048 // divisor, 64, 512 // divisor
@@ -64,9 +64,11 @@ def ceiling(divisor: int, seconds: float) -> dict[str, Limit]:
         runners.append(bench.Contender(f"torch {name}", lambda given=given: torch.mm(*given), lambda out: {}))
     race = bench.race(runners, tolerance=0.0, seconds=seconds)
     rates = {
-        each.name: flops[each.name.partition(" ")[2]] / each.median for each in race.timings if each.name != "sdpa"
+        timing.name: flops[timing.name.partition(" ")[2]] / timing.median
+        for timing in race.timings
+        if timing.name != "sdpa"
     }
-    of_one = 2.0 * width * heads * length * length / 2  # the causal half of one of the two products
+    of_one = 2.0 * width * heads * length * length / 2  # operations of the causal half of one product
     needed = sum(of_one / rates[f"XLA {name}"] for name in list(flops)[: len(tile)])
     said = ", ".join(f"{name} {rate / 1e9:.0f} GFLOP/s" for name, rate in rates.items())
     took = race["sdpa"].median
@@ -82,7 +84,7 @@ def ceiling(divisor: int, seconds: float) -> dict[str, Limit]:
 
 
 def masked_shares(divisor: int, seconds: float) -> dict[str, Limit]:
-    """A window of 1024 and eight packed documents, of run-time ids, as shares of causal's time at S=8192."""
+    """The times of a window of 1024 and of eight packed documents (run-time ids), relative to causal, at S=8192."""
     length = 8192 // divisor
     window = max(1, 1024 // divisor)
     q, k, v = drawn(length, HEADS, KV_HEADS, WIDTH, "bf16")
@@ -97,8 +99,8 @@ def masked_shares(divisor: int, seconds: float) -> dict[str, Limit]:
         runner = finished(
             name, lambda q, k, v, given, mask=mask: attend(q, k, v, mask=mask, **given), q, k, v, segments
         )
-        plain = finished("plain", lambda q, k, v, given, mask=mask: plainly(q, k, v, mask, given), q, k, v, segments)
-        bench.compare([runner, plain], tolerance=0.1)
+        formula = finished("plain", lambda q, k, v, given, mask=mask: plainly(q, k, v, mask, given), q, k, v, segments)
+        bench.compare([runner, formula], tolerance=0.1)
         runners.append(silent(runner))
     race = bench.race(runners, tolerance=0.0, seconds=seconds)
     detail = (
@@ -111,7 +113,7 @@ def masked_shares(divisor: int, seconds: float) -> dict[str, Limit]:
 
 
 def matmul_share(divisor: int, seconds: float) -> dict[str, Limit]:
-    """The time of the two matmuls' causal half, at the best rate that XLA's dot reaches at any shape, over the whole."""
+    """The share of the two causal matmuls in the whole time, at the best rate of XLA's dot over many shapes."""
     length = 4096 // divisor
     q, k, v = drawn(length, HEADS, KV_HEADS, WIDTH, "bf16")
     runners = [silent(finished("attention", lambda q, k, v: attend(q, k, v, mask=rg.masks.causal), q, k, v))]
@@ -140,9 +142,9 @@ def matmul_share(divisor: int, seconds: float) -> dict[str, Limit]:
 
 
 def temporaries(divisor: int, seconds: float) -> dict[str, Limit]:
-    """XLA's own count of temporaries at S=32768, 8 heads of 64, causal."""
+    """XLA's count of temporary bytes at S=32768, 8 heads of 64, causal."""
     length = 32768 // divisor
-    found: dict[str, Limit] = {}
+    limits: dict[str, Limit] = {}
     for name in ("temporaries", "temporaries backward"):
         sizes = {}
         for dtype in ("f32", "bf16"):
@@ -152,25 +154,25 @@ def temporaries(divisor: int, seconds: float) -> dict[str, Limit]:
             given = like if name == "temporaries" else [*like, like[0]]
             sizes[dtype] = jax.jit(function).lower(*given).compile().memory_analysis().temp_size_in_bytes
         said = ", ".join(f"{dtype} {size / 1e6:.1f} MB" for dtype, size in sizes.items())
-        found[name] = {"value": max(sizes.values()) / 1e6, "detail": f"S={length}, 8 heads of 64, causal: {said}"}
-    return found
+        limits[name] = {"value": max(sizes.values()) / 1e6, "detail": f"S={length}, 8 heads of 64, causal: {said}"}
+    return limits
 
 
 def growth(divisor: int, seconds: float) -> dict[str, Limit]:
-    """The time at S=16384 over that at S=8192."""
+    """The time at S=16384 over the time at S=8192."""
     runners = []
     lengths = 8192 // divisor, 16384 // divisor
     for length in lengths:
         q, k, v = drawn(length, 8, 8, 64, "bf16")
         runners.append(silent(finished(str(length), lambda q, k, v: attend(q, k, v, mask=rg.masks.causal), q, k, v)))
     race = bench.race(runners, tolerance=0.0, seconds=2 * seconds)
-    short, long = (bench.duration(each.median) for each in race.timings)
+    short, long = (bench.duration(timing.median) for timing in race.timings)
     detail = f"8 heads of 64, bf16, causal: {short} at S={lengths[0]}, {long} at S={lengths[1]}"
     return {"growth": {"value": race.ratio(str(lengths[1]), str(lengths[0])), "detail": detail}}
 
 
 def rope_alone(divisor: int, seconds: float) -> dict[str, Limit]:
-    """RoPE of q and k, against a jitted copy of them; the type with the smaller share counts."""
+    """The time of a jitted copy of q and k over the time of their RoPE; the smaller share of the two types counts."""
     length = 8192 // divisor
     shares, said = [], []
     for dtype in ("f32", "bf16"):
@@ -179,13 +181,13 @@ def rope_alone(divisor: int, seconds: float) -> dict[str, Limit]:
         turned = finished("rope", lambda q, k: (rg.rope(q, None, ROPE), rg.rope(k, None, ROPE)), q, k)
         formula = finished("plain", lambda q, k, t: tuple(plain.rotate(x, t, "half") for x in (q, k)), q, k, table)
         bench.compare([turned, formula], tolerance=0.02)
-        # XLA may copy on one core or on all of them; the faster of two ways to write the same bytes counts.
+        # XLA may copy on one core or on all of them, so the faster of two ways to write the same bytes counts.
         copies = {"copy": jnp.copy, "negation": jnp.negative}
         runners = [finished(name, lambda q, k, copy=copy: (copy(q), copy(k)), q, k) for name, copy in copies.items()]
-        race = bench.race([silent(each) for each in (turned, *runners)], tolerance=0.0, seconds=seconds)
+        race = bench.race([silent(contender) for contender in (turned, *runners)], tolerance=0.0, seconds=seconds)
         best = min(copies, key=lambda name: race[name].median)
         shares.append(race.ratio(best, "rope"))
-        took = ", ".join(f"{each.name} {bench.duration(each.median)}" for each in race.timings)
+        took = ", ".join(f"{timing.name} {bench.duration(timing.median)}" for timing in race.timings)
         said.append(f"{dtype}: {took}")
     return {
         "rope": {
@@ -196,12 +198,12 @@ def rope_alone(divisor: int, seconds: float) -> dict[str, Limit]:
 
 
 def call_cost(divisor: int, seconds: float) -> dict[str, Limit]:
-    """What a call costs over an empty jit of the same arguments, at a size where nothing is computed to speak of."""
+    """The cost of a call over an empty jit of the same arguments, at a size where computing takes almost no time."""
     q, k, v = drawn(1, 1, 1, 8, "f32")
     b = rg.Builder("attention")
     nodes = [b.input(label, (1, 1, 1, 8), "f32") for label in "qkv"]
     at = b.positions(1)
-    turned = [b.rope(each, at, ROPE) for each in nodes[:2]]
+    turned = [b.rope(x, at, ROPE) for x in nodes[:2]]
     compiled = rg.plan(b.build(out=b.attend(*turned, nodes[2], mask=rg.masks.causal)), "host").compile()
     empty = jax.jit(lambda q, k, v: q)
     jitted = jax.jit(lambda q, k, v: attend(q, k, v, mask=rg.masks.causal))
@@ -224,26 +226,28 @@ def call_cost(divisor: int, seconds: float) -> dict[str, Limit]:
 
 
 def compile_time(divisor: int, seconds: float) -> dict[str, Limit]:
-    """Planning, tracing and compiling one attention, three times with nothing kept from the last."""
+    """The time to plan, trace and compile one attention: the median of three times with cleared caches."""
     length = 4096 // divisor
     q, k, v = drawn(length, HEADS, KV_HEADS, WIDTH, "bf16")
-    both = []
+    medians = []
     for grad in (False, True):
         times = []
         for attempt in range(3):
             jax.clear_caches()
-            rope = rg.Rope(10_000.0 + attempt + 3 * grad, pairing="half")  # another graph, so that it is planned again
+            rope = rg.Rope(
+                10_000.0 + attempt + 3 * grad, pairing="half"
+            )  # another theta makes another graph, which is planned again
             function = lambda q, k, v, rope=rope: rg.attention(  # noqa: E731
                 q, k, v, rope=rope, mask=rg.masks.causal, target="host"
             )
             start = time.perf_counter()
             jax.jit(with_backward(function) if grad else function).lower(q, k, v, *([q] if grad else [])).compile()
             times.append(time.perf_counter() - start)
-        both.append(statistics.median(times))
+        medians.append(statistics.median(times))
     detail = f"S={length}, {HEADS} over {KV_HEADS} heads of {WIDTH}, bf16, causal"
     return {
-        "compile": {"value": both[0], "detail": f"forward; {detail}"},
-        "compile backward": {"value": both[1], "detail": f"forward and backward; {detail}"},
+        "compile": {"value": medians[0], "detail": f"forward; {detail}"},
+        "compile backward": {"value": medians[1], "detail": f"forward and backward; {detail}"},
     }
 
 
@@ -252,10 +256,10 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, **options: Any) -> jax.Arra
 
 
 def plainly(q: jax.Array, k: jax.Array, v: jax.Array, mask: Any, given: Mapping[str, jax.Array]) -> jax.Array:
-    """The same attention by the plain lowering of its graph."""
+    """The same attention by the plain formulas of its graph."""
     b = rg.Builder("plain")
-    nodes = [b.input(label, each.shape, each.dtype) for label, each in (("q", q), ("k", k), ("v", v))]
-    segments = {label: b.input(label, each.shape, each.dtype) for label, each in given.items()}
+    nodes = [b.input(label, x.shape, x.dtype) for label, x in (("q", q), ("k", k), ("v", v))]
+    segments = {label: b.input(label, ids.shape, ids.dtype) for label, ids in given.items()}
     at = b.positions(q.shape[1])
     out = b.attend(b.rope(nodes[0], at, ROPE), b.rope(nodes[1], at, ROPE), nodes[2], mask=mask, **segments)
     values = dict(zip([*nodes, *segments.values()], [q, k, v, *given.values()], strict=True))
@@ -263,7 +267,7 @@ def plainly(q: jax.Array, k: jax.Array, v: jax.Array, mask: Any, given: Mapping[
 
 
 def with_backward(function: Callable[..., jax.Array]) -> Callable[..., Any]:
-    """q, k, v and the output's cotangent -> the output and three gradients."""
+    """A function of q, k, v and the output's cotangent that returns the output and three gradients."""
 
     def both(q: jax.Array, k: jax.Array, v: jax.Array, d_out: jax.Array) -> Any:
         out, backward = jax.vjp(function, q, k, v)
@@ -283,10 +287,10 @@ def finished(name: str, function: Callable[..., Any], *arguments: Any) -> bench.
     return bench.Contender(
         name,
         lambda: jax.block_until_ready(jitted(*arguments)),
-        lambda out: {f"result {index}": np.asarray(each) for index, each in enumerate(jax.tree.leaves(out))},
+        lambda out: {f"result {index}": np.asarray(leaf) for index, leaf in enumerate(jax.tree.leaves(out))},
     )
 
 
 def silent(contender: bench.Contender) -> bench.Contender:
-    """One of a race between things that are not the same, with no results to compare; each was checked on its own."""
+    """The contender without results to compare, for a race between different computations that were checked before."""
     return bench.Contender(contender.name, contender.call, lambda out: {})

@@ -1,7 +1,7 @@
-"""The fastest tile of each point of the grid, for ropegen/tiles/cpu.json, which the planner reads.
+"""The fastest tiles of the grid's points, for ropegen/tiles/cpu.json, which the planner reads.
 
-A tile is kept where it beats the cost model's own by more than the noise, twice: among all candidates and alone. The model
-decides everywhere else.
+A tile enters the table if it beats the cost model's own tile by more than the noise in two races: among all candidates and
+alone. At other points the cost model decides.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from ropegen.target import Target
 from ropegen.template import Tile, catalog, family
 
 ROWS, KEYS = (128, 256, 512), (512, 1024, 2048)
-# Rows of scores times heads of a group that a block may have: more would leave the caches.
+# The most rows of scores times heads of a group in a block; larger blocks do not fit in the caches.
 MOST_ROWS = 2048
 KEPT = 0.95
 
 
 def fastest(graph: rg.Graph, what: str, seconds: float, say: Callable[[str], None]) -> list[dict[str, Any]]:
-    """The table's entries for the attention of a graph, none where the cost model's tile is as good as any.
+    """The table's entries for the attention of a graph; none if no tile beats the cost model's own.
 
-    There is one for each region that a plan may take, with rotations inside or not: of one alone the plan would take another.
+    Every region that a plan may choose gets an entry, with and without rotations inside. Otherwise the plan would choose a
+    region without an entry.
     """
     target = Target.parse("cpu")
     regions = list(family("attend").find(passes.canonical(graph)))
@@ -43,17 +44,17 @@ def fastest(graph: rg.Graph, what: str, seconds: float, say: Callable[[str], Non
     runners: list[bench.Contender] = []
     for tile in sizes:
         compiled = rg.plan(graph, target, tile={template: dict(tile.sizes)}).compile()
-        # A tile that the cost model holds for so slow that it takes another template would not be taken from a table.
+        # If the cost model thinks that this tile is slower than another template, the plan would not use it from a table.
         if any(step.chosen and step.chosen.template == template for step in compiled.plan.steps):
             (runner,), _ = bench.contenders(compiled, [])
             runners.append(replace(runner, name=str(tile)))
     race = bench.race(runners, tolerance=bench.tolerance(graph), seconds=seconds)
-    best = min(race.timings, key=lambda each: each.median)
+    best = min(race.timings, key=lambda timing: timing.median)
     share = best.median / race[str(modelled)].median
     say(f"  {best.name} takes {share:.2f} of {modelled}, the model's, of {len(runners)}")
     if share > KEPT:
         return []
-    pair = [each for each in runners if each.name in (best.name, str(modelled))]
+    pair = [runner for runner in runners if runner.name in (best.name, str(modelled))]
     share = bench.race(pair, tolerance=bench.tolerance(graph), seconds=seconds).ratio(best.name, str(modelled))
     say(f"  and {share:.2f} once more")
     if share > KEPT:
@@ -73,16 +74,16 @@ def fastest(graph: rg.Graph, what: str, seconds: float, say: Callable[[str], Non
 
 
 def by_the_model(site: Any, target: Target) -> tuple[str, Tile]:
-    """The template and tile that are cheapest by the cost model."""
+    """The template and tile of the lowest cost according to the cost model."""
     costs: dict[tuple[str, Tile], float] = {}
     for template in catalog():
         if template.family.name == "attend" and target.platform in template.runs_on:
             for tile in [] if any(template.declines(site, target)) else template.tiles(site, target):
                 costs[str(template), tile] = template.cost(site, target, tile).seconds
-    return min(costs, key=lambda each: costs[each])
+    return min(costs, key=lambda choice: costs[choice])
 
 
 def text(entries: Iterable[dict[str, Any]]) -> str:
-    """The table as JSON, one line an entry."""
-    lines = ",\n".join(f"  {json.dumps(each)}" for each in entries)
+    """The table as JSON, one line per entry."""
+    lines = ",\n".join(f"  {json.dumps(entry)}" for entry in entries)
     return f'{{"chip": "cpu", "measured": [\n{lines}\n]}}\n'

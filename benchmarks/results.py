@@ -1,4 +1,4 @@
-"""Files of results: written aside, then renamed, so that an interrupted run leaves the last whole one."""
+"""Writes files of results to a temporary file and renames it, so that an interrupted run leaves the last whole file."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ def say(what: str) -> None:
 
 
 def write(path: Path, content: str) -> None:
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        aside.write_text(content, encoding="utf-8")
-        aside.replace(path)
+        temporary.write_text(content, encoding="utf-8")
+        temporary.replace(path)
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)

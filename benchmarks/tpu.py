@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
-"""Kernels for TPU by libtpu's schedules, with no TPU: writes tpu.json and tpu.md beside this file.
+"""Judges kernels for TPU by libtpu's schedules, without a TPU: writes tpu.json and tpu.md beside this file.
 
-    python3 benchmarks/tpu.py                           what tpu.json does not hold yet; an hour or so on two quiet cores
+    python3 benchmarks/tpu.py                           compile what tpu.json lacks; about an hour on two quiet cores
     python3 benchmarks/tpu.py --only forward --only backward --chips v5e,v7x
-    python3 benchmarks/tpu.py --minutes 1.3             stop after so long; the next call goes on (exit code 3: more is left)
-    python3 benchmarks/tpu.py --changed                 anew what was measured with other templates than are here now
-    python3 benchmarks/tpu.py --only tiles --changed    and the tables ropegen/tiles/tpu-CHIP.json
-    python3 benchmarks/tpu.py --quick --folder /tmp/quick  one chip, four sites, one table of two tiles, kept in that folder
-    python3 benchmarks/tpu.py --only tables             tpu.md from tpu.json
+    python3 benchmarks/tpu.py --minutes 1.3             stop after this time; the next call continues (exit code 3: not done)
+    python3 benchmarks/tpu.py --changed                 compile again what other versions of the templates gave
+    python3 benchmarks/tpu.py --only tiles --changed    also write the tables ropegen/tiles/tpu-CHIP.json
+    python3 benchmarks/tpu.py --quick --folder /tmp/quick  one chip, four sites, one table of two tiles, in that folder
+    python3 benchmarks/tpu.py --only tables             write tpu.md from tpu.json
 
-The parts: `forward` and `backward` are attention beside jax's flash and splash attention, `steps` the steps of the grid,
-`cases` and `sites` what compiles, `tiles` the fastest tile of each common site. Schedules are the compiler's, equal from
-run to run, so other work on the machine changes no figure. Needs libtpu: `pip install libtpu`, or apart from this
-environment `pip install --no-deps --target DIR libtpu` and --libtpu DIR.
+The parts: `forward` and `backward` compare attention with jax's flash and splash attention; `steps` counts the steps of
+the grid; `cases` and `sites` show what compiles; `tiles` picks the fastest tile of every common site. Schedules come from
+the compiler and are equal in every run, so other work on the machine changes no figure. The script needs libtpu:
+`pip install libtpu`, or outside this environment `pip install --no-deps --target DIR libtpu` and --libtpu DIR.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ from ropegen.compilers import tpu
 from ropegen.errors import RopegenError
 
 CHIPS = tuple(tpu.TOPOLOGIES)
-# Modules that one process of the compiler is given, so that its start is not most of the time.
+# The number of modules for one process of the compiler, so that its start does not take most of the time.
 BATCH = 6
-# The kernels that are looked at; the others of a module are XLA's own.
+# The name prefixes of the kernels to look at; the other kernels of a module are XLA's own.
 PALLAS = ("ropegen_", "flash_attention", "splash_")
 
 
 @dataclass
 class Work:
-    """What is to be compiled, how many processes do it, and until when."""
+    """Compiles jobs with a number of processes until a point in time, and keeps the results."""
 
     results: dict[str, Any]
     keep: Callable[[], None]
@@ -59,11 +59,11 @@ class Work:
     stopped: bool = False
 
     def run(self, part: str, wanted: Sequence[Job]) -> None:
-        """Compiles the jobs that have no result yet, batches of one chip, and stores each."""
+        """Compile the jobs that have no result yet, in batches of one chip, and store their results."""
         entries = self.results["entries"].setdefault(part, {})
         for job in wanted if part == "steps" else ():
             entries.get(key_of(job), {}).update(visited=job.facts().get("visited"))
-        # The planner's tile is another one once the tables are.
+        # The planner's tile changes when the tables of tiles change.
         other = {
             key_of(job)
             for job in wanted
@@ -99,28 +99,28 @@ class Work:
                 done += self.collect(part, running, entries)
 
     def is_over(self, part: str, count: int) -> bool:
-        each = self.took.get(part, [])
-        return time.monotonic() + (sum(each) / len(each) * count if each else 0.0) > self.until
+        times = self.took.get(part, [])
+        return time.monotonic() + (sum(times) / len(times) * count if times else 0.0) > self.until
 
     def collect(self, part: str, running: dict[Future[dict[str, Any]], list[Job]], entries: dict[str, Any]) -> int:
-        """Stores what has ended, as soon as something has."""
+        """Wait until a batch ends, and store the results of all ended batches; return the number of their jobs."""
         ended, _ = wait(running, return_when=FIRST_COMPLETED)
         count = 0
         for future in ended:
-            batch, found = running.pop(future), future.result()
-            self.took.setdefault(part, []).append(found["seconds"] / max(len(batch), 1))
+            batch, result = running.pop(future), future.result()
+            self.took.setdefault(part, []).append(result["seconds"] / max(len(batch), 1))
             for job in batch:
-                if job.key in found["modules"]:
-                    entries[key_of(job)] = entry(job, found["modules"][job.key])
-                    if "error" in found["modules"][job.key]:
-                        say(f"  {key_of(job)}: {found['modules'][job.key]['error']}")
+                if job.key in result["modules"]:
+                    entries[key_of(job)] = entry(job, result["modules"][job.key])
+                    if "error" in result["modules"][job.key]:
+                        say(f"  {key_of(job)}: {result['modules'][job.key]['error']}")
             count += len(batch)
         self.keep()
         return count
 
 
 def batches(wanted: Sequence[Job]) -> Iterator[list[Job]]:
-    """Jobs of one chip together; the chips take turns, so that an interrupted run has something of each."""
+    """The jobs in batches of one chip; the chips take turns, so that an interrupted run has results for every chip."""
     window = BATCH * len(CHIPS)
     for start in range(0, len(wanted), window):
         chips: dict[str, list[Job]] = {}
@@ -132,37 +132,37 @@ def batches(wanted: Sequence[Job]) -> Iterator[list[Job]]:
 
 
 def compiled(modules: dict[str, bytes], chip: str, libtpu: Path, scheduled: bool) -> dict[str, Any]:
-    """What the compiler says of each module; where it falls over one, the others are compiled without it."""
+    """The compiler's result for every module; if a module crashes the compiler, the modules are compiled one by one."""
     start = time.monotonic()
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     try:
         options: dict[str, Any] = {"libtpu": libtpu, "seconds": 600, "schedules": scheduled}
         done = tpu.compile_modules(modules, chip, **options) if modules else None
     except RopegenError as error:
         if len(modules) == 1:
-            found = {key: {"error": str(error)} for key in modules}
+            results = {key: {"error": str(error)} for key in modules}
         else:
             for key, content in modules.items():
-                found |= compiled({key: content}, chip, libtpu, scheduled)["modules"]
+                results |= compiled({key: content}, chip, libtpu, scheduled)["modules"]
         done = None
     if done is not None:
-        found = {key: {"error": first_line(said)} for key, said in done.errors.items()}
-        for key, each in done.modules.items():
-            of_pallas = [kernel for kernel in each.kernels if kernel.name.startswith(PALLAS)]
+        results = {key: {"error": first_line(said)} for key, said in done.errors.items()}
+        for key, module in done.modules.items():
+            of_pallas = [kernel for kernel in module.kernels if kernel.name.startswith(PALLAS)]
             try:
                 kernels = {"kernels": [*map(kernel_facts, of_pallas)]} if scheduled else {}
-                found[key] = {**kernels, "devices": done.devices_per_chip}
+                results[key] = {**kernels, "devices": done.devices_per_chip}
             except ValueError as error:
-                found[key] = {"error": f"compiled, and its schedule is not understood: {error}"}
-    return {"modules": found, "seconds": time.monotonic() - start}
+                results[key] = {"error": f"compiled, but its schedule has an unknown form: {error}"}
+    return {"modules": results, "seconds": time.monotonic() - start}
 
 
 def key_of(job: Job) -> str:
     return f"{job.key} on {job.chip}"
 
 
-def entry(job: Job, found: dict[str, Any]) -> dict[str, Any]:
-    return {"chip": job.chip, "what": job.key, **job.facts(), **found}
+def entry(job: Job, result: dict[str, Any]) -> dict[str, Any]:
+    return {"chip": job.chip, "what": job.key, **job.facts(), **result}
 
 
 def main() -> int:
@@ -171,15 +171,20 @@ def main() -> int:
         "--only", choices=(*jobs.PARTS, "tables"), action="append", help="a part of the work; repeatable (default: all)"
     )
     parser.add_argument("--chips", metavar="CHIP,...", help=f"default: {','.join(CHIPS)}")
-    parser.add_argument("--sites", type=int, default=200, metavar="N", help="drawn sites (default: 200)")
+    parser.add_argument("--sites", type=int, default=200, metavar="N", help="the number of drawn sites (default: 200)")
     parser.add_argument("--quick", action="store_true", help="v5e, four drawn sites, two tiles of one site")
-    parser.add_argument("--again", action="store_true", help="forget what tpu.json holds of the parts asked for")
-    parser.add_argument("--changed", action="store_true", help="forget what other templates than those here gave")
-    parser.add_argument("--minutes", type=float, help="stop cleanly after so long, with exit code 3 where more is left")
+    parser.add_argument("--again", action="store_true", help="forget the results of the chosen parts in tpu.json")
+    parser.add_argument("--changed", action="store_true", help="forget the results of other versions of the templates")
+    parser.add_argument("--minutes", type=float, help="stop after this time, with exit code 3 if work is left")
     parser.add_argument(
-        "--processes", type=int, default=min(2, os.cpu_count() or 1), help="of the compiler at a time (default: two)"
+        "--processes",
+        type=int,
+        default=min(2, os.cpu_count() or 1),
+        help="processes of the compiler at a time (default: two)",
     )
-    parser.add_argument("--folder", type=Path, default=Path(__file__).resolve().parent, help="where the results are")
+    parser.add_argument(
+        "--folder", type=Path, default=Path(__file__).resolve().parent, help="the folder of the results"
+    )
     parser.add_argument(
         "--libtpu", metavar="DIR", help="the folder that holds the package libtpu (default: this Python's)"
     )
@@ -207,7 +212,7 @@ def main() -> int:
     until = begin + 60 * options.minutes if options.minutes else float("inf")
     work = Work(results, keep, libtpu, options.processes, until)
     sites = 4 if options.quick else options.sites
-    for part in (each for each in jobs.PARTS if each in parts and not work.stopped):
+    for part in (part for part in jobs.PARTS if part in parts and not work.stopped):
         wanted, facts = jobs.PARTS[part](chips, sites, options.quick)
         results["facts"][part] = results["facts"].get(part, {}) | facts
         results["facts"][part]["modules"] = len(wanted)
@@ -220,29 +225,30 @@ def main() -> int:
     write(options.folder / "tpu.md", tables(results))
     if work.stopped:
         return 3
-    return int(any("error" in each for entries in results["entries"].values() for each in entries.values()))
+    return int(any("error" in entry for entries in results["entries"].values() for entry in entries.values()))
 
 
 def opened(path: Path, compiler: dict[str, str], again: bool) -> dict[str, Any]:
-    """What was found so far; with another compiler it cannot be gone on with."""
+    """The results so far; exits if they come from another compiler, because they cannot be continued."""
     fresh: dict[str, Any] = {"compiler": compiler, "date": "", "facts": {}, "entries": {}}
     if not path.is_file():
         return fresh
-    found = json.loads(path.read_text(encoding="utf-8"))
-    if found["compiler"] == compiler:
-        return found
+    results = json.loads(path.read_text(encoding="utf-8"))
+    if results["compiler"] == compiler:
+        return results
     if again:
         return fresh
     sys.exit(
-        f"error: {path} is by {found['compiler']}, and here is {compiler}; --again compiles anew, --folder DIR writes elsewhere"
+        f"error: {path} comes from {results['compiler']}, and this compiler is {compiler}; --again compiles everything again, "
+        "--folder DIR writes elsewhere"
     )
 
 
 def as_text(results: dict[str, Any]) -> str:
-    """One line a result."""
+    """The results as JSON, one line per entry."""
     parts: list[str] = []
     for part, entries in results["entries"].items():
-        lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(each)}" for key, each in entries.items())
+        lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(entry)}" for key, entry in entries.items())
         parts.append(f" {json.dumps(part)}: {{\n{lines}\n }}")
     head = ",\n".join(f"{json.dumps(name)}: {json.dumps(results[name])}" for name in ("compiler", "date", "facts"))
     body = ",\n".join(parts)
@@ -250,11 +256,11 @@ def as_text(results: dict[str, Any]) -> str:
 
 
 def forget(results: dict[str, Any], parts: Sequence[str], again: bool, changed: bool) -> None:
-    """What is to be found anew."""
+    """Remove the entries that must be compiled again."""
     for part in parts:
         entries = results["entries"].get(part, {})
-        for key, each in list(entries.items()):
-            if again or (changed and jobs.is_older(each)):
+        for key, entry in list(entries.items()):
+            if again or (changed and jobs.is_older(entry)):
                 del entries[key]
 
 

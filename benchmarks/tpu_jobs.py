@@ -1,4 +1,4 @@
-"""The parts of tpu.py's work as jobs, and the tables of tiles that come of one of them."""
+"""The parts of tpu.py's work as jobs, and the tables of tiles that the part `tiles` produces."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ropegen.template import AnyTemplate, Site, Tile, template
 TABLES = Path(rg.__file__).resolve().parent / "tiles"
 ATTEND = "attend/mosaic_tpu"
 Jobs = tuple[list[Job], dict[str, Any]]
-# The documents of the packed masks: eight of the same length.
+# The length of a document in the packed masks, which hold eight of them.
 DOCUMENT = LONG // 8
 
 
@@ -35,31 +35,31 @@ Facts = Callable[[], dict[str, Any]]
 
 
 def described(tile: Tile | Callable[[], Tile], family: str = "attend", **facts: Any) -> Facts:
-    def found() -> dict[str, Any]:
+    def sizes_and_facts() -> dict[str, Any]:
         sizes = dict((tile if isinstance(tile, Tile) else tile()).sizes)
         return {"tile": sizes, "family": family, "templates": modules.sources(family), **facts}
 
-    return found
+    return sizes_and_facts
 
 
 def chosen(plan: rg.Plan) -> dict[str, Any]:
-    """The templates that a plan takes."""
+    """The templates that a plan chooses."""
     return {"chosen": sorted({step.chosen.template for step in plan.steps if step.chosen is not None})}
 
 
 def is_older(entry: Mapping[str, Any]) -> bool:
-    """Whether a result is of other templates than those here."""
+    """Whether a result comes from another version of the templates."""
     return "templates" in entry and entry["templates"] != modules.sources(entry["family"])
 
 
 def site_of(graph: rg.Graph, name: str = ATTEND) -> Site:
-    found = modules.site_of(graph, template(name))
-    assert found is not None
-    return found
+    site = modules.site_of(graph, template(name))
+    assert site is not None
+    return site
 
 
 def steps_of(site: Site, tile: Tile) -> Steps:
-    """Counted in the map that the kernel's grid reads."""
+    """The grid steps of a site with static positions, counted in the map that the kernel's grid reads."""
     assert isinstance(site, AttendSite)
     classes = mosaic_tpu._classes(site, tile)
     q, k = (site.sources[name].type.shape for name in ("q", "k"))
@@ -69,7 +69,7 @@ def steps_of(site: Site, tile: Tile) -> Steps:
 
 
 def working_steps(site: Site) -> int:
-    """Of a head whose documents are given by their ids: counted in the map that the program makes of them."""
+    """The working grid steps of a head with run-time segment ids, counted in the map that the program computes."""
     assert isinstance(site, AttendSite)
     ids = jnp.arange(LONG, dtype=jnp.int32)[None] // DOCUMENT
     form, steps = mosaic_tpu._form(site, TILE), mosaic_tpu.tile_map(site, TILE)
@@ -83,13 +83,13 @@ def place() -> Site:
 
 
 def forward(chips: Sequence[str], sites: int, quick: bool) -> Jobs:
-    """Attention at the place of the comparison, with RoPE, by its tile and by the planner's; and jax's."""
+    """Attention with RoPE at the site of the comparison, with its tile and with the planner's; and jax's kernels."""
     attend, site = template(ATTEND), place()
-    found: list[Job] = []
+    wanted: list[Job] = []
     for chip in chips:
         own = modules.own_tile(attend, site, Target.parse(f"tpu:{chip}"))
         for name, tile in (("ropegen", TILE), ("ropegen, the planner's tile", own)):
-            found.append(
+            wanted.append(
                 Job(
                     "forward",
                     name,
@@ -98,16 +98,16 @@ def forward(chips: Sequence[str], sites: int, quick: bool) -> Jobs:
                     described(tile),
                 )
             )
-        found.append(Job("forward", "flash", chip, modules.flash_forward))
-        found.append(Job("forward", "splash", chip, modules.splash_forward))
-    return found, {"steps": vars_of(steps_of(site, TILE))}
+        wanted.append(Job("forward", "flash", chip, modules.flash_forward))
+        wanted.append(Job("forward", "splash", chip, modules.splash_forward))
+    return wanted, {"steps": vars_of(steps_of(site, TILE))}
 
 
 def backward(chips: Sequence[str], sites: int, quick: bool) -> Jobs:
     attend, site = template(ATTEND), place()
-    found: list[Job] = []
+    wanted: list[Job] = []
     for chip in chips:
-        found.append(
+        wanted.append(
             Job(
                 "backward",
                 "ropegen",
@@ -116,27 +116,27 @@ def backward(chips: Sequence[str], sites: int, quick: bool) -> Jobs:
                 described(TILE),
             )
         )
-        found.append(Job("backward", "splash dq+dkv", chip, modules.splash_backward_apart))
-        found.append(Job("backward", "splash fused", chip, modules.splash_backward_fused))
-    return found, {"steps": vars_of(steps_of(site, TILE))}
+        wanted.append(Job("backward", "splash dq+dkv", chip, modules.splash_backward_apart))
+        wanted.append(Job("backward", "splash fused", chip, modules.splash_backward_fused))
+    return wanted, {"steps": vars_of(steps_of(site, TILE))}
 
 
 def steps(chips: Sequence[str], sites: int, quick: bool) -> Jobs:
-    """Masks at S=8192 on one chip: the kernel's own count of steps, and the tiles needed, counted score by score."""
+    """Masks at S=8192 on one chip: the kernel's number of steps, and the number of needed tiles, counted score by score."""
     attend = template(ATTEND)
     known = {
         f"a window of {WINDOW}": masks.causal & masks.window(WINDOW),
         f"documents of {DOCUMENT}, known when compiling": masks.causal & masks.chunked(DOCUMENT),
         "causal": masks.causal,
     }
-    found: list[Job] = []
+    wanted: list[Job] = []
     every = (LONG // TILE["q"]) * (LONG // TILE["kv"])
     needed = {name: modules.needed_tiles(visible, LONG, TILE) for name, visible in known.items()}
 
     def add(name: str, site: Site, tiles: int, visited: int | None = None) -> None:
         visited = steps_of(site, TILE).all if visited is None else visited
         facts = described(TILE, needed=tiles, all=every, visited=visited)
-        found.append(Job("steps", name, chips[0], lambda: modules.forward(attend, site, TILE, chips[0]), facts))
+        wanted.append(Job("steps", name, chips[0], lambda: modules.forward(attend, site, TILE, chips[0]), facts))
 
     for name, visible in known.items():
         add(name, site_of(modules.attention(LONG, HEADS, HEADS, WIDTH, mask=visible)), needed[name])
@@ -144,8 +144,8 @@ def steps(chips: Sequence[str], sites: int, quick: bool) -> Jobs:
     documents = next(tiles for name, tiles in needed.items() if "documents" in name)
     add(f"documents of {DOCUMENT}, by run-time ids", by_ids, documents, working_steps(by_ids))
     window = {"needed": next(needed[name] for name in known if "window" in name), "all": every}
-    found.append(Job("steps", f"splash, a window of {WINDOW}", chips[0], modules.splash_window, lambda: window))
-    return found, {}
+    wanted.append(Job("steps", f"splash, a window of {WINDOW}", chips[0], modules.splash_window, lambda: window))
+    return wanted, {}
 
 
 def vars_of(steps: Steps) -> dict[str, int]:
@@ -156,36 +156,36 @@ def vars_of(steps: Steps) -> dict[str, int]:
 
 
 def cases(chips: Sequence[str], sites: int, quick: bool) -> Jobs:
-    """Every golden case: its whole front-end as planned, and each template's kernel of it."""
-    found: list[Job] = []
+    """Every golden case: its whole planned front-end, and the kernels of all templates."""
+    wanted: list[Job] = []
     declined: dict[str, dict[str, str]] = {}
     for name in modules.cases()[: 1 if quick else None]:
         graph = modules.case(name)
         for chip in chips:
             plan = rg.plan(graph, f"tpu:{chip}")
             whole = lambda plan=plan: modules.whole(plan)  # noqa: E731
-            found.append(Job("cases", f"{name}, all of it", chip, whole, lambda plan=plan: chosen(plan), False))
-        for each in modules.templates():
-            found += kernels("cases", name, graph, each, chips, declined, backward=each.family.name == "attend")
-    return found, {"declined": declined}
+            wanted.append(Job("cases", f"{name}, all of it", chip, whole, lambda plan=plan: chosen(plan), False))
+        for kind in modules.templates():
+            wanted += kernels("cases", name, graph, kind, chips, declined, backward=kind.family.name == "attend")
+    return wanted, {"declined": declined}
 
 
 def sites(chips: Sequence[str], sites: int, quick: bool) -> Jobs:
-    """Drawn sites: attention, the backward pass of every fourth, each of the other templates on every eighth."""
-    found: list[Job] = []
+    """Drawn sites: attention on all, its backward pass on every fourth, the other templates on every eighth."""
+    wanted: list[Job] = []
     declined: dict[str, dict[str, str]] = {}
-    offered = {each.family.name: each for each in modules.templates()}
+    offered = {kind.family.name: kind for kind in modules.templates()}
     turns = {"qkv_rope": 1, "embed": 5}
     for number in range(sites):
         drawn = modules.Drawn.of(number)
-        for name, each in offered.items():
+        for name, kind in offered.items():
             if name == "attend" or number % 8 == turns.get(name, 3):
                 label = f"site {number} ({drawn})"
                 graph = drawn.graph(name)
-                found += kernels(
-                    "sites", label, graph, each, chips, declined, backward=name == "attend" and number % 4 == 0
+                wanted += kernels(
+                    "sites", label, graph, kind, chips, declined, backward=name == "attend" and number % 4 == 0
                 )
-    return found, {"declined": declined, "sites": sites, "seed": modules.SEED}
+    return wanted, {"declined": declined, "sites": sites, "seed": modules.SEED}
 
 
 def kernels(
@@ -198,7 +198,7 @@ def kernels(
     *,
     backward: bool,
 ) -> Iterator[Job]:
-    """The kernels of a graph's first region by a template; what it declines is put down with its reason."""
+    """The kernels of a template for a graph's first region; `declined` gets the reasons if the template declines it."""
     site = modules.site_of(graph, template)
     if site is None:
         return
@@ -221,22 +221,22 @@ def kernels(
 
 
 def tiles(chips: Sequence[str], sites: int, quick: bool) -> Jobs:
-    """The tiles that the template offers at the common sites, each compiled at one length."""
+    """The tiles that the template offers at the common sites, compiled at one length per site."""
     attend = template(ATTEND)
-    found: list[Job] = []
-    for each in modules.common()[: 1 if quick else None]:
-        site = modules.common_site(each.name, each.compiled)
+    wanted: list[Job] = []
+    for common in modules.common()[: 1 if quick else None]:
+        site = modules.common_site(common.name, common.compiled)
         offered = {chip: candidates(site, chip)[: 2 if quick else None] for chip in chips}
         for tile in dict.fromkeys(tile for mine in offered.values() for tile in mine):
             for chip in (chip for chip in chips if tile in offered[chip]):
                 make = lambda site=site, tile=tile, chip=chip: modules.forward(attend, site, tile, chip)  # noqa: E731
-                facts = described(tile, site=each.name, length=each.compiled)
-                found.append(Job("tiles", f"{each.name}, {tile}", chip, make, facts))
-    return found, {}
+                facts = described(tile, site=common.name, length=common.compiled)
+                wanted.append(Job("tiles", f"{common.name}, {tile}", chip, make, facts))
+    return wanted, {}
 
 
 def candidates(site: Site, chip: str) -> list[Tile]:
-    """What the template offers, but for tiles of fewer than 256 x 256 scores, which pay for a step too often."""
+    """The template's tiles, without those of fewer than 256 x 256 scores, which pay the cost of a step too often."""
     offered = template(ATTEND).tiles(site, Target.parse(f"tpu:{chip}"))
     return sorted((tile for tile in offered if area(tile) >= 256 * 256), key=area, reverse=True)
 
@@ -246,12 +246,12 @@ def area(tile: Tile) -> int:
 
 
 def predicted(site: Site, compiled: Site, tile: Tile, entry: Mapping[str, Any], chip: str) -> float:
-    """Seconds of a call: the schedule's cycles over the clock, or what moves over the bandwidth where that is more.
+    """Seconds of a call: the larger of the schedule's cycles over the clock and the moved bytes over the bandwidth.
 
-    The kernel was compiled for `compiled`, a site of another length, whose parts are the same.
+    The kernel was compiled for the site `compiled`, which may have another length but has the same parts.
     """
     target = Target.parse(f"tpu:{chip}")
-    (kernel,) = (each for each in entry["kernels"] if each["name"].startswith("ropegen_attend"))
+    (kernel,) = (schedule for schedule in entry["kernels"] if schedule["name"].startswith("ropegen_attend"))
     own = steps_of(compiled, tile)
     busy = cycles(kernel, steps_of(site, tile), own) / target.figures.clock
     moved = template(ATTEND).cost(site, target, tile).bytes / target.figures.bandwidth * entry["devices"]
@@ -259,28 +259,28 @@ def predicted(site: Site, compiled: Site, tile: Tile, entry: Mapping[str, Any], 
 
 
 def measured(results: Mapping[str, Any], common: Common, length: int, chip: str) -> list[tuple[float, Tile]]:
-    """The predicted seconds of the candidates, least first; none while one of them is not compiled."""
+    """The predicted seconds of the candidates, least first; empty while one of them is not compiled."""
     site = modules.common_site(common.name, length)
     compiled = modules.common_site(common.name, common.compiled)
-    found: list[tuple[float, Tile]] = []
+    times: list[tuple[float, Tile]] = []
     for tile in candidates(compiled, chip):
         entry = results["entries"].get("tiles", {}).get(f"{common.name}, {tile} on {chip}")
         if entry is None:
             return []
         if "kernels" in entry:
-            found.append((predicted(site, compiled, tile, entry, chip), tile))
-    return sorted(found, key=lambda one: one[0])
+            times.append((predicted(site, compiled, tile, entry, chip), tile))
+    return sorted(times, key=lambda one: one[0])
 
 
 def modelled(common: Common, length: int, chip: str) -> Tile:
-    """The tile that the cost model alone would take."""
+    """The tile that the cost model alone would choose."""
     site, target, attend = modules.common_site(common.name, length), Target.parse(f"tpu:{chip}"), template(ATTEND)
     return min(attend.tiles(site, target), key=lambda tile: attend.cost(site, target, tile).seconds)
 
 
 def tile_tables(results: Mapping[str, Any], chips: Sequence[str], libtpu: str) -> dict[str, str]:
-    """The tables of tiles by the names of their files, in the form that `ropegen.tiles` reads."""
-    found: dict[str, str] = {}
+    """The tables of tiles by file name, in the form that `ropegen.tiles` reads."""
+    tables: dict[str, str] = {}
     for chip in chips:
         entries: list[dict[str, Any]] = []
         for common in modules.common():
@@ -300,9 +300,9 @@ def tile_tables(results: Mapping[str, Any], chips: Sequence[str], libtpu: str) -
                 )
         if not entries:
             continue
-        lines = ",\n  ".join(json.dumps(each) for each in entries)
-        found[f"tpu-{chip}.json"] = f'{{"chip": "tpu:{chip}", "measured": [\n  {lines}\n]}}\n'
-    return found
+        lines = ",\n  ".join(json.dumps(entry) for entry in entries)
+        tables[f"tpu-{chip}.json"] = f'{{"chip": "tpu:{chip}", "measured": [\n  {lines}\n]}}\n'
+    return tables
 
 
 PARTS: Mapping[str, Callable[[Sequence[str], int, bool], Jobs]] = {

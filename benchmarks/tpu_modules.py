@@ -1,4 +1,4 @@
-"""What tpu.py compiles: the kernels of a site, JAX's own beside them, real models, and sites that are drawn."""
+"""The modules that tpu.py compiles: the kernels of a site, JAX's own kernels, real models, and drawn sites."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ from ropegen.template import AnyTemplate, Site, Tile, catalog
 from ropegen.types import numpy_dtype
 
 CASES = Path(__file__).resolve().parent.parent / "golden" / "cases"
-# The place of the comparison with JAX's kernels.
+# The site of the comparison with JAX's kernels.
 LENGTH, HEADS, WIDTH, TILE = 4096, 8, 128, Tile.of(q=512, kv=512)
-# The place of the count of grid steps.
+# The site at which grid steps are counted.
 LONG, WINDOW = 8192, 1024
-# What is drawn: the sites of a seed are the same everywhere.
+# The seed and the widths of the drawn sites, which are the same on every machine.
 SEED = 2026
 WIDTHS = (64, 80, 96, 128, 256)
 
 
 @dataclass(frozen=True)
 class Job:
-    """A module to compile for a chip, and what is known of it without."""
+    """A module to compile for a chip, and the facts about it that need no compiler."""
 
     part: str
     key: str
@@ -51,29 +51,29 @@ class Job:
     make: Callable[[], bytes]
     facts: Callable[[], Mapping[str, Any]] = dict
     scheduled: bool = True
-    """Whether its schedules are read; else it is compiled to see that it can be."""
+    """Whether its schedules are read; otherwise the job only shows whether the module compiles."""
 
 
 def templates() -> tuple[AnyTemplate, ...]:
     """The templates whose kernels Mosaic compiles."""
-    return tuple(each for each in catalog() if each.name == "mosaic_tpu")
+    return tuple(template for template in catalog() if template.name == "mosaic_tpu")
 
 
 @functools.cache
 def sources(family: str) -> str:
-    """The state of a family's templates for TPU, by which a result says what it is of."""
-    found = importlib.util.find_spec(f"ropegen.templates.{family}")
-    assert found is not None
-    assert found.submodule_search_locations is not None
+    """A digest of a family's TPU templates, so that a result names the version that it comes from."""
+    spec = importlib.util.find_spec(f"ropegen.templates.{family}")
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
     content = hashlib.sha256()
-    for path in sorted(Path(found.submodule_search_locations[0]).glob("*.py")):
+    for path in sorted(Path(spec.submodule_search_locations[0]).glob("*.py")):
         if path.stem == "site" or "tpu" in path.stem:
             content.update(path.read_bytes())
     return content.hexdigest()[:12]
 
 
 class DeclinedError(Exception):
-    """What the template leaves to another one, in its words."""
+    """The template's reason to leave a part to another template."""
 
 
 # Modules -------------------------------------------------------------------------------------------------------------
@@ -81,7 +81,7 @@ class DeclinedError(Exception):
 
 @contextmanager
 def without_locations() -> Generator[None]:
-    """A module is the same whatever folder it was made in."""
+    """Trace without locations, so that a module does not depend on the folder in which it was made."""
     before: int = getattr(jax.config, "jax_traceback_in_locations_limit")  # noqa: B009
     jax.config.update("jax_traceback_in_locations_limit", 0)
     try:
@@ -101,16 +101,16 @@ def shape(kind: Any) -> jax.ShapeDtypeStruct:
 
 
 def site_of(graph: Graph, template: AnyTemplate) -> Site | None:
-    """The first region of a graph that the template's family finds; None where there is none."""
+    """The first region of a graph that matches the template's family, or None."""
     for region in template.family.find(passes.canonical(graph)):
         return template.family.site(region.closed)
     return None
 
 
 def own_tile(template: AnyTemplate, site: Site, target: Target) -> Tile:
-    """The planner's: measured, else the cheapest."""
+    """The planner's tile: the measured one, else the cheapest."""
     measured = tiles.measured(target).get((str(template), digest(site.closed)))
-    return measured or min(template.tiles(site, target), key=lambda each: template.cost(site, target, each).seconds)
+    return measured or min(template.tiles(site, target), key=lambda tile: template.cost(site, target, tile).seconds)
 
 
 def forward(template: AnyTemplate, site: Site, tile: Tile, chip: str) -> bytes:
@@ -120,17 +120,17 @@ def forward(template: AnyTemplate, site: Site, tile: Tile, chip: str) -> bytes:
 
 
 def backward(template: AnyTemplate, site: Site, tile: Tile, chip: str) -> bytes:
-    """The cotangents of every float operand but the angles, from that of the first output.
+    """The cotangents of all float operands except the angles, from the cotangent of the first output.
 
     Raises:
-      DeclinedError: some of them are left to another template.
+      DeclinedError: the template leaves some of them to another template.
     """
     for note in template.notes(site, tile):
         raise DeclinedError(note)
     kernel, kinds = template.build(site, tile, Target.parse(f"tpu:{chip}")), site.closed.input_types
     operands = tuple(map(shape, kinds.values()))
     wanted = [kind.is_float and not label.endswith("angles") for label, kind in kinds.items()]
-    results = tuple(shape(each.type) for each in (*site.outputs, *template.family.residuals(site)))
+    results = tuple(shape(value.type) for value in (*site.outputs, *template.family.residuals(site)))
 
     def pulled(operands: Any, results: Any, cotangent: Any) -> Any:
         return kernel.backward(operands, results, (cotangent, *[None] * (len(results) - 1)), wanted)
@@ -139,22 +139,22 @@ def backward(template: AnyTemplate, site: Site, tile: Tile, chip: str) -> bytes:
 
 
 def whole(plan: rg.Plan) -> bytes:
-    """All that a call of a plan computes."""
+    """The whole computation of a call of a plan."""
     return bytes(stablehlo.exported([plan], "run", named=True).serialize(vjp_order=0))
 
 
-# JAX's own kernels at the place of the comparison ----------------------------------------------------------------------
+# JAX's own kernels at the site of the comparison ----------------------------------------------------------------------
 
 
 def flash_forward() -> bytes:
-    """By its defaults, which scale nothing."""
+    """Flash attention of jax with its defaults, which do not scale the scores."""
     sizes = flash.BlockSizes(block_q=512, block_k_major=512, block_k=512, block_b=1)
     attend = functools.partial(flash.flash_attention, causal=True, block_sizes=sizes)
     return module(attend, *[jax.ShapeDtypeStruct((1, HEADS, LENGTH, WIDTH), jnp.bfloat16)] * 3)
 
 
 def _splash(mask: splash_mask.Mask, **sizes: Any) -> Callable[..., Any]:
-    """It scales nothing itself."""
+    """Splash attention of jax, which does not scale the scores."""
     blocks = splash.BlockSizes(block_q=512, block_kv=512, **sizes)
     heads = splash_mask.MultiHeadMask([mask] * HEADS)
     return splash.make_splash_mha(heads, block_sizes=blocks, head_shards=1, q_seq_shards=1)
@@ -202,14 +202,14 @@ def attention(
     pairing: Pairing | None = "half",
     segments: bool = False,
 ) -> Graph:
-    """Attention with RoPE of q and k; `segments` of run-time ids."""
+    """Attention with RoPE of q and k; `segments` adds a mask of run-time segment ids."""
     b = rg.Builder("attention")
     sizes = (("q", heads), ("k", kv_heads), ("v", kv_heads))
     q, k, v = (b.input(label, (1, length, count, width), dtype) for label, count in sizes)
     at = b.positions(length)
     options: dict[str, Any] = {}
     if pairing is not None:
-        q, k = (b.rope(each, at, rg.Rope(10_000.0, pairing=pairing)) for each in (q, k))
+        q, k = (b.rope(x, at, rg.Rope(10_000.0, pairing=pairing)) for x in (q, k))
     if segments:
         mask = mask & masks.segments
         options = {label: b.input(label, (1, length), "i32") for label in ("q_segments", "kv_segments")}
@@ -217,7 +217,7 @@ def attention(
 
 
 def case(name: str, **build: Any) -> Graph:
-    """The front-end of a golden case, perhaps of another length."""
+    """The front-end of a golden case; `build` replaces values of its build, such as the length."""
     described = json.loads((CASES / name / "config.json").read_text(encoding="utf-8"))
     described["build"] |= build
     return models.from_case(described)
@@ -229,7 +229,7 @@ def cases() -> list[str]:
 
 @dataclass(frozen=True)
 class Drawn:
-    """One site of the 200: an attention, with the projection and the lookup before it."""
+    """A drawn site: an attention, and the projection and the lookup before it."""
 
     number: int
     length: int
@@ -253,7 +253,7 @@ class Drawn:
         mask = draw.choice(("full", "causal", "causal", "window", "chunked", "prefix", "segments", "documents"))
         kv_heads = draw.choice((1, 2, 4, 8))
         width = draw.choice(WIDTHS)
-        alone = mask in ("full", "segments")  # what compares no positions may have other keys than queries
+        alone = mask in ("full", "segments")  # these compare no positions, so the number of keys may differ
         keys = draw.randint(1, 4096) if alone and draw.random() < 0.4 else length
         pairing = draw.choice(("half", "half", "interleaved", None)) if keys == length else None
         return Drawn(
@@ -308,10 +308,10 @@ class Drawn:
         return {"q": self.length, "kv": self.keys}
 
     def projection(self) -> Graph:
-        """q, k and v of 512 features, q and k normalised in some, and rotated."""
+        """The projections q, k and v of 512 features; q and k are rotated, and normalised if `norm` is set."""
         b = rg.Builder("projection")
         x, at = b.input("x", (1, self.length, 512), self.dtype), b.positions(self.length)
-        found: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         for label, heads in (("q", self.heads), ("k", self.kv_heads), ("v", self.kv_heads)):
             weight = b.parameter(f"{label}_weight", (512, heads * self.width), self.dtype)
             value = b.split_heads(b.project(x, weight), heads)
@@ -321,11 +321,11 @@ class Drawn:
             if label != "v":
                 rope = rg.Rope(10_000.0, pairing=self.pairing or "half", dim=self.dim)
                 value = b.rope(value, at, rope)
-            found[label] = value
-        return b.build(**found)
+            values[label] = value
+        return b.build(**values)
 
     def lookup(self) -> Graph:
-        """Rows of as many features as the heads have, scaled in some, normalised in others."""
+        """Rows with as many features as the heads have, scaled if `softcap` is set and normalised if `norm` is set."""
         b = rg.Builder("lookup")
         features = self.heads * self.width
         rows = b.embed(b.input("ids", (1, self.length), "i32"), b.parameter("table", (32_000, features), self.dtype))
@@ -340,7 +340,7 @@ class Drawn:
 
 
 def needed_tiles(visible: masks.Expr, length: int, tile: Tile) -> int:
-    """Tiles with a score that is seen, counted score by score."""
+    """The number of tiles with a visible score, counted score by score."""
     keys, count = np.arange(length), 0
     for start in range(0, length, tile["q"]):
         rows = np.arange(start, min(start + tile["q"], length))[:, None]
@@ -354,7 +354,7 @@ def needed_tiles(visible: masks.Expr, length: int, tile: Tile) -> int:
 
 @dataclass(frozen=True)
 class Common:
-    """Attentions that are alike but for their length: their kernels have the same parts, and are compiled at one."""
+    """Attentions that differ only in length: their kernels have the same parts, so they are compiled at one length."""
 
     name: str
     lengths: tuple[int, ...]
@@ -363,9 +363,10 @@ class Common:
 
 
 def common() -> tuple[Common, ...]:
-    """Models by their golden cases. qwen3-8b's attention is llama3-8b's: angles and norms come from outside.
+    """The common sites: models, as their golden cases, and the site of the comparison.
 
-    A kernel of fewer than `kernel_tpu._AHEAD` steps is another one, so short sites stand by themselves.
+    qwen3-8b and llama3-8b have the same attention, because angles and norms are computed outside. A kernel of fewer than
+    `kernel_tpu._AHEAD` steps has other parts, so short sites are separate entries.
     """
 
     def model(name: str) -> Callable[[int], Graph]:
@@ -382,8 +383,8 @@ def common() -> tuple[Common, ...]:
 
 @functools.cache
 def common_site(name: str, length: int) -> Site:
-    (attend,) = (each for each in templates() if each.family.name == "attend")
-    (found,) = (each for each in common() if each.name == name)
-    site = site_of(found.graph(length), attend)
+    (attend,) = (template for template in templates() if template.family.name == "attend")
+    (known,) = (entry for entry in common() if entry.name == name)
+    site = site_of(known.graph(length), attend)
     assert site is not None
     return site

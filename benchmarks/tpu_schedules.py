@@ -1,4 +1,4 @@
-"""What is kept of a kernel's schedule, and the time that it says a kernel takes."""
+"""The facts that are kept of a kernel's schedule, and the time of a kernel that they predict."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ Facts = Mapping[str, Any]
 
 
 def kernel_facts(kernel: KernelSchedule) -> dict[str, Any]:
-    """The whole, what a step always runs, and each part of a step, loops inside counted as often as they run.
+    """The sizes of the whole kernel, of the code that every step runs, and of the parts of a step.
+
+    A loop inside counts as often as it runs.
 
     Raises:
-      ValueError: a loop in a part has trips that are not known.
+      ValueError: a loop in a part has an unknown number of trips.
     """
     grid = kernel.grid
-    parts = [part_facts(kernel, each) for each in kernel.step_parts]
-    found: dict[str, Any] = {
+    parts = [part_facts(kernel, part) for part in kernel.step_parts]
+    facts: dict[str, Any] = {
         "name": kernel.name,
         "bundles": kernel.whole.bundles,
         "matrix": kernel.whole.used[MATRIX] / kernel.slots[MATRIX],
@@ -30,45 +32,45 @@ def kernel_facts(kernel: KernelSchedule) -> dict[str, Any]:
         "parts": parts,
     }
     if grid is not None:
-        of_grid = grid.own_cycles + sum(each.executed for each in grid.inner)
-        found["always"] = {"bundles": grid.own_bundles, "cycles": of_grid - sum(each["cycles"] for each in parts)}
-        found["ahead"] = 2 * grid.is_pipelined
-    return found
+        of_grid = grid.own_cycles + sum(inner.executed for inner in grid.inner)
+        facts["always"] = {"bundles": grid.own_bundles, "cycles": of_grid - sum(part["cycles"] for part in parts)}
+        facts["ahead"] = 2 * grid.is_pipelined
+    return facts
 
 
 def part_facts(kernel: KernelSchedule, part: Part) -> dict[str, Any]:
-    """Bundles that run, the cycles they take at least, those with the matrix unit busy, registers that are spilled."""
+    """The bundles that run, their least cycles, the bundles with the matrix unit busy, and the spilled registers."""
     return {
-        "bundles": run(part, lambda each: each.bundles),
-        "cycles": run(part, lambda each: each.cycles),
-        "matrix": run(part, lambda each: each.used[MATRIX]) / kernel.slots[MATRIX],
-        "spills": run(part, lambda each: each.used[FILL] + each.used[SPILL]),
+        "bundles": run(part, lambda part: part.bundles),
+        "cycles": run(part, lambda part: part.cycles),
+        "matrix": run(part, lambda part: part.used[MATRIX]) / kernel.slots[MATRIX],
+        "spills": run(part, lambda part: part.used[FILL] + part.used[SPILL]),
         "multiplies": part.multiplies,
     }
 
 
 def run(part: Part, size: Callable[[Part], int]) -> int:
-    """The sum of a size over all that runs: a loop's body as often as it has trips.
+    """The sum of a size over everything that runs; the body of a loop counts once per trip.
 
     Raises:
-      ValueError: a loop whose trips are not known.
+      ValueError: a loop has an unknown number of trips.
     """
     if part.kind == "loop" and part.trips is None:
-        raise ValueError(f"a loop of {part.bundles} bundles has trips that are not known")
-    own = size(part) - sum(size(each) for each in part.inner)
-    return (part.trips or 1) * (own + sum(run(each, size) for each in part.inner))
+        raise ValueError(f"a loop of {part.bundles} bundles has an unknown number of trips")
+    own = size(part) - sum(size(inner) for inner in part.inner)
+    return (part.trips or 1) * (own + sum(run(inner, size) for inner in part.inner))
 
 
 @dataclass(frozen=True)
 class Steps:
-    """The steps of a grid: for each key head and batch entry so many rows of tiles, full and partial tiles."""
+    """The steps of a grid: `heads` counts key heads times batch entries; the other numbers are per head."""
 
     heads: int
     rows: int
     full: int
     partial: int
     idle: int
-    """Steps that only begin and end a row in which nothing is seen."""
+    """Steps that only begin and end a row in which no key is visible."""
 
     @property
     def all(self) -> int:
@@ -76,44 +78,44 @@ class Steps:
 
 
 def tile_parts(kernel: Facts) -> tuple[Facts, Facts]:
-    """The parts that run for a full and for a partial tile, in the kernel's order; one that is for both is both."""
-    found = [each for each in kernel["parts"] if each["multiplies"]]
-    if not 1 <= len(found) <= 2:
-        raise ValueError(f"{kernel['name']} has {len(found)} parts that multiply; one or two are known how to read")
-    return found[0], found[-1]
+    """The parts that run for a full and for a partial tile, in the kernel's order; one part may serve both."""
+    multiplying = [part for part in kernel["parts"] if part["multiplies"]]
+    if not 1 <= len(multiplying) <= 2:
+        raise ValueError(f"{kernel['name']} has {len(multiplying)} parts that multiply; this script reads one or two")
+    return multiplying[0], multiplying[-1]
 
 
 def row_parts(kernel: Facts) -> list[Facts]:
-    """Those that run once for a row of tiles."""
-    return [each for each in kernel["parts"] if not each["multiplies"]]
+    """The parts that run once per row of tiles."""
+    return [part for part in kernel["parts"] if not part["multiplies"]]
 
 
 def weighted(kernel: Facts, steps: Steps, size: str) -> float:
-    """The mean over the tiles of what runs for each."""
+    """The mean over the tiles of a size of the part that runs."""
     full, partial = tile_parts(kernel)
     return (steps.full * full[size] + steps.partial * partial[size]) / (steps.full + steps.partial)
 
 
 def shared(kernel: Facts, steps: Steps) -> int:
-    """Between how many cores of a device the grid is divided."""
+    """The number of cores of a device that share the grid."""
     return max(1, round(steps.heads * steps.all / kernel["steps"]))
 
 
 def more(kernel: Facts, steps: Steps) -> int:
-    """Steps of a head that are more than its tiles: one, where scores are made a step ahead of their weights."""
+    """The number of steps of a head beyond its tiles: 1 if scores are computed a step before their weights."""
     return round(kernel["steps"] * shared(kernel, steps) / steps.heads) - steps.all
 
 
 def cycles(kernel: Facts, steps: Steps, compiled: Steps) -> float:
-    """Cycles of a whole grid of these steps, by the schedule of a kernel that was compiled for others.
+    """The cycles of a whole grid of `steps`, from the schedule of a kernel that was compiled for the steps `compiled`.
 
-    A step runs what is under no condition, and the part of its tile, a step more that of a full one; the parts of a row
-    run at its first and last step. Cores that are one device share the grid.
+    A step runs the unconditional code and the part of its tile; an extra step runs the part of a full tile. The parts of
+    a row run at its first and last step. The cores of one device share the grid.
     """
     full, partial = tile_parts(kernel)
     extra = more(kernel, compiled)
     tiles = (steps.full + extra) * full["cycles"] + steps.partial * partial["cycles"]
-    rows = steps.rows * sum(each["cycles"] for each in row_parts(kernel))
+    rows = steps.rows * sum(part["cycles"] for part in row_parts(kernel))
     always = (steps.all + extra) * kernel["always"]["cycles"]
     outside = kernel["outside"] + kernel["ahead"] * kernel["always"]["cycles"]
     return outside + steps.heads * (tiles + rows + always) / shared(kernel, compiled)

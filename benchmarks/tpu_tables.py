@@ -1,4 +1,4 @@
-"""tpu.json as text: goals against figures first, then every table."""
+"""tpu.json as text: the goals with their figures first, then every table."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ OURS, PLANNED = "ropegen", "ropegen, the planner's tile"
 FORWARD_RIVALS, BACKWARD_RIVALS = ("flash", "splash"), ("splash dq+dkv", "splash fused")
 ABOUT: Mapping[str, Sequence[str]] = {
     "forward": (
-        "RoPE of q runs inside ropegen's kernel, once for a row of tiles, in what *begins* it, and the scale with it. flash and",
-        "splash rotate and scale nothing. Theirs have one body for both kinds of tile. ropegen makes the scores of a tile a step",
-        "ahead of their weights, so a head has one step more than tiles, which fetches nothing new.",
+        "ropegen's kernel rotates and scales q once per row of tiles, in the part that *begins* the row. flash and splash",
+        "neither rotate nor scale, and use one body for both kinds of tile. ropegen computes the scores of a tile one step before",
+        "their weights, so a head has one more step than tiles; that step fetches nothing new.",
     ),
     "backward": (
-        "RoPE of q, and its cotangent's rotation back, run inside ropegen's kernel, in what *begins* and *ends* a row of tiles.",
-        "splash has two kernels, one for dq and one for dk and dv, or one that is fused. They rotate and scale nothing. A tile",
-        "has five products in one kernel, seven in two: where the matrix unit is busy for nine tenths of it, no order of the",
-        "same five is a fifth shorter.",
+        "ropegen's kernel rotates q, and rotates its cotangent back, in the parts that *begin* and *end* a row of tiles. splash",
+        "has two kernels, one for dq and one for dk and dv, or one fused kernel; they neither rotate nor scale. A tile takes five",
+        "products in one kernel and seven in two. Where the matrix unit is busy nine tenths of the time, no order of the same",
+        "five products can be a fifth shorter.",
     ),
 }
 COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {
@@ -41,56 +41,56 @@ AT_MOST, AT_LEAST, BELOW, ABOVE = COMPARISONS
 
 @dataclass(frozen=True)
 class Goal:
-    """A sentence, how the figure that was found must compare with the one that was wanted, and how it came about."""
+    """A goal: what it is about, how the measured figure must compare with the wanted one, and details."""
 
     what: str
     sign: str
     wanted: float
-    found: float | None
+    figure: float | None
     detail: str = ""
 
     @property
     def row(self) -> str:
-        if self.found is None:
+        if self.figure is None:
             return f"| {self.what} | {self.sign} {self.wanted:g} | | not measured | |"
-        met = "met" if COMPARISONS[self.sign](self.found, self.wanted) else "MISSED"
-        return f"| {self.what} | {self.sign} {self.wanted:g} | {self.found:.3g} | {met} | {self.detail} |"
+        met = "met" if COMPARISONS[self.sign](self.figure, self.wanted) else "MISSED"
+        return f"| {self.what} | {self.sign} {self.wanted:g} | {self.figure:.3g} | {met} | {self.detail} |"
 
 
 @dataclass(frozen=True)
 class Figures:
-    """The kernels of one contender on one chip, those of a backward pass added up."""
+    """The kernels of one contender on one chip; the kernels of a backward pass are added up."""
 
     kernels: tuple[Entry, ...]
     steps: Steps
 
     @property
     def full(self) -> float:
-        return sum(tile_parts(each)[0]["bundles"] for each in self.kernels)
+        return sum(tile_parts(kernel)[0]["bundles"] for kernel in self.kernels)
 
     @property
     def partial(self) -> float:
-        return sum(tile_parts(each)[1]["bundles"] for each in self.kernels)
+        return sum(tile_parts(kernel)[1]["bundles"] for kernel in self.kernels)
 
     def tile(self, size: str) -> float:
         """The mean over the tiles: bundles, cycles, bundles with the matrix unit busy, spills."""
-        return sum(weighted(each, self.steps, size) for each in self.kernels)
+        return sum(weighted(kernel, self.steps, size) for kernel in self.kernels)
 
     @property
     def with_more(self) -> float:
-        """Bundles of a tile, and its part of those of the steps that a head has more than tiles."""
+        """Bundles of a tile, plus its share of the bundles of a head's extra steps."""
         tiles = self.steps.full + self.steps.partial
-        jax_all = [each for each in self.kernels if not each["name"].startswith("ropegen_")]
-        extra = 0 if jax_all else sum(more(each, self.steps) for each in self.kernels)
+        jax_all = [kernel for kernel in self.kernels if not kernel["name"].startswith("ropegen_")]
+        extra = 0 if jax_all else sum(more(kernel, self.steps) for kernel in self.kernels)
         return self.tile("bundles") + extra * self.full / tiles
 
     @property
     def share(self) -> float:
-        """Of the bundles of a full tile, those with the matrix unit busy."""
-        return sum(tile_parts(each)[0]["matrix"] for each in self.kernels) / self.full
+        """The share of a full tile's bundles with the matrix unit busy."""
+        return sum(tile_parts(kernel)[0]["matrix"] for kernel in self.kernels) / self.full
 
     def whole(self, size: str) -> float:
-        return sum(each[size] for each in self.kernels)
+        return sum(kernel[size] for kernel in self.kernels)
 
     @property
     def whole_share(self) -> float:
@@ -98,17 +98,17 @@ class Figures:
 
     @property
     def always(self) -> int:
-        return sum(each["always"]["bundles"] for each in self.kernels)
+        return sum(kernel["always"]["bundles"] for kernel in self.kernels)
 
     @property
     def rows(self) -> list[int]:
-        return [part["bundles"] for each in self.kernels for part in row_parts(each)]
+        return [part["bundles"] for kernel in self.kernels for part in row_parts(kernel)]
 
 
 def figures(results: Entry, part: str, name: str, chip: str) -> Figures | None:
-    """Of what was compiled; a forward pass that a backward module begins with is left out."""
+    """The figures of a compiled module, without the forward pass at the start of a backward module; None if missing."""
     entry = results["entries"].get(part, {}).get(f"{name} on {chip}", {})
-    kernels = tuple(each for each in entry.get("kernels", ()) if part == "forward" or "_fwd_" not in each["name"])
+    kernels = tuple(kernel for kernel in entry.get("kernels", ()) if part == "forward" or "_fwd_" not in kernel["name"])
     if not kernels:
         return None
     steps = Steps(**results["facts"][part]["steps"])
@@ -116,8 +116,8 @@ def figures(results: Entry, part: str, name: str, chip: str) -> Figures | None:
 
 
 def chips_of(results: Entry, part: str) -> list[str]:
-    found = {each["chip"] for each in results["entries"].get(part, {}).values()}
-    return [chip for chip in tpu.TOPOLOGIES if chip in found]
+    chips = {entry["chip"] for entry in results["entries"].get(part, {}).values()}
+    return [chip for chip in tpu.TOPOLOGIES if chip in chips]
 
 
 def over(
@@ -127,14 +127,14 @@ def over(
     of: Callable[[Figures], float],
     best: Callable[[Sequence[float]], float],
 ) -> dict[str, float]:
-    """Ours over the best of theirs, chip by chip, where both are there."""
-    found: dict[str, float] = {}
+    """The figure of ropegen over the best figure of the rivals, for every chip that has both."""
+    ratios: dict[str, float] = {}
     for chip in chips_of(results, part):
         ours = figures(results, part, OURS, chip)
-        theirs = [each for each in (figures(results, part, name, chip) for name in rivals) if each is not None]
-        if ours is not None and theirs and (best_of := best([of(each) for each in theirs])):
-            found[chip] = of(ours) / best_of
-    return found
+        theirs = [rival for rival in (figures(results, part, name, chip) for name in rivals) if rival is not None]
+        if ours is not None and theirs and (best_of := best([of(rival) for rival in theirs])):
+            ratios[chip] = of(ours) / best_of
+    return ratios
 
 
 def geometric_mean(values: Sequence[float]) -> float | None:
@@ -146,27 +146,27 @@ def said(ratios: Mapping[str, float]) -> str:
 
 
 def goals(results: Entry) -> Iterator[Goal]:
-    """Every goal with the figure that was found."""
+    """Every goal with its figure."""
     for part, rivals, names in (
         ("forward", FORWARD_RIVALS, "flash and splash"),
         ("backward", BACKWARD_RIVALS, "splash's two kernels and its fused one"),
     ):
-        ratios = over(results, part, rivals, lambda each: each.tile("bundles"), min)
+        ratios = over(results, part, rivals, lambda kernels: kernels.tile("bundles"), min)
         values = list(ratios.values())
         what = f"{part}: bundles of a tile over the better of {names}"
         yield Goal(f"{what}, geometric mean", AT_MOST, 0.8, geometric_mean(values), said(ratios))
         yield Goal(f"{what}, worst chip", BELOW, 1.0, max(values, default=None))
         if part == "forward":
-            ratios = over(results, part, rivals, lambda each: each.with_more, min)
-            how = f"with the step more of each head: {said(ratios)}"
+            ratios = over(results, part, rivals, lambda kernels: kernels.with_more, min)
+            how = f"including the extra step of every head: {said(ratios)}"
             yield Goal(f"{what}, geometric mean", AT_MOST, 0.8, geometric_mean(list(ratios.values())), how)
-        ratios = over(results, part, rivals, lambda each: each.share, max)
+        ratios = over(results, part, rivals, lambda kernels: kernels.share, max)
         what = f"{part}: matrix unit's share of a full tile's bundles over the better of theirs, worst chip"
         yield Goal(what, ABOVE, 1.0, min(ratios.values(), default=None), said(ratios))
-        ratios = over(results, part, rivals, lambda each: each.whole_share, max)
-        what = f"{part}: its share of the whole kernel's bundles over the better of theirs, worst chip"
+        ratios = over(results, part, rivals, lambda kernels: kernels.whole_share, max)
+        what = f"{part}: matrix unit's share of the whole kernel's bundles over the better of theirs, worst chip"
         yield Goal(what, ABOVE, 1.0, min(ratios.values(), default=None), said(ratios))
-        ratios = over(results, part, rivals, lambda each: each.tile("spills"), min)
+        ratios = over(results, part, rivals, lambda kernels: kernels.tile("spills"), min)
         what = f"{part}: spills of a tile over the fewer of theirs, worst chip"
         yield Goal(what, AT_MOST, 0.5, max(ratios.values(), default=None), said(ratios))
     higher: dict[str, float] = {}
@@ -176,33 +176,33 @@ def goals(results: Entry) -> Iterator[Goal]:
             higher[chip] = planned.share / ours.share
     what = "forward: the matrix unit's share of a full tile, the planner's tile over 512 x 512, worst chip"
     yield Goal(what, ABOVE, 1.0, min(higher.values(), default=None), said(higher))
-    for key, each in results["entries"].get("steps", {}).items():
-        if "kernels" in each and not key.startswith(("splash", "causal")):
-            (kernel,) = each["kernels"]
-            visited, a_head = each.get("visited") or 0, kernel["steps"] / jobs.HEADS
+    for key, entry in results["entries"].get("steps", {}).items():
+        if "kernels" in entry and not key.startswith(("splash", "causal")):
+            (kernel,) = entry["kernels"]
+            visited, a_head = entry.get("visited") or 0, kernel["steps"] / jobs.HEADS
             yield Goal(
-                f"{each['what']} at S={jobs.LONG}: tiles fetched over the tiles needed",
+                f"{entry['what']} at S={jobs.LONG}: tiles fetched over the tiles needed",
                 AT_MOST,
                 1.0,
-                visited / each["needed"] if visited else None,
-                f"{each['needed']} of {each['all']} needed; {a_head:,.0f} steps a head, of which {a_head - visited:.0f} fetch none",
+                visited / entry["needed"] if visited else None,
+                f"{entry['needed']} of {entry['all']} needed; {a_head:,.0f} steps per head, of which {a_head - visited:.0f} fetch none",
             )
     for part, what in (("cases", "kernels and front-ends of golden cases"), ("sites", "kernels of drawn sites")):
         entries = results["entries"].get(part, {}).values()
-        failed = sum("error" in each for each in entries)
+        failed = sum("error" in entry for entry in entries)
         detail = f"of {len(entries)} modules so far, {results['facts'].get(part, {}).get('modules', '?')} in all"
         if part == "sites":
             detail += f", {len(drawn(results))} sites"
         yield Goal(f"{what} that do not compile", AT_MOST, 0, failed if entries else None, detail)
-    yield Goal("drawn sites that were compiled for every chip", AT_LEAST, 200, every_chip(results) or None)
+    yield Goal("drawn sites that compiled for every chip", AT_LEAST, 200, every_chip(results) or None)
 
 
 def drawn(results: Entry) -> dict[str, set[str]]:
-    """The chips that each drawn site was compiled for, or declined on."""
-    found: dict[str, set[str]] = {}
-    for each in results["entries"].get("sites", {}).values():
-        found.setdefault(each["what"].partition(" (")[0], set()).add(each["chip"])
-    return found
+    """The chips for which a drawn site was compiled or declined, by site."""
+    chips: dict[str, set[str]] = {}
+    for entry in results["entries"].get("sites", {}).values():
+        chips.setdefault(entry["what"].partition(" (")[0], set()).add(entry["chip"])
+    return chips
 
 
 def every_chip(results: Entry) -> int:
@@ -211,29 +211,32 @@ def every_chip(results: Entry) -> int:
         for key, chips in results["facts"].get("sites", {}).get("declined", {}).items()
         if key.endswith(", attend")
     }
-    found = drawn(results)
-    return sum(found.get(site, set()) | declined.get(site, set()) == set(tpu.TOPOLOGIES) for site in found | declined)
+    compiled = drawn(results)
+    return sum(
+        compiled.get(site, set()) | declined.get(site, set()) == set(tpu.TOPOLOGIES) for site in compiled | declined
+    )
 
 
 def tables(results: Entry) -> str:
-    """The page."""
+    """The page as Markdown."""
     compiler = results["compiler"]
     lines = [
         "# Kernels for TPU, by their schedules",
         "",
         f"libtpu {compiler['libtpu']}, jax {compiler['jax']}; {results['date']}.",
         "",
-        "Written by `python3 benchmarks/tpu.py` from [tpu.json](tpu.json), with no TPU: what the compiler scheduled, read from",
-        "its listings. A *bundle* is one instruction, and a cycle at least; *cycles* are bundles and the waits between them,",
-        "memory aside. The *matrix unit busy* is the sum of its slots that are used over those a bundle has: the bundles that a",
-        "kernel would have if nothing else took any. *Spills* are registers stored for want of registers, and filled again.",
+        "`python3 benchmarks/tpu.py` wrote this page from [tpu.json](tpu.json), without a TPU: the figures come from the",
+        "compiler's listings of its schedules. A *bundle* is one instruction and takes at least one cycle. *Cycles* are bundles",
+        "plus the waits between them, memory aside. *Matrix unit busy* is the number of used slots of the matrix unit over the",
+        "slots that a bundle has: the number of bundles that the kernel would have if only its products took time. *Spills* are",
+        "stores and loads of registers that did not fit in the register file.",
         "",
         *older(results),
         "## Goals",
         "",
-        "| what | goal | found | | how |",
+        "| what | goal | measured | | how |",
         "| --- | ---: | ---: | --- | --- |",
-        *(each.row for each in goals(results)),
+        *(goal.row for goal in goals(results)),
     ]
     if chips_of(results, "forward"):
         lines += ["", *comparison(results, "forward")]
@@ -245,15 +248,15 @@ def tables(results: Entry) -> str:
 
 
 def older(results: Entry) -> list[str]:
-    """How many results are of other templates than those that the page is written beside."""
-    found = [
+    """A note with the number of results that come from other versions of the templates."""
+    counts = [
         f"{count} of {len(entries)} of `{part}`"
         for part, entries in results["entries"].items()
         if (count := sum(map(jobs.is_older, entries.values())))
     ]
-    if not found:
+    if not counts:
         return []
-    return [f"Of other templates than those here now: {', '.join(found)}; `--changed` measures them anew.", ""]
+    return [f"Results from other versions of the templates: {', '.join(counts)}; `--changed` measures them again.", ""]
 
 
 def comparison(results: Entry, part: str) -> list[str]:
@@ -262,53 +265,53 @@ def comparison(results: Entry, part: str) -> list[str]:
     lines = [
         f"## {part.capitalize()}",
         "",
-        f"{place}: 28 full tiles and 8 partial ones a head, by which a tile is weighted.",
+        f"{place}. A head has 28 full and 8 partial tiles; figures of a tile are the mean over them.",
         *ABOUT[part],
         "",
         "| chip | kernel | bundles of a tile | full | partial | cycles of a tile | matrix unit busy | its share of a full tile "
-        "| spills of a tile | always beside | once a row | whole kernel: bundles / matrix unit / spills |",
+        "| spills of a tile | every step adds | once per row | whole kernel: bundles / matrix unit / spills |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- | --- |",
     ]
     for chip in chips_of(results, part):
         for name in (OURS, *rivals):
-            if (each := figures(results, part, name, chip)) is None:
+            if (own := figures(results, part, name, chip)) is None:
                 entry = results["entries"][part].get(f"{name} on {chip}", {})
                 lines.append(f"| {chip} | {name} | {entry.get('error', 'not measured')} |" + " |" * 9)
                 continue
             lines.append(
-                f"| {chip} | {name} | {each.tile('bundles'):,.0f} | {each.full:,} | {each.partial:,} "
-                f"| {each.tile('cycles'):,.0f} | {each.tile('matrix'):,.0f} | {each.share:.0%} | {each.tile('spills'):,.0f} "
-                f"| {each.always} | {rows_of(each)} "
-                f"| {each.whole('bundles'):,} / {each.whole_share:.0%} / {each.whole('spills'):,} |"
+                f"| {chip} | {name} | {own.tile('bundles'):,.0f} | {own.full:,} | {own.partial:,} "
+                f"| {own.tile('cycles'):,.0f} | {own.tile('matrix'):,.0f} | {own.share:.0%} | {own.tile('spills'):,.0f} "
+                f"| {own.always} | {rows_of(own)} "
+                f"| {own.whole('bundles'):,} / {own.whole_share:.0%} / {own.whole('spills'):,} |"
             )
     if part == "forward":
         lines += ["", *planned(results)]
     return lines
 
 
-def rows_of(each: Figures) -> str:
-    if len(each.kernels) > 1 or len(each.rows) < 2:
-        return " + ".join(f"{size:,}" for size in each.rows)
-    *begins, ends = each.rows
+def rows_of(own: Figures) -> str:
+    if len(own.kernels) > 1 or len(own.rows) < 2:
+        return " + ".join(f"{size:,}" for size in own.rows)
+    *begins, ends = own.rows
     return f"begins {' + '.join(f'{size:,}' for size in begins)}, ends {ends:,}"
 
 
 def planned(results: Entry) -> list[str]:
-    """The planner's own tile, also as bundles for as many scores as 512 x 512."""
+    """The planner's own tile; its bundles are also scaled to 512 x 512 scores."""
     lines = [
-        "The planner's own tile there:",
+        "The planner's own tile at this site:",
         "",
         "| chip | tile | bundles of a full tile | for 512 x 512 scores | matrix unit | spills of a tile | VMEM |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for chip in chips_of(results, "forward"):
-        if (each := figures(results, "forward", PLANNED, chip)) is None:
+        if (own := figures(results, "forward", PLANNED, chip)) is None:
             continue
         tile = results["entries"]["forward"][f"{PLANNED} on {chip}"]["tile"]
         scores = tile["q"] * tile["kv"] / (512 * 512)
         lines.append(
-            f"| {chip} | {tile['q']} x {tile['kv']} | {each.full:,} | {each.full / scores:,.0f} | {each.share:.0%} "
-            f"| {tile_parts(each.kernels[0])[0]['spills']:,} | {each.kernels[0]['vmem'] / 1e6:.1f} MB |"
+            f"| {chip} | {tile['q']} x {tile['kv']} | {own.full:,} | {own.full / scores:,.0f} | {own.share:.0%} "
+            f"| {tile_parts(own.kernels[0])[0]['spills']:,} | {own.kernels[0]['vmem'] / 1e6:.1f} MB |"
         )
     return lines
 
@@ -319,16 +322,17 @@ def steps(results: Entry) -> list[str]:
         return []
     lines = [
         "", "## Steps of the grid", "",
-        f"{jobs.HEADS} heads of {jobs.WIDTH}, S={jobs.LONG}, tiles of 512 x 512. The tiles "
-        "needed were counted score by score.",
-        "A step fetches the keys of its tile and the values of the last one's, so a head has one step more. Of run-time ids",
-        "the program makes the map: it has as many steps as causal's, and those beyond the tiles needed do and fetch nothing.",
+        f"{jobs.HEADS} heads of {jobs.WIDTH}, S={jobs.LONG}, tiles of 512 x 512. The needed "
+        "tiles were counted score by score.",
+        "A step fetches the keys of its tile and the values of the previous tile, so a head has one extra step. For run-time ids",
+        "the program computes the map of tiles: it has as many steps as the causal mask, and the steps beyond the needed tiles",
+        "compute and fetch nothing.",
         "",
-        "| mask | chip | steps a head | tiles needed | of all |", "| --- | --- | ---: | ---: | ---: |",
+        "| mask | chip | steps per head | tiles needed | of all |", "| --- | --- | ---: | ---: | ---: |",
     ]  # fmt: skip
-    for each in entries.values():
-        count = each["error"] if "error" in each else f"{each['kernels'][0]['steps'] / jobs.HEADS:,.0f}"
-        lines.append(f"| {each['what']} | {each['chip']} | {count} | {each['needed']} | {each['all']} |")
+    for entry in entries.values():
+        count = entry["error"] if "error" in entry else f"{entry['kernels'][0]['steps'] / jobs.HEADS:,.0f}"
+        lines.append(f"| {entry['what']} | {entry['chip']} | {count} | {entry['needed']} | {entry['all']} |")
     return lines
 
 
@@ -344,29 +348,29 @@ def compiled(results: Entry) -> list[str]:
             lines += [
                 f"{len(drawn(results))} of {facts['sites']} sites so far, seed {facts['seed']}: S from 1 to 4096, widths "
                 f"{', '.join(map(str, jobs.modules.WIDTHS))}, up to 64 heads, eight masks; the",
-                "backward pass at every fourth, each of the other templates at every eighth.",
+                "backward pass at every fourth site, the other templates at every eighth.",
                 "",
             ]
-        kinds = list(dict.fromkeys(kind_of(each) for each in entries))
+        kinds = list(dict.fromkeys(kind_of(entry) for entry in entries))
         chips = chips_of(results, part)
         lines += [f"| compiled of all | {' | '.join(chips)} |", f"| --- |{' ---: |' * len(chips)}"]
         for kind in kinds:
             cells: list[str] = []
             for chip in chips:
-                mine = [each for each in entries if kind_of(each) == kind and each["chip"] == chip]
-                mine = [each for each in mine if "declined" not in each]
-                cells.append(f"{sum('error' not in each for each in mine)} of {len(mine)}")
+                mine = [entry for entry in entries if kind_of(entry) == kind and entry["chip"] == chip]
+                mine = [entry for entry in mine if "declined" not in entry]
+                cells.append(f"{sum('error' not in entry for entry in mine)} of {len(mine)}")
             lines.append(f"| {kind} | {' | '.join(cells)} |")
-        failed = [each for each in entries if "error" in each]
+        failed = [entry for entry in entries if "error" in entry]
         if failed:
             lines += ["", "Not compiled:", ""]
-            lines += [f"- {each['what']} on {each['chip']}: {each['error']}" for each in failed]
+            lines += [f"- {entry['what']} on {entry['chip']}: {entry['error']}" for entry in failed]
         declined = {key: dict(reasons) for key, reasons in facts["declined"].items()}
-        for each in entries:
-            if "declined" in each:
-                declined.setdefault(each["what"], {})[each["chip"]] = each["declined"]
+        for entry in entries:
+            if "declined" in entry:
+                declined.setdefault(entry["what"], {})[entry["chip"]] = entry["declined"]
         if declined:
-            lines += ["", "Declined by the template, so that XLA computes it:", ""]
+            lines += ["", "The template declines these, so XLA computes them:", ""]
             for key, reasons in declined.items():
                 for reason, chips_ in grouped(reasons).items():
                     lines.append(f"- {key}, on {', '.join(chips_)}: {reason}")
@@ -374,15 +378,15 @@ def compiled(results: Entry) -> list[str]:
 
 
 def kind_of(entry: Entry) -> str:
-    """attend, attend backward, all of it ..."""
+    """The kind of an entry, such as "attend", "attend backward" or "all of it"."""
     return entry["what"].rpartition(", ")[2]
 
 
 def grouped(reasons: Mapping[str, str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+    chips: dict[str, list[str]] = {}
     for chip, reason in reasons.items():
-        found.setdefault(reason, []).append(chip)
-    return found
+        chips.setdefault(reason, []).append(chip)
+    return chips
 
 
 def tiles(results: Entry) -> list[str]:
@@ -391,9 +395,9 @@ def tiles(results: Entry) -> list[str]:
     chips = chips_of(results, "tiles")
     lines = [
         "", "## Tiles", "",
-        "The tile with the least predicted time, forward and causal, of those on offer with at least 256 x 256 scores: the",
-        "schedule's cycles over the clock, or the bytes moved over the bandwidth where that is more. Queries x keys, microseconds,",
-        "and how much longer the cost model's own choice takes.", "",
+        "The tile with the least predicted time, forward and causal, among the offered tiles with at least 256 x 256 scores. The",
+        "predicted time is the larger of the schedule's cycles over the clock and the moved bytes over the bandwidth. A cell has",
+        "queries x keys, microseconds, and how much longer the cost model's own choice takes.", "",
         f"| attention, bf16 | S | {' | '.join(chips)} |", f"| --- | ---: |{' --- |' * len(chips)}",
     ]  # fmt: skip
     for common in jobs.modules.common():
@@ -409,6 +413,6 @@ def best_tile(results: Entry, common: jobs.Common, length: int, chip: str) -> st
         return ""
     seconds, tile = times[0]
     modelled = jobs.modelled(common, length, chip)
-    slower = next((time / seconds for time, each in times if each == modelled), None)
+    slower = next((time / seconds for time, other in times if other == modelled), None)
     beside = "" if slower is None else f" ({slower - 1:+.0%})"
     return f"{tile['q']} x {tile['kv']}, {seconds * 1e6:,.0f}{beside}"

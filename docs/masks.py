@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draws docs/masks.md and docs/masks/*.svg: every mask and score of the language as a picture.
+"""Writes docs/masks.md and docs/masks/*.svg: every mask and score of the language as a picture.
 
 python3 docs/masks.py [FOLDER]
 """
@@ -18,7 +18,7 @@ from ropegen import masks
 
 SIZE, TILE, CELL = 32, 8, 7
 LEFT, TOP, BETWEEN = 46, 44, 34
-# Shades of a heat map on each side of zero.
+# The number of shades of a heat map on either side of zero.
 SHADES = 16
 
 IMPORTS = """\
@@ -30,20 +30,21 @@ from ropegen import masks"""
 INTRODUCTION = f"""\
 # Masks and scores, drawn
 
-Every mask and score of the language, over {SIZE} queries and {SIZE} keys in tiles of {TILE} x {TILE}. The names that a
-piece of code sets are arguments of `rg.attention(q, k, v, ...)`; masks and scores are the same for `Builder.attend`.
+This page shows every mask and score of the language, over {SIZE} queries and {SIZE} keys in tiles of {TILE} x {TILE}. The
+names that a piece of code sets are arguments of `rg.attention(q, k, v, ...)`; `Builder.attend` takes the same masks and
+scores.
 
 ```python
 {IMPORTS}
 ```
 
-Before anything runs, `masks.classify_tiles` says of each tile whether it is empty, full or partial. A kernel never
-visits empty tiles (grey), computes no mask in full ones (dark), and asks of every cell in partial ones (light).
-Segment ids, dense masks and positions given as arrays of JAX have values only at run time: a plan then skips the
-tiles that are empty whatever those values are.
+Before anything runs, `masks.classify_tiles` decides for every tile whether it is empty, full or partial. A kernel never
+visits an empty tile (grey), applies no mask in a full tile (dark), and applies the mask to every cell of a partial tile
+(light). Segment ids, dense masks and positions that are JAX arrays have values only at run time; a plan then skips only
+the tiles that are empty for all such values.
 
-`python3 docs/masks.py` draws this page. A test runs the code below through `rg.attention` and compares what each
-query sees, score by score, with what the pictures show.
+`python3 docs/masks.py` writes this page. A test runs the code below through `rg.attention` and compares the keys that
+the queries see, score by score, with the pictures.
 """
 
 
@@ -57,23 +58,23 @@ class Example:
     code: str
     shows: str = "mask"
     heads: tuple[int, ...] = (0,)
-    # The scores before they are changed are 0, or 3 (q_pos - kv_pos).
+    # Whether the unchanged scores are 3 (q_pos - kv_pos) instead of 0.
     steep: bool = False
 
 
 EXAMPLES = (
-    Example("full", "Everything", "Every query sees every key; the default.", "mask = masks.full"),
-    Example("causal", "Causal", "A query sees keys at its own position and before.", "mask = masks.causal"),
+    Example("full", "Everything", "Every query sees every key. This is the default.", "mask = masks.full"),
+    Example("causal", "Causal", "A query sees the keys at its own position and before it.", "mask = masks.causal"),
     Example(
         "window-left",
         "Window to the left",
-        "Keys fewer than 6 positions before the query, and all after it.",
+        "Keys fewer than 6 positions before the query, and all keys after it.",
         "mask = masks.window(6)",
     ),
     Example(
         "window-right",
         "Window to the right",
-        "Keys fewer than 6 positions after the query, and all before it.",
+        "Keys fewer than 6 positions after the query, and all keys before it.",
         "mask = masks.window(None, 6)",
     ),
     Example("window-both", "Window to both sides", "Keys fewer than 6 positions away.", "mask = masks.window(6, 6)"),
@@ -90,11 +91,11 @@ EXAMPLES = (
         "The query's chunk up to its own position (the local layers of Llama 4).",
         "mask = masks.causal & masks.chunked(12)",
     ),
-    Example("prefix", "Prefix", "The first 12 keys, whatever the query.", "mask = masks.prefix(12)"),
+    Example("prefix", "Prefix", "The first 12 keys, for every query.", "mask = masks.prefix(12)"),
     Example(
         "prefix-lm",
         "Prefix language model",
-        "The first 12 keys see each other; what follows is causal (T5, PaliGemma).",
+        "The first 12 positions see each other; the rest is causal (T5, PaliGemma).",
         "mask = masks.prefix(12) | masks.causal",
     ),
     Example(
@@ -106,7 +107,7 @@ EXAMPLES = (
     Example(
         "far",
         "Not",
-        "`~` is the rest: causal, without the nearest 10 keys.",
+        "`~` negates a mask: here causal without the nearest 10 keys.",
         "mask = masks.causal & ~masks.window(10)",
     ),
     Example(
@@ -118,13 +119,13 @@ EXAMPLES = (
     Example(
         "packed",
         "Packed documents",
-        "Several documents in one row, each causal and blind to the others.",
+        "Several documents in one row: attention is causal and stays within a document.",
         "mask = masks.segments & masks.causal\nq_segments = kv_segments = np.repeat([0, 1, 2], [8, 14, 10])",
     ),
     Example(
         "dense",
         "Dense mask",
-        "Any boolean array: here 32 drafted tokens of a binary tree, each seeing its ancestors.",
+        "Any boolean array: here 32 drafted tokens of a binary tree, where a token sees its ancestors.",
         "mask = np.eye(32, dtype=bool)\nfor token in range(1, 32):\n    mask[token] |= mask[(token - 1) // 2]",
     ),
     Example(
@@ -136,13 +137,13 @@ EXAMPLES = (
     Example(
         "blocks",
         "A function: block-sparse",
-        "A table says which blocks of 8 x 8 are seen; its tiles are full or empty, and none asks cell by cell.",
+        "A table lists the visible blocks of 8 x 8. All tiles are full or empty, so no cell needs the mask.",
         "layout = [1, 0, 0, 0, 1, 1, 0, 0, 0, 1, 1, 0, 1, 0, 1, 1]\n\n\n"
         "def mask(q_pos, kv_pos):\n    return masks.table(layout, q_pos // 8 * 4 + kv_pos // 8) == 1",
     ),
     Example(
         "heads",
-        "A mask for each head",
+        "A mask per head",
         "Even heads see everything before them, odd heads a window.",
         "def mask(q_pos, kv_pos, head):\n    return (kv_pos <= q_pos) & ((head % 2 == 0) | (q_pos - kv_pos < 6))",
         heads=(0, 1),
@@ -150,13 +151,13 @@ EXAMPLES = (
     Example(
         "decode",
         "Queries that start later",
-        "8 queries at positions 24 to 31 over a cache of 32: positions are compared, never indices.",
+        "8 queries at positions 24 to 31 over a cache of 32 keys: the mask compares positions, never indices.",
         "mask = masks.causal & masks.window(14)\nq_positions, kv_positions = np.arange(24, 32), np.arange(32)",
     ),
     Example(
         "alibi",
         "ALiBi",
-        "A penalty that grows with the distance, faster or slower by head; scores of 0 become this.",
+        "A penalty grows with the distance, at a rate that depends on the head. The picture shows scores that were 0.",
         "mask = masks.causal\nscore = masks.alibi(masks.alibi_slopes(4))",
         shows="score",
         heads=(0, 1),
@@ -164,7 +165,7 @@ EXAMPLES = (
     Example(
         "softcap",
         "Soft-cap",
-        "30 tanh(score / 30): no score passes 30 (Gemma 2). Here scores of 3 (q_pos - kv_pos).",
+        "30 tanh(score / 30) keeps scores below 30 (Gemma 2). Here the scores were 3 (q_pos - kv_pos).",
         "softcap = 30.0",
         shows="score",
         steep=True,
@@ -172,21 +173,21 @@ EXAMPLES = (
     Example(
         "bias",
         "Additive bias",
-        "Any array that broadcasts to (..., heads, queries, keys) is added; scores of 0 become this.",
+        "Any array that broadcasts to (..., heads, queries, keys) is added. The picture shows scores that were 0.",
         "bias = -0.5 * jnp.minimum(abs(jnp.arange(32)[:, None] - jnp.arange(32)), 8)",
         shows="score",
     ),
     Example(
         "score",
         "A score function",
-        "Any Python function of the score and the names that masks read; scores of 0 become this.",
+        "Any Python function of the score and the names that masks read. The picture shows scores that were 0.",
         "def score(score, q_pos, kv_pos):\n    return score - masks.log(1 + masks.absolute(q_pos - kv_pos))",
         shows="score",
     ),
     Example(
         "sinks",
         "Sinks",
-        "One more score a head that takes weight and gives no value (gpt-oss): the column on the right.",
+        "One more score per head, which takes weight but has no value (gpt-oss): the column on the right.",
         "mask = masks.causal\nsinks = jnp.array([0.0, 3.0, 0.0, 0.0])",
         shows="weight",
         heads=(0, 1),
@@ -194,32 +195,32 @@ EXAMPLES = (
     Example(
         "masked-row-zero",
         "Rows that see no key: zero",
-        "The first 8 queries see nothing and give zeros; the default.",
+        "The first 8 queries see no key and give zeros. This is the default.",
         "mask = masks.causal & ~masks.chunked(8)",
         shows="weight",
     ),
     Example(
         "masked-row-mean",
         "Rows that see no key: mean",
-        "The first 8 queries see nothing and give the mean of all values, as `jax.nn` does.",
+        "The first 8 queries see no key and give the mean of all values, as in `jax.nn`.",
         'mask = masks.causal & ~masks.chunked(8)\nmasked_row = "mean"',
         shows="weight",
     ),
 )
 
 
-# What is drawn ----------------------------------------------------------------------------------------------------
+# The contents of the pictures ----------------------------------------------------------------------------------------------------
 
 
 def arguments(example: Example) -> dict[str, Any]:
-    """What the code of an example sets."""
+    """The names that the code of an example sets, with their values."""
     names: dict[str, Any] = {}
     exec(f"{IMPORTS}\n{example.code}", names)
     return names
 
 
 def places(given: Mapping[str, Any], head: int) -> dict[str, Any]:
-    """The names of the language over the grid of queries and keys."""
+    """The values of the language's names over the grid of queries and keys."""
     every = np.arange(SIZE, dtype=np.int32)
     named = {
         "q_pos": np.asarray(given.get("q_positions", every))[:, None],
@@ -233,15 +234,15 @@ def places(given: Mapping[str, Any], head: int) -> dict[str, Any]:
 
 
 def seen(given: Mapping[str, Any], head: int) -> np.ndarray:
-    """Which keys each query sees, boolean (queries, keys)."""
+    """The keys that the queries see, boolean (queries, keys)."""
     mask, named = given.get("mask", masks.full), places(given, head)
     shape = (named["q_pos"].size, named["kv_pos"].size)
-    found = mask if isinstance(mask, np.ndarray) else masks.evaluate(masks.as_mask(mask), np, **named)
-    return np.broadcast_to(found, shape)
+    visible = mask if isinstance(mask, np.ndarray) else masks.evaluate(masks.as_mask(mask), np, **named)
+    return np.broadcast_to(visible, shape)
 
 
 def tile_classes(given: Mapping[str, Any], head: int, *, with_segments: bool = True) -> np.ndarray:
-    """The class of each tile of one head, from the ranges of its positions and segments."""
+    """The classes of one head's tiles, from the ranges of their positions and segments."""
     named = places(given, head)
     if isinstance(given.get("mask"), np.ndarray):
         return np.full([-(-named[name].size // TILE) for name in ("q_pos", "kv_pos")], masks.PARTIAL)
@@ -262,7 +263,7 @@ def raw_scores(steep: bool) -> np.ndarray:
 
 
 def scores(example: Example, given: Mapping[str, Any], head: int) -> np.ndarray:
-    """The scores that the softmax takes, NaN where a key is not seen."""
+    """The scores that the softmax takes; NaN marks a key that is not seen."""
     score = raw_scores(example.steep)
     if "softcap" in given:
         score = given["softcap"] * np.tanh(score / given["softcap"])
@@ -273,7 +274,7 @@ def scores(example: Example, given: Mapping[str, Any], head: int) -> np.ndarray:
 
 
 def weights(example: Example, given: Mapping[str, Any], head: int) -> np.ndarray:
-    """The softmax of `scores`, (queries, keys), with one more column where there is a sink."""
+    """The softmax of `scores`, (queries, keys), with one more column if there is a sink."""
     score = scores(example, given, head)
     if "sinks" in given:
         score = np.concatenate([score, np.full((SIZE, 1), float(given["sinks"][head]))], axis=1)
@@ -284,7 +285,7 @@ def weights(example: Example, given: Mapping[str, Any], head: int) -> np.ndarray
 
 
 def shade(values: np.ndarray, largest: float, power: float) -> np.ndarray:
-    """-SHADES .. SHADES, the nearest shade of each value, as a power of its share of the largest; NaN is 0."""
+    """The nearest shades of the values, from -SHADES to SHADES: a power of a value's share of the largest; NaN gives 0."""
     share = np.nan_to_num(values) / largest
     return np.rint(np.sign(share) * np.abs(share) ** power * SHADES).astype(int)
 
@@ -293,7 +294,7 @@ def shade(values: np.ndarray, largest: float, power: float) -> np.ndarray:
 
 
 def outlines(cells: np.ndarray) -> str:
-    """The true cells as a path, one box a run of a row, in units of a cell."""
+    """The true cells as a path in units of a cell, with one box per run of cells in a row."""
     boxes: list[str] = []
     for row, line in enumerate(cells):
         edges = np.flatnonzero(np.diff(np.concatenate([[False], line, [False]]).astype(np.int8)))
@@ -317,10 +318,10 @@ def mask_panel(visible: np.ndarray, classes: np.ndarray) -> list[str]:
 def heat_panel(values: np.ndarray, largest: float, power: float) -> list[str]:
     hidden, shades = np.isnan(values), shade(values, largest, power)
     parts = [f'<path class="empty" d="{outlines(hidden)}"/>']
-    for each in np.unique(shades[~hidden]):
-        if each:
-            cells = outlines((shades == each) & ~hidden)
-            parts.append(f'<path class="shade{each}" fill="{colour(each / SHADES)}" d="{cells}"/>')
+    for value in np.unique(shades[~hidden]):
+        if value:
+            cells = outlines((shades == value) & ~hidden)
+            parts.append(f'<path class="shade{value}" fill="{colour(value / SHADES)}" d="{cells}"/>')
     return parts
 
 
@@ -332,7 +333,7 @@ def colour(amount: float) -> str:
 
 
 def framed(parts: Sequence[str], shape: tuple[int, int], x: float, title: str) -> list[str]:
-    """A panel with the grid of its cells, its tiles and its columns' numbers."""
+    """A panel with the lines of its cells and tiles, and the numbers of its columns."""
     rows, columns = shape
 
     def lines(step: int) -> str:
@@ -365,10 +366,10 @@ def row_axis(rows: int, first: int) -> list[str]:
 
 def mask_legend(classes: Sequence[np.ndarray], x: float) -> list[str]:
     made: list[str] = []
-    every = np.concatenate([each.ravel() for each in classes])
+    every = np.concatenate([grid.ravel() for grid in classes])
     rows = (
-        ("full", masks.FULL, "full", "nothing to ask"),
-        ("partial", masks.PARTIAL, "partial", "asked cell by cell"),
+        ("full", masks.FULL, "full", "no mask needed"),
+        ("partial", masks.PARTIAL, "partial", "masked cell by cell"),
         ("empty", masks.EMPTY, "empty", "skipped"),
     )
     for index, (kind, wanted, word, what) in enumerate(rows):
@@ -407,7 +408,7 @@ STYLE = (
 
 
 def heat_maps(example: Example, given: Mapping[str, Any]) -> tuple[list[tuple[str, np.ndarray]], float]:
-    """(title, values) of each panel, and the power that shades are of: weights are small, so their root is shown."""
+    """The (title, values) of every panel, and the power for the shades; small weights are shown by their square root."""
     many = len(example.heads) > 1
     if example.shows == "weight":
         panels: list[tuple[str, np.ndarray]] = []
@@ -428,15 +429,15 @@ def picture(example: Example) -> str:
     if example.shows == "mask":
         classes = [tile_classes(given, head) for head in example.heads]
         visible = [seen(given, head) for head in example.heads]
-        shapes = [each.shape for each in visible]
+        shapes = [grid.shape for grid in visible]
         titles = [f"keys, head {head}" for head in example.heads] if len(example.heads) > 1 else ["keys"]
-        bodies = [mask_panel(each, kinds) for each, kinds in zip(visible, classes, strict=True)]
+        bodies = [mask_panel(grid, kinds) for grid, kinds in zip(visible, classes, strict=True)]
     else:
         panels, power = heat_maps(example, given)
-        lowest = min(float(np.nanmin(each)) for _, each in panels)
-        highest = max(float(np.nanmax(each)) for _, each in panels)
-        shapes, titles = [each.shape for _, each in panels], [title for title, _ in panels]
-        bodies = [heat_panel(each, max(highest, -lowest), power) for _, each in panels]
+        lowest = min(float(np.nanmin(values)) for _, values in panels)
+        highest = max(float(np.nanmax(values)) for _, values in panels)
+        shapes, titles = [values.shape for _, values in panels], [title for title, _ in panels]
+        bodies = [heat_panel(values, max(highest, -lowest), power) for _, values in panels]
     x, height = LEFT, TOP + max(shapes[0][0], 20) * CELL + 24
     drawn = row_axis(shapes[0][0], int(given["q_positions"][0]) if "q_positions" in given else 0)
     for index, (body, shape, title) in enumerate(zip(bodies, shapes, titles, strict=True)):
@@ -446,7 +447,7 @@ def picture(example: Example) -> str:
     if example.shows == "mask":
         drawn += mask_legend(classes, x)
     else:
-        drawn += heat_legend(lowest, highest, power, x, any(np.isnan(each).any() for _, each in panels))
+        drawn += heat_legend(lowest, highest, power, x, any(np.isnan(values).any() for _, values in panels))
     width = x + 146
     head = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
@@ -459,18 +460,18 @@ def picture(example: Example) -> str:
 
 
 def tiles_in_words(example: Example) -> str:
-    """How many tiles are skipped, and where ids or values of run time would say more."""
+    """A sentence with the number of skipped tiles, and the effect of values that are known only at run time."""
     given = arguments(example)
     classes = np.concatenate([tile_classes(given, head).ravel() for head in example.heads])
     empty = int(np.sum(classes == masks.EMPTY))
     if isinstance(given.get("mask"), np.ndarray):
-        return f"Skipped: 0 of {classes.size} tiles; the values of an array are not read while planning."
+        return f"Skipped: 0 of {classes.size} tiles. The planner does not read the values of an array."
     skipped = f"Skipped: {empty} of {classes.size} tiles"
     if "q_segments" in given:
         static = np.concatenate([tile_classes(given, head, with_segments=False).ravel() for head in example.heads])
         return (
-            f"{skipped}, where the ids of each tile are known. They are values of run time, and by the positions alone "
-            f"a plan skips {np.sum(static == masks.EMPTY)}."
+            f"{skipped} if the ids are known. Ids have values only at run time; from the positions alone a plan skips "
+            f"{np.sum(static == masks.EMPTY)}."
         )
     if example.name == "heads":
         return f"{skipped} of these two heads. A tile that any head sees is visited for all of them."
@@ -482,7 +483,7 @@ def page() -> str:
     headings = {
         "mask": "## Masks\n",
         "score": "## Scores\n",
-        "weight": "## Weights after the softmax\n\nShades are of the square root of a weight, so that small ones show.\n",
+        "weight": "## Weights after the softmax\n\nA shade shows the square root of a weight, so that small weights are visible.\n",
     }
     for example in EXAMPLES:
         if heading := headings.pop(example.shows, None):

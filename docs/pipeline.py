@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draws docs/pipeline.svg: the way from a graph to an artifact.
+"""Writes docs/pipeline.svg: the way from a graph to an artifact.
 
 python3 docs/pipeline.py
 """
@@ -19,8 +19,8 @@ STAGES = (
     ("Artifact", ("StableHLO for CPU,", "GPU and TPU")),
 )
 ARROWS = ("passes", "plan", "emit", "export")
-# What feeds a stage from below: (stage, words).
-BELOW = ((2, "a target: gpu:h200"), (3, "templates, one a platform"), (4, "checked against float64"))
+# The inputs of a stage from below: (stage, words).
+BELOW = ((2, "a target: gpu:h200"), (3, "one template per platform"), (4, "checked against float64"))
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
-"""Llama's attention front-end as the plain formula in bfloat16: what ropegen is measured against in the tour.
+"""Llama's attention front-end as the plain formula in bfloat16, with which the tour compares ropegen.
 
-Written from the published architecture, without ropegen: softmax over the whole S x S scores in float32, angles
-in float32, every product rounded to bfloat16.
+It follows the published architecture and does not use ropegen: it takes the softmax over all S x S scores in float32,
+computes angles in float32, and rounds every product to bfloat16.
 """
 
 import functools
@@ -14,7 +14,7 @@ HEADS, KV_HEADS, WIDTH, THETA, EPSILON = 32, 8, 128, 500_000.0, 1e-5
 
 @jax.jit
 def llama(ids, embedding, input_norm, q_weight, k_weight, v_weight, o_weight):
-    """Ids (B, S) -> (B, S, 4096)."""
+    """The output of the front-end: ids (B, S) -> (B, S, 4096)."""
     x = embedding[ids].astype(jnp.float32)
     x = x * jax.lax.rsqrt(jnp.mean(x * x, -1, keepdims=True) + EPSILON)
     x = x.astype(embedding.dtype) * input_norm
@@ -26,7 +26,7 @@ def llama(ids, embedding, input_norm, q_weight, k_weight, v_weight, o_weight):
     frequencies = THETA ** (-jnp.arange(0, WIDTH, 2, dtype=jnp.float32) / WIDTH)
     angles = jnp.arange(length, dtype=jnp.float32)[:, None] * frequencies
     q, k = rotated(q, angles), rotated(k, angles)
-    k, v = (jnp.repeat(each, HEADS // KV_HEADS, axis=2) for each in (k, v))
+    k, v = (jnp.repeat(x, HEADS // KV_HEADS, axis=2) for x in (k, v))
     scores = jnp.einsum("bqhd,bkhd->bhqk", q, k, preferred_element_type=jnp.float32) * WIDTH**-0.5
     scores = jnp.where(jnp.tril(jnp.ones((length, length), bool)), scores, -jnp.inf)
     weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
@@ -35,7 +35,7 @@ def llama(ids, embedding, input_norm, q_weight, k_weight, v_weight, o_weight):
 
 
 def rotated(x, angles):
-    """X (B, S, H, D) turned by angles (S, D/2), first half with second."""
-    cos, sin = (each.astype(x.dtype)[:, None] for each in (jnp.cos(angles), jnp.sin(angles)))
+    """The heads x (B, S, H, D), rotated by angles (S, D/2); feature j pairs with j + D/2."""
+    cos, sin = (table.astype(x.dtype)[:, None] for table in (jnp.cos(angles), jnp.sin(angles)))
     first, second = jnp.split(x, 2, axis=-1)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)

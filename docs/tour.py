@@ -3,10 +3,10 @@
 
     python3 docs/tour.py
 
-Makes the environment .venv beside this project's files, installs ropegen there, and then: builds the artifact
-from the golden graph with every size as published but the vocabulary, which is 256, so that the bytes of a text
-are its ids; loads it in a fresh process; runs it on the first 2048 bytes of this repository's LICENSE; and
-compares with float64. Needs Python 3.11 or newer.
+The script makes the environment .venv beside this project's files and installs ropegen there. Then it builds the artifact
+from the golden graph, loads it in a fresh process, runs it on the first 2048 bytes of this repository's LICENSE, and
+compares the result with float64. All sizes are as published except the vocabulary: it is 256, so that the bytes of a
+text are its ids. The script needs Python 3.11 or newer.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main() -> int:
 
 
 def environment() -> Path:
-    """.venv with ropegen in it, made when it is not there or pyproject.toml has changed."""
+    """The Python of .venv, with ropegen installed; a missing .venv or a changed pyproject.toml makes it anew."""
     if sys.version_info < (3, 11):
         sys.exit("ropegen needs Python 3.11 or newer; run this with a newer python3")
     folder = ROOT / ".venv"
@@ -76,7 +76,7 @@ def tour() -> int:
 
 
 def run(folder: Path) -> int:
-    """In a process of its own: the artifact, the oracle, and the plain formula in bfloat16."""
+    """Run the artifact, the float64 oracle and the plain formula in bfloat16, and compare; in a process of its own."""
     import numpy as np
     import plainly
     from ml_dtypes import bfloat16
@@ -104,7 +104,7 @@ def run(folder: Path) -> int:
     started = time.monotonic()
     truth = rg.reference.evaluate(artifact.graph, values)["out"]
     print(f"{'float64':14} {time.monotonic() - started:6.2f} s")
-    errors = {name: float(np.sqrt(np.mean((each - truth) ** 2) / np.mean(truth**2))) for name, each in result.items()}
+    errors = {name: float(np.sqrt(np.mean((value - truth) ** 2) / np.mean(truth**2))) for name, value in result.items()}
     print(f"\nerror against float64, root mean square, relative (bfloat16 rounds by up to {2**-9:.1e}):")
     for name, error in errors.items():
         print(f"{name:14} {error:.2e}")

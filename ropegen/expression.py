@@ -205,7 +205,7 @@ def _check(op: str, args: tuple[Expr, ...]) -> Kind:
     if op in ("&", "|", "~"):
         if set(kinds) != {"bool"}:
             raise wrong(
-                "takes booleans; compare numbers first, each comparison in parentheses, as in (a < b) & (c < d)"
+                "takes booleans; compare numbers first, with every comparison in parentheses, as in (a < b) & (c < d)"
             )
         return "bool"
     if op == "where":
@@ -548,7 +548,7 @@ class Traced:
     __iter__ = __getitem__ = __len__ = _refuse("it is one number, not a sequence")
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Operand, **_: Any) -> Traced:
-        """NumPy's scalars and functions (`np.int64(3) + q_pos`, `np.exp(score)`) trace like those of `masks`."""
+        """NumPy's scalars and functions (`np.int64(3) + q_pos`, `np.exp(score)`) trace like the functions of `masks`."""
         if method != "__call__" or ufunc.__name__ not in _UFUNCS:
             raise RopegenError(f"np.{ufunc.__name__} cannot stand in an expression; known: {', '.join(FUNCTIONS)}")
         return Traced(apply(_UFUNCS[ufunc.__name__], *inputs))

@@ -1,6 +1,6 @@
-"""Drawn graphs: attention front-ends of every shape that models have, in small, with odd turns thrown in.
+"""Drawn graphs: small attention front-ends with the structures of real models, and with unusual ops in between.
 
-`drawn_graph(seed, max_ops)` is a function of its arguments alone; `graphs(max_ops)` is the Hypothesis strategy over it.
+`drawn_graph(seed, max_ops)` depends only on its arguments; `graphs(max_ops)` is the Hypothesis strategy over it.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from ropegen.types import TensorType
 
 
 def graphs(max_ops: int = 30, *, wide: bool = False, packed: bool = False) -> st.SearchStrategy[Graph]:
-    """Valid graphs of at most `max_ops` ops that compute (inputs are not counted): see `drawn_graph`."""
+    """Valid graphs of at most `max_ops` ops, not counting inputs; see `drawn_graph`."""
     return st.integers(0, 2**32 - 1).map(lambda seed: drawn_graph(seed, max_ops, wide=wide, packed=packed))
 
 
 def drawn_graph(seed: int, max_ops: int = 30, *, wide: bool = False, packed: bool = False) -> Graph:
-    """The graph of that seed, legal as a source; `wide` adds f64 and i64, `packed` the ops that only passes make."""
+    """The graph of a seed, legal as a source; `wide` adds f64 and i64, `packed` adds the ops that only passes create."""
     if max_ops < 1:
         raise ValueError("a graph has at least one op")
     for attempt in itertools.count():
-        # Fewer turns at each attempt, and at last attention alone, which is one op.
+        # Every attempt makes fewer detours; the last one is attention alone, which is one op.
         draw = _Draw(Random(f"{seed}/{attempt}"), 0.9**attempt, wide, packed)
         outputs = draw.front_end() if attempt < 40 else {"y": draw.bare_attention()}
-        found = graph(f"drawn-{seed}", draw.inputs, outputs)
-        if len(found.nodes) - len(found.inputs) <= max_ops:
-            return found
+        drawn = graph(f"drawn-{seed}", draw.inputs, outputs)
+        if len(drawn.nodes) - len(drawn.inputs) <= max_ops:
+            return drawn
     raise AssertionError
 
 
 class _Draw:
-    """One graph in the making: sizes and an element type for the whole, then one choice after another."""
+    """A graph that is being drawn: its sizes and element type are fixed first, then its ops are chosen one by one."""
 
     def __init__(self, random: Random, richness: float, wide: bool, packed: bool) -> None:
         self.random, self.richness, self.wide, self.packed = random, richness, wide, packed
@@ -54,7 +54,7 @@ class _Draw:
     # Small words.
 
     def chance(self, probability: float) -> bool:
-        """A turn that makes the graph longer."""
+        """Whether to take a choice that makes the graph longer."""
         return self.random.random() < probability * self.richness
 
     def either(self, probability: float = 0.5) -> bool:
@@ -66,7 +66,7 @@ class _Draw:
         return self.inputs[-1]
 
     def parameter(self, label: str, *shape: int) -> Node:
-        """A weight of the graph's element type, perhaps stored in another one."""
+        """A weight of the graph's element type, perhaps stored in another type and cast."""
         if self.chance(0.1):
             stored = self.input(label, *shape, dtype=self.random.choice(["f32", "bf16"]), role="parameter")
             return self.cast(stored, self.dtype)
@@ -79,7 +79,7 @@ class _Draw:
         return node(ops.Transpose(permutation=tuple(permutation)), x)
 
     def detour(self, x: Node) -> Node:
-        """Ops that change little or nothing, as exporters leave them behind."""
+        """Ops that change little or nothing, as exporters leave them in graphs."""
         if self.chance(0.08) and x.type.rank > 1:
             there = list(range(x.type.rank))
             self.random.shuffle(there)
@@ -93,13 +93,13 @@ class _Draw:
         return x
 
     def positions(self, length: int) -> Node:
-        """Known ones, or given at each call: integers mostly, one row for all or one each."""
+        """Known positions or an input: mostly integers, one row for all batch entries or one row per entry."""
         if self.either(0.6):
             return node(ops.Positions(length=length, start=self.random.choice([0, 0, 0, 3, 100])))
         dtype = self.random.choice(["i32", "i32", "i32", "f32", *(["i64"] if self.wide else [])])
         return self.input("positions", *(self.lead if self.either() else ()), length, dtype=dtype)
 
-    # Where the sequence comes from.
+    # The source of the sequence.
 
     def source(self, length: int) -> Node:
         """(..., length, features) in the graph's element type; an image may change the length."""
@@ -151,9 +151,9 @@ class _Draw:
 
     def norm(self, x: Node) -> Node:
         kind = self.random.choice(["rms", "layer"])
-        given = tuple(each for each in ("weight", "bias") if self.either(0.8 if each == "weight" else 0.3))
+        given = tuple(label for label in ("weight", "bias") if self.either(0.8 if label == "weight" else 0.3))
         offset = self.random.choice([0.0, 0.0, 1.0]) if "weight" in given else 0.0
-        parameters = [self.parameter(f"norm_{each}", x.type.shape[-1]) for each in given]
+        parameters = [self.parameter(f"norm_{label}", x.type.shape[-1]) for label in given]
         epsilon = self.random.choice([1e-5, 1e-6, 1e-3])
         return node(ops.Norm(kind=kind, epsilon=epsilon, weight_offset=offset, given=given), x, *parameters)
 
@@ -175,7 +175,7 @@ class _Draw:
         return node(ops.SplitHeads(heads=heads, width=width, start=start), x)
 
     def heads_of(self, x: Node, other: Node, v_width: int) -> tuple[Node, Node, Node]:
-        """q, k, v by one merged projection or three; keys and values are of `other`, which may be x."""
+        """The heads q, k, v from one merged projection or three; keys and values come from `other`, which may be x."""
         sizes = (self.heads, self.width), (self.kv_heads, self.width), (self.kv_heads, v_width)
         bias = self.either(0.3)
         if other is x and self.chance(0.25):
@@ -183,13 +183,13 @@ class _Draw:
             starts = (0, self.heads * self.width, (self.heads + self.kv_heads) * self.width)
             return tuple(self.split(whole, *size, start) for size, start in zip(sizes, starts, strict=True))
         q, k, v = (
-            self.split(self.project(each, heads * width, bias), heads, width)
-            for each, (heads, width) in zip((x, other, other), sizes, strict=True)
+            self.split(self.project(source, heads * width, bias), heads, width)
+            for source, (heads, width) in zip((x, other, other), sizes, strict=True)
         )
         return q, k, v
 
     def rope(self, length: int) -> tuple[Op, Op, Node] | None:
-        """The angles of queries and of keys, and positions to turn by (which masks may share)."""
+        """The angles of queries and of keys, and their positions, which masks may share."""
         dim = self.width if self.either(0.7) else self.random.randrange(2, self.width + 1, 2)
         theta = self.random.choice([1e4, 5e5, 100.0])
         family = self.random.choice(self.families(dim))
@@ -211,7 +211,7 @@ class _Draw:
 
     def families(self, dim: int) -> list[scaling.Scaling]:
         pairs = dim // 2
-        found = [
+        operands = [
             *[scaling.none()] * 6,
             scaling.linear(factor=2.0),
             scaling.llama3(factor=8.0, low=1.0, high=4.0, original=16),
@@ -220,7 +220,7 @@ class _Draw:
             scaling.proportional(fraction=0.5),
             scaling.longrope(short=[1.0] * pairs, long=[1.0 + i for i in range(pairs)], original=4, factor=2.0),
         ]
-        return found if dim == 2 else [*found, scaling.dynamic(factor=2.0, original=4)]
+        return operands if dim == 2 else [*operands, scaling.dynamic(factor=2.0, original=4)]
 
     def rotated(self, q: Node, k: Node, q_rope: Op, k_rope: Op, q_at: Node, k_at: Node) -> tuple[Node, Node]:
         pairing = self.random.choice(["half", "interleaved"])
@@ -266,13 +266,13 @@ class _Draw:
     def cached(self, k: Node, v: Node, outputs: dict[str, Node]) -> tuple[Node, Node]:
         capacity = k.type.shape[-3] + self.random.randint(0, 6)
         lengths = self.input("lengths", *(self.lead if self.either() else ()), dtype="i32")
-        found: list[Node] = []
+        values: list[Node] = []
         for name, update in (("k", k), ("v", v)):
             *lead, _, heads, width = update.type.shape
             cache = self.input(f"{name}_cache", *lead, capacity, heads, width, role="state")
-            found.append(node(ops.AppendCache(), cache, update, lengths))
-            outputs[f"{name}_cache_{len(outputs)}"] = found[-1]
-        return found[0], found[1]
+            values.append(node(ops.AppendCache(), cache, update, lengths))
+            outputs[f"{name}_cache_{len(outputs)}"] = values[-1]
+        return values[0], values[1]
 
     def attend(
         self, q: Node, k: Node, v: Node, places: dict[str, Node], cached: bool, outputs: dict[str, Node]
@@ -306,9 +306,9 @@ class _Draw:
             "score": score,
             "softcap": self.random.choice([5.0, 30.0]) if self.chance(0.15) else None,
             "masked_row": self.random.choice(["zero", "zero", "mean"]),
-            "given": tuple(each for each in ops.Attend.optional if each in operands),
+            "given": tuple(label for label in ops.Attend.optional if label in operands),
         }
-        given = [operands[each] for each in declared["given"]]
+        given = [operands[label] for label in declared["given"]]
         if self.chance(0.1):
             log_sum_exp = ops.Attend(**declared, returns="log_sum_exp")
             outputs[f"lse_{len(outputs)}"] = node(log_sum_exp, q, k, v, *given)
@@ -318,7 +318,7 @@ class _Draw:
         return self.random.choice([self.dtype, "f32"])
 
     def broadcast(self, lead: list[int], *rest: int) -> list[int]:
-        """A shape that broadcasts to (*lead, *rest): some sizes 1, some leading ones left out."""
+        """A shape that broadcasts to (*lead, *rest): some sizes become 1, and some leading sizes are omitted."""
         shape = [size if self.either(0.7) else 1 for size in (*lead, *rest)]
         return shape[self.random.randint(0, len(lead)) :]
 
@@ -334,12 +334,12 @@ class _Draw:
             masks.chunked(number),
             masks.segments,
             masks.segments & masks.causal,
-            masks.mask(lambda q_pos, kv_pos: (kv_pos < q_pos) & (kv_pos % 2 == 0)),  # the first row sees nothing
+            masks.mask(lambda q_pos, kv_pos: (kv_pos < q_pos) & (kv_pos % 2 == 0)),  # the first row sees no key
             masks.mask(lambda q_pos, kv_pos, head: abs(q_pos - kv_pos) <= head + 1),
             masks.mask(lambda kv_pos, batch: kv_pos != batch + 1),
         ]
         chosen = self.random.choice(choices)
-        return chosen & masks.causal if cached else chosen  # rows not yet written lie behind every query
+        return chosen & masks.causal if cached else chosen  # rows that are not written yet come after every query
 
     def score(self, heads: int) -> masks.Expr:
         if not self.chance(0.2):
@@ -356,10 +356,10 @@ class _Draw:
     # Whole graphs.
 
     def bare_attention(self) -> Node:
-        """Attention over heads as they come, perhaps with heads before the sequence."""
+        """Attention over inputs that are heads already, perhaps with the heads before the sequence."""
         keys = self.length if self.either() else self.random.randint(1, 12)
         v_width = self.width if self.either(0.7) else self.random.randint(1, 9)
-        found: list[Node] = []
+        values: list[Node] = []
         rank = len(self.lead) + 3
         for name, length, heads, width in (
             ("q", self.length, self.heads, self.width),
@@ -368,10 +368,10 @@ class _Draw:
         ):
             if self.chance(0.15):
                 x = self.input(name, *self.lead, heads, length, width)
-                found.append(self.transpose(x, [*range(rank - 3), rank - 2, rank - 3, rank - 1]))
+                values.append(self.transpose(x, [*range(rank - 3), rank - 2, rank - 3, rank - 1]))
             else:
-                found.append(self.input(name, *self.lead, length, heads, width))
-        q, k, v = found
+                values.append(self.input(name, *self.lead, length, heads, width))
+        q, k, v = values
         if self.richness < 0.02:
             return node(ops.Attend(scale=ops.attention_scale(self.width)), q, k, v)
         places: dict[str, Node] = {}

@@ -1,7 +1,7 @@
 """The plain formula: every op in straightforward jax.numpy, in the graph's own dtypes, as a good JAX user writes it.
 
-It shares no code with the lowering or the templates, is differentiable by JAX alone, and so says what error, and what
-gradient, a compiled graph may be measured against. `draw_inputs` makes numbers that suit a graph.
+It shares no code with `ropegen.plain` or the templates, and JAX alone differentiates it. So it gives the error and the
+gradient with which a compiled graph is compared. `draw_inputs` draws inputs that are valid for a graph.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from ropegen.types import TensorType, numpy_dtype
 
 def formula(graph: Graph, inputs: Mapping[str, Any]) -> dict[str, jax.Array]:
     """The outputs of `graph`, op by op. `inputs` may be traced; float64 needs `jax_enable_x64`."""
-    values = {each: jnp.asarray(inputs[label_of(each)]) for each in graph.inputs}
-    for each in graph.nodes:
-        if each not in values:
-            value = _value(each, [values[operand] for operand in each.operands])
-            # Each op gives a value of its own type: left to itself, XLA drops a rounding that is undone at once.
+    values = {node: jnp.asarray(inputs[label_of(node)]) for node in graph.inputs}
+    for node in graph.nodes:
+        if node not in values:
+            value = _value(node, [values[operand] for operand in node.operands])
+            # Every op must round to its own type, but XLA drops a rounding whose result is widened at once.
             half = value.dtype in (jnp.bfloat16, jnp.float16)
-            values[each] = _rounded(value, jnp.float32).astype(value.dtype) if half else value
+            values[node] = _rounded(value, jnp.float32).astype(value.dtype) if half else value
     return {label: values[node] for label, node in graph.outputs}
 
 
 def formulas(graphs: Sequence[Graph], inputs: Sequence[Mapping[str, Any]]) -> list[dict[str, np.ndarray]]:
-    """`formula` of each graph on its inputs, as NumPy arrays, from one XLA program.
+    """The results of `formula` for every graph on its inputs, as NumPy arrays, from one XLA program.
 
-    Nearly all the time is compilation, and most of that is paid once a program.
+    Nearly all the time is compilation, and most of its cost is per program.
     """
-    program = jax.jit(lambda inputs: [formula(each, x) for each, x in zip(graphs, inputs, strict=True)])
+    program = jax.jit(lambda inputs: [formula(graph, x) for graph, x in zip(graphs, inputs, strict=True)])
     compiled = program.lower(list(inputs)).compile(compiler_options={"xla_backend_optimization_level": 0})
     return jax.tree.map(np.asarray, compiled(list(inputs)))
 
@@ -96,7 +96,7 @@ def _value(node: Node, operands: list[jax.Array]) -> jax.Array:
 
 
 def _wide(dtype: Any) -> Any:
-    """What a matmul accumulates in and a softmax is computed in."""
+    """The type in which a matmul accumulates and a softmax is computed."""
     return jnp.promote_types(dtype, jnp.float32)
 
 
@@ -126,16 +126,16 @@ def _norm(op: ops.Norm, x: jax.Array, weight: jax.Array | None = None, bias: jax
 
 
 def _angles(op: ops.Angles, source: Node, positions: jax.Array) -> jax.Array:
-    """From a float64 table where the positions are known, else in float32 on the device."""
+    """Cosines and sines: from a float64 table if the positions are known, else in float32 on the device."""
     if op.precision == "exact" and isinstance(source.op, ops.Positions):
         known = np.arange(source.op.start, source.op.start + source.op.length)
         return jnp.asarray(op.rope.table(known, op.head_width, op.length, inverse=op.inverse, dtype=np.float32))
     frequency = np.asarray(op.rope.inverse_frequencies(op.head_width, op.length), np.float32)
     p = positions.astype(jnp.float32)
-    p = jnp.moveaxis(p[_section_of(op)], 0, -1) if op.sections else p[..., None]  # one position a pair
+    p = jnp.moveaxis(p[_section_of(op)], 0, -1) if op.sections else p[..., None]  # one position per pair
     angle = p * frequency
     magnitude = jnp.float32(op.scaling.magnitude(op.length))
-    ends = op.scaling.log_scale(np.array([[0.0], [1.0]]), op.dim)  # it is affine in the position
+    ends = op.scaling.log_scale(np.array([[0.0], [1.0]]), op.dim)  # the logarithm is affine in the position
     if ends is not None:
         scale = jnp.exp(ends[0].astype(np.float32) + p * (ends[1] - ends[0]).astype(np.float32))
         magnitude = magnitude / scale if op.inverse else magnitude * scale
@@ -143,7 +143,7 @@ def _angles(op: ops.Angles, source: Node, positions: jax.Array) -> jax.Array:
 
 
 def _section_of(op: ops.Angles) -> np.ndarray:
-    """Which axis of the positions each pair reads (M-RoPE): in blocks, or interleaved where the sections last."""
+    """The position axis that a pair reads (M-RoPE): in blocks, or interleaved as long as the sections last."""
     if not op.interleaved_sections:
         return np.repeat(np.arange(len(op.sections)), op.sections)
     axis = np.zeros(op.dim // 2, int)
@@ -172,10 +172,10 @@ def _attend(
     sinks: jax.Array | None = None,
     **places: jax.Array,
 ) -> jax.Array:
-    """All scores at once, softmax in float32, weights in the input's dtype; no NaN where a row sees nothing."""
+    """All scores at once, softmax in float32, weights in the input's dtype; no NaN in a row that sees no key."""
     lead, heads, keys = q.shape[:-3], q.shape[-2], k.shape[-3]
     wide = _wide(q.dtype)
-    k, v = (jnp.repeat(each, heads // k.shape[-2], axis=-2) for each in (k, v))
+    k, v = (jnp.repeat(x, heads // k.shape[-2], axis=-2) for x in (k, v))
     # Products of two half-precision numbers are exact in float32, so widening first is the same formula; XLA's CPU
     # back end has no half-precision batched product of every layout.
     score = jnp.einsum("...qhd,...khd->...hqk", _rounded(q, wide), _rounded(k, wide)) * op.scale
@@ -213,7 +213,7 @@ def _attend(
 
 
 def _rounded(x: jax.Array, wide: Any) -> jax.Array:
-    """x in a wider type, with the rounding of its own kept: XLA may drop a cast there and back."""
+    """The values of x in a wider type, rounded to the type of x, because XLA may drop a cast there and back."""
     if x.dtype == wide:
         return x
     held = jnp.finfo(x.dtype)
@@ -246,21 +246,21 @@ def _reorder_pairs(op: ops.ReorderPairs, x: jax.Array) -> jax.Array:
 
 
 def draw_inputs(graph: Graph, seed: int = 0) -> dict[str, np.ndarray]:
-    """An array for every input: what suits the operands it becomes (ids inside the table, lengths inside the capacity,
-    positions from 0 up, weights that keep the size of activations), in its declared type.
+    """An array of the declared type for every input, with values that are valid for its uses: ids inside the table,
+    lengths inside the capacity, positions from 0 up, weights that keep the size of activations.
     """
     random = np.random.default_rng(seed)
     users = graph.users()
     drawn: dict[str, np.ndarray] = {}
-    for each in graph.inputs:
-        uses = list(_uses(users, each))
-        values = _draw(random, each.type, uses)
-        drawn[label_of(each)] = np.asarray(values).astype(numpy_dtype(each.type.dtype))
+    for value in graph.inputs:
+        uses = list(_uses(users, value))
+        values = _draw(random, value.type, uses)
+        drawn[label_of(value)] = np.asarray(values).astype(numpy_dtype(value.type.dtype))
     return drawn
 
 
 def _uses(users: Mapping[Node, tuple[Node, ...]], node: Node) -> Iterator[tuple[Node, str]]:
-    """The ops that read the values of `node`, and under which operand name, looking through what only moves them."""
+    """The ops that read the values of `node`, with the operand name; ops that only move values are looked through."""
     for user in users[node]:
         if isinstance(user.op, (ops.Cast, ops.Transpose, ops.Pack, ops.ReorderPairs)):
             yield from _uses(users, user)
@@ -285,7 +285,7 @@ def _draw(random: np.random.Generator, kind: TensorType, uses: list[tuple[Node, 
         return random.integers(0, 5, (*kind.shape[:-1], 1)) + fraction + np.arange(kind.shape[-1])
     if kind.dtype == "i1":
         values = random.random(kind.shape) < 0.7
-        if values.size and random.random() < 0.8:  # elsewhere a row may see nothing
+        if values.size and random.random() < 0.8:  # otherwise a row may see no key
             values[..., random.integers(kind.shape[-1])] = True
         return values
     if kind.is_integer:

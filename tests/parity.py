@@ -1,6 +1,6 @@
-"""How near ropegen comes to the libraries that it stands in for: one cell a symbol, mode and element type.
+"""How closely ropegen matches the libraries that it replaces: one cell per symbol, mode and element type.
 
-Each comparison asserts, and says what held; `pytest --update-seeds` writes what they said to docs/seeds.md.
+A comparison asserts a bound and records it in words; `pytest --update-seeds` writes these words to docs/seeds.md.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pytest
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "seeds.md"
 
-# Every symbol of the five documents, in their order.
+# Every symbol of the seeds (see docs/seeds.md), in their order.
 SEEDS: Mapping[str, tuple[str, ...]] = {
     "equinox": ("Embedding", "RotaryPositionalEmbedding", "MultiheadAttention"),
     "attnax": (
@@ -39,7 +39,7 @@ Place = tuple[str, str, str, str]
 
 
 class Cell:
-    """One cell of the table: asserts what it is given to compare, and remembers in words what held."""
+    """One cell of the table: its methods compare two results, and record the bound that holds."""
 
     def __init__(self, place: Place, record: Callable[[str], None]) -> None:
         seed, symbol, mode, dtype = place
@@ -49,7 +49,7 @@ class Cell:
         self._record = record
 
     def equal(self, ours: Any, theirs: Any) -> None:
-        """The same bits, in the same shape and element type, leaf by leaf."""
+        """Assert the same bits, shape and element type, leaf by leaf."""
         for a, b in _leaves(ours, theirs):
             assert (a.shape, a.dtype) == (b.shape, b.dtype)
             differ = int((_bits(a) != _bits(b)).sum())
@@ -57,7 +57,7 @@ class Cell:
         self._record("equal")
 
     def within(self, ours: Any, theirs: Any, limit: Any, words: str) -> None:
-        """|ours - theirs| <= limit (a number, or an array that broadcasts), in the same shape and element type."""
+        """Assert |ours - theirs| <= limit (a number or a broadcasting array), and the same shape and element type."""
         for a, b in _leaves(ours, theirs):
             assert (a.shape, a.dtype) == (b.shape, b.dtype)
             assert np.isfinite(_wide(a)).all()
@@ -66,14 +66,14 @@ class Cell:
         self._record(f"within {words}")
 
     def differs(self, ours: Any, theirs: Any, why: str) -> None:
-        """The seed errs and ropegen does not follow: the results do differ, in shape, type or value."""
+        """Assert that the results differ in shape, type or value, because the seed has a mistake that ropegen avoids."""
         pairs = list(_leaves(ours, theirs))
         same = all((a.shape, a.dtype) == (b.shape, b.dtype) and np.array_equal(a, b) for a, b in pairs)
         assert not same, f"nothing differs; the seed may be mended: {why}"
         self._record(f"differs: {why}")
 
     def same_error(self, ours: Callable[[], Any], theirs: Callable[[], Any], wanted: type[BaseException]) -> None:
-        """Both refuse with `wanted`: who catches the seed's exception catches ours."""
+        """Assert that both raise `wanted`, so that code that catches the seed's exception also catches ropegen's."""
         with pytest.raises(wanted):
             theirs()
         with pytest.raises(wanted):
@@ -99,27 +99,27 @@ def _distance(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def summary(said: Iterable[str]) -> str:
-    """What the comparisons of one cell said, in one: the bounds, else "equal"; then the differences by name."""
+    """The words of one cell's comparisons as one text: the bounds, else "equal"; then the differences by name."""
     texts = sorted(set(said))
-    bounds = [each for each in texts if each.startswith("within")]
-    agreed = bounds or [each for each in texts if each == "equal"]
-    return "; ".join([*agreed, *(each for each in texts if each.startswith("differs"))])
+    bounds = [text for text in texts if text.startswith("within")]
+    agreed = bounds or [text for text in texts if text == "equal"]
+    return "; ".join([*agreed, *(text for text in texts if text.startswith("differs"))])
 
 
 def page(cells: Mapping[Place, str]) -> str:
-    """The tables as Markdown; a cell that nothing filled stays empty, which a test refuses."""
+    """The tables as Markdown; a cell without a comparison stays empty, and a test refuses an empty cell."""
     lines = [
         "# The seeds, symbol by symbol",
         "",
-        "ropegen began from five documents: equinox's embeddings and attention, attnax's embeddings, penzai's ApplyRoPE",
-        "and zeta's SinusoidalEmbeddings. `ropegen.equinox`, `ropegen.nnx`, `ropegen.penzai` and `ropegen.zeta` have their",
-        "names, arguments, shapes and errors. The tests in `tests/test_seed_*.py` run the seeds (zeta's results are recorded)",
-        "beside them and write this page: `pytest tests/test_seed_*.py --update-seeds`.",
+        "ropegen began from five documents, its *seeds*: equinox's embeddings, equinox's attention, attnax's embeddings, penzai's",
+        "ApplyRoPE and zeta's SinusoidalEmbeddings. `ropegen.equinox`, `ropegen.nnx`, `ropegen.penzai` and `ropegen.zeta` have",
+        "their names, arguments, shapes and errors. The tests in `tests/test_seed_*.py` run the seeds beside ropegen (for zeta",
+        "they use recorded results) and write this page: `pytest tests/test_seed_*.py --update-seeds`.",
         "",
-        "- **equal**: the same bits. *eager* is op by op, *jit* is inside one `jax.jit` on each side.",
-        "- **within** a bound: the largest difference that the test allows; `ulp(x)` is the spacing of floats at the",
-        "  largest input. XLA may join a product and a sum into one rounding under `jit`, in a seed as in ropegen.",
-        "- Below each table: what **differs**, because the seed errs there; a test holds every difference.",
+        "- **equal** means the same bits. *eager* runs op by op; *jit* runs inside one `jax.jit` on each side.",
+        "- **within** a bound: the largest difference that the test allows. `ulp(x)` is the spacing of floats at the largest input.",
+        "  Under `jit`, XLA may fuse a product and a sum into one rounding, both in a seed and in ropegen.",
+        "- The list below a table shows where ropegen **differs** because the seed has a mistake; a test covers every difference.",
     ]
     for seed, symbols in SEEDS.items():
         lines += ["", f"## {seed}", ""]
@@ -131,10 +131,10 @@ def page(cells: Mapping[Place, str]) -> str:
             differences: dict[str, list[str]] = {}
             for mode, dtype in COLUMNS:
                 said = cells.get((seed, symbol, mode, dtype), "").split("; ")
-                row.append("; ".join(each for each in said if not each.startswith(_DIFFERS)))
-                for each in said:
-                    if each.startswith(_DIFFERS):
-                        differences.setdefault(each.removeprefix(_DIFFERS), []).append(f"{dtype} {mode}")
+                row.append("; ".join(text for text in said if not text.startswith(_DIFFERS)))
+                for text in said:
+                    if text.startswith(_DIFFERS):
+                        differences.setdefault(text.removeprefix(_DIFFERS), []).append(f"{dtype} {mode}")
             lines.append(f"| `{symbol}` | " + " | ".join(row).replace("|x|", "\\|x\\|") + " |")
             for why, where in differences.items():
                 only = "" if len(where) == len(COLUMNS) else f" ({', '.join(where)})"
@@ -165,11 +165,11 @@ def read_page(text: str) -> dict[Place, str]:
 
 
 def check(place: Place, said: Sequence[str], cells: Mapping[Place, str]) -> None:
-    """A comparison said what the page says of its cell, or part of it."""
+    """Assert that the words of a comparison are on the page, in its cell."""
     known = cells.get(place, "").split("; ")
-    for each in said:
-        # "equal" may stand behind a bound that another comparison of the cell needs.
-        assert each in known or (each == "equal" and known[0].startswith("within")), (
-            f"docs/seeds.md says {'; '.join(known)!r} of {' '.join(place)}, this test {each!r}; "
+    for text in said:
+        # If another comparison of the cell needs a bound, the page has that bound instead of "equal".
+        assert text in known or (text == "equal" and known[0].startswith("within")), (
+            f"docs/seeds.md says {'; '.join(known)!r} of {' '.join(place)}, this test {text!r}; "
             "pytest tests/test_seed_*.py --update-seeds writes it"
         )

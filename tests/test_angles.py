@@ -1,4 +1,4 @@
-"""Cosines and sines as programs compute them: where their tables come from, and how exact they are far out."""
+"""Cosines and sines in programs: the source of their tables, and their accuracy at large positions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ULP_OF_ONE = 2.0**-23
 
 
 def exact(positions: np.ndarray, theta: float, width: int) -> np.ndarray:
-    """Cosines, then sines, from whole turns taken off in integers: a product of 80 bits, no library's reduction."""
+    """Cosines, then sines; whole turns are removed in integers with a product of 80 bits, without a library's reduction."""
     rows = []
     for position in positions.tolist():
         turns = []
@@ -35,11 +35,11 @@ def exact(positions: np.ndarray, theta: float, width: int) -> np.ndarray:
 @settings(deadline=None, max_examples=20)
 @given(st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=20), st.sampled_from([1e4, 5e5, 1e6]))
 def test_angles_of_any_position_are_within_an_ulp(positions: list[int], theta: float) -> None:
-    """Known positions and those of a call, op by op: within half an ulp of 1 and what float64 lost of the frequency."""
+    """Known and run-time positions, op by op: within half an ulp of 1 plus the rounding of the frequency in float64."""
     at, rope = np.array(positions, np.int32), rg.Rope(theta, pairing="half")
     truth = exact(at, theta, 32)
-    found = rg.rope_table(jnp.asarray(at), rope, 32)
-    assert np.abs(np.asarray(found, np.float64) - truth).max() <= ULP_OF_ONE / 2 + 2.0**31 * 2.0**-53
+    result = rg.rope_table(jnp.asarray(at), rope, 32)
+    assert np.abs(np.asarray(result, np.float64) - truth).max() <= ULP_OF_ONE / 2 + 2.0**31 * 2.0**-53
 
 
 @pytest.mark.parametrize("how", ["known", "run time", "computed"])
@@ -47,15 +47,15 @@ def test_a_million_positions_on_angles_are_exact_and_those_of_the_seeds_are_not(
     positions = np.arange(999_936, 1_000_064)
     rope = rg.Rope(10_000.0, pairing="half")
     if how == "known":
-        found = rg.rope_table(positions, rope, 64)
+        result = rg.rope_table(positions, rope, 64)
     elif how == "run time":
-        found = jax.jit(lambda at: rg.rope_table(at, rope, 64))(jnp.asarray(positions))
+        result = jax.jit(lambda at: rg.rope_table(at, rope, 64))(jnp.asarray(positions))
     else:
         b = rg.Builder("computed")
         graph = b.build(out=b.angles(b.positions(128, 999_936), rope, 64))
-        found = rg.plan(graph, "cpu", tables="computed").compile()()
+        result = rg.plan(graph, "cpu", tables="computed").compile()()
     truth = exact(positions, 10_000.0, 64)
-    assert np.abs(np.asarray(found, np.float64) - truth).max() <= ULP_OF_ONE
+    assert np.abs(np.asarray(result, np.float64) - truth).max() <= ULP_OF_ONE
 
     pytest.importorskip("penzai", reason="the seeds' own error: pip install ropegen[penzai]")
     from penzai import pz
@@ -67,7 +67,7 @@ def test_a_million_positions_on_angles_are_exact_and_those_of_the_seeds_are_not(
     assert np.abs(theirs - truth).max() > 1e-2  # 100,000 times as far
 
 
-# Where tables come from ------------------------------------------------------------------------------------------------
+# The source of tables ------------------------------------------------------------------------------------------------
 
 
 def front_end(length: int, *, parameters: bool) -> rg.Graph:
@@ -89,24 +89,24 @@ def test_a_table_is_the_same_wherever_it_comes_from(tables: Any) -> None:
     inputs = {"x": rng.normal(size=(40, 2, 64)).astype(np.float32)}
     weight = {"weight": np.ones(64, np.float32)}
     truth = rg.reference.evaluate(graph, {**inputs, **weight})
-    for found in (made.compile()(**inputs, **weight), made.compile().bind(**weight)(**inputs)):
+    for out in (made.compile()(**inputs, **weight), made.compile().bind(**weight)(**inputs)):
         for label, value in truth.items():
-            np.testing.assert_allclose(found[label], value, atol=1e-6)
+            np.testing.assert_allclose(out[label], value, atol=1e-6)
     assert len(made.prepared) == (2 if tables == "argument" else 0)
 
 
 @pytest.mark.parametrize("tables", ["argument", "computed"])
 def test_an_artifact_takes_its_tables_from_where_the_plan_says(tables: Any, tmp_path: Any) -> None:
-    """Without the constants the module is small; prepared tables are arguments of it, in both of its forms."""
+    """Without the constants the module is small; prepared tables are its arguments, in both of its forms."""
     graph = front_end(600, parameters=True)
     constant = rg.export(graph, tmp_path / "constant", targets=["cpu", "tpu:v5e"], tables="constant")
     other = rg.export(graph, tmp_path / tables, targets=["cpu", "tpu:v5e"], tables=tables)
     size = {made: (made.directory / "module.mlirbc").stat().st_size for made in (constant, other)}
     assert size[constant] > 300_000 > 30_000 > size[other]
     inputs = {"x": np.ones((600, 2, 64), np.float32), "weight": np.ones(64, np.float32)}
-    wanted, found = constant(**inputs), other(**inputs)
+    wanted, result = constant(**inputs), other(**inputs)
     for label in wanted:
-        np.testing.assert_allclose(found[label], wanted[label], atol=2e-6)
+        np.testing.assert_allclose(result[label], wanted[label], atol=2e-6)
 
 
 def test_large_tables_are_no_constants() -> None:
@@ -117,9 +117,9 @@ def test_large_tables_are_no_constants() -> None:
         (rows + 1, False, "computed"),
     ):
         facts = explain.data(rg.plan(front_end(length, parameters=parameters), "gpu:h200"))
-        tables = [each for step in facts["steps"] for each in step["angles"]]
-        assert [each["table"] for each in tables] == [kind, kind]
-        assert all(each["bytes"] == length * 64 * 4 for each in tables)
+        tables = [table for step in facts["steps"] for table in step["angles"]]
+        assert [table["table"] for table in tables] == [kind, kind]
+        assert all(table["bytes"] == length * 64 * 4 for table in tables)
         assert facts["totals"]["prepared_bytes"] == (2 * length * 64 * 4 if kind == "argument" else 0)
 
 
@@ -128,7 +128,7 @@ def test_an_unknown_place_for_tables_is_named() -> None:
         rg.plan(front_end(4, parameters=False), "cpu", tables="constnat")  # pyright: ignore[reportArgumentType]
 
 
-# What is warned of ------------------------------------------------------------------------------------------------------
+# Warnings ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("dtype", "words"), [("bf16", "only to 256"), ("f16", "only to 2,048"), ("i32", "")])
@@ -140,7 +140,7 @@ def test_positions_in_half_precision_are_warned_of(dtype: str, words: str) -> No
 
 
 def test_xpos_magnitudes_are_checked_before_they_overflow() -> None:
-    """The smallest base of 64 features is 0.4 / 1.4; its power passes 2**-126 after 87.3 / ln(3.5) * 512 positions."""
+    """The smallest base of 64 features is 0.4 / 1.4; its power falls below 2**-126 after 87.3 / ln(3.5) * 512 positions."""
     rope = rg.Rope(pairing="half", scaling=scaling.xpos(base=512.0, centre=100.0))
     reach = 126 * np.log(2) / np.log(3.5) * 512
     first, last = rope.magnitude_range(64) or (0, 0)

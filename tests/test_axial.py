@@ -1,4 +1,4 @@
-"""Rotary embedding of images: positions along two axes, each with frequencies of its own."""
+"""Rotary embedding of images: positions along two axes that have their own frequencies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ropegen import scaling
 @settings(deadline=None, max_examples=25)
 @given(st.integers(1, 5), st.integers(1, 5), st.sampled_from([4, 8, 24]), st.booleans(), st.sampled_from([100.0, 1e4]))
 def test_each_axis_turns_its_own_pairs(height: int, width: int, dim: int, dealt: bool, theta: float) -> None:
-    """By the definition, pair by pair: half the pairs turn with the row, half with the column."""
+    """Compare with the definition, pair by pair: half the pairs turn with the row, half with the column."""
     half = dim // 4
     rope = rg.Rope(theta, pairing="half", scaling=scaling.axial(dealt=dealt), sections=(half, half))
     table = rope.table(rg.grid_positions(height, width), dim)
@@ -25,8 +25,8 @@ def test_each_axis_turns_its_own_pairs(height: int, width: int, dim: int, dealt:
             axis, step = divmod(pair, half)
             exponent = (2 * step + axis) * 2 / dim if dealt else step * 2 / (dim / 2)
             angle = place[axis] * theta**-exponent
-            found = table[patch, pair], table[patch, 2 * half + pair]
-            np.testing.assert_allclose(found, (np.cos(angle), np.sin(angle)), atol=2e-7)
+            entries = table[patch, pair], table[patch, 2 * half + pair]
+            np.testing.assert_allclose(entries, (np.cos(angle), np.sin(angle)), atol=2e-7)
 
 
 def test_scores_depend_on_the_offset_in_the_image_alone() -> None:
@@ -35,8 +35,8 @@ def test_scores_depend_on_the_offset_in_the_image_alone() -> None:
 
     def score(*places: tuple[int, int]) -> float:
         q, k = (
-            np.asarray(rg.rope(each, np.array(place, np.int32)[:, None], rope), np.float64)
-            for each, place in zip(x, places, strict=True)
+            np.asarray(rg.rope(row, np.array(place, np.int32)[:, None], rope), np.float64)
+            for row, place in zip(x, places, strict=True)
         )
         return float((q * k).sum())
 
@@ -50,7 +50,7 @@ def test_the_grid_runs_row_by_row() -> None:
 
 @pytest.mark.parametrize("dealt", [False, True])
 def test_vision_towers_of_transformers(dealt: bool) -> None:
-    """Qwen2-VL's tower restarts the frequencies for each axis, Pixtral's deals them out."""
+    """Qwen2-VL's tower restarts the frequencies on every axis, and Pixtral's deals them to the axes."""
     torch = pytest.importorskip("torch", reason="compares with transformers: pip install torch transformers")
     pytest.importorskip("transformers", reason="compares with transformers: pip install torch transformers")
     height, width, dim, theta = 5, 7, 16, 10_000.0
@@ -88,5 +88,5 @@ def test_vision_towers_of_transformers(dealt: bool) -> None:
 def test_errors(fields: dict, words: str) -> None:
     with pytest.raises(rg.RopegenError, match=words):
         rg.Rope(pairing="half", scaling=scaling.axial(), **fields)
-    with pytest.raises(rg.RopegenError, match="from 2 to 16 axes"):
+    with pytest.raises(rg.RopegenError, match="axes must be from 2 to 16"):
         scaling.axial(axes=1)

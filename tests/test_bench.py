@@ -1,6 +1,6 @@
-"""Timing side by side: the order of the rounds, medians and ratios on a clock that is not one, and the guard.
+"""Timing side by side: the order of the rounds, medians and ratios on a simulated clock, and the comparison of results.
 
-No test looks at a time that was measured.
+No test depends on a measured time.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ HAS_MATPLOTLIB = importlib.util.find_spec("matplotlib") is not None
 
 
 class Clock:
-    """Time that passes only where a contender or a pause lets it."""
+    """A simulated clock, which only contenders and pauses advance."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -37,7 +37,7 @@ class Clock:
         return self.now
 
     def contender(self, name: str, seconds: float | Sequence[float], result: object = 1.0) -> bench.Contender:
-        """A contender that takes so long; of a sequence, each call its entry, the first two being the warm-up."""
+        """A contender that takes a time per call; the first two entries of a sequence are the comparison and the warm-up."""
         times: Iterator[float] = iter(seconds if isinstance(seconds, Sequence) else iter(lambda: seconds, None))
 
         def call() -> object:
@@ -71,34 +71,34 @@ def test_every_round_runs_everyone_and_the_order_turns() -> None:
 
 def test_medians_quartiles_and_ratios_are_those_of_the_samples() -> None:
     clock = Clock()
-    found = clock.race(
+    race = clock.race(
         clock.contender("a", [9.0, 9.0, 1.0, 5.0, 2.0, 4.0, 3.0]),
         clock.contender("b", [9.0, 9.0, 6.0, 6.0, 60.0, 6.0, 6.0]),
         repeats=5,
     )
-    assert found["a"].samples == (1.0, 5.0, 2.0, 4.0, 3.0)
-    assert (found["a"].median, found["a"].quartiles) == (3.0, (2.0, 4.0))
-    assert found["b"].median == 6.0
-    assert found.ratio("b", "a") == 2.0
-    assert found.ratio("a", "b") == 0.5
+    assert race["a"].samples == (1.0, 5.0, 2.0, 4.0, 3.0)
+    assert (race["a"].median, race["a"].quartiles) == (3.0, (2.0, 4.0))
+    assert race["b"].median == 6.0
+    assert race.ratio("b", "a") == 2.0
+    assert race.ratio("a", "b") == 0.5
 
 
 def test_short_calls_fill_a_sample_and_count_once() -> None:
     clock = Clock()
-    found = clock.race(clock.contender("short", 0.004), clock.contender("long", 1.0), repeats=2)
-    assert (found["short"].calls, found["long"].calls) == (3, 1)
-    assert found["short"].median == pytest.approx(0.004)
+    race = clock.race(clock.contender("short", 0.004), clock.contender("long", 1.0), repeats=2)
+    assert (race["short"].calls, race["long"].calls) == (3, 1)
+    assert race["short"].median == pytest.approx(0.004)
     assert clock.called.count("short") == 2 + 2 * 3
 
 
 def test_time_is_shared_and_slow_contenders_get_few_samples() -> None:
     clock = Clock()
-    found = clock.race(
-        *(clock.contender(*each) for each in (("quick", 0.25), ("slow", 2.0), ("stuck", 50.0))), seconds=15
+    race = clock.race(
+        *(clock.contender(*entry) for entry in (("quick", 0.25), ("slow", 2.0), ("stuck", 50.0))), seconds=15
     )
-    assert len(found["quick"].samples) == 20  # a share of five seconds
-    assert len(found["slow"].samples) == measure.FEWEST_SAMPLES
-    assert len(found["stuck"].samples) == 1
+    assert len(race["quick"].samples) == 20  # a share of five seconds
+    assert len(race["slow"].samples) == measure.FEWEST_SAMPLES
+    assert len(race["stuck"].samples) == 1
     assert clock.called.count("stuck") == 2
 
 
@@ -127,15 +127,15 @@ def test_a_row_of_a_gradient_that_cancels_is_measured_by_the_others(name: str, s
     right[17] *= size
     wrong = right.copy()
     wrong[17] = 0.0
-    found = [
-        bench.Contender(each, lambda: None, lambda _, value=value: {name: value})
-        for each, value in (("a", right), ("b", wrong))
+    contenders = [
+        bench.Contender(contender, lambda: None, lambda _, value=value: {name: value})
+        for contender, value in (("a", right), ("b", wrong))
     ]
     if agrees:
-        assert bench.compare(found, tolerance=0.05)["b"] == pytest.approx(size, rel=0.2)
+        assert bench.compare(contenders, tolerance=0.05)["b"] == pytest.approx(size, rel=0.2)
     else:
         with pytest.raises(rg.RopegenError, match=f"{name} of b differs from a's"):
-            bench.compare(found, tolerance=0.05)
+            bench.compare(contenders, tolerance=0.05)
 
 
 def test_results_of_other_names_are_refused() -> None:
@@ -159,12 +159,12 @@ def test_no_time_and_no_contender_are_refused(options: dict[str, float]) -> None
 
 
 def test_attention_is_told_from_other_graphs() -> None:
-    found = attention.attention_of(tiny())
-    assert isinstance(found, attention.Attention)
-    assert (found.q, found.k, found.v, found.causal, found.pairing) == ("q", "k", "v", True, "half")
-    assert found.q_table is not None
+    site = attention.attention_of(tiny())
+    assert isinstance(site, attention.Attention)
+    assert (site.q, site.k, site.v, site.causal, site.pairing) == ("q", "k", "v", True, "half")
+    assert site.q_table is not None
     angle = 3 * 100.0 ** (-2 / 6)
-    np.testing.assert_allclose(found.q_table[3, [1, 4]], [math.cos(angle), math.sin(angle)], rtol=1e-6)
+    np.testing.assert_allclose(site.q_table[3, [1, 4]], [math.cos(angle), math.sin(angle)], rtol=1e-6)
     plain = attention.attention_of(tiny(rg.masks.full, pairing=None))
     assert isinstance(plain, attention.Attention)
     assert (plain.causal, plain.q_table) == (False, None)
@@ -182,19 +182,19 @@ def test_attention_is_told_from_other_graphs() -> None:
 @pytest.mark.parametrize("pairing", ["half", "interleaved"])
 def test_jax_nn_agrees_with_ropegen(grad: bool, pairing: str) -> None:
     made = rg.plan(tiny(pairing=pairing), "cpu").compile()
-    found, left_out = bench.contenders(made, ["jax"], grad=grad)
-    assert ([each.name for each in found], left_out) == (["ropegen", "jax.nn"], [])
-    results = [each.arrays(each.call()) for each in found]
+    contenders, left_out = bench.contenders(made, ["jax"], grad=grad)
+    assert ([contender.name for contender in contenders], left_out) == (["ropegen", "jax.nn"], [])
+    results = [contender.arrays(contender.call()) for contender in contenders]
     assert set(results[0]) == ({"out", "d_q", "d_k", "d_v"} if grad else {"out"})
-    assert bench.race(found, tolerance=1e-5, repeats=1).differences["jax.nn"] < 1e-5
+    assert bench.race(contenders, tolerance=1e-5, repeats=1).differences["jax.nn"] < 1e-5
 
 
 @pytest.mark.usefixtures("quick_compilation")
 def test_other_graphs_are_compared_with_their_plain_lowering() -> None:
     made = rg.plan(tiny(rg.masks.causal & rg.masks.window(3)), "cpu").compile()
-    found, _ = bench.contenders(made, ["jax"], grad=True)
-    assert [each.name for each in found] == ["ropegen", "jax plain lowering"]
-    assert bench.race(found, tolerance=1e-5, repeats=1).differences["jax plain lowering"] < 1e-5
+    contenders, _ = bench.contenders(made, ["jax"], grad=True)
+    assert [contender.name for contender in contenders] == ["ropegen", "jax plain lowering"]
+    assert bench.race(contenders, tolerance=1e-5, repeats=1).differences["jax plain lowering"] < 1e-5
 
 
 @pytest.mark.skipif(not HAS_TORCH, reason="torch is not installed; pip install 'ropegen[torch]' runs this")
@@ -205,19 +205,19 @@ def test_torch_agrees_with_ropegen_in_both_layouts(grad: bool, dtype: str, pairi
     subject, *_ = bench.contenders(rg.plan(graph, "cpu").compile(), [], grad=grad)[0]
     site = attention.attention_of(graph)
     assert isinstance(site, attention.Attention)
-    # The backend that compiles nothing: the formulas are checked here, not torch's compiler.
+    # This backend compiles nothing: the test checks the formulas, not torch's compiler.
     rivals, left_out = torch_attention.contenders(site, attention.draw(graph, grad=grad), backend="eager")
-    assert [each.name for each in rivals] == [
+    assert [rival.name for rival in rivals] == [
         torch_attention.SDPA,
         torch_attention.REPEATED,
         *([] if grad else [torch_attention.FLEX]),
     ]
     if grad:
-        assert [(each.name, each.reason.partition(":")[0]) for each in left_out] == [
+        assert [(entry.name, entry.reason.partition(":")[0]) for entry in left_out] == [
             (torch_attention.FLEX, "NotImplementedError")
         ]
-    found = bench.race([subject, *rivals], tolerance=bench.tolerance(graph), repeats=1)
-    assert set(found.differences) == {each.name for each in rivals}
+    race = bench.race([subject, *rivals], tolerance=bench.tolerance(graph), repeats=1)
+    assert set(race.differences) == {rival.name for rival in rivals}
 
 
 def test_torch_is_imported_for_torch_alone() -> None:
@@ -239,12 +239,12 @@ def graph(tmp_path: Path) -> str:
 @pytest.mark.usefixtures("quick_compilation")
 def test_bench_as_json_and_as_a_table(graph: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["bench", graph, "--repeats", "3", "--grad", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["what"] == "forward and backward"
-    assert found["machine"]["jax"]
-    assert [(each["name"], each["samples"]) for each in found["contenders"]] == [("ropegen", 3), ("jax.nn", 3)]
-    assert found["contenders"][0]["ratio"] == 1.0
-    assert found["left_out"] == []
+    data = json.loads(capsys.readouterr().out)
+    assert data["what"] == "forward and backward"
+    assert data["machine"]["jax"]
+    assert [(entry["name"], entry["samples"]) for entry in data["contenders"]] == [("ropegen", 3), ("jax.nn", 3)]
+    assert data["contenders"][0]["ratio"] == 1.0
+    assert data["left_out"] == []
     assert cli.main(["bench", graph, "--repeats", "2"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[:3]] == ["contender", "ropegen", "jax.nn"]
@@ -255,7 +255,7 @@ def test_bench_of_an_artifact(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     folder = tmp_path / "kernels"
     rg.export(tiny(), folder, targets=["cpu"])
     assert cli.main(["bench", str(folder), "--repeats", "1", "--json"]) == 0
-    assert [each["name"] for each in json.loads(capsys.readouterr().out)["contenders"]] == ["ropegen", "jax.nn"]
+    assert [entry["name"] for entry in json.loads(capsys.readouterr().out)["contenders"]] == ["ropegen", "jax.nn"]
     for arguments, said in ((["--grad"], "no derivative"), (["--tables", "constant"], "--tables is for a graph")):
         assert cli.main(["bench", str(folder), *arguments]) == 2
         assert said in capsys.readouterr().err
@@ -279,7 +279,7 @@ def test_what_bench_refuses(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     if module:
-        monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
+        monkeypatch.setitem(sys.modules, module, None)  # imitates a missing package
     assert cli.main(["bench", graph, *arguments]) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -290,14 +290,14 @@ def test_what_bench_refuses(
 @pytest.mark.skipif(not HAS_MATPLOTLIB, reason="matplotlib is not installed; pip install 'ropegen[bench]' runs this")
 def test_a_picture_is_written_aside_and_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
-    found = clock.race(clock.contender("a", 1.0), clock.contender("b", 2.0), repeats=3)
+    race = clock.race(clock.contender("a", 1.0), clock.contender("b", 2.0), repeats=3)
     path = tmp_path / "bench.png"
     path.write_bytes(b"the last one")
-    bench.picture(found, "a and b", path)
+    bench.picture(race, "a and b", path)
     assert path.read_bytes().startswith(b"\x89PNG")
     assert list(tmp_path.iterdir()) == [path]
     with pytest.raises(rg.RopegenError, match="cannot write"):
-        bench.picture(found, "a and b", tmp_path / "nowhere" / "bench.png")
+        bench.picture(race, "a and b", tmp_path / "nowhere" / "bench.png")
 
     class Broken:
         def savefig(self, aside: Path, **options: object) -> None:
@@ -335,12 +335,12 @@ def test_goals_are_geometric_means_and_least_points(grid: Any) -> None:
     points = point(grid, 512, 1.0, 1.0, 2.0) | point(grid, 2048, 1.0, 4.0, 9.0)
     results = {"machine": bench.machine(), "date": "today", "points": points, "limits": {"window": {"value": 0.25}}}
     page = grid.tables(results)
-    found = {line.split(" | ")[0].strip("| "): line.split(" | ")[2:4] for line in page.splitlines() if "|" in line}
-    assert found["forward, best of torch over ropegen, geometric mean"] == ["2", "met"]
-    assert found["forward, best of torch over ropegen, least point"] == ["1", "MISSED"]
-    assert found["forward, jax.nn over ropegen from S=2048, geometric mean"] == ["9", "met"]
-    assert found["a window of 1024 over causal"] == ["0.25", "met"]
-    assert found["eight packed documents over causal"][1] == "not measured"
+    rows = {line.split(" | ")[0].strip("| "): line.split(" | ")[2:4] for line in page.splitlines() if "|" in line}
+    assert rows["forward, best of torch over ropegen, geometric mean"] == ["2", "met"]
+    assert rows["forward, best of torch over ropegen, lowest point"] == ["1", "MISSED"]
+    assert rows["forward, jax.nn over ropegen from S=2048, geometric mean"] == ["9", "met"]
+    assert rows["a window of 1024 over causal"] == ["0.25", "met"]
+    assert rows["eight packed documents over causal"][1] == "not measured"
     disagreed = {"series": "forward 8x8x64 f32 full", "length": 512, "error": "the results disagree"}
     page = grid.tables({**results, "points": {**points, "forward 8x8x64 f32 full 512": disagreed}})
     assert "- forward 8x8x64 f32 full 512: the results disagree" in page
@@ -351,8 +351,8 @@ def test_slow_variants_of_torch_run_where_all_do(grid: Any) -> None:
     (probe,) = point(grid, grid.PROBE_LENGTH, 1.0, 1.0, 1.0).values()
     wanted, left_out = grid.torch_variants(probe)
     assert wanted == ["torch sdpa"]
-    assert [(each.name, each.reason) for each in left_out] == [("torch flex", "3.00 times torch's best at S=2048")]
-    assert [each.length for each in grid.grid(["forward"], grid.LENGTHS, grid.SHAPES)[:2]] == [grid.PROBE_LENGTH, 512]
+    assert [(entry.name, entry.reason) for entry in left_out] == [("torch flex", "3.00 times torch's best at S=2048")]
+    assert [point.length for point in grid.grid(["forward"], grid.LENGTHS, grid.SHAPES)[:2]] == [grid.PROBE_LENGTH, 512]
 
 
 def test_results_of_another_machine_are_kept(grid: Any, tmp_path: Path) -> None:

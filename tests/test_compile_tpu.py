@@ -1,7 +1,7 @@
-"""Compilation for TPU with none here: executables in artifacts, their report, and where they are used.
+"""Compilation for TPU without a TPU: executables in artifacts, their report, and the machines that use them.
 
-What compiles needs libtpu: `pip install --target .libtpu libtpu` and `pytest --libtpu .libtpu`, as `tests/run.py` does. The
-rest runs everywhere: a program for the CPU, serialized, stands in for a chip's.
+Tests that compile need libtpu: `pip install --target .libtpu libtpu` and `pytest --libtpu .libtpu`, as `tests/run.py`
+does. The other tests run everywhere and use a serialized program for the CPU in place of a chip's program.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ BUILD = ("build", str(GOLDEN / "cases" / "gpt2-small" / "config.json"), "--seq",
 
 
 def attention(length: int = 1024, **options: Any) -> Graph:
-    """One attention that the Mosaic template takes, with a weight before it, so that something is prepared."""
+    """An attention that the Mosaic template accepts; a weight before it needs preparation."""
     b = Builder("attention")
     x = b.input("x", (1, length, 128), "bf16")
     q, k, v = (b.split_heads(b.project(x, b.parameter(f"{n}_weight", (128, 128), "bf16")), 1) for n in "qkv")
@@ -110,11 +110,11 @@ def test_elsewhere_the_artifact_runs_as_ever_and_says_why_the_executables_do_not
     loaded = rg.load(built)
     values = draw_inputs(loaded.graph, 0)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # an executable for another platform is no cause for one
-        found = loaded(**values)
+        warnings.simplefilter("error")  # an executable for another platform causes no warning
+        out = loaded(**values)
     exact = rg.reference.evaluate(loaded.graph, values)["out"]
-    np.testing.assert_allclose(np.asarray(found, np.float64), exact, atol=5e-2)
-    assert [each.unused for each in loaded.executables] == ["this machine runs cpu"] * len(CHIPS)
+    np.testing.assert_allclose(np.asarray(out, np.float64), exact, atol=5e-2)
+    assert [executable.unused for executable in loaded.executables] == ["this machine runs cpu"] * len(CHIPS)
     done = subprocess.run(
         [sys.executable, "-m", "ropegen", "check", str(built)], capture_output=True, text=True, check=True
     )
@@ -126,27 +126,27 @@ def test_elsewhere_the_artifact_runs_as_ever_and_says_why_the_executables_do_not
 def test_the_schedule_of_attention_has_the_parts_of_its_kernel(libtpu: Path, chip: str) -> None:
     chosen, family = template("attend/mosaic_tpu"), template("attend/mosaic_tpu").family
     site = family.site(next(iter(family.find(attention(512)))).closed)
-    shapes = [jax.ShapeDtypeStruct(each.shape, numpy_dtype(each.dtype)) for each in site.closed.input_types.values()]
+    shapes = [jax.ShapeDtypeStruct(kind.shape, numpy_dtype(kind.dtype)) for kind in site.closed.input_types.values()]
     forward = chosen.build(site, Tile.of(q=256, kv=256), Target.parse(f"tpu:{chip}")).forward
     module = bytes(jax.export.export(jax.jit(forward), platforms=["tpu"])(*shapes).serialize())
     done = tpu.compile_modules({"forward": module}, chip, libtpu=libtpu)
-    (kernel,) = (each for each in done.modules["forward"].kernels if each.name.startswith("ropegen_attend"))
+    (kernel,) = (schedule for schedule in done.modules["forward"].kernels if schedule.name.startswith("ropegen_attend"))
     assert kernel.steps == 3
-    full, partial = (each for each in kernel.step_parts if each.multiplies)
+    full, partial = (part for part in kernel.step_parts if part.multiplies)
     assert kernel.share(MATRIX, full) > 0.05
-    assert full.used[VECTOR] < partial.used[VECTOR]  # which compares positions besides
-    assert not kernel.step_parts[-1].multiplies  # what ends a row of tiles
+    assert full.used[VECTOR] < partial.used[VECTOR]  # which also compares positions
+    assert not kernel.step_parts[-1].multiplies  # the part that ends a row of tiles
 
 
 def kernel_of(name: str, site: Site, chip: str) -> Kernel:
-    """By the tile that a plan for the chip would take."""
+    """The kernel with the tile that a plan for the chip would choose."""
     chosen, target = template(name), Target.parse(f"tpu:{chip}")
     tiles = chosen.tiles(site, target)
     return chosen.build(site, min(tiles, key=lambda tile: chosen.cost(site, target, tile).seconds), target)
 
 
 def shapes_of(site: Site) -> tuple[jax.ShapeDtypeStruct, ...]:
-    return tuple(jax.ShapeDtypeStruct(each.type.shape, numpy_dtype(each.type.dtype)) for each in site.operands)
+    return tuple(jax.ShapeDtypeStruct(operand.type.shape, numpy_dtype(operand.type.dtype)) for operand in site.operands)
 
 
 @pytest.mark.parametrize("chip", CHIPS)
@@ -163,14 +163,18 @@ def test_every_template_compiles(libtpu: Path, chip: str) -> None:
         site = case.site
         kernel = kernel_of("attend/mosaic_tpu", site, chip)
         wanted = [is_float and not label.endswith("angles") for label, is_float in floating(site).items()]
-        results = tuple(jax.ShapeDtypeStruct(each.type.shape, numpy_dtype(each.type.dtype)) for each in site.outputs)
+        results = tuple(
+            jax.ShapeDtypeStruct(output.type.shape, numpy_dtype(output.type.dtype)) for output in site.outputs
+        )
         backward = functools.partial(kernel.backward, wanted=wanted)
         add(f"attend: {label}", kernel.forward, *shapes_of(site))
         add(f"attend_backward: {label}", backward, shapes_of(site), results, results)
     done = tpu.compile_modules(modules, chip, libtpu=libtpu)
     assert not done.errors
     for name, module in done.modules.items():
-        assert [each for each in module.kernels if each.name.startswith(f"ropegen_{name.partition(':')[0]}")], name
+        assert [
+            schedule for schedule in module.kernels if schedule.name.startswith(f"ropegen_{name.partition(':')[0]}")
+        ], name
 
 
 def test_a_module_that_the_compiler_refuses_is_quoted(libtpu: Path) -> None:
@@ -208,24 +212,24 @@ def test_the_command_writes_executables_and_their_report(
     folder = tmp_path / "kernels"
     targets = ("--target", "cpu", "--target", "tpu:v5e")
     code = cli.main([*BUILD, *targets, "--compile", "--libtpu", str(libtpu), "-o", str(folder), "--json"])
-    found = json.loads(capsys.readouterr().out)
+    explained = json.loads(capsys.readouterr().out)
     assert code == 0
     manifest = json.loads((folder / "manifest.json").read_text())
-    files = [each["file"] for each in manifest["executables"]["tpu:v5e"]["stages"].values()]
+    files = [stage["file"] for stage in manifest["executables"]["tpu:v5e"]["stages"].values()]
     assert "module.tpu-v5e.executable" in files
-    assert {*files, "report.txt"} <= found["files"].keys()
-    # Another build of the compiler than this runtime's: the modules of the artifact are what runs.
-    assert [each.target for each in rg.load(folder).executables] == ["tpu:v5e"]
+    assert {*files, "report.txt"} <= explained["files"].keys()
+    # The compiler's build differs from this runtime's, so the modules of the artifact run.
+    assert [executable.target for executable in rg.load(folder).executables] == ["tpu:v5e"]
     assert cli.main(["check", str(folder)]) == 0
     assert "module.tpu-v5e.executable by libtpu" in capsys.readouterr().out
 
 
-# Without it ----------------------------------------------------------------------------------------------------------
+# Without the compiler ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def on_this_chip(tmp_path: Path) -> Path:
-    """An artifact whose executables are for this machine: the CPU's own programs, in place of a TPU's."""
+    """An artifact with executables for this machine: programs for the CPU in place of those for a TPU."""
     graph = attention(8)
     folder = tmp_path / "kernels"
     rg.export(graph, folder, targets=["cpu"])
@@ -269,13 +273,13 @@ def test_an_executable_of_this_chip_and_build_is_what_runs(on_this_chip: Path, m
         return lambda given: (ran.append(str(results)), run(given))[1]
 
     monkeypatch.setattr(executables, "_program", spied)
-    found = loaded(**values)
+    out = loaded(**values)
     assert ran == ["['prepared0']", "['out']"]
-    assert [each.unused for each in loaded.executables] == [""]
+    assert [executable.unused for executable in loaded.executables] == [""]
     edit(on_this_chip, lambda m: m.pop("executables"))
-    np.testing.assert_array_equal(found, rg.load(on_this_chip)(**values))
-    bound = loaded.bind(**{label: each for label, each in values.items() if label != "x"})
-    np.testing.assert_array_equal(bound(x=values["x"]), found)
+    np.testing.assert_array_equal(out, rg.load(on_this_chip)(**values))
+    bound = loaded.bind(**{label: value for label, value in values.items() if label != "x"})
+    np.testing.assert_array_equal(bound(x=values["x"]), out)
 
 
 def test_a_traced_call_is_part_of_the_program_around_it(on_this_chip: Path) -> None:
@@ -299,10 +303,10 @@ def test_an_executable_that_does_not_fit_is_said_once_and_compiled_anew(
     loaded = rg.load(on_this_chip)
     values = draw_inputs(loaded.graph, 0)
     with pytest.warns(UserWarning, match="compiled anew, its executables are not used") as caught:
-        found = loaded(**values)
+        out = loaded(**values)
     assert words in str(caught[0].message)
     assert len(caught) == 1
-    np.testing.assert_array_equal(found, loaded(**values))  # without another warning
+    np.testing.assert_array_equal(out, loaded(**values))  # without another warning
     assert words in loaded.executables[0].unused
 
 
@@ -382,6 +386,6 @@ def test_the_command_says_what_it_cannot_compile_and_leaves_nothing(
 def test_kernels_name_no_folder_of_this_machine(tmp_path: Path) -> None:
     rg.export(attention(), tmp_path / "x", targets=["tpu:v5e"])
     content = (tmp_path / "x" / "module.jaxexport").read_bytes()
-    payloads = [base64.b64decode(each) for each in re.findall(rb'"body": ?"([A-Za-z0-9+/=]+)"', content)]
+    payloads = [base64.b64decode(body) for body in re.findall(rb'"body": ?"([A-Za-z0-9+/=]+)"', content)]
     assert payloads
-    assert not [each for each in (content, *payloads) if b".py" in each and b"templates" in each]
+    assert not [payload for payload in (content, *payloads) if b".py" in payload and b"templates" in payload]

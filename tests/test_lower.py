@@ -1,5 +1,5 @@
 # ruff: noqa: E501 (modules are wide)
-"""`ropegen lower`: composites in, kernels out, the rest of the module as it was."""
+"""`ropegen lower`: it replaces composites by kernels and keeps the rest of the module."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from ropegen.ir.ops import Input
 from ropegen.rotary import Rope
 from ropegen.scaling import Scaling, linear, llama3, longrope, xpos, yarn
 
-# Two ops that others can stand between: rotate by hand, then scale.
+# Two ops with room for others in between: rotate by hand, then scale.
 BY_HAND = """\
 // by hand
 module @hand {
@@ -68,15 +68,15 @@ module @hand {
 
 
 def execute(code: str, values: Sequence[Any]) -> list[np.ndarray[Any, Any]]:
-    """What a module computes, compiled as it stands on the CPU."""
+    """The results of a module, compiled unchanged for the CPU."""
     with mlir.make_ir_context():
         bare = ir.Module.parse(code).operation.get_asm(enable_debug_info=False)
     client = jax.devices("cpu")[0].client
     one = client.devices()[:1]
     loaded = client.compile_and_load(bare, one) if hasattr(client, "compile_and_load") else client.compile(bare)
-    arguments = [jax.device_put(each, one[0]) for each in values]
-    found = loaded.execute_sharded(arguments).disassemble_into_single_device_arrays()
-    return [np.asarray(each[0]) for each in found]
+    arguments = [jax.device_put(value, one[0]) for value in values]
+    results = loaded.execute_sharded(arguments).disassemble_into_single_device_arrays()
+    return [np.asarray(result[0]) for result in results]
 
 
 def functions(code: str) -> dict[str, str]:
@@ -84,16 +84,16 @@ def functions(code: str) -> dict[str, str]:
     with mlir.make_ir_context():
         module = ir.Module.parse(code)
         return {
-            ir.StringAttr(each.operation.attributes["sym_name"]).value: each.operation.get_asm()
-            for each in module.body.operations
+            ir.StringAttr(view.operation.attributes["sym_name"]).value: view.operation.get_asm()
+            for view in module.body.operations
         }
 
 
 def calls(made: Rewritten) -> list[tuple[str, ...]]:
-    return [tuple(name.removeprefix("ropegen.") for name in each.names) for each in made.replaced]
+    return [tuple(name.removeprefix("ropegen.") for name in replaced.names) for replaced in made.replaced]
 
 
-# Published models, narrow and short.
+# Published models with small widths and short sequences.
 CASES: dict[str, dict[str, int]] = {
     "llama3-8b-prefill": {"hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2},
     "gemma2-9b-local": {
@@ -125,12 +125,12 @@ def test_a_front_end_becomes_one_call_and_computes_what_the_oracle_says(name: st
     assert len(made.replaced) == 1
     assert (made.kept, made.replaced[0].function) == ((), "main")
     assert "stablehlo.composite" not in made.text
-    assert not [each for each in functions(made.text) if each.startswith("ropegen.") and each != "ropegen.kernel"]
+    assert not [name for name in functions(made.text) if name.startswith("ropegen.") and name != "ropegen.kernel"]
     regions = [step.chosen.template for step in made.replaced[0].plan.steps if step.chosen is not None]
     assert "attend/xla" in regions, "a region spans composites"
     values = draw_inputs(source, 7)
-    found = execute(made.text, [values[each.op.label] for each in source.inputs if isinstance(each.op, Input)])
-    for (label, wanted), result in zip(reference.evaluate(source, values).items(), found, strict=True):
+    results = execute(made.text, [values[value.op.label] for value in source.inputs if isinstance(value.op, Input)])
+    for (label, wanted), result in zip(reference.evaluate(source, values).items(), results, strict=True):
         np.testing.assert_allclose(result, wanted, atol=1e-4 * float(np.max(np.abs(wanted))), err_msg=label)
 
 
@@ -148,7 +148,7 @@ def test_bytecode_is_read_and_written() -> None:
     source = case("transformer-base")
     first = replace_composites(semantic(source).encode(), "cpu")
     values = draw_inputs(source, 3)
-    fed = [values[each.op.label] for each in source.inputs if isinstance(each.op, Input)]
+    fed = [values[value.op.label] for value in source.inputs if isinstance(value.op, Input)]
     with mlir.make_ir_context():
         buffer = io.BytesIO()
         ir.Module.parse(semantic(source)).operation.write_bytecode(buffer)
@@ -156,8 +156,8 @@ def test_bytecode_is_read_and_written() -> None:
     third = replace_composites(first.portable, "cpu")
     assert third.replaced == ()
     assert third.portable == first.portable
-    for each in (second.text, third.text):
-        assert str(execute(each, fed)) == str(execute(first.text, fed))
+    for content in (second.text, third.text):
+        assert str(execute(content, fed)) == str(execute(first.text, fed))
 
 
 def test_bytes_that_are_no_module_are_refused() -> None:
@@ -192,9 +192,9 @@ def test_what_is_by_hand_is_lowered_and_nothing_else_touched() -> None:
     assert 'composite "other.op"' in after["main"]
     assert made.replaced[0].kernel == "ropegen.kernel_0"
     x, table = np.ones((1, 4, 2, 8), np.float32), np.full((4, 8), 0.5, np.float32)
-    (found,) = execute(made.text, [x, table])
-    np.testing.assert_allclose(found[..., :4], np.zeros((1, 4, 2, 4)))  # 0.5 - 0.5
-    np.testing.assert_allclose(found[..., 4:], np.full((1, 4, 2, 4), -3.0))
+    (result,) = execute(made.text, [x, table])
+    np.testing.assert_allclose(result[..., :4], np.zeros((1, 4, 2, 4)))  # 0.5 - 0.5
+    np.testing.assert_allclose(result[..., 4:], np.full((1, 4, 2, 4), -3.0))
 
 
 def halves(x: jax.Array, table: jax.Array) -> jax.Array:
@@ -233,14 +233,14 @@ def test_a_jax_program_with_composites_of_its_own(debug_info: bool) -> None:
     lowered = jax.jit(model).lower(*ARGUMENTS, TABLE)
     made = replace_composites(lowered.as_text(debug_info=debug_info).encode(), "cpu")
     assert calls(made) == [("rotate", "rotate", "attend")]
-    (planned,) = (each.plan for each in made.replaced)
+    (planned,) = (replaced.plan for replaced in made.replaced)
     assert any(step.region is not None and len(step.region.nodes) > 3 for step in planned.steps), (
         "rotation in attention"
     )
-    assert any(each.op.name == "positions" for each in planned.graph.nodes), "jnp.arange is known"
+    assert any(value.op.name == "positions" for value in planned.graph.nodes), "jnp.arange is known"
     assert "stablehlo.tanh" in functions(made.text)["main"]
-    (found,) = execute(made.text, [*ARGUMENTS, TABLE])
-    np.testing.assert_allclose(found, lowered.compile()(*ARGUMENTS, TABLE), atol=1e-5)
+    (result,) = execute(made.text, [*ARGUMENTS, TABLE])
+    np.testing.assert_allclose(result, lowered.compile()(*ARGUMENTS, TABLE), atol=1e-5)
     assert ("tests/test_lower.py" in made.text) == debug_info, "locations stay where there were any"
     assert not re.search(r"ropegen/(emit|api|lowering)|templates/", made.text), "and none is of the machine that lowers"
     assert ("line" in made.replaced[0].locations[0]) != debug_info
@@ -253,14 +253,14 @@ def test_composites_in_loops_and_in_functions_called_twice() -> None:
 
     def program(x: jax.Array, table: jax.Array) -> jax.Array:
         x = layer(layer(x, table), table)
-        return lax.fori_loop(0, 3, lambda _, each: turned(each, table) + 1, x)
+        return lax.fori_loop(0, 3, lambda _, carried: turned(carried, table) + 1, x)
 
     lowered = jax.jit(program).lower(ARGUMENTS[0], TABLE)
     made = replace_composites(lowered.as_text().encode(), "cpu")
     assert sorted(calls(made)) == [("rotate",), ("rotate",)]
-    assert len({each.kernel for each in made.replaced}) == 1, "equal graphs are one function"
-    (found,) = execute(made.text, [ARGUMENTS[0], TABLE])
-    np.testing.assert_allclose(found, lowered.compile()(ARGUMENTS[0], TABLE), rtol=1e-4, atol=1e-3)
+    assert len({replaced.kernel for replaced in made.replaced}) == 1, "equal graphs are one function"
+    (result,) = execute(made.text, [ARGUMENTS[0], TABLE])
+    np.testing.assert_allclose(result, lowered.compile()(ARGUMENTS[0], TABLE), rtol=1e-4, atol=1e-3)
 
 
 def test_what_stands_between_composites_keeps_them_apart() -> None:
@@ -271,8 +271,8 @@ def test_what_stands_between_composites_keeps_them_apart() -> None:
     lowered = jax.jit(program).lower(ARGUMENTS[0], TABLE)
     made = replace_composites(lowered.as_text().encode(), "cpu")
     assert calls(made) == [("rotate",), ("rotate", "attend")]
-    (found,) = execute(made.text, [ARGUMENTS[0], TABLE])
-    np.testing.assert_allclose(found, lowered.compile()(ARGUMENTS[0], TABLE), rtol=1e-4, atol=1e-4)
+    (result,) = execute(made.text, [ARGUMENTS[0], TABLE])
+    np.testing.assert_allclose(result, lowered.compile()(ARGUMENTS[0], TABLE), rtol=1e-4, atol=1e-4)
 
 
 def test_what_cannot_be_replaced_is_left_and_says_why() -> None:
@@ -281,14 +281,14 @@ def test_what_cannot_be_replaced_is_left_and_says_why() -> None:
     )
     made = replace_composites(odd.encode(), "cpu")
     assert calls(made) == [("scale",)]
-    assert [(each.name, each.location, each.reason) for each in made.kept] == [
+    assert [(kept.name, kept.location, kept.reason) for kept in made.kept] == [
         ("ropegen.rotate", "line 4", "it carries mhlo.frontend, which a call of a kernel would lose")
     ]
     wide = BY_HAND.replace("1x4x2x8xf32", "?x4x2x8xf32")
     made = replace_composites(wide.encode(), "cpu")
     assert (made.text, made.replaced) == (wide, ())
-    assert ["are not known" in each.reason for each in made.kept] == [True, True]
-    assert "left to its decomposition" in made.report
+    assert ["are unknown" in kept.reason for kept in made.kept] == [True, True]
+    assert "keeps its decomposition" in made.report
 
 
 # Attributes -------------------------------------------------------------------------------------------------------
@@ -304,7 +304,7 @@ def test_what_cannot_be_replaced_is_left_and_says_why() -> None:
         xpos(base=512, centre=-3),
         linear(2.5),
     ],
-    ids=lambda each: each.kind,
+    ids=lambda error: error.kind,
 )
 def test_attributes_come_back_as_they_were(scaling: Scaling) -> None:
     b = Builder("back")
@@ -316,10 +316,12 @@ def test_attributes_come_back_as_they_were(scaling: Scaling) -> None:
     source = b.build(y=b.transpose(b.cast(y, "bf16"), (0, 2, 1, 3)))
     with mlir.make_ir_context():
         module = ir.Module.parse(semantic(source))
-        found = [read(each) for each in walk(module.operation) if each.name == "stablehlo.composite"]
-        ops = [each.op for each in found if isinstance(each, Composite)]
-    assert {*ops} == {each.op for each in source.nodes if not isinstance(each.op, Input)}
-    assert len(ops) == len(found)
+        composites = [
+            read(operation) for operation in walk(module.operation) if operation.name == "stablehlo.composite"
+        ]
+        ops = [composite.op for composite in composites if isinstance(composite, Composite)]
+    assert {*ops} == {value.op for value in source.nodes if not isinstance(value.op, Input)}
+    assert len(ops) == len(composites)
 
 
 def test_onnx_says_causal_only_where_the_mask_is() -> None:
@@ -408,7 +410,7 @@ def test_noise_is_an_error_or_a_module(data: st.DataObject) -> None:
     place = data.draw(st.integers(0, len(BY_HAND) - 1))
     length = data.draw(st.integers(0, 12))
     junk = data.draw(st.text('{}[]()<>"\\%@#!:=-,.0x9afe \n', max_size=6))
-    with contextlib.suppress(RopegenError):  # any other exception, and the end of the process, is a failure
+    with contextlib.suppress(RopegenError):  # any other exception, or the end of the process, is a failure
         replace_composites((BY_HAND[:place] + junk + BY_HAND[place + length :]).encode(), "cpu")
 
 
@@ -416,43 +418,45 @@ def test_noise_is_an_error_or_a_module(data: st.DataObject) -> None:
 
 
 def order_holds(members: Mapping[int, Member]) -> None:
-    """Every call comes after what it reads and before what reads it, checked against the definition."""
+    """Assert by the definition that every call comes after its operands and before its readers."""
     placed: dict[int, tuple[int, int]] = {}
     groups = group(members)
-    assert sorted(each for one in groups for each in one.members) == sorted(members)
-    for rank, each in enumerate(groups):
-        placed.update(dict.fromkeys(each.members, (each.after, rank)))
-    for each, member in members.items():
-        assert member.after <= placed[each][0] < member.before
-        assert all(placed[read] <= placed[each] for read in member.reads)
+    assert sorted(index for one in groups for index in one.members) == sorted(members)
+    for rank, entry in enumerate(groups):
+        placed.update(dict.fromkeys(entry.members, (entry.after, rank)))
+    for index, member in members.items():
+        assert member.after <= placed[index][0] < member.before
+        assert all(placed[read] <= placed[index] for read in member.reads)
 
 
 @given(st.data())
 @settings(deadline=None, max_examples=60)
 def test_groups_wait_for_nothing_of_their_own(data: st.DataObject) -> None:
-    """Drawn blocks: some operations are composites, each reads any before it."""
+    """Drawn blocks: some operations are composites, and an operation may read any operation before it."""
     count = data.draw(st.integers(1, 12))
     ours = [data.draw(st.booleans()) for _ in range(count)]
-    reads = [data.draw(st.sets(st.integers(0, each - 1), max_size=3)) if each else set[int]() for each in range(count)]
-    readers = [[other for other in range(count) if each in reads[other]] for each in range(count)]
+    reads = [
+        data.draw(st.sets(st.integers(0, index - 1), max_size=3)) if index else set[int]() for index in range(count)
+    ]
+    readers = [[other for other in range(count) if index in reads[other]] for index in range(count)]
     order_holds(
         {
-            each: Member(
-                frozenset(other for other in reads[each] if ours[other]),
-                max((other for other in reads[each] if not ours[other]), default=-1),
-                min((other for other in readers[each] if not ours[other]), default=count),
+            index: Member(
+                frozenset(other for other in reads[index] if ours[other]),
+                max((other for other in reads[index] if not ours[other]), default=-1),
+                min((other for other in readers[index] if not ours[other]), default=count),
             )
-            for each in range(count)
-            if ours[each]
+            for index in range(count)
+            if ours[index]
         }
     )
 
 
 def test_members_that_read_each_other_go_together() -> None:
-    chain = {each: Member(frozenset({each - 1} if each else ()), -1, 9) for each in range(4)}
-    assert [each.members for each in group(chain)] == [(0, 1, 2, 3)]
+    chain = {index: Member(frozenset({index - 1} if index else ()), -1, 9) for index in range(4)}
+    assert [entry.members for entry in group(chain)] == [(0, 1, 2, 3)]
     apart = {0: Member(frozenset(), -1, 1), 2: Member(frozenset({0}), 1, 4), 3: Member(frozenset({2}), -1, 4)}
-    assert [each.members for each in group(apart)] == [(0,), (2, 3)]
+    assert [entry.members for entry in group(apart)] == [(0,), (2, 3)]
 
 
 # The command ------------------------------------------------------------------------------------------------------
@@ -463,8 +467,8 @@ def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeyp
     module.write_text(BY_HAND)
     made = replace_composites(BY_HAND.encode(), "cpu")
     assert cli.main(["lower", str(module), "--target", "cpu"]) == 0
-    found = capsys.readouterr()
-    assert (found.out, found.err) == (made.text, made.report)
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == (made.text, made.report)
     assert cli.main(["lower", str(module), "--target", "cpu", "-o", str(written), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == made.data
     assert written.read_bytes() == made.portable

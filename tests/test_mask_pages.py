@@ -1,4 +1,4 @@
-"""docs/masks.md: the pictures are those that the script draws, and what they show is what attention does."""
+"""docs/masks.md: the script draws exactly these pictures, and attention does what they show."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ BY_NAME = {re.findall(r"\]\(masks/(.+)\.svg\)", section)[0]: section for section
 
 
 def code_of(text: str) -> str:
-    (found,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    return found
+    (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    return code
 
 
 def arguments(section: str) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def arguments(section: str) -> dict[str, Any]:
 
 
 def measured(given: dict[str, Any], steep: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Weights (heads, queries, keys) and scores, -inf where no key is seen, of attention over values that name keys."""
+    """The weights (heads, queries, keys) and scores of attention; a score is -inf if its key is not seen."""
     queries = len(given["q_positions"]) if "q_positions" in given else SIZE
     slope = 3.0 if steep else 0.0
     q = jnp.stack([slope * jnp.arange(queries), jnp.ones(queries)], -1)[:, None].repeat(HEADS, 1)
@@ -53,19 +53,19 @@ def measured(given: dict[str, Any], steep: bool) -> tuple[np.ndarray, np.ndarray
 
 
 def panels(name: str) -> list[dict[str, np.ndarray]]:
-    """For each grid of a picture the cells, boolean (rows, columns), of each class."""
+    """The cells of every class, boolean (rows, columns), for every grid of a picture."""
     root = ElementTree.parse(DOCS / "masks" / f"{name}.svg").getroot()
-    found: list[dict[str, np.ndarray]] = []
+    grids: list[dict[str, np.ndarray]] = []
     for group in root.iter(f"{SVG}g"):
-        ground = next(each for each in group.iter(f"{SVG}rect") if each.get("class") == "ground")
+        ground = next(rectangle for rectangle in group.iter(f"{SVG}rect") if rectangle.get("class") == "ground")
         shape = int(ground.get("height", 0)), int(ground.get("width", 0))
         cells: dict[str, np.ndarray] = {}
         for path in group.iter(f"{SVG}path"):
             grid = cells.setdefault(path.get("class", ""), np.zeros(shape, bool))
             for column, row, count in re.findall(r"M(\d+) (\d+)h(\d+)v1h-\d+z", path.get("d", "")):
                 grid[int(row), int(column) : int(column) + int(count)] = True
-        found.append(cells)
-    return found
+        grids.append(cells)
+    return grids
 
 
 def of_tiles(cells: np.ndarray, reduce: Any) -> np.ndarray:
@@ -78,7 +78,7 @@ def spread(tiles: np.ndarray) -> np.ndarray:
 
 
 def shades(cells: dict[str, np.ndarray]) -> np.ndarray:
-    """The shade of each cell of a heat map."""
+    """The shades of the cells of a heat map."""
     return sum((int(kind[5:]) * grid for kind, grid in cells.items() if kind.startswith("shade")), np.zeros(()))
 
 
@@ -86,21 +86,21 @@ def heads_of(name: str) -> int:
     return 2 if name in ("heads", "alibi", "sinks") else 1
 
 
-MASKS = [name for name in BY_NAME if not any(path.startswith("shade") for each in panels(name) for path in each)]
+MASKS = [name for name in BY_NAME if not any(path.startswith("shade") for shade in panels(name) for path in shade)]
 HEAT = [name for name in BY_NAME if name not in MASKS]
 
 
 def test_the_script_draws_what_is_committed(tmp_path: Path) -> None:
     subprocess.run([sys.executable, str(DOCS / "masks.py"), str(tmp_path)], check=True)
-    drawn = {each.relative_to(tmp_path): each.read_bytes() for each in tmp_path.rglob("*") if each.is_file()}
-    kept = {each.relative_to(DOCS): each.read_bytes() for each in (DOCS / "masks").iterdir()}
+    drawn = {path.relative_to(tmp_path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    kept = {path.relative_to(DOCS): path.read_bytes() for path in (DOCS / "masks").iterdir()}
     assert drawn == {**kept, Path("masks.md"): (DOCS / "masks.md").read_bytes()}, (
         "python3 docs/masks.py draws them anew"
     )
 
 
 def test_every_picture_is_on_the_page() -> None:
-    assert sorted(BY_NAME) == sorted(each.stem for each in (DOCS / "masks").iterdir())
+    assert sorted(BY_NAME) == sorted(path.stem for path in (DOCS / "masks").iterdir())
     assert len(MASKS) == 19
     assert len(HEAT) == 7
 
@@ -126,7 +126,7 @@ def test_what_a_plan_skips_without_the_ids(name: str) -> None:
     alike = np.zeros(SIZE, np.int32)
     weight, _ = measured({**arguments(BY_NAME[name]), "q_segments": alike, "kv_segments": alike}, steep=False)
     skipped = int(np.sum(~of_tiles(weight[0] > 0, np.any)))
-    assert f"by the positions alone a plan skips {skipped}." in BY_NAME[name]
+    assert f"from the positions alone a plan skips {skipped}." in BY_NAME[name]
 
 
 @pytest.mark.parametrize("name", HEAT)
@@ -136,17 +136,17 @@ def test_a_heat_map_is_drawn_as_attention_scores(name: str) -> None:
     shows_weights = "sinks" in given or name.startswith("masked-row")
     wanted: list[np.ndarray] = []
     if "softcap" in given:
-        wanted.append(3.0 * (np.arange(SIZE)[:, None] - np.arange(SIZE)))  # before it is capped
+        wanted.append(3.0 * (np.arange(SIZE)[:, None] - np.arange(SIZE)))  # before the cap
     for head in range(heads_of(name)):
         wanted.append(weight[head] if shows_weights else score[head])
         if "sinks" in given:
             wanted.append(1.0 - weight[head].sum(1, keepdims=True))
-    largest = max(np.max(np.abs(each), where=each != -np.inf, initial=0.0) for each in wanted)
-    for cells, each in zip(panels(name), wanted, strict=True):
-        np.testing.assert_array_equal(cells["empty"], each == -np.inf)
-        share = np.where(each == -np.inf, 0.0, each) / largest
+    largest = max(np.max(np.abs(values), where=values != -np.inf, initial=0.0) for values in wanted)
+    for cells, values in zip(panels(name), wanted, strict=True):
+        np.testing.assert_array_equal(cells["empty"], values == -np.inf)
+        share = np.where(values == -np.inf, 0.0, values) / largest
         exact = SHADES * np.sign(share) * np.abs(share) ** (0.5 if shows_weights else 1.0)
-        # Rounded to the nearest shade; what is measured in float32 may fall on the other side of an edge.
+        # Shades are rounded to the nearest; float32 results may fall on the other side of an edge.
         assert np.max(np.abs(exact - shades(cells))) <= 0.5 + 1e-3
 
 

@@ -22,7 +22,7 @@ from ropegen.masks import Expr, Var, apply, classify, classify_tiles, evaluate, 
 quick = settings(deadline=None, max_examples=120)
 few = settings(deadline=None, max_examples=30)
 
-# Drawn programs are plain tuples, so that what they mean owes nothing to the tree under test. -----------------------
+# Drawn programs are plain tuples, so that their meaning does not depend on the tree under test. -----------------------
 
 integer_tables = st.lists(st.integers(-9, 9), min_size=1, max_size=5).map(tuple)
 eighths = st.integers(-64, 64).map(lambda n: n / 8)
@@ -30,7 +30,7 @@ floats = eighths | st.floats(-1e3, 1e3, width=32).filter(lambda x: x == 0 or abs
 
 
 def twice(operations: list[str], children: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """The same operand on both sides, where a rewriting is tempted."""
+    """The same operand on both sides, which rewrites might simplify wrongly."""
     return st.tuples(st.sampled_from(operations), children).map(lambda drawn: (drawn[0], drawn[1], drawn[1]))
 
 
@@ -94,7 +94,7 @@ numbers_and_truths = whole | smooth | truths
 
 
 def unscored(program: Any) -> Any:
-    """A mask knows no score: what stands for it is a float of positions."""
+    """The program with a float of positions in place of the score, which a mask cannot read."""
     if program == ("var", "score"):
         return ("-", ("var", "q_pos"), ("*", ("const", 0.7), ("var", "kv_pos")))
     return tuple(unscored(part) if isinstance(part, tuple) and program[0] != "const" else part for part in program)
@@ -104,7 +104,7 @@ mask_programs = truths.map(unscored)
 
 
 def built(program: Any) -> Expr:
-    """The program as an expression; constants that leave int32 or divide by zero are refused, which is tested below."""
+    """The program as an expression; a test below covers constants that leave int32 or divide by zero."""
     match program:
         case ("var", name):
             return Var(name)
@@ -240,7 +240,7 @@ def test_jax_values_are_those_of_numpy(
     expected = evaluate(expr, np, **values)
     result = evaluate(expr, jnp, lookup=lookup, **{name: jnp.asarray(value) for name, value in values.items()})
     assert result.dtype == expected.dtype
-    if expr.kind == "float":  # XLA flushes subnormals, and its exp and tanh round otherwise
+    if expr.kind == "float":  # XLA flushes subnormals, and its exp and tanh round differently
         np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-37)
     else:
         np.testing.assert_array_equal(result, expected)
@@ -523,7 +523,7 @@ ANYTHING = np.array([0, 1, 2, 3, 63, 64, 65, 1000, 2**24 + 1, 2**31 - 2, 2**31 -
 
 
 def kept(expr: Expr, tile: dict[str, Any]) -> np.ndarray[Any, Any]:
-    """The mask at every point of a tile, a free name at some points of its range."""
+    """The values of the mask at all points of a tile; a free name takes some points of its range."""
     values: dict[str, Any] = {}
     used = sorted(masks.variables(expr))
     for axis, name in enumerate(used):
@@ -537,18 +537,18 @@ def kept(expr: Expr, tile: dict[str, Any]) -> np.ndarray[Any, Any]:
 @given(mask_programs, tiles)
 def test_classify_is_sound(program: Any, tile: dict[str, Any]) -> None:
     expr = built(program)
-    found = classify(expr, **tile)
+    verdict = classify(expr, **tile)
     points = kept(expr, tile)
-    assert found != "empty" or not points.any()
-    assert found != "full" or points.all()
+    assert verdict != "empty" or not points.any()
+    assert verdict != "full" or points.all()
 
 
 @settings(deadline=None, max_examples=150)
 @given(whole | smooth.map(unscored), tiles)
 def test_no_tile_goes_beyond_its_bounds(program: Any, tile: dict[str, Any]) -> None:
-    """Compared with its own lowest and highest value, which a bound that is too tight would exclude."""
+    """Compare an expression with its own lowest and highest value, which a bound that is too tight would exclude."""
     expr = built(program)
-    assume(masks.variables(expr))  # constants alone compare in float64
+    assume(masks.variables(expr))  # a comparison of constants is computed in float64
     points = kept(expr, tile)
     for point in {points.min().item(), points.max().item()}:
         if math.isfinite(point):
@@ -580,7 +580,7 @@ def test_bounds_are_reached(text: str, q_pos: Any, kv_pos: Any) -> None:
     points = kept(expr, tile)
     low, high = points.min().item(), points.max().item()
     slack = 1e-3 if expr.kind == "float" else 0
-    assume("% 4" not in text or q_pos[0] // 64 == q_pos[1] // 64)  # a remainder is a difference within one period
+    assume("% 4" not in text or q_pos[0] // 64 == q_pos[1] // 64)  # within one period a remainder is a difference
     assert classify(apply(">=", expr, low - slack), **tile) == "full"
     assert classify(apply("<=", expr, high + slack), **tile) == "full"
     assert classify(apply("<", expr, low - slack), **tile) == "empty"
@@ -594,13 +594,13 @@ def test_bounds_are_reached(text: str, q_pos: Any, kv_pos: Any) -> None:
 def test_a_map_is_its_tiles(program: Any, rows: list[Any], columns: list[Any], tile: dict[str, Any]) -> None:
     expr = built(program)
     others = {name: tile[name] for name in masks.NAMES[2:]}
-    found = classify_tiles(expr, rows, columns, **others)
-    assert (found.dtype, found.shape) == (np.int8, (len(rows), len(columns)))
+    classes = classify_tiles(expr, rows, columns, **others)
+    assert (classes.dtype, classes.shape) == (np.int8, (len(rows), len(columns)))
     for (i, row), (j, column) in product(enumerate(rows), enumerate(columns)):
         points = kept(expr, {"q_pos": row, "kv_pos": column} | others)
-        assert found[i, j] != masks.EMPTY or not points.any()
-        assert found[i, j] != masks.FULL or points.all()
-        assert classify(expr, q_pos=row, kv_pos=column, **others) == ("empty", "partial", "full")[found[i, j]]
+        assert classes[i, j] != masks.EMPTY or not points.any()
+        assert classes[i, j] != masks.FULL or points.all()
+        assert classify(expr, q_pos=row, kv_pos=column, **others) == ("empty", "partial", "full")[classes[i, j]]
 
 
 named = st.one_of(
@@ -618,20 +618,20 @@ named = st.one_of(
 def test_named_masks_are_classified_exactly(
     expr: Expr, rows: Any, columns: Any, q_segment: Any, kv_segment: Any
 ) -> None:
-    found = classify_tiles(expr, rows, columns, q_segment=q_segment, kv_segment=kv_segment)
+    classes = classify_tiles(expr, rows, columns, q_segment=q_segment, kv_segment=kv_segment)
     for (i, row), (j, column) in product(enumerate(rows), enumerate(columns)):
         points = kept(expr, {"q_pos": row, "kv_pos": column, "q_segment": q_segment, "kv_segment": kv_segment})
-        assert found[i, j] == (masks.FULL if points.all() else masks.PARTIAL if points.any() else masks.EMPTY)
+        assert classes[i, j] == (masks.FULL if points.all() else masks.PARTIAL if points.any() else masks.EMPTY)
 
 
 @few
 @given(st.lists(spans, min_size=1, max_size=4), st.lists(spans, min_size=1, max_size=4))
 def test_segments_a_row_and_a_column(rows: Any, columns: Any) -> None:
     positions = [[(0, 9)] * len(rows), [(0, 9)] * len(columns)]
-    found = classify_tiles(masks.segments, *positions, q_segment=rows, kv_segment=columns)
+    classes = classify_tiles(masks.segments, *positions, q_segment=rows, kv_segment=columns)
     for (i, row), (j, column) in product(enumerate(rows), enumerate(columns)):
         points = kept(masks.segments, {"q_segment": row, "kv_segment": column})
-        assert found[i, j] == (masks.FULL if points.all() else masks.PARTIAL if points.any() else masks.EMPTY)
+        assert classes[i, j] == (masks.FULL if points.all() else masks.PARTIAL if points.any() else masks.EMPTY)
 
 
 def test_a_table_by_head_is_classified_exactly() -> None:
@@ -804,7 +804,7 @@ def test_wrong_calls(call: Any) -> None:
         call()
 
 
-# The named ones -----------------------------------------------------------------------------------------------------
+# Named masks and scores -----------------------------------------------------------------------------------------------------
 
 
 def test_named_masks_mean_what_they_say() -> None:
@@ -824,7 +824,7 @@ def test_named_masks_mean_what_they_say() -> None:
 
 
 def test_alibi() -> None:
-    """The published slopes: 2^-1...2^-8 for 8 heads; for 12 and 16 from the authors' fairseq code."""
+    """The published slopes: 2^-1...2^-8 for 8 heads; those for 12 and 16 come from the authors' fairseq code."""
     eight = [0.5, 0.25, 0.125, 0.0625, 0.03125, 0.015625, 0.0078125, 0.00390625]
     root = [0.70710678118654752, 0.35355339059327376, 0.17677669529663688, 0.08838834764831844]
     assert list(masks.alibi_slopes(8)) == eight

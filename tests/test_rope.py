@@ -1,7 +1,7 @@
 """Frequency families, angle tables and the reading of model configs, against formulas written out again here.
 
-Truth is integer arithmetic: a frequency in turns per position is held as an integer over 2**160, so a position's angle
-loses its whole turns without rounding, whatever the position is.
+The truth is integer arithmetic: a frequency in turns per position is an integer over 2**160, so removing the whole turns
+of an angle rounds nothing, at any position.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ drawn = settings(deadline=None, max_examples=60)
 
 
 def arctangent_of_reciprocal(number: int, bits: int) -> int:
-    """atan(1 / number) * 2**bits by its series, in integers."""
+    """The integer atan(1 / number) * 2**bits, from the series."""
     power = (1 << bits) // number
     total, order = power, 1
     while power:
@@ -58,7 +58,7 @@ def decimal_pi() -> decimal.Decimal:
 
 
 def true_turns(theta: float, dim: int) -> list[int]:
-    """theta ** (-2j / dim) / (2 pi) * 2**BITS for each pair, to sixty decimal digits."""
+    """The frequencies theta ** (-2j / dim) / (2 pi) * 2**BITS of all pairs j, to sixty decimal digits."""
     with decimal.localcontext() as context:
         context.prec = 70
         log = decimal.Decimal(theta).ln()
@@ -67,7 +67,7 @@ def true_turns(theta: float, dim: int) -> list[int]:
 
 
 def turns_of(frequencies: np.ndarray) -> list[int]:
-    """Float64 radians per position, exactly as they are, in turns * 2**BITS."""
+    """Float64 radians per position, converted to turns * 2**BITS without rounding the radians."""
     return [
         numerator * (1 << (BITS + 320)) // (denominator * 2 * PI)
         for numerator, denominator in (float(value).as_integer_ratio() for value in frequencies)
@@ -75,7 +75,7 @@ def turns_of(frequencies: np.ndarray) -> list[int]:
 
 
 def true_table(positions: np.ndarray, turns: list[int]) -> np.ndarray:
-    """cos and sin in float64 of integer positions (S,), (S, dim)."""
+    """The cosines, then sines, of integer positions (S,) in float64: (S, dim)."""
     whole = 1 << BITS
     angles = np.array(
         [[(position * turn % whole) / whole * (2 * math.pi) for turn in turns] for position in positions.tolist()]
@@ -130,7 +130,7 @@ def test_exact_tables_round_the_true_value_once(theta: float, dim: int) -> None:
     assert error[:-2].max() <= 2.0**-25 * 1.001 < 4.1e-7
     assert error.max() <= 2.0**-24
     assert rope.table(positions, dim).dtype == np.float32
-    far = np.array([16_777_217, 2**31 - 1])  # past the whole numbers that float32 holds
+    far = np.array([16_777_217, 2**31 - 1])  # beyond the integers that float32 can hold
     assert np.abs(rope.table(far, dim) - true_table(far, true_turns(theta, dim))).max() <= rope.angle_error(2**31)
     finer = rope.table(positions, dim, dtype="f64")
     assert finer.dtype == np.float64
@@ -162,7 +162,7 @@ def test_the_error_bound_counts_the_rounding_of_narrower_tables(dtype: str) -> N
 @drawn
 @given(theta=thetas, dim=even, position=st.integers(-(1 << 31), 1 << 31), factor=st.floats(0.05, 64.0))
 def test_the_error_bound_holds_for_drawn_ropes(theta: float, dim: int, position: int, factor: float) -> None:
-    # The truth takes factor into the frequency in decimals, so that the family's own rounding counts too.
+    # The truth multiplies the factor into the frequency in decimals, so that the family's rounding counts as error too.
     with decimal.localcontext() as context:
         context.prec = 70
         turns = [int(turn / decimal.Decimal(factor)) for turn in true_turns(theta, dim)]
@@ -177,7 +177,7 @@ def test_f32_takes_every_step_in_float32() -> None:
     positions, dim, theta = np.arange(2048), 96, np.float32(500_000)
     single = np.float32
     exponents = np.arange(0, dim, 2, dtype=single) / single(dim)
-    # NumPy's own float32 power is off in the last place on some processors.
+    # NumPy's float32 power is wrong in the last place on some processors.
     inverse = single(1) / np.array([math.pow(theta, exponent) for exponent in exponents], single)
     angles = positions.astype(single)[:, None] * inverse
     rope = Rope(500_000, pairing="half", angles="f32")
@@ -312,7 +312,7 @@ def test_yarn_ramp(
 
 
 def test_yarn_ends_that_coincide_make_a_step() -> None:
-    # 4096 / (8 * 2 pi) = 10,000 ** (j / 32) at j = 15.28: no pair is between.
+    # 4096 / (8 * 2 pi) = 10,000 ** (j / 32) at j = 15.28, so no pair lies in between.
     ratio = got(scaling.yarn(4, 4096, 8, 8, truncate=False), 10_000, 64) / got(scaling.none(), 10_000, 64)
     np.testing.assert_array_equal(ratio, [1.0] * 16 + [0.25] * 16)
 
@@ -336,8 +336,8 @@ def test_no_frequency_passes_the_fastest(family: scaling.Scaling) -> None:
         assert frequencies.min() >= 0
 
 
-# Printed by transformers 5 in tests/utils/test_modeling_rope_utils.py for a width of 128, theta 10,000, a context of
-# 2,048 and a factor of 10, four of 64 pairs each.
+# Values from tests/utils/test_modeling_rope_utils.py of transformers 5, for a width of 128, theta 10,000, a context of
+# 2,048 and a factor of 10: four of 64 pairs per family.
 PUBLISHED = [
     (scaling.dynamic(10, 2048), 16384, {1: 8.0931e-01, 21: 1.1760e-02, 42: 1.3830e-04, 63: 1.6265e-06}),
     (scaling.yarn(10, 2048), None, {16: 1.0e-01, 17: 8.3479e-02, 39: 6.2810e-04, 63: 1.1548e-05}),
@@ -360,7 +360,7 @@ def test_published_magnitudes_and_ranges() -> None:
     assert scaling.yarn(4, 32768).magnitude() == pytest.approx(1.138629436111989, rel=1e-15)
     assert scaling.yarn(40, 4096, mscale=1, mscale_all_dim=1).magnitude() == 1.0
     assert scaling.yarn_attention_factor(40, 0.707) == pytest.approx(1.2608, abs=1e-4)
-    # Llama-3.1-8B: pairs up to 28 turn as before, pairs from 35 eight times slower, six are between.
+    # Llama-3.1-8B: pairs up to 28 are unchanged, pairs from 35 turn eight times slower, and six lie in between.
     ratio = got(scaling.llama3(8, 1, 4, 8192), 500_000, 128) / got(scaling.none(), 500_000, 128)
     assert (ratio == 1).sum() == 29
     assert (ratio == 1 / 8).sum() == 29
@@ -369,7 +369,7 @@ def test_published_magnitudes_and_ranges() -> None:
     ratio = got(scaling.yarn(40, 4096, mscale=1, mscale_all_dim=1), 10_000, 64) / got(scaling.none(), 10_000, 64)
     assert ratio[10] == 1 > ratio[11]
     assert ratio[22] > ratio[23] == pytest.approx(1 / 40)
-    # gpt-oss does not round the ends, 8.09 and 17.40, so that pair 9 is already nearly a tenth of the way.
+    # gpt-oss does not round the ends, 8.09 and 17.40, so pair 9 is already nearly a tenth of the way.
     ratio = got(scaling.yarn(32, 4096, truncate=False), 150_000, 64) / got(scaling.none(), 150_000, 64)
     assert ratio[9] == pytest.approx(1 - (9 - 8.0927) / (17.3980 - 8.0927) * 31 / 32, abs=1e-4)
 
@@ -516,7 +516,7 @@ def test_xpos_decays_along_the_axis_of_each_pair() -> None:
 
 
 def reduce_turns_reference(positions: np.ndarray, high: np.ndarray, low: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What a kernel does with the limbs: a wrapping product, then cos and sin of the part of a turn that is left."""
+    """The steps of a kernel on the limbs: a wrapping product, then cos and sin of the remaining fraction of a turn."""
     turns = (high.astype(np.uint64) << np.uint64(32)) | low.astype(np.uint64)
     left = positions.astype(np.int64).view(np.uint64)[:, None] * turns
     angles = left.view(np.int64).astype(np.float64) * (2 * math.pi / 2.0**64)
@@ -538,7 +538,7 @@ def test_fixed_point_turns_are_exact_to_the_last_position(
     assert high.dtype == low.dtype == np.uint32
     for turn, kept in zip(turns_of(frequencies), zip(high.tolist(), low.tolist(), strict=True), strict=True):
         distance = (((kept[0] << 32) | kept[1]) - (turn >> (BITS - 64))) % 2**64
-        assert distance in (0, 1)  # rounded to nearest, where the truth here is rounded down
+        assert distance in (0, 1)  # the kernel rounds to nearest, and the truth here rounds down
     at = np.array([*positions, 2**31 - 1, -(2**31), 0])
     cos, sin = reduce_turns_reference(at, high, low)
     error = np.abs(np.concatenate([cos, sin], axis=-1) - true_table(at, turns_of(frequencies)))

@@ -1,7 +1,7 @@
-"""Schedules as libtpu lists them: recorded ones are read whole, and what is of another form is an error that says where.
+"""Schedules as libtpu lists them: recorded listings are read completely, and another form is an error that says where.
 
-tests/record_schedule.py says which kernel they are of: a step of its grid of ten clears, multiplies once or three times
-(in a loop), and writes, each under a condition.
+tests/record_schedule.py has the recorded kernel. Its grid has ten steps; a step clears, multiplies once or three times (in
+a loop), and writes, all under conditions.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ CHIPS = ("v5e", "v7x")
 
 
 def recorded(chip: str) -> KernelSchedule:
-    (found,) = read_schedules(RECORDED / f"tpu-{chip}")
-    return found
+    (kernel,) = read_schedules(RECORDED / f"tpu-{chip}")
+    return kernel
 
 
 @pytest.fixture
@@ -51,19 +51,19 @@ def test_the_steps_of_a_grid_are_counted(chip: str) -> None:
     assert (kernel.grid.is_pipelined, kernel.grid.trips) == (
         True,
         12,
-    )  # fetches before the first, stores after the last
+    )  # one extra trip fetches before the first step, one stores after the last
 
 
 @pytest.mark.parametrize("chip", CHIPS)
 def test_what_a_step_does_under_a_condition_is_a_part_in_the_kernel_s_order(chip: str) -> None:
     parts = recorded(chip).step_parts
-    begin, even, odd, end = parts if len(parts) == 4 else (None, *parts)  # clearing alone may need no arithmetic
-    assert [each.multiplies for each in (even, odd, end)] == [True, True, False]
+    begin, even, odd, end = parts if len(parts) == 4 else (None, *parts)  # clearing may need no arithmetic
+    assert [part.multiplies for part in (even, odd, end)] == [True, True, False]
     assert begin is None or not begin.multiplies
-    loops = [each.trips for each in odd.walk() if each.kind == "loop"]
+    loops = [part.trips for part in odd.walk() if part.kind == "loop"]
     assert loops == [3]
-    assert [each.kind for each in even.walk()] == ["branch"]
-    assert odd.executed > 2 * odd.cycles  # the loop is most of it and runs three times
+    assert [part.kind for part in even.walk()] == ["branch"]
+    assert odd.executed > 2 * odd.cycles  # the loop takes most of the part and runs three times
     assert odd.used[TRANSCENDENTAL] >= 2  # the exponential
     assert end.used[TRANSCENDENTAL] >= 2  # the hyperbolic tangent
 
@@ -79,7 +79,7 @@ def test_bundles_and_cycles_are_those_of_the_files(chip: str) -> None:
     }
     rows = {label: [line.split() for line in body.strip().splitlines()] for label, (_, _, body) in listings.items()}
     assert kernel.whole.cycles == len(rows["pre-delay"])
-    assert kernel.whole.bundles == len(rows["-final_hlo"]) < kernel.whole.cycles  # the matrix unit is waited for
+    assert kernel.whole.bundles == len(rows["-final_hlo"]) < kernel.whole.cycles  # the kernel waits for the matrix unit
     assert kernel.whole.used[MATRIX] == sum(int(row[0]) for row in rows["-final_hlo"])
     slots = int(listings["-final_hlo"][0].split()[-11])
     assert kernel.share(MATRIX) == kernel.whole.used[MATRIX] / (slots * kernel.whole.bundles)
@@ -87,7 +87,7 @@ def test_bundles_and_cycles_are_those_of_the_files(chip: str) -> None:
 
 
 def test_vector_memory_is_windows_twice_and_scratch() -> None:
-    windows = 2 * (16 * 128 * 2 + 128 * 128 * 2 + 16 * 128 * 2)  # one is fetched while the other is read
+    windows = 2 * (16 * 128 * 2 + 128 * 128 * 2 + 16 * 128 * 2)  # the kernel fetches one block while it reads the other
     internal = 72 * 128 * 4
     kernel = recorded("v5e")
     assert kernel.vmem == windows + 16 * 128 * 4 + internal
@@ -99,15 +99,15 @@ def test_parts_add_up() -> None:
             assert part.own_bundles >= 0
             assert part.own_cycles >= 0
             assert part.bundles <= part.cycles
-            assert all(part.used[unit] >= sum(each.used[unit] for each in part.inner) for unit in part.used)
+            assert all(part.used[unit] >= sum(inner.used[unit] for inner in part.inner) for unit in part.used)
 
 
 def test_a_region_that_only_the_last_bundle_begins_is_known() -> None:
-    """Recorded for v5p, where one of two cores makes an iota: the other jumps to the end, which then has another name."""
+    """Recorded for v5p: one of two cores computes an iota, and the other jumps to the end, which has another name there."""
     (kernel,) = read_schedules(RECORDED / "tpu-v5p-iota")
     (branch,) = kernel.whole.inner
     assert (kernel.name, kernel.whole.bundles, branch.kind) == ("iota", 24, "branch")
-    assert kernel.whole.bundles - branch.bundles == 4  # the question which core this is, and the end
+    assert kernel.whole.bundles - branch.bundles == 4  # the branch that asks which core this is, and the end
     assert branch.cycles > branch.bundles
 
 
@@ -127,7 +127,7 @@ def test_known_tiles_give_a_time_below_the_bound() -> None:
     assert grid is not None
     spent, is_bound = cycles(kernel, Tiles(heads=2, rows=2, all=20, full=6, partial=4))
     always = grid.own_cycles + sum(
-        each.executed for each in grid.inner) - sum(each.executed for each in kernel.step_parts)  # fmt: skip
+        part.executed for part in grid.inner) - sum(part.executed for part in kernel.step_parts)  # fmt: skip
     tiled = 2 * (begin.executed + end.executed) + 6 * even.executed + 4 * odd.executed
     assert (spent, is_bound) == (kernel.whole.own_cycles + 12 * always + tiled, False)
     assert cycles(kernel) == (kernel.whole.executed, True)
@@ -154,7 +154,7 @@ def edit(pattern: str, replacement: str) -> Callable[[str], str]:
 def test_an_unknown_form_is_an_error_that_names_the_file(
     copy: Path, name: str, change: Callable[[str], str], words: str
 ) -> None:
-    (path,) = (each for each in copy.iterdir() if name in each.name)
+    (path,) = (path for path in copy.iterdir() if name in path.name)
     text = path.read_text()
     changed = change(text)
     assert changed != text
@@ -200,7 +200,7 @@ def test_a_compiler_that_ends_early_is_quoted(tmp_path: Path) -> None:
 
 
 def test_every_tpu_has_a_topology_a_clock_and_matrix_units_that_its_peak_states() -> None:
-    chips = [each.removeprefix("tpu:") for each in known() if each.startswith("tpu:")]
+    chips = [target.removeprefix("tpu:") for target in known() if target.startswith("tpu:")]
     assert sorted(chips) == sorted(tpu.TOPOLOGIES)
     for chip in chips:
         figures = Target.parse(f"tpu:{chip}").figures

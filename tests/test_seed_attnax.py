@@ -1,4 +1,4 @@
-"""`ropegen.nnx` beside attnax 0.2.0, symbol by symbol: the same bits where attnax keeps its word, and each difference.
+"""`ropegen.nnx` beside attnax 0.2.0, symbol by symbol: the same bits where attnax follows its documentation, and every difference.
 
 Bounds are derived: u is half the spacing of floats at 1, so one rounding of a value y is off by at most u |y|.
 """
@@ -32,7 +32,7 @@ Parity = Callable[[str, str, str, str], Cell]
 
 TYPES = {"f32": jnp.float32, "bf16": jnp.bfloat16, "f16": jnp.float16}
 FUNCTIONS = (attnax, nnx)
-# Eager ops compile once a shape, which is most of the time here.
+# Eager ops compile once per shape, which takes most of the time here.
 drawn_inputs = settings(deadline=None, max_examples=3, suppress_health_check=[HealthCheck.function_scoped_fixture])
 quickly = pytest.mark.usefixtures("quick_compilation")
 every_cell = pytest.mark.parametrize(("mode", "dtype"), [(m, d) for m in ("eager", "jit") for d in ("f32", "bf16")])
@@ -55,14 +55,14 @@ def wide(x: Any) -> np.ndarray:
 
 
 def run(mode: str, function: Callable[..., Any], *arrays: Any) -> Any:
-    """A function of arrays, or a module with its arrays as state, in the mode of a cell."""
+    """Run a function of arrays, or a module with its arrays as state, in the mode of a cell."""
     if isinstance(function, flax_nnx.Module):
         return flax_nnx.jit(lambda m, *x: m(*x))(function, *arrays) if mode == "jit" else function(*arrays)
     return jax.jit(function)(*arrays) if mode == "jit" else function(*arrays)
 
 
 def both(name: str, *arguments: Any, seed: int = 7, dtype: Any = jnp.float32, **options: Any) -> tuple[Any, Any]:
-    """Our module and the seed's from the same random keys; a bias, which starts at zero, is drawn; in `dtype`."""
+    """ropegen's module and the seed's in `dtype`, from the same random keys; biases, which start at zero, are drawn."""
     made = [getattr(library, name)(flax_nnx.Rngs(seed), *arguments, **options) for library in (nnx, attnax)]
     for module in made:
         if hasattr(module, "proj"):
@@ -72,7 +72,7 @@ def both(name: str, *arguments: Any, seed: int = 7, dtype: Any = jnp.float32, **
 
 
 def refusal(ours: Callable[[], Any], *kinds: type[BaseException]) -> np.ndarray:
-    """What ropegen gives where it refuses: its message."""
+    """The message of ropegen's error."""
     with pytest.raises(RopegenError) as caught:
         ours()
     assert all(isinstance(caught.value, kind) for kind in kinds)
@@ -80,7 +80,7 @@ def refusal(ours: Callable[[], Any], *kinds: type[BaseException]) -> np.ndarray:
 
 
 def spacing(dtype: Any, x: Any) -> float:
-    """ulp(x): the spacing of floats of `dtype` at the largest |x|."""
+    """The value ulp(x): the spacing of floats of `dtype` at the largest |x|."""
     return float(jnp.finfo(dtype).eps) * 2.0 ** np.floor(np.log2(np.max(np.abs(wide(x)))))
 
 
@@ -91,11 +91,11 @@ def spacing(dtype: Any, x: Any) -> float:
 def test_tokens_are_rows_and_ids_outside_the_table_are_as_in_flax(parity: Parity, mode: str, dtype: str) -> None:
     ours, theirs = both("TokenEmbedding", 11, 8, dtype=TYPES[dtype])
     ids = jnp.array([[0, 10, 3, 3], [-1, -11, 11, -12], [2**31 - 1, -(2**31), 5, 1]], jnp.int32)
-    found = run(mode, ours, ids)
-    parity("attnax", "TokenEmbedding", mode, dtype).equal(found, run(mode, theirs, ids))
-    outside = np.isnan(wide(found)).all(-1)
+    result = run(mode, ours, ids)
+    parity("attnax", "TokenEmbedding", mode, dtype).equal(result, run(mode, theirs, ids))
+    outside = np.isnan(wide(result)).all(-1)
     assert outside.tolist() == [[False] * 4, [False, False, True, True], [True, True, False, False]]
-    assert np.array_equal(np.isnan(wide(found)).any(-1), outside)
+    assert np.array_equal(np.isnan(wide(result)).any(-1), outside)
 
 
 @quickly
@@ -116,7 +116,7 @@ def test_token_tables_are_drawn_as_the_seed_draws_them(rows: int, width: int, ki
     ids = jnp.asarray(ids, kind)
     wanted = theirs(ids.astype(jnp.int32))
     assert np.array_equal(ours(ids), wanted, equal_nan=True)
-    if kind != "uint8" or rows < 256:  # the seed counts in the type of the ids
+    if kind != "uint8" or rows < 256:  # the seed computes in the type of the ids
         assert np.array_equal(ours(ids), theirs(ids), equal_nan=True) or kind == "int8"
 
 
@@ -137,9 +137,9 @@ def test_encodings_are_added_and_the_result_is_promoted(parity: Parity, mode: st
     cell.equal(ours.positional, theirs.positional)
     for length, start in ((40, 0), (7, 33), (1, 39)):
         x = drawn(2, length, 12, dtype=TYPES[dtype])
-        added = (run(mode, functools.partial(each, start=start), x) for each in (ours, theirs))
+        added = (run(mode, functools.partial(module, start=start), x) for module in (ours, theirs))
         cell.equal(*added)
-    # One row is left, which the seed repeats; none is left, where its result is empty; and rows counted from the end.
+    # The seed repeats the last row, returns an empty result beyond it, and counts negative rows from the end.
     x = drawn(2, 7, 12, dtype=TYPES[dtype])
     cell.differs(
         refusal(lambda: run(mode, lambda x: ours(x, 39), x)),
@@ -167,12 +167,12 @@ def test_encodings_are_added_and_the_result_is_promoted(parity: Parity, mode: st
 @drawn_inputs
 @given(st.integers(1, 700), st.integers(1, 70))
 def test_encodings_have_the_bits_of_the_seed(length: int, width: int) -> None:
-    found, wanted = (
+    result, wanted = (
         nnx.PositionalEncoding(length, width).positional,
         attnax.PositionalEncoding(length, width).positional,
     )
-    assert found.dtype == wanted.dtype
-    assert np.array_equal(found, wanted)
+    assert result.dtype == wanted.dtype
+    assert np.array_equal(result, wanted)
 
 
 def test_a_traced_start_which_the_seed_refuses_serves_every_decode_step() -> None:
@@ -191,19 +191,20 @@ def test_a_traced_start_which_the_seed_refuses_serves_every_decode_step() -> Non
 
 # --- RoPE: frequencies, tables, rotation ----------------------------------------------------------------------------------
 
-HEAD, BASE = 96, 5e5  # where NumPy and torch have other float32 frequencies than XLA
+HEAD, BASE = 96, 5e5  # NumPy and torch have other float32 frequencies there than XLA
 
 
 def within_graph(length: int) -> tuple[float, str]:
-    """Angles made inside a jit: XLA may divide where it multiplied, 3 roundings of an angle below `length`.
+    """The bound for angles computed inside a jit, where XLA may divide instead of multiply.
 
-    And the exponent e gets 2 more, which an angle p b**-e feels as p 2u e log(b) b**-e <= 0.74 u p.
+    That gives 3 roundings of an angle below `length`. The exponent e gets 2 more, which change an angle p b**-e by
+    p 2u e log(b) b**-e <= 0.74 u p.
     """
-    return length * 2.0**-22, "S 2**-22, the seed's angles made inside the jit"
+    return length * 2.0**-22, "S 2**-22, if the seed computes its angles inside the jit"
 
 
 def results(mode: str, name: str, *arguments: Any, at: jax.Array | None = None) -> list[Any]:
-    """Of one function: ours, ours by the seed's own steps, and the seed's. The last argument is the type."""
+    """The results of one function: ropegen's, ropegen's with the seed's steps, and the seed's. The last argument is the type."""
     ours = getattr(nnx, name)
     makes = (ours, functools.partial(ours, angle_dtype=arguments[-1]), getattr(attnax, name))
     given = () if at is None else (at,)
@@ -217,16 +218,16 @@ def test_frequencies(parity: Parity, mode: str, dtype: str) -> None:
     ours, steps, theirs = results(mode, "rope_inv_freq", HEAD, BASE, kind)
     if dtype == "bf16":
         cell.equal(steps, theirs)
-        cell.differs(ours, theirs, "angles in float32 (`angle_dtype` has the seed's)")
+        cell.differs(ours, theirs, "ropegen's angles are float32 (`angle_dtype` gives the seed's)")
         truth = BASE ** (-2 * np.arange(HEAD // 2) / HEAD)
         assert np.max(np.abs(wide(ours) / truth - 1)) < 2.0**-8 + 1e-6  # one rounding
         assert np.max(np.abs(wide(theirs) / truth - 1)) > 2.0**-8 + 1e-6
     elif mode == "eager":
         cell.equal(ours, theirs)
     else:
-        # Two roundings of the exponent e, felt as 2u e log(base), and at most four of power and quotient on each side.
+        # Two roundings of the exponent e, which change the result by 2u e log(base), and at most four of power and quotient per side.
         limit = (4 + np.log(BASE)) * 2.0**-23 * wide(ours)
-        cell.within(ours, theirs, limit, "(4 + log base) ulp, the seed's made inside the jit")
+        cell.within(ours, theirs, limit, "(4 + log base) ulp, if the seed computes it inside the jit")
     cell.differs(
         refusal(lambda: run(mode, lambda: nnx.rope_inv_freq(7, 1e4, kind)), ValueError),
         run(mode, lambda: attnax.rope_inv_freq(7, 1e4, kind)),
@@ -248,7 +249,7 @@ def test_tables(parity: Parity, mode: str, dtype: str) -> None:
 def compare_angles(cell: Cell, ours: Any, steps: Any, theirs: Any, length: int) -> None:
     if cell.place[3] == "bf16":
         cell.equal(steps, theirs)
-        cell.differs(ours, theirs, "angles in float32 (`angle_dtype` has the seed's)")
+        cell.differs(ours, theirs, "ropegen's angles are float32 (`angle_dtype` gives the seed's)")
         # The seed's cosines are lost.
         assert max(np.max(np.abs(wide(a) - wide(b))) for a, b in zip(ours, theirs, strict=True)) > 1.0
     elif cell.place[2] == "eager":
@@ -260,15 +261,15 @@ def compare_angles(cell: Cell, ours: Any, steps: Any, theirs: Any, length: int) 
 @every_cell
 def test_cosines_at_positions(parity: Parity, mode: str, dtype: str) -> None:
     cell, length, kind = parity("attnax", "rope_cos_sin_from_positions", mode, dtype), 2048, TYPES[dtype]
-    found = results(mode, "rope_cos_sin_from_positions", HEAD, BASE, length, kind, at=places(3, 50, top=length))
-    compare_angles(cell, *found, length)
+    result = results(mode, "rope_cos_sin_from_positions", HEAD, BASE, length, kind, at=places(3, 50, top=length))
+    compare_angles(cell, *result, length)
     outside = jnp.array([[2048, 2**30, -1, 5]], jnp.int32)
     *pairs, theirs = results(mode, "rope_cos_sin_from_positions", HEAD, BASE, length, kind, at=outside)
     for ours in pairs:
         cell.differs(ours, theirs, "positions outside the table are NaN")
-        for each in ours:
-            assert np.isnan(wide(each)).all(-1).tolist() == [[True, True, True, False]]
-            assert not np.isnan(wide(each))[:, 3].any()
+        for array in ours:
+            assert np.isnan(wide(array)).all(-1).tolist() == [[True, True, True, False]]
+            assert not np.isnan(wide(array))[:, 3].any()
 
 
 @every_cell
@@ -279,7 +280,7 @@ def test_a_rotary_embedding_holds_its_table(parity: Parity, mode: str, dtype: st
     def rows(module: Any, at: jax.Array, out_dtype: Any = kind) -> Any:
         return run(mode, lambda at: module.cos_sin_for_positions(at, out_dtype=out_dtype), at)
 
-    ours, theirs = (each.RotaryEmbedding(64, length, base=5e5) for each in (nnx, attnax))
+    ours, theirs = (library.RotaryEmbedding(64, length, base=5e5) for library in (nnx, attnax))
     cell.equal((ours.cos_cached, ours.sin_cached), (theirs.cos_cached, theirs.sin_cached))
     cell.equal(rows(ours, at), rows(theirs, at))  # float32 tables, rounded once
     outside = jnp.array([length, -1, -length - 1], jnp.int32)
@@ -288,9 +289,9 @@ def test_a_rotary_embedding_holds_its_table(parity: Parity, mode: str, dtype: st
         rows(theirs, outside),
         "positions outside the table are NaN",
     )
-    assert all(np.isnan(wide(each)).all() for each in rows(ours, outside))
+    assert all(np.isnan(wide(array)).all() for array in rows(ours, outside))
     if dtype == "bf16":
-        ours, theirs = (each.RotaryEmbedding(64, length, dtype=kind) for each in (nnx, attnax))
+        ours, theirs = (library.RotaryEmbedding(64, length, dtype=kind) for library in (nnx, attnax))
         steps = nnx.RotaryEmbedding(64, length, dtype=kind, angle_dtype=kind)
         compare_angles(cell, rows(ours, at), rows(steps, at), rows(theirs, at), length)
 
@@ -301,14 +302,14 @@ def test_rotation(parity: Parity, mode: str, dtype: str) -> None:
     x = drawn(2, 3, 40, 32, dtype=kind)
     for table, rows in (("f32", (40,)), (dtype, (2, 1, 40))):
         angles = np.random.default_rng(1).uniform(-1e3, 1e3, (*rows, 16))
-        cos, sin = (jnp.asarray(each(angles), TYPES[table]) for each in (np.cos, np.sin))
-        ours, theirs = (run(mode, each.apply_rope, x, cos, sin) for each in FUNCTIONS[::-1])
+        cos, sin = (jnp.asarray(function(angles), TYPES[table]) for function in (np.cos, np.sin))
+        ours, theirs = (run(mode, library.apply_rope, x, cos, sin) for library in FUNCTIONS[::-1])
         if mode == "eager":
             cell.equal(ours, theirs)
         else:
-            # Each side: two products of at most |x|, half an ulp each, and a sum below 2 |x|, one ulp.
+            # Per side: two products of at most |x| are off by half an ulp, and a sum below 2 |x| by one ulp.
             cell.within(ours, theirs, 4 * spacing(ours.dtype, x), "4 ulp(x)")
-    # The seed makes 4 features of 3, repeats tables of width 1, and takes the axes of larger tables.
+    # The seed turns 3 features into 4, repeats tables of width 1, and takes the axes of larger tables.
     narrow = drawn(5, 3, dtype=kind), drawn(5, 1, dtype=kind), drawn(5, 1, seed=1, dtype=kind)
     cell.differs(
         refusal(lambda: run(mode, nnx.apply_rope, *narrow), TypeError),
@@ -365,14 +366,14 @@ def test_drawn_rotations_have_the_bits_of_the_seed(data: st.DataObject, width: i
     rows = [data.draw(st.sampled_from([1, size])) for size in lead][data.draw(st.integers(0, len(lead))) :]
     x = drawn(*lead, width, dtype=TYPES[dtype])
     cos, sin = (drawn(*rows, width // 2, dtype=TYPES[table], seed=seed) for seed in (1, 2))
-    theirs, ours = (each.apply_rope(x, cos, sin) for each in FUNCTIONS)
+    theirs, ours = (library.apply_rope(x, cos, sin) for library in FUNCTIONS)
     assert (theirs.shape, theirs.dtype) == (ours.shape, ours.dtype)
     assert np.array_equal(theirs, ours)
 
 
 def test_integers_turn_in_float32_and_the_tables_may_have_different_shapes() -> None:
     x, cos, sin = jnp.arange(24, dtype=jnp.int32).reshape(3, 8), drawn(3, 4), drawn(4, seed=1)
-    theirs, ours = (each.apply_rope(x, cos, sin) for each in FUNCTIONS)
+    theirs, ours = (library.apply_rope(x, cos, sin) for library in FUNCTIONS)
     assert theirs.dtype == ours.dtype
     assert np.array_equal(theirs, ours)
 
@@ -392,7 +393,7 @@ IMAGE = {"image_size": (12, 8), "patch_size": (4, 2), "num_channels": 3, "d_mode
 
 
 def absolute_products(module: Any, images: jax.Array) -> np.ndarray:
-    """Sum over a patch of |pixel| |weight|, plus |bias|: what the roundings of a sum are counted in."""
+    """The sum over a patch of |pixel| |weight|, plus |bias|, to which the rounding errors of the sum are relative."""
     ph, pw = module.patch_size
     batch, height, width, channels = images.shape
     cut = np.abs(wide(images)).reshape(batch, height // ph, ph, width // pw, pw, channels)
@@ -401,9 +402,9 @@ def absolute_products(module: Any, images: jax.Array) -> np.ndarray:
 
 
 def patch_limit(module: Any, images: jax.Array, result: Any) -> np.ndarray:
-    """Each side sums n products and a bias in float32, in any order: n + 1 roundings of at most the sum of sizes.
+    """The bound: both sides sum n products and a bias in float32 in any order, n + 1 roundings of at most the sum of sizes.
 
-    In a narrower type ours is rounded once, the seed's before and after the bias; a fourth u holds the rest.
+    In a narrower type ropegen rounds once, and the seed before and after the bias; a fourth u covers the rest.
     """
     terms = int(np.prod(module.proj.kernel.shape[:3])) + 1
     unit = float(jnp.finfo(result).eps) / 2
@@ -471,7 +472,7 @@ def test_learned_rows_are_added(parity: Parity, mode: str, dtype: str) -> None:
     cell.differs(refusal(lambda: run(mode, ours, four)), run(mode, theirs, four), "x of another shape is refused")
 
 
-# --- Errors: whoever catches the seed's exception catches ours -------------------------------------------------------------
+# --- Errors: code that catches the seed's exception catches ropegen's -------------------------------------------------------------
 
 
 def modules(library: Any) -> dict[str, Any]:
@@ -558,12 +559,12 @@ def test_what_the_seed_takes_without_a_word_is_refused(
 
 @pytest.mark.parametrize("name", ["token", "fixed", "rotary", "patch", "learned"])
 def test_state_travels_both_ways(name: str, made: tuple[dict[str, Any], dict[str, Any]]) -> None:
-    ours, theirs = (flax_nnx.clone(each[name]) for each in made)
+    ours, theirs = (flax_nnx.clone(model[name]) for model in made)
     state, own = flax_nnx.state(theirs), flax_nnx.state(ours)
     described = jax.tree.map(lambda x: (x.shape, x.dtype), (state, own))
     assert jax.tree.structure(state) == jax.tree.structure(own)
     assert described[0] == described[1]
-    # Another state, so that what is loaded is not what was there.
+    # Another state, so that the loaded values differ from the previous ones.
     other = jax.tree.map(lambda x: x + 1, state)
     merged = flax_nnx.merge(flax_nnx.split(ours)[0], other)
     flax_nnx.update(ours, other)
@@ -574,7 +575,7 @@ def test_state_travels_both_ways(name: str, made: tuple[dict[str, Any], dict[str
 
 
 def test_a_merged_module_computes_with_what_it_was_given(made: tuple[dict[str, Any], dict[str, Any]]) -> None:
-    ours, theirs = (each["rotary"] for each in made)
+    ours, theirs = (model["rotary"] for model in made)
     merged = flax_nnx.merge(flax_nnx.split(ours)[0], jax.tree.map(lambda x: 2 * x, flax_nnx.state(theirs)))
     at = jnp.array([[5, 0]], jnp.int32)
     once = theirs.cos_sin_for_positions(at, out_dtype=jnp.float32)
@@ -588,18 +589,18 @@ def gradients(module: Any, x: jax.Array, weight: jax.Array) -> Any:
 
 @quickly
 def test_gradients_of_parameters() -> None:
-    # Each entry is a sum of n terms in any order, on both sides: 2 n roundings of at most the sum of their sizes.
+    # On both sides an entry is a sum of n terms in any order: 2 n roundings of at most the sum of their sizes.
     ours, theirs = both("TokenEmbedding", 6, 4)
     ids = jnp.array([[0, 3, 3, -1, 6, 3], [5, 3, -7, 1, 0, 3]], jnp.int32)
     weight = drawn(2, 6, 4)
-    a, b = (gradients(each, ids, weight).embed.embedding[...] for each in (ours, theirs))
+    a, b = (gradients(module, ids, weight).embed.embedding[...] for module in (ours, theirs))
     assert np.isfinite(wide(a)).all()
     assert (np.abs(wide(a) - wide(b)) <= 2 * ids.size * 2.0**-24 * np.abs(wide(weight)).sum((0, 1))).all()
     assert np.any(wide(a)[3] != 0)
 
     ours, theirs = both("PatchEmbedding", **IMAGE)
     images, weight = drawn(2, 12, 8, 3), drawn(2, 12, 10, seed=1)
-    a, b = (gradients(each, images, weight).proj for each in (ours, theirs))
+    a, b = (gradients(module, images, weight).proj for module in (ours, theirs))
     cut = np.abs(wide(images)).reshape(2, 3, 4, 4, 2, 3)
     sizes = np.einsum("bihjwc,bijd->hwcd", cut, np.abs(wide(weight)).reshape(2, 3, 4, 10))
     assert (np.abs(wide(a.kernel[...]) - wide(b.kernel[...])) <= 2 * 24 * 2.0**-24 * sizes).all()
@@ -608,7 +609,7 @@ def test_gradients_of_parameters() -> None:
 
     ours, theirs = both("LearnedPositionalEmbedding", num_positions=5, d_model=4)
     x, weight = drawn(3, 4, 4), drawn(3, 4, 4, seed=1)
-    a, b = (gradients(each, x, weight).embedding[...] for each in (ours, theirs))
+    a, b = (gradients(module, x, weight).embedding[...] for module in (ours, theirs))
     assert (np.abs(wide(a)[:4] - wide(b)[:4]) <= 2 * 3 * 2.0**-24 * np.abs(wide(weight)).sum(0)).all()
     assert not np.any(wide(a)[4])
 
@@ -633,11 +634,11 @@ def test_gradients_of_a_rotation() -> None:
 def test_modules_take_vmap_and_jit_together() -> None:
     ours, theirs = both("PatchEmbedding", **IMAGE)
     images = drawn(3, 1, 12, 8, 3)
-    found, wanted = (
+    result, wanted = (
         flax_nnx.jit(flax_nnx.vmap(lambda m, x: m(x), in_axes=(None, 0)))(m, images) for m in (ours, theirs)
     )
-    limit = np.stack([patch_limit(ours, each, jnp.float32) for each in images])
-    assert (np.abs(wide(found) - wide(wanted)) <= limit).all()
+    limit = np.stack([patch_limit(ours, image, jnp.float32) for image in images])
+    assert (np.abs(wide(result) - wide(wanted)) <= limit).all()
 
 
 def test_without_flax_the_message_names_the_extra() -> None:

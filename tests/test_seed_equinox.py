@@ -33,7 +33,7 @@ drawn_in = settings(max_examples=3, deadline=None, suppress_health_check=[Health
 
 @pytest.fixture(autouse=True)
 def _no_tables_of_other_thetas() -> Iterator[None]:
-    """equinox keys its process-wide tables without theta."""
+    """Clear equinox's process-wide tables, whose keys lack theta."""
     eqx.nn._embedding.internal_rope_embedding_cache.clear()
     yield
     eqx.nn._embedding.internal_rope_embedding_cache.clear()
@@ -67,16 +67,16 @@ def ulp(x: Any) -> float:
 
 
 def equations(jaxpr: Any) -> Iterator[Any]:
-    """Every equation, those of inner jaxprs included."""
-    for each in jaxpr.eqns:
-        yield each
-        for inner in jax.tree.leaves(tuple(each.params.values()), is_leaf=lambda value: hasattr(value, "eqns")):
+    """Every equation, including those of inner jaxprs."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in jax.tree.leaves(tuple(equation.params.values()), is_leaf=lambda value: hasattr(value, "eqns")):
             if hasattr(inner, "eqns"):
                 yield from equations(getattr(inner, "jaxpr", inner))
 
 
 def names(function: Callable[..., Any], *args: Any) -> list[str]:
-    return [each.primitive.name for each in equations(jax.make_jaxpr(function)(*args).jaxpr)]
+    return [equation.primitive.name for equation in equations(jax.make_jaxpr(function)(*args).jaxpr)]
 
 
 # Embedding -------------------------------------------------------------------------------------------------------------
@@ -109,7 +109,7 @@ def test_embedding_takes_every_kind_of_integer(index: Any) -> None:
 def test_an_unsigned_index_beyond_int32_is_beyond_the_end() -> None:
     ours, theirs = (kind(5, 2, key=jax.random.key(0)) for kind in EMBEDDINGS)
     assert np.array_equal(ours(np.uint32(2**31)), ours.weight[4])
-    assert np.array_equal(theirs(np.uint32(2**31)), theirs.weight[0])  # equinox: the cast to int32 makes it negative
+    assert np.array_equal(theirs(np.uint32(2**31)), theirs.weight[0])  # in equinox the cast to int32 makes it negative
 
 
 @pytest.mark.usefixtures("quick_compilation")
@@ -225,7 +225,7 @@ def test_a_table_belongs_to_its_theta(parity: Parity) -> None:
     over_heads(eqx.nn.RotaryPositionalEmbedding(64, 1e4))(x)
     ours, theirs = (over_heads(layer) for layer in both_ropes(64, 5e5))
     cell = parity("equinox", "RotaryPositionalEmbedding", "eager", "f32")
-    cell.differs(ours(x), theirs(x), "cache without theta")
+    cell.differs(ours(x), theirs(x), "the seed's cache ignores theta")
     eqx.nn._embedding.internal_rope_embedding_cache.clear()
     cell.equal(ours(x), theirs(x))
 
@@ -241,8 +241,8 @@ def test_derivatives_of_the_rotation_are_those_of_equinox(dtype: str) -> None:
         return [jax.jvp(layer, (x,), (along,))[1], jax.vjp(layer, x)[1](along)[0]]
 
     pushed, pulled = zip(slopes(ours, x, along), slopes(theirs, x, along), strict=True)
-    for found, wanted in (pushed, pulled):  # equinox rounds both products of the transpose to x's type
-        assert np.max(np.abs(np.asarray(found, np.float64) - np.asarray(wanted, np.float64))) <= 2 * ulp(along)
+    for result, wanted in (pushed, pulled):  # equinox rounds both products of the transpose to x's type
+        assert np.max(np.abs(np.asarray(result, np.float64) - np.asarray(wanted, np.float64))) <= 2 * ulp(along)
     product = float(jnp.vdot(pulled[0].astype(jnp.float32), x.astype(jnp.float32)))
     assert product == pytest.approx(float(jnp.vdot(along.astype(jnp.float32), ours(x).astype(jnp.float32))), rel=0.05)
 
@@ -266,8 +266,8 @@ def test_derivatives_of_derivatives_and_batches_of_them() -> None:
         again = jax.grad(lambda x: jnp.sum(jnp.cos(jax.grad(jax.checkpoint(size))(x))))
         return jax.jit(jax.vmap(lambda x: (jax.grad(size)(x), jax.hessian(size)(x), again(x))))
 
-    for found, wanted in zip(derivatives(size)(x), derivatives(plain)(x), strict=True):
-        np.testing.assert_allclose(found, wanted, atol=2e-4)
+    for result, wanted in zip(derivatives(size)(x), derivatives(plain)(x), strict=True):
+        np.testing.assert_allclose(result, wanted, atol=2e-4)
 
 
 @pytest.mark.usefixtures("quick_compilation")
@@ -275,7 +275,7 @@ def test_the_rotation_is_one_equation() -> None:
     layer, x = rnn.RotaryPositionalEmbedding(8), normal(2, 5, 3, 8)
     assert names(jax.vmap(over_heads(layer)), x) == ["rotary"]
     assert names(jax.vjp(layer, x[0, :, 0])[1], x[0, :, 0]) == ["rotary"]
-    for axes in ((2, 0, 1), (0, 2, 1), (1, 2, 0)):  # (S, H, D) laid out otherwise
+    for axes in ((2, 0, 1), (0, 2, 1), (1, 2, 0)):  # (S, H, D) in another layout
         laid_out = jnp.transpose(x[0], axes)
         place = axes.index(1)
         moved = jax.vmap(layer, in_axes=place, out_axes=place)
@@ -294,7 +294,7 @@ def test_rotation_at_positions() -> None:
     def step(x: jax.Array, position: jax.Array) -> jax.Array:
         return layer(x[None], positions=position[None])[0]
 
-    # In the program angles may be off by S float32 roundings, as in `S * 2^-23 * |x|`.
+    # Angles that the program computes may be off by S float32 roundings, as in `S * 2^-23 * |x|`.
     for position in (0, 5, 11):
         limit = 12 * 2.0**-23 * float(jnp.max(jnp.abs(x)))
         np.testing.assert_allclose(step(x[position, 1], jnp.int32(position)), whole[position, 1], atol=limit)
@@ -319,7 +319,9 @@ def test_rotation_of_a_symbolic_length() -> None:
     for rows in (300, 7):
         limit = rows * 2.0**-23 * float(jnp.max(jnp.abs(x))) + 1e-6
         np.testing.assert_allclose(exported.call(x[:rows]), over_heads(layer)(x[:rows]), atol=limit)
-    with pytest.raises((TypeError, jax.errors.InconclusiveDimensionOperation)):  # the latter once a table is kept
+    with pytest.raises(
+        (TypeError, jax.errors.InconclusiveDimensionOperation)
+    ):  # the latter applies once a table is kept
         jax.export.export(jax.jit(over_heads(eqx.nn.RotaryPositionalEmbedding(16))))(kind)
 
 
@@ -333,8 +335,8 @@ def test_rotation_in_64_bits(table: Any) -> None:
             kind(32, 5e5, **options) for kind in (rnn.RotaryPositionalEmbedding, eqx.nn.RotaryPositionalEmbedding)
         )
         assert ours.dtype == theirs.dtype == (jnp.float64 if table is None else jnp.float32)
-        found, wanted = (jax.jit(over_heads(layer))(x) for layer in (ours, theirs))
-        assert found.dtype == wanted.dtype == jnp.float64
+        result, wanted = (jax.jit(over_heads(layer))(x) for layer in (ours, theirs))
+        assert result.dtype == wanted.dtype == jnp.float64
         at = np.arange(500)[:, None, None] * 5e5 ** (-np.arange(16) / 16)
         first, second = np.split(np.asarray(x), 2, axis=-1)
         truth = np.concatenate(
@@ -342,14 +344,14 @@ def test_rotation_in_64_bits(table: Any) -> None:
         )
         size = float(np.max(np.abs(x)))
         if table is None:
-            assert np.max(np.abs(found - truth)) <= 4 * 2.0**-52 * size
-            # equinox's frequencies are rounded in float64, and the position multiplies that.
-            assert np.max(np.abs(found - wanted)) <= 500 * 2.0**-51 * size
+            assert np.max(np.abs(result - truth)) <= 4 * 2.0**-52 * size
+            # equinox rounds its frequencies in float64, and the position multiplies the error.
+            assert np.max(np.abs(result - wanted)) <= 500 * 2.0**-51 * size
         else:
-            assert np.max(np.abs(found - truth)) <= 2 * 2.0**-24 * size  # two cosines, rounded once
-            assert np.max(np.abs(found - wanted)) <= 2.0**-23 * size
+            assert np.max(np.abs(result - truth)) <= 2 * 2.0**-24 * size  # two cosines, rounded once
+            assert np.max(np.abs(result - wanted)) <= 2.0**-23 * size
         later = jax.jit(jax.vmap(lambda x: ours(x, positions=np.arange(500)), in_axes=1, out_axes=1))(x)
-        np.testing.assert_allclose(later, found, atol=500 * 2.0**-51 * size if table is None else 2.0**-23 * size)
+        np.testing.assert_allclose(later, result, atol=500 * 2.0**-51 * size if table is None else 2.0**-23 * size)
 
 
 @pytest.mark.parametrize(
@@ -395,12 +397,12 @@ def test_rotation_refuses_widths_and_mixed_types_as_equinox_does(parity: Parity)
 
 
 def rounding_bound(layer: Any, *inputs: Any) -> tuple[np.ndarray, str]:
-    """How far two attentions of the same formula may be apart, (output_size,), and the same in words.
+    """The bound on the difference of two attentions of the same formula, (output_size,), and the bound in words.
 
-    To first order: heads, scores and weights are rounded to within eps/2 of their size on each side, scores here are of
-    order one, and an attended value is a mean of values; so it is off by about eps of the largest value. Roundings of
-    different features are independent and add as squares through the output's projection: eps |W_o| |v|, Euclidean
-    norms of each row of W_o and of the largest values. Twice that is allowed.
+    To first order, both sides round heads, scores and weights to within eps/2 of their size. Scores here are of order
+    one, and an attended value is a mean of values, so it is off by about eps of the largest value. The roundings of
+    different features are independent and add as squares through the output's projection: eps |W_o| |v|, with Euclidean
+    norms of the rows of W_o and of the largest values. Twice that is allowed.
     """
     value = np.asarray(inputs[-1], np.float64) @ np.asarray(layer.value_proj.weight, np.float64).T
     if layer.value_proj.bias is not None:
@@ -424,7 +426,7 @@ def test_attention_has_the_numbers_of_equinox(parity: Parity, mode: str, dtype: 
     assert jax.tree.all(jax.tree.map(np.array_equal, ours, rnn.from_equinox(theirs)))
     x, other = normal(13, 32, dtype=DTYPES[dtype]), normal(13, 32, dtype=DTYPES[dtype], seed=1)
     causal = np.tri(13, dtype=bool)
-    causal[4] = False  # a row that sees nothing takes the mean
+    causal[4] = False  # a row that sees no key takes the mean
     heads = np.stack([causal, causal.T, causal, np.ones_like(causal)])
 
     def results(layer: Any, rope: Any) -> Callable[..., list[jax.Array]]:
@@ -468,20 +470,20 @@ def test_attention_has_the_numbers_of_equinox_on_drawn_layers(
     inputs = [normal(*shape, dtype=DTYPES[dtype], seed=place) for place, shape in enumerate(rows)]
     shape = {"one": (queries, keys), "each": (heads, queries, keys)}.get(masked)
     mask = None if shape is None else np.random.default_rng(5).random(shape) < 0.6
-    found, wanted = (eqx.filter_jit(layer)(*inputs, mask) for layer in (ours, theirs))
-    assert (found.shape, found.dtype) == (wanted.shape, wanted.dtype)
+    result, wanted = (eqx.filter_jit(layer)(*inputs, mask) for layer in (ours, theirs))
+    assert (result.shape, result.dtype) == (wanted.shape, wanted.dtype)
     limit, _ = rounding_bound(theirs, *inputs)
-    assert (np.abs(np.asarray(found, np.float64) - np.asarray(wanted, np.float64)) <= limit).all()
+    assert (np.abs(np.asarray(result, np.float64) - np.asarray(wanted, np.float64)) <= limit).all()
 
 
 def test_a_row_that_sees_no_key_takes_the_mean(parity: Parity) -> None:
     ours, theirs = both_attentions(2, 8)
     x, unseen = normal(5, 8), np.zeros((5, 5), bool)
-    found, wanted = (eqx.filter_jit(layer)(x, x, x, unseen) for layer in (ours, theirs))
+    result, wanted = (eqx.filter_jit(layer)(x, x, x, unseen) for layer in (ours, theirs))
     heads = x @ ours.value_proj.weight.T
-    np.testing.assert_allclose(found[0], jnp.mean(heads, axis=0) @ ours.output_proj.weight.T, atol=1e-5)
+    np.testing.assert_allclose(result[0], jnp.mean(heads, axis=0) @ ours.output_proj.weight.T, atol=1e-5)
     cell = parity("equinox", "MultiheadAttention", "jit", "f32")
-    cell.within(found, wanted, *rounding_bound(theirs, x, x, x))
+    cell.within(result, wanted, *rounding_bound(theirs, x, x, x))
 
 
 @pytest.mark.usefixtures("quick_compilation")
@@ -494,9 +496,9 @@ def test_masks_of_numbers_and_mixed_types() -> None:
         masks = jnp.tril(jnp.ones((5, 5))), np.tri(5, dtype=np.int32)
         return [*(layer(x, x, x, mask) for mask in masks), layer(low, x, low)]
 
-    for found, wanted in zip(*(eqx.filter_jit(results)(layer) for layer in (ours, theirs)), strict=True):
-        assert found.dtype == wanted.dtype == jnp.float32
-        np.testing.assert_allclose(found, wanted, atol=1e-5)
+    for result, wanted in zip(*(eqx.filter_jit(results)(layer) for layer in (ours, theirs)), strict=True):
+        assert result.dtype == wanted.dtype == jnp.float32
+        np.testing.assert_allclose(result, wanted, atol=1e-5)
 
 
 @pytest.mark.usefixtures("quick_compilation")
@@ -505,13 +507,13 @@ def test_dropout_drops_the_weights_that_equinox_drops() -> None:
     x, key = normal(9, 16), jax.random.key(7)
     rope = both_ropes(4)
     mask = np.tri(9, dtype=bool)
-    found, wanted = (
-        eqx.filter_jit(layer)(x, x, x, mask, key=key, process_heads=rotating(each))
-        for layer, each in zip((ours, theirs), rope, strict=True)
+    result, wanted = (
+        eqx.filter_jit(layer)(x, x, x, mask, key=key, process_heads=rotating(angles))
+        for layer, angles in zip((ours, theirs), rope, strict=True)
     )
     limit, _ = rounding_bound(theirs, x, x, x)
-    error = np.abs(np.asarray(found, np.float64) - np.asarray(wanted, np.float64))
-    assert (error <= limit / 0.6).all()  # what is kept is divided by the share that is kept
+    error = np.abs(np.asarray(result, np.float64) - np.asarray(wanted, np.float64))
+    assert (error <= limit / 0.6).all()  # kept weights are divided by the probability to keep one
 
     @jax.jit
     def calm(x: jax.Array) -> list[jax.Array]:
@@ -522,7 +524,7 @@ def test_dropout_drops_the_weights_that_equinox_drops() -> None:
     by_mode, by_argument, without = calm(x)
     assert np.array_equal(by_mode, without)
     assert np.array_equal(by_argument, without)
-    assert not np.allclose(found, without, atol=0.05)
+    assert not np.allclose(result, without, atol=0.05)
 
 
 REFUSED: dict[str, tuple[Callable[[Any, jax.Array], Any], type[BaseException]]] = {
@@ -563,21 +565,21 @@ def test_the_deprecated_argument_warns_and_works() -> None:
     ours, theirs = both_attentions(2, 8, dropout_p=0.5)
     x = normal(3, 8)
     with pytest.warns(UserWarning, match="deterministic"):
-        found, wanted = (eqx.filter_jit(layer)(x, x, x, deterministic=True) for layer in (ours, theirs))
-    np.testing.assert_allclose(found, wanted, atol=1e-6)
+        result, wanted = (eqx.filter_jit(layer)(x, x, x, deterministic=True) for layer in (ours, theirs))
+    np.testing.assert_allclose(result, wanted, atol=1e-6)
 
 
 # The rotation inside the fused attention --------------------------------------------------------------------------------
 
 
 def attends(function: Callable[..., Any], *args: Any) -> dict[str, int]:
-    """How often each of ropegen's equations stands in the jaxpr, and the rotations inside the fused regions."""
+    """The number of ropegen's equations in the jaxpr, by name, and of rotations inside the fused regions."""
     counts = {"attend": 0, "attend_backward": 0, "rotary": 0, "inside": 0}
-    for each in equations(eqx.filter_make_jaxpr(function)(*args)[0].jaxpr):
-        if (name := each.primitive.name) in counts:
+    for equation in equations(eqx.filter_make_jaxpr(function)(*args)[0].jaxpr):
+        if (name := equation.primitive.name) in counts:
             counts[name] += 1
         if name == "attend":
-            counts["inside"] += sum(node.op.name == "rotate" for node in each.params["closed"].nodes)
+            counts["inside"] += sum(node.op.name == "rotate" for node in equation.params["closed"].nodes)
     return counts
 
 
@@ -597,29 +599,29 @@ def test_a_rotation_of_ropegen_moves_into_the_fused_attention(process: Callable[
     def fused(layer: Any, x: jax.Array) -> jax.Array:
         return layer(x, y, y, process_heads=process(rope))
 
-    # An unknown value passes through, so that the rotation stays outside.
+    # The function passes an unknown value through, so the rotation stays outside.
     def apart(layer: Any, x: jax.Array) -> jax.Array:
         return layer(x, y, y, process_heads=lambda q, k, v: process(rope)(q * jnp.ones(()), k, v))
 
     assert attends(fused, layer, x) == {"attend": 1, "attend_backward": 0, "rotary": 0, "inside": 2}
     assert attends(apart, layer, x) == {"attend": 1, "attend_backward": 0, "rotary": 2, "inside": 0}
-    np.testing.assert_allclose(*(eqx.filter_jit(each)(layer, x) for each in (fused, apart)), atol=1e-6)
+    np.testing.assert_allclose(*(eqx.filter_jit(function)(layer, x) for function in (fused, apart)), atol=1e-6)
     slopes = [eqx.filter_grad(lambda layer, f=f: jnp.sum(jnp.sin(f(layer, x)))) for f in (fused, apart)]
     if process is not rotating:
-        return  # the same equations, whose derivatives the other case compares
+        return  # these are the same equations, and the other case compares their derivatives
     assert attends(slopes[0], layer) == {"attend": 1, "attend_backward": 1, "rotary": 0, "inside": 2}
-    for found, wanted in zip(*(jax.tree.leaves(eqx.filter_jit(each)(layer)) for each in slopes), strict=True):
-        np.testing.assert_allclose(found, wanted, atol=1e-5)
+    for result, wanted in zip(*(jax.tree.leaves(eqx.filter_jit(slope)(layer)) for slope in slopes), strict=True):
+        np.testing.assert_allclose(result, wanted, atol=1e-5)
 
 
 def test_the_fused_attention_reads_raw_heads() -> None:
     layer, _ = both_attentions(2, 16)
     rope, x = rnn.RotaryPositionalEmbedding(8), normal(6, 16)
     jaxpr = jax.make_jaxpr(lambda x: layer(x, x, x, process_heads=rotating(rope)))(x).jaxpr
-    made_by = {out: each.primitive.name for each in jaxpr.eqns for out in each.outvars}
-    (attend,) = (each for each in jaxpr.eqns if each.primitive.name == "attend")
-    heads = [each for each in attend.invars if each.aval.shape == (6, 2, 8)]
-    assert [made_by[each] for each in heads] == ["reshape"] * 3
+    made_by = {out: equation.primitive.name for equation in jaxpr.eqns for out in equation.outvars}
+    (attend,) = (equation for equation in jaxpr.eqns if equation.primitive.name == "attend")
+    heads = [variable for variable in attend.invars if variable.aval.shape == (6, 2, 8)]
+    assert [made_by[variable] for variable in heads] == ["reshape"] * 3
     assert not {"mul", "sin", "cos", "neg", "concatenate"} & set(made_by.values())
 
 
@@ -644,7 +646,7 @@ def test_positions_travel_into_the_fused_attention() -> None:
         together = [jax.vmap(lambda at, keep=keep: decode(x, at, keep), out_axes=0)(places) for keep in (True, False)]
         return [
             *together,
-            jnp.stack([decode(x, each) for each in places]),
+            jnp.stack([decode(x, place) for place in places]),
             layer(x, x, x, process_heads=rotating(rope)),
         ]
 
@@ -668,7 +670,7 @@ OTHER_HEADS: dict[str, Callable[[Any], Callable[..., Any]]] = {
     "a rotation and more": lambda layer: lambda q, k, v: (over_heads(layer)(q), over_heads(layer)(k) + 1, v),
     "the queries alone": lambda layer: lambda q, k, v: (over_heads(layer)(q), k, v),
     "the keys alone": lambda layer: lambda q, k, v: (q, over_heads(layer)(k), v),
-    "values too": lambda layer: lambda q, k, v: tuple(over_heads(layer)(each) for each in (q, k, v)),
+    "values too": lambda layer: lambda q, k, v: tuple(over_heads(layer)(heads) for heads in (q, k, v)),
     "twice": lambda layer: lambda q, k, v: (over_heads(layer)(over_heads(layer)(q)), over_heads(layer)(k), v),
     "queries for keys": lambda layer: lambda q, k, v: (over_heads(layer)(k), over_heads(layer)(q), v),
     "two thetas": lambda layer: (
@@ -697,10 +699,10 @@ def test_other_heads_are_what_equinox_computes() -> None:
             name: layer(x, x, x, process_heads=process(ropes.get(name, rope))) for name, process in OTHER_HEADS.items()
         }
 
-    found, wanted = (eqx.filter_jit(results)(layer, rope) for layer, rope in ((ours, our_rope), (theirs, their_rope)))
+    result, wanted = (eqx.filter_jit(results)(layer, rope) for layer, rope in ((ours, our_rope), (theirs, their_rope)))
     for name in OTHER_HEADS:
-        np.testing.assert_allclose(found[name], wanted[name], atol=2e-6, err_msg=name)
-    assert not np.allclose(found["two thetas"], ours(x, x, x, process_heads=rotating(our_rope)), atol=1e-3)
+        np.testing.assert_allclose(result[name], wanted[name], atol=2e-6, err_msg=name)
+    assert not np.allclose(result["two thetas"], ours(x, x, x, process_heads=rotating(our_rope)), atol=1e-3)
     assert attends(results, ours, our_rope)["inside"] == 0
 
 
@@ -712,8 +714,8 @@ def test_process_heads_may_read_numbers() -> None:
     def process(q: jax.Array, k: jax.Array, v: jax.Array) -> Any:
         return rotating(rope)(q, k, v) if float(q[0, 0, 0]) < 1e9 else (q, k, v)
 
-    found, wanted = (layer(x, x, x, process_heads=each) for each in (process, rotating(rope)))
-    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    result, wanted = (layer(x, x, x, process_heads=function) for function in (process, rotating(rope)))
+    np.testing.assert_allclose(result, wanted, atol=1e-6)
     with pytest.raises(jax.errors.ConcretizationTypeError):
         jax.jit(lambda x: layer(x, x, x, process_heads=process))(x)
 
@@ -736,7 +738,7 @@ def test_effects_of_process_heads_are_kept(capfd: pytest.CaptureFixture[str]) ->
 
 
 class TransformerBlock(eqx.Module):
-    """The block of equinox's documentation, written out."""
+    """The transformer block of equinox's documentation."""
 
     embedding: Any
     rope_embeddings: Any
@@ -789,10 +791,10 @@ def test_training_moves_both_alike() -> None:
     theirs = eqx.nn.inference_mode(TransformerBlock(eqx.nn, jax.random.key(1)))
     ours = rnn.from_equinox(theirs)
     for _ in range(3):
-        (ours, found), (theirs, wanted) = step(ours), step(theirs)
-        np.testing.assert_allclose(found, wanted, atol=1e-5)
-    for found, wanted in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
-        np.testing.assert_allclose(found, wanted, atol=1e-5)
+        (ours, our_loss), (theirs, wanted) = step(ours), step(theirs)
+        np.testing.assert_allclose(our_loss, wanted, atol=1e-5)
+    for result, wanted in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(result, wanted, atol=1e-5)
 
 
 @pytest.mark.usefixtures("quick_compilation")
@@ -808,9 +810,9 @@ def test_leaves_that_equinox_saved_load() -> None:
 @pytest.mark.usefixtures("quick_compilation")
 def test_the_modules_are_pytrees() -> None:
     layer, theirs = both_attentions(2, 8, use_value_bias=True)
-    paths = [[jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(each)] for each in (layer, theirs)]
+    paths = [[jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(tree)] for tree in (layer, theirs)]
     assert paths[0] == paths[1]
-    halved = eqx.tree_at(lambda each: each.query_proj.weight, layer, replace_fn=lambda weight: weight / 2)
+    halved = eqx.tree_at(lambda module: module.query_proj.weight, layer, replace_fn=lambda weight: weight / 2)
     np.testing.assert_array_equal(halved.query_proj.weight * 2, layer.query_proj.weight)
     dynamic, static = eqx.partition(layer, eqx.is_inexact_array)
     assert eqx.tree_equal(eqx.combine(dynamic, static), layer)
@@ -821,10 +823,10 @@ def test_the_modules_are_pytrees() -> None:
     ensemble = eqx.filter_vmap(lambda key: rnn.MultiheadAttention(2, 8, key=key))(
         jax.random.split(jax.random.key(0), 2)
     )
-    found = eqx.filter_jit(eqx.filter_vmap(lambda layer, x: layer(x, x, x)))(ensemble, x)
+    out = eqx.filter_jit(eqx.filter_vmap(lambda layer, x: layer(x, x, x)))(ensemble, x)
     for index in range(2):
         one = jax.tree.map(lambda leaf, index=index: leaf[index] if eqx.is_array(leaf) else leaf, ensemble)
-        np.testing.assert_allclose(found[index], one(x[index], x[index], x[index]), atol=1e-5)
+        np.testing.assert_allclose(out[index], one(x[index], x[index], x[index]), atol=1e-5)
 
 
 def test_without_equinox_the_import_says_what_to_install() -> None:

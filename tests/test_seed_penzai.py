@@ -23,7 +23,7 @@ from penzai.deprecated.v1 import pz as first
 from ropegen.errors import RopegenError
 from ropegen.penzai import ApplyRoPE, ApplyRoPEToSubset
 
-# treescope, which penzai prints named arrays with, lists all of NumPy, and newer NumPy warns of a name in it.
+# penzai prints named arrays with treescope, which lists all of NumPy, and newer NumPy warns about one of its names.
 pytestmark = pytest.mark.filterwarnings("ignore:The chararray class is deprecated:DeprecationWarning")
 
 DTYPES = {"f32": jnp.float32, "bf16": jnp.bfloat16}
@@ -42,7 +42,7 @@ def counted(**axes: int) -> Any:
 
 
 def pair(symbol: str, axis: str, wavelength: float, subset: int) -> tuple[Any, Any]:
-    """Ours and theirs."""
+    """ropegen's layer and penzai's."""
     if symbol == "ApplyRoPE":
         return ApplyRoPE(axis, wavelength, "at"), pz.nn.ApplyRoPE(axis, wavelength, "at")
     return ApplyRoPEToSubset(axis, wavelength, subset, "at"), pz.nn.ApplyRoPEToSubset(axis, wavelength, subset, "at")
@@ -66,7 +66,7 @@ def test_op_by_op_the_bits_are_those_of_penzai(parity, symbol: str, dtype: str) 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("symbol", SYMBOLS)
 def test_under_jit_both_are_near_each_other_and_ropegen_is_near_its_eager_self(parity, symbol: str, dtype: str) -> None:
-    """Inside a jit penzai's frequencies round otherwise than outside; those of ropegen are a constant of the program."""
+    """penzai's frequencies round differently inside a jit than outside; ropegen's are a constant of the program."""
     cell = parity("penzai", symbol, "jit", dtype)
     length, width, wavelength, subset = 2048, 96, 1e4, 48
     ours, theirs = pair(symbol, "projection", wavelength, subset)
@@ -76,7 +76,7 @@ def test_under_jit_both_are_near_each_other_and_ropegen_is_near_its_eager_self(p
     seed = jax.jit(lambda layer, x, at: layer(x, at=at))(theirs, x, at)
     largest = float(np.max(np.abs(np.asarray(x.data_array, np.float64))))
     ulp = float(np.spacing(DTYPES[dtype](largest)).astype(np.float64))
-    rounding = ulp if dtype == "bf16" else 0.0  # what either rounds at the end
+    rounding = ulp if dtype == "bf16" else 0.0  # the last rounding of either side
     words = IN_GRAPH + (" and 1 ulp(x)" if rounding else "")
     cell.within(mine, seed, length * ULP * largest + rounding, words)
     cell.within(mine, theirs(x, at=at), 4 * ulp, CONSTANT)
@@ -114,22 +114,22 @@ def test_drawn_axes_types_and_positions_give_the_same_named_array(
         with pytest.raises(RopegenError, match="even"):
             ours(x, at=at)
         return
-    found = ours(x, at=at)
-    assert type(found) is type(wanted)
-    assert (list(found.named_axes.items()), found.dtype) == (list(wanted.named_axes.items()), wanted.dtype)
-    np.testing.assert_array_equal(found.data_array, wanted.data_array)
+    result = ours(x, at=at)
+    assert type(result) is type(wanted)
+    assert (list(result.named_axes.items()), result.dtype) == (list(wanted.named_axes.items()), wanted.dtype)
+    np.testing.assert_array_equal(result.data_array, wanted.data_array)
 
 
 def test_the_width_of_the_subset_is_the_width_in_the_exponent() -> None:
     x = normal(0, seq=9, features=12)
-    found = ApplyRoPEToSubset("features", 100.0, 4, "at")(x, at=counted(seq=9)).unwrap("seq", "features")
+    result = ApplyRoPEToSubset("features", 100.0, 4, "at")(x, at=counted(seq=9)).unwrap("seq", "features")
     raw, turn = (
         np.asarray(x.unwrap("seq", "features")),
         np.exp(1j * np.outer(np.arange(9), 100.0 ** -np.array([0, 0.5]))),
     )
     turned = (raw[:, :2] + 1j * raw[:, 2:4]) * turn
-    np.testing.assert_allclose(found[:, :4], np.concatenate([turned.real, turned.imag], -1), atol=1e-5)
-    np.testing.assert_array_equal(found[:, 4:], raw[:, 4:])
+    np.testing.assert_allclose(result[:, :4], np.concatenate([turned.real, turned.imag], -1), atol=1e-5)
+    np.testing.assert_array_equal(result[:, 4:], raw[:, 4:])
 
 
 # ---- refusals
@@ -159,7 +159,7 @@ def test_ropegen_refuses_what_penzai_refuses_with_the_same_type(parity, symbol: 
     parity("penzai", symbol, "eager", "f32").same_error(lambda: call(ours), lambda: call(theirs), wanted)
     with pytest.raises(RopegenError) as caught:
         call(ours)
-    assert not str(caught.value).startswith(("'", '"'))  # KeyError would quote it
+    assert not str(caught.value).startswith(("'", '"'))  # KeyError would quote the message
 
 
 def test_an_array_without_names_is_refused_with_the_type_of_each_layer(parity) -> None:
@@ -182,7 +182,7 @@ def test_what_penzai_takes_and_turns_to_nonsense_is_refused() -> None:
 
 
 def model() -> Any:
-    """Two branches of rotary layers among others."""
+    """A model with two branches of rotary and other layers."""
     return pz.nn.Sequential(
         [
             pz.nn.ApplyRoPE("features", 1e4, "at"),
@@ -207,8 +207,8 @@ def test_selectors_replace_the_layers_of_a_model() -> None:
     x, positions = normal(1, **X), {"at": counted(seq=5), "keys": counted(batch=2, seq=5)}
     np.testing.assert_array_equal(ours(x, **positions).data_array, theirs(x, **positions).data_array)
     assert jax.tree.leaves(ours) == []
-    longer = pz.select(ours).at_instances_of(ApplyRoPE).apply(lambda each: type(each)("features", 1e6, "at"))
-    assert {each.max_wavelength for each in pz.select(longer).at_instances_of(ApplyRoPE).get_sequence()} == {1e6}
+    longer = pz.select(ours).at_instances_of(ApplyRoPE).apply(lambda layer: type(layer)("features", 1e6, "at"))
+    assert {layer.max_wavelength for layer in pz.select(longer).at_instances_of(ApplyRoPE).get_sequence()} == {1e6}
 
 
 def test_a_model_renders_and_its_layers_say_what_they_take() -> None:
@@ -249,10 +249,12 @@ def test_derivatives_are_those_of_penzai() -> None:
 
     for symbol in SYMBOLS:
         gradients = [jax.jit(jax.grad(loss, argnums=1))(layer, x, at) for layer in pair(symbol, "features", 1e4, 4)]
-        ours, theirs = (each.unwrap(*X) for each in gradients)
+        ours, theirs = (gradient.unwrap(*X) for gradient in gradients)
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
     fractional = at.astype(jnp.float32)
-    slopes = [jax.jit(jax.grad(loss, argnums=2))(each, x, fractional) for each in pair("ApplyRoPE", "features", 1e4, 4)]
+    slopes = [
+        jax.jit(jax.grad(loss, argnums=2))(layer, x, fractional) for layer in pair("ApplyRoPE", "features", 1e4, 4)
+    ]
     np.testing.assert_allclose(slopes[0].unwrap("seq"), slopes[1].unwrap("seq"), atol=1e-4)
     assert np.abs(slopes[0].unwrap("seq")).max() > 0.1
 

@@ -1,4 +1,4 @@
-"""`ropegen.zeta` beside zeta: recorded results of its own code, and a live comparison where torch and zeta are there."""
+"""`ropegen.zeta` beside zeta: recorded results of its own code, and a live comparison if torch and zeta are installed."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ MODES: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {"eager":
 DTYPES = {"f32": jnp.float32, "bf16": jnp.bfloat16}
 ULP = 2.0**-23
 
-# A power and its reciprocal, each within one unit on one side and half a unit on the other, and the product.
+# A power and its reciprocal, within one unit on one side and half a unit on the other, and the product.
 ANGLES = (3 * ULP, "3 ulp(angle)")
-# Two powers within a unit each.
+# Two powers within one unit.
 MAGNITUDES = (2 * ULP, "2 ulp(scale)")
-# Cosine and sine within one unit on each side, two products each, and their sum.
+# Cosine and sine within one unit on each side, two products per side, and their sum.
 TURNED = "4 ulp(x) times the scale"
 
 
@@ -85,7 +85,7 @@ def test_rotate_half_is_that_of_zeta(parity, mode: str, dtype: str) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("mode", MODES)
 def test_turned_queries_and_keys_are_those_of_zeta(parity, mode: str, dtype: str, dim: int) -> None:
-    """A bfloat16 q with float32 angles gives float32 in zeta, and here."""
+    """In zeta and in ropegen a bfloat16 q with float32 angles gives float32."""
     cell = parity("zeta", "apply_rotary_pos_emb", mode, dtype)
     case = str(dim)
     q = jnp.asarray(drawn(1, QUERIES, dim, start=0), DTYPES[dtype])
@@ -112,7 +112,7 @@ def test_bfloat16_angles_round_at_every_step_as_in_zeta(parity, mode: str) -> No
 
 @pytest.mark.parametrize("dim", DIMS)
 def test_one_jit_of_all_of_it_keeps_the_bound(dim: int) -> None:
-    """The cosine of an angle that XLA may not have rounded would be off by far more at a far position."""
+    """At a far position the cosine of an angle that XLA did not round would be off by far more."""
 
     def both(embeddings: SinusoidalEmbeddings, k: jax.Array) -> jax.Array:
         return apply_rotary_pos_emb(k, k, *embeddings(k))[1]
@@ -123,7 +123,7 @@ def test_one_jit_of_all_of_it_keeps_the_bound(dim: int) -> None:
     assert np.max(np.abs(jax.jit(both)(embeddings, k) - both(embeddings, k))) <= 4 * ulp
 
 
-# ---- where zeta errs
+# ---- mistakes of zeta
 
 
 def test_the_default_scale_works_where_that_of_zeta_fails() -> None:
@@ -182,7 +182,7 @@ def ones(*shape: int) -> jax.Array:
 )
 def test_ropegen_refuses_what_zeta_refuses_with_the_same_type(name: str, call: Callable[[], Any], words: str) -> None:
     kinds = {"RuntimeError": RuntimeError, "AssertionError": AssertionError, "IndexError": IndexError}
-    (wanted,) = (kinds[each] for each in VECTORS["mistakes"][name] if each in kinds)
+    (wanted,) = (kinds[kind] for kind in VECTORS["mistakes"][name] if kind in kinds)
     with pytest.raises(RopegenError, match=words) as caught:
         call()
     assert isinstance(caught.value, wanted)
@@ -219,16 +219,16 @@ def test_queries_are_the_last_positions_and_turn_as_complex_numbers(data: st.Dat
     pair, at = np.arange(dim // 2), np.arange(length)[:, None]
     turn = np.exp(1j * at * 10_000.0 ** (-2 * pair / dim))
     size = 1.0 if base is None else ((2 * pair + 0.4 * dim) / (1.4 * dim)) ** ((at - length // 2) / base)
-    for x, found, factor in ((q, ours[0], turn * size), (k, ours[1], turn / size)):
+    for x, actual, factor in ((q, ours[0], turn * size), (k, ours[1], turn / size)):
         rows = x.shape[-2]
         turned = (x[..., : dim // 2] + 1j * x[..., dim // 2 :]) * factor[length - rows :]
         wanted = np.concatenate([turned.real, turned.imag], axis=-1)
-        np.testing.assert_allclose(found, wanted, atol=2e-5 * max(1.0, np.abs(wanted).max(initial=0.0)))
+        np.testing.assert_allclose(actual, wanted, atol=2e-5 * max(1.0, np.abs(wanted).max(initial=0.0)))
 
 
 def test_each_feature_has_its_own_angle() -> None:
     x = jnp.asarray(drawn(3, 4, start=1))
-    freqs = jnp.asarray(drawn(3, 4, start=9))  # no two halves alike
+    freqs = jnp.asarray(drawn(3, 4, start=9))  # the halves differ
     q, k = apply_rotary_pos_emb(x, x, freqs)
     wanted = x * np.cos(freqs) + np.stack([-x[:, 2], -x[:, 3], x[:, 0], x[:, 1]], axis=-1) * np.sin(freqs)
     np.testing.assert_allclose(q, wanted, atol=1e-6)
@@ -239,13 +239,13 @@ def test_each_feature_has_its_own_angle() -> None:
 def test_the_rope_of_the_embeddings_gives_attention_the_same_scores(quick_compilation, base: float | None) -> None:
     length, width = 6, 8
     q, k = (jnp.asarray(drawn(1, length, 2, width, start=start)) for start in (0, 50))
-    v = jnp.eye(length)[None, :, None, :].repeat(2, axis=2)  # so that the output is the weights
+    v = jnp.eye(length)[None, :, None, :].repeat(2, axis=2)  # the output then equals the weights
     embeddings = SinusoidalEmbeddings(width, base, use_xpos=base is not None)
-    by_heads = [jnp.swapaxes(each, 1, 2) for each in (q, k)]  # zeta has the sequence beside the width
+    by_heads = [jnp.swapaxes(heads, 1, 2) for heads in (q, k)]  # in zeta the sequence is the axis before the width
     turned_q, turned_k = apply_rotary_pos_emb(*by_heads, *embeddings(by_heads[0]))
     wanted = jax.nn.softmax(turned_q @ jnp.swapaxes(turned_k, -1, -2) / np.sqrt(width), axis=-1)
-    found = rg.attention(q, k, v, rope=embeddings.rope(length))
-    np.testing.assert_allclose(jnp.swapaxes(found, 1, 2), wanted, atol=2e-6)
+    result = rg.attention(q, k, v, rope=embeddings.rope(length))
+    np.testing.assert_allclose(jnp.swapaxes(result, 1, 2), wanted, atol=2e-6)
 
 
 def test_the_embeddings_are_a_pytree_and_everything_differentiates() -> None:
@@ -299,17 +299,17 @@ def test_drawn_embeddings_and_rotations_are_those_of_zeta_itself(zeta: Any, data
     theirs = zeta.SinusoidalEmbeddings(dim, base, use_xpos=base is not None)
     freqs, scale = theirs(torch.from_numpy(k))
     ours = SinusoidalEmbeddings(dim, base, use_xpos=base is not None)(k)
-    for found, wanted, limit in zip(ours, (freqs, scale), (ANGLES[0], MAGNITUDES[0]), strict=True):
-        assert found.shape == tuple(wanted.shape)
-        assert found.dtype == wanted.numpy().dtype
-        np.testing.assert_allclose(found, wanted.numpy(), rtol=limit)
+    for actual, wanted, limit in zip(ours, (freqs, scale), (ANGLES[0], MAGNITUDES[0]), strict=True):
+        assert actual.shape == tuple(wanted.shape)
+        assert actual.dtype == wanted.numpy().dtype
+        np.testing.assert_allclose(actual, wanted.numpy(), rtol=limit)
 
     if len(lead):  # einops wants an axis before those that it splits
         np.testing.assert_array_equal(rotate_half(jnp.asarray(q)), zeta.rotate_half(torch.from_numpy(q)).numpy())
     wanted = zeta.apply_rotary_pos_emb(torch.from_numpy(q), torch.from_numpy(k), freqs, scale)
-    found = apply_rotary_pos_emb(jnp.asarray(q), jnp.asarray(k), freqs.numpy(), scale.numpy())
+    result = apply_rotary_pos_emb(jnp.asarray(q), jnp.asarray(k), freqs.numpy(), scale.numpy())
     sizes = (scale.numpy()[-queries:] if base else 1.0, 1 / scale.numpy() if base else 1.0)
-    for a, b, size in zip(found, wanted, sizes, strict=True):
+    for a, b, size in zip(result, wanted, sizes, strict=True):
         assert (a.shape, np.asarray(a).dtype) == (tuple(b.shape), b.numpy().dtype)
         beyond = np.abs(np.asarray(a, np.float64) - b.numpy()) - 4 * 2.0**-22 * size
         assert beyond.max(initial=-1.0) <= 0

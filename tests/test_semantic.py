@@ -1,4 +1,4 @@
-"""The semantic form: one composite an op, with every attribute and a decomposition that computes it."""
+"""The semantic form: one composite per op, with every attribute and a decomposition that computes the op."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ def composites(text: str) -> list[str]:
 def test_one_composite_an_op_with_the_operands_of_the_graph() -> None:
     graph = front_end()
     text = semantic(graph)
-    computed = [each for each in graph.nodes if not isinstance(each.op, Input)]
-    assert sorted(composites(text)) == sorted(each.op.name for each in computed)
+    computed = [value for value in graph.nodes if not isinstance(value.op, Input)]
+    assert sorted(composites(text)) == sorted(value.op.name for value in computed)
     for line in text.splitlines():
-        found = re.search(r'composite "ropegen\.(\w+)" ?(.*?) \{', line)
-        if found:
-            count = len(re.findall(r"%", found[2]))
-            assert count in {len(each.operands) for each in computed if each.op.name == found[1]}, line
+        match = re.search(r'composite "ropegen\.(\w+)" ?(.*?) \{', line)
+        if match:
+            count = len(re.findall(r"%", match[2]))
+            assert count in {len(value.operands) for value in computed if value.op.name == match[1]}, line
 
 
 @pytest.mark.parametrize("seed", range(12))
 def test_every_attribute_is_written(seed: int) -> None:
-    for each in drawn_graph(seed, 30).nodes:
-        if not isinstance(each.op, Input):
-            names = {name.split(".")[0] for name in written(each)}
-            assert names >= {a.name for a in attributes(type(each.op)) if getattr(each.op, a.name) is not None}
+    for value in drawn_graph(seed, 30).nodes:
+        if not isinstance(value.op, Input):
+            names = {name.split(".")[0] for name in written(value)}
+            assert names >= {a.name for a in attributes(type(value.op)) if getattr(value.op, a.name) is not None}
 
 
 def test_onnx_names_where_the_meaning_is_the_same() -> None:
@@ -69,7 +69,7 @@ def test_onnx_names_where_the_meaning_is_the_same() -> None:
 
 @pytest.mark.parametrize("seed", [1, 5, 8])
 def test_the_decompositions_compute_the_graph(seed: int) -> None:
-    """The text, compiled as it stands: XLA inlines the decompositions."""
+    """Compile the text unchanged: XLA inlines the decompositions."""
     graph = drawn_graph(seed, 20)
     with mlir.make_ir_context():
         module = ir.Module.parse(semantic(graph))
@@ -82,12 +82,12 @@ def test_the_decompositions_compute_the_graph(seed: int) -> None:
         else client.compile(code)
     )
     arguments = [
-        jax.device_put(values[each.op.label], client.devices()[0])
-        for each in graph.inputs
-        if isinstance(each.op, Input)
+        jax.device_put(values[value.op.label], client.devices()[0])
+        for value in graph.inputs
+        if isinstance(value.op, Input)
     ]
-    found = loaded.execute_sharded(arguments).disassemble_into_single_device_arrays()
-    for (label, wanted), result in zip(reference.evaluate(graph, values).items(), found, strict=True):
+    results = loaded.execute_sharded(arguments).disassemble_into_single_device_arrays()
+    for (label, wanted), result in zip(reference.evaluate(graph, values).items(), results, strict=True):
         scale = float(np.max(np.abs(wanted), initial=1.0, where=np.isfinite(wanted)))
         np.testing.assert_allclose(np.asarray(result[0], np.float64), wanted, atol=0.06 * scale, err_msg=label)
 

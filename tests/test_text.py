@@ -1,5 +1,5 @@
 # ruff: noqa: E501 (texts and tables are wide)
-"""The text form: exact in both directions, the same everywhere, and no text does harm."""
+"""The text form: exact in both directions, the same on every machine, and safe for any text."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ropegen.ir.graph import Graph, graph, node
 from ropegen.rotary import Rope
 from ropegen.types import TensorType
 
-# One graph, written by hand: the form itself, in the same bytes with every jax.
+# One graph, written by hand: every jax must print these bytes.
 TINY = """\
 module attributes {ropegen.name = "tiny", ropegen.version = 1 : i64} {
   %0 = "ropegen.input"() {label = "x"} : () -> tensor<1x4x8xf32>
@@ -58,7 +58,7 @@ def refused(written: str) -> RopegenError:
 
 
 def place(error: RopegenError, source: str = "<text>") -> tuple[int, str]:
-    """The line that the error's last note shows, and what stands there from the caret on."""
+    """The line number of the error's last note, and its text from the caret on."""
     header, shown, caret = error.__notes__[-1].split("\n")
     name, _, line = header.rpartition(":")
     assert name == source
@@ -98,8 +98,8 @@ def test_every_float_is_exact(factors: list[float]):
     drawn = b.build(**{f"y{i}": b.scale(x, factor) for i, factor in enumerate(factors)})
     read = text.loads(text.dumps(drawn))
     assert read is drawn
-    found = [value.op.factor for _, value in read.outputs]
-    assert [each.hex() for each in found] == [(factor or 0.0).hex() for factor in factors]
+    read_factors = [value.op.factor for _, value in read.outputs]
+    assert [factor.hex() for factor in read_factors] == [(factor or 0.0).hex() for factor in factors]
 
 
 @given(st.integers(-(2**31), 2**31 - 9), st.text("abcé_", min_size=1, max_size=5))
@@ -132,13 +132,13 @@ def test_the_generic_form_of_the_module_is_read():
 
 
 def test_order_of_inputs_and_outputs_is_kept():
-    a, b = (node(ops.Input(label=each, type=TensorType((2,), "f32"))) for each in "ab")
+    a, b = (node(ops.Input(label=label, type=TensorType((2,), "f32"))) for label in "ab")
     made = [
         graph("g", order, outputs) for order in ((a, b), (b, a)) for outputs in ({"x": a, "y": b}, {"y": b, "x": a})
     ]
-    written = [text.dumps(each) for each in made]
+    written = [text.dumps(graph) for graph in made]
     assert len(set(written)) == 4
-    assert [text.loads(each) for each in written] == made
+    assert [text.loads(content) for content in written] == made
 
 
 def test_a_deep_graph_needs_no_stack():
@@ -153,14 +153,14 @@ def test_a_deep_graph_needs_no_stack():
 PRINT_DIGESTS = """
 import sys
 from ropegen.ir import text
-for each in sys.stdin.read().split("\\0"):
-    print(text.digest(text.loads(each)))
+for content in sys.stdin.read().split("\\0"):
+    print(text.digest(text.loads(content)))
 """
 
 
 def test_digests_are_the_same_in_every_process():
     drawn = [drawn_graph(seed, 20) for seed in range(40)]
-    wanted = [text.digest(each) for each in drawn]
+    wanted = [text.digest(graph) for graph in drawn]
     done = subprocess.run(
         [sys.executable, "-c", PRINT_DIGESTS],
         input="\0".join(map(text.dumps, drawn)),
@@ -179,9 +179,9 @@ def test_what_has_no_text_is_refused():
         text.dumps(b.build(y=wide))
 
 
-# What is not a graph ----------------------------------------------------------------------------------------------
+# Texts that are not graphs ----------------------------------------------------------------------------------------------
 
-# name: (in TINY, everywhere instead of it, the line of the error, what the caret points at, what the message says)
+# name: (a part of TINY, its replacement everywhere, the line of the error, the text at the caret, parts of the message)
 BROKEN: dict[str, tuple[str, str, int, str, tuple[str, ...]]] = {
     "unknown op": ('"ropegen.rotate"', '"ropegen.rotat"', 8, '"ropegen.rotat"', ("'ropegen.rotat'", "'ropegen.rotate'?")),
     "op of another dialect": ('"ropegen.rotate"', '"mhlo.rotate"', 8, '"mhlo', ("'mhlo.rotate'", "'ropegen.rotate'?")),
@@ -202,7 +202,7 @@ BROKEN: dict[str, tuple[str, str, int, str, tuple[str, ...]]] = {
     "below the minimum": ("length = 4 ", "length = -4 ", 6, "length", ("-4", "at least 0")),
     "unknown operand": ('"kv_positions"]', '"kv_position"]', 9, "given", ("'kv_position'", "'kv_positions'?")),
     "operands out of order": ('["q_positions", "kv', '["kv_positions", "kv', 9, '"ropegen', ("in the order q_positions",)),
-    "operand too many": ("(%4) {dim", "(%4, %4) {dim", 7, "(tensor<4xi32>)", ("expected 2", "write each op as %1")),
+    "operand too many": ("(%4) {dim", "(%4, %4) {dim", 7, "(tensor<4xi32>)", ("expected 2", "write every op as %1")),
     "operand missing": (
         "(%3, %5) {pairing = \"half\"} : (tensor<1x4x2x4xf32>, tensor<4x4xf32>)",
         "(%3) {pairing = \"half\"} : (tensor<1x4x2x4xf32>)",
@@ -210,7 +210,7 @@ BROKEN: dict[str, tuple[str, str, int, str, tuple[str, ...]]] = {
         '"ropegen.rotate"',
         ("1 operands for 2 (x, angles)",),
     ),
-    "no such value": ("(%7)", "(%77)", 10, "%77", ("undeclared SSA value", "write each op as")),
+    "no such value": ("(%7)", "(%77)", 10, "%77", ("undeclared SSA value", "write every op as")),
     "value of another type": ("(%7) {label = \"y\"} : (tensor<1x4x2x4xf32>)", "(%7) {label = \"y\"} : (tensor<1xf32>)", 10, "%7", ("different type",)),
     "used before it is made": ('%4 = "ropegen.pos', '"ropegen.output"(%5) {label = "z"} : (tensor<4x4xf32>) -> ()\n  %4 = "ropegen.pos', 6, '"ropegen.output"', ("operand 0", "move the op that defines it above")),
     "expression that does not parse": ('"kv_pos <= q_pos"', '"kv_pos <= "', 9, "visible", ("attend: attribute 'visible'", "got the end")),
@@ -237,8 +237,8 @@ BROKEN: dict[str, tuple[str, str, int, str, tuple[str, ...]]] = {
     "encoding": ("tensor<8x8xf32>", 'tensor<8x8xf32, "csr">', 3, '"ropegen.input"', ('"csr"', "tensors are dense")),
     "unknown element type": ("tensor<8x8xf32>", "tensor<8x8xi16>", 3, '"ropegen.input"', ("'i16'", "did you mean 'i1'?")),
     "size of 65 bits": ("() -> tensor<8x8xf32>", f"() -> tensor<{2**64}xf32>", 3, str(2**64), ("invalid dimension",)),
-    "results": ("%2 = ", "%2:2 = ", 4, "%2:2", ("1 results but was provided 2", "write each op as")),
-    "no result": ("%4 = ", "", 7, "%4", ("undeclared SSA value", "write each op as")),
+    "results": ("%2 = ", "%2:2 = ", 4, "%2:2", ("1 results but was provided 2", "write every op as")),
+    "no result": ("%4 = ", "", 7, "%4", ("undeclared SSA value", "write every op as")),
     "properties": ('{pairing = "half"}', '<{pairing = "half"}>', 8, "<{", ("properties", "write attributes in {...}")),
     "properties behind a comment": ('{pairing = "half"}', '< // {\n{pairing = "half"}>', 8, "<", ("properties",)),
     "region": ('() {length', '() ({}) {length', 6, '"ropegen.positions"', ("regions", "write it as")),
@@ -246,7 +246,7 @@ BROKEN: dict[str, tuple[str, str, int, str, tuple[str, ...]]] = {
     "alias": ("module", "#a = 1\nmodule", 1, "#a", ("alias", "in place")),
     "dialect type": ("() -> tensor<8x8xf32>", "() -> !tensor.x", 3, "!", ("tensor<2x8xbf16>",)),
     "affine map": ("length = 4 : i64", "length = affine_map<(d0) -> (d0)>", 6, "affine_map", ("leave the attribute out",)),
-    "not the generic form": ('"ropegen.rotate"', "ropegen.rotate", 8, "ropegen", ("ropegen.rotate", "write each op as %1")),
+    "not the generic form": ('"ropegen.rotate"', "ropegen.rotate", 8, "ropegen", ("ropegen.rotate", "write every op as %1")),
     "string without an end": ('"half"', '"half', 8, '"half}', ("no end", "close it")),
     "bytes that are no text": ('label = "x"', 'label = "\\FF"', 2, '"\\FF"', ("UTF-8", "leave the escapes out")),
     "NUL": ('label = "x"', 'label = "\0"', 2, "\N{REPLACEMENT CHARACTER}", ("NUL", "binary")),
@@ -261,7 +261,7 @@ BROKEN: dict[str, tuple[str, str, int, str, tuple[str, ...]]] = {
     "unknown module attribute": ("ropegen.name", "ropegen.nam", 1, "ropegen.nam", ("'ropegen.nam'", "did you mean 'ropegen.name'?")),
     "name of a graph": ('"tiny"', '"ti/ny"', 1, "module", ("'ti/ny'", "letters, digits")),
     "two modules": ("module", "module {}\nmodule", 1, "module", ("'ropegen.name'", "begin with")),
-    "text behind the end": ("-> ()\n}", "-> ()\n}\n}", 11, "", ("expected operation name", "write each op as")),
+    "text behind the end": ("-> ()\n}", "-> ()\n}\n}", 11, "", ("expected operation name", "write every op as")),
 }  # fmt: skip
 
 
@@ -270,8 +270,8 @@ def test_broken_text_names_the_line_the_word_and_the_way_out(name: str):
     old, new, line, caret, words = BROKEN[name]
     assert old in TINY
     error = refused(TINY.replace(old, new))
-    found, under = place(error)
-    assert (found, under[: len(caret)]) == (line, caret)
+    shown, under = place(error)
+    assert (shown, under[: len(caret)]) == (line, caret)
     for word in words:
         assert word in error.args[0]
 
@@ -300,7 +300,7 @@ def test_an_empty_text_says_how_to_begin(blank: str):
     assert place(error)[0] == 1
 
 
-# Nothing else escapes ---------------------------------------------------------------------------------------------
+# No other exception ---------------------------------------------------------------------------------------------
 
 WORDS = [
     *ops.OPS, "output", "ropegen.", '"', "{", "}", "(", ")", "<", ">", "[", "]", "->", ":", "%0", "%7", "%1#0", "%9:2", "i64",
@@ -311,9 +311,11 @@ WORDS = [
 
 
 def mutated(written: str, random: random.Random) -> str:
-    """A text with a few characters, words or lines left out, doubled, exchanged or replaced."""
+    """A text in which a few characters, words or lines are omitted, doubled, exchanged or replaced."""
     for _ in range(random.choice([1, 1, 1, 2, 4])):
-        if random.random() < 0.5:  # a number, string or value for another one: what MLIR takes and a graph may not
+        if (
+            random.random() < 0.5
+        ):  # replace a number, string or value by another one that MLIR accepts and a graph may not
             alike = list(re.finditer(random.choice([r"\b\d+\b", r'"[^"\n]*"', r"%\d+", r"\w+ ="]), written))
             if alike:
                 place, other = random.choice(alike), random.choice(alike)
@@ -351,13 +353,13 @@ def test_a_mutated_text_is_a_graph_or_an_error_that_points_at_it(capfd: pytest.C
     valid = [TINY, TINY, *(text.dumps(drawn_graph(seed, 8)) for seed in range(30))]
     read = 0
     for _ in range(2500):
-        found = outcome(mutated(draw.choice(valid), draw))
-        if isinstance(found, RopegenError):
-            place(found, "fuzz")
-            assert len(found.args[0]) < 2000
+        result = outcome(mutated(draw.choice(valid), draw))
+        if isinstance(result, RopegenError):
+            place(result, "fuzz")
+            assert len(result.args[0]) < 2000
         else:
             read += 1
-            assert text.loads(text.dumps(found)) is found
+            assert text.loads(text.dumps(result)) is result
     assert 100 < read < 1500  # it reaches both
     assert capfd.readouterr() == ("", "")
 
@@ -386,14 +388,14 @@ def noise():
 
 count = 0
 slowest = 0.0
-for each in noise():
+for broken in noise():
     begun = time.perf_counter()
     try:
-        text.loads(each)
+        text.loads(broken)
     except RopegenError as error:
         assert len(str(error)) < 2000
     else:
-        raise AssertionError(each[:200])
+        raise AssertionError(broken[:200])
     slowest = max(slowest, time.perf_counter() - begun)
     count += 1
 print(count, slowest)
@@ -438,7 +440,7 @@ def test_a_file_comes_back(tmp_path: Path):
     text.save(tiny(), path)
     assert path.read_bytes() == TINY.encode()
     assert text.load(path) is text.load(str(path)) is tiny()
-    assert [each.name for each in tmp_path.iterdir()] == ["tiny.mlir"]
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.mlir"]
 
 
 def test_a_failing_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -453,7 +455,7 @@ def test_a_failing_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(Path, "write_bytes", full_disk)
     with pytest.raises(RopegenError, match=r"cannot write .*graph\.mlir: No space left"):
         text.save(tiny(), path)
-    assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("graph.mlir", "old")]
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("graph.mlir", "old")]
 
 
 @pytest.mark.parametrize("name", ["missing/graph.mlir", "file/graph.mlir", "folder"])
@@ -462,7 +464,7 @@ def test_where_nothing_can_be_written_is_said(tmp_path: Path, name: str):
     (tmp_path / "folder").mkdir()
     with pytest.raises(RopegenError, match=r"cannot write .*give a path that can be written"):
         text.save(tiny(), tmp_path / name)
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["file", "folder"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
 
 
 @pytest.mark.parametrize("name", ["missing.mlir", "folder", "file/graph.mlir"])

@@ -1,4 +1,4 @@
-"""Weights from one rotary pairing to the other: the same logits, the exact way back, and Hugging Face's own formula."""
+"""Weights converted between rotary pairings: equal logits, an exact way back, and Hugging Face's own formula."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ropegen.weights import to_half, to_interleaved
 
 
 def permuted_for_hugging_face(weight: np.ndarray, heads: int) -> np.ndarray:
-    """What the conversion of Meta's Llama weights does to a torch weight (heads * width, features), by axes."""
+    """A torch weight (heads * width, features), permuted like Meta's Llama weights in Hugging Face's conversion."""
     out, features = weight.shape
     return weight.reshape(heads, out // heads // 2, 2, features).transpose(0, 2, 1, 3).reshape(out, features)
 
@@ -61,22 +61,22 @@ def test_the_way_back_is_exact(
     width, dim = 2 * pairs + rest, 2 * pairs
     shape = (*around[0], heads * width, *around[1])
     raw = np.random.default_rng(1).integers(0, 256, (*shape, np.dtype(dtype).itemsize), np.uint8)
-    given = raw.view(dtype).reshape(shape)  # any bit pattern, NaN among them
+    given = raw.view(dtype).reshape(shape)  # any bit pattern, including NaN
     weight = jnp.asarray(given) if jax_array else given
     axis = data.draw(st.sampled_from([len(around[0]), len(around[0]) - len(shape)]))
     for there, back in ((to_half, to_interleaved), (to_interleaved, to_half)):
         turned = there(weight, width=width, dim=dim, axis=axis)
         assert type(turned) is type(weight)
         assert (turned.shape, turned.dtype) == (weight.shape, weight.dtype)
-        found = back(turned, width=width, dim=dim, axis=axis)
-        assert np.asarray(found).tobytes() == np.asarray(weight).tobytes()
+        result = back(turned, width=width, dim=dim, axis=axis)
+        assert np.asarray(result).tobytes() == np.asarray(weight).tobytes()
 
 
 HEADS, KV_HEADS, FEATURES, SEQUENCE = 4, 2, 24, 7
 
 
 def front_end(pairing: str, width: int, dim: int | None) -> rg.Graph:
-    """Projections with bias, QK-norm, RoPE and grouped causal attention; also q and k as attention scores them."""
+    """Projections with bias, QK-norm, RoPE and grouped causal attention; q and k before the scores are outputs too."""
     b = rg.Builder("front-end")
     x = b.input("x", (2, SEQUENCE, FEATURES), "f32")
     rope, at = rg.Rope(100.0, pairing=pairing, dim=dim), b.positions(SEQUENCE, start=3)
@@ -112,10 +112,10 @@ def test_logits_are_the_same_with_the_other_pairing(made_for: str, run_with: str
     }
 
     def run(pairing: str, parameters: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        found = rg.plan(front_end(pairing, width, dim), "cpu").compile()(x=x, **parameters)
-        q, k = np.asarray(found["q"], np.float64), np.asarray(found["k"], np.float64)
+        result = rg.plan(front_end(pairing, width, dim), "cpu").compile()(x=x, **parameters)
+        q, k = np.asarray(result["q"], np.float64), np.asarray(result["k"], np.float64)
         scores = np.einsum("bqgrd,bkgd->bgrqk", q.reshape(2, SEQUENCE, KV_HEADS, -1, width), k)
-        return scores, np.asarray(found["out"])
+        return scores, np.asarray(result["out"])
 
     made, turned, wrong = run(made_for, weights), run(run_with, other), run(run_with, weights)
     # Scores are sums of `width` products of numbers up to 2 sqrt(width), rounded at projection, norm and rotation.
@@ -149,7 +149,7 @@ def test_what_does_not_fit_is_said(weight: object, asked: dict, words: list[str]
 
 def test_a_llama_of_torch_gives_its_logits_with_interleaved_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # theirs, on import
+        warnings.simplefilter("ignore")  # a warning of transformers, on import
         why = "a tiny torch Llama runs after: pip install torch transformers"
         torch = pytest.importorskip("torch", reason=why)
         transformers = pytest.importorskip("transformers", reason=why)
@@ -166,7 +166,7 @@ def test_a_llama_of_torch_gives_its_logits_with_interleaved_pairs(monkeypatch: p
     def interleaved(q, k, cos, sin, unsqueeze_dim=1):
         def turn(x):
             pairs = x.unflatten(-1, (-1, 2))
-            c, s = (each[..., : each.shape[-1] // 2].unsqueeze(unsqueeze_dim) for each in (cos, sin))
+            c, s = (half[..., : half.shape[-1] // 2].unsqueeze(unsqueeze_dim) for half in (cos, sin))
             first, second = pairs.unbind(-1)
             return torch.stack((first * c - second * s, first * s + second * c), dim=-1).flatten(-2)
 

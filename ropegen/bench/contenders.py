@@ -97,7 +97,8 @@ def jax_contender(name: str, function: Function, drawn: Drawn) -> Contender | Le
     needed, memory = _temporaries(jitted, arguments), _memory()
     if memory and needed > 0.7 * memory:
         return LeftOut(
-            name, f"it needs {needed / 1e9:.1f} GB of temporaries, and this machine has {memory / 1e9:.1f} GB"
+            name,
+            f"it needs {needed / 1e9:.1f} GB of temporaries, and may use 70 % of this machine's {memory / 1e9:.1f} GB",
         )
     return _finished(name, jitted, arguments)
 

@@ -187,7 +187,7 @@ def loads(text: str, source: str = "<text>") -> Graph:
         try:
             module = ir.Module.parse(text)
         except ir.MLIRError as error:
-            raise script.unparsed(error.error_diagnostics, unclosed, f"write each op as {_OP_FORM}") from None
+            raise script.unparsed(error.error_diagnostics, unclosed, f"write every op as {_OP_FORM}") from None
         return _read_graph(module, script)  # the module stays alive while its ops are read
 
 

@@ -188,21 +188,22 @@ def _agree(value: Node, words: Mapping[str, ir.Attribute]) -> None:
     op = value.op
     declared = attributes(type(op))
     own = {attribute.name for attribute in declared if Scaling not in attribute.kinds}
-    dotted = tuple(
-        f"{attribute.name}." for attribute in declared if Scaling in attribute.kinds
-    )  # their fields, already read
-    beside = {
+    # The fields of a scaling have dotted names; `_value` has read and checked them.
+    dotted = tuple(f"{attribute.name}." for attribute in declared if Scaling in attribute.kinds)
+    onnx_names = {
         key: attribute for key, attribute in written(value).items() if key not in own and not key.startswith(dotted)
     }
     for key, attribute in words.items():
         if key in own or key.startswith(dotted):
             continue
-        if key not in beside:
-            raise RopegenError(f"there is no attribute {key!r}; {nearest(key, [*own, *beside])}")
+        if key not in onnx_names:
+            raise RopegenError(f"there is no attribute {key!r}; {nearest(key, [*own, *onnx_names])}")
         given = _plain(f"attribute {key!r}", attribute)
         # Only the whole graph shows where positions start, so a causal mask of positions may be ONNX's mask of indices.
         allowed = (
-            {0, int(isinstance(op, ops.Attend) and op.visible == masks.causal)} if key == "is_causal" else {beside[key]}
+            {0, int(isinstance(op, ops.Attend) and op.visible == masks.causal)}
+            if key == "is_causal"
+            else {onnx_names[key]}
         )
         if given not in allowed:
-            raise RopegenError(f"attribute {key!r} is {given}, but the op has {beside[key]}; leave it out")
+            raise RopegenError(f"attribute {key!r} is {given}, but the op has {onnx_names[key]}; leave it out")
