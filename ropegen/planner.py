@@ -300,11 +300,14 @@ class _Prices:
         self._caller = caller
         self._families = {family.name: family for family in families()}
         self._sites: dict[Graph, Site] = {}
+        self._covered: dict[Graph, bool] = {}
         self._prices: dict[Graph, tuple[_Price, ...]] = {}
 
     def is_covered(self, closed: Graph) -> bool:
         """Whether the family builds the same region from what it reads off it."""
-        return self._families[closed.name].covers(self._site(closed)) is closed
+        if closed not in self._covered:
+            self._covered[closed] = self._families[closed.name].covers(self._site(closed)) is closed
+        return self._covered[closed]
 
     def of(self, closed: Graph) -> tuple[_Price, ...]:
         """One price for every target."""
