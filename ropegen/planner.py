@@ -247,7 +247,7 @@ class _Offer:
 
 def _caller_tiles(given: Tiles) -> dict[str, Tile]:
     known = {str(template): template for template in catalog()}
-    tiles: dict[str, Tile] = {}
+    fixed: dict[str, Tile] = {}
     for name, sizes in given.items():
         if name not in known:
             raise RopegenError(f"a tile was given for the template {name!r}; {nearest(name, known)}")
@@ -256,8 +256,8 @@ def _caller_tiles(given: Tiles) -> dict[str, Tile]:
             raise RopegenError(
                 f"a tile {dict(sizes)} was given for {name}; give positive sizes for exactly {', '.join(names) or 'nothing'}"
             )
-        tiles[name] = Tile.of(**{label: sizes[label] for label in names})
-    return tiles
+        fixed[name] = Tile.of(**{label: sizes[label] for label in names})
+    return fixed
 
 
 def _offers(graph: Graph, targets: Sequence[Target], caller: Mapping[str, Tile]) -> list[_Offer]:
