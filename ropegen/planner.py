@@ -1,8 +1,9 @@
 """The planner: which parts of a graph are computed together, by which template, with which tile, and why.
 
-A plan is made for one target and needs no device. Every region that a family finds is considered; every
-template of the family says its cost or its reasons for declining; the set of regions that do not overlap and
-save the most is taken; the rest is lowered op by op. All of it is kept, so that `explain` can say it.
+A plan is made for one target, and planning never queries a device. The planner considers every region that a family
+finds. Every template of the family states its cost or its reasons for declining. The planner takes the regions that
+together save the most time (see `ropegen.selection`) and leaves the other ops to their plain formulas. A plan keeps all
+of this, so that `explain` can state it.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 Tiles = Mapping[str, Mapping[str, int]]
 TableKind = Literal["constant", "argument", "computed"]
 
-# Up to here a table is a constant. A constant stands in the module of every platform and in device memory; at 4 MB
-# (8,192 positions of 128 features) it begins to outweigh the rest of a module, and what reads it does not stay in cache.
+# A table of at most so many bytes is a constant. A constant is part of the module of every platform and of device memory.
+# At 4 MB (8,192 positions of 128 features) it begins to outweigh the rest of a module, and it no longer stays in cache.
 LARGEST_CONSTANT = 1 << 22
 
 
@@ -44,15 +45,16 @@ class Candidate:
     cost: Cost | None = None
     declined: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=(), repr=False)
-    """What the template says of its kernel; it follows from the rest, and so is in no digest."""
+    """What the template says of its kernel. It follows from the other fields, so no digest contains it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
     """Where the cosines and sines of known positions come from, and why.
 
-    "constant": from the module. "argument": computed once, with what depends on parameters alone, and read at each
-    call. "computed": at each call. The last two reduce the positions in integers, which needs no float64.
+    "constant": the module contains them. "argument": they are computed once, together with what depends on parameters
+    alone, and every call reads them. "computed": every call computes them. The last two reduce the positions in integers,
+    which needs no float64.
     """
 
     kind: TableKind
@@ -89,7 +91,7 @@ class Rejected:
 
     region: Region
     saving: float
-    """Seconds that it would save over its ops one by one."""
+    """Seconds that it would save over its ops unfused."""
     reason: str
 
 
@@ -120,7 +122,7 @@ class Plan:
 
     @property
     def cost(self) -> Cost:
-        """The sum over the steps of a call; what is prepared once is not in it."""
+        """The sum over the steps of a call, without those that run once before the calls."""
         return sum((step.cost for step in self.steps if not step.prepares), NO_COST)
 
     @property
@@ -245,7 +247,7 @@ class _Offer:
 
 def _caller_tiles(given: Tiles) -> dict[str, Tile]:
     known = {str(template): template for template in catalog()}
-    tiles: dict[str, Tile] = {}
+    fixed: dict[str, Tile] = {}
     for name, sizes in given.items():
         if name not in known:
             raise RopegenError(f"a tile was given for the template {name!r}; {nearest(name, known)}")
@@ -254,8 +256,8 @@ def _caller_tiles(given: Tiles) -> dict[str, Tile]:
             raise RopegenError(
                 f"a tile {dict(sizes)} was given for {name}; give positive sizes for exactly {', '.join(names) or 'nothing'}"
             )
-        tiles[name] = Tile.of(**{label: sizes[label] for label in names})
-    return tiles
+        fixed[name] = Tile.of(**{label: sizes[label] for label in names})
+    return fixed
 
 
 def _offers(graph: Graph, targets: Sequence[Target], caller: Mapping[str, Tile]) -> list[_Offer]:
@@ -300,11 +302,14 @@ class _Prices:
         self._caller = caller
         self._families = {family.name: family for family in families()}
         self._sites: dict[Graph, Site] = {}
+        self._covered: dict[Graph, bool] = {}
         self._prices: dict[Graph, tuple[_Price, ...]] = {}
 
     def is_covered(self, closed: Graph) -> bool:
         """Whether the family builds the same region from what it reads off it."""
-        return self._families[closed.name].covers(self._site(closed)) is closed
+        if closed not in self._covered:
+            self._covered[closed] = self._families[closed.name].covers(self._site(closed)) is closed
+        return self._covered[closed]
 
     def of(self, closed: Graph) -> tuple[_Price, ...]:
         """One price for every target."""
@@ -348,7 +353,7 @@ class _Prices:
 
 
 def _choose(graph: Graph, offers: Sequence[_Offer], targets: Sequence[Target]) -> tuple[list[_Offer], tuple[str, ...]]:
-    """The offers that neither overlap nor wait for each other and save the most, in order; what is to be said of that."""
+    """The offers that together save the most, in the order of the graph; and what a reader of the plan must know of it."""
     useful = [offer for offer in offers if offer.is_useful]
     number = {node: index for index, node in enumerate(graph.nodes)}
     choice = selection.choose(
@@ -376,15 +381,15 @@ def _choose(graph: Graph, offers: Sequence[_Offer], targets: Sequence[Target]) -
 
 
 def is_table(value: Node) -> bool:
-    """Whether it gives the cosines and sines of positions that are known now."""
+    """Whether a value holds the cosines and sines of positions that are known at planning time."""
     return isinstance(value.op, ops.Angles | ops.Sinusoid) and isinstance(value.operands[0].op, ops.Positions)
 
 
 def _place(graph: Graph, value: Node, asked: TableKind | None) -> Table:
+    """Where a table comes from. It is the same on every target, because the platforms of an artifact share what is prepared."""
     positions = value.operands[0].op
     if isinstance(value.op, ops.Angles) and isinstance(positions, ops.Positions) and positions.length:
         value.op.rope.check_magnitude([positions.start, positions.start + positions.length - 1], value.op.head_width)
-    # The same on every target: the platforms of an artifact share what is prepared.
     if asked is not None:
         return Table(asked, "asked for")
     if value.type.bytes <= LARGEST_CONSTANT:
@@ -532,7 +537,7 @@ def plain_cost(node: Node, target: Target, *, constant: bool = False) -> Cost:
     """
     op, size = node.op, float(node.type.size)
     dtype = node.type.dtype
-    moved = float(node.type.bytes + sum(each.type.bytes for each in node.operands))
+    moved = float(node.type.bytes + sum(operand.type.bytes for operand in node.operands))
     if isinstance(op, ops.Input | ops.Positions):
         return NO_COST
     if isinstance(op, ops.Embed):
@@ -540,7 +545,7 @@ def plain_cost(node: Node, target: Target, *, constant: bool = False) -> Cost:
     if isinstance(op, ops.Project):
         return Cost.of(target, dtype, matmul=2.0 * size * node.operands[0].type.shape[-1], moved=moved)
     if isinstance(op, ops.Attend):
-        q, k, v = (each.type for each in node.operands[:3])
+        q, k, v = (operand.type for operand in node.operands[:3])
         scores = float(q.size // max(1, q.shape[-1])) * k.shape[-3]
         matmul = 2.0 * scores * (q.shape[-1] + v.shape[-1])
         computed = Cost.of(

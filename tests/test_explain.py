@@ -37,7 +37,7 @@ def case(name: str, **build: object) -> Graph:
 
 
 def steps_with(facts: dict[str, Any], what: str) -> list[dict[str, Any]]:
-    return [each for step in facts["steps"] for each in step[what]]
+    return [fact for step in facts["steps"] for fact in step[what]]
 
 
 def attention(mask: Callable[..., Any], queries: int, keys: int, start: int = 0, dense: bool = False) -> Graph:
@@ -80,7 +80,7 @@ def test_tiles_are_counted_as_by_hand(
     """Every score of every tile is looked at here; the plan says it without looking at any."""
     mask, sees = PATTERNS[pattern]
     made = fixed(attention(mask, queries, keys, start, dense), q, kv)
-    (said,) = (each["tiles"] for each in steps_with(explain.data(made), "attention"))
+    (said,) = (attended["tiles"] for attended in steps_with(explain.data(made), "attention"))
     visible = sees(np.arange(start, start + queries)[:, None], np.arange(keys)[None, :])
     counts = {"empty": 0, "full": 0, "partial": 0}
     computed = 0
@@ -110,7 +110,7 @@ def fixed(graph: Graph, q: int, kv: int) -> Plan:
 def test_long_sequences_are_counted_without_their_whole_map() -> None:
     length, size = 1 << 20, 1 << 10
     made = fixed(attention(masks.causal, length, length), size, size)
-    (said,) = (each["tiles"] for each in steps_with(explain.data(made), "attention"))
+    (said,) = (attended["tiles"] for attended in steps_with(explain.data(made), "attention"))
     tiles = length // size
     assert (said["empty"], said["partial"], said["full"]) == (
         tiles * (tiles - 1) // 2,
@@ -206,7 +206,7 @@ def test_f32_angles_are_warned_of_where_they_pass_the_epsilon(length: int, dtype
     """Six roundings of 2**-24 at position p pass bf16's epsilon of 2**-7 at p = 2**17 / 6 = 21,845."""
     rope = Rope(10_000.0, pairing="half", angles="f32")
     made = plan(rotated(length, rope, dtype), "cpu")
-    assert any("f32 angles" in each for each in explain.data(made)["warnings"]) == warned
+    assert any("f32 angles" in warning for warning in explain.data(made)["warnings"]) == warned
     exact = plan(rotated(length, replace(rope, angles="exact"), dtype), "cpu")
     assert not explain.data(exact)["warnings"]
 
@@ -227,20 +227,20 @@ def test_every_case_is_told_whole(name: str, target: str) -> None:
     made = plan(case(name), target)
     facts, words = explain.data(made), explain.text(made)
     assert json.loads(json.dumps(facts, allow_nan=False)) == facts
-    for label, value in (*((each.op.label, each) for each in made.source.inputs), *made.graph.outputs):
+    for label, value in (*((value.op.label, value) for value in made.source.inputs), *made.graph.outputs):
         assert re.search(rf"^  {label} +.*{re.escape(str(value.type))}", words, re.MULTILINE)
-    assert sum(each["times"] for each in facts["passes"]) == len(made.trace)
+    assert sum(rule["times"] for rule in facts["passes"]) == len(made.trace)
     assert len(facts["steps"]) == len(made.steps)
     called = [step for step in facts["steps"] if not step["prepares"]]
     assert sum(step["cost"]["seconds"] for step in called) == pytest.approx(made.cost.seconds)
     assert sum(step["share"] for step in called) == pytest.approx(1)
     for step in made.steps:
-        for each in step.considered:
-            assert each.template in words
-            assert all(reason in words for reason in each.declined)
-    for each in made.rejected:
-        assert each.reason in words
-    parameters = sum(each.type.bytes for each in made.graph.inputs if each.op.role == "parameter")
+        for candidate in step.considered:
+            assert candidate.template in words
+            assert all(reason in words for reason in candidate.declined)
+    for rejected in made.rejected:
+        assert rejected.reason in words
+    parameters = sum(value.type.bytes for value in made.graph.inputs if value.op.role == "parameter")
     assert facts["totals"]["parameter_bytes"] == parameters
     assert words.endswith("\n")
     assert "\x1b" not in words
@@ -249,7 +249,7 @@ def test_every_case_is_told_whole(name: str, target: str) -> None:
 def test_declining_is_told_with_its_reasons() -> None:
     made = plan(case("llama3-8b-prefill"), "cpu")
     refusal = Candidate("attend/other", 1, declined=("heads are too <wide>", "no sinks"))
-    steps = tuple(replace(each, considered=(*each.considered, refusal)) for each in made.steps)
+    steps = tuple(replace(step, considered=(*step.considered, refusal)) for step in made.steps)
     words = explain.text(replace(made, steps=steps))
     assert "attend/other declines: heads are too <wide>; no sinks" in words
 
@@ -259,7 +259,7 @@ def test_declining_is_told_with_its_reasons() -> None:
 def test_drawn_graphs_are_told(graph: Graph) -> None:
     made = plan(graph, "gpu:h100")
     words = explain.text(made)
-    assert all(str(each.type) in words for each in graph.inputs)
+    assert all(str(value.type) in words for value in graph.inputs)
     json.dumps(explain.data(made), allow_nan=False)
     parsed(explain.html(made))
 
@@ -327,35 +327,35 @@ class Page(HTMLParser):
 
 
 def parsed(page: str) -> Page:
-    found = Page()
-    found.feed(page)
-    found.close()
-    assert not found.open
-    return found
+    read = Page()
+    read.feed(page)
+    read.close()
+    assert not read.open
+    return read
 
 
 @pytest.mark.parametrize("name", ["llama3-8b-prefill", "bloom-560m"])
 def test_the_page_stands_alone_and_says_the_same(name: str) -> None:
     made = plan(case(name), "gpu:h200")
     page = explain.html(made)
-    found = parsed(page)
-    assert "script" not in {tag for tag, _ in found.seen}
-    assert not {name for _, attributes in found.seen for name in attributes} & {"src", "href", "srcset", "action"}
+    read = parsed(page)
+    assert "script" not in {tag for tag, _ in read.seen}
+    assert not {name for _, attributes in read.seen for name in attributes} & {"src", "href", "srcset", "action"}
     assert not re.search(r"https?:|//|url\(|@import", page)
-    bars = [attributes for _, attributes in found.seen if "bar" in (attributes.get("class") or "").split()]
-    widths = [float(re.fullmatch(r"width:([\d.]+)%", each["style"] or "")[1]) for each in bars]  # type: ignore[index]
+    bars = [attributes for _, attributes in read.seen if "bar" in (attributes.get("class") or "").split()]
+    widths = [float(re.fullmatch(r"width:([\d.]+)%", bar["style"] or "")[1]) for bar in bars]  # type: ignore[index]
     times = [step.cost.seconds for step in made.steps if not step.prepares and step.cost.seconds]
-    assert widths == pytest.approx([100 * each / max(times) for each in times], abs=0.01)
-    said = " ".join(found.words)
-    for each in steps_with(explain.data(made), "attention"):
-        assert each["mask"] in said
-    assert all(str(each.type) in said for each in made.source.inputs)
+    assert widths == pytest.approx([100 * seconds / max(times) for seconds in times], abs=0.01)
+    said = " ".join(read.words)
+    for attended in steps_with(explain.data(made), "attention"):
+        assert attended["mask"] in said
+    assert all(str(value.type) in said for value in made.source.inputs)
 
 
 def test_the_page_escapes_what_it_is_given() -> None:
     made = plan(case("gpt2-small"), "cpu")
     refusal = Candidate("<b>", 1, declined=('<script>alert("x")</script> & more',))
-    steps = tuple(replace(each, considered=(*each.considered, refusal)) for each in made.steps)
+    steps = tuple(replace(step, considered=(*step.considered, refusal)) for step in made.steps)
     page = explain.html(replace(made, steps=steps))
     assert "script" not in {tag for tag, _ in parsed(page).seen}
     assert "&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt; &amp; more" in page

@@ -1,7 +1,7 @@
-"""A plan in words, as a page, and as data: what is computed how, what was weighed, and why. It decides nothing.
+"""A plan as text, as a page, and as data: what is computed how, which options there were, and why.
 
-All three are functions of the plan alone: no date, no colour, nothing of the machine they run on, so that they may
-stand in an artifact and be compared.
+It decides nothing. All three depend on the plan alone: they contain no date, no colour, and nothing of the machine that
+they were made on. An artifact can therefore contain them, and they can be compared.
 """
 
 from ropegen.explain.facts import data as data

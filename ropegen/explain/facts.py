@@ -23,10 +23,11 @@ from ropegen.types import TensorType, epsilon
 
 Facts: TypeAlias = dict[str, Any]
 
-# Up to here a kernel's range reduction holds the bound of the table, so it is quoted where no position is known.
+# Up to this position, range reduction inside a kernel is as exact as the table. The plan quotes the error here where it
+# knows no position.
 _REFERENCE_POSITION = 2**20
 _LAST_POSITION = 2**31 - 1
-# Tiles are classified in strips of at most so many, so that a long sequence does not need their whole map at once.
+# Tiles are classified in strips of at most so many, so that the map of a long sequence is never in memory as a whole.
 _STRIP = 1 << 18
 
 
@@ -59,23 +60,23 @@ def data(plan: Plan) -> Facts:
         ],
         "steps": steps,
         "remarks": list(plan.remarks),
-        "not_taken": [_not_taken(each, names) for each in plan.rejected],
+        "not_taken": [_not_taken(entry, names) for entry in plan.rejected],
         "totals": _totals(plan, steps),
         "warnings": [*_warnings(steps)],
     }
 
 
 def _names(graph: Graph) -> dict[Node, str]:
-    """A name for each value: an input's label, else %op, with a number from the second of its kind on."""
+    """The name of every value: the label of an input, else %op, with a number from the second op of that name on."""
     seen: Counter[str] = Counter()
-    found: dict[Node, str] = {}
-    for each in graph.nodes:
-        if isinstance(each.op, ops.Input):
-            found[each] = each.op.label
+    names: dict[Node, str] = {}
+    for node in graph.nodes:
+        if isinstance(node.op, ops.Input):
+            names[node] = node.op.label
             continue
-        found[each] = f"%{each.op.name}{seen[each.op.name] or ''}"
-        seen[each.op.name] += 1
-    return found
+        names[node] = f"%{node.op.name}{seen[node.op.name] or ''}"
+        seen[node.op.name] += 1
+    return names
 
 
 def _count(graph: Graph) -> int:
@@ -87,9 +88,9 @@ def _typed(kind: TensorType) -> Facts:
 
 
 def _inputs(source: Graph, kept: frozenset[Node]) -> Iterator[Facts]:
-    for each in source.inputs:
-        if isinstance(each.op, ops.Input):
-            yield {"label": each.op.label, "role": each.op.role, **_typed(each.type), "used": each in kept}
+    for value in source.inputs:
+        if isinstance(value.op, ops.Input):
+            yield {"label": value.op.label, "role": value.op.role, **_typed(value.type), "used": value in kept}
 
 
 def _passes(plan: Plan) -> list[Facts]:
@@ -112,18 +113,18 @@ def _step(plan: Plan, index: int, step: Step, names: Mapping[Node, str]) -> Fact
         "index": index,
         "family": step.region.family if step.region is not None else None,
         "template": chosen.template if chosen is not None else None,
-        "ops": [each.op.name for each in step.nodes],
+        "ops": [node.op.name for node in step.nodes],
         "tile": _tile(chosen.tile) if chosen is not None else {},
         "tile_from": chosen.tile_from if chosen is not None else None,
         "notes": list(chosen.notes) if chosen is not None else [],
         "prepares": step.prepares,
-        "reads": [names[each] for each in step.operands],
-        "gives": [{"name": names[each], **_typed(each.type)} for each in step.outputs],
+        "reads": [names[value] for value in step.operands],
+        "outputs": [{"name": names[value], **_typed(value.type)} for value in step.outputs],
         "cost": _cost(step.cost),
         "share": 0.0 if step.prepares or not total else step.cost.seconds / total,
-        "considered": [{**_candidate(each), "chosen": each is chosen} for each in step.considered],
+        "considered": [{**_candidate(candidate), "chosen": candidate is chosen} for candidate in step.considered],
         "attention": [
-            _attention(each, each.op, chosen, names) for each in step.nodes if isinstance(each.op, ops.Attend)
+            _attention(node, node.op, chosen, names) for node in step.nodes if isinstance(node.op, ops.Attend)
         ],
         "angles": [*_angles(plan.graph, step, names)],
     }
@@ -133,36 +134,36 @@ def _tile(tile: Tile) -> dict[str, int]:
     return dict(tile.sizes)
 
 
-def _candidate(each: Candidate) -> Facts:
+def _candidate(candidate: Candidate) -> Facts:
     return {
-        "template": each.template,
-        "tile": _tile(each.tile),
-        "tile_from": each.tile_from,
-        "cost": _cost(each.cost) if each.cost is not None else None,
-        "declined": list(each.declined),
+        "template": candidate.template,
+        "tile": _tile(candidate.tile),
+        "tile_from": candidate.tile_from,
+        "cost": _cost(candidate.cost) if candidate.cost is not None else None,
+        "declined": list(candidate.declined),
     }
 
 
-def _not_taken(each: Rejected, names: Mapping[Node, str]) -> Facts:
-    region = each.region
+def _not_taken(rejected: Rejected, names: Mapping[Node, str]) -> Facts:
+    region = rejected.region
     return {
         "family": region.family,
         "ops": [value.op.name for value in region.nodes],
-        "gives": [names[value] for value in region.outputs],
-        "saving": each.saving,
-        "reason": each.reason,
+        "outputs": [names[value] for value in region.outputs],
+        "saving": rejected.saving,
+        "reason": rejected.reason,
     }
 
 
 def _totals(plan: Plan, steps: Sequence[Facts]) -> Facts:
     prepares = [step.cost for step in plan.steps if step.prepares]
-    sizes = {role: sum(each.type.bytes for each in _of_role(plan.graph, role)) for role in ops.ROLES}
+    sizes = {role: sum(node.type.bytes for node in _of_role(plan.graph, role)) for role in ops.ROLES}
     return {
         **_cost(plan.cost),
-        "prepare_seconds": sum(each.seconds for each in prepares),
+        "prepare_seconds": sum(cost.seconds for cost in prepares),
         "prepared_bytes": sum(value.type.bytes for value in plan.prepared),
         "constant_bytes": sum(
-            each["bytes"] for step in steps for each in step["angles"] if each["table"] == "constant"
+            angles["bytes"] for step in steps for angles in step["angles"] if angles["table"] == "constant"
         ),
         "output_bytes": sum(value.type.bytes for _, value in plan.graph.outputs),
         **{f"{role}_bytes": size for role, size in sizes.items()},
@@ -170,14 +171,14 @@ def _totals(plan: Plan, steps: Sequence[Facts]) -> Facts:
 
 
 def _of_role(graph: Graph, role: str) -> Iterator[Node]:
-    return (each for each in graph.inputs if isinstance(each.op, ops.Input) and each.op.role == role)
+    return (node for node in graph.inputs if isinstance(node.op, ops.Input) and node.op.role == role)
 
 
 # Attention: which tiles are left out ---------------------------------------------------------------------------------
 
 
 def _attention(value: Node, op: ops.Attend, chosen: Candidate | None, names: Mapping[Node, str]) -> Facts:
-    q, k, v = (each.type for each in value.operands[:3])
+    q, k, v = (operand.type for operand in value.operands[:3])
     return {
         "value": names[value],
         "queries": q.shape[-3],
@@ -192,21 +193,21 @@ def _attention(value: Node, op: ops.Attend, chosen: Candidate | None, names: Map
         "softcap": op.softcap,
         "masked_row": op.masked_row,
         "returns": op.returns,
-        "operands": [each for each in op.given if not each.endswith("positions")],
+        "operands": [name for name in op.given if not name.endswith("positions")],
         "positions": {name: _span(value.operand(name)) for name in ("q_positions", "kv_positions") if name in op.given},
         "tiles": _tiles(value, op, chosen),
     }
 
 
 def _span(positions: Node | None) -> list[int] | None:
-    """The first and the last of positions that are known now."""
+    """The first and the last of positions that are known at planning time; None for others."""
     if positions is None or not isinstance(positions.op, ops.Positions) or not positions.op.length:
         return None
     return [positions.op.start, positions.op.start + positions.op.length - 1]
 
 
 def _tiles(value: Node, op: ops.Attend, chosen: Candidate | None) -> Facts:
-    """How many tiles of scores a mask leaves empty, full and partial, or why that is not known."""
+    """How many tiles of scores are empty, full and partial under the mask, or why that is not known."""
     sizes = _tile(chosen.tile) if chosen is not None else {}
     if not {"q", "kv"} <= sizes.keys():
         return {"unknown": "the scores are computed whole, not in tiles"}
@@ -240,7 +241,7 @@ def _tiles(value: Node, op: ops.Attend, chosen: Candidate | None) -> Facts:
 
 
 def _ranges(length: int, size: int, positions: Node | None, read: bool) -> npt.NDArray[np.int64] | None:
-    """The first and last position of each tile, (n, 2); None where the mask reads them and they are not known now."""
+    """The first and last position of every tile, (n, 2); None where the mask reads positions that are not known yet."""
     if read and (positions is None or not isinstance(positions.op, ops.Positions)):
         return None
     first = positions.op.start if positions is not None and isinstance(positions.op, ops.Positions) else 0
@@ -248,33 +249,33 @@ def _ranges(length: int, size: int, positions: Node | None, read: bool) -> npt.N
     return np.stack([starts, np.minimum(starts + size, length) - 1], axis=-1) + first
 
 
-# Half-precision types hold every whole number up to here.
+# Half-precision types represent every whole number up to these.
 _WHOLE_TO = {"bf16": 256, "f16": 2048}
 
-# Angles: what they are, what they weigh, how far they hold -----------------------------------------------------------
+# Angles: what they are, how large their tables are, how exact they are -----------------------------------------------------------
 
 
 def _angles(graph: Graph, step: Step, names: Mapping[Node, str]) -> Iterator[Facts]:
     for value in step.nodes:
         op = value.op
-        found: Facts = {"value": names[value], "family": "sinusoid", "attributes": {}, "sections": []}
+        facts: Facts = {"value": names[value], "family": "sinusoid", "attributes": {}, "sections": []}
         if isinstance(op, ops.Angles):
-            readers = [each for each in graph.nodes if isinstance(each.op, ops.Rotate) and each.operands[1] is value]
+            readers = [node for node in graph.nodes if isinstance(node.op, ops.Rotate) and node.operands[1] is value]
             attributes = op.scaling.to_attributes()
-            found["family"] = attributes.pop("kind")
-            found["attributes"] = {name: _plain(each) for name, each in attributes.items()}
-            found |= {"width": op.dim, "head_width": op.head_width, "length": op.length, "inverse": op.inverse}
-            found |= {"sections": list(op.sections), "rotates": sorted({each.type.dtype for each in readers})}
-            found["pairings"] = sorted({each.op.pairing for each in readers if isinstance(each.op, ops.Rotate)})
-            found["magnitude_range"] = op.rope.magnitude_range(op.head_width)
+            facts["family"] = attributes.pop("kind")
+            facts["attributes"] = {name: _plain(setting) for name, setting in attributes.items()}
+            facts |= {"width": op.dim, "head_width": op.head_width, "length": op.length, "inverse": op.inverse}
+            facts |= {"sections": list(op.sections), "rotates": sorted({node.type.dtype for node in readers})}
+            facts["pairings"] = sorted({node.op.pairing for node in readers if isinstance(node.op, ops.Rotate)})
+            facts["magnitude_range"] = op.rope.magnitude_range(op.head_width)
             rope, stored = op.rope, "f32"
         elif isinstance(op, ops.Sinusoid):
-            found |= {"width": op.width, "head_width": op.width, "rotates": [op.dtype], "pairings": [op.pairing]}
+            facts |= {"width": op.width, "head_width": op.width, "rotates": [op.dtype], "pairings": [op.pairing]}
             rope, stored = _like(op), op.dtype
         else:
             continue
-        found |= {"theta": op.theta, "precision": op.precision, "positions_type": value.operands[0].type.dtype}
-        yield found | _reach(graph, value, rope, stored, found["rotates"], step.table)
+        facts |= {"theta": op.theta, "precision": op.precision, "positions_type": value.operands[0].type.dtype}
+        yield facts | _reach(graph, value, rope, stored, facts["rotates"], step.table)
 
 
 def _plain(value: object) -> object:
@@ -292,9 +293,9 @@ def _like(op: ops.Sinusoid) -> Rope | None:
 def _reach(
     graph: Graph, value: Node, rope: Rope | None, stored: str, read_as: Sequence[str], table: Table | None
 ) -> Facts:
-    """Where the angles are taken from, and the bound on their error at the largest position that is known."""
+    """Where the angles come from, and the bound on their error at the largest position that is known."""
     own = _span(value.operands[0])
-    spans = [own] if own is not None else [span for each in graph.nodes if (span := _span(each)) is not None]
+    spans = [own] if own is not None else [span for node in graph.nodes if (span := _span(node)) is not None]
     largest = max((abs(end) for span in spans for end in span), default=None)
     at = _REFERENCE_POSITION if largest is None else largest
     narrowest = max(read_as, key=epsilon, default=stored)
@@ -313,7 +314,7 @@ def _reach(
 
 
 def _error(rope: Rope, at: int, stored: str, positions: Node, table: Table | None) -> float:
-    """The bound on a cosine or sine: that of the table and, where exact angles are reduced at run time, of that too.
+    """The bound on the error of a cosine or sine: the table's own, and that of the range reduction at run time.
 
     Cosine and sine are taken within 2 u, u = 2**-24, of an angle of at most an eighth of a turn that is held in two
     float32, and combined with two roundings below that. Fixed point adds `ropegen.rotary.fixed_point`'s own error. The
@@ -341,38 +342,38 @@ def _holds_to(rope: Rope, stored: str, allowed: float) -> int:
 
 def _warnings(steps: Sequence[Facts]) -> Iterator[str]:
     for step in steps:
-        for each in step["angles"]:
-            yield from _position_warnings(each)
-            if each["precision"] != "f32" or each["holds_to"] is None:
+        for angles in step["angles"]:
+            yield from _position_warnings(angles)
+            if angles["precision"] != "f32" or angles["holds_to"] is None:
                 continue
-            largest, holds = each["largest_position"], each["holds_to"]
+            largest, holds = angles["largest_position"], angles["holds_to"]
             if largest is None or largest > holds:
                 reach = "at any position" if holds < 0 else f"past position {holds:,}"
                 known = "" if largest is None else f", and positions reach {largest:,}"
                 yield (
-                    f"{each['value']}: f32 angles may be off by more than the epsilon of {each['epsilon_of']}, "
-                    f'{each["epsilon"]:.2g}, {reach}{known}; precision="exact" costs nothing more'
+                    f"{angles['value']}: f32 angles may be off by more than the epsilon of {angles['epsilon_of']}, "
+                    f'{angles["epsilon"]:.2g}, {reach}{known}; precision="exact" costs nothing more'
                 )
-        for each in step["attention"]:
-            tiles = each["tiles"]
+        for attention in step["attention"]:
+            tiles = attention["tiles"]
             if tiles.get("count") and tiles["empty"] == tiles["count"]:
-                yield f"{each['value']}: the mask `{short(each['mask'])}` shows no key to any query"
+                yield f"{attention['value']}: the mask `{short(attention['mask'])}` shows no key to any query"
 
 
-def _position_warnings(each: Facts) -> Iterator[str]:
-    if (whole := _WHOLE_TO.get(each["positions_type"])) is not None:
+def _position_warnings(angles: Facts) -> Iterator[str]:
+    if (whole := _WHOLE_TO.get(angles["positions_type"])) is not None:
         yield (
-            f"{each['value']}: positions are {each['positions_type']}, which holds every whole number only to {whole:,}; "
+            f"{angles['value']}: positions are {angles['positions_type']}, which holds every whole number only to {whole:,}; "
             "beyond, neighbours turn alike: keep them in i32"
         )
-    if each.get("magnitude_range") is not None and each["table"] is None:
-        first, last = each["magnitude_range"]
+    if angles.get("magnitude_range") is not None and angles["table"] is None:
+        first, last = angles["magnitude_range"]
         yield (
-            f"{each['value']}: {each['family']} magnitudes leave float32 before position {first:,.0f} and after {last:,.0f}, and "
+            f"{angles['value']}: {angles['family']} magnitudes leave float32 before position {first:,.0f} and after {last:,.0f}, and "
             "positions are read at each call; choose a base and centre for the longest sequence"
         )
 
 
 def short(words: str, limit: int = 160) -> str:
-    """The words, cut to `limit` characters."""
+    """The text, cut to `limit` characters."""
     return words if len(words) <= limit else f"{words[: limit - 3]}..."

@@ -1,4 +1,4 @@
-"""A plan as a page that loads nothing."""
+"""A plan as an HTML page that needs no other file."""
 
 from __future__ import annotations
 
@@ -44,17 +44,27 @@ details > table { margin: .3rem 0 .8rem 1.2rem; }
 
 
 def html(plan: Plan) -> str:
-    """The plan as one page: the same facts as `text`, a bar for the predicted time of each step; it loads nothing."""
+    """The plan as one page that needs no other file: the facts of `text`, and a bar for the predicted time of every step."""
     facts = data(plan)
     steps = [step for step in facts["steps"] if not step["prepares"]]
     once = [step for step in facts["steps"] if step["prepares"]]
     name = escape(f"plan of {facts['graph']['name']} for {facts['target']['name']}")
     head = "".join(f"<div>{escape(' '.join(line.split()))}</div>" for line in heading(facts))
-    warned = "".join(f'<p class="warn">{escape(each)}</p>' for each in facts["warnings"]) or '<p class="dim">none</p>'
-    outputs = [[each["label"], each["type"], bytes_of(each["bytes"]), each["is"]] for each in facts["outputs"]]
+    warned = (
+        "".join(f'<p class="warn">{escape(warning)}</p>' for warning in facts["warnings"]) or '<p class="dim">none</p>'
+    )
+    outputs = [
+        [output["label"], output["type"], bytes_of(output["bytes"]), output["is"]] for output in facts["outputs"]
+    ]
     not_taken = [
-        [each["family"], ", ".join(each["gives"]), counted(each["ops"]), duration(each["saving"]), each["reason"]]
-        for each in facts["not_taken"]
+        [
+            region["family"],
+            ", ".join(region["outputs"]),
+            counted(region["ops"]),
+            duration(region["saving"]),
+            region["reason"],
+        ]
+        for region in facts["not_taken"]
     ]
     sections = {
         "Time": _chart(steps),
@@ -62,8 +72,8 @@ def html(plan: Plan) -> str:
         "Warnings": warned,
         "Steps of a call": _details(steps),
         "Prepared once": _table(("", "type", "size"), [*map(prepared_row, facts["prepared"])]) + _details(once),
-        "Regions considered and not taken": "".join(f"<p>{escape(each)}</p>" for each in facts["remarks"])
-        + _table(("family", "gives", "ops", "would save", "why not"), not_taken),
+        "Regions considered and not taken": "".join(f"<p>{escape(remark)}</p>" for remark in facts["remarks"])
+        + _table(("family", "outputs", "ops", "would save", "why not"), not_taken),
         "Passes": _table(("times", "rule", "what it does"), [*map(pass_row, facts["passes"])]),
         "Inputs": _table(("", "role", "type", "size", ""), [*map(input_row, facts["inputs"])]),
         "Outputs": _table(("", "type", "size", "value"), outputs),
@@ -77,7 +87,7 @@ def html(plan: Plan) -> str:
 
 
 def _chart(steps: Sequence[Facts]) -> str:
-    """A bar a step, as long as its predicted time; the colour, and the words, say what bounds it."""
+    """One bar for every step, as long as its predicted time. Its colour and its label state what bounds it."""
     longest = max((step["cost"]["seconds"] for step in steps), default=0.0)
     rows: list[str] = []
     for step in steps:
@@ -90,17 +100,17 @@ def _chart(steps: Sequence[Facts]) -> str:
 
 
 def _details(steps: Sequence[Facts]) -> str:
-    found = [
+    blocks = [
         f"<details open><summary>{step['index']}. {escape(title(step))}, {duration(step['cost']['seconds'])}</summary>"
         f"{_table((), [*step_rows(step)])}</details>"
         for step in steps
     ]
-    return "".join(found) or '<p class="dim">none</p>'
+    return "".join(blocks) or '<p class="dim">none</p>'
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     if not rows:
         return '<p class="dim">none</p>'
-    titles = "".join(f'<th scope="col">{escape(each)}</th>' for each in header)
+    titles = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in header)
     lines = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
     return f"<table>{f'<thead><tr>{titles}</tr></thead>' if header else ''}<tbody>{lines}</tbody></table>"

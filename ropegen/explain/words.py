@@ -10,7 +10,7 @@ from ropegen.planner import Plan
 
 
 def text(plan: Plan) -> str:
-    """The plan for a person to read; the same bytes for the same plan everywhere."""
+    """The plan for a person to read. Equal plans give equal bytes on every machine."""
     facts = data(plan)
     steps = [step for step in facts["steps"] if not step["prepares"]]
     once = [step for step in facts["steps"] if step["prepares"]]
@@ -18,24 +18,29 @@ def text(plan: Plan) -> str:
         ("inputs", _columns([*map(input_row, facts["inputs"])])),
         (
             "outputs",
-            _columns([[each["label"], each["type"], bytes_of(each["bytes"]), each["is"]] for each in facts["outputs"]]),
+            _columns(
+                [
+                    [output["label"], output["type"], bytes_of(output["bytes"]), output["is"]]
+                    for output in facts["outputs"]
+                ]
+            ),
         ),
         (
-            f"passes: {_plural(sum(each['times'] for each in facts['passes']), 'rewriting')}",
+            f"passes: {_plural(sum(rule['times'] for rule in facts['passes']), 'rewriting')}",
             _columns([*map(pass_row, facts["passes"])]),
         ),
         ("prepared once, from parameters alone", _columns([*map(prepared_row, facts["prepared"])]) + _blocks(once)),
         ("steps of a call", _blocks(steps)),
         (
             "regions considered and not taken",
-            [*facts["remarks"], *(line for each in facts["not_taken"] for line in _not_taken_lines(each))],
+            [*facts["remarks"], *(line for region in facts["not_taken"] for line in _not_taken_lines(region))],
         ),
         ("totals", _columns(total_rows(facts["totals"]))),
         ("warnings", facts["warnings"]),
     ]
     lines = [
         f"plan of {facts['graph']['name']} for {facts['target']['name']}",
-        *(f"  {each}" for each in heading(facts)),
+        *(f"  {line}" for line in heading(facts)),
     ]
     for title, body in sections:
         lines += ["", title, *(f"  {line}".rstrip() for line in body or ["none"])]
@@ -52,26 +57,26 @@ def heading(facts: Facts) -> list[str]:
         f"        matrices {_rate(figures['matmul_bf16'])} in bf16, {_rate(figures['matmul_f32'])} in f32;"
         f" elementwise {_rate(figures['vector'])}; exponentials {quantity(figures['transcendental'], '/s')}",
         f"        memory {bytes_of(figures['bandwidth'])}/s; fast memory {bytes_of(figures['fast_memory'])};"
-        f" starting a region {duration(figures['launch'])}",
+        f" launch overhead {duration(figures['launch'])}",
     ]
 
 
-def input_row(each: Facts) -> list[str]:
+def input_row(facts: Facts) -> list[str]:
     return [
-        each["label"],
-        each["role"],
-        each["type"],
-        bytes_of(each["bytes"]),
-        "" if each["used"] else "not read by anything",
+        facts["label"],
+        facts["role"],
+        facts["type"],
+        bytes_of(facts["bytes"]),
+        "" if facts["used"] else "not read by anything",
     ]
 
 
-def pass_row(each: Facts) -> list[str]:
-    return [f"{each['times']} x", f"{each['pass']}/{each['rule']}", each["notation"]]
+def pass_row(facts: Facts) -> list[str]:
+    return [f"{facts['times']} x", f"{facts['pass']}/{facts['rule']}", facts["notation"]]
 
 
-def prepared_row(each: Facts) -> list[str]:
-    return [f"{each['name']} is {each['is']}", each["type"], bytes_of(each["bytes"])]
+def prepared_row(facts: Facts) -> list[str]:
+    return [f"{facts['name']} is {facts['is']}", facts["type"], bytes_of(facts["bytes"])]
 
 
 def _blocks(steps: Sequence[Facts]) -> list[str]:
@@ -88,7 +93,7 @@ def _blocks(steps: Sequence[Facts]) -> list[str]:
 def title(step: Facts) -> str:
     if step["family"] and not step["template"]:
         return f"{step['family']} unfused"
-    return step["template"] or f"{step['ops'][-1]} by itself"
+    return step["template"] or f"{step['ops'][-1]} unfused"
 
 
 def step_rows(step: Facts) -> Iterator[list[str]]:
@@ -97,50 +102,50 @@ def step_rows(step: Facts) -> Iterator[list[str]]:
         yield ["computes", counted(step["ops"])]
     if step["tile"]:
         yield ["tile", f"{_sizes(step['tile'])}, {step['tile_from']}"]
-    for each in step["notes"]:
-        yield ["note", each]
+    for note in step["notes"]:
+        yield ["note", note]
     yield ["reads", ", ".join(step["reads"]) or "nothing"]
-    yield ["gives", ", ".join(f"{each['name']} {each['type']}" for each in step["gives"])]
+    yield ["outputs", ", ".join(f"{output['name']} {output['type']}" for output in step["outputs"])]
     temporary = f"{bytes_of(cost['temporary'])} of temporaries"
     yield ["work", f"{quantity(cost['flops'], 'FLOP')}, {bytes_of(cost['bytes'])} moved, {temporary}"]
-    for each in step["attention"]:
-        yield from _attention_rows(each)
-    for each in step["angles"]:
-        yield from _angle_rows(each)
-    for each in step["considered"]:
-        yield ["weighed", f"{each['template']} {_verdict(each)}"]
+    for attention in step["attention"]:
+        yield from _attention_rows(attention)
+    for angles in step["angles"]:
+        yield from _angle_rows(angles)
+    for candidate in step["considered"]:
+        yield ["options", f"{candidate['template']} {_verdict(candidate)}"]
     if step["family"] and not step["template"]:
-        yield ["weighed", f"unfused: {duration(cost['seconds'])}, {cost['bound']}-bound, taken"]
+        yield ["options", f"unfused: {duration(cost['seconds'])}, {cost['bound']}-bound, taken"]
 
 
-def _verdict(each: Facts) -> str:
-    cost = each["cost"]
+def _verdict(candidate: Facts) -> str:
+    cost = candidate["cost"]
     if cost is None:
-        return f"declines: {'; '.join(each['declined'])}"
-    taken = ", taken" if each["chosen"] else ""
-    tile = f"{_sizes(each['tile'])}, {each['tile_from']}: " if each["tile"] else ""
+        return f"declines: {'; '.join(candidate['declined'])}"
+    taken = ", taken" if candidate["chosen"] else ""
+    tile = f"{_sizes(candidate['tile'])}, {candidate['tile_from']}: " if candidate["tile"] else ""
     return f"{tile}{duration(cost['seconds'])}, {cost['bound']}-bound{taken}"
 
 
-def _attention_rows(each: Facts) -> Iterator[list[str]]:
-    heads = _plural(each["heads"], "head")
-    if each["heads"] != each["kv_heads"]:
-        heads += f" over {each['kv_heads']}"
-    width = str(each["width"])
-    if each["width"] != each["value_width"]:
-        width += f" (values {each['value_width']})"
-    lengths = f"{_plural(each['queries'], 'query', 'queries')} to {_plural(each['keys'], 'key')}"
-    yield ["attends", f"{lengths}, {heads} of width {width}, scale {each['scale']:.6g}"]
-    shown = {"True": "every key (True)", "False": "no key (False)"}.get(each["mask"], short(each["mask"]))
-    extra = [f"soft-cap {each['softcap']:g}"] if each["softcap"] else []
-    extra += [f"score {short(each['score'])}"] if each["score"] else []
-    extra += [f"a row without keys gives its {each['masked_row']}"] if each["masked_row"] != "zero" else []
-    extra += ["returns the log-sum-exp"] if each["returns"] != "output" else []
-    extra += [f"reads {', '.join(each['operands'])}"] if each["operands"] else []
+def _attention_rows(facts: Facts) -> Iterator[list[str]]:
+    heads = _plural(facts["heads"], "head")
+    if facts["heads"] != facts["kv_heads"]:
+        heads += f" over {facts['kv_heads']}"
+    width = str(facts["width"])
+    if facts["width"] != facts["value_width"]:
+        width += f" (values {facts['value_width']})"
+    lengths = f"{_plural(facts['queries'], 'query', 'queries')} to {_plural(facts['keys'], 'key')}"
+    yield ["attends", f"{lengths}, {heads} of width {width}, scale {facts['scale']:.6g}"]
+    shown = {"True": "every key (True)", "False": "no key (False)"}.get(facts["mask"], short(facts["mask"]))
+    extra = [f"soft-cap {facts['softcap']:g}"] if facts["softcap"] else []
+    extra += [f"score {short(facts['score'])}"] if facts["score"] else []
+    extra += [f"a row without keys gives its {facts['masked_row']}"] if facts["masked_row"] != "zero" else []
+    extra += ["returns the log-sum-exp"] if facts["returns"] != "output" else []
+    extra += [f"reads {', '.join(facts['operands'])}"] if facts["operands"] else []
     yield ["mask", "; ".join([shown, *extra])]
-    for name, span in each["positions"].items():
+    for name, span in facts["positions"].items():
         yield [name, f"{span[0]} to {span[1]}" if span else "read at each call"]
-    tiles = each["tiles"]
+    tiles = facts["tiles"]
     if "unknown" in tiles:
         yield ["tiles", tiles["unknown"]]
         return
@@ -156,35 +161,35 @@ _TABLES = {
 }
 
 
-def _angle_rows(each: Facts) -> Iterator[list[str]]:
-    family = f"{'plain' if each['family'] == 'none' else each['family']} frequencies"
-    whole = "" if each["width"] == each["head_width"] else f" of {each['head_width']}"
-    words = [family, f"theta {each['theta']:,g}"]
-    words += [f"{name} {short(str(value))}" for name, value in each["attributes"].items()]
-    words += [f"{each['width']}{whole} features"]
-    words += [f"{' and '.join(each['pairings'])} pairs"] if each["pairings"] else []
-    words += [f"sections {each['sections']}"] if each["sections"] else []
+def _angle_rows(facts: Facts) -> Iterator[list[str]]:
+    family = f"{'plain' if facts['family'] == 'none' else facts['family']} frequencies"
+    whole = "" if facts["width"] == facts["head_width"] else f" of {facts['head_width']}"
+    words = [family, f"theta {facts['theta']:,g}"]
+    words += [f"{name} {short(str(value))}" for name, value in facts["attributes"].items()]
+    words += [f"{facts['width']}{whole} features"]
+    words += [f"{' and '.join(facts['pairings'])} pairs"] if facts["pairings"] else []
+    words += [f"sections {facts['sections']}"] if facts["sections"] else []
     yield ["angles", ", ".join(words)]
-    if each["table"] is not None:
-        span = each["positions"]
+    if facts["table"] is not None:
+        span = facts["positions"]
         where = f"positions {span[0]} to {span[1]}" if span else "no position"
-        yield ["table", f"{_TABLES[each['table']]}, {bytes_of(each['bytes'])} for {where}: {each['table_reason']}"]
+        yield ["table", f"{_TABLES[facts['table']]}, {bytes_of(facts['bytes'])} for {where}: {facts['table_reason']}"]
     else:
-        yield ["table", f"computed at each call from positions that it reads, {bytes_of(each['bytes'])}"]
-    if each["error_bound"] is not None:
-        known = "no position is known now" if each["largest_position"] is None else "the largest known"
-        bound = f"cos and sin within {each['error_bound']:.2g} at position {each['error_position']:,} ({known})"
-        yield ["error", f"{each['precision']} angles: {bound}"]
+        yield ["table", f"computed at each call from positions that it reads, {bytes_of(facts['bytes'])}"]
+    if facts["error_bound"] is not None:
+        known = "no position is known now" if facts["largest_position"] is None else "the largest known"
+        bound = f"cos and sin within {facts['error_bound']:.2g} at position {facts['error_position']:,} ({known})"
+        yield ["error", f"{facts['precision']} angles: {bound}"]
 
 
-def _not_taken_lines(each: Facts) -> Iterator[str]:
-    yield f"{each['family']} giving {', '.join(each['gives'])} ({counted(each['ops'])})"
-    verb = "would save" if each["saving"] >= 0 else "would cost"
-    yield f"     {verb} {duration(abs(each['saving']))}: {each['reason']}"
+def _not_taken_lines(facts: Facts) -> Iterator[str]:
+    yield f"{facts['family']} with outputs {', '.join(facts['outputs'])} ({counted(facts['ops'])})"
+    verb = "would save" if facts["saving"] >= 0 else "would cost"
+    yield f"     {verb} {duration(abs(facts['saving']))}: {facts['reason']}"
 
 
 def total_rows(totals: Facts) -> list[list[str]]:
-    once = f"{bytes_of(totals['prepared_bytes'])} made of them once in {duration(totals['prepare_seconds'])}"
+    once = f"{bytes_of(totals['prepared_bytes'])} prepared once in {duration(totals['prepare_seconds'])}"
     return [
         ["a call", f"{duration(totals['seconds'])}, mostly {totals['bound']}-bound"],
         ["work", f"{quantity(totals['flops'], 'FLOP')}, {bytes_of(totals['bytes'])} moved"],
@@ -198,7 +203,7 @@ def total_rows(totals: Facts) -> list[list[str]]:
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows as lines, every column but the last as wide as its widest cell."""
+    """The rows as lines; every column except the last is as wide as its widest cell."""
     widths = [max(map(len, column)) for column in zip(*(row[:-1] for row in rows), strict=True)]
     return [
         "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
