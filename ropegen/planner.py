@@ -13,13 +13,15 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from ropegen import passes, tiles
+from ropegen.cost import NO_COST, Cost
 from ropegen.errors import RopegenError, nearest
 from ropegen.ir import ops
 from ropegen.ir.graph import Graph, Node
 from ropegen.ir.text import digest
 from ropegen.passes.rewrite import Trace
+from ropegen.plain import plain_cost
 from ropegen.target import Target
-from ropegen.template import NO_COST, AnyTemplate, Cost, Region, Tile, catalog, families
+from ropegen.template import AnyTemplate, Region, Tile, catalog, families
 
 # Sets of overlapping regions up to this size are searched through; larger ones are taken by saving.
 _EXHAUSTIVE = 16
@@ -421,33 +423,3 @@ def _why_not(offer: _Offer, taken: Sequence[_Offer]) -> str:
         return "its ops one by one are cheaper"
     saving = sum(each.saving for each in rivals)
     return f"{' and '.join(each.region.family for each in rivals)} over the same ops saves {1e3 * saving:.3g} ms"
-
-
-def plain_cost(node: Node, target: Target, *, constant: bool = False) -> Cost:
-    """The cost of one op by itself: its operands read, its result written, and what it computes.
-
-    `constant` says that it is a table which stands in the module.
-    """
-    op, size = node.op, float(node.type.size)
-    dtype = node.type.dtype
-    moved = float(node.type.bytes + sum(each.type.bytes for each in node.operands))
-    if isinstance(op, ops.Input | ops.Positions):
-        return NO_COST
-    if isinstance(op, ops.Embed):
-        return Cost.of(target, dtype, moved=2.0 * node.type.bytes + node.operands[0].type.bytes)
-    if isinstance(op, ops.Project):
-        return Cost.of(target, dtype, matmul=2.0 * size * node.operands[0].type.shape[-1], moved=moved)
-    if isinstance(op, ops.Attend):
-        q, k, v = (each.type for each in node.operands[:3])
-        scores = float(q.size // max(1, q.shape[-1])) * k.shape[-3]
-        matmul = 2.0 * scores * (q.shape[-1] + v.shape[-1])
-        computed = Cost.of(
-            target, dtype, matmul=matmul, vector=6.0 * scores, exponentials=scores, moved=moved, temporary=8.0 * scores
-        )
-        # Scores and weights go to memory and back between the passes that compute them, not beside them.
-        traffic = 16.0 * scores
-        return computed + Cost(0.0, traffic, 0.0, traffic / target.figures.bandwidth, "memory")
-    if isinstance(op, ops.Angles | ops.Sinusoid):
-        exponentials = 0.0 if constant else size
-        return Cost.of(target, dtype, exponentials=exponentials, moved=moved)
-    return Cost.of(target, dtype, vector=size * {"norm": 6.0, "rotate": 4.0}.get(op.name, 1.0), moved=moved)

@@ -32,6 +32,7 @@ LAYERS = {
     "ropegen.plain": 3,
     "ropegen.reference": 3,
     "ropegen.passes": 3,
+    "ropegen.cost": 2,
     "ropegen.hf": 2,
     "ropegen.weights": 2,
     "ropegen.ir.build": 2,
