@@ -22,6 +22,8 @@ from .site import FAMILY, AttendSite
 
 # The most keys, and scores, of a block on CPU: from there on it takes no less for a score, and what masks hide is wasted.
 _CPU_KEYS, _CPU_SCORES = 2048, 1 << 21
+# Square blocks for a GPU, and the most scores of a block there: 64 MB of float32.
+_GPU_SIZES, _GPU_SCORES = (1024, 2048, 4096), 1 << 24
 # Scores of a block from which on all cores take part.
 _CPU_SHARED = 1 << 16
 # Vector operations of one `exponential`, its multiplications and additions fused.
@@ -64,9 +66,11 @@ def declines(site: AttendSite, target: Target) -> Iterator[str]:
 
 
 def tiles(site: AttendSite, target: Target) -> Iterator[Tile]:
-    """The tile that measured best for most shapes and a square one; on CPU, instead of that, two of few queries, for masks
-    that hide most, one of many keys, for those that hide little, and larger ones for more cores, which meet after each
-    operation; no larger than the sequences.
+    """The tile that measured best for most shapes and a square one, no larger than the sequences.
+
+    On CPU the square one gives way to two of few queries, for masks that hide most, one of many keys, for masks that hide
+    little, and larger ones for more cores, which meet after each operation. On a GPU large square ones come with it,
+    since every block starts its own kernels.
     """
     q, k = (site.sources[name].type.shape for name in ("q", "k"))
     group = max(1, q[-2] // max(1, k[-2]))
@@ -78,6 +82,8 @@ def tiles(site: AttendSite, target: Target) -> Iterator[Tile]:
         sizes += [(best.q * more, best.kv) for more in (2, 4, 8) if target.cores >= 2 * more]
     else:
         sizes += [(512, 512)]
+    if target.platform == "gpu":
+        sizes += [(size, size) for size in _GPU_SIZES if size * size * group <= _GPU_SCORES]
     for each in dict.fromkeys((max(1, min(rows, q[-3])), max(1, min(keys, k[-3]))) for rows, keys in sizes):
         yield Tile.of(q=each[0], kv=each[1])
 
