@@ -21,7 +21,7 @@ from ropegen.ir.text import digest
 from ropegen.passes.rewrite import Trace
 from ropegen.plain import plain_cost
 from ropegen.target import Target
-from ropegen.template import AnyTemplate, Region, Tile, catalog, families
+from ropegen.template import AnyTemplate, Region, Tile, catalog, cost_of, families
 
 # Sets of overlapping regions up to this size are searched through; larger ones are taken by saving.
 _EXHAUSTIVE = 16
@@ -251,9 +251,11 @@ def _consider(
         tile, tile_from = table[name, key], "the measured table"
     else:
         offered = list(template.tiles(site, target))
-        tile = min(offered, key=lambda each: template.cost(site, target, each).seconds)
+        tile = min(offered, key=lambda each: cost_of(template, site, target, each).seconds)
         tile_from = f"the cheapest of {len(offered)}" if len(offered) > 1 else "the only one"
-    return Candidate(name, tile, tile_from, template.cost(site, target, tile), notes=tuple(template.notes(site, tile)))
+    return Candidate(
+        name, tile, tile_from, cost_of(template, site, target, tile), notes=tuple(template.notes(site, tile))
+    )
 
 
 def cheapest(closed: Graph, target: Target) -> Candidate | None:

@@ -155,9 +155,14 @@ S_contra = TypeVar("S_contra", bound=Site, contravariant=True)
 
 
 class CostModel(Protocol[S_contra]):
-    """What one direction of a site costs on a target with a tile."""
+    """What one direction of a site costs on a target with a tile.
 
-    def __call__(self, site: S_contra, target: Target, tile: Tile, direction: Direction = "forward", /) -> Cost: ...
+    None for a derivative that `build` leaves to the template that `Template.derivatives` names; see `cost_of`.
+    """
+
+    def __call__(
+        self, site: S_contra, target: Target, tile: Tile, direction: Direction = "forward", /
+    ) -> Cost | None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,7 +184,7 @@ class Template(Generic[S]):
     tiles: Callable[[S, Target], Iterator[Tile]] = _no_choice
     """The tiles worth considering, best guess first."""
     cost: CostModel[S]
-    """The cost of one direction with a tile. A derivative that another template computes costs what it costs there."""
+    """The cost of one direction with a tile, in seconds by cause."""
     build: Callable[[S, Tile, Target], Kernel]
     derivatives: str = OWN
     """`OWN`, or the name of the template, e.g. "attend/xla", that computes the derivatives which `build` leaves out."""
@@ -314,6 +319,29 @@ def template(name: str) -> AnyTemplate:
     if name not in known:
         raise RopegenError(f"no template {name!r}; {nearest(name, known)}")
     return known[name]
+
+
+def cost_of(made_by: AnyTemplate, site: Any, target: Target, tile: Tile, direction: Direction = "forward") -> Cost:
+    """The cost of one direction of a template; of a derivative that it leaves to another template, the cost there.
+
+    Raises:
+      RopegenError: the template has no cost for the direction and names no template that computes it.
+    """
+    own = made_by.cost(site, target, tile, direction)
+    if own is not None:
+        return own
+    if direction == "forward" or made_by.derivatives == OWN:
+        raise RopegenError(
+            f"template {str(made_by)!r} has no {direction} cost and names no template that computes it; "
+            "return a Cost, or set its `derivatives`"
+        )
+    named = template(made_by.derivatives)
+    return cost_of(named, site, target, cheapest_tile(named, site, target), direction)
+
+
+def cheapest_tile(made_by: AnyTemplate, site: Any, target: Target) -> Tile:
+    """The tile with which the forward pass of a template costs least on a target."""
+    return min(made_by.tiles(site, target), key=lambda tile: cost_of(made_by, site, target, tile).seconds)
 
 
 def close(family: str, operands: Mapping[str, Node], outputs: Mapping[str, Node]) -> Region:

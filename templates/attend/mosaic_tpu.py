@@ -106,11 +106,11 @@ def _steps_at_most(site: AttendSite, tile: Tile) -> int:
     return math.prod(-(-length // tile[name]) for length, name in zip(lengths, ("q", "kv"), strict=True))
 
 
-def cost(site: AttendSite, target: Target, tile: Tile, direction: Direction = "forward") -> Cost:
+def cost(site: AttendSite, target: Target, tile: Tile, direction: Direction = "forward") -> Cost | None:
     """The tiles that are visited, whole and padded, with the matrix, vector and transcendental units side by side.
 
-    Backward has five products for each tile, where forward has two. The tangent is that of the `xla` template, and so
-    are the gradients that `notes` leaves to it.
+    Backward has five products for each tile, where forward has two. None for the tangent, and for the gradients that
+    `notes` names: those are left to the `xla` template.
     """
     match direction:
         case "forward":
@@ -118,7 +118,7 @@ def cost(site: AttendSite, target: Target, tile: Tile, direction: Direction = "f
         case "backward" if parts := _gradient_strips(site, tile):
             return _backward_cost(site, target, parts)
         case _:
-            return xla.cost(site, target, next(xla.tiles(site, target)), direction)
+            return None
 
 
 def _forward_cost(site: AttendSite, target: Target, tile: Tile) -> Cost:

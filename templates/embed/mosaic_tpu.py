@@ -63,13 +63,13 @@ def tiles(site: EmbedSite, target: Target) -> Iterator[Tile]:
             yield tile
 
 
-def cost(site: EmbedSite, target: Target, tile: Tile, direction: Direction = "forward") -> Cost:
+def cost(site: EmbedSite, target: Target, tile: Tile, direction: Direction = "forward") -> Cost | None:
     """Each row fetched, with its neighbour in bf16, and written once; each copy issued by itself.
 
-    Derivatives are those of the `xla` template, and so is their cost.
+    None for derivatives, which are those of the `xla` template.
     """
     if direction != "forward":
-        return xla.cost(site, target, Tile(), direction)
+        return None
     (rows,) = site.outputs
     form, chip = _form(site, tile), target.figures
     fetched = float(form.tiles * form.row_tile * form.fetched * form.features * form.table_dtype.itemsize)

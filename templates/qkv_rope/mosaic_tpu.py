@@ -69,13 +69,13 @@ def tiles(site: QkvRopeSite, target: Target) -> Iterator[Tile]:
                     yield tile
 
 
-def cost(site: QkvRopeSite, target: Target, tile: Tile, direction: Direction = "forward") -> Cost:
+def cost(site: QkvRopeSite, target: Target, tile: Tile, direction: Direction = "forward") -> Cost | None:
     """The matmul over whole tiles; x and the parts moved once, the weight once for each tile of rows.
 
-    Derivatives are those of the `xla` template, and so is their cost.
+    None for derivatives, which are those of the `xla` template.
     """
     if direction != "forward":
-        return xla.cost(site, target, Tile(), direction)
+        return None
     x, weight = (value.type for value in site.project.operands[:2])
     form, chip, layout = _form(site, tile), target.figures, _Layout.of(site)
     row_tiles = -(-form.rows // form.row_tile) * form.batch
