@@ -40,8 +40,7 @@ def cost(site: EmbedSite, target: Target, tile: Tile, direction: Direction = "fo
     times = 1 if direction == "forward" else 2
     added = site.table.type.bytes + rows.type.bytes if direction == "backward" else 0  # zeros, and rows read again
     if target.platform == "tpu":
-        scattered = Cost(bytes=float(added), memory=added / target.figures.bandwidth)
-        return sum([_tpu_cost(site, target, others)] * times, scattered)
+        return _tpu_cost(site, target, others, direction) + Cost(bytes=added, memory=added / target.figures.bandwidth)
     return Work(
         vector=float(times * rows.type.size * (1 + 4 * len(site.steps))),
         moved=times * (2.0 * rows.type.bytes + others) + added,
@@ -55,10 +54,11 @@ def _statistics(site: EmbedSite) -> int:
     return sum(2 if op.kind == "layer" else 1 for op in norms)
 
 
-def _tpu_cost(site: EmbedSite, target: Target, others: float) -> Cost:
+def _tpu_cost(site: EmbedSite, target: Target, others: float, direction: Direction) -> Cost:
     """A gather to memory, then a pass for each statistic of a norm and one that writes: ops one after the other.
 
-    Rows of bf16 come in pairs, which share their words. What the passes read mostly stays in fast memory.
+    Rows of bf16 come in pairs, which share their words. What the passes read mostly stays in fast memory. The tangent
+    gathers twice; its passes read the rows and their tangents at once. Backward has all of it twice.
     """
     (rows,), table, chip = site.outputs, site.table.type, target.figures
     size, statistics = rows.type.size, _statistics(site)
@@ -76,7 +76,14 @@ def _tpu_cost(site: EmbedSite, target: Target, others: float) -> Cost:
         temporary=float(gathered),
         launch=little * chip.op + chip.launch,
     )
-    return sum([passed] * passes, moved) + counted
+    once = sum([passed] * passes, moved) + counted
+    match direction:
+        case "forward":
+            return once
+        case "tangent":
+            return once + moved + Cost(bytes=fetched + others)
+        case "backward":
+            return once + once
 
 
 def build(site: EmbedSite, tile: Tile, target: Target) -> Kernel:
