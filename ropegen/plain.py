@@ -1,8 +1,8 @@
 """Each op as plain jax.numpy: the decomposition that travels in the semantic form, and what templates build on.
 
-`compute(node, *values)` computes one node. Sums of products and normalisations run in float32 (float64 for
-float64 operands) and are rounded once. Attention keeps a chunk of queries at a time, so memory grows with
-the sequence; it is differentiable to any order by JAX itself.
+`compute(node, *values)` computes one node, and `plain_cost` says what that costs on a chip. Sums of products and
+normalisations run in float32 (float64 for float64 operands) and are rounded once. Attention keeps a chunk of queries
+at a time, so memory grows with the sequence; JAX itself differentiates it to any order.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +21,12 @@ from jax import lax
 from jax.core import Tracer
 
 from ropegen import angles, masks
+from ropegen.cost import NO_COST, NO_WORK, Cost, Direction, Work
 from ropegen.errors import RopegenError
 from ropegen.ir import ops
 from ropegen.ir.graph import Node, topological
 from ropegen.ir.op import Op
+from ropegen.target import Target
 from ropegen.types import numpy_dtype
 
 Array = jax.Array
@@ -38,7 +42,7 @@ def compute(node: Node, *values: Array) -> Array:
     Raises:
       RopegenError: `node` is an input.
     """
-    return _FORMULAS[type(node.op)](node, *values)
+    return plain_of(type(node.op)).formula(node, *values)
 
 
 def compute_for_platform(node: Node, *values: Array) -> Array:
@@ -261,7 +265,7 @@ def attend(op: ops.Attend, q: Array, k: Array, v: Array, given: Mapping[str, Arr
         }
         return _attend_rows(op, lax.dynamic_slice_in_dim(rows, start, size, 1), k, v, parts)
 
-    size = min(queries, max(1, _CHUNK_SCORES // (batch * heads * keys)))
+    size = _chunk_rows(batch, queries, heads, keys)
     outs: list[tuple[Array, Array]] = []
     if queries >= size:
         starts = jnp.arange(0, queries - size + 1, size, dtype=jnp.int32)
@@ -275,6 +279,11 @@ def attend(op: ops.Attend, q: Array, k: Array, v: Array, given: Mapping[str, Arr
         outs.append(chunk(jnp.int32(queries - queries % size), queries % size))
     out, log_sum_exp = (jnp.concatenate(each, axis=1) for each in zip(*outs, strict=True))
     return out.reshape(*lead, queries, heads, v.shape[-1]), log_sum_exp.reshape(*lead, queries, heads)
+
+
+def _chunk_rows(batch: int, queries: int, heads: int, keys: int) -> int:
+    """The queries of a chunk of the plain attention; none of the sizes is 0."""
+    return min(queries, max(1, _CHUNK_SCORES // (batch * heads * keys)))
 
 
 def _chunks_to_rows(x: Array) -> Array:
@@ -340,27 +349,158 @@ def _op(node: Node, kind: type[OpT]) -> OpT:
     return node.op
 
 
-_FORMULAS: dict[type[Op], Callable[..., Array]] = {
-    ops.Input: _input,
-    ops.Positions: _positions,
-    ops.Embed: _embed,
-    ops.Patchify: _patchify,
-    ops.Sinusoid: angles.value,
-    ops.Add: _add,
-    ops.Norm: _norm,
-    ops.Project: _project,
-    ops.SplitHeads: _split_heads,
-    ops.MergeHeads: _merge_heads,
-    ops.Angles: angles.value,
-    ops.Rotate: _rotate,
-    ops.Scale: _scale,
-    ops.Cast: _cast,
-    ops.Transpose: _transpose,
-    ops.Attend: _attend,
-    ops.AppendCache: _append_cache,
-    ops.Pack: _pack,
-    ops.ReorderPairs: _reorder_pairs,
-}
+# What each op is: its formula, and the work of its formula ----------------------------------------------------------
+
+OpWork: TypeAlias = Callable[[Node, Direction], Work]
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """An op on its own: its formula over the values of its operands, and the work of one direction of that formula."""
+
+    formula: Callable[..., Array]
+    work: OpWork
+
+
+def plain_of(kind: type[Op]) -> Plain:
+    """The formula and the work of an op.
+
+    Raises:
+      RopegenError: the op declares none.
+    """
+    if kind not in _PLAIN:
+        raise RopegenError(
+            f"the op {kind.name!r} has no plain formula and no work; add its entry to the table in ropegen/plain.py"
+        )
+    return _PLAIN[kind]
+
+
+def plain_cost(node: Node, target: Target, direction: Direction = "forward", *, constant: bool = False) -> Cost:
+    """The cost of one op on its own, in seconds by cause, in one direction.
+
+    `constant` says that the value is a table that stands in the module, so that nothing computes it. A direction other
+    than `forward` costs nothing where no operand or no result is a floating-point number.
+    """
+    if direction != "forward" and not (node.type.is_float and any(value.type.is_float for value in node.operands)):
+        return NO_COST
+    work = plain_of(type(node.op)).work(node, direction)
+    if work == NO_WORK:
+        return NO_COST
+    if constant:
+        work = replace(work, exponentials=0.0)
+    return work.on(target, node.type.dtype)
+
+
+def _read(node: Node) -> float:
+    """The bytes of the operands."""
+    return float(sum(value.type.bytes for value in node.operands))
+
+
+def _no_work(node: Node, direction: Direction) -> Work:
+    return NO_WORK
+
+
+def _linear(operations: float) -> OpWork:
+    """An op that is linear in its operands takes so many operations per element of its result in every direction.
+
+    Its tangent is the op itself on tangents. Its transpose reads the cotangent of the result and writes those of the
+    operands. No direction reads the values of the operands again.
+    """
+
+    def work(node: Node, direction: Direction) -> Work:
+        return Work(vector=operations * node.type.size, moved=_read(node) + node.type.bytes)
+
+    return work
+
+
+def _norm_work(node: Node, direction: Direction) -> Work:
+    """Derivatives make the normalised rows again, then the mean of their product with the tangent or cotangent."""
+    if direction == "forward":
+        return Work(vector=6.0 * node.type.size, moved=_read(node) + node.type.bytes)
+    return Work(vector=11.0 * node.type.size, moved=2.0 * _read(node) + node.type.bytes)
+
+
+def _embed_work(node: Node, direction: Direction) -> Work:
+    """One row is read and one is written for each id. The cotangent of the table is zeros to which rows are added."""
+    ids, table = (value.type for value in node.operands)
+    moved = 2.0 * node.type.bytes + ids.bytes
+    return Work(moved=moved if direction != "backward" else moved + node.type.bytes + table.bytes)
+
+
+def _project_work(node: Node, direction: Direction) -> Work:
+    """One product; two for derivatives, since both factors have a tangent and a cotangent."""
+    product = 2.0 * node.type.size * node.operands[0].type.shape[-1]
+    if direction == "forward":
+        return Work(matmul=product, moved=_read(node) + node.type.bytes)
+    return Work(matmul=2.0 * product, moved=2.0 * _read(node) + node.type.bytes)
+
+
+def _angles_work(node: Node, direction: Direction) -> Work:
+    return Work(exponentials=float(node.type.size), moved=_read(node) + node.type.bytes)
+
+
+# Kernels that XLA for GPU starts for a chunk of queries: two products, the masked scores with their highest, the weights
+# with their sum, the division, two writes, the count of chunks. Derivatives add theirs; `backward` makes the scores again.
+_CHUNK_KERNELS: Mapping[Direction, float] = {"forward": 8.0, "tangent": 8.0, "backward": 20.0}
+
+
+def _attend_work(node: Node, direction: Direction) -> Work:
+    """Two products and one exponential for each score, hidden ones too.
+
+    Scores and weights go to memory and back between the passes that compute them, not beside them. The tangent has two
+    products for each factor, four in all. Backward makes the scores again, which is two products, and then has four.
+    """
+    q, k, v = (value.type for value in node.operands[:3])
+    scores = float(q.size // max(1, q.shape[-1])) * k.shape[-3]
+    products = 2.0 * scores * (q.shape[-1] + v.shape[-1])
+    chunks = 0
+    if scores:
+        chunks = -(-q.shape[-3] // _chunk_rows(math.prod(q.shape[:-3]), q.shape[-3], q.shape[-2], k.shape[-3]))
+    forward = Work(
+        matmul=products,
+        vector=6.0 * scores,
+        exponentials=scores,
+        moved=_read(node) + node.type.bytes,
+        spilled=16.0 * scores,
+        launches=_CHUNK_KERNELS[direction] * chunks,
+        temporary=8.0 * scores,
+    )
+    moved = 2.0 * _read(node) + node.type.bytes
+    match direction:
+        case "forward":
+            return forward
+        case "tangent":
+            return replace(forward, matmul=2.0 * products, exponentials=0.0, moved=moved)
+        case "backward":
+            return replace(
+                forward, matmul=3.0 * products, vector=14.0 * scores, moved=moved, spilled=2.0 * forward.spilled
+            )
+
+
+_PLAIN: Mapping[type[Op], Plain] = MappingProxyType(
+    {
+        ops.Input: Plain(_input, _no_work),
+        ops.Positions: Plain(_positions, _no_work),
+        ops.Embed: Plain(_embed, _embed_work),
+        ops.Patchify: Plain(_patchify, _linear(1.0)),
+        ops.Sinusoid: Plain(angles.value, _angles_work),
+        ops.Add: Plain(_add, _linear(1.0)),
+        ops.Norm: Plain(_norm, _norm_work),
+        ops.Project: Plain(_project, _project_work),
+        ops.SplitHeads: Plain(_split_heads, _linear(1.0)),
+        ops.MergeHeads: Plain(_merge_heads, _linear(1.0)),
+        ops.Angles: Plain(angles.value, _angles_work),
+        # Linear in what it turns. The angles follow from positions, which are seldom differentiated: not counted.
+        ops.Rotate: Plain(_rotate, _linear(4.0)),
+        ops.Scale: Plain(_scale, _linear(1.0)),
+        ops.Cast: Plain(_cast, _linear(1.0)),
+        ops.Transpose: Plain(_transpose, _linear(1.0)),
+        ops.Attend: Plain(_attend, _attend_work),
+        ops.AppendCache: Plain(_append_cache, _linear(1.0)),
+        ops.Pack: Plain(_pack, _linear(1.0)),
+        ops.ReorderPairs: Plain(_reorder_pairs, _linear(1.0)),
+    }
+)
 
 
 def evaluate(

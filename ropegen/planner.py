@@ -14,13 +14,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
 from ropegen import passes, selection, tiles
+from ropegen.cost import NO_COST, Cost
 from ropegen.errors import RopegenError, nearest
 from ropegen.ir import ops
 from ropegen.ir.graph import Graph, Node, topological
 from ropegen.ir.text import digest
 from ropegen.passes.rewrite import Trace
+from ropegen.plain import plain_cost
 from ropegen.target import Target
-from ropegen.template import NO_COST, AnyTemplate, Cost, Region, Site, Tile, catalog, families
+from ropegen.template import AnyTemplate, Region, Site, Tile, catalog, cost_of, families
 
 if TYPE_CHECKING:
     from ropegen.emit.callable import Compiled
@@ -346,9 +348,9 @@ class _Prices:
             tile, tile_from = measured[name, key], "the measured table"
         else:
             offered = list(template.tiles(site, target))
-            tile = min(offered, key=lambda choice: template.cost(site, target, choice).seconds)
+            tile = min(offered, key=lambda choice: cost_of(template, site, target, choice).seconds)
             tile_from = f"the cheapest of {len(offered)}" if len(offered) > 1 else "the only one"
-        cost, notes = template.cost(site, target, tile), tuple(template.notes(site, tile))
+        cost, notes = cost_of(template, site, target, tile), tuple(template.notes(site, tile))
         return Candidate(name, template.version, tile, tile_from, cost, notes=notes)
 
 
@@ -528,33 +530,3 @@ def _why_not(offer: _Offer, rivals: Sequence[_Offer], targets: Sequence[Target],
     if index and saved < saving:
         return f"{names} over the same ops saves more on {targets[0]}, which decides"
     return f"{names} over the same ops saves {1e3 * saved:.3g} ms"
-
-
-def plain_cost(node: Node, target: Target, *, constant: bool = False) -> Cost:
-    """The cost of one op by itself: its operands read, its result written, and what it computes.
-
-    `constant` says that it is a table which stands in the module.
-    """
-    op, size = node.op, float(node.type.size)
-    dtype = node.type.dtype
-    moved = float(node.type.bytes + sum(operand.type.bytes for operand in node.operands))
-    if isinstance(op, ops.Input | ops.Positions):
-        return NO_COST
-    if isinstance(op, ops.Embed):
-        return Cost.of(target, dtype, moved=2.0 * node.type.bytes + node.operands[0].type.bytes)
-    if isinstance(op, ops.Project):
-        return Cost.of(target, dtype, matmul=2.0 * size * node.operands[0].type.shape[-1], moved=moved)
-    if isinstance(op, ops.Attend):
-        q, k, v = (operand.type for operand in node.operands[:3])
-        scores = float(q.size // max(1, q.shape[-1])) * k.shape[-3]
-        matmul = 2.0 * scores * (q.shape[-1] + v.shape[-1])
-        computed = Cost.of(
-            target, dtype, matmul=matmul, vector=6.0 * scores, exponentials=scores, moved=moved, temporary=8.0 * scores
-        )
-        # Scores and weights go to memory and back between the passes that compute them, not beside them.
-        traffic = 16.0 * scores
-        return computed + Cost(0.0, traffic, 0.0, traffic / target.figures.bandwidth, "memory")
-    if isinstance(op, ops.Angles | ops.Sinusoid):
-        exponentials = 0.0 if constant else size
-        return Cost.of(target, dtype, exponentials=exponentials, moved=moved)
-    return Cost.of(target, dtype, vector=size * {"norm": 6.0, "rotate": 4.0}.get(op.name, 1.0), moved=moved)

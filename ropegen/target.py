@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
@@ -22,20 +22,39 @@ PLATFORMS = ("cpu", "gpu", "tpu")
 Products: TypeAlias = Literal["last in halves", "in turns", "by key"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Chip:
     """The figures of one chip, in floating-point operations, bytes and seconds."""
 
-    matmul_bf16: float  # operations a second
+    matmul_bf16: float
+    """Operations a second of matrix products in bfloat16 and float16."""
     matmul_f32: float
-    vector: float  # elementwise operations a second, in float32
-    transcendental: float  # exponentials a second
-    bandwidth: float  # bytes a second of main memory
-    fast_memory: int  # bytes near the compute units: L2 of a core, shared memory of a multiprocessor, VMEM
-    launch: float  # seconds that starting one region costs
-    clock: float = 0.0  # cycles a second of one core; 0 where no schedule is read
-    cores: int = 1  # cores that the figures are of
-    kernel_memory: int = 0  # bytes of fast memory that a compiler gives one kernel without being asked
+    vector: float
+    """Elementwise operations a second, in float32."""
+    transcendental: float
+    """Exponentials a second."""
+    bandwidth: float
+    """Bytes a second of main memory."""
+    fast_memory: int
+    """Bytes near the compute units: L2 of a core, shared memory of a multiprocessor, VMEM."""
+    launch: float
+    """Seconds that starting one region costs."""
+    kernel: float = 0.0
+    """Seconds that the start of one more kernel of a region costs; 0 where a region is one program."""
+    op: float = 0.0
+    """The least seconds of one op inside a compiled program, however little it does; 0 where that is in `kernel`."""
+    relayout: float = 1.0
+    """The share of the bandwidth that ops of XLA reach which change how an array is laid out in tiles."""
+    clock: float = 0.0
+    """Cycles a second of one core; 0 where no schedule is read."""
+    cores: int = 1
+    """The number of cores that the figures are of."""
+    grid_step: int = 0
+    """Cycles that the grid of a Mosaic kernel spends around one tile: fetches, addresses, the map."""
+    latency: float = 0.0
+    """Seconds from the issue of a kernel's copy to its arrival, at least."""
+    kernel_memory: int = 0
+    """Bytes of fast memory that a compiler gives one kernel by default."""
     products: Products = "last in halves"
     """The order of a kernel's products and weights that libtpu schedules best; `benchmarks/tpu.py` measures it."""
 
@@ -46,85 +65,168 @@ class Chip:
         return self.matmul_f32 if dtype == "f32" else self.matmul_f32 / 2
 
 
-_CPU: Mapping[str, Chip] = MappingProxyType(
-    {
-        "generic": Chip(8.4e10, 1.4e11, 2.0e10, 8.0e8, 1.2e10, 2 << 20, 3e-6),
-        "amx": Chip(3.1e11, 1.4e11, 2.0e10, 8.0e8, 1.2e10, 2 << 20, 3e-6),
-    }
-)
+# XLA's cores meet after each op that all of them share. A block of attention has about seven such ops, and blocks of fewer
+# queries took 60 µs more a block at equal scores (S of 2048 to 8192, two cores).
+_CPU_OP = 6e-5 / 7
 
+
+def _core(*, matmul_bf16: float) -> Chip:
+    """One core with AVX-512 at 2.6 GHz."""
+    return Chip(
+        matmul_bf16=matmul_bf16,
+        matmul_f32=1.4e11,
+        vector=2.0e10,
+        transcendental=8.0e8,
+        bandwidth=1.2e10,
+        fast_memory=2 << 20,
+        launch=3e-6,
+        op=_CPU_OP,
+    )
+
+
+_CPU: Mapping[str, Chip] = MappingProxyType({"generic": _core(matmul_bf16=8.4e10), "amx": _core(matmul_bf16=3.1e11)})
+
+# The host starts kernels one after the other. NVIDIA measured 3.8 µs from one short kernel to the next in a stream, and
+# 2.9 µs for such a kernel alone ("Getting Started with CUDA Graphs", NVIDIA Technical Blog, 2019, on a V100).
+_GPU_KERNEL = 3.8e-6
+
+
+def _gpu(
+    *,
+    matmul_bf16: float,
+    matmul_f32: float,
+    transcendental: float,
+    bandwidth: float,
+    fast_memory: int = 227 << 10,
+) -> Chip:
+    return Chip(
+        matmul_bf16=matmul_bf16,
+        matmul_f32=matmul_f32,
+        vector=matmul_f32,
+        transcendental=transcendental,
+        bandwidth=bandwidth,
+        fast_memory=fast_memory,
+        launch=5e-6,
+        kernel=_GPU_KERNEL,
+    )
+
+
+_A100 = _gpu(matmul_bf16=312e12, matmul_f32=19.5e12, transcendental=4.9e12, bandwidth=2.04e12, fast_memory=164 << 10)
+_H100 = _gpu(matmul_bf16=989e12, matmul_f32=67e12, transcendental=3.9e12, bandwidth=3.35e12)
+_H200 = replace(_H100, bandwidth=4.8e12)
+_B200 = _gpu(matmul_bf16=2250e12, matmul_f32=80e12, transcendental=4.7e12, bandwidth=7.7e12)
+# A chip with its compute capability.
 _GPU: Mapping[str, tuple[str, Chip]] = MappingProxyType(
-    {
-        "a100": ("sm80", Chip(312e12, 19.5e12, 19.5e12, 4.9e12, 2.04e12, 164 << 10, 5e-6)),
-        "h100": ("sm90", Chip(989e12, 67e12, 67e12, 3.9e12, 3.35e12, 227 << 10, 5e-6)),
-        "h200": ("sm90", Chip(989e12, 67e12, 67e12, 3.9e12, 4.8e12, 227 << 10, 5e-6)),
-        "b200": ("sm100", Chip(2250e12, 80e12, 80e12, 4.7e12, 7.7e12, 227 << 10, 5e-6)),
-    }
+    {"a100": ("sm80", _A100), "h100": ("sm90", _H100), "h200": ("sm90", _H200), "b200": ("sm100", _B200)}
 )
 # `gpu:sm90` plans for the common chip of that capability.
 _CAPABILITY: Mapping[str, str] = MappingProxyType({"sm80": "a100", "sm90": "h100", "sm100": "b200"})
 
-# Passes of bf16 through the matrix unit that a product of float32 takes at full precision, in libtpu's schedules.
-_TPU_F32_PASSES = 6
-# Bytes of fast memory that a kernel is given without asking: XLA's default limit of scoped VMEM, the same on every chip.
+# Bytes of fast memory that XLA gives a kernel by default: its limit of scoped VMEM, the same on every chip.
 TPU_KERNEL_MEMORY = 16 << 20
-# A core has four matrix units of 128 x 128 (v4, v5e, v5p) or 256 x 256 multipliers (v6e, v7x): a matrix product that fills
-# them takes that many cycles in libtpu's schedule. The clock is the published bf16 peak over twice the multipliers.
+
+
+def _tpu(
+    *,
+    matmul_bf16: float,
+    vector: float,
+    transcendental: float,
+    bandwidth: float,
+    fast_memory: int,
+    clock: float,
+    cores: int = 1,
+    products: Products = "last in halves",
+) -> Chip:
+    """A chip whose cores have four matrix units of 128 x 128 (v4, v5e, v5p) or 256 x 256 multipliers (v6e, v7x).
+
+    A matrix product that fills them takes that many cycles in libtpu's schedule. The clock is the published bf16 peak
+    over twice the multipliers.
+    """
+    return Chip(
+        matmul_bf16=matmul_bf16,
+        # A product of float32 at full precision is six passes of bf16 through the matrix unit in libtpu's schedules.
+        matmul_f32=matmul_bf16 / 6,
+        vector=vector,
+        transcendental=transcendental,
+        bandwidth=bandwidth,
+        fast_memory=fast_memory,
+        launch=3e-6,
+        # libtpu estimates no op of a compiled program lower: 1,830 cycles on v5e, 2,300 on v7x.
+        op=1.1e-6,
+        # libtpu's own estimates of such ops are 0.49 to 0.66 on v5e and 0.3 to 0.45 on v7x.
+        relayout=0.5,
+        clock=clock,
+        cores=cores,
+        grid_step=130,  # bundles in libtpu's schedules
+        latency=1e-6,  # an estimate; schedules do not show it
+        kernel_memory=TPU_KERNEL_MEMORY,
+        products=products,
+    )
+
+
 _TPU: Mapping[str, Chip] = MappingProxyType(
     {
-        "v4": Chip(
-            275e12, 275e12 / _TPU_F32_PASSES, 4.3e12, 1.1e12, 1.23e12, 16 << 20, 3e-6, 1.05e9, 2, TPU_KERNEL_MEMORY
+        "v4": _tpu(
+            matmul_bf16=275e12,
+            vector=4.3e12,
+            transcendental=1.1e12,
+            bandwidth=1.23e12,
+            fast_memory=16 << 20,
+            clock=1.05e9,
+            cores=2,
         ),
-        "v5e": Chip(
-            197e12, 197e12 / _TPU_F32_PASSES, 3.1e12, 0.8e12, 0.82e12, 128 << 20, 3e-6, 1.5e9, 1, TPU_KERNEL_MEMORY
+        "v5e": _tpu(
+            matmul_bf16=197e12,
+            vector=3.1e12,
+            transcendental=0.8e12,
+            bandwidth=0.82e12,
+            fast_memory=128 << 20,
+            clock=1.5e9,
         ),
-        "v5p": Chip(
-            459e12, 459e12 / _TPU_F32_PASSES, 7.2e12, 1.8e12, 2.77e12, 64 << 20, 3e-6, 1.75e9, 2, TPU_KERNEL_MEMORY
+        "v5p": _tpu(
+            matmul_bf16=459e12,
+            vector=7.2e12,
+            transcendental=1.8e12,
+            bandwidth=2.77e12,
+            fast_memory=64 << 20,
+            clock=1.75e9,
+            cores=2,
         ),
-        "v6e": Chip(
-            918e12,
-            918e12 / _TPU_F32_PASSES,
-            7.2e12,
-            1.8e12,
-            1.64e12,
-            128 << 20,
-            3e-6,
-            1.75e9,
-            1,
-            TPU_KERNEL_MEMORY,
-            "in turns",
+        "v6e": _tpu(
+            matmul_bf16=918e12,
+            vector=7.2e12,
+            transcendental=1.8e12,
+            bandwidth=1.64e12,
+            fast_memory=128 << 20,
+            clock=1.75e9,
+            products="in turns",
         ),
-        "v7x": Chip(
-            2307e12,
-            2307e12 / _TPU_F32_PASSES,
-            14.4e12,
-            3.6e12,
-            7.37e12,
-            64 << 20,
-            3e-6,
-            2.2e9,
-            2,
-            TPU_KERNEL_MEMORY,
-            "by key",
+        "v7x": _tpu(
+            matmul_bf16=2307e12,
+            vector=14.4e12,
+            transcendental=3.6e12,
+            bandwidth=7.37e12,
+            fast_memory=64 << 20,
+            clock=2.2e9,
+            cores=2,
+            products="by key",
         ),
     }
 )
 
-# `gpu:any` and `tpu:any` are no chips: their figures are the least of every chip's, so that what is chosen for them fits
+# `gpu:any` and `tpu:any` are no chips: their figures are the worst of every chip's, so that what is chosen for them fits
 # every generation. Plain calls plan for them where the chip is not known.
 _ANY = "any"
+# The figures of a chip that count time: more of them is worse.
+_OVERHEADS = ("launch", "kernel", "op", "grid_step", "latency")
 
 
 def _least(chips: Iterable[Chip]) -> Chip:
-    """A chip with the least of every figure, the largest launch overhead, and the default order of products."""
+    """A chip with the least of every figure, the largest overheads, and the default order of products."""
     known = [asdict(chip) for chip in chips]
-    figures = {name: min(chip[name] for chip in known) for name in known[0] if name not in ("launch", "products")}
-    return Chip(**figures, launch=max(chip["launch"] for chip in known))
+    names = [name for name in known[0] if name != "products"]
+    return Chip(**{name: (max if name in _OVERHEADS else min)(chip[name] for chip in known) for name in names})
 
-
-# Seconds below which libtpu estimates no op of a compiled program for TPU, however little it does: 1,830 cycles on v5e,
-# 2,300 on v7x.
-TPU_OP = 1.1e-6
 
 _JAX_PLATFORM: Mapping[str, str] = MappingProxyType({"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"})
 
@@ -238,14 +340,13 @@ class Target:
         core = _CPU[self.chip]
         # Memory bandwidth is shared: a socket saturates at about sixteen cores.
         shared = min(self.cores, 16)
-        return Chip(
-            core.matmul_bf16 * self.cores,
-            core.matmul_f32 * self.cores,
-            core.vector * self.cores,
-            core.transcendental * self.cores,
-            core.bandwidth * shared,
-            core.fast_memory,
-            core.launch,
+        return replace(
+            core,
+            matmul_bf16=core.matmul_bf16 * self.cores,
+            matmul_f32=core.matmul_f32 * self.cores,
+            vector=core.vector * self.cores,
+            transcendental=core.transcendental * self.cores,
+            bandwidth=core.bandwidth * shared,
         )
 
 

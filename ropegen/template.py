@@ -15,10 +15,11 @@ import pkgutil
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, Generic, Literal, TypeVar
+from typing import Any, Final, Generic, Literal, Protocol, TypeVar
 
 import jax
 
+from ropegen.cost import Cost, Direction
 from ropegen.errors import RopegenError, nearest
 from ropegen.ir import ops
 from ropegen.ir.graph import Graph, Node, graph, node, topological
@@ -58,50 +59,6 @@ class Tile:
 
     def __str__(self) -> str:
         return " ".join(f"{name}={size}" for name, size in self.sizes) or "-"
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What a region takes: operations, bytes of main memory, bytes of temporaries, and the predicted seconds."""
-
-    flops: float
-    bytes: float
-    temporary: float
-    seconds: float
-    bound: Literal["compute", "memory", "launch"]
-
-    @staticmethod
-    def of(
-        target: Target,
-        dtype: str,
-        *,
-        matmul: float = 0,
-        vector: float = 0,
-        exponentials: float = 0,
-        moved: float = 0,
-        temporary: float = 0,
-    ) -> Cost:
-        """The roofline of one chip: matrix, vector and transcendental units overlap no better than one after the other."""
-        chip = target.figures
-        busy = matmul / chip.matmul(dtype) + vector / chip.vector + exponentials / chip.transcendental
-        moving = moved / chip.bandwidth
-        bound: Literal["compute", "memory", "launch"] = "compute" if busy >= moving else "memory"
-        if chip.launch > max(busy, moving):
-            bound = "launch"
-        return Cost(matmul + vector + exponentials, moved, temporary, max(busy, moving) + chip.launch, bound)
-
-    def __add__(self, other: Cost) -> Cost:
-        bound = self.bound if self.seconds >= other.seconds else other.bound
-        return Cost(
-            self.flops + other.flops,
-            self.bytes + other.bytes,
-            max(self.temporary, other.temporary),
-            self.seconds + other.seconds,
-            bound,
-        )
-
-
-NO_COST = Cost(0, 0, 0, 0, "launch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +151,20 @@ def _no_notes(site: Any, tile: Tile) -> Iterator[str]:
     return iter(())
 
 
+S_contra = TypeVar("S_contra", bound=Site, contravariant=True)
+
+
+class CostModel(Protocol[S_contra]):
+    """What one direction of a site costs on a target with a tile.
+
+    None for a derivative that `build` leaves to the template that `Template.derivatives` names; see `cost_of`.
+    """
+
+    def __call__(
+        self, site: S_contra, target: Target, tile: Tile, direction: Direction = "forward", /
+    ) -> Cost | None: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Template(Generic[S]):
     """One way to compute the regions of a family. The family's `covers` says what they compute."""
@@ -212,7 +183,8 @@ class Template(Generic[S]):
     """The names of its tile's sizes."""
     tiles: Callable[[S, Target], Iterator[Tile]] = _no_choice
     """The tiles worth considering, best guess first."""
-    cost: Callable[[S, Target, Tile], Cost]
+    cost: CostModel[S]
+    """The cost of one direction with a tile, in seconds by cause."""
     build: Callable[[S, Tile, Target], Kernel]
     derivatives: str = OWN
     """`OWN`, or the name of the template, e.g. "attend/xla", that computes the derivatives which `build` leaves out."""
@@ -347,6 +319,29 @@ def template(name: str) -> AnyTemplate:
     if name not in known:
         raise RopegenError(f"no template {name!r}; {nearest(name, known)}")
     return known[name]
+
+
+def cost_of(made_by: AnyTemplate, site: Any, target: Target, tile: Tile, direction: Direction = "forward") -> Cost:
+    """The cost of one direction of a template; of a derivative that it leaves to another template, the cost there.
+
+    Raises:
+      RopegenError: the template has no cost for the direction and names no template that computes it.
+    """
+    own = made_by.cost(site, target, tile, direction)
+    if own is not None:
+        return own
+    if direction == "forward" or made_by.derivatives == OWN:
+        raise RopegenError(
+            f"template {str(made_by)!r} has no {direction} cost and names no template that computes it; "
+            "return a Cost, or set its `derivatives`"
+        )
+    named = template(made_by.derivatives)
+    return cost_of(named, site, target, cheapest_tile(named, site, target), direction)
+
+
+def cheapest_tile(made_by: AnyTemplate, site: Any, target: Target) -> Tile:
+    """The tile with which the forward pass of a template costs least on a target."""
+    return min(made_by.tiles(site, target), key=lambda tile: cost_of(made_by, site, target, tile).seconds)
 
 
 def close(family: str, operands: Mapping[str, Node], outputs: Mapping[str, Node]) -> Region:

@@ -34,6 +34,7 @@ LAYERS = {
     "ropegen.reference": 3,
     "ropegen.passes": 3,
     "ropegen.models": 2,
+    "ropegen.cost": 2,
     "ropegen.weights": 2,
     "ropegen.ir.build": 2,
     "ropegen.ir.spec": 2,

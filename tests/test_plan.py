@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import ropegen as rg
-from ropegen import explain, hf, passes, planner, selection, tiles
+from ropegen import explain, passes, planner, selection, tiles
 from ropegen.ir import ops
 from ropegen.ir.graph import Graph
 from ropegen.ir.text import digest
@@ -270,7 +270,7 @@ def check_taken_by_saving(
 
 
 def case(name: str) -> Graph:
-    return hf.from_case(json.loads((CASES / name / "config.json").read_text()))
+    return models.from_case(json.loads((CASES / name / "config.json").read_text()))
 
 
 def layers(count: int, *, seq: int = 256) -> Graph:

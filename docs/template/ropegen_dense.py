@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
-from ropegen.cost import Cost, Direction
 from ropegen.templates.attend.site import FAMILY, AttendSite
 
 from ropegen import masks
+from ropegen.cost import Cost, Direction, Work
 from ropegen.target import Target
 from ropegen.template import Array, Arrays, Kernel, Template, Tile, plain_kernel
 
@@ -34,7 +34,7 @@ def cost(site: AttendSite, target: Target, tile: Tile, direction: Direction = "f
     q, k, v = (site.sources[name].type for name in "qkv")
     scores = q.size / max(1, q.shape[-1]) * k.shape[-3] * (1 if direction == "forward" else 3)
     matmul, moved = 2 * scores * (q.shape[-1] + v.shape[-1]), 2 * q.bytes + k.bytes + v.bytes
-    return Cost.of(target, q.dtype, matmul=matmul, vector=4 * scores, exponentials=scores, moved=moved)
+    return Work(matmul=matmul, vector=4 * scores, exponentials=scores, moved=moved).on(target, q.dtype)
 
 
 def build(site: AttendSite, tile: Tile, target: Target) -> Kernel:

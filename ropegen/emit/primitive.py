@@ -40,6 +40,7 @@ from ropegen.template import (
     Tangents,
     Tile,
     catalog,
+    cheapest_tile,
     family,
     plain_kernel,
     template,
@@ -148,7 +149,7 @@ def _built(closed: Graph, made_by: AnyTemplate, target: Target, tile: Tile | Non
         )
     site = family(closed.name).site(closed)
     if tile is None:
-        tile = min(made_by.tiles(site, target), key=lambda tile: made_by.cost(site, target, tile).seconds)
+        tile = cheapest_tile(made_by, site, target)
     return made_by.build(site, tile, target)
 
 

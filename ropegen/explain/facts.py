@@ -12,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ropegen import masks, passes
+from ropegen.cost import Cost
 from ropegen.errors import RopegenError
 from ropegen.ir import ops
 from ropegen.ir.graph import Graph, Node
 from ropegen.ir.text import digest
 from ropegen.planner import Candidate, Plan, Rejected, Step, Table
 from ropegen.rotary import Rope
-from ropegen.template import Cost, Tile
+from ropegen.template import Tile
 from ropegen.types import TensorType, epsilon
 
 Facts: TypeAlias = dict[str, Any]
@@ -103,7 +104,7 @@ def _passes(plan: Plan) -> list[Facts]:
 
 
 def _cost(cost: Cost) -> Facts:
-    return dataclasses.asdict(cost)
+    return {**dataclasses.asdict(cost), "seconds": cost.seconds, "bound": cost.bound}
 
 
 def _step(plan: Plan, index: int, step: Step, names: Mapping[Node, str]) -> Facts:

@@ -12,17 +12,18 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ropegen import masks, plain
+from ropegen.cost import Cost, Direction
 from ropegen.errors import RopegenError
 from ropegen.ir.graph import Node
 from ropegen.target import TPU_KERNEL_MEMORY, Target
-from ropegen.template import Array, Arrays, Cost, Kernel, Tangents, Template, Tile
+from ropegen.template import Array, Arrays, Kernel, Tangents, Template, Tile
 from ropegen.types import numpy_dtype
 
 from . import sweep, xla
@@ -44,10 +45,10 @@ _ROWS_BACKWARD = 512
 _STRIP = 2048
 # Three numbers a step, in scalar memory that holds 1 MB.
 _MOST_STEPS = 1 << 16
-# Bundles of VLIW instructions that the grid spends around a tile: fetches, addresses, the map.
-_STEP = 130
-# Operations of the vector unit a score in a full tile: maximum, subtract, sum, rounding, and spills between them.
-_VECTOR = 6.0
+# Operations of the vector unit for a score in a full tile: maximum, subtract, sum, rounding, and spills between them; and
+# in the backward kernel, which holds the weights and their cotangents at once. A tile of it takes 2.0 to 2.2 times the
+# cycles of a forward one in libtpu's schedules (benchmarks/tpu.md).
+_VECTOR, _VECTOR_BACKWARD = 6.0, 14.0
 
 
 def declines(site: AttendSite, target: Target) -> Iterator[str]:
@@ -105,31 +106,112 @@ def _steps_at_most(site: AttendSite, tile: Tile) -> int:
     return math.prod(-(-length // tile[name]) for length, name in zip(lengths, ("q", "kv"), strict=True))
 
 
-def cost(site: AttendSite, target: Target, tile: Tile) -> Cost:
-    """The tiles that are visited, whole and padded, with the matrix, vector and transcendental units side by side."""
+def cost(site: AttendSite, target: Target, tile: Tile, direction: Direction = "forward") -> Cost | None:
+    """The tiles that are visited, whole and padded, with the matrix, vector and transcendental units side by side.
+
+    Backward has five products for each tile, where forward has two. None for the tangent, and for the gradients that
+    `notes` names: those are left to the `xla` template.
+    """
+    match direction:
+        case "forward":
+            return _forward_cost(site, target, tile)
+        case "backward" if parts := _gradient_strips(site, tile):
+            return _backward_cost(site, target, parts)
+        case _:
+            return None
+
+
+def _forward_cost(site: AttendSite, target: Target, tile: Tile) -> Cost:
     q, k = (site.sources[name].type for name in ("q", "k"))
-    form, classes = _form(site, tile), _classes(site, tile)
-    visited, partial = float(np.count_nonzero(classes)), float(np.count_nonzero(classes == masks.PARTIAL))
-    heads = form.batch * form.kv_heads
-    scores = heads * form.rows * tile["kv"]
-    chip = target.figures
-    matmul = 2.0 * scores * visited * (form.width + form.value_width)
-    vector = scores * (_VECTOR * visited + 4.0 * partial * (site.op.visible != masks.full))
-    exponentials = scores * visited
-    outputs = sum(each.type.bytes for each in site.outputs)
-    moved = sum(each.type.bytes for each in site.operands if each is not site.sources["k"]) + outputs
-    item = form.dtype.itemsize
-    moved += heads * visited * tile["kv"] * (form.width + form.value_width) * item
+    form, seen = _form(site, tile), _Seen.of(site, tile)
+    outputs = sum(value.type.bytes for value in site.outputs)
+    moved = sum(value.type.bytes for value in site.operands if value is not site.sources["k"]) + outputs
+    moved += seen.fetched(form)
     padded = form.queries != q.shape[-3] or form.keys != k.shape[-3] or form.width != q.shape[-1]
     before = k.bytes * (1 + (site.k_pairing is not None)) + (2 * (q.bytes + k.bytes) if padded else 0)
-    units = (matmul / chip.matmul(q.dtype), vector / chip.vector, exponentials / chip.transcendental)
-    steps = heads * max(visited, len(classes)) * _STEP / (chip.clock * chip.cores)
+    products = form.width + form.value_width
+    return _cost(site, target, form, seen, products=products, vector=_VECTOR, moved=moved + before, vmem=form.vmem)
+
+
+def _backward_cost(site: AttendSite, target: Target, parts: tuple[Strip, ...]) -> Cost:
+    q, k = (site.sources[name].type for name in ("q", "k"))
+    form, strips = parts[0].form, len(parts)
+    seen = _Seen.of(site, Tile.of(q=form.q_tile, kv=form.kv_tile))
+    width, item, heads = form.width + form.value_width, form.dtype.itemsize, form.batch * form.kv_heads
+    queries, keys = heads * form.group * form.queries, heads * form.keys
+    # Every strip fetches the queries and the cotangents of their results, and adds to the dq of the strip before it.
+    moved = strips * queries * width * item + seen.fetched(form)
+    moved += queries * form.width * sum((1 + part.adds) * part.dq_dtype.itemsize for part in parts)
+    moved += 4.0 * keys * width
+    # The product of the results with their cotangents, the rotated keys, and dk and dv in the type of the keys.
+    outside = 2 * sum(value.type.bytes for value in site.outputs) + keys * width * (4 + item)
+    outside += k.bytes * (1 + 2 * (site.k_pairing is not None))
+    if form.queries != q.shape[-3] or form.keys != k.shape[-3] or form.width != q.shape[-1]:
+        outside += 4 * (q.bytes + k.bytes)
+    products, vmem = 3 * form.width + 2 * form.value_width, max(part.vmem for part in parts)
+    moved += outside
+    return _cost(
+        site, target, form, seen, products=products, vector=_VECTOR_BACKWARD, moved=moved, vmem=vmem, strips=strips
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """The tiles of one head: rows of tiles, tiles that are visited, and those of them that are masked."""
+
+    rows: int
+    visited: int
+    partial: int
+
+    @staticmethod
+    def of(site: AttendSite, tile: Tile) -> _Seen:
+        classes = _classes(site, tile)
+        partial = int(np.count_nonzero(classes == masks.PARTIAL))
+        return _Seen(len(classes), int(np.count_nonzero(classes)), partial)
+
+    def fetched(self, form: Form) -> float:
+        """The bytes of keys and values that a kernel fetches for the tiles that it visits."""
+        width = form.width + form.value_width
+        return float(form.batch * form.kv_heads * self.visited * form.kv_tile * width * form.dtype.itemsize)
+
+
+def _cost(
+    site: AttendSite,
+    target: Target,
+    form: Form,
+    seen: _Seen,
+    *,
+    products: int,
+    vector: float,
+    moved: float,
+    vmem: int,
+    strips: int = 1,
+) -> Cost:
+    """The cost of the tiles of a form that are visited.
+
+    `products` is the multiply-adds of a score, `vector` its vector operations; `moved` is bytes, those outside the kernel
+    too; `strips` is how many kernels share the tiles, one after the other.
+    """
+    chip, heads = target.figures, form.batch * form.kv_heads
+    scores = float(heads * form.rows * form.kv_tile)
+    matmul = 2.0 * scores * seen.visited * products
+    elementwise = scores * (vector * seen.visited + 4.0 * seen.partial * (site.op.visible != masks.full))
+    exponentials = scores * seen.visited
+    rate = chip.matmul(site.sources["q"].type.dtype)
+    units = (matmul / rate, elementwise / chip.vector, exponentials / chip.transcendental)
+    steps = heads * max(seen.visited, strips * seen.rows) * chip.grid_step / (chip.clock * chip.cores)
     # A bundle holds an operation for every unit; what the longest leaves idle the others do not fill.
     busy = max(units) + 0.2 * (sum(units) - max(units)) + steps
-    moving = (moved + before) / chip.bandwidth
-    seconds = max(busy, moving) + chip.launch
-    bound = "launch" if chip.launch > max(busy, moving) else "compute" if busy >= moving else "memory"
-    return Cost(matmul + vector + exponentials, moved + before, float(form.vmem), seconds, bound)
+    return Cost.longest(compute=busy, memory=moved / chip.bandwidth) + Cost(
+        flops=matmul + elementwise + exponentials, bytes=moved, temporary=float(vmem), launch=strips * chip.launch
+    )
+
+
+def _gradient_strips(site: AttendSite, tile: Tile) -> tuple[Strip, ...]:
+    """The strips of the backward kernel for the gradients of all operands but angles; none where `xla` gives them."""
+    if "bias" in site.sources and not _is_whole(site):
+        return ()
+    return _strips(site, tile, {"bias"} & site.sources.keys())
 
 
 def _power(length: int) -> int:

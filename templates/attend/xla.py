@@ -3,31 +3,62 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ropegen import masks, plain
+from ropegen.cost import NO_COST, Cost, Direction, Work
 from ropegen.ir.graph import Node
-from ropegen.target import TPU_OP, Target
-from ropegen.template import Array, Arrays, Cost, Kernel, Tangents, Template, Tile
+from ropegen.target import Target
+from ropegen.template import Array, Arrays, Kernel, Tangents, Template, Tile
 
 from . import sweep, tiled
 from .site import FAMILY, AttendSite
 
-# Of a TPU's bandwidth, what passes reach that cut heads out of rows or rotate them; see `_on_tpu`.
-_TPU_SHARE = 0.33
-# Seconds that starting the operations of one block takes on a CPU, whose cores meet after each of them: by so much more
-# blocks of fewer queries are slower, at equal scores (S of 2048 to 8192 on two cores).
-_CPU_BLOCK = 6e-5
 # The most keys, and scores, of a block on CPU: from there on it takes no less for a score, and what masks hide is wasted.
 _CPU_KEYS, _CPU_SCORES = 2048, 1 << 21
+# Square blocks for a GPU, and the most scores of a block there: 64 MB of float32.
+_GPU_SIZES, _GPU_SCORES = (1024, 2048, 4096), 1 << 24
 # Scores of a block from which on all cores take part.
 _CPU_SHARED = 1 << 16
 # Vector operations of one `exponential`, its multiplications and additions fused.
 _CPU_EXPONENTIAL = 14
+# The share of the chip's rate for ops that change layouts which they reach here, where they work head by head.
+_TPU_HEADWISE = 0.66
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """What a pass of `tiled` does: products over the features of queries and keys, over those of values, and over those
+    of values in the accumulator's type; vector operations for each score besides its exponential; ops of XLA for each
+    row of tiles and for each block; and bytes of each score that go from one op to the next.
+    """
+
+    keyed: int
+    valued: int
+    wide: int
+    vector: float
+    row_ops: int
+    block_ops: int
+    handed: float
+
+
+# The ops are those that libtpu makes of a block without a mask; a mask adds three. Those of a row are fewer than it makes,
+# most of which do next to nothing.
+_PASSES: Mapping[Direction, _Pass] = MappingProxyType(
+    {
+        "forward": _Pass(keyed=1, valued=1, wide=0, vector=4.0, row_ops=4, block_ops=7, handed=16.0),
+        "tangent": _Pass(keyed=3, valued=1, wide=1, vector=9.0, row_ops=5, block_ops=9, handed=32.0),
+        "backward": _Pass(keyed=3, valued=2, wide=0, vector=7.0, row_ops=5, block_ops=8, handed=28.0),
+    }
+)
+# Kernels more that a GPU starts for each block: the count of the loop, its condition, and the copy of that to the host.
+_GPU_LOOP_KERNELS = 3
 
 
 def declines(site: AttendSite, target: Target) -> Iterator[str]:
@@ -36,9 +67,11 @@ def declines(site: AttendSite, target: Target) -> Iterator[str]:
 
 
 def tiles(site: AttendSite, target: Target) -> Iterator[Tile]:
-    """The tile that measured best for most shapes and a square one; on CPU, instead of that, two of few queries, for masks
-    that hide most, one of many keys, for those that hide little, and larger ones for more cores, which meet after each
-    operation; no larger than the sequences.
+    """The tile that measured best for most shapes and a square one, no larger than the sequences.
+
+    On CPU the square one gives way to two of few queries, for masks that hide most, one of many keys, for masks that hide
+    little, and larger ones for more cores, which meet after each operation. On a GPU large square ones come with it,
+    since every block starts its own kernels.
     """
     q, k = (site.sources[name].type.shape for name in ("q", "k"))
     group = max(1, q[-2] // max(1, k[-2]))
@@ -50,6 +83,8 @@ def tiles(site: AttendSite, target: Target) -> Iterator[Tile]:
         sizes += [(best.q * more, best.kv) for more in (2, 4, 8) if target.cores >= 2 * more]
     else:
         sizes += [(512, 512)]
+    if target.platform == "gpu":
+        sizes += [(size, size) for size in _GPU_SIZES if size * size * group <= _GPU_SCORES]
     for each in dict.fromkeys((max(1, min(rows, q[-3])), max(1, min(keys, k[-3]))) for rows, keys in sizes):
         yield Tile.of(q=each[0], kv=each[1])
 
@@ -69,45 +104,77 @@ def visited(site: AttendSite, tile: Tile) -> np.ndarray:
     return masks.classify_tiles(site.op.visible, ranges[0], ranges[1])
 
 
-def cost(site: AttendSite, target: Target, tile: Tile, *, multiplied: str | None = None) -> Cost:
-    """Two matmuls and one exponential a score over the blocks that are visited; K and V once for each row of tiles.
+def cost(
+    site: AttendSite, target: Target, tile: Tile, direction: Direction = "forward", *, multiplied: str | None = None
+) -> Cost:
+    """The products and one exponential for each score of the blocks that are visited.
 
-    What `_on_tpu` and `_on_cpu` say comes after one another with these. `multiplied`: the type that the matmuls read;
-    None: that of q.
+    Forward and tangent read K and V once for each row of tiles, if fast memory does not hold them. Backward visits rows
+    of keys, and reads Q and the cotangent of the output instead. Starting the ops of the blocks comes after that, see
+    `_ops_on_cpu`, `_ops_on_tpu` and `_kernels_on_gpu`. `multiplied` is the element type that the products read; None
+    means that of q.
     """
     q, k, v = (site.sources[name].type for name in ("q", "k", "v"))
-    classes = visited(site, tile)
-    granule = min(sweep.GRANULE, tile["kv"])
-    finer = visited(site, Tile.of(q=tile["q"], kv=granule))
-    found = sweep.band(classes, tile["kv"], finer, granule, k.shape[-3])
-    if found:
-        blocks, hidden, share = len(classes), 1.0, found[1] / k.shape[-3]
-    else:
-        blocks = int(np.count_nonzero(classes))
-        share = float(np.mean(classes > 0)) if classes.size else 0.0
-        hidden = float(np.mean(classes == masks.PARTIAL)) / share if share else 0.0
-    scores = q.size / max(q.shape[-1], 1) * k.shape[-3] * share
-    rotated = sum(each.size for each, pairing in ((q, site.q_pairing), (k, site.k_pairing)) if pairing is not None)
-    width = v.shape[-1]
-    outputs = sum(each.type.bytes for each in site.outputs)
+    work, swept = _PASSES[direction], _swept(site, tile, by_key=direction == "backward")
+    scores = q.size / max(q.shape[-1], 1) * k.shape[-3] * swept.share
+    rotated = sum(value.size for value, pairing in ((q, site.q_pairing), (k, site.k_pairing)) if pairing is not None)
+    operands = sum(value.type.bytes for value in site.operands)
+    outputs = sum(value.type.bytes for value in site.outputs)
+    again = k.bytes + v.bytes if direction != "backward" else q.bytes + outputs
+    passes = max(1, swept.rows) if again > target.figures.fast_memory else 1
+    twice = 1 if direction == "forward" else 2  # derivatives also read or write one tangent or cotangent of a value
     polynomial = _takes_polynomial(site, target)
-    passes = max(1, len(classes)) if k.bytes + v.bytes > target.figures.fast_memory else 1
-    computed = Cost.of(
-        target,
-        multiplied or q.dtype,
-        matmul=2.0 * scores * (q.shape[-1] + width),
-        vector=scores * (4.0 + 2.0 * hidden + (_CPU_EXPONENTIAL if polynomial else 0.0)) + 6.0 * rotated,
+    spent = Work(
+        matmul=2.0 * scores * (work.keyed * q.shape[-1] + work.valued * v.shape[-1]),
+        wide_matmul=2.0 * scores * work.wide * v.shape[-1],
+        vector=scores * (work.vector + 2.0 * swept.hidden + (_CPU_EXPONENTIAL if polynomial else 0.0))
+        + 6.0 * rotated * twice,
         exponentials=0.0 if polynomial else scores,
-        moved=sum(each.type.bytes for each in site.operands) + outputs + (passes - 1) * share * (k.bytes + v.bytes),
-        temporary=4.0 * tile["q"] * tile["kv"] * (q.shape[-2] // max(1, k.shape[-2])),
+        moved=twice * (operands + outputs) + (passes - 1) * swept.share * again,
+        temporary=4.0 * tile["q"] * tile["kv"] * (q.shape[-2] // max(1, k.shape[-2])) * (1 if twice == 1 else 3),
     )
+    if target.platform == "gpu":
+        spent = replace(spent, launches=_kernels_on_gpu(site, work, swept), spilled=work.handed * scores)
+    computed = spent.on(target, multiplied or q.dtype)
     match target.platform:
         case "tpu":
-            return computed + _on_tpu(site, target, len(classes), blocks)
+            return computed + _ops_on_tpu(site, target, direction, swept)
         case "cpu":
-            return computed + _on_cpu(site, blocks, scores)
+            return computed + _ops_on_cpu(site, target, work, swept.blocks, scores)
         case _:
             return computed
+
+
+@dataclass(frozen=True, slots=True)
+class _Swept:
+    """What a sweep over the tiles of one head visits: rows of tiles, blocks in all, the share of all scores in them, and
+    the share of the visited scores that are masked.
+    """
+
+    rows: int
+    blocks: int
+    share: float
+    hidden: float
+
+
+def _swept(site: AttendSite, tile: Tile, *, by_key: bool) -> _Swept:
+    """The sweep over rows of queries or, `by_key`, over rows of keys; see `sweep.Sweep.sizes`."""
+    queries, keys = (site.sources[name].type.shape[-3] for name in ("q", "k"))
+    group = max(1, site.sources["q"].type.shape[-2] // max(1, site.sources["k"].type.shape[-2]))
+    outer, inner, length = tile["q"], tile["kv"], keys
+    if by_key:
+        outer, inner, length = max(1, min(outer, keys)), max(1, min(inner // group, queries)), queries
+    granule = min(sweep.GRANULE, inner)
+
+    def classes(size: int) -> np.ndarray:
+        return visited(site, Tile.of(q=size, kv=outer)).T if by_key else visited(site, Tile.of(q=outer, kv=size))
+
+    whole = classes(inner)
+    if banded := sweep.band(whole, inner, classes(granule), granule, length):
+        return _Swept(len(whole), len(whole), banded[1] / length, 1.0)
+    share = float(np.mean(whole > 0)) if whole.size else 0.0
+    hidden = float(np.mean(whole == masks.PARTIAL)) / share if share else 0.0
+    return _Swept(len(whole), int(np.count_nonzero(whole)), share, hidden)
 
 
 def _takes_polynomial(site: AttendSite, target: Target) -> bool:
@@ -121,30 +188,45 @@ def _heads(site: AttendSite) -> int:
     return k.size // max(1, k.shape[-1] * k.shape[-3])
 
 
-def _on_cpu(site: AttendSite, blocks: int, scores: float) -> Cost:
-    """What starting the operations of more blocks than one takes; those of a small one run on one core, and wait for no
-    other.
-    """
+def _ops_on_cpu(site: AttendSite, target: Target, work: _Pass, blocks: int, scores: float) -> Cost:
+    """What starting the ops of more blocks than one takes. Those of a small block run on one core and wait for no other."""
     waits = scores >= _CPU_SHARED * _heads(site) * blocks
-    return Cost(0.0, 0.0, 0.0, _heads(site) * max(0, blocks - 1) * _CPU_BLOCK if waits else 0.0, "launch")
+    count = _heads(site) * max(0, blocks - 1) * work.block_ops
+    return Cost(launch=count * target.figures.op) if waits else NO_COST
 
 
-def _on_tpu(site: AttendSite, target: Target, rows: int, blocks: int) -> Cost:
-    """What XLA for TPU adds: some seven ops a tile and four a row of tiles, head by head, and passes over memory.
+def _kernels_on_gpu(site: AttendSite, work: _Pass, swept: _Swept) -> float:
+    """The kernels after the first. The loops over heads, rows of tiles and blocks start them one after the other, and
+    the scores between the kernels of a block go through L2, which is about as fast as memory.
+    """
+    kernels = work.row_ops * swept.rows + (work.block_ops + _GPU_LOOP_KERNELS) * swept.blocks
+    return float(max(0, _heads(site) * kernels - 1))
 
-    Nothing of a tile is fused into its matmuls: products, highest score, weights and their sum are programs of their
-    own, which libtpu estimates at no less than `TPU_OP` each; the scores between them stay in fast memory. The output
-    is written as zeros, head by head, and once more as bf16; q, k and v are cut into heads; what is rotated is read
-    and written as halves, then as a whole. With these the cost is 0.55 to 1.7 of what libtpu estimates for what it
-    compiles, over the shapes of eight models on v5e and v7x.
+
+def _ops_on_tpu(site: AttendSite, target: Target, direction: Direction, swept: _Swept) -> Cost:
+    """What XLA for TPU adds: ops for each tile and row of tiles, head by head, and passes over memory.
+
+    Nothing of a tile is fused into its matmuls: products, highest score, weights and their sum are ops of their own,
+    none of which libtpu estimates below the chip's least; the scores between them stay in fast memory. A result is
+    written as zeros, head by head, and once more as bf16. Operands are cut into heads. What is rotated is read and
+    written as halves, then as a whole. With these the cost of the forward pass is 0.55 to 1.7 of what libtpu estimates
+    for what it compiles, over the shapes of eight models on v5e and v7x. Backward also turns q, k and the cotangent of
+    the output.
     """
     q, k, v = (site.sources[name].type for name in ("q", "k", "v"))
-    count = _heads(site) * (4 * rows + 7 * blocks)
-    rotated = sum(each.bytes for each, pairing in ((q, site.q_pairing), (k, site.k_pairing)) if pairing is not None)
-    outputs = sum(each.type.bytes for each in site.outputs)
-    moved = 4.0 * outputs + 2.0 * (q.bytes + k.bytes + v.bytes) + 4.0 * rotated
-    seconds = count * TPU_OP + moved / (_TPU_SHARE * target.figures.bandwidth)
-    return Cost(0.0, moved, 0.0, seconds, "launch" if 2 * count * TPU_OP > seconds else "memory")
+    work, figures = _PASSES[direction], target.figures
+    count = _heads(site) * (work.row_ops * swept.rows + work.block_ops * swept.blocks)
+    rotated = sum(value.bytes for value, pairing in ((q, site.q_pairing), (k, site.k_pairing)) if pairing is not None)
+    operands, outputs = q.bytes + k.bytes + v.bytes, sum(value.type.bytes for value in site.outputs)
+    match direction:
+        case "forward":
+            moved = 4.0 * outputs + 2.0 * operands + 4.0 * rotated
+        case "tangent":
+            moved = 6.0 * outputs + 4.0 * operands + 8.0 * rotated
+        case "backward":
+            moved = 4.0 * operands + 2.0 * (operands + outputs) + 2.0 * (q.bytes + k.bytes + outputs) + 8.0 * rotated
+    headwise = _TPU_HEADWISE * figures.relayout * figures.bandwidth
+    return Cost(bytes=moved, memory=moved / headwise, launch=count * figures.op)
 
 
 def build(site: AttendSite, tile: Tile, target: Target, *, widened: bool = False) -> Kernel:

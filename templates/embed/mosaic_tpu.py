@@ -14,11 +14,12 @@ from collections.abc import Iterator
 
 import jax.numpy as jnp
 
+from ropegen.cost import Cost, Direction
 from ropegen.errors import RopegenError
 from ropegen.ir import ops
 from ropegen.ir.graph import Node
 from ropegen.target import Target
-from ropegen.template import Array, Arrays, Cost, Kernel, Template, Tile
+from ropegen.template import Array, Arrays, Kernel, Template, Tile
 from ropegen.types import numpy_dtype
 
 from .kernel_tpu import CHUNK, Form, Step
@@ -30,11 +31,9 @@ _SIZES = (256, 128, 64, 32, 16)
 _VMEM_SHARE = 3 / 4
 # Ids are in scalar memory, which holds 1 MB.
 _MOST_IDS = 1 << 17
-# Bundles of VLIW instructions that libtpu's schedules spend to issue a copy, the same where the table's last row is
-# read apart, and around a tile.
-_COPY_BUNDLES, _COPY_APART_BUNDLES, _STEP_BUNDLES = 14, 30, 130
-# From the issue of a tile's copies to their arrival, at the least; an estimate, as schedules do not show it.
-_LATENCY = 1e-6
+# Bundles of VLIW instructions that libtpu's schedules spend to issue a copy, and the same where the table's last row is
+# read apart.
+_COPY_BUNDLES, _COPY_APART_BUNDLES = 14, 30
 
 
 def declines(site: EmbedSite, target: Target) -> Iterator[str]:
@@ -64,31 +63,37 @@ def tiles(site: EmbedSite, target: Target) -> Iterator[Tile]:
             yield tile
 
 
-def cost(site: EmbedSite, target: Target, tile: Tile) -> Cost:
-    """Each row fetched, with its neighbour in bf16, and written once; each copy issued by itself."""
+def cost(site: EmbedSite, target: Target, tile: Tile, direction: Direction = "forward") -> Cost | None:
+    """Each row fetched, with its neighbour in bf16, and written once; each copy issued by itself.
+
+    None for derivatives, which are those of the `xla` template.
+    """
+    if direction != "forward":
+        return None
     (rows,) = site.outputs
     form, chip = _form(site, tile), target.figures
     fetched = float(form.tiles * form.row_tile * form.fetched * form.features * form.table_dtype.itemsize)
-    others = sum(each.type.bytes for each in site.operands if each is not site.table)
+    others = sum(value.type.bytes for value in site.operands if value is not site.table)
     spread = sum(
         (1 + form.tiles * form.row_tile // form.rows)
         * form.rows
         * form.features
-        * numpy_dtype(each.type.dtype).itemsize
-        for each in _added(site)
-        if _period(site, each, tile) is None
+        * numpy_dtype(added.type.dtype).itemsize
+        for added in _added(site)
+        if _period(site, added, tile) is None
     )
     moved = fetched + rows.type.bytes + others + spread
     vector = rows.type.size * (form.fetched + 4.0 * len(site.steps))
     share = form.halves / chip.cores if form.halves < chip.cores else 1.0  # of the chip's cores
     copies = form.row_tile * (_COPY_APART_BUNDLES if form.has_tail else _COPY_BUNDLES)
-    issued = form.tiles / form.halves * (copies + _STEP_BUNDLES) / chip.clock
-    busy = issued + vector / (share * chip.vector)
-    moving = max(moved / chip.bandwidth, form.tiles / form.halves * _LATENCY)
+    issued = form.tiles / form.halves * (copies + chip.grid_step) / chip.clock
+    working = Cost.longest(
+        compute=issued + vector / (share * chip.vector),
+        memory=max(moved / chip.bandwidth, form.tiles / form.halves * chip.latency),
+    )
     # Nothing is worked on before the first tile's rows are there.
-    seconds = max(busy, moving) + max(fetched / form.tiles / chip.bandwidth, _LATENCY) + chip.launch
-    bound = "launch" if chip.launch > max(busy, moving) else "compute" if busy >= moving else "memory"
-    return Cost(vector, moved, float(form.vmem), seconds, bound)
+    first = Cost(memory=max(fetched / form.tiles / chip.bandwidth, chip.latency))
+    return working + first + Cost(flops=vector, bytes=moved, temporary=float(form.vmem), launch=chip.launch)
 
 
 def _added(site: EmbedSite) -> tuple[Node, ...]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ropegen import plain
+from ropegen.cost import Cost, Direction, Work
 from ropegen.ir import ops
 from ropegen.ir.graph import node
-from ropegen.target import TPU_OP, Target
-from ropegen.template import Array, Arrays, Cost, Kernel, Template, Tile, plain_kernel
+from ropegen.target import Target
+from ropegen.template import Array, Arrays, Kernel, Template, Tile, plain_kernel
 from ropegen.types import numpy_dtype
 
 from .site import FAMILY, EmbedSite
@@ -28,36 +29,61 @@ def tiles(site: EmbedSite, target: Target) -> Iterator[Tile]:
     yield Tile()
 
 
-def cost(site: EmbedSite, target: Target, tile: Tile) -> Cost:
-    """Every row read and written once; on TPU as `_tpu_cost` says."""
+def cost(site: EmbedSite, target: Target, tile: Tile, direction: Direction = "forward") -> Cost:
+    """Every row read and written once; on TPU as `_tpu_cost` says; on a GPU one kernel, and one for each statistic.
+
+    JAX differentiates the forward pass. The tangent makes the rows again beside their tangents. Backward makes them
+    again, takes the cotangents through the steps, and adds them to a table of zeros.
+    """
     (rows,) = site.outputs
-    others = sum(each.type.bytes for each in site.operands if each is not site.table)
+    others = float(sum(value.type.bytes for value in site.operands if value is not site.table))
+    times = 1 if direction == "forward" else 2
+    added = site.table.type.bytes + rows.type.bytes if direction == "backward" else 0  # zeros, and rows read again
     if target.platform == "tpu":
-        return _tpu_cost(site, target, others)
-    vector = rows.type.size * (1 + 4 * len(site.steps))
-    return Cost.of(target, rows.type.dtype, vector=vector, moved=2 * rows.type.bytes + others)
+        return _tpu_cost(site, target, others, direction) + Cost(bytes=added, memory=added / target.figures.bandwidth)
+    return Work(
+        vector=float(times * rows.type.size * (1 + 4 * len(site.steps))),
+        moved=times * (2.0 * rows.type.bytes + others) + added,
+        launches=times * (1 + _statistics(site)) - 1 + (direction == "backward"),
+    ).on(target, rows.type.dtype)
 
 
-def _tpu_cost(site: EmbedSite, target: Target, others: float) -> Cost:
-    """A gather to memory, then a pass for each statistic of a norm and one that writes: programs one after the other.
+def _statistics(site: EmbedSite) -> int:
+    """The sums over whole rows that the steps of the site need."""
+    norms = [op for step in site.steps if isinstance(op := step.value.op, ops.Norm)]
+    return sum(2 if op.kind == "layer" else 1 for op in norms)
 
-    Rows of bf16 come in pairs, which share their words. What the passes read mostly stays in fast memory.
+
+def _tpu_cost(site: EmbedSite, target: Target, others: float, direction: Direction) -> Cost:
+    """A gather to memory, then a pass for each statistic of a norm and one that writes: ops one after the other.
+
+    Rows of bf16 come in pairs, which share their words. What the passes read mostly stays in fast memory. The tangent
+    gathers twice; its passes read the rows and their tangents at once. Backward has all of it twice.
     """
     (rows,), table, chip = site.outputs, site.table.type, target.figures
-    size, norms = rows.type.size, [op for step in site.steps if isinstance(op := step.value.op, ops.Norm)]
+    size, statistics = rows.type.size, _statistics(site)
+    affine = sum(len(op.given) for step in site.steps if isinstance(op := step.value.op, ops.Norm))
     gathered = size * numpy_dtype(table.dtype).itemsize
     fetched = gathered * (2 if table.dtype == "bf16" else 1)
-    statistics = sum(2 if op.kind == "layer" else 1 for op in norms)
     passes = statistics + bool(site.steps)
     # Beside them, on little: ids put inside the table, each statistic's root or mean, weights and biases as float32.
-    little = 1 + statistics + sum(len(op.given) for op in norms)
-    vector = _TPU_PASS * passes * size
-    busy = passes * max(_TPU_PASS * size / chip.vector, TPU_OP) + little * TPU_OP
-    moving = max((fetched + gathered + others) / chip.bandwidth, TPU_OP)
-    bound = "compute" if busy >= moving else "memory"
-    if chip.launch > busy + moving:
-        bound = "launch"
-    return Cost(vector, fetched + others + rows.type.bytes, float(gathered), busy + moving + chip.launch, bound)
+    little = 1 + statistics + affine
+    passed = Cost.longest(compute=_TPU_PASS * size / chip.vector, launch=chip.op)
+    moved = Cost.longest(memory=(fetched + gathered + others) / chip.bandwidth, launch=chip.op)
+    counted = Cost(
+        flops=_TPU_PASS * passes * size,
+        bytes=fetched + others + rows.type.bytes,
+        temporary=float(gathered),
+        launch=little * chip.op + chip.launch,
+    )
+    once = sum([passed] * passes, moved) + counted
+    match direction:
+        case "forward":
+            return once
+        case "tangent":
+            return once + moved + Cost(bytes=fetched + others)
+        case "backward":
+            return once + once
 
 
 def build(site: EmbedSite, tile: Tile, target: Target) -> Kernel:

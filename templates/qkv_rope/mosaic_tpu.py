@@ -15,11 +15,12 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 
+from ropegen.cost import Cost, Direction
 from ropegen.errors import RopegenError
 from ropegen.ir import ops
 from ropegen.ir.graph import Node
 from ropegen.target import Target
-from ropegen.template import Array, Arrays, Cost, Kernel, Template, Tile
+from ropegen.template import Array, Arrays, Kernel, Template, Tile
 from ropegen.types import numpy_dtype
 
 from .kernel_tpu import LANES, Form, Norm, PartForm, Turn, norm_name, table_names
@@ -33,8 +34,6 @@ _VMEM_SHARE = 0.6
 _MOST_VMEM = 40 << 20
 # Below this length a batch that shares its angles is one run of rows, with the angles of each row written out.
 _SHORT = 256
-# Bundles of VLIW instructions that the grid spends around a tile.
-_STEP_BUNDLES = 130
 
 
 def declines(site: QkvRopeSite, target: Target) -> Iterator[str]:
@@ -70,9 +69,14 @@ def tiles(site: QkvRopeSite, target: Target) -> Iterator[Tile]:
                     yield tile
 
 
-def cost(site: QkvRopeSite, target: Target, tile: Tile) -> Cost:
-    """The matmul over whole tiles; x and the parts moved once, the weight once for each tile of rows."""
-    x, weight = (each.type for each in site.project.operands[:2])
+def cost(site: QkvRopeSite, target: Target, tile: Tile, direction: Direction = "forward") -> Cost | None:
+    """The matmul over whole tiles; x and the parts moved once, the weight once for each tile of rows.
+
+    None for derivatives, which are those of the `xla` template.
+    """
+    if direction != "forward":
+        return None
+    x, weight = (value.type for value in site.project.operands[:2])
     form, chip, layout = _form(site, tile), target.figures, _Layout.of(site)
     row_tiles = -(-form.rows // form.row_tile) * form.batch
     columns = sum(part.columns for part in form.parts)
@@ -81,23 +85,24 @@ def cost(site: QkvRopeSite, target: Target, tile: Tile) -> Cost:
     vector = sums * (1 + sum(4 * len(part.steps) for part in site.parts) / len(site.parts))
     item = form.dtype.itemsize
     fetches = row_tiles if columns > tile["columns"] else 1
-    moved = float(x.bytes + form.features * columns * item * fetches + sum(each.type.bytes for each in site.outputs))
+    moved = float(x.bytes + form.features * columns * item * fetches + sum(part.type.bytes for part in site.outputs))
     moved += 4.0 * form.batch * form.rows * form.table_lanes
     before = 2.0 * weight.bytes if layout.is_packed else 0.0
-    before += sum(each.type.bytes for each in site.operands if each not in site.project.operands[:2])
+    before += sum(value.type.bytes for value in site.operands if value not in site.project.operands[:2])
     if any(part.turn is not None and not part.turn.whole for part in form.parts):
         before += 4.0 * form.batch * form.rows * form.table_lanes
     share = min(row_tiles / chip.cores, 1.0)  # of the chip's cores; a tile of rows is one core's
     rate = share * chip.matmul(x.dtype)
-    steps = row_tiles * (columns // tile["columns"]) * _STEP_BUNDLES / (share * chip.cores * chip.clock)
+    steps = row_tiles * (columns // tile["columns"]) * chip.grid_step / (share * chip.cores * chip.clock)
     busy = matmul / rate + vector / (share * chip.vector) + steps
     moving = (moved + before) / chip.bandwidth
     # Nothing is multiplied before the first blocks are there, and the last is written when nothing else is left to do.
     ends = (form.features * (form.row_tile + tile["columns"]) + form.row_tile * tile["columns"]) * item
-    ends = min(ends / chip.bandwidth, busy, moving)
-    seconds = max(busy, moving) + ends + chip.launch
-    bound = "launch" if chip.launch > max(busy, moving) else "compute" if busy >= moving else "memory"
-    return Cost(matmul + vector, moved + before, float(form.vmem), seconds, bound)
+    return (
+        Cost.longest(compute=busy, memory=moving)
+        + Cost(memory=min(ends / chip.bandwidth, busy, moving))
+        + Cost(flops=matmul + vector, bytes=moved + before, temporary=float(form.vmem), launch=chip.launch)
+    )
 
 
 def _padded(size: int, unit: int) -> int:

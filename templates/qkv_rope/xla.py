@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ropegen import plain
+from ropegen.cost import Cost, Direction, Work
 from ropegen.ir import ops
-from ropegen.target import TPU_OP, Target
-from ropegen.template import Array, Arrays, Cost, Kernel, Template, Tile, plain_kernel
+from ropegen.target import Target
+from ropegen.template import Array, Arrays, Kernel, Template, Tile, plain_kernel
 from ropegen.types import numpy_dtype
 
 from .site import FAMILY, Part, QkvRopeSite
-
-# Of the bandwidth, what passes reach that cut heads out of rows: they change the layout of tiles. libtpu's own estimates
-# are 0.49 to 0.66 on v5e and 0.3 to 0.45 on v7x.
-_TPU_SHARE = 0.5
 
 
 def declines(site: QkvRopeSite, target: Target) -> Iterator[str]:
@@ -27,38 +24,54 @@ def tiles(site: QkvRopeSite, target: Target) -> Iterator[Tile]:
     yield Tile()
 
 
-def cost(site: QkvRopeSite, target: Target, tile: Tile) -> Cost:
+def cost(site: QkvRopeSite, target: Target, tile: Tile, direction: Direction = "forward") -> Cost:
     """The matmul, its float32 sums written and read back, and the parts written in their own element type.
 
-    On TPU as `_tpu_cost` says.
+    Derivatives have two products, since x and the weight both have a tangent and a cotangent. Where a part is normed they
+    also make the sums again; rotations are linear and need no sums. On TPU the passes come after the matmul, see
+    `_tpu_cost`. On a GPU the matmul is a kernel, and each part is one more, with another for each norm.
     """
+    x, sums = site.project.operands[0], float(site.project.type.size)
+    norms = sum(isinstance(step.op, ops.Norm) for part in site.parts for step in part.steps)
+    # How often the sums, or something of their size, are multiplied and passed through the steps of the parts.
+    times = 1 if direction == "forward" else 3 if norms else 2
+    stepped = 1 if direction == "forward" else 2 if norms else 1
+    operands, outputs = (float(sum(value.type.bytes for value in side)) for side in (site.operands, site.outputs))
+    matmul = 2.0 * times * sums * x.type.shape[-1]
+    if direction != "forward":
+        operands *= 2.0
     if target.platform == "tpu":
-        return _tpu_cost(site, target)
-    x = site.project.operands[0]
-    sums = site.project.type.size
-    matmul = 2.0 * sums * x.type.shape[-1]
-    vector = sums * (1 + sum(4 * len(part.steps) for part in site.parts) / len(site.parts))
-    moved = sum(each.type.bytes for each in (*site.operands, *site.outputs)) + 8.0 * sums
-    return Cost.of(target, x.type.dtype, matmul=matmul, vector=vector, moved=moved, temporary=4.0 * sums)
+        return _tpu_cost(site, target, matmul, operands, outputs, times, stepped)
+    vector = sums * stepped * (1 + sum(4 * len(part.steps) for part in site.parts) / len(site.parts))
+    return Work(
+        matmul=matmul,
+        vector=vector,
+        moved=operands + outputs + 8.0 * sums * stepped,
+        launches=times - 1 + stepped * (len(site.parts) + norms),
+        temporary=4.0 * sums,
+    ).on(target, x.type.dtype)
 
 
-def _tpu_cost(site: QkvRopeSite, target: Target) -> Cost:
-    """The matmul, then the passes of each part: XLA fuses neither into the matmul, so that their times add."""
-    x, chip = site.project.operands[0].type, target.figures
-    sums = site.project.type.size
-    matmul = 2.0 * sums * x.shape[-1]
-    operands, outputs = (sum(each.type.bytes for each in side) for side in (site.operands, site.outputs))
-    busy = matmul / chip.matmul(x.dtype)
-    moving = (operands + outputs) / chip.bandwidth
+def _tpu_cost(
+    site: QkvRopeSite, target: Target, matmul: float, operands: float, outputs: float, times: int, stepped: int
+) -> Cost:
+    """`times` products, then `stepped` times the passes of each part: XLA fuses neither into the matmul, so they add."""
+    chip, sums = target.figures, float(site.project.type.size)
+    multiplied = Cost.longest(
+        compute=matmul / chip.matmul(site.project.operands[0].type.dtype),
+        memory=(operands + outputs) / chip.bandwidth,
+        launch=times * chip.op,
+    )
     # What stays in fast memory is read at about the same rate: the change of layout is what takes the time.
-    passed = [_tpu_passes(part) for part in site.parts]
-    after = sum(max(count * TPU_OP, moved / (_TPU_SHARE * chip.bandwidth)) for count, moved in passed)
-    seconds = max(busy, moving, TPU_OP) + after + chip.launch
-    bound = "compute" if busy >= moving + after else "memory"
-    if chip.launch > seconds - chip.launch:
-        bound = "launch"
-    moved = operands + sum(moved for _, moved in passed)
-    return Cost(matmul + sum(each.type.size for each in site.outputs), moved, 4.0 * sums, seconds, bound)
+    passed = [_tpu_passes(part) for part in site.parts] * stepped
+    after = [
+        Cost.longest(launch=count * chip.op, memory=moved / (chip.relayout * chip.bandwidth)) for count, moved in passed
+    ]
+    flops = matmul + stepped * sum(value.type.size for value in site.outputs)
+    counted = Cost(
+        flops=flops, bytes=operands + sum(moved for _, moved in passed), temporary=4.0 * sums, launch=chip.launch
+    )
+    return sum(after, multiplied) + counted
 
 
 def _tpu_passes(part: Part) -> tuple[int, float]:
