@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy as copying
 import hashlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -153,7 +154,7 @@ rg.export(small(), sys.argv[1], targets=TARGETS)
 def test_the_same_bytes_in_another_process(built: Path, tmp_path: Path) -> None:
     for seed in ("1", "2"):
         command = [sys.executable, "-c", BUILD, str(tmp_path / seed), str(Path(__file__).parent)]
-        subprocess.run(command, check=True, cwd=tmp_path, env={"PYTHONHASHSEED": seed, "PATH": ""})
+        subprocess.run(command, check=True, cwd=tmp_path, env={**os.environ, "PYTHONHASHSEED": seed})
         assert contents(tmp_path / seed) == contents(built)
 
 

@@ -31,7 +31,8 @@ import ropegen as rg
 from ropegen import cli, masks
 from ropegen.compilers import tpu
 from ropegen.compilers.schedule import MATRIX, VECTOR
-from ropegen.emit import artifact, executables
+from ropegen.emit import artifact
+from ropegen.emit.artifact import executables
 from ropegen.errors import RopegenError
 from ropegen.ir.build import Builder
 from ropegen.ir.graph import Graph
