@@ -271,7 +271,7 @@ def test_an_executable_of_this_chip_and_build_is_what_runs(on_this_chip: Path, m
 
     monkeypatch.setattr(executables, "_program", spied)
     found = loaded(**values)
-    assert ran == ["['prepared0']", "['out']"]
+    assert ran == ["('prepared0',)", "('out',)"]
     assert [each.unused for each in loaded.executables] == [""]
     edit(on_this_chip, lambda m: m.pop("executables"))
     np.testing.assert_array_equal(found, rg.load(on_this_chip)(**values))
@@ -335,7 +335,9 @@ def test_a_damaged_executable_is_named(on_this_chip: Path) -> None:
 )
 def test_a_damaged_description_is_refused(on_this_chip: Path, change: Callable[[dict[str, Any]], object]) -> None:
     edit(on_this_chip, lambda m: change(m["executables"]["cpu"]))
-    with pytest.raises(RopegenError, match=r"manifest\.json is damaged: an executable"):
+    with pytest.raises(
+        RopegenError, match=r"manifest\.json is damaged.*(executables|must list).*build the artifact again"
+    ):
         rg.load(on_this_chip)
 
 
