@@ -35,8 +35,9 @@ from ropegen.ir.text import dumps, loads
 from ropegen.rotary import Rope, grid_positions
 from ropegen.target import Target
 from ropegen.template import register_template
+from ropegen.version import VERSION
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 _BESIDE = Path(__file__).resolve().parent.parent
 if (_BESIDE / "templates" / "__init__.py").is_file() and (_BESIDE / "pyproject.toml").is_file():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy as copying
 import hashlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -104,7 +105,7 @@ def test_a_check_of_rows_that_see_nothing(tmp_path: Path) -> None:
 def test_three_platforms_give_what_one_gives(built: Path, tmp_path: Path) -> None:
     alone = rg.export(small(), tmp_path / "alone", targets=["cpu"])
     together = rg.load(built)
-    assert together.manifest["platforms"] == ["cpu", "cuda", "tpu"]
+    assert together.manifest.platforms == ("cpu", "cuda", "tpu")
     values = draw_inputs(small(), 2)
     np.testing.assert_array_equal(alone(**values), together(**values))
 
@@ -153,7 +154,7 @@ rg.export(small(), sys.argv[1], targets=TARGETS)
 def test_the_same_bytes_in_another_process(built: Path, tmp_path: Path) -> None:
     for seed in ("1", "2"):
         command = [sys.executable, "-c", BUILD, str(tmp_path / seed), str(Path(__file__).parent)]
-        subprocess.run(command, check=True, cwd=tmp_path, env={"PYTHONHASHSEED": seed, "PATH": ""})
+        subprocess.run(command, check=True, cwd=tmp_path, env={**os.environ, "PYTHONHASHSEED": seed})
         assert contents(tmp_path / seed) == contents(built)
 
 
@@ -206,18 +207,25 @@ def edited(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]
     [
         (lambda path: path.unlink(), ["not an artifact", "manifest.json"]),
         (lambda path: path.write_text("{"), ["manifest.json", "damaged"]),
-        (lambda path: path.write_text("[" * 100_000), ["manifest.json", "damaged"]),
+        (lambda path: path.write_text("[" * 100_000), ["manifest.json", "no format"]),
         (lambda path: path.write_bytes(b"\xff\xfe\x00"), ["manifest.json", "damaged"]),
         (lambda path: path.write_text("[]"), ["manifest.json", "no format"]),
         (lambda path: path.write_text('{"format": 1}'), ["manifest.json", "graph"]),
         (edited(lambda m: m.update(format=99)), ["format 99", "newer ropegen"]),
-        (lambda path: path.write_text('{"format": ' + "1" * 5000 + "}"), ["manifest.json", "damaged"]),
-        (edited(lambda m: m["files"].update({"../../etc/passwd": "0"})), ["manifest.json", "plain file names"]),
+        (lambda path: path.write_text('{"format": ' + "1" * 5000 + "}"), ["manifest.json", "no format"]),
+        (edited(lambda m: m["files"].update({"../../etc/passwd": "0" * 64})), ["manifest.json", "plain file names"]),
         (edited(lambda m: m["files"].pop("module.jaxexport")), ["manifest.json", "module.jaxexport"]),
         (edited(lambda m: m["inputs"]["ids"].pop("shape")), ["manifest.json", "shape"]),
         (edited(lambda m: m["inputs"]["ids"].update(dtype="f7")), ["manifest.json", "f7"]),
         (edited(lambda m: m["inputs"]["ids"].update(role="guest")), ["manifest.json", "guest"]),
-        (edited(lambda m: m["stages"]["module"].update(arguments=7)), ["manifest.json", "damaged"]),
+        (edited(lambda m: m["stages"]["module"].update(arguments=7)), ["manifest.json", "$.stages.module.arguments"]),
+        (edited(lambda m: m["inputs"]["ids"].update(shape=[1, -6])), ["manifest.json", "$.inputs['ids'].shape[1]"]),
+        (edited(lambda m: m["files"].update({"plan.txt": "0"})), ["manifest.json", "$.files['plan.txt']"]),
+        (edited(lambda m: m["files"].update({"a\0b": "0" * 64})), ["manifest.json", "plain file names"]),
+        (edited(lambda m: m["files"].update({"a" * 5000: "0" * 64})), ["has lost its file"]),
+        (edited(lambda m: m.update(signature="of nobody")), ["manifest.json", "signature", "newer ropegen"]),
+        (edited(lambda m: m.update(tiles="tiles.json")), ["manifest.json", "must list tiles.json"]),
+        (edited(lambda m: m.update(format=0)), ["manifest.json", "$.format"]),
     ],
 )
 def test_a_damaged_manifest_is_refused(copy: Path, damage: Callable[[Path], None], words: list[str]) -> None:
@@ -249,6 +257,30 @@ def test_no_manifest_breaks_loading_in_another_way(copy: Path) -> None:
             except RopegenError:
                 refused += 1
     assert refused > 100
+
+
+def test_the_manifest_is_typed_and_gives_its_data(built: Path) -> None:
+    stated = rg.load(built).manifest
+    content = (built / "manifest.json").read_bytes()
+    assert stated.encoded() == content
+    assert stated.data() == json.loads(content)
+    assert stated.inputs["ids"].type == small().input_types["ids"]
+    assert stated.built_with.ropegen == rg.__version__
+    assert (stated.executables, stated.tiles) == ({}, None)
+    assert not {"executables", "tiles"} & stated.data().keys()
+
+
+def test_measured_tiles_are_a_hashed_file(tmp_path: Path) -> None:
+    measured = b'{"attend/xla": []}'
+    made = artifact.export([rg.plan(small(), "cpu")], tmp_path / "kernels", tiles=measured)
+    path = tmp_path / "kernels" / "tiles.json"
+    assert (made.manifest.tiles, path.read_bytes()) == (path.name, measured)
+    rg.export(small(), tmp_path / "kernels", targets=["cpu"])  # the file belongs to the artifact, so it goes with it
+    assert not path.exists()
+    artifact.export([rg.plan(small(), "cpu")], tmp_path / "kernels", tiles=measured)
+    path.write_bytes(b"{}")
+    with pytest.raises(RopegenError, match=r"tiles\.json is damaged"):
+        rg.load(tmp_path / "kernels")
 
 
 def test_a_program_of_another_jax_is_named(copy: Path) -> None:
@@ -315,13 +347,13 @@ def test_a_link_to_an_artifact_stays_a_link(copy: Path) -> None:
     link.symlink_to(copy.name)
     rg.export(small("other"), link, targets=["cpu"])
     assert link.is_symlink()
-    assert rg.load(copy).manifest["graph"]["name"] == "other"
+    assert rg.load(copy).manifest.graph.name == "other"
     assert sorted(path.name for path in copy.parent.iterdir()) == [copy.name, "link"]
 
 
 def test_an_artifact_is_replaced_as_a_whole(copy: Path) -> None:
     rg.export(small("other"), copy, targets=["cpu"])
-    assert rg.load(copy).manifest["graph"]["name"] == "other"
+    assert rg.load(copy).manifest.graph.name == "other"
     assert [path.name for path in copy.parent.iterdir()] == [copy.name]
 
 
@@ -404,7 +436,7 @@ def test_iree_runs_the_portable_module(name: str, dtype: str, bound: float, tmp_
     graph = case(name, **IREE_CASES[name], dtype=dtype)
     loaded = rg.export(graph, tmp_path / "kernels", targets=["cpu"])
     whole: dict[str, Any] = dict(artifact.drawn_inputs(graph, 0))
-    for stage, described in loaded.manifest["stages"].items():
+    for stage, described in loaded.manifest.stages.by_name.items():
         code = compiler.compile_file(
             str(tmp_path / "kernels" / f"{stage}.mlirbc"),
             input_type="stablehlo",
@@ -412,9 +444,9 @@ def test_iree_runs_the_portable_module(name: str, dtype: str, bound: float, tmp_
             extra_args=["--iree-llvmcpu-target-cpu=generic"],
         )
         module = runtime.load_vm_flatbuffer(code, driver="local-sync")
-        results = module.main(*(whole[label] for label in described["arguments"]))
+        results = module.main(*(whole[label] for label in described.arguments))
         results = results if isinstance(results, list | tuple) else [results]
-        whole.update(zip(described["results"], (np.asarray(each.to_host()) for each in results), strict=True))
+        whole.update(zip(described.results, (np.asarray(each.to_host()) for each in results), strict=True))
     inputs = {label: whole[label] for label in graph.input_types}
     truth = rg.reference.evaluate(graph, inputs)["out"]
     for result in (whole["out"], np.asarray(loaded(**inputs))):

@@ -22,6 +22,7 @@ def test_there_are_old_artifacts() -> None:
 def test_an_old_artifact_gives_what_it_gave(folder: Path) -> None:
     made = rg.load(folder / "artifact")
     assert tuple(made.targets) == TARGETS
+    assert made.manifest.encoded() == (folder / "artifact" / "manifest.json").read_bytes()
     inputs, results = np.load(folder / "inputs.npz"), np.load(folder / "results.npz")
     found = made(**inputs)
     assert set(found) == set(results.files)

@@ -52,6 +52,7 @@ LAYERS = {
     "ropegen.errors": 0,
     "ropegen.target": 0,
     "ropegen.types": 0,
+    "ropegen.version": 0,
 }
 
 

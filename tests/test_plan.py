@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import ropegen as rg
-from ropegen import explain, passes, planner, selection, tiles
+from ropegen import explain, models, passes, planner, selection, tiles
 from ropegen.ir import ops
 from ropegen.ir.graph import Graph
 from ropegen.ir.text import digest

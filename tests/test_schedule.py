@@ -24,7 +24,7 @@ from ropegen.compilers.schedule import (
     Part,
     read_schedules,
 )
-from ropegen.emit.static_report import Tiles, cycles
+from ropegen.emit.artifact.static_report import Tiles, cycles
 from ropegen.errors import RopegenError
 from ropegen.target import Target, known
 

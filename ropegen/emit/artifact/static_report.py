@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from ropegen import explain
 from ropegen.compilers.schedule import MATRIX, TRANSCENDENTAL, KernelSchedule
-from ropegen.emit.executables import Made
+from ropegen.emit.artifact.executables import Made
 from ropegen.planner import Plan, Step
 from ropegen.target import Chip
 

@@ -1,0 +1,23 @@
+"""Artifacts: a directory with everything that a program needs to run a graph, without the code of the model.
+
+    manifest.json      what the artifact is: graph, plans, platforms, inputs, outputs, a hash of every file
+    graph.mlir         the graph, in ropegen's own text form
+    plan.txt           the plan of each target, with every reason
+    module.jaxexport   the program for every platform, as jax.export wrote it
+    module.mlirbc      the program as portable StableHLO, for consumers without JAX
+    prepare.*          the same two for what is computed once from parameters, where there is such a stage
+    semantic.mlir      the graph as StableHLO composites, for compilers that know the ops
+    report.txt         what is in the modules, in figures; with executables, the schedule of each kernel
+    *.executable       device executables, compiled ahead of time, one for each chip and stage, where asked for
+
+The same graph and targets give the same bytes. `export` writes a directory aside and renames it, so there is never
+half of one. `load` checks every hash, runs only the StableHLO, and imports no template.
+"""
+
+from ropegen.emit.artifact.check import Check as Check
+from ropegen.emit.artifact.check import CheckedOutput as CheckedOutput
+from ropegen.emit.artifact.check import drawn_inputs as drawn_inputs
+from ropegen.emit.artifact.manifest import MANIFEST as MANIFEST
+from ropegen.emit.artifact.read import Artifact as Artifact
+from ropegen.emit.artifact.read import load as load
+from ropegen.emit.artifact.write import export as export

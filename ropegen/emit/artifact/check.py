@@ -1,0 +1,135 @@
+"""An artifact against the oracle, on inputs that are drawn for its graph."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ropegen import reference
+from ropegen.emit.artifact.rounding import disturbed
+from ropegen.ir import ops
+from ropegen.ir.graph import Graph, Node
+from ropegen.types import numpy_dtype
+
+Array = npt.NDArray[Any]
+
+# The error of a correct program is at most so many times the error that rounding is expected to make.
+_ALLOWED = 4.0
+# Evaluations with rounding errors: enough that the smallest output has so many elements in all of them together.
+_ELEMENTS, _FEWEST, _MOST = 4096, 2, 32
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedOutput:
+    """One output against the oracle.
+
+    `largest` is the largest absolute error, and `relative` the root mean square of the error over that of the output.
+    `allowed_largest` and `allowed` are what rounding can explain of the two; an output agrees that exceeds neither.
+    """
+
+    label: str
+    largest: float
+    allowed_largest: float
+    relative: float
+    allowed: float
+    agrees: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What `Artifact.check` tells of every output."""
+
+    outputs: tuple[CheckedOutput, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every output agrees with the oracle."""
+        return all(output.agrees for output in self.outputs)
+
+
+def check(graph: Graph, run: Callable[..., Any], seed: int) -> Check:
+    """Runs `run`, which claims to compute `graph`, on drawn inputs and compares it with the oracle, in float64.
+
+    An output agrees if it is finite exactly where the oracle is, and if neither its largest error nor the root mean
+    square of its errors is more than four times the one that rounding is expected to make. The expectation comes from
+    the oracle too: see `ropegen.emit.artifact.rounding`.
+    """
+    values = drawn_inputs(graph, seed)
+    results = run(**values)
+    if len(graph.outputs) == 1:
+        results = {graph.outputs[0][0]: results}
+    return compare(graph, values, results, seed)
+
+
+def compare(graph: Graph, inputs: Mapping[str, Array], results: Mapping[str, Any], seed: int) -> Check:
+    """The outputs that a program gave for these inputs, against the oracle: see `check`."""
+    truth = reference.evaluate(graph, inputs)
+    smallest = max(1, min((value.type.size for _, value in graph.outputs if value.type.size), default=1))
+    count = min(_MOST, max(_FEWEST, math.ceil(_ELEMENTS / smallest)))
+    squares = dict.fromkeys(truth, 0.0)
+    largest = dict.fromkeys(truth, 0.0)
+    for sample in disturbed(graph, inputs, count, seed):
+        for label, wanted in truth.items():
+            most, mean_square = _error(sample[label], wanted)
+            largest[label] = max(largest[label], most)
+            squares[label] += mean_square / count
+    outputs: list[CheckedOutput] = []
+    for label, wanted in truth.items():
+        result = np.asarray(results[label]).astype(np.float64)
+        most, mean_square = _error(result, wanted)
+        known = wanted[np.isfinite(wanted)].astype(np.float64)
+        size = float(np.sqrt(np.mean(known**2))) if known.size else 0.0
+        size = size or 1.0
+        relative, allowed = math.sqrt(mean_square) / size, _ALLOWED * math.sqrt(squares[label]) / size
+        allowed_largest = _ALLOWED * largest[label]
+        finite = bool(np.array_equal(np.isfinite(result), np.isfinite(wanted)))
+        agrees = finite and relative <= allowed and most <= allowed_largest
+        outputs.append(CheckedOutput(label, most, allowed_largest, relative, allowed, agrees))
+    return Check(tuple(outputs))
+
+
+def _error(result: Array, wanted: Array) -> tuple[float, float]:
+    """The largest error and the mean of the squared errors, over the elements that are finite in both."""
+    both = np.isfinite(wanted) & np.isfinite(result)
+    if not both.any():
+        return 0.0, 0.0
+    error = result[both].astype(np.float64) - wanted[both].astype(np.float64)
+    return float(np.max(np.abs(error))), float(np.mean(error**2))
+
+
+def drawn_inputs(graph: Graph, seed: int) -> dict[str, np.ndarray]:
+    """Inputs that mean something: ids within their table, positions that count, weights that keep activations near one."""
+    random = np.random.default_rng(seed)
+    users = graph.users()
+    values: dict[str, np.ndarray] = {}
+    for each in graph.inputs:
+        assert isinstance(each.op, ops.Input)
+        label, kind, dtype = each.op.label, each.type, numpy_dtype(each.type.dtype)
+        if kind.dtype == "i1":
+            values[label] = random.random(kind.shape) < 0.8
+        elif kind.is_integer:
+            values[label] = random.integers(0, _integers_below(each, users), kind.shape).astype(dtype)
+        else:
+            spread = kind.shape[0] ** -0.5 if each.op.role == "parameter" and kind.rank == 2 else 1.0
+            rows = [user for user in users[each] if isinstance(user.op, ops.Embed)]
+            if rows:
+                factors = [user.op.factor for row in rows for user in users[row] if isinstance(user.op, ops.Scale)]
+                spread = 1 / max((abs(each) for each in factors if each), default=1.0)
+            values[label] = (random.standard_normal(kind.shape) * spread).astype(dtype)
+    return values
+
+
+def _integers_below(value: Node, users: Mapping[Node, tuple[Node, ...]]) -> int:
+    """One more than the largest integer that every reader of an input can take."""
+    bounds = [8]
+    for user in users[value]:
+        if isinstance(user.op, ops.Embed) and user.operands[0] is value:
+            bounds = [user.operands[1].type.shape[0]]
+        elif isinstance(user.op, ops.AppendCache):
+            bounds = [user.operands[0].type.shape[-3] - user.operands[1].type.shape[-3] + 1]
+    return max(1, *bounds)

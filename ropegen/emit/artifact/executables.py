@@ -1,0 +1,151 @@
+"""Device executables: compiled ahead of time, and used at load time only if the chip and the compiler build match.
+
+An executable is what PJRT serializes: the program of the device, without Python and without pickle. Its arguments are
+the arrays of the stage in an order that the manifest states. PJRT trusts the file that it is given, so whoever loads an
+artifact on a chip trusts the maker of the artifact, as with any program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from ropegen.compilers import tpu
+from ropegen.emit.artifact.manifest import ExecutableEntry, ExecutableStage, Stages
+from ropegen.emit.module import stablehlo
+from ropegen.errors import RopegenError
+from ropegen.planner import Plan
+
+Program = Callable[[Mapping[str, Any]], dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Executable:
+    """The executables of a target in an artifact. `unused` says why this machine does not use them, "" if it does."""
+
+    target: str
+    files: tuple[str, ...]
+    made_by: str
+    unused: str
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """The executables of a target: files by name, the entry of the manifest, and what the compiler said of each stage."""
+
+    plan: Plan
+    files: Mapping[str, bytes]
+    entry: ExecutableEntry
+    compilation: tpu.Compilation
+
+
+def split(plans: Sequence[Plan]) -> tuple[Plan, ...]:
+    """The plans that the modules hold: all but the second and later ones for TPU.
+
+    Raises:
+      RopegenError: no plan is for TPU, or two are for the same chip.
+    """
+    chips = [str(plan.target) for plan in plans if plan.target.platform == "tpu"]
+    if not chips:
+        raise RopegenError("device executables are made for TPU, and no TPU is named; add e.g. --target tpu:v5e")
+    if len(set(chips)) < len(chips):
+        raise RopegenError(f"the targets {', '.join(chips)} name a chip twice; name each once")
+    return tuple(plan for plan in plans if plan.target.platform != "tpu" or str(plan.target) == chips[0])
+
+
+def make(
+    plans: Sequence[Plan], *, libtpu: str | PathLike[str] | None = None, progress: Callable[[str], None]
+) -> tuple[Made, ...]:
+    """The executables of every plan for TPU.
+
+    Raises:
+      RopegenError: there is no libtpu, or it refuses a module.
+    """
+    tpu.libtpu_folder(libtpu)  # a missing compiler is an error before the work, not after it
+    chips = [plan for plan in plans if plan.target.platform == "tpu"]
+    made: list[Made] = []
+    for number, plan in enumerate(chips, 1):
+        progress(f"compiling for {plan.target} ({number} of {len(chips)})")
+        made.append(_made(plan, libtpu))
+    return tuple(made)
+
+
+def _made(plan: Plan, libtpu: str | PathLike[str] | None) -> Made:
+    stages: dict[str, stablehlo.Stage] = {"prepare": "prepare", "module": "run"}
+    if not plan.prepared:
+        del stages["prepare"]
+    modules = {
+        name: bytes(stablehlo.exported([plan], stage, named=True).serialize(vjp_order=0))
+        for name, stage in stages.items()
+    }
+    compilation = tpu.compile_modules(modules, plan.target.chip, libtpu=libtpu)
+    for name, message in compilation.errors.items():
+        raise RopegenError(
+            f"libtpu {compilation.compiler.libtpu} does not compile {name} of {plan.graph.name} for {plan.target}: "
+            f"{message.strip().partition(chr(10))[0]}; choose another tile with --tile, or build without --compile"
+        )
+    described = {
+        name: ExecutableStage(
+            file=f"{name}.tpu-{plan.target.chip}.executable",
+            arguments=_in_order(stablehlo.argument_types(plan, stage)),
+            results=_in_order(stablehlo.result_types(plan, stage)),
+        )
+        for name, stage in stages.items()
+    }
+    entry = ExecutableEntry(
+        platform=plan.target.jax_platform,
+        device_kind=compilation.device_kind,
+        topology=compilation.topology,
+        libtpu=compilation.compiler.libtpu,
+        build=compilation.compiler.build,
+        jax=compilation.compiler.jax,
+        plan=plan.digest,
+        stages=Stages(**described),
+    )
+    files = {described[name].file: module.executable for name, module in compilation.modules.items()}
+    return Made(plan, files, entry, compilation)
+
+
+def _in_order(labels: Mapping[str, object]) -> tuple[str, ...]:
+    """The labels in the order in which JAX flattens a dictionary with these keys."""
+    return tuple(jax.tree.leaves({label: label for label in labels}))
+
+
+# Loading -------------------------------------------------------------------------------------------------------------
+
+
+def unfit(entry: ExecutableEntry, device: Any) -> str:
+    """Why an executable does not fit a device and its runtime; "" if it fits."""
+    if device.device_kind != entry.device_kind:
+        return f"it is for a {entry.device_kind}, and this is a {device.device_kind}"
+    build = tpu.build_of(device.client.platform_version)
+    if build != entry.build:
+        return f"its compiler, libtpu {entry.libtpu}, is {entry.build!r}, and the runtime here is {build!r}"
+    return ""
+
+
+def load(folder: Path, entry: ExecutableEntry, device: Any) -> dict[str, Program] | str:
+    """The program of each stage on a device, or the reason why there is none."""
+    if reason := unfit(entry, device):
+        return reason
+    programs: dict[str, Program] = {}
+    for name, stage in entry.stages.by_name.items():
+        try:
+            loaded = device.client.deserialize_executable((folder / stage.file).read_bytes(), [device])
+        except (jax.errors.JaxRuntimeError, ValueError, TypeError) as error:
+            return f"the runtime refuses {stage.file}: {str(error).strip().partition(chr(10))[0]}"
+        programs[name] = _program(loaded, device, stage.arguments, stage.results)
+    return programs
+
+
+def _program(loaded: Any, device: Any, arguments: Sequence[str], results: Sequence[str]) -> Program:
+    def run(values: Mapping[str, Any]) -> dict[str, Any]:
+        outputs = loaded.execute([jax.device_put(values[label], device) for label in arguments])
+        return dict(zip(results, outputs, strict=True))
+
+    return run

@@ -1,0 +1,36 @@
+"""`report.txt`: the sizes, predicted costs and ops of an artifact, and the schedules of its executables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ropegen.emit.artifact import executables, static_report
+from ropegen.planner import Plan
+
+
+def report(
+    plans: Sequence[Plan],
+    files: Mapping[str, bytes],
+    counts: Mapping[str, Mapping[str, int]],
+    made: Sequence[executables.Made],
+) -> str:
+    lines = [f"{plans[0].graph.name} for {', '.join(str(each.target) for each in plans)}", "", "files, bytes"]
+    lines += [f"  {len(content):>12,}  {name}" for name, content in sorted(files.items())]
+    for each in plans:
+        cost = each.cost
+        lines += ["", f"{each.target}, predicted for one call"]
+        lines.append(
+            f"  {cost.seconds * 1e3:.3f} ms, {cost.flops / 1e9:.2f} GFLOP, {cost.bytes / 1e6:.1f} MB moved, "
+            f"{cost.temporary / 1e6:.1f} MB of temporaries"
+        )
+        lines += [
+            f"  {step.cost.seconds * 1e3:10.3f} ms  {step.chosen.template if step.chosen else step.outputs[0].op.name}"
+            for step in each.steps
+            if not step.prepares
+        ]
+    for each in made:
+        lines += ["", *static_report.lines(each)]
+    for name, ops_of in counts.items():
+        lines += ["", f"ops of {name}, all platforms together"]
+        lines += [f"  {count:>6}  {op}" for op, count in ops_of.items()]
+    return "\n".join(lines) + "\n"
