@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ropegen.errors import RopegenError
 from ropegen.ir import ops
 from ropegen.ir.graph import Graph, Node, graph, node
-from ropegen.template import CARRIED, SHARED, Batching, Family, Region, Site, close
+from ropegen.template import Family, Region, Site, close
 
 _STEPS = (ops.Scale, ops.Cast, ops.Add, ops.Norm)
 
@@ -25,7 +25,7 @@ class Step:
 
     @property
     def others(self) -> tuple[Node, ...]:
-        return tuple(each for each in self.value.operands if each is not self.rows)
+        return tuple(operand for operand in self.value.operands if operand is not self.rows)
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class EmbedSite(Site):
 
 
 def find(whole: Graph) -> Iterator[Region]:
-    """Each lookup with every step that alone reads the last."""
+    """Every lookup, with all steps after it that are the only reader of the step before."""
     users = whole.users()
     outputs = {value for _, value in whole.outputs}
     for start in whole.nodes:
@@ -49,9 +49,9 @@ def find(whole: Graph) -> Iterator[Region]:
         value = start
         while value not in outputs and len(users[value]) == 1 and _is_step(users[value][0], value):
             value = users[value][0]
-            for each in value.operands:
-                if each not in operands.values() and each is not _rows(value):
-                    operands[f"other{len(operands) - 2}"] = each
+            for operand in value.operands:
+                if operand not in operands.values() and operand is not _rows(value):
+                    operands[f"other{len(operands) - 2}"] = operand
         yield close("embed", operands, {"rows": value})
 
 
@@ -70,21 +70,12 @@ def site(closed: Graph) -> EmbedSite:
 
 
 def covers(site: EmbedSite) -> Graph:
-    """X = embed(ids, table); x = step(x, ...) for each step."""
+    """The region `x = embed(ids, table); x = step(x, ...)`, for each step."""
     value = node(site.lookup, site.ids, site.table)
     for step in site.steps:
-        value = node(step.value.op, *(value if each is step.rows else each for each in step.value.operands))
+        others = (value if operand is step.rows else operand for operand in step.value.operands)
+        value = node(step.value.op, *others)
     return graph("embed", site.operands, {"rows": value})
-
-
-def batching(site: EmbedSite) -> tuple[tuple[int, ...], tuple[Batching, ...]]:
-    """Ids carry the batch; added tensors broadcast; tables and the norms' parameters are shared."""
-    rank = site.outputs[0].type.rank
-    kinds: dict[Node, Batching] = {site.ids: CARRIED, site.table: SHARED}
-    for step in site.steps:
-        for each in step.others:
-            kinds.setdefault(each, Batching("broadcast", rank) if isinstance(step.value.op, ops.Add) else SHARED)
-    return site.ids.type.shape, tuple(kinds[each] for each in site.operands)
 
 
 def _rows(value: Node) -> Node:
@@ -106,4 +97,4 @@ def _is_step(user: Node, value: Node) -> bool:
     return isinstance(user.op, _STEPS) and same_shape and user.operands.count(value) == 1 and _rows(user) is value
 
 
-FAMILY = Family("embed", find, site, covers, lambda site: (), batching)
+FAMILY = Family("embed", find, site, covers, lambda site: ())
