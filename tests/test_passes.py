@@ -30,7 +30,7 @@ from ropegen.passes.mutable import MutableGraph, Value, View
 from ropegen.passes.rewrite import local, settle
 from ropegen.rotary import Rope
 
-RULES = {rule.name: rule for each in PIPELINE for rule in each.rules}
+RULES = {rule.name: rule for stage in PIPELINE for rule in stage.rules}
 
 
 # Meaning ------------------------------------------------------------------------------------------------------------
@@ -40,19 +40,19 @@ def same_meaning(before: Graph, after: Graph, seed: int = 0) -> None:
     """Equal outputs in float64, to reassociation, on drawn inputs; `after` may lack the inputs that are not read."""
     inputs = draw_inputs(before, seed)
     wanted = reference.evaluate(before, inputs)
-    found = reference.evaluate(after, {label: inputs[label] for label in after.input_types})
-    assert list(found) == list(wanted)
+    actual = reference.evaluate(after, {label: inputs[label] for label in after.input_types})
+    assert list(actual) == list(wanted)
     for label, value in wanted.items():
-        assert found[label].shape == value.shape
-        assert found[label].dtype == value.dtype
+        assert actual[label].shape == value.shape
+        assert actual[label].dtype == value.dtype
         size = np.max(np.abs(value), initial=1.0, where=np.isfinite(value)) if value.dtype == np.float64 else 1.0
-        np.testing.assert_allclose(found[label], value, rtol=1e-9, atol=1e-9 * size, err_msg=label)
+        np.testing.assert_allclose(actual[label], value, rtol=1e-9, atol=1e-9 * size, err_msg=label)
 
 
 def same_interface(before: Graph, after: Graph) -> None:
     read = set(topological(value for _, value in before.outputs))
     assert after.name == before.name
-    assert after.inputs == tuple(each for each in before.inputs if each in read)
+    assert after.inputs == tuple(item for item in before.inputs if item in read)
     assert [(label, value.type) for label, value in after.outputs] == [
         (label, value.type) for label, value in before.outputs
     ]
@@ -61,14 +61,14 @@ def same_interface(before: Graph, after: Graph) -> None:
 def cluttered(before: Graph, seed: int) -> Graph:
     """The graph with what undoes itself put around some values: equal, with something for every rule to do."""
     random = Random(f"clutter/{seed}")
-    equal: dict[Node, Node] = {each: each for each in before.inputs}
-    for each in before.nodes:
-        if each not in equal:
-            equal[each] = node(each.op, *(equal[operand] for operand in each.operands))
-        if isinstance(each.op, ops.Attend) and random.random() < 0.4:
-            equal[each] = rescaled(equal[each], random)
-        if each.type.is_float and random.random() < 0.5:
-            equal[each] = clutter(equal[each], random)
+    equal: dict[Node, Node] = {item: item for item in before.inputs}
+    for item in before.nodes:
+        if item not in equal:
+            equal[item] = node(item.op, *(equal[operand] for operand in item.operands))
+        if isinstance(item.op, ops.Attend) and random.random() < 0.4:
+            equal[item] = rescaled(equal[item], random)
+        if item.type.is_float and random.random() < 0.5:
+            equal[item] = clutter(equal[item], random)
     return graph(before.name, before.inputs, [(label, equal[value]) for label, value in before.outputs])
 
 
@@ -118,7 +118,7 @@ def rescaled(attend: Node, random: Random) -> Node:
 @functools.cache
 def drawn(count: int) -> tuple[Graph, ...]:
     plain = (drawn_graph(seed, 20, wide=True) for seed in range(count))
-    return tuple(each if seed % 2 else cluttered(each, seed) for seed, each in enumerate(plain))
+    return tuple(item if seed % 2 else cluttered(item, seed) for seed, item in enumerate(plain))
 
 
 def alone(rule: Rule, before: Graph) -> tuple[Graph, Trace]:
@@ -373,7 +373,7 @@ class Layer:
             positions = b.positions(length)
             q = self.rotated(q, positions, self.pairing, self.dim)
             k = self.rotated(k, positions, self.k_pairing or self.pairing, self.k_dim or self.dim)
-        outputs |= {name: each for name, each in (("q", q), ("k", k), ("v", v)) if name in self.tells}
+        outputs |= {name: item for name, item in (("q", q), ("k", k), ("v", v)) if name in self.tells}
         if self.cache:
             lengths = b.input("lengths", (2,), "i32")
             k = b.append_cache(b.state("k_cache", (2, 9, self.kv_heads, self.width), "f32"), k, lengths)
@@ -397,12 +397,12 @@ class Layer:
         counts = {"q": self.heads, "k": self.kv_heads, "v": self.kv_heads}
         if self.packed:
             whole = b.project(x, self.parameter("wqkv", features, sum(counts.values()) * self.width))
-            found = [
+            split = [
                 b.split_heads(whole, count, self.width, start=start * self.width)
                 for count, start in zip(counts.values(), (0, self.heads, self.heads + self.kv_heads), strict=True)
             ]
         else:
-            found = []
+            split = []
             for name, count in counts.items():
                 bias = self.parameter(f"b{name}", count * self.width) if name in self.biases else None
                 weight = self.parameter(f"w{name}", features, count * self.width)
@@ -412,11 +412,11 @@ class Layer:
                 if name == "q" and self.flat_scale is not None:
                     flat = b.scale(flat, self.flat_scale)
                 self.flat[f"flat_{name}"] = flat
-                found.append(b.split_heads(flat, count, self.width))
+                split.append(b.split_heads(flat, count, self.width))
         if self.head_norm:
             for index, name in enumerate("qk"):
-                found[index] = b.norm(found[index], self.parameter(f"n{name}", self.width), kind="rms", epsilon=1e-5)
-        return found
+                split[index] = b.norm(split[index], self.parameter(f"n{name}", self.width), kind="rms", epsilon=1e-5)
+        return split
 
     def rotated(self, x: Node, positions: Node, pairing: str, dim: int | None) -> Node:
         rope = Rope(pairing=pairing, dim=dim)
@@ -480,7 +480,7 @@ def overlapping_queries_and_keys() -> Graph:
 
 
 def shared_norm_weight() -> Graph:
-    """Norm weights that are computed at each call cannot be reordered for free."""
+    """Norm weights that are computed at every call cannot be reordered for free."""
     b = Builder("norms")
     x, w, n = b.input("x", (2, 6, 16), "f32"), b.parameter("w", (16, 16), "f32"), b.input("n", (8,), "f32")
     return b.build(y=reordered()(b, b.norm(b.split_heads(b.project(x, w), 2), n, kind="rms", epsilon=1e-6)))
@@ -492,7 +492,7 @@ def weights_that_read_each_other() -> Graph:
     x, wq, wv = (b.parameter(label, (4, 4), "f32") for label in ("x", "wq", "wv"))
     q = b.project(x, wq)
     k, v = b.project(x, b.norm(q, kind="rms", epsilon=1e-6)), b.project(q, wv)
-    q, k, v = (b.split_heads(each, 2) for each in (q, k, v))
+    q, k, v = (b.split_heads(item, 2) for item in (q, k, v))
     return b.build(y=b.attend(q, k, v))
 
 
@@ -507,7 +507,7 @@ def norm_between() -> Graph:
 
 def narrowed_scale(dtype: str) -> Graph:
     def change(b: Builder, q: Node, k: Node, v: Node) -> Node:
-        return b.attend(*(b.cast(each, dtype) for each in (b.scale(q, 1e-6), k, v)))
+        return b.attend(*(b.cast(item, dtype) for item in (b.scale(q, 1e-6), k, v)))
 
     return attention_of(change)
 
@@ -524,7 +524,7 @@ def scaled_weight() -> Graph:
 
 
 def weight_beside_an_activation() -> Graph:
-    """The weight of q is a part of a packed value whose other part comes with each call."""
+    """The weight of q is a part of a packed value whose other part comes with every call."""
     b = Builder("beside")
     x, wq, wk = b.input("x", (1, 4, 16), "f32"), b.parameter("wq", (16, 16), "f32"), b.parameter("wk", (16, 16), "f32")
     z = b.input("z", (16, 8), "f32")
@@ -686,7 +686,7 @@ REFRAINS: dict[str, dict[str, Callable[[], Graph]]] = {
         "keys go to a cache": Layer("interleaved", cache=True).build,
         "keys are an output": Layer("interleaved", tells="k").build,
         "queries are an output": Layer("interleaved", tells="q").build,
-        "weights come with each call": Layer("interleaved", weight_role="activation").build,
+        "weights come with every call": Layer("interleaved", weight_role="activation").build,
         "a norm over all heads": Layer("interleaved", flat_norm=True).build,
         "keys are the values": keys_as_values,
         "two queries of the same keys": Layer(
@@ -706,11 +706,11 @@ REFRAINS: dict[str, dict[str, Callable[[], Graph]]] = {
         "columns read as they are": lambda: reordered_layer(start=8),
         "heads read as they are": lambda: reordered_layer(start=0),
         "no projection": lambda: unary(reordered()),
-        "norm weights at each call": shared_norm_weight,
+        "norm weights at every call": shared_norm_weight,
     },
     "merge-projections": {
         "a bias on some": Layer(biases="qv").build,
-        "weights come with each call": Layer(weight_role="activation").build,
+        "weights come with every call": Layer(weight_role="activation").build,
         "queries of something else": Layer(cross=True, biases="v").build,
         "already one": Layer(packed=True).build,
         "one weight computed from another projection": weights_that_read_each_other,
@@ -721,8 +721,8 @@ REFRAINS: dict[str, dict[str, Callable[[], Graph]]] = {
 
 
 def cases(table: dict[str, dict[str, Callable[[], Graph]]]) -> list[Any]:
-    found = [(rule, title, build) for rule, examples in table.items() for title, build in examples.items()]
-    return [pytest.param(RULES[rule], build, id=f"{rule}: {title}") for rule, title, build in found]
+    listed = [(rule, title, build) for rule, examples in table.items() for title, build in examples.items()]
+    return [pytest.param(RULES[rule], build, id=f"{rule}: {title}") for rule, title, build in listed]
 
 
 @pytest.mark.parametrize(("rule", "build"), cases(FIRES))
@@ -744,7 +744,7 @@ def test_it_refrains(rule: Rule, build: Callable[[], Graph]) -> None:
     same_meaning(before, after)
 
 
-def test_each_rule_has_examples_for_and_against() -> None:
+def test_every_rule_has_examples_for_and_against() -> None:
     assert set(FIRES) == set(REFRAINS) == set(RULES)
 
 
@@ -752,32 +752,32 @@ def test_each_rule_has_examples_for_and_against() -> None:
 
 
 def count(graph: Graph, kind: type[ops.Op]) -> int:
-    return sum(isinstance(each.op, kind) for each in graph.nodes)
+    return sum(isinstance(item.op, kind) for item in graph.nodes)
 
 
 def reading_inputs(graph: Graph) -> list[Node]:
-    """The nodes that are computed at each call."""
+    """The nodes that are computed at every call."""
     depends: set[Node] = set()
-    for each in graph.nodes:
-        if (isinstance(each.op, ops.Input) and each.op.role != "parameter") or depends & set(each.operands):
-            depends.add(each)
-    return [each for each in graph.nodes if each in depends]
+    for item in graph.nodes:
+        if (isinstance(item.op, ops.Input) and item.op.role != "parameter") or depends & set(item.operands):
+            depends.add(item)
+    return [item for item in graph.nodes if item in depends]
 
 
 @pytest.mark.parametrize("layer", [Layer(), Layer(biases="qkv"), Layer(flat_norm=True), Layer(cache=True), GPT_J])
 def test_three_projections_become_one_in_the_order_q_k_v(layer: Layer) -> None:
     after = canonical(layer.build())
-    whole, out = (each for each in after.nodes if isinstance(each.op, ops.Project))
+    whole, out = (item for item in after.nodes if isinstance(item.op, ops.Project))
     assert out.type.shape[-1] == 16
     assert whole.type.shape[-1] == (layer.heads + 2 * layer.kv_heads) * layer.width
-    splits = [each for each in after.nodes if isinstance(each.op, ops.SplitHeads) and each.operands[0] is whole]
-    assert sorted(each.op.start for each in splits) == [
+    splits = [item for item in after.nodes if isinstance(item.op, ops.SplitHeads) and item.operands[0] is whole]
+    assert sorted(item.op.start for item in splits) == [
         0,
         layer.heads * layer.width,
         (layer.heads + layer.kv_heads) * layer.width,
     ]
-    q = next(each for each in after.nodes if isinstance(each.op, ops.Attend)).operands[0]
-    assert [each.op.start for each in topological((q,)) if each in splits] == [0]
+    q = next(item for item in after.nodes if isinstance(item.op, ops.Attend)).operands[0]
+    assert [item.op.start for item in topological((q,)) if item in splits] == [0]
 
 
 def test_a_projection_that_is_an_output_is_merged_too() -> None:
@@ -788,15 +788,15 @@ def test_a_projection_that_is_an_output_is_merged_too() -> None:
 @pytest.mark.parametrize("layer", [GPT_J, Layer("interleaved", packed=True), Layer("interleaved", head_norm=True)])
 def test_reordering_costs_nothing_at_a_call(layer: Layer) -> None:
     before, after = layer.build(), canonical(layer.build())
-    rotations = [each.op.pairing for each in after.nodes if isinstance(each.op, ops.Rotate)]
+    rotations = [item.op.pairing for item in after.nodes if isinstance(item.op, ops.Rotate)]
     assert rotations == ["half", "half"]
     assert len(reading_inputs(after)) <= len(reading_inputs(before))
-    assert not any(isinstance(each.op, (ops.ReorderPairs, ops.Pack)) for each in reading_inputs(after))
+    assert not any(isinstance(item.op, (ops.ReorderPairs, ops.Pack)) for item in reading_inputs(after))
 
 
 def test_scales_end_in_the_attention() -> None:
     after = canonical(Layer(q_scale=0.25, flat_scale=0.5).build())
-    (attend,) = (each for each in after.nodes if isinstance(each.op, ops.Attend))
+    (attend,) = (item for item in after.nodes if isinstance(item.op, ops.Attend))
     assert attend.op.scale == 0.125
     assert count(after, ops.Scale) == 0
 
@@ -805,18 +805,18 @@ def test_q_and_k_may_be_one_scaled_value() -> None:
     before = attention_of(lambda b, q, k, v: b.attend(b.scale(q, 0.5), b.scale(q, 0.5), v, scale=3.0))
     after = canonical(before)
     same_meaning(before, after)
-    assert [each.op.scale for each in after.nodes if isinstance(each.op, ops.Attend)] == [0.75]
+    assert [item.op.scale for item in after.nodes if isinstance(item.op, ops.Attend)] == [0.75]
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False), st.floats(allow_nan=False, allow_infinity=False))
 @settings(deadline=None, max_examples=200)
 def test_no_product_of_scales_leaves_float32(a: float, b: float) -> None:
     after = canonical(unary(lambda build, x: build.scale(build.scale(x, a), b)))
-    for each in after.nodes:
-        if isinstance(each.op, ops.Scale) and each.op.factor not in (a, b):
-            assert each.op.factor == a * b
-            assert np.float32(each.op.factor) == pytest.approx(a * b, rel=1e-6)
-            assert (each.op.factor == 0) == (a == 0 or b == 0)
+    for item in after.nodes:
+        if isinstance(item.op, ops.Scale) and item.op.factor not in (a, b):
+            assert item.op.factor == a * b
+            assert np.float32(item.op.factor) == pytest.approx(a * b, rel=1e-6)
+            assert (item.op.factor == 0) == (a == 0 or b == 0)
 
 
 def test_sums_are_shared_whatever_the_order_of_their_operands() -> None:
@@ -849,7 +849,7 @@ def test_rules_say_what_they_do(rule: Rule) -> None:
     assert before != after
     assert re.match(r"[a-z_]+\(", before).group()[:-1] in ops.OPS
     assert re.fullmatch(r"[a-z]+(-[a-z]+)*", rule.name)
-    assert len(RULES) == sum(len(each.rules) for each in PIPELINE)
+    assert len(RULES) == sum(len(stage.rules) for stage in PIPELINE)
 
 
 def test_the_trace_shows_both_sides() -> None:
@@ -868,13 +868,13 @@ def test_the_trace_names_the_inputs_that_were_dropped() -> None:
 
 def test_the_pipeline_stops_where_it_is_told_to() -> None:
     before = Layer("interleaved", q_scale=0.5).build()
-    stages = [sorted({step.stage for step in run(before, to=each.name)[1]}) for each in PIPELINE]
+    stages = [sorted({step.stage for step in run(before, to=stage.name)[1]}) for stage in PIPELINE]
     assert stages == [[], ["fold"], ["fold", "pairing"], ["fold", "merge", "pairing"], ["fold", "merge", "pairing"]]
-    for each in PIPELINE:
-        partly = run(before, to=each.name)[0]
+    for stage in PIPELINE:
+        partly = run(before, to=stage.name)[0]
         same_meaning(before, partly)
         assert canonical(partly) is canonical(before)
-        assert each.sentence.endswith(".")
+        assert stage.sentence.endswith(".")
 
 
 def test_an_unknown_pass_names_the_nearest() -> None:
@@ -887,8 +887,8 @@ def described(count: int) -> str:
     lines: list[str] = []
     for seed in range(count):
         after, trace = run(cluttered(drawn_graph(seed, 20), seed))
-        number = {each: index for index, each in enumerate(after.nodes)}
-        lines += [f"{each.op!r} {[number[operand] for operand in each.operands]}" for each in after.nodes]
+        number = {item: index for index, item in enumerate(after.nodes)}
+        lines += [f"{item.op!r} {[number[operand] for operand in item.operands]}" for item in after.nodes]
         lines += [f"{label} {number[value]}" for label, value in after.outputs]
         lines += [str(step) for step in trace]
     return "\n".join(lines)
@@ -896,7 +896,7 @@ def described(count: int) -> str:
 
 def test_another_process_does_the_same() -> None:
     code = "import sys; sys.path.insert(0, 'tests'); import test_passes; print(test_passes.described(40))"
-    found = subprocess.run(
+    other = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
@@ -904,4 +904,4 @@ def test_another_process_does_the_same() -> None:
         cwd=Path(__file__).parents[1],
         env={"PYTHONHASHSEED": "12345", "JAX_PLATFORMS": "cpu"},
     )
-    assert found.stdout.strip() == described(40)
+    assert other.stdout.strip() == described(40)

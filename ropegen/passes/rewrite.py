@@ -48,7 +48,7 @@ class Change:
 class Rule:
     """A rewriting that preserves meaning. The first line of `doc` is `before -> after` in short notation.
 
-    `find` is asked about each value of the `anchors` ops; it gives a change, or None.
+    `find` is asked about every value of the `anchors` ops; it gives a change, or None.
     """
 
     name: str
@@ -89,7 +89,7 @@ def local(*anchors: type[Op]) -> Callable[[Callable[[Value, View], Value | None]
 
 
 def jointly(*anchors: type[Op]) -> Callable[[Callable[[Value, View], Mapping[Value, Value] | None]], Rule]:
-    """A rule that replaces several values at once: its function gives the equal value for each of them, or None."""
+    """A rule that replaces several values at once: its function gives the equal values, or None."""
 
     def decorate(function: Callable[[Value, View], Mapping[Value, Value] | None]) -> Rule:
         @functools.wraps(function)
