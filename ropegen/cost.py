@@ -8,8 +8,9 @@ are computing, moving memory, and starting programs. Two rules hold everywhere:
 - The bound of a cost is the cause with the most seconds. Nobody sets it by hand.
 
 Every cost has a direction. `forward` computes results. `tangent` computes the tangents of the results from those of
-all operands, after the forward pass. `backward` computes the cotangents of all operands from those of the results,
-after the forward pass. What a derivative recomputes belongs to the derivative.
+the operands, after the forward pass. `backward` computes the cotangents of the operands from those of the results,
+after the forward pass. The operands are all those of a floating-point type but cosines and sines, which follow from
+positions and are not trained. What a derivative recomputes belongs to the derivative.
 """
 
 from __future__ import annotations

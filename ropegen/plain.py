@@ -444,8 +444,8 @@ _CHUNK_KERNELS: Mapping[Direction, float] = {"forward": 8.0, "tangent": 8.0, "ba
 def _attend_work(node: Node, direction: Direction) -> Work:
     """Two products and one exponential for each score, hidden ones too.
 
-    Scores and weights go to memory and back between the passes that compute them, not beside them. The tangent has two
-    products for each factor, four in all. Backward makes the scores again, which is two products, and then has four.
+    Scores and weights go to memory and back between the passes that compute them, not beside them. Derivatives have two
+    products for each of these two, four in all, and backward makes the scores again.
     """
     q, k, v = (value.type for value in node.operands[:3])
     scores = float(q.size // max(1, q.shape[-1])) * k.shape[-3]
@@ -470,7 +470,11 @@ def _attend_work(node: Node, direction: Direction) -> Work:
             return replace(forward, matmul=2.0 * products, exponentials=0.0, moved=moved)
         case "backward":
             return replace(
-                forward, matmul=3.0 * products, vector=14.0 * scores, moved=moved, spilled=2.0 * forward.spilled
+                forward,
+                matmul=2.0 * products + 2.0 * scores * q.shape[-1],
+                vector=14.0 * scores,
+                moved=moved,
+                spilled=2.0 * forward.spilled,
             )
 
 
@@ -487,7 +491,6 @@ _PLAIN: Mapping[type[Op], Plain] = MappingProxyType(
         ops.SplitHeads: Plain(_split_heads, _linear(1.0)),
         ops.MergeHeads: Plain(_merge_heads, _linear(1.0)),
         ops.Angles: Plain(angles.value, _angles_work),
-        # Linear in what it turns. The angles follow from positions, which are seldom differentiated: not counted.
         ops.Rotate: Plain(_rotate, _linear(4.0)),
         ops.Scale: Plain(_scale, _linear(1.0)),
         ops.Cast: Plain(_cast, _linear(1.0)),

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
+import math
+from pathlib import Path
 
 import jax
 import pytest
@@ -10,6 +13,7 @@ import pytest
 import ropegen as rg
 from ropegen.errors import RopegenError
 from ropegen.target import Target
+from ropegen.template import cost_of, template
 from ropegen.types import numpy_dtype
 
 
@@ -83,6 +87,31 @@ def test_blocks_have_many_keys_where_nothing_is_hidden_and_a_bounded_count_of_ro
     assert full["kv"] > causal["kv"]
     for tile in (causal, full):
         assert tile["q"] * heads // kv_heads <= 2048
+
+
+def test_backward_over_forward_is_what_was_measured() -> None:
+    """Over the 80 points of benchmarks/cpu.json, each measured in one process: shapes, types, masks and lengths."""
+    measured = json.loads((Path(__file__).parent.parent / "benchmarks" / "cpu.json").read_text())["points"]
+    off: dict[str, float] = {}
+    for point in (name.removeprefix("forward ") for name in measured if name.startswith("forward ")):
+        forward, both = (
+            next(one["median"] for one in measured[f"{way} {point}"]["contenders"] if one["name"] == "ropegen")
+            for way in ("forward", "backward")
+        )
+        shape, dtype, mask, length = point.split()
+        heads, kv_heads, width = map(int, shape.split("x"))
+        graph = attention(int(length), heads, kv_heads, width, dtype, getattr(rg.masks, mask))
+        (step,) = (step for step in rg.plan(graph, "cpu").steps if step.region and step.region.family == "attend")
+        assert step.chosen is not None
+        chosen, site = template(step.chosen.template), step.region.closed
+        costs = [
+            cost_of(chosen, chosen.family.site(site), Target.parse("cpu"), step.chosen.tile, way).seconds
+            for way in ("forward", "backward")
+        ]
+        off[point] = (both - forward) / forward / (costs[1] / costs[0])
+    assert len(off) == 80
+    assert 0.8 < math.exp(sum(map(math.log, off.values())) / len(off)) < 1.25
+    assert sum(1 / 1.5 < ratio < 1.5 for ratio in off.values()) >= 0.85 * len(off), off
 
 
 @pytest.mark.parametrize("text", ["cpu", "cpu:8", "cpu:amx", "cpu:64:amx"])

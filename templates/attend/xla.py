@@ -54,7 +54,7 @@ _PASSES: Mapping[Direction, _Pass] = MappingProxyType(
     {
         "forward": _Pass(keyed=1, valued=1, wide=0, vector=4.0, row_ops=4, block_ops=7, handed=16.0),
         "tangent": _Pass(keyed=3, valued=1, wide=1, vector=9.0, row_ops=5, block_ops=9, handed=32.0),
-        "backward": _Pass(keyed=3, valued=2, wide=0, vector=7.0, row_ops=5, block_ops=8, handed=28.0),
+        "backward": _Pass(keyed=3, valued=2, wide=0, vector=9.0, row_ops=5, block_ops=8, handed=28.0),
     }
 )
 # Kernels more that a GPU starts for each block: the count of the loop, its condition, and the copy of that to the host.
