@@ -35,7 +35,7 @@ Array = jax.Array
 ArrayLike = npt.ArrayLike | jax.Array
 Targets: TypeAlias = str | Target | Iterable[str | Target] | None
 
-# Plans of the plain functions that are kept; each is keyed by its whole graph.
+# How many plans of plain calls are kept; the whole graph is the key.
 _KEPT_PLANS = 256
 
 
@@ -71,11 +71,11 @@ def export(
     ahead_of_time: bool = False,
     libtpu: str | PathLike[str] | None = None,
 ) -> artifact.Artifact:
-    """Builds the artifact of a graph, one kernel a platform, in a new directory; returns it loaded. See `plan`.
+    """Builds the artifact of a graph, with a plan for every target, in a directory; returns it loaded. See `plan`.
 
-    With `ahead_of_time` every TPU chip of the targets, of which there may be several, has a device executable in it, and
-    the report has the schedule of each kernel; `libtpu` is the folder of the compiler's package where that is not the
-    environment's own. No TPU is needed.
+    With `ahead_of_time` the artifact also has a device executable for every TPU chip among the targets, of which there may
+    then be several, and the report has the schedules of their kernels. This needs no TPU, but libtpu: of this environment,
+    or of the folder `libtpu` that `pip install --target` filled.
 
     Raises:
       RopegenError: two targets of one platform, or a directory that holds something else; no libtpu to compile with.
@@ -225,11 +225,11 @@ def attention(
     """
     call = Call("attention")
     b = call.builder
-    nodes = [call.array(label, each) for label, each in (("q", q), ("k", k), ("v", v))]
+    nodes = [call.array(label, array) for label, array in (("q", q), ("k", k), ("v", v))]
     q_node, k_node, v_node = nodes
-    if any(each.type.rank < 3 for each in nodes):
+    if any(node.type.rank < 3 for node in nodes):
         raise RopegenError(
-            f"attention: q, k, v are {', '.join(str(each.type) for each in nodes)}; give (..., sequence, heads, width) each"
+            f"attention: q, k, v are {', '.join(str(node.type) for node in nodes)}; give all three as (..., sequence, heads, width)"
         )
     queries, keys = q_node.type.shape[-3], k_node.type.shape[-3]
     if rope is not None:
@@ -301,7 +301,7 @@ def _expect_rope(name: str, given: object) -> None:
 
 
 def _expect_positions(what: str, at: Node, x: Node, rope: Rope) -> None:
-    """One position a row of x (..., S, H, D), the same for all sequences or not; with sections, of each axis."""
+    """Refuses positions unless there is one for every row of x (..., S, H, D); with sections, one on every axis."""
     if x.type.rank < 3:
         return
     axes = (len(rope.sections),) if rope.sections else ()
@@ -309,8 +309,8 @@ def _expect_positions(what: str, at: Node, x: Node, rope: Rope) -> None:
     wanted = dict.fromkeys([(*axes, rows), (*axes, *lead, rows)])
     if at.type.shape not in wanted or at.type.dtype == "i1":
         shapes = " or ".join(map(str, wanted))
-        each = f", one entry for each of {axes[0]} axes first" if axes else ""
-        raise RopegenError(f"{what} are {at.type} for x {x.type}; give numbers of shape {shapes}{each}")
+        first = f", with the {axes[0]} axes of positions first" if axes else ""
+        raise RopegenError(f"{what} are {at.type} for x {x.type}; give numbers of shape {shapes}{first}")
 
 
 class Call:
@@ -336,8 +336,8 @@ class Call:
             raise RopegenError(f"{what}: a number in {masks.excerpt(repr(value))} {rule}") from None
         except (TypeError, ValueError):
             raise RopegenError(f"{what} must be an array of numbers, got {masks.excerpt(repr(value))}") from None
-        if array.dtype.name not in {numpy_dtype(each).name for each in DTYPES}:
-            known = ", ".join(numpy_dtype(each).name for each in DTYPES)
+        if array.dtype.name not in {numpy_dtype(name).name for name in DTYPES}:
+            known = ", ".join(numpy_dtype(name).name for name in DTYPES)
             raise RopegenError(
                 f"{what}: the element type {array.dtype.name} is none of {known}; convert to one of them"
             )
@@ -410,7 +410,7 @@ def parse_targets(target: Targets) -> tuple[Target, ...]:
 
 
 def planned_for(target: Targets) -> tuple[Target, ...]:
-    """The targets that a plain call is planned for, one for each platform; the first decides what is fused.
+    """The targets that a plain call is planned for, one for every platform; the first decides what is fused.
 
     `target` names one target or several, such as "tpu:v5e" or ["cpu:8", "tpu:v5e"]. For a platform that it does not
     name, the plan is for this machine's own chip, if the chip is of that platform, and otherwise for a default: `cpu`

@@ -117,8 +117,8 @@ def project(x: Array, weight: Array, *bias: Array) -> Array:
         precision=precision(x.dtype),
         preferred_element_type=accumulator(x.dtype),
     )
-    for each in bias:
-        wide = wide + each.astype(wide.dtype)
+    for added in bias:
+        wide = wide + added.astype(wide.dtype)
     return wide
 
 
@@ -143,7 +143,7 @@ def rotate(x: Array, table: Array, pairing: str) -> Array:
     if pairing == "half":
         cos, sin = _cos_sin(table, wide)
         first, second = x[..., : dim // 2].astype(wide), x[..., dim // 2 : dim].astype(wide)
-        parts = [each.astype(x.dtype) for each in (first * cos - second * sin, second * cos + first * sin)]
+        parts = [half.astype(x.dtype) for half in (first * cos - second * sin, second * cos + first * sin)]
     else:
         parts = [_rows_turned(x[..., :dim], table, pairing).astype(x.dtype)]
     return jnp.concatenate([*parts, x[..., dim:]], axis=-1) if dim < x.shape[-1] or len(parts) > 1 else parts[0]
@@ -506,8 +506,8 @@ _PLAIN: Mapping[type[Op], Plain] = MappingProxyType(
 def evaluate(
     outputs: Sequence[Node], values: Mapping[Node, Array], compute: Callable[..., Array] = compute
 ) -> tuple[Array, ...]:
-    """The outputs, each node between them and `values` computed plainly, or by another `compute`."""
+    """The outputs. Every node between them and `values` is computed by its plain formula, or by another `compute`."""
     known = dict(values)
-    for each in topological(outputs, given=values):
-        known[each] = compute(each, *(known[operand] for operand in each.operands))
-    return tuple(known[each] for each in outputs)
+    for value in topological(outputs, given=values):
+        known[value] = compute(value, *(known[operand] for operand in value.operands))
+    return tuple(known[output] for output in outputs)

@@ -295,7 +295,7 @@ class Target:
         names = (
             {"lite": "v5e", "v5e": "v5e", "v5p": "v5p", "v5": "v5p", "v6": "v6e", "v7": "v7x", "v4": "v4"}
             if platform == "tpu"
-            else {each: each for each in _GPU}
+            else {chip: chip for chip in _GPU}
         )
         for word, chip in names.items():
             if word in kind:

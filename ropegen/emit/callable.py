@@ -44,8 +44,8 @@ class Compiled:
         return f"<compiled {self.plan.graph.name} for {self.plan.target}>"
 
     def __call__(self, **inputs: Any) -> Any:
-        # What is not exactly what the graph reads is found where a call of such arrays is first traced, so that one that
-        # fits costs no more than `jax.jit` does. JAX itself refuses what is no array; checked, the second call says why.
+        # The check runs only when a call is traced, so that a call of fitting arrays costs no more than `jax.jit` does.
+        # JAX itself refuses what is no array. The second call checks everything and says what is wrong.
         try:
             return self._run(inputs)
         except (_UnfitError, TypeError):
@@ -109,7 +109,7 @@ def run(
 
 
 def prepared_names(plan: Plan) -> dict[str, Node]:
-    """A name for each prepared value."""
+    """A name for every prepared value."""
     return {f"prepared{index}": value for index, value in enumerate(plan.prepared)}
 
 
@@ -117,17 +117,17 @@ def run_labels(plan: Plan) -> tuple[str, ...]:
     """The inputs that `run` reads: all but the parameters that only `prepare` reads."""
     read = {value for step in plan.steps if not step.prepares for value in step.operands}
     read |= {value for _, value in plan.graph.outputs}
-    return tuple(label_of(each) for each in plan.graph.inputs if each in read)
+    return tuple(label_of(value) for value in plan.graph.inputs if value in read)
 
 
 def prepare_labels(plan: Plan) -> tuple[str, ...]:
     """The parameters that `prepare` reads."""
     read = {value for step in plan.steps if step.prepares for value in step.operands}
-    return tuple(label_of(each) for each in plan.graph.inputs if each in read)
+    return tuple(label_of(value) for value in plan.graph.inputs if value in read)
 
 
 def _inputs(graph: Graph, values: Mapping[str, Array]) -> dict[Node, Array]:
-    return {each: values[label_of(each)] for each in graph.inputs if label_of(each) in values}
+    return {value: values[label_of(value)] for value in graph.inputs if label_of(value) in values}
 
 
 def _execute(plan: Plan, together: Sequence[Plan], known: dict[Node, Array], *, prepares: bool) -> None:

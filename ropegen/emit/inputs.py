@@ -28,8 +28,8 @@ def check_inputs(
     missing = [label for label in wanted if label not in given]
     if missing:
         described = ", ".join(f"{label} ({wanted[label]})" for label in missing)
-        raise RopegenError(f"missing inputs: {described}; give each by keyword")
-    found: Values = {}
+        raise RopegenError(f"missing inputs: {described}; give them by keyword")
+    values: Values = {}
     for label, kind in wanted.items():
         dtype = numpy_dtype(kind.dtype)
         if dtype.itemsize == 8 and not jax.config.read("jax_enable_x64"):
@@ -44,5 +44,5 @@ def check_inputs(
                 else f"convert it with .astype({dtype})"
             )
             raise RopegenError(f"input {label} is {value.dtype}{list(value.shape)}, the graph reads {kind}; {hint}")
-        found[label] = value
-    return found
+        values[label] = value
+    return values

@@ -1,4 +1,4 @@
-"""The primitives that a region is bound as, one trio for each family: forward, tangent and backward.
+"""The primitives that a region is bound as, one trio for every family: forward, tangent and backward.
 
 `attend` computes a region and its residuals. Its JVP binds `attend_tangent`, which is linear in the tangents;
 the transpose of that binds `attend_backward`. So `grad` holds exactly `attend` and `attend_backward`, and
@@ -6,7 +6,7 @@ forward mode holds `attend` and `attend_tangent`. Each has one lowering a platfo
 for that platform. Derivatives of derivatives are those of the plain lowering.
 
 A batch axis becomes one more leading size of the region where its operands allow it (`emit.widen`); otherwise the
-kernel runs once for each entry of the batch.
+kernel runs once for every entry of the batch.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What a region is bound with: the choice for each platform that was planned for, at most one a platform.
+    """What a region is bound with: the choice for every platform that was planned for.
 
     Where a program is lowered for another platform, the choice is the planner's for the default target there.
     """
@@ -207,7 +207,7 @@ def _split(closed: Graph, flat: Sequence[Any]) -> tuple[tuple[Any, ...], tuple[A
 def _placed(present: Sequence[bool], given: Sequence[Any]) -> tuple[Any, ...]:
     """`given` put where `present` is true, None elsewhere."""
     remaining = iter(given)
-    return tuple(next(remaining) if each else None for each in present)
+    return tuple(next(remaining) if is_present else None for is_present in present)
 
 
 def _forward_impl(platform: str, *operands: Array, closed: Graph, choices: Choices) -> Arrays:
@@ -223,10 +223,10 @@ def _backward_impl(
     platform: str, *flat: Array, closed: Graph, choices: Choices, given: tuple[bool, ...], wanted: tuple[bool, ...]
 ) -> Arrays:
     operands, results, cotangents = _split(closed, flat)
-    found = _kernel(closed, choices, platform).backward(operands, results, _placed(given, cotangents), wanted)
+    pulled = _kernel(closed, choices, platform).backward(operands, results, _placed(given, cotangents), wanted)
     return tuple(
-        jnp.zeros_like(operand) if each is None else each
-        for operand, each, is_wanted in zip(operands, found, wanted, strict=True)
+        jnp.zeros_like(operand) if cotangent is None else cotangent
+        for operand, cotangent, is_wanted in zip(operands, pulled, wanted, strict=True)
         if is_wanted
     )
 
@@ -236,18 +236,18 @@ def _shaped(value: Node) -> ShapedArray:
 
 
 def _forward_abstract(*operands: Any, closed: Graph, choices: Choices) -> list[ShapedArray]:
-    return [_shaped(each) for each in _values(closed).results]
+    return [_shaped(result) for result in _values(closed).results]
 
 
 def _tangent_abstract(*flat: Any, closed: Graph, choices: Choices, moving: tuple[bool, ...]) -> list[ShapedArray]:
-    return [_shaped(each) for each in _values(closed).results]
+    return [_shaped(result) for result in _values(closed).results]
 
 
 def _backward_abstract(
     *flat: Any, closed: Graph, choices: Choices, given: tuple[bool, ...], wanted: tuple[bool, ...]
 ) -> list[ShapedArray]:
     operands = _values(closed).operands
-    return [_shaped(each) for each, is_wanted in zip(operands, wanted, strict=True) if is_wanted]
+    return [_shaped(operand) for operand, is_wanted in zip(operands, wanted, strict=True) if is_wanted]
 
 
 def _is_zero(tangent: Any) -> bool:
@@ -257,7 +257,7 @@ def _is_zero(tangent: Any) -> bool:
 def _plain_tangent(
     operands: Sequence[Array], tangents: Sequence[Array], *, closed: Graph, choices: Choices, moving: tuple[bool, ...]
 ) -> Arrays:
-    primals = tuple(each for each, is_moving in zip(operands, moving, strict=True) if is_moving)
+    primals = tuple(operand for operand, is_moving in zip(operands, moving, strict=True) if is_moving)
     return jax.jvp(functools.partial(_plain_of_some, closed, operands, moving), primals, tuple(tangents))[1]
 
 
@@ -272,16 +272,17 @@ def _plain_backward(
 ) -> Arrays:
     def moved(*values: Array) -> Arrays:
         results = _plain_of_some(closed, operands, wanted, *values)
-        return tuple(each for each, is_given in zip(results, given, strict=True) if is_given)
+        return tuple(result for result, is_given in zip(results, given, strict=True) if is_given)
 
-    primals = tuple(each for each, is_wanted in zip(operands, wanted, strict=True) if is_wanted)
+    primals = tuple(operand for operand, is_wanted in zip(operands, wanted, strict=True) if is_wanted)
     return tuple(jax.vjp(moved, *primals)[1](tuple(cotangents)))
 
 
 def _plain_of_some(closed: Graph, operands: Sequence[Array], free: Sequence[bool], *values: Array) -> Arrays:
     """The plain region as a function of the operands that are free, the others held."""
     remaining = iter(values)
-    return _plain(closed)(*(next(remaining) if is_free else each for each, is_free in zip(operands, free, strict=True)))
+    filled = (next(remaining) if is_free else operand for operand, is_free in zip(operands, free, strict=True))
+    return _plain(closed)(*filled)
 
 
 def _jvp_by_plain(
@@ -297,8 +298,8 @@ def _jvp_by_plain(
     d_operands, _, d_given = _split(params["closed"], tangents)
     values, slopes = _with_tangents((*operands, *given), (*d_operands, *d_given))
 
-    def moved(*each: Array) -> Arrays:
-        filled = values(each)
+    def moved(*moving: Array) -> Arrays:
+        filled = values(moving)
         return plain(filled[: len(operands)], filled[len(operands) :], **params)
 
     return out, _along(moved, slopes, out)
@@ -312,8 +313,8 @@ def _trio(name: str) -> Trio:
     def forward_jvp(primals: Sequence[Array], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
         closed: Graph = params["closed"]
         results = trio.forward.bind(*primals, **params)
-        moving = tuple(not _is_zero(each) for each in tangents)
-        given = [each for each in tangents if not _is_zero(each)]
+        moving = tuple(not _is_zero(tangent) for tangent in tangents)
+        given = [tangent for tangent in tangents if not _is_zero(tangent)]
         return results, trio.tangent.bind(
             *primals, *results, *given, closed=closed, choices=params["choices"], moving=moving
         )
@@ -322,10 +323,10 @@ def _trio(name: str) -> Trio:
         cotangents: Sequence[Any], *flat: Any, closed: Graph, choices: Choices, moving: tuple[bool, ...]
     ) -> list[Any]:
         operands, results, linear = _split(closed, flat)
-        given = tuple(not _is_zero(each) for each in cotangents)
+        given = tuple(not _is_zero(cotangent) for cotangent in cotangents)
         pulled: list[Any] = [None] * len(linear)
         if any(given):
-            present = [each for each in cotangents if not _is_zero(each)]
+            present = [cotangent for cotangent in cotangents if not _is_zero(cotangent)]
             pulled = trio.backward.bind(
                 *operands, *results, *present, closed=closed, choices=choices, given=given, wanted=moving
             )
@@ -342,12 +343,12 @@ def _trio(name: str) -> Trio:
         # Backward is linear in the cotangents it is given, and its transpose is the tangent again.
         operands, results, linear = _split(closed, flat)
         placed = _placed(wanted, cotangents)
-        moving = tuple(each is not None and not _is_zero(each) for each in placed)
+        moving = tuple(cotangent is not None and not _is_zero(cotangent) for cotangent in placed)
         pulled: list[Any] = [None] * len(linear)
         if any(moving):
-            present = [each for each, is_moving in zip(placed, moving, strict=True) if is_moving]
+            present = [cotangent for cotangent, is_moving in zip(placed, moving, strict=True) if is_moving]
             moved = trio.tangent.bind(*operands, *results, *present, closed=closed, choices=choices, moving=moving)
-            pulled = [each for each, is_given in zip(moved, given, strict=True) if is_given]
+            pulled = [tangent for tangent, is_given in zip(moved, given, strict=True) if is_given]
         return [*(None for _ in (*operands, *results)), *pulled]
 
     rules: tuple[tuple[Primitive, Callable[..., Any], Callable[..., Arrays]], ...] = (
@@ -375,11 +376,11 @@ def _with_tangents(
     primals: Sequence[Array], tangents: Sequence[Any]
 ) -> tuple[Callable[[Sequence[Array]], list[Array]], tuple[Arrays, Arrays]]:
     """A function that puts new values in the places that move, and those places' primals and tangents."""
-    indices = [index for index, each in enumerate(tangents) if not _is_zero(each)]
+    indices = [index for index, tangent in enumerate(tangents) if not _is_zero(tangent)]
 
     def filled(values: Sequence[Array]) -> list[Array]:
         replaced = dict(zip(indices, values, strict=True))
-        return [replaced.get(index, each) for index, each in enumerate(primals)]
+        return [replaced.get(index, primal) for index, primal in enumerate(primals)]
 
     return filled, (tuple(primals[index] for index in indices), tuple(tangents[index] for index in indices))
 
@@ -387,7 +388,7 @@ def _with_tangents(
 def _along(function: Callable[..., Arrays], slopes: tuple[Arrays, Arrays], results: Sequence[Array]) -> list[Any]:
     """The tangents of `function` along the slopes; zeros where only residuals moved."""
     if not slopes[0]:
-        return [jnp.zeros_like(each) for each in results]
+        return [jnp.zeros_like(result) for result in results]
     return list(jax.jvp(function, *slopes)[1])
 
 
@@ -407,8 +408,8 @@ def _eager(primitive: Primitive, *operands: Array, **params: Any) -> Any:
 
 def _batch(primitive: Primitive, flat: Sequence[Array], axes: Sequence[Any], **params: Any) -> tuple[Any, Any]:
     closed: Graph = params["closed"]
-    size = next(each.shape[axis] for each, axis in zip(flat, axes, strict=True) if axis is not None)
-    first = [each if axis is None else jnp.moveaxis(each, axis, 0) for each, axis in zip(flat, axes, strict=True)]
+    size = next(value.shape[axis] for value, axis in zip(flat, axes, strict=True) if axis is not None)
+    first = [value if axis is None else jnp.moveaxis(value, axis, 0) for value, axis in zip(flat, axes, strict=True)]
     batched = [axis is not None for axis in axes]
     nothing = (False,) * len(closed.inputs)
     widened = widen(
@@ -430,11 +431,11 @@ def _batch(primitive: Primitive, flat: Sequence[Array], axes: Sequence[Any], **p
 
 def _one_by_one(primitive: Primitive, flat: Sequence[Array], batched: Sequence[bool], params: Mapping[str, Any]) -> Any:
     """One kernel after the other: for operands that hold one value for the whole batch, such as weights."""
-    moving = tuple(each for each, is_batched in zip(flat, batched, strict=True) if is_batched)
+    moving = tuple(value for value, is_batched in zip(flat, batched, strict=True) if is_batched)
 
     def one(values: Arrays) -> list[Array]:
         remaining = iter(values)
-        filled = [next(remaining) if is_batched else each for each, is_batched in zip(flat, batched, strict=True)]
+        filled = [next(remaining) if is_batched else value for value, is_batched in zip(flat, batched, strict=True)]
         return primitive.bind(*filled, **params)
 
     return lax.map(one, moving)
