@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
 from ropegen import passes, selection, tiles
-from ropegen.cost import NO_COST, Cost
+from ropegen.cost import DIRECTIONS, NO_COST, Cost, Direction
 from ropegen.errors import RopegenError, nearest
 from ropegen.ir import ops
 from ropegen.ir.graph import Graph, Node, topological
@@ -26,6 +26,8 @@ from ropegen.template import AnyTemplate, Region, Site, Tile, catalog, cost_of, 
 
 if TYPE_CHECKING:
     from ropegen.emit.callable import Compiled
+
+FORWARD: tuple[Direction, ...] = ("forward",)
 
 Tiles = Mapping[str, Mapping[str, int]]
 TableKind = Literal["constant", "argument", "computed"]
@@ -45,6 +47,7 @@ class Candidate:
     tile_from: str = ""
     """Where the tile comes from: the caller, the measured table, or the cheapest of how many."""
     cost: Cost | None = None
+    """The cost of a call, summed over the directions that the plan weighs; None for a template that declines."""
     declined: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=(), repr=False)
     """What the template says of its kernel. It follows from the other fields, so no digest contains it."""
@@ -70,6 +73,7 @@ class Step:
     operands: tuple[Node, ...]
     outputs: tuple[Node, ...]
     cost: Cost
+    """The cost of a call, summed over the directions that the plan weighs."""
     region: Region | None = None
     """The region that it computes; None for a single op."""
     chosen: Candidate | None = None
@@ -107,6 +111,8 @@ class Plan:
     target: Target
     steps: tuple[Step, ...]
     rejected: tuple[Rejected, ...]
+    weighed: tuple[Direction, ...] = FORWARD
+    """The directions whose costs are summed: forward alone, or also those of the derivatives that a program takes."""
     remarks: tuple[str, ...] = ()
     """How the regions were chosen, where that is not the best choice for this target alone."""
 
@@ -139,6 +145,8 @@ class Plan:
     def digest(self) -> str:
         """The key of the plan: the graph's digest, the target, and every choice."""
         lines = [digest(self.graph), str(self.target)]
+        if self.weighed != FORWARD:
+            lines.append(" ".join(self.weighed))
         for step in self.steps:
             names = (
                 f"{digest(step.region.closed)} {step.chosen}" if step.region is not None else step.outputs[0].op.name
@@ -147,7 +155,14 @@ class Plan:
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def plan(source: Graph, target: str | Target, *, tile: Tiles | None = None, tables: TableKind | None = None) -> Plan:
+def plan(
+    source: Graph,
+    target: str | Target,
+    *,
+    tile: Tiles | None = None,
+    tables: TableKind | None = None,
+    weigh: Sequence[Direction] = FORWARD,
+) -> Plan:
     """The plan of a graph for a target such as "cpu", "gpu:h200" or "tpu:v5e". Planning never queries a device.
 
     `tile` fixes the tiles of templates, e.g. {"attend/xla": {"q": 256, "kv": 512}}. Without it the measured table of the
@@ -155,10 +170,14 @@ def plan(source: Graph, target: str | Target, *, tile: Tiles | None = None, tabl
     positions come from: a "constant" of the module, an "argument" that is computed once, or "computed" at every call.
     Without it their size decides, see `Table`.
 
+    `weigh` names the directions whose costs are summed when templates, tiles and regions are compared. Give
+    ("forward", "backward") for a program that takes gradients, and ("forward", "tangent") for one that takes derivatives in
+    forward mode. A measured tile comes first all the same; it was measured on the forward pass.
+
     Raises:
-      RopegenError: an unknown target, or a tile for an unknown template or with sizes that it does not have.
+      RopegenError: an unknown target or direction, or a tile for an unknown template or with sizes that it does not have.
     """
-    return plan_together(source, (target,), tile=tile, tables=tables)[0]
+    return plan_together(source, (target,), tile=tile, tables=tables, weigh=weigh)[0]
 
 
 def plan_together(
@@ -167,6 +186,7 @@ def plan_together(
     *,
     tile: Tiles | None = None,
     tables: TableKind | None = None,
+    weigh: Sequence[Direction] = FORWARD,
 ) -> tuple[Plan, ...]:
     """One plan for every target, in the order given, all with the same regions: one program can carry them all.
 
@@ -190,22 +210,25 @@ def plan_together(
         raise RopegenError('no target was given; name at least one, such as "cpu"')
     if tables is not None and tables not in get_args(TableKind):
         raise RopegenError(f"tables are {tables!r}; {nearest(str(tables), get_args(TableKind))}")
+    weighed = _directions(weigh)
     canonical, trace = passes.run(source)
-    offers = _offers(canonical, chips, _caller_tiles(tile or {}))
+    offers = _offers(canonical, _Prices(chips, _caller_tiles(tile or {}), weighed))
     taken, remarks = _choose(canonical, offers, chips)
     placed = {node: _place(canonical, node, tables) for node in canonical.nodes if is_table(node)}
-    plain, regions = _plain_steps(canonical, chips, taken, placed), _region_steps(canonical, taken, placed)
+    plain, regions = _plain_steps(canonical, chips, weighed, taken, placed), _region_steps(canonical, taken, placed)
     steps = _in_order(canonical, [*plain, *regions])
     rejected = _rejected(offers, taken, chips)
     return tuple(
-        Plan(source, canonical, trace, target, tuple(alike[index] for alike in steps), rejected[index], remarks)
+        Plan(
+            source, canonical, trace, target, tuple(alike[index] for alike in steps), rejected[index], weighed, remarks
+        )
         for index, target in enumerate(chips)
     )
 
 
 def cheapest(closed: Graph, target: Target) -> Candidate | None:
     """The template and tile that compute a closed region fastest on a target; None where it is cheaper unfused."""
-    return _Prices((target,), {}).of(closed)[0].chosen
+    return _Prices((target,), {}, FORWARD).of(closed)[0].chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +270,16 @@ class _Offer:
         return not self.problem and any(price.chosen is not None for price in self.prices)
 
 
+def _directions(given: Sequence[Direction]) -> tuple[Direction, ...]:
+    """The directions, forward first."""
+    if isinstance(given, str) or not given or len(set(given)) < len(given):
+        raise RopegenError(f'weigh is {given!r}; name every direction once, as in ("forward", "backward")')
+    for direction in given:
+        if direction not in DIRECTIONS:
+            raise RopegenError(f"weigh names the direction {direction!r}; {nearest(str(direction), DIRECTIONS)}")
+    return tuple(direction for direction in DIRECTIONS if direction in given)
+
+
 def _caller_tiles(given: Tiles) -> dict[str, Tile]:
     known = {str(template): template for template in catalog()}
     fixed: dict[str, Tile] = {}
@@ -262,11 +295,10 @@ def _caller_tiles(given: Tiles) -> dict[str, Tile]:
     return fixed
 
 
-def _offers(graph: Graph, targets: Sequence[Target], caller: Mapping[str, Tile]) -> list[_Offer]:
+def _offers(graph: Graph, prices: _Prices) -> list[_Offer]:
     """Every region that a family finds, in order."""
     users = graph.users()
     outputs = {value for _, value in graph.outputs}
-    prices = _Prices(targets, caller)
     regions = [region for family in families() for region in family.find(graph)]
     # A node without operands, such as `positions`, costs nothing, so every region has its own.
     claims = [frozenset(node for node in region.nodes if node.operands) for region in regions]
@@ -299,9 +331,10 @@ def _reads(graph: Graph, number: Mapping[Node, int]) -> list[list[int]]:
 class _Prices:
     """What the templates say of closed regions on some targets. Equal regions are asked about once."""
 
-    def __init__(self, targets: Sequence[Target], caller: Mapping[str, Tile]) -> None:
+    def __init__(self, targets: Sequence[Target], caller: Mapping[str, Tile], weighed: tuple[Direction, ...]) -> None:
         self._targets = [(target, tiles.measured(target)) for target in targets]
         self._caller = caller
+        self._weighed = weighed
         self._families = {family.name: family for family in families()}
         self._sites: dict[Graph, Site] = {}
         self._covered: dict[Graph, bool] = {}
@@ -333,7 +366,11 @@ class _Prices:
         able = [(candidate.cost.seconds, candidate) for candidate in considered if candidate.cost is not None]
         cheapest = min(able, key=lambda entry: entry[0])[1] if able else None
         nodes = topological(value for _, value in closed.outputs)
-        return _Price(considered, cheapest, sum((plain_cost(node, target) for node in nodes), NO_COST))
+        return _Price(considered, cheapest, sum((_unfused(node, target, self._weighed) for node in nodes), NO_COST))
+
+    def _cost(self, template: AnyTemplate, closed: Graph, target: Target, tile: Tile) -> Cost:
+        site = self._site(closed)
+        return sum((cost_of(template, site, target, tile, direction) for direction in self._weighed), NO_COST)
 
     def _consider(
         self, template: AnyTemplate, closed: Graph, target: Target, measured: Mapping[tuple[str, str], Tile]
@@ -348,9 +385,9 @@ class _Prices:
             tile, tile_from = measured[name, key], "the measured table"
         else:
             offered = list(template.tiles(site, target))
-            tile = min(offered, key=lambda choice: cost_of(template, site, target, choice).seconds)
+            tile = min(offered, key=lambda choice: self._cost(template, closed, target, choice).seconds)
             tile_from = f"the cheapest of {len(offered)}" if len(offered) > 1 else "the only one"
-        cost, notes = cost_of(template, site, target, tile), tuple(template.notes(site, tile))
+        cost, notes = self._cost(template, closed, target, tile), tuple(template.notes(site, tile))
         return Candidate(name, template.version, tile, tile_from, cost, notes=notes)
 
 
@@ -406,8 +443,17 @@ _Alike = tuple[Step, ...]
 """The same step on every target."""
 
 
+def _unfused(node: Node, target: Target, weighed: Sequence[Direction], *, constant: bool = False) -> Cost:
+    """The cost of one op by its plain formula; `constant` says that the module contains the value."""
+    return sum((plain_cost(node, target, direction, constant=constant) for direction in weighed), NO_COST)
+
+
 def _plain_steps(
-    graph: Graph, targets: Sequence[Target], taken: Iterable[_Offer], tables: Mapping[Node, Table]
+    graph: Graph,
+    targets: Sequence[Target],
+    weighed: Sequence[Direction],
+    taken: Iterable[_Offer],
+    tables: Mapping[Node, Table],
 ) -> Iterator[_Alike]:
     """A step for every op that something outside the regions reads."""
     parameters = _from_parameters(graph, tables)
@@ -423,7 +469,7 @@ def _plain_steps(
             Step(
                 () if table else node.operands,
                 (node,),
-                plain_cost(node, target, constant=is_constant),
+                _unfused(node, target, weighed, constant=is_constant),
                 prepares=node in parameters,
                 table=table,
             )
