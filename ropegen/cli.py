@@ -179,21 +179,29 @@ def check(options: argparse.Namespace) -> int:
         found = loaded.check(options.seed)
     if options.json:
         rows = [
-            {"output": e.label, "largest": e.largest, "relative": e.relative, "allowed": e.allowed, "agrees": e.agrees}
-            for e in found.outputs
+            {
+                "output": output.label,
+                "largest": output.largest,
+                "allowed_largest": output.allowed_largest,
+                "relative": output.relative,
+                "allowed": output.allowed,
+                "agrees": output.agrees,
+            }
+            for output in found.outputs
         ]
         programs = [dataclasses.asdict(each) for each in loaded.executables]
         facts = {"directory": str(loaded.directory), "passed": found.passed, "outputs": rows}
         _print_json(facts | ({"executables": programs} if programs else {}))
     else:
-        table = _table("output", "largest error", "error, root mean square, relative", "allowed", "")
-        for each in found.outputs:
+        table = _table("output", "largest error", "allowed", "error, root mean square, relative", "allowed", "")
+        for output in found.outputs:
             table.add_row(
-                each.label,
-                f"{each.largest:.2e}",
-                f"{each.relative:.2e}",
-                f"{each.allowed:.2e}",
-                "agrees" if each.agrees else "DIFFERS",
+                output.label,
+                f"{output.largest:.2e}",
+                f"{output.allowed_largest:.2e}",
+                f"{output.relative:.2e}",
+                f"{output.allowed:.2e}",
+                "agrees" if output.agrees else "DIFFERS",
             )
         _print(table)
         for each in loaded.executables:
