@@ -25,7 +25,7 @@ from ropegen.cost import NO_COST, NO_WORK, Cost, Direction, Work
 from ropegen.errors import RopegenError
 from ropegen.ir import ops
 from ropegen.ir.graph import Node, topological
-from ropegen.ir.op import Op
+from ropegen.ir.op import Op, Operand
 from ropegen.target import Target
 from ropegen.types import numpy_dtype
 
@@ -237,7 +237,7 @@ def _reorder_pairs(node: Node, x: Array) -> Array:
 def attend(op: ops.Attend, q: Array, k: Array, v: Array, given: Mapping[str, Array]) -> tuple[Array, Array]:
     """Attention a chunk of queries at a time: (output, log-sum-exp), for the shapes of `ops.Attend`.
 
-    Each chunk is recomputed when it is differentiated, so that derivatives of any order keep one chunk of scores.
+    A chunk is recomputed when it is differentiated, so that derivatives of any order keep one chunk of scores.
     """
     lead, queries, heads = q.shape[:-3], q.shape[-3], q.shape[-2]
     keys, kv_heads = k.shape[-3], k.shape[-2]
@@ -247,26 +247,17 @@ def attend(op: ops.Attend, q: Array, k: Array, v: Array, given: Mapping[str, Arr
     rows = q.reshape(batch, queries, *split, q.shape[-1])
     k, v = k.reshape(batch, keys, kv_heads, k.shape[-1]), v.reshape(batch, keys, kv_heads, v.shape[-1])
     # Scores are (batch, kv_heads, group, queries, keys); every operand is brought to those axes.
-    axes: dict[str, Array] = {}
-    for name, each in given.items():
-        if name == "sinks":
-            axes[name] = each.astype(wide).reshape(1, *split, 1, 1)
-        elif name in ("bias", "mask"):
-            axes[name] = _on_score_axes(each, lead, split)
-        else:
-            spread = jnp.broadcast_to(each, (*lead, each.shape[-1])).reshape(batch, 1, 1, -1)
-            axes[name] = spread[..., None] if name.startswith("q_") else spread[..., None, :]
+    aligned = {operand.name: _on_score_axes(operand, given[operand.name], lead, split) for operand in op.beside}
 
     @functools.partial(jax.checkpoint, static_argnums=1)
     def chunk(start: Array, size: int) -> tuple[Array, Array]:
         parts = {
-            name: lax.dynamic_slice_in_dim(each, start, size, 3) if each.shape[3] > 1 else each
-            for name, each in axes.items()
+            name: lax.dynamic_slice_in_dim(x, start, size, 3) if x.shape[3] > 1 else x for name, x in aligned.items()
         }
         return _attend_rows(op, lax.dynamic_slice_in_dim(rows, start, size, 1), k, v, parts)
 
     size = _chunk_rows(batch, queries, heads, keys)
-    outs: list[tuple[Array, Array]] = []
+    results: list[tuple[Array, Array]] = []
     if queries >= size:
         starts = jnp.arange(0, queries - size + 1, size, dtype=jnp.int32)
 
@@ -274,10 +265,10 @@ def attend(op: ops.Attend, q: Array, k: Array, v: Array, given: Mapping[str, Arr
             return chunk(start, size)
 
         out, log_sum_exp = lax.map(one, starts)
-        outs.append((_chunks_to_rows(out), _chunks_to_rows(log_sum_exp)))
+        results.append((_chunks_to_rows(out), _chunks_to_rows(log_sum_exp)))
     if queries % size:
-        outs.append(chunk(jnp.int32(queries - queries % size), queries % size))
-    out, log_sum_exp = (jnp.concatenate(each, axis=1) for each in zip(*outs, strict=True))
+        results.append(chunk(jnp.int32(queries - queries % size), queries % size))
+    out, log_sum_exp = (jnp.concatenate(parts, axis=1) for parts in zip(*results, strict=True))
     return out.reshape(*lead, queries, heads, v.shape[-1]), log_sum_exp.reshape(*lead, queries, heads)
 
 
@@ -291,11 +282,14 @@ def _chunks_to_rows(x: Array) -> Array:
     return jnp.moveaxis(x, 0, 1).reshape(x.shape[1], x.shape[0] * x.shape[2], *x.shape[3:])
 
 
-def _on_score_axes(x: Array, lead: tuple[int, ...], split: tuple[int, int]) -> Array:
-    x = x.reshape((1,) * (len(lead) + 3 - x.ndim) + x.shape)
-    if any(size > 1 for size in x.shape[: len(lead)]):
-        x = jnp.broadcast_to(x, (*lead, *x.shape[len(lead) :]))
-    return x.reshape(-1, *(split if x.shape[-3] > 1 else (1, 1)), *x.shape[-2:])
+def _on_score_axes(operand: Operand, x: Array, lead: tuple[int, ...], split: tuple[int, int]) -> Array:
+    """An optional operand as (batch, kv_heads, group, queries, keys); a size is 1 where it does not vary."""
+    x = x.reshape(operand.padded(x.shape, len(lead)))
+    sizes = x.shape[len(lead) :]
+    if operand.batch == "optional" or any(size > 1 for size in x.shape[: len(lead)]):
+        x = jnp.broadcast_to(x, (*lead, *sizes))
+    heads, queries, keys = operand.among(ops.Attend.SCORES, sizes)
+    return x.reshape(-1, *(split if heads > 1 else (1, 1)), queries, keys)
 
 
 def _nothing_to_attend(
@@ -314,10 +308,10 @@ def _attend_rows(op: ops.Attend, q: Array, k: Array, v: Array, given: Mapping[st
         score = op.softcap * jnp.tanh(score / op.softcap)
     if "bias" in given:
         score = score + given["bias"].astype(wide)
-    places: dict[str, Any] = {variable: given[name] for variable, name in op.NEEDS.items() if name in given}
+    places: dict[str, Any] = {operand.variable: given[operand.name] for operand in op.beside if operand.variable}
     places["batch"] = jnp.arange(q.shape[0]).reshape(-1, 1, 1, 1, 1)
     places["head"] = jnp.arange(q.shape[2] * q.shape[3]).reshape(1, q.shape[2], q.shape[3], 1, 1)
-    # A score of -inf hides its key; what is derived from it must not become NaN.
+    # A score of -inf hides its key, and no derivative of it may become NaN.
     visible = score != -jnp.inf
     if op.score != masks.identity:
         score = masks.evaluate(op.score, jnp, score=jnp.where(visible, score, 0.0), **places)
@@ -326,18 +320,19 @@ def _attend_rows(op: ops.Attend, q: Array, k: Array, v: Array, given: Mapping[st
     if "mask" in given:
         visible = visible & given["mask"]
     highest = jnp.max(score, axis=-1, keepdims=True, where=visible, initial=-jnp.inf)
-    if "sinks" in given:
-        highest = jnp.maximum(highest, given["sinks"])
+    sinks = given["sinks"].astype(wide) if "sinks" in given else None
+    if sinks is not None:
+        highest = jnp.maximum(highest, sinks)
     shift = lax.stop_gradient(jnp.where(highest == -jnp.inf, 0.0, highest))
     weight = jnp.where(visible, jnp.exp(jnp.where(visible, score - shift, 0.0)), 0.0)
     total = jnp.sum(weight, axis=-1, keepdims=True)
-    if "sinks" in given:
-        total = total + jnp.exp(given["sinks"] - shift)
+    if sinks is not None:
+        total = total + jnp.exp(sinks - shift)
     seen = total > 0
     divisor = jnp.where(seen, total, 1.0)
     mixed = jnp.einsum("bhgqk,bkhd->bhgqd", weight.astype(v.dtype), v, precision=exact, preferred_element_type=wide)
     out = mixed / divisor
-    if op.masked_row == "mean" and "sinks" not in given:
+    if op.takes_mean:
         mean = jnp.mean(v, axis=1, dtype=wide)[:, :, None, None, :]
         out = jnp.where(seen, out, mean)
     log_sum_exp = jnp.where(seen, shift + jnp.log(divisor), -jnp.inf)[..., 0]

@@ -1,4 +1,4 @@
-"""What every op means: NumPy, float64: the oracle of every test.
+"""What every op means, in NumPy and float64. It is the oracle of the tests.
 
 The oracle is the exact mathematics of a graph on the inputs as they are given, already rounded to their element
 types; float64 stands for the real numbers. So a cast between floating types changes nothing here, `precision` of
@@ -45,7 +45,7 @@ def evaluate(graph: Graph, inputs: Mapping[str, npt.ArrayLike]) -> dict[str, Arr
     missing = [f"{label} ({declared[label]})" for label in declared if label not in inputs]
     if missing:
         raise RopegenError(f"graph {graph.name!r} lacks the inputs {', '.join(missing)}; give every input by its label")
-    values = {each: _checked(graph, each, inputs[label_of(each)]) for each in graph.inputs}
+    values = {node: _checked(graph, node, inputs[label_of(node)]) for node in graph.inputs}
     results = evaluate_nodes([node for _, node in graph.outputs], values)
     return {label: result for (label, _), result in zip(graph.outputs, results, strict=True)}
 
@@ -60,41 +60,41 @@ def evaluate_nodes(nodes: Sequence[Node], values: Mapping[Node, npt.ArrayLike]) 
         negative.
     """
     known: dict[Node, Array] = {}
-    for each, value in values.items():
-        known[each] = np.asarray(value)
-        if known[each].shape != each.type.shape:
-            raise RopegenError(f"the value of {each} has the shape {known[each].shape}; give {each.type.shape}")
+    for node, value in values.items():
+        known[node] = np.asarray(value)
+        if known[node].shape != node.type.shape:
+            raise RopegenError(f"the value of {node} has the shape {known[node].shape}; give {node.type.shape}")
     order = _needed(nodes, known)
-    reads = Counter([operand for each in order for operand in each.operands] + list(nodes))
+    reads = Counter([operand for node in order for operand in node.operands] + list(nodes))
     with np.errstate(all="ignore"):
-        for each in order:
-            operands = [known[operand] for operand in each.operands]
-            if not isinstance(each.op, ops.Embed):  # a vocabulary widened to float64 would fill the memory
+        for node in order:
+            operands = [known[operand] for operand in node.operands]
+            if not isinstance(node.op, ops.Embed):  # a vocabulary widened to float64 would fill the memory
                 operands = [_wide(operand) for operand in operands]
-            names = each.op.operand_names(len(operands))
-            known[each] = MEANING[type(each.op)](each.op, **dict(zip(names, operands, strict=True)))
-            for operand in each.operands:
+            names = node.op.operand_names(len(operands))
+            known[node] = MEANING[type(node.op)](node.op, **dict(zip(names, operands, strict=True)))
+            for operand in node.operands:
                 reads[operand] -= 1
                 if not reads[operand]:
                     del known[operand]
-    return tuple(_wide(known[each]) for each in nodes)
+    return tuple(_wide(known[node]) for node in nodes)
 
 
 def _needed(nodes: Iterable[Node], known: Mapping[Node, Array]) -> list[Node]:
-    """The nodes to compute, operands first, not looking behind what is known."""
+    """The nodes to compute, operands first. The operands of a known node are not looked at."""
     order: dict[Node, None] = {}
-    pending = [(each, False) for each in nodes]
+    pending = [(node, False) for node in nodes]
     while pending:
-        each, ready = pending.pop()
-        if each in known or each in order:
+        node, ready = pending.pop()
+        if node in known or node in order:
             continue
-        if isinstance(each.op, ops.Input):
-            raise RopegenError(f"the value of the input {each.op.label!r} {each.type} is needed and not given; give it")
+        if isinstance(node.op, ops.Input):
+            raise RopegenError(f"the value of the input {node.op.label!r} {node.type} is needed and not given; give it")
         if ready:
-            order[each] = None
+            order[node] = None
         else:
-            pending.append((each, True))
-            pending.extend((operand, False) for operand in each.operands)
+            pending.append((node, True))
+            pending.extend((operand, False) for operand in node.operands)
     return list(order)
 
 
@@ -103,11 +103,11 @@ def _checked(graph: Graph, node: Node, value: npt.ArrayLike) -> Array:
     what = f"graph {graph.name!r}: the input {label_of(node)!r}"
     try:
         array = np.asarray(value)
-        found = TensorType(array.shape, dtype_name(array.dtype))
+        actual = TensorType(array.shape, dtype_name(array.dtype))
     except ValueError as error:  # ragged lists, or an element type that the IR does not have
         raise RopegenError(f"{what} is no tensor: {error}; give an array of type {node.type}") from None
-    if found != node.type:
-        raise RopegenError(f"{what} is {found} and was declared {node.type}; reshape it or convert its elements")
+    if actual != node.type:
+        raise RopegenError(f"{what} is {actual} and was declared {node.type}; reshape it or convert its elements")
     return array
 
 
@@ -129,7 +129,7 @@ def _embed(op: ops.Embed, ids: Array, table: Array) -> Array:
 
 
 def _patchify(op: ops.Patchify, image: Array) -> Array:
-    """Patches from left to right, then downwards, and so the pixels of each; channels last."""
+    """Patches from left to right, then downwards; the pixels of a patch likewise, and its channels last."""
     *lead, height, width, channels = image.shape
     rows, columns = height // op.height, width // op.width
     cut = image.reshape(*lead, rows, op.height, columns, op.width, channels)
@@ -217,19 +217,7 @@ def _transpose(op: ops.Transpose, x: Array) -> Array:
     return x.transpose(op.permutation)
 
 
-def _attend(
-    op: ops.Attend,
-    q: Array,
-    k: Array,
-    v: Array,
-    q_positions: Array | None = None,
-    kv_positions: Array | None = None,
-    q_segments: Array | None = None,
-    kv_segments: Array | None = None,
-    bias: Array | None = None,
-    mask: Array | None = None,
-    sinks: Array | None = None,
-) -> Array:
+def _attend(op: ops.Attend, q: Array, k: Array, v: Array, **given: Array) -> Array:
     """The softmax of the visible scores times v, or the logarithm of the softmax's denominator.
 
     A score is scale * (q . k), then soft-cap * tanh(score / soft-cap), then + bias, then the score expression. A key is
@@ -243,15 +231,14 @@ def _attend(
     """
     *lead, queries, heads, width = q.shape
     keys, kv_heads = k.shape[-3:-1]
-    full = (*lead, heads, queries, keys)
-    along = {
-        "q_pos": None if q_positions is None else np.broadcast_to(q_positions, (*lead, queries))[..., None, :, None],
-        "q_segment": None if q_segments is None else np.broadcast_to(q_segments, (*lead, queries))[..., None, :, None],
-        "kv_pos": None if kv_positions is None else np.broadcast_to(kv_positions, (*lead, keys))[..., None, None, :],
-        "kv_segment": None if kv_segments is None else np.broadcast_to(kv_segments, (*lead, keys))[..., None, None, :],
-        "bias": None if bias is None else np.broadcast_to(bias, full),
-        "mask": None if mask is None else np.broadcast_to(mask, full),
-    }
+    # What is given, with the axes (*lead, heads, queries, keys); the size is 1 where an operand has no such axis.
+    aligned: dict[str, Array] = {}
+    for operand in op.beside:
+        x = given[operand.name]
+        x = x.reshape(operand.padded(x.shape, len(lead)))
+        sizes = x.shape[len(lead) :]
+        x = np.broadcast_to(x, (*lead, *sizes))
+        aligned[operand.name] = x.reshape(*lead, *operand.among(op.SCORES, sizes))
     last = () if op.returns == "log_sum_exp" else (v.shape[-1],)
     result = np.empty((*lead, queries, heads, *last))
     rows = max(1, _SCORES_AT_ONCE // max(1, heads * keys))
@@ -262,16 +249,12 @@ def _attend(
             count = part.stop - part.start
             grouped = q[index][part].transpose(1, 0, 2).reshape(kv_heads, heads // kv_heads * count, width)
             score = (op.scale * grouped @ k_transposed).reshape(heads, count, keys)
-            here = {
-                name: each[index] if name.startswith("kv_") else each[index][:, part]
-                for name, each in along.items()
-                if each is not None
-            }
-            weight, total, peak, seen = _softmax(op, score, sinks, batch, here)
+            here = {name: x[index][:, part] if x.shape[-2] > 1 else x[index] for name, x in aligned.items()}
+            weight, total, peak, seen = _softmax(op, score, batch, here)
             if op.returns == "log_sum_exp":
                 result[index][part] = (peak + np.log(total)).T
                 continue
-            if op.masked_row == "mean" and sinks is None:
+            if op.takes_mean:
                 weight[~seen] = 1.0 / max(keys, 1)
             mixed = (weight.reshape(*grouped.shape[:-1], keys) @ values).reshape(heads, count, v.shape[-1])
             result[index][part] = (mixed / np.where(total == 0, 1.0, total)[..., None]).transpose(1, 0, 2)
@@ -279,32 +262,33 @@ def _attend(
 
 
 def _softmax(
-    op: ops.Attend, score: Array, sinks: Array | None, batch: int, here: dict[str, Array]
+    op: ops.Attend, score: Array, batch: int, given: Mapping[str, Array]
 ) -> tuple[Array, Array, Array, Array]:
     """exp(score - peak), its sum with the sinks, the peak, and which rows see a key.
 
-    `score` is scale * (q . k), (heads, rows, keys). `here` has what varies over rows and keys, shaped to broadcast
-    against it: the variables of the expressions by name, `bias` and `mask`.
+    `score` is scale * (q . k), (heads, rows, keys). `given` has the optional operands by name, shaped to broadcast
+    against it.
     """
-    bias, mask = here.pop("bias", None), here.pop("mask", None)
-    variables: dict[str, Any] = {"head": np.arange(len(score))[:, None, None], "batch": np.asarray(batch), **here}
+    variables: dict[str, Any] = {operand.variable: given[operand.name] for operand in op.beside if operand.variable}
+    variables |= {"head": np.arange(len(score))[:, None, None], "batch": np.asarray(batch)}
     if op.softcap is not None:
         score = op.softcap * np.tanh(score / op.softcap)
-    if bias is not None:
-        score = score + bias
+    if "bias" in given:
+        score = score + given["bias"]
     score = np.broadcast_to(masks.evaluate(op.score, np, score=score, **variables), score.shape)
     visible = np.asarray(masks.evaluate(op.visible, np, **variables)) & (score != -np.inf)
-    if mask is not None:
-        visible = visible & mask
+    if "mask" in given:
+        visible = visible & given["mask"]
     score = np.where(visible, score, -np.inf)
     peak = score.max(-1, initial=-np.inf)
+    sinks = given["sinks"][..., 0] if "sinks" in given else None  # (heads, 1)
     if sinks is not None:
-        peak = np.maximum(peak, sinks[:, None])
+        peak = np.maximum(peak, sinks)
     peak = np.where(peak == -np.inf, 0.0, peak)
     weight = np.exp(score - peak[..., None])
     total = weight.sum(-1)
     if sinks is not None:
-        total = total + np.exp(sinks[:, None] - peak)
+        total = total + np.exp(sinks - peak)
     return weight, total, peak, visible.any(-1)
 
 
@@ -326,7 +310,7 @@ def _pack(op: ops.Pack, **parts: Array) -> Array:
 
 
 def _reorder_pairs(op: ops.ReorderPairs, x: Array) -> Array:
-    """Written by the axes themselves, not by `ReorderPairs.order`: the passes use that one, and this checks them."""
+    """By transposing axes and not by `ReorderPairs.order`, which the passes use: the oracle must check them."""
     heads = x.reshape(*x.shape[:-1], -1, op.width)
     split = (op.dim // 2, 2) if op.to == "half" else (2, op.dim // 2)
     turned = heads[..., : op.dim].reshape(*heads.shape[:-1], *split).swapaxes(-1, -2)

@@ -7,12 +7,12 @@ and `...` for any leading (batch) dimensions. Positions are int32 or floating, a
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ropegen import masks
-from ropegen.ir.op import Op, attribute
+from ropegen.ir.op import Measured, Op, Operand, attribute
 from ropegen.masks import Expr
 from ropegen.rotary import Rope
 from ropegen.scaling import Scaling
@@ -67,7 +67,7 @@ class Embed(Op):
     """
 
     name = "embed"
-    required = ("ids", "table")
+    operands = (Operand("ids", holds="integer"), Operand("table", ("vocabulary", "features"), batch="none"))
     mode: str = attribute(default="clip", choices=("clip", "fill"))
 
     def infer(self, *operands: TensorType) -> TensorType:
@@ -86,7 +86,7 @@ class Patchify(Op):
     """An image cut into patches, row by row: (..., H, W, C) -> (..., H/height * W/width, height*width*C)."""
 
     name = "patchify"
-    required = ("image",)
+    operands = (Operand("image", ("rows", "columns", "channels")),)
     height: int = attribute(minimum=1)
     width: int = attribute(minimum=1)
 
@@ -112,7 +112,7 @@ class Sinusoid(Op):
     """
 
     name = "sinusoid"
-    required = ("positions",)
+    operands = (Operand("positions", ("rows",), "position"),)
     width: int = attribute(minimum=1)
     theta: float = attribute(default=10_000.0)
     pairing: str = attribute(choices=PAIRINGS)
@@ -135,7 +135,7 @@ class Add(Op):
     """a + b, of one element type; shapes broadcast from the right as in NumPy."""
 
     name = "add"
-    required = ("a", "b")
+    operands = (Operand("a", batch="broadcast"), Operand("b", batch="broadcast"))
 
     def infer(self, *operands: TensorType) -> TensorType:
         a, b = operands
@@ -156,8 +156,11 @@ class Norm(Op):
     """
 
     name = "norm"
-    required = ("x",)
-    optional = ("weight", "bias")
+    operands = (
+        Operand("x", ("features",)),
+        Operand("weight", ("features",), batch="none", optional=True),
+        Operand("bias", ("features",), batch="none", optional=True),
+    )
     kind: str = attribute(choices=("rms", "layer"))
     epsilon: float = attribute(minimum=0)
     weight_offset: float = attribute(default=0.0)
@@ -167,9 +170,9 @@ class Norm(Op):
         x, *affine = operands
         if x.rank < 1 or not x.is_float:
             raise self.refuse(f"x is {x}", "give a floating tensor with a last axis")
-        for label, each in zip(self.given, affine, strict=True):
-            if each.shape != x.shape[-1:] or not each.is_float:
-                raise self.refuse(f"{label} is {each} for x {x}", f"give a float vector of {x.shape[-1]}")
+        for label, parameter in zip(self.given, affine, strict=True):
+            if parameter.shape != x.shape[-1:] or not parameter.is_float:
+                raise self.refuse(f"{label} is {parameter} for x {x}", f"give a float vector of {x.shape[-1]}")
         return x
 
 
@@ -178,8 +181,11 @@ class Project(Op):
     """x @ weight + bias, accumulated in float32 or wider: x (..., E), weight (E, F), bias (F,) -> (..., F)."""
 
     name = "project"
-    required = ("x", "weight")
-    optional = ("bias",)
+    operands = (
+        Operand("x", ("features",)),
+        Operand("weight", ("features", "columns"), batch="none"),
+        Operand("bias", ("columns",), batch="none", optional=True),
+    )
     given: tuple[str, ...] = attribute(default=())
 
     def infer(self, *operands: TensorType) -> TensorType:
@@ -189,9 +195,9 @@ class Project(Op):
                 f"x is {x} and the weight is {weight}",
                 "the weight must be (features of x, features out): transpose it if it is the other way round",
             )
-        for each in (weight, *bias):
-            if each.dtype != x.dtype or not x.is_float:
-                raise self.refuse(f"x is {x} and a parameter is {each}", "cast both to one floating element type")
+        for parameter in (weight, *bias):
+            if parameter.dtype != x.dtype or not x.is_float:
+                raise self.refuse(f"x is {x} and a parameter is {parameter}", "cast both to one floating element type")
         if bias and bias[0].shape != weight.shape[1:]:
             raise self.refuse(f"the bias is {bias[0]} for the weight {weight}", f"give a vector of {weight.shape[1]}")
         return x.with_shape(*x.shape[:-1], weight.shape[1])
@@ -202,7 +208,7 @@ class SplitHeads(Op):
     """Columns start .. start + heads*width as heads: (..., F) -> (..., heads, width)."""
 
     name = "split_heads"
-    required = ("x",)
+    operands = (Operand("x", ("columns",)),)
     heads: int = attribute(minimum=1)
     width: int = attribute(minimum=1)
     start: int = attribute(default=0, minimum=0)
@@ -222,7 +228,7 @@ class MergeHeads(Op):
     """Heads side by side: (..., H, D) -> (..., H*D)."""
 
     name = "merge_heads"
-    required = ("x",)
+    operands = (Operand("x", ("heads", "width")),)
 
     def infer(self, *operands: TensorType) -> TensorType:
         (x,) = operands
@@ -241,7 +247,7 @@ class Angles(Op):
     """
 
     name = "angles"
-    required = ("positions",)
+    operands = (Operand("positions", ("rows",), "position"),)
     dim: int = attribute(minimum=2)
     head_width: int = attribute(minimum=2)
     theta: float = attribute()
@@ -252,9 +258,14 @@ class Angles(Op):
     length: int | None = attribute(default=None)
     inverse: bool = attribute(default=False)
 
+    def present(self, count: int = 0) -> tuple[Operand, ...]:
+        (positions,) = self.operands
+        # The axis of the sections comes first, so a leading size of positions is no size of the batch.
+        return (replace(positions, batch="none"),) if self.sections else (positions,)
+
     @property
     def rope(self) -> Rope:
-        """The frequency family; its pairing is said by `rotate`."""
+        """The frequency family. `rotate` says the pairing."""
         return Rope(
             self.theta,
             pairing="half",
@@ -292,7 +303,7 @@ class Rotate(Op):
     """
 
     name = "rotate"
-    required = ("x", "angles")
+    operands = (Operand("x", ("rows", "heads", "width")), Operand("angles", ("rows", "turned"), batch="optional"))
     pairing: str = attribute(choices=PAIRINGS)
 
     def infer(self, *operands: TensorType) -> TensorType:
@@ -307,10 +318,12 @@ class Rotate(Op):
             raise self.refuse(
                 f"{angles.shape[-1]} angles for heads of {x.shape[-1]}", "rotate at most the width of a head"
             )
-        if angles.shape[:-1] not in (x.shape[-3:-2], x.shape[:-2]):
+        measured, declared = self.measured(x), self.operands[1]
+        measured.sizes["turned"] = angles.shape[-1]  # any even number up to the width
+        if not declared.fits(angles.shape, measured):
             raise self.refuse(
                 f"angles are {angles} for x {x}",
-                f"give angles of {(*x.shape[-3:-2], angles.shape[-1])}, with x's leading sizes before it or without",
+                f"give angles of {declared.shapes(measured)[0]}, with x's leading sizes before it or without",
             )
         return x
 
@@ -320,7 +333,7 @@ class Scale(Op):
     """x * factor."""
 
     name = "scale"
-    required = ("x",)
+    operands = (Operand("x"),)
     factor: float = attribute()
 
     def infer(self, *operands: TensorType) -> TensorType:
@@ -335,7 +348,7 @@ class Cast(Op):
     """x in another element type, rounded to nearest even; a float becomes an integer towards zero."""
 
     name = "cast"
-    required = ("x",)
+    operands = (Operand("x", holds="any"),)
     dtype: str = attribute(choices=DTYPES)
 
     def infer(self, *operands: TensorType) -> TensorType:
@@ -347,14 +360,14 @@ class Transpose(Op):
     """Axis i of the result is axis permutation[i] of x."""
 
     name = "transpose"
-    required = ("x",)
+    operands = (Operand("x", holds="any", batch="none"),)
     permutation: tuple[int, ...] = attribute()
 
     def infer(self, *operands: TensorType) -> TensorType:
         (x,) = operands
         if sorted(self.permutation) != list(range(x.rank)):
             raise self.refuse(
-                f"the permutation {list(self.permutation)} is not one of {x}", f"name each of 0..{x.rank - 1} once"
+                f"the permutation {list(self.permutation)} is not one of {x}", f"name every axis of 0..{x.rank - 1} once"
             )
         return x.with_shape(*(x.shape[axis] for axis in self.permutation))
 
@@ -370,8 +383,22 @@ class Attend(Op):
     """
 
     name = "attend"
-    required = ("q", "k", "v")
-    optional = ("q_positions", "kv_positions", "q_segments", "kv_segments", "bias", "mask", "sinks")
+    # The axes of the scores, after the batch.
+    SCORES = ("heads", "queries", "keys")
+    operands = (
+        Operand("q", ("queries", "heads", "width")),
+        Operand("k", ("keys", "kv_heads", "width")),
+        Operand("v", ("keys", "kv_heads", "value_width")),
+        Operand("q_positions", ("queries",), "position", batch="optional", optional=True, variable="q_pos"),
+        Operand("kv_positions", ("keys",), "position", batch="optional", optional=True, variable="kv_pos"),
+        Operand("q_segments", ("queries",), "integer", batch="optional", optional=True, variable="q_segment"),
+        Operand("kv_segments", ("keys",), "integer", batch="optional", optional=True, variable="kv_segment"),
+        Operand("bias", SCORES, batch="broadcast", optional=True),
+        Operand("mask", SCORES, "boolean", batch="broadcast", optional=True),
+        Operand("sinks", ("heads",), batch="none", optional=True),
+    )
+    # Which optional operand a variable of the mask and score expressions needs.
+    NEEDS = {operand.variable: operand.name for operand in operands if operand.variable}  # noqa: RUF012
     scale: float = attribute()
     visible: Expr = attribute(default=masks.full)
     score: Expr = attribute(default=masks.identity)
@@ -379,9 +406,6 @@ class Attend(Op):
     masked_row: str = attribute(default="zero", choices=("zero", "mean"))
     returns: str = attribute(default="output", choices=("output", "log_sum_exp"))
     given: tuple[str, ...] = attribute(default=())
-
-    # Which optional operand each variable of the mask and score expressions needs.
-    NEEDS = {"q_pos": "q_positions", "kv_pos": "kv_positions", "q_segment": "q_segments", "kv_segment": "kv_segments"}  # noqa: RUF012
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -395,55 +419,74 @@ class Attend(Op):
         """The variables that the mask and score expressions read."""
         return masks.variables(self.visible) | masks.variables(self.score)
 
+    @property
+    def depends_on_place(self) -> bool:
+        return "batch" in self.variables
+
+    @property
+    def takes_mean(self) -> bool:
+        """Whether a row that sees no key is the mean of the values; with sinks, every row sees something."""
+        return self.masked_row == "mean" and "sinks" not in self.given
+
+    @property
+    def beside(self) -> tuple[Operand, ...]:
+        """The optional operands that are given, in order."""
+        return tuple(operand for operand in self.present() if operand.optional)
+
+    @property
+    def needed(self) -> frozenset[str]:
+        """The operands that the mask and score expressions read."""
+        return frozenset(name for variable, name in self.NEEDS.items() if variable in self.variables)
+
     def infer(self, *operands: TensorType) -> TensorType:
         q, k, v, *rest = operands
         if min(q.rank, k.rank, v.rank) < 3:
             raise self.refuse(f"q, k, v are {q}, {k}, {v}", "give (..., sequence, heads, width) each")
         if not (q.dtype == k.dtype == v.dtype and q.is_float):
             raise self.refuse(f"q, k, v are {q}, {k}, {v}", "cast them to one floating element type")
-        if q.shape[:-3] != k.shape[:-3] or k.shape[:-1] != v.shape[:-1]:
+        measured = self.measured(q, k, v)
+        if measured.differ - {"width"}:
             raise self.refuse(
                 f"q, k, v are {q}, {k}, {v}", "the leading sizes must be equal, and k and v alike up to the width"
             )
-        if q.shape[-1] != k.shape[-1]:
+        if measured.differ:
             raise self.refuse(f"q has width {q.shape[-1]} and k {k.shape[-1]}", "make the widths of q and k equal")
-        heads, kv_heads = q.shape[-2], k.shape[-2]
+        heads, kv_heads = measured.sizes["heads"], measured.sizes["kv_heads"]
         if kv_heads == 0 or heads % kv_heads:
             raise self.refuse(
                 f"{heads} query heads over {kv_heads} key heads", "query heads must be a multiple of key heads"
             )
-        self._infer_given(q, k, dict(zip(self.given, rest, strict=True)))
+        for variable in sorted(self.variables & self.NEEDS.keys()):
+            if self.NEEDS[variable] not in self.given:
+                raise self.refuse(f"the mask or score reads {variable}", f"give the operand {self.NEEDS[variable]}")
+        for operand, given in zip(self.beside, rest, strict=True):
+            self._check(operand, given, measured)
         if self.returns == "log_sum_exp":
             return TensorType((*q.shape[:-1],), "f64" if q.dtype == "f64" else "f32")
         return q.with_shape(*q.shape[:-1], v.shape[-1])
 
-    def _infer_given(self, q: TensorType, k: TensorType, given: dict[str, TensorType]) -> None:
-        for variable in sorted(self.variables & set(self.NEEDS)):
-            if self.NEEDS[variable] not in given:
-                raise self.refuse(f"the mask or score reads {variable}", f"give the operand {self.NEEDS[variable]}")
-        lead, queries, heads = q.shape[:-3], q.shape[-3], q.shape[-2]
-        full = (*lead, heads, queries, k.shape[-3])
-        for label, each in given.items():
-            if label.endswith(("_positions", "_segments")):
-                length = queries if label.startswith("q_") else k.shape[-3]
-                if each.shape not in ((length,), (*lead, length)) or not (each.is_integer or each.is_float):
-                    raise self.refuse(f"{label} are {each}", f"give numbers of shape {(length,)} or {(*lead, length)}")
-                if not each.is_integer and "segments" in label:
-                    raise self.refuse(f"{label} are {each}", "give integer segment ids")
-            elif label == "sinks":
-                if each.shape != (heads,) or not each.is_float:
-                    raise self.refuse(f"sinks are {each}", f"give one float a head: ({heads},)")
-            else:
-                wanted = "a boolean (i1)" if label == "mask" else "a float"
-                if (label == "mask") != (each.dtype == "i1") or not (each.is_float or each.dtype == "i1"):
-                    raise self.refuse(f"{label} is {each}", f"give {wanted} tensor")
-                padded = (1,) * (len(full) - each.rank) + each.shape
-                if each.rank > len(full) or any(
-                    size not in (1, whole) for size, whole in zip(padded, full, strict=True)
-                ):
-                    raise self.refuse(
-                        f"{label} is {each}", f"give a shape that broadcasts to (..., heads, queries, keys) = {full}"
-                    )
+    def _check(self, operand: Operand, given: TensorType, measured: Measured) -> None:
+        """Raise unless an optional operand has a type that it may have."""
+        right, fits = operand.accepts(given), operand.fits(given.shape, measured)
+        shapes = operand.shapes(measured)
+        match operand.batch:
+            case "broadcast" if not right:
+                wanted = "a boolean (i1)" if operand.holds == "boolean" else "a float"
+                raise self.refuse(f"{operand.name} is {given}", f"give {wanted} tensor")
+            case "broadcast" if not fits:
+                axes = ", ".join(operand.axes)
+                raise self.refuse(
+                    f"{operand.name} is {given}", f"give a shape that broadcasts to (..., {axes}) = {shapes[0]}"
+                )
+            case "optional" if not fits or given.dtype == "i1":
+                wanted = " or ".join(map(str, shapes))
+                raise self.refuse(f"{operand.name} are {given}", f"give numbers of shape {wanted}")
+            case "optional" if not right:
+                raise self.refuse(f"{operand.name} are {given}", "give integer segment ids")
+            case "none" if not (right and fits):
+                raise self.refuse(f"{operand.name} are {given}", f"give one float a head: {shapes[0]}")
+            case _:
+                return
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -454,7 +497,11 @@ class AppendCache(Op):
     """
 
     name = "append_cache"
-    required = ("cache", "update", "lengths")
+    operands = (
+        Operand("cache", ("capacity", "heads", "width")),
+        Operand("update", ("rows", "heads", "width")),
+        Operand("lengths", (), "integer", batch="optional"),
+    )
 
     def infer(self, *operands: TensorType) -> TensorType:
         cache, update, lengths = operands
@@ -478,31 +525,31 @@ class AppendCache(Op):
 
 @dataclass(frozen=True, kw_only=True)
 class Pack(Op):
-    """Weights or biases side by side: (..., F1), (..., F2), ... -> (..., F1 + F2 + ...). Made by the passes."""
+    """Weights or biases side by side: (..., F1), (..., F2), ... -> (..., F1 + F2 + ...). The passes make it."""
 
     name = "pack"
-    variadic = "part"
+    operands = (Operand("part", ("columns",), "any", batch="none", repeats=True),)
 
     def infer(self, *operands: TensorType) -> TensorType:
         if not operands:
             raise self.refuse("there is nothing to pack", "give at least one part")
         first = operands[0]
-        for each in operands:
-            if each.rank < 1 or each.dtype != first.dtype or each.shape[:-1] != first.shape[:-1]:
-                raise self.refuse(f"parts are {first} and {each}", "only the last size may differ")
-        return first.with_shape(*first.shape[:-1], sum(each.shape[-1] for each in operands))
+        for part in operands:
+            if part.rank < 1 or part.dtype != first.dtype or part.shape[:-1] != first.shape[:-1]:
+                raise self.refuse(f"parts are {first} and {part}", "only the last size may differ")
+        return first.with_shape(*first.shape[:-1], sum(part.shape[-1] for part in operands))
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReorderPairs(Op):
-    """The last axis, read as heads of `width`, with the first `dim` features of each reordered. Made by the passes.
+    """The last axis, read as heads of `width`, with the first `dim` features of every head reordered. The passes make it.
 
-    `to="half"` puts features 0, 2, 4, ... before 1, 3, 5, ...: what `rotate` with interleaved pairs does to
-    the one, it does to the other with pairs of halves. `to="interleaved"` is the way back.
+    `to="half"` puts features 0, 2, 4, ... before 1, 3, 5, ... `rotate` then turns the same features by halves that it
+    turned interleaved before. `to="interleaved"` is the way back.
     """
 
     name = "reorder_pairs"
-    required = ("x",)
+    operands = (Operand("x", ("columns",)),)
     width: int = attribute(minimum=2)
     dim: int = attribute(minimum=2)
     to: str = attribute(choices=PAIRINGS)
@@ -516,16 +563,17 @@ class ReorderPairs(Op):
         return x
 
     def order(self, features: int) -> tuple[int, ...]:
-        """Where each feature of the result comes from."""
+        """The feature of the operand that every feature of the result is, (features,)."""
         half = self.dim // 2
         pairs = np.arange(self.dim).reshape(half, 2) if self.to == "half" else np.arange(self.dim).reshape(2, half)
         within = np.concatenate([pairs.T.reshape(-1), np.arange(self.dim, self.width)])
-        return tuple(int(each) for each in (np.arange(0, features, self.width)[:, None] + within).reshape(-1))
+        places = np.arange(0, features, self.width)[:, None] + within
+        return tuple(int(place) for place in places.reshape(-1))
 
 
 OPS: dict[str, type[Op]] = {
-    each.name: each
-    for each in (
+    op.name: op
+    for op in (
         Input, Positions, Embed, Patchify, Sinusoid, Add, Norm, Project, SplitHeads, MergeHeads, Angles, Rotate,
         Scale, Cast, Transpose, Attend, AppendCache, Pack, ReorderPairs,
     )
