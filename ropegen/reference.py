@@ -261,9 +261,7 @@ def _attend(op: ops.Attend, q: Array, k: Array, v: Array, **given: Array) -> Arr
     return result
 
 
-def _softmax(
-    op: ops.Attend, score: Array, batch: int, given: Mapping[str, Array]
-) -> tuple[Array, Array, Array, Array]:
+def _softmax(op: ops.Attend, score: Array, batch: int, given: Mapping[str, Array]) -> tuple[Array, Array, Array, Array]:
     """exp(score - peak), its sum with the sinks, the peak, and which rows see a key.
 
     `score` is scale * (q . k), (heads, rows, keys). `given` has the optional operands by name, shaped to broadcast

@@ -29,22 +29,6 @@ Array = jax.Array
 
 
 @dataclass(frozen=True, slots=True)
-class Batching:
-    """How an operand of a region takes a batch axis.
-
-    "carried": the batch is its leading size. "aligned": after the leading sizes of the carried operands, or
-    without any, come `rank` more. "broadcast": it aligns from the right with a value of `rank` axes, as in
-    NumPy. "shared": one value for the whole batch, such as a weight.
-    """
-
-    kind: Literal["carried", "aligned", "broadcast", "shared"]
-    rank: int = 0
-
-
-CARRIED, SHARED = Batching("carried"), Batching("shared")
-
-
-@dataclass(frozen=True, slots=True)
 class Tile:
     """Named sizes, e.g. `q=512 kv=512`; empty where a template has no choice."""
 
@@ -112,8 +96,6 @@ class Family(Generic[S]):
     """Builds the closed region of a site: the pattern, the oracle of the tests, and the documentation."""
     residuals: Callable[[S], tuple[Node, ...]]
     """What a kernel gives beside the outputs, for the backward kernel to read; nodes over the closed inputs."""
-    batching: Callable[[S], tuple[tuple[int, ...], tuple[Batching, ...]]]
-    """The leading sizes of the carried operands, and how each operand takes one more."""
 
 
 Arrays = tuple[Array, ...]

@@ -5,8 +5,8 @@ the transpose of that binds `attend_backward`. So `grad` holds exactly `attend` 
 forward mode holds `attend` and `attend_tangent`. Each has one lowering a platform, the kernel that was chosen
 for that platform. Derivatives of derivatives are those of the plain lowering.
 
-A batch axis becomes one more leading size of the region where the operands allow it (see
-`template.Batching`); otherwise the kernel runs once for each entry of the batch.
+A batch axis becomes one more leading size of the region where its operands allow it (`emit.widen`); otherwise the
+kernel runs once for each entry of the batch.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from ropegen import plain
+from ropegen.emit.widen import widen
 from ropegen.errors import RopegenError
-from ropegen.ir import ops
-from ropegen.ir.graph import Graph, Node, graph, node
+from ropegen.ir.graph import Graph, Node
 from ropegen.planner import cheapest
 from ropegen.target import Target
 from ropegen.template import (
@@ -34,7 +34,6 @@ from ropegen.template import (
     AnyTemplate,
     Array,
     Arrays,
-    Batching,
     Family,
     Kernel,
     Tangents,
@@ -45,7 +44,7 @@ from ropegen.template import (
     plain_kernel,
     template,
 )
-from ropegen.types import TensorType, dtype_name, numpy_dtype
+from ropegen.types import numpy_dtype
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -411,7 +410,16 @@ def _batch(primitive: Primitive, flat: Sequence[Array], axes: Sequence[Any], **p
     size = next(each.shape[axis] for each, axis in zip(flat, axes, strict=True) if axis is not None)
     first = [each if axis is None else jnp.moveaxis(each, axis, 0) for each, axis in zip(flat, axes, strict=True)]
     batched = [axis is not None for axis in axes]
-    widened = _widen(closed, size, first, batched, params)
+    nothing = (False,) * len(closed.inputs)
+    widened = widen(
+        closed,
+        size,
+        first,
+        batched,
+        results=len(_values(closed).results),
+        moving=params.get("moving", nothing),
+        wanted=params.get("wanted", nothing),
+    )
     if widened is None:
         out = _one_by_one(primitive, first, batched, params)
     else:
@@ -430,70 +438,3 @@ def _one_by_one(primitive: Primitive, flat: Sequence[Array], batched: Sequence[b
         return primitive.bind(*filled, **params)
 
     return lax.map(one, moving)
-
-
-def _widen(
-    closed: Graph, size: int, flat: Sequence[Array], batched: Sequence[bool], params: Mapping[str, Any]
-) -> tuple[Graph, list[Array]] | None:
-    """The region with one more leading size and its operands brought to it; None where they cannot be."""
-    its: Family[Any] = family(closed.name)
-    lead, rules = its.batching(its.site(closed))
-    count, after = len(closed.inputs), len(_values(closed).results)
-    wanted: tuple[bool, ...] = params.get("wanted", (False,) * count)
-    moving: tuple[bool, ...] = params.get("moving", (False,) * count)
-    # A tangent has the type of its operand, so where either is batched, both are.
-    place = (
-        dict(zip((i for i, each in enumerate(moving) if each), range(count + after, len(flat)), strict=True))
-        if any(moving)
-        else {}
-    )
-    together = {index: other for pair in place.items() for index, other in (pair, pair[::-1])}
-    values: list[Array] = []
-    are_batched: list[bool] = []
-    for index, (value, is_batched) in enumerate(zip(flat, batched, strict=True)):
-        spread = is_batched or batched[together.get(index, index)] or (count <= index and index not in together)
-        values.append(value if is_batched or not spread else jnp.broadcast_to(value, (size, *value.shape)))
-        are_batched.append(spread)
-    rule_of = {**dict(enumerate(rules)), **{other: rules[index] for index, other in place.items()}}
-    for index, rule in rule_of.items():
-        value, shape = values[index], values[index].shape[are_batched[index] :]
-        widened = _widen_operand(value, are_batched[index], rule, lead, size)
-        # A cotangent must come back in the operand's own shape, one for each entry of the batch.
-        if widened is None or (index < count and wanted[index] and widened.shape != (size, *shape)):
-            return None
-        values[index] = widened
-    operands = values[:count]
-    types = (TensorType(each.shape, dtype_name(each.dtype)) for each in operands)
-    inputs = {
-        each: node(ops.Input(label=label, type=kind))
-        for each, label, kind in zip(closed.inputs, closed.input_types, types, strict=True)
-    }
-    return _rebuilt(closed, inputs), values
-
-
-def _widen_operand(value: Array, is_batched: bool, rule: Batching, lead: tuple[int, ...], size: int) -> Array | None:
-    if rule.kind == "shared":
-        return None if is_batched else value
-    if rule.kind == "carried":
-        return value if is_batched else jnp.broadcast_to(value, (size, *value.shape))
-    rank = value.ndim - is_batched
-    if rule.kind == "aligned":
-        if rank == rule.rank and not is_batched:
-            return value
-        core = value.shape[value.ndim - rule.rank :]
-        if not is_batched:
-            return jnp.broadcast_to(value, (size, *lead, *core))
-        between = (1,) * len(lead) if rank == rule.rank else lead
-        return jnp.broadcast_to(value.reshape(size, *between, *core), (size, *lead, *core))
-    if not is_batched:
-        return value
-    return value.reshape(size, *(1,) * (rule.rank - rank), *value.shape[1:])
-
-
-def _rebuilt(closed: Graph, inputs: Mapping[Node, Node]) -> Graph:
-    """The closed region over other inputs."""
-    rebuilt = dict(inputs)
-    for each in closed.nodes:
-        if each not in rebuilt:
-            rebuilt[each] = node(each.op, *(rebuilt[operand] for operand in each.operands))
-    return graph(closed.name, inputs.values(), {label: rebuilt[value] for label, value in closed.outputs})

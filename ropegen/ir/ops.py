@@ -367,7 +367,8 @@ class Transpose(Op):
         (x,) = operands
         if sorted(self.permutation) != list(range(x.rank)):
             raise self.refuse(
-                f"the permutation {list(self.permutation)} is not one of {x}", f"name every axis of 0..{x.rank - 1} once"
+                f"the permutation {list(self.permutation)} is not one of {x}",
+                f"name every axis of 0..{x.rank - 1} once",
             )
         return x.with_shape(*(x.shape[axis] for axis in self.permutation))
 

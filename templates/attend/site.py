@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ropegen.errors import RopegenError
 from ropegen.ir import ops
 from ropegen.ir.graph import Graph, Node, graph, node
-from ropegen.template import CARRIED, SHARED, Batching, Family, Region, Site, close
+from ropegen.template import Family, Region, Site, close
 
 
 @dataclass(frozen=True)
@@ -119,23 +119,4 @@ def residuals(site: AttendSite) -> tuple[Node, ...]:
     return tuple(site.returning(what) for what in ("output", "log_sum_exp") if what not in returned)
 
 
-def batching(site: AttendSite) -> tuple[tuple[int, ...], tuple[Batching, ...]]:
-    """q, k, v carry the batch; positions, segments and angles align with it; bias and mask broadcast; sinks are shared."""
-    q = site.sources["q"]
-    if "batch" in site.op.variables:
-        # One more leading size would count the batch anew, and the mask or score would mean something else.
-        return q.type.shape[:-3], (SHARED,) * len(site.operands)
-    kinds: dict[Node, Batching] = {}
-    for name, source in site.sources.items():
-        if name in ("q", "k", "v"):
-            kinds[source] = CARRIED
-        elif name in ("bias", "mask"):
-            kinds.setdefault(source, Batching("broadcast", q.type.rank))
-        elif name == "sinks":
-            kinds.setdefault(source, SHARED)
-        else:
-            kinds.setdefault(source, Batching("aligned", 2 if name.endswith("angles") else 1))
-    return q.type.shape[:-3], tuple(kinds[each] for each in site.operands)
-
-
-FAMILY = Family("attend", find, site, covers, residuals, batching)
+FAMILY = Family("attend", find, site, covers, residuals)

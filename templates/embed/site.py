@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ropegen.errors import RopegenError
 from ropegen.ir import ops
 from ropegen.ir.graph import Graph, Node, graph, node
-from ropegen.template import CARRIED, SHARED, Batching, Family, Region, Site, close
+from ropegen.template import Family, Region, Site, close
 
 _STEPS = (ops.Scale, ops.Cast, ops.Add, ops.Norm)
 
@@ -77,16 +77,6 @@ def covers(site: EmbedSite) -> Graph:
     return graph("embed", site.operands, {"rows": value})
 
 
-def batching(site: EmbedSite) -> tuple[tuple[int, ...], tuple[Batching, ...]]:
-    """Ids carry the batch; added tensors broadcast; tables and the norms' parameters are shared."""
-    rank = site.outputs[0].type.rank
-    kinds: dict[Node, Batching] = {site.ids: CARRIED, site.table: SHARED}
-    for step in site.steps:
-        for each in step.others:
-            kinds.setdefault(each, Batching("broadcast", rank) if isinstance(step.value.op, ops.Add) else SHARED)
-    return site.ids.type.shape, tuple(kinds[each] for each in site.operands)
-
-
 def _rows(value: Node) -> Node:
     """The operand that carries the rows: of an `add`, the one that comes from a lookup and has the result's shape."""
     if not isinstance(value.op, ops.Add):
@@ -106,4 +96,4 @@ def _is_step(user: Node, value: Node) -> bool:
     return isinstance(user.op, _STEPS) and same_shape and user.operands.count(value) == 1 and _rows(user) is value
 
 
-FAMILY = Family("embed", find, site, covers, lambda site: (), batching)
+FAMILY = Family("embed", find, site, covers, lambda site: ())

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ropegen.errors import RopegenError
 from ropegen.ir import ops
 from ropegen.ir.graph import Graph, Node, graph, node
-from ropegen.template import CARRIED, SHARED, Batching, Family, Region, Site, close
+from ropegen.template import Family, Region, Site, close
 
 
 @dataclass(frozen=True)
@@ -106,14 +106,4 @@ def covers(site: QkvRopeSite) -> Graph:
     return graph("qkv_rope", site.operands, found)
 
 
-def batching(site: QkvRopeSite) -> tuple[tuple[int, ...], tuple[Batching, ...]]:
-    """X carries the batch, angles align with it, parameters are shared."""
-    x = site.project.operands[0]
-    angles = {part.rotate.operands[1] for part in site.parts if part.rotate is not None}
-    kinds = tuple(
-        CARRIED if each is x else Batching("aligned", 2) if each in angles else SHARED for each in site.operands
-    )
-    return x.type.shape[:-2], kinds
-
-
-FAMILY = Family("qkv_rope", find, site, covers, lambda site: (), batching)
+FAMILY = Family("qkv_rope", find, site, covers, lambda site: ())
