@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from interpreted import drawn, run
 from jax.experimental.pallas import tpu as pltpu
 from ropegen.templates.attend import kernel_tpu, mosaic_tpu
-from ropegen.templates.attend.kernel_tpu import BEGINS, ENDS, FULL, PARTIAL, TileMap
+from ropegen.templates.attend.tile_map_tpu import BEGINS, ENDS, FULL, PARTIAL, VOID, TileMap
 from ropegen.templates.attend.site import FAMILY, AttendSite
 
 import ropegen as rg
@@ -238,12 +238,11 @@ def test_a_step_ahead_begins_a_tile_and_ends_the_one_before() -> None:
     found = TileMap.of(np.array([[2, 1], [0, 0], [0, 2]], np.int8)).ahead()
     assert found.row.tolist() == [0, 0, 1, 2, 2]
     assert found.column.tolist() == [0, 1, 1, 1, 1]
-    void = kernel_tpu._VOID
     assert found.does.tolist() == [
-        BEGINS + FULL + void,
+        BEGINS + FULL + VOID,
         PARTIAL,
         BEGINS + ENDS + FULL,
-        BEGINS + ENDS + FULL + void,
+        BEGINS + ENDS + FULL + VOID,
         ENDS + FULL,
     ]
 

@@ -377,6 +377,13 @@ def expressed(op: Attend, score: Array, values: dict[str, Any], may_be_infinite:
     return jnp.where(hidden, evaluate(lax.stop_gradient(score)), evaluate(jnp.where(hidden, 0.0, score)))
 
 
+def d_sinks(sinks: Array, shift: Array, drag: Array) -> Array:
+    """The cotangent of the sinks, (H,). `shift` (..., Sq, H) is that of `shift_of`, and `drag` (..., Sq, H) how much one more
+    unit of softmax denominator, relative, lowers the result.
+    """
+    return -jnp.sum(jnp.exp(sinks - shift) * drag, tuple(range(shift.ndim - 1)))
+
+
 def shift_of(lse: Array) -> Array:
     """What makes exp(score - shift) the weight: the log-sum-exp, +inf in a row that sees nothing."""
     return jnp.where(lse == -jnp.inf, jnp.inf, lse)

@@ -23,32 +23,15 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from .kernel_tpu import (
-    BEGINS,
-    ENDS,
-    FULL,
-    LOG2_E,
-    PARTIAL,
-    Array,
-    Form,
-    Index,
-    Ref,
-    Scores,
-    TileMap,
-    angle_tables,
-    block,
-    dot,
-    each_index,
-    gather,
-    gather_queries,
-    rotated,
-    spec,
-)
+from ..tpu.mosaic import Array, Index, Ref, dot
+from .form_tpu import LOG2_E, STRAIGHT, Form
+from .kernel_tpu import angle_tables, gather, gather_queries, without_carry
+from .layout_tpu import AXES, block, spec
+from .scores_tpu import Scores
+from .tile_map_tpu import BEGINS, ENDS, FULL, PARTIAL, TileMap
 
 # Keys whose scores are computed at a time, with 512 rows.
 _KEYS = 256
-# Keys that are multiplied in straight-line code.
-_STRAIGHT = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,28 +64,23 @@ class Strip:
         blocks = (form.rows + form.kv_tile) * (form.width + form.value_width) * size
         blocks += form.rows * form.width * self.dq_dtype.itemsize * (1 + self.adds)
         blocks += 4 * self.keys * (form.width + form.value_width) + 2 * 4 * 8 * form.rows
-        if form.rotates:
-            blocks += 4 * form.q_tile * form.width * (1 if form.rotates == "halves" else 3)
-        scores = 4 * form.rows * form.kv_tile
-        blocks += scores * sum(name in form.op.given for name in ("bias", "mask")) + scores * self.gives_bias
-        if {"q_segments", "kv_segments"} & set(form.op.given):
-            blocks += 4 * 8 * (form.rows + form.kv_tile)
+        blocks += form.beside + 4 * form.rows * form.kv_tile * self.gives_bias
         scratch = form.rows * ((form.width + form.value_width) * size + 4 * form.width)
-        return 2 * blocks + scratch + 4 * 4 * form.chunk * min(form.kv_tile, _STRAIGHT)
+        return 2 * blocks + scratch + 4 * 4 * form.chunk * min(form.kv_tile, STRAIGHT)
 
 
 def strips(form: Form, most: int, finishes: bool, gives_bias: bool) -> tuple[Strip, ...]:
-    """The fewest equal strips that need at most `most` bytes of VMEM each; none where a single tile needs more."""
+    """The fewest equal strips of which none needs more than `most` bytes of VMEM; none where a single tile needs more."""
     columns = form.keys // form.kv_tile
     for count in range(1, columns + 1):
-        each = -(-columns // count)
-        starts = range(0, columns, each)
-        found = tuple(
-            Strip(form, start, min(each, columns - start), start > 0, start == starts[-1], finishes, gives_bias)
+        size = -(-columns // count)
+        starts = range(0, columns, size)
+        parts = tuple(
+            Strip(form, start, min(size, columns - start), start > 0, start == starts[-1], finishes, gives_bias)
             for start in starts
         )
-        if all(strip.vmem <= most for strip in found):
-            return found
+        if all(strip.vmem <= most for strip in parts):
+            return parts
     return ()
 
 
@@ -114,7 +92,7 @@ def _kernel(strip: Strip, names: tuple[str, ...], *refs: Ref) -> None:
     queries, pulls, turned = refs[3 + len(names) + outputs :]
     batch, head, step = pl.program_id(0), pl.program_id(1), pl.program_id(2)
     at = form.place(batch, step)
-    row, column, todo = (each[at] for each in refs[:3])
+    row, column, todo = (ref[at] for ref in refs[:3])
     first = pl.multiple_of((column - strip.column) * form.kv_tile, form.kv_tile)
 
     @pl.when(step == 0)
@@ -131,16 +109,16 @@ def _kernel(strip: Strip, names: tuple[str, ...], *refs: Ref) -> None:
     @pl.when((todo & BEGINS) != 0)
     def begin() -> None:
         gather_queries(form, given, queries)
-        for each in range(form.group):
-            features = slice(each * form.value_width, (each + 1) * form.value_width)
-            gather(form, given["d_out"][0, :, features], each, pulls)
+        for member in range(form.group):
+            features = slice(member * form.value_width, (member + 1) * form.value_width)
+            gather(form, given["d_out"][0, :, features], member, pulls)
         turned[...] = jnp.zeros(turned.shape, jnp.float32)
 
     def attend(masked: bool, chunk: Index, start: int) -> None:
-        """One chunk of rows over at most `_STRAIGHT` keys of the tile."""
+        """One chunk of rows over at most `STRAIGHT` keys of the tile."""
         shift, drag = given["shift"][0, 0, 0, chunk], given["drag"][0, 0, 0, chunk]
         count = min(_KEYS, form.kv_tile)
-        places = range(start, min(start + _STRAIGHT, form.kv_tile), count)
+        places = range(start, min(start + STRAIGHT, form.kv_tile), count)
         gathered = turned[chunk]
         for key in places:
             keys, values = given["k"][0, key : key + count, :], given["v"][0, key : key + count, :]
@@ -158,11 +136,11 @@ def _kernel(strip: Strip, names: tuple[str, ...], *refs: Ref) -> None:
         turned[chunk] = gathered
 
     def visit(masked: bool) -> None:
-        for start in range(0, form.kv_tile, _STRAIGHT):
+        for start in range(0, form.kv_tile, STRAIGHT):
             if form.chunks == 1:
                 attend(masked, 0, start)
             else:
-                lax.fori_loop(0, form.chunks, each_index(functools.partial(attend, masked, start=start)), None)
+                lax.fori_loop(0, form.chunks, without_carry(functools.partial(attend, masked, start=start)), None)
 
     pl.when((todo & FULL) != 0)(functools.partial(visit, False))
     pl.when((todo & PARTIAL) != 0)(functools.partial(visit, True))
@@ -171,13 +149,14 @@ def _kernel(strip: Strip, names: tuple[str, ...], *refs: Ref) -> None:
     def end() -> None:
         size = min(form.q_tile, form.chunk)
         for chunk in range(form.chunks):
-            found = turned[chunk].T * np.float32(form.op.scale)
+            scaled = turned[chunk].T * np.float32(form.op.scale)
             for place in range(0, form.chunk, size):
-                each, start = divmod(chunk * form.chunk + place, form.q_tile)
-                part, rows = found[place : place + size], slice(start, start + size)
-                if form.rotates and strip.finishes:
-                    part = rotated(form, part, [table[rows] for table in angle_tables(given)], back=True)
-                features = slice(each * form.width, (each + 1) * form.width)
+                member, start = divmod(chunk * form.chunk + place, form.q_tile)
+                part, rows = scaled[place : place + size], slice(start, start + size)
+                if form.rotation is not None and strip.finishes:
+                    tables = [table[rows] for table in angle_tables(form, given)]
+                    part = form.rotation.turned(part, tables, back=True)
+                features = slice(member * form.width, (member + 1) * form.width)
                 if strip.adds:
                     part = part + given["dq"][0, rows, features]
                 dq[0, rows, features] = part.astype(dq.dtype)
@@ -189,10 +168,10 @@ def backward(
     """(dq, dk, dv, d_bias): (B, queries, H * width) (see `Strip.finishes`), (B, keys, kv heads * width) and (...,
     kv heads * value_width) float32, and (B, H, queries, keys) float32 where the strips give it.
 
-    Operands are those of `kernel_tpu.forward`, and d_out (B, queries, H * value_width); shift and drag (B, kv heads,
-    rows of tiles, chunks, 1, chunk) float32: the log-sum-exp in base 2, +inf where nothing is seen, and out . d_out
-    less the cotangent of the log-sum-exp. `classes` are those of all tiles, and `apart`, if any, what is left out of them,
-    see `TileMap.without`.
+    The operands are those of `kernel_tpu.forward` and three more: d_out (B, queries, H * value_width); shift and drag, both
+    (B, kv heads, rows of tiles, chunks, 1, chunk) float32. `shift` is the log-sum-exp in base 2, +inf where nothing is
+    seen; `drag` is out . d_out less the cotangent of the log-sum-exp. `classes` are the classes of all tiles; `apart`
+    marks those that are left out, see `TileMap.without`.
     """
     form = parts[0].form
     heads = form.kv_heads * form.group
@@ -229,7 +208,7 @@ def _call(
     form = strip.form
     names = tuple(operands)
     given = [operands[name] for name in names]
-    specs = [spec(form, name, operands[name].shape) for name in names]
+    specs = [spec(form, AXES[name], operands[name].shape) for name in names]
     of_queries = block(form, (1, form.q_tile, form.group * form.width), lambda b, h, row, column: (b, row, h))
     heads = form.kv_heads * form.group
     shapes = [jax.ShapeDtypeStruct((form.batch, form.queries, heads * form.width), strip.dq_dtype)]
@@ -270,5 +249,5 @@ def _call(
     )
     # The queries are multiplied as the scores need them; of that factor dk keeps the scale alone.
     rest = form.op.scale if not form.is_wide else 1.0 if form.is_altered else 1 / LOG2_E
-    found_dq, dk, dv, *bias = call(*tiles.prefetched, *given)
-    return found_dq, dk * np.float32(rest), dv, bias[0] if bias else None
+    own_dq, dk, dv, *bias = call(*tiles.prefetched, *given)
+    return own_dq, dk * np.float32(rest), dv, bias[0] if bias else None

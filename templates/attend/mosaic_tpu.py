@@ -26,20 +26,22 @@ from ropegen.target import TPU_KERNEL_MEMORY, Target
 from ropegen.template import Array, Arrays, Kernel, Tangents, Template, Tile
 from ropegen.types import numpy_dtype
 
-from . import sweep, xla
-from .kernel_tpu import LOG2_E, ROWS, Form, TileMap
+from ..tpu.mosaic import LANES, VMEM_SHARE, is_power, round_up
+from ..tpu.rotation import Rotation
+from . import layout_tpu, sweep, xla
+from .blocks import d_sinks
+from .form_tpu import LOG2_E, ROWS, Form
 from .kernel_tpu import forward as kernel_forward
 from .kernel_tpu_backward import Strip, strips
 from .kernel_tpu_backward import backward as kernel_backward
 from .site import FAMILY, AttendSite
+from .tile_map_tpu import TileMap
 
-_LANES = 128
 _SIZES = (512, 256, 1024, 128)
-# Of what a kernel is given without asking, the compiler's own temporaries need a part.
-_VMEM_SHARE = 3 / 4
-# The backward kernel's estimate holds more of them. It is built for no chip in particular: all give a kernel as much.
+# The estimate for the backward kernel holds more of the compiler's temporaries than that for the forward one. It is made
+# for no chip in particular: the default VMEM limit of all is the same.
 _VMEM_BACKWARD = 29 * TPU_KERNEL_MEMORY // 32
-# Rows of scores that it has at a time.
+# Rows of scores that the backward kernel has at a time.
 _ROWS_BACKWARD = 512
 # Keys that a smaller tile of queries is worth: with fewer at a time, queries are fetched too often.
 _STRIP = 2048
@@ -59,11 +61,10 @@ def declines(site: AttendSite, target: Target) -> Iterator[str]:
     if 0 in (*q.shape, *k.shape, *v.shape):
         yield "there is no query, key or feature to multiply"
         return
-    for name in ("q_positions", "kv_positions"):
-        needed = name in {site.op.NEEDS[each] for each in site.op.variables & set(site.op.NEEDS)}
-        if needed and name not in site.positions:
-            yield f"{name} are known only at run time"
-    if divisors := sorted({text for each in (site.op.visible, site.op.score) for text in _divisions(each)}):
+    for operand in site.op.beside:
+        if operand.holds == "position" and operand.name in site.op.needed - site.positions.keys():
+            yield f"{operand.name} are known only at run time"
+    if divisors := sorted({text for expr in (site.op.visible, site.op.score) for text in _divisions(expr)}):
         yield f"Mosaic divides integers by powers of two only, not {', '.join(divisors)}"
     if not any(True for _ in tiles(site, target)):
         yield (
@@ -73,15 +74,15 @@ def declines(site: AttendSite, target: Target) -> Iterator[str]:
 
 
 def _divisions(expr: masks.Expr) -> Iterator[str]:
-    """The integer divisions that are no shift: their lowering asks which chip is there, and none need be."""
+    """The integer divisions that are no shift. Pallas lowers those for the chip at hand, and plans are made without one."""
     match expr:
         case masks.Apply(op=op, args=args):
             if op in ("//", "%"):
                 value = args[1].value if isinstance(args[1], masks.Const) else 0
                 if int(value) < 1 or int(value) & (int(value) - 1):
                     yield f"`{expr}`"
-            for each in args:
-                yield from _divisions(each)
+            for argument in args:
+                yield from _divisions(argument)
         case masks.Table(index=index):
             yield from _divisions(index)
         case _:
@@ -92,7 +93,7 @@ def tiles(site: AttendSite, target: Target) -> Iterator[Tile]:
     """Powers of two that fit fast memory and the tile map, no larger than the sequences."""
     lengths = [site.sources[name].type.shape[-3] for name in ("q", "k")]
     sizes = [dict.fromkeys(min(size, _power(length)) for size in _SIZES) for length in lengths]
-    most = _VMEM_SHARE * target.figures.kernel_memory
+    most = VMEM_SHARE * target.figures.kernel_memory
     for q in sizes[0]:
         for kv in sizes[1]:
             tile = Tile.of(q=q, kv=kv)
@@ -216,11 +217,7 @@ def _gradient_strips(site: AttendSite, tile: Tile) -> tuple[Strip, ...]:
 
 def _power(length: int) -> int:
     """The least power of two from 128 up that holds `length`."""
-    return max(_LANES, 1 << (length - 1).bit_length())
-
-
-def _padded(size: int, unit: int) -> int:
-    return -(-size // unit) * unit
+    return max(LANES, 1 << (length - 1).bit_length())
 
 
 def _classes(site: AttendSite, tile: Tile) -> np.ndarray:
@@ -241,12 +238,10 @@ def tile_map(site: AttendSite, tile: Tile) -> TileMap:
 def _form(site: AttendSite, tile: Tile, at_once: int = ROWS) -> Form:
     q, k, v = (site.sources[name].type for name in ("q", "k", "v"))
     kv_heads = k.shape[-2]
-    width = _padded(q.shape[-1], _LANES)
-    rotates, shift = "", 0
+    width = round_up(q.shape[-1], LANES)
+    rotation = None
     if site.q_pairing is not None and site.sources["q_angles"].type.dtype == "f32":
-        dim = site.sources["q_angles"].type.shape[-1]
-        rotates = "halves" if site.q_pairing == "half" and dim == width else "shifted"
-        shift = dim // 2 if site.q_pairing == "half" else 1
+        rotation = Rotation(site.q_pairing, site.sources["q_angles"].type.shape[-1], width, width)
     starts = [site.positions[name].start if name in site.positions else 0 for name in ("q_positions", "kv_positions")]
     return Form(
         op=site.op,
@@ -255,16 +250,15 @@ def _form(site: AttendSite, tile: Tile, at_once: int = ROWS) -> Form:
         group=q.shape[-2] // kv_heads,
         q_tile=tile["q"],
         kv_tile=tile["kv"],
-        queries=_padded(q.shape[-3], tile["q"]),
-        keys=_padded(k.shape[-3], tile["kv"]),
+        queries=round_up(q.shape[-3], tile["q"]),
+        keys=round_up(k.shape[-3], tile["kv"]),
         seen_keys=k.shape[-3],
         width=width,
-        value_width=_padded(v.shape[-1], _LANES),
+        value_width=round_up(v.shape[-1], LANES),
         dtype=numpy_dtype(q.dtype),
         q_start=starts[0],
         kv_start=starts[1],
-        rotates=rotates,
-        shift=shift,
+        rotation=rotation,
         at_once=at_once,
     )
 
@@ -276,9 +270,9 @@ def build(site: AttendSite, tile: Tile, target: Target) -> Kernel:
       RopegenError: a tile that the kernel cannot take.
     """
     for name, size in tile.sizes:
-        if size < _LANES or size & (size - 1):
+        if not is_power(size, LANES):
             raise RopegenError(
-                f"attend/mosaic_tpu was given the tile {tile}; {name} is a power of two of at least {_LANES}, "
+                f"attend/mosaic_tpu was given the tile {tile}; {name} is a power of two of at least {LANES}, "
                 f"e.g. {name}={_power(size)}"
             )
     form, steps = replace(_form(site, tile), products=target.figures.products), tile_map(site, tile)
@@ -292,27 +286,27 @@ def build(site: AttendSite, tile: Tile, target: Target) -> Kernel:
         lead, (length, heads, _), width = q.shape[:-3], q.shape[-3:], v.shape[-1]
         out = out.reshape(form.batch, form.queries, heads, form.value_width)[:, :length, :, :width]
         lse = jnp.swapaxes(lse.reshape(form.batch, heads, form.queries), 1, 2)[:, :length]
-        if site.op.masked_row == "mean" and "sinks" not in given:
+        if site.op.takes_mean:
             mean = jnp.mean(v, -3, dtype=jnp.float32).reshape(form.batch, 1, form.kv_heads, width)
             mean = jnp.repeat(mean, form.group, axis=2).astype(out.dtype)
             out = jnp.where(lse[..., None] == -jnp.inf, mean, out)
-        found = {"output": out.reshape(*lead, *out.shape[1:]), "log_sum_exp": lse.reshape(*lead, *lse.shape[1:])}
-        return tuple(found[label] for label in order)
+        results = {"output": out.reshape(*lead, *out.shape[1:]), "log_sum_exp": lse.reshape(*lead, *lse.shape[1:])}
+        return tuple(results[label] for label in order)
 
     def backward(operands: Arrays, results: Arrays, cotangents: Tangents, wanted: Sequence[bool]) -> Tangents | None:
-        asked = {each for each, is_wanted in zip(site.operands, wanted, strict=True) if is_wanted}
-        names = {name for name, each in site.sources.items() if each in asked}
+        asked = {operand for operand, is_wanted in zip(site.operands, wanted, strict=True) if is_wanted}
+        names = {name for name, source in site.sources.items() if source in asked}
         parts = _strips(site, tile, names)
         if not parts or ("bias" in names and not _is_whole(site)):
             return None
-        found = _backward(
+        pulled = _backward(
             site,
             parts,
             operands,
             dict(zip(order, results, strict=True)),
             dict(zip(order, cotangents, strict=True)),
         )
-        return tuple(found.get(each) if each in asked else None for each in site.operands)
+        return tuple(pulled.get(operand) if operand in asked else None for operand in site.operands)
 
     return Kernel(forward, backward=backward)
 
@@ -333,23 +327,24 @@ def _strips(site: AttendSite, tile: Tile, wanted: Collection[str]) -> tuple[Stri
     at a time, and none where no tile fits.
     """
     best: tuple[Strip, ...] = ()
-    # What the angles' own cotangents are made of is dq before it is rotated back.
-    finishes = site.q_pairing is None or (bool(_form(site, tile).rotates) and "q_angles" not in wanted)
+    # The cotangents of the angles are made of dq before it is rotated back.
+    rotates = _form(site, tile).rotation is not None
+    finishes = site.q_pairing is None or (rotates and "q_angles" not in wanted)
     for kv in _halvings(tile["kv"]):
         for q in _halvings(tile["q"]):
             form = _form(site, Tile.of(q=q, kv=kv), _ROWS_BACKWARD)
-            found = strips(form, _VMEM_BACKWARD, finishes, "bias" in wanted)
-            if found and found[0].columns * (found[0].form.queries // q) > _MOST_STEPS:
+            parts = strips(form, _VMEM_BACKWARD, finishes, "bias" in wanted)
+            if not parts or parts[0].columns * (form.queries // q) > _MOST_STEPS:
                 continue
-            if found and found[0].keys >= min(_STRIP, found[0].form.keys):
-                return found
-            if found and (not best or len(found) < len(best)):
-                best = found
+            if parts[0].keys >= min(_STRIP, form.keys):
+                return parts
+            if not best or len(parts) < len(best):
+                best = parts
     return best
 
 
 def _halvings(size: int) -> Iterator[int]:
-    while size >= _LANES:
+    while size >= LANES:
         yield size
         size //= 2
 
@@ -381,9 +376,9 @@ def _backward(
         drag += jnp.sum(out.astype(jnp.float32) * d_out.astype(jnp.float32), -1)
     unseen = lse == -jnp.inf
     lse = jnp.where(unseen, jnp.inf, lse)
-    padded["d_out"] = _whole(form, d_out, form.value_width, form.queries)
-    padded["shift"] = _rows(form, lse * np.float32(LOG2_E), jnp.inf)
-    padded["drag"] = _rows(form, drag, 0.0)
+    padded["d_out"] = layout_tpu.whole(form, d_out, form.value_width, form.queries)
+    padded["shift"] = layout_tpu.of_rows(form, lse * np.float32(LOG2_E), jnp.inf)
+    padded["drag"] = layout_tpu.of_rows(form, drag, 0.0)
     tile = Tile.of(q=form.q_tile, kv=form.kv_tile)
     classes = _classes(site, tile)
     apart = _apart(site, form, given, classes.size)
@@ -395,7 +390,7 @@ def _backward(
         return x.reshape(like.shape)
 
     dq, dk, dv = cut(dq, q), cut(dk, k), cut(dv, v)
-    if site.op.masked_row == "mean" and "sinks" not in given:
+    if site.op.takes_mean:
         of_rows = jnp.sum(jnp.where(unseen[..., None], d_out, 0), -3, dtype=jnp.float32) / v.shape[-3]
         dv += jnp.sum(of_rows.reshape(*v.shape[:-3], 1, form.kv_heads, form.group, v.shape[-1]), -2)
     totals: dict[Node, Array] = {}
@@ -410,87 +405,48 @@ def _backward(
         if pairing is None:
             add(name, value)
             continue
-        source, table = (values[site.sources[each]].astype(jnp.float32) for each in (name, f"{name}_angles"))
+        names = name, f"{name}_angles"
+        source, table = (values[site.sources[label]].astype(jnp.float32) for label in names)
         _, pull = jax.vjp(functools.partial(plain.rotate, pairing=pairing), source, table)
-        for each, pulled in zip((name, f"{name}_angles"), pull(value), strict=True):
-            add(each, pulled)
+        for label, pulled in zip(names, pull(value), strict=True):
+            add(label, pulled)
     if "sinks" in given:
-        weight = jnp.exp(given["sinks"].astype(jnp.float32) - lse)
-        add("sinks", -jnp.sum(weight * drag, tuple(range(lse.ndim - 1))))
+        add("sinks", d_sinks(given["sinks"].astype(jnp.float32), lse, drag))
     if d_bias is not None:
         kept = d_bias[:, :, : q.shape[-3], : k.shape[-3]]
         add("bias", kept.reshape(given["bias"].shape))
     return {node: total.astype(values[node].dtype) for node, total in totals.items()}
 
 
-def _before(site: AttendSite, form: Form) -> tuple[Node, Node, Node]:
-    """q, k and v as the kernel takes them: keys rotated, queries where it does not rotate them itself."""
-    q, k, v = site.values
-    return (site.sources["q"] if form.rotates else q), k, v
-
-
-def _extended(x: Array, axis: int, size: int) -> Array:
-    if x.shape[axis] == size:
-        return x
-    return jnp.pad(x, [(0, size - x.shape[axis] if each == axis else 0) for each in range(x.ndim)])
-
-
 def _read(
     site: AttendSite, form: Form, operands: Arrays
 ) -> tuple[tuple[Array, Array, Array], dict[str, Array], dict[str, Array]]:
-    """q, k and v before they are laid out, what else is given, and the operands of the kernels."""
+    """q, k and v before they are laid out, what else is given, and the operands of the kernels.
+
+    Keys are rotated, and so are queries where the kernel does not rotate them itself.
+    """
     values: dict[Node, Array] = dict(zip(site.operands, operands, strict=True))
-    q, k, v = plain.evaluate(_before(site, form), values)
-    given = {name: values[site.sources[name]] for name in site.op.given if site.sources[name] in values}
-    padded = _laid_out(form, q, k, v, given)
-    if form.rotates:
-        padded |= _tables(form, site.q_pairing, values[site.sources["q_angles"]])
+    turned_q, k_node, v_node = site.values
+    q_node = turned_q if form.rotation is None else site.sources["q"]
+    q, k, v = plain.evaluate((q_node, k_node, v_node), values)
+    beside = [operand for operand in site.op.beside if operand.holds != "position"]
+    given = {operand.name: values[site.sources[operand.name]] for operand in beside}
+    arrays = {"q": q, "k": k, "v": v, **given}
+    lead = q.shape[:-3]
+    padded = {
+        operand.name: layout_tpu.laid_out(form, operand, arrays[operand.name], lead)
+        for operand in site.op.operands
+        if operand.name in arrays
+    }
+    if form.rotation is not None:
+        padded |= layout_tpu.tables(form, form.rotation, values[site.sources["q_angles"]])
     return (q, k, v), given, padded
 
 
-def _laid_out(form: Form, q: Array, k: Array, v: Array, given: dict[str, Array]) -> dict[str, Array]:
-    """The operands of the kernel but for the angles, in its shapes."""
-    lead = q.ndim - 3
-    found = {
-        "q": _whole(form, q, form.width, form.queries),
-        "k": _whole(form, k, form.width, form.keys),
-        "v": _whole(form, v, form.value_width, form.keys),
-    }
-    for name, x in given.items():
-        if name == "sinks":
-            of_rows = jnp.repeat(x.astype(jnp.float32).reshape(form.kv_heads, form.group), form.q_tile, axis=1)
-            found[name] = of_rows.reshape(form.kv_heads, form.chunks, 1, form.chunk)
-        elif name.endswith("segments"):
-            rows = x.astype(jnp.int32).reshape(-1, x.shape[-1])
-            rows = _extended(rows, 1, form.queries if name[0] == "q" else form.keys)
-            if name[0] == "q":
-                rows = jnp.tile(rows.reshape(len(rows), -1, 1, form.q_tile), (1, 1, form.group, 1))
-                found[name] = rows.reshape(*rows.shape[:2], form.chunks, 1, form.chunk)
-            else:
-                found[name] = rows[:, None]
-        elif name in ("bias", "mask"):
-            found[name] = _spread(form, x.astype(jnp.float32), q.shape[:lead])
-    return found
-
-
-def _whole(form: Form, x: Array, width: int, length: int) -> Array:
-    """(..., S, heads, D) as (B, length, heads * width), padded with zeros."""
-    whole = x.reshape(form.batch, *x.shape[-3:])
-    whole = _extended(_extended(whole, 3, width), 1, length)
-    return whole.reshape(form.batch, length, -1)
-
-
-def _rows(form: Form, x: Array, rest: float) -> Array:
-    """(..., Sq, H) float32 as (B, kv heads, rows of tiles, chunks, 1, chunk), padded with `rest`."""
-    x = x.reshape(form.batch, *x.shape[-2:])
-    x = jnp.pad(x, ((0, 0), (0, form.queries - x.shape[1]), (0, 0)), constant_values=rest)
-    x = x.reshape(form.batch, -1, form.q_tile, form.kv_heads, form.group)
-    return jnp.transpose(x, (0, 3, 1, 4, 2)).reshape(form.batch, form.kv_heads, -1, form.chunks, 1, form.chunk)
-
-
 def _apart(site: AttendSite, form: Form, given: dict[str, Array], steps: int) -> Array | None:
-    """Which tiles have no segment id in common, by the lowest and highest of each: (B or 1, rows of tiles, columns). None
-    where segments hide nothing, or where maps of so many steps for each batch entry are too many.
+    """The tiles that have no segment id in common, by their lowest and highest ids: (B or 1, rows of tiles, columns).
+
+    None where segments hide nothing, or where one map of `steps` for every batch entry is too much.
     """
     if not sweep.matches_segments(site.op.visible):
         return None
@@ -504,42 +460,6 @@ def _apart(site: AttendSite, form: Form, given: dict[str, Array], steps: int) ->
         tiles.append(ids.reshape(len(ids), -1, size))
     apart = sweep.apart(*tiles)
     return apart if len(apart) * (steps + 1) <= _MOST_STEPS else None
-
-
-def _spread(form: Form, x: Array, lead: tuple[int, ...]) -> Array:
-    """A bias or mask as (B or 1, H or 1, queries or 1, keys), padded; only the axes that it has are made."""
-    x = x.reshape((1,) * (len(lead) + 3 - x.ndim) + x.shape)
-    if any(size > 1 for size in x.shape[:-3]):
-        x = jnp.broadcast_to(x, (*lead, *x.shape[-3:]))
-    x = x.reshape(-1, *x.shape[-3:])
-    if x.shape[3] == 1:
-        x = jnp.broadcast_to(x, (*x.shape[:3], form.seen_keys))
-    if x.shape[2] > 1:
-        x = _extended(x, 2, form.queries)
-    return _extended(x, 3, form.keys)
-
-
-def _tables(form: Form, pairing: str | None, angles: Array) -> dict[str, Array]:
-    """The angles (..., S, dim) as the tables that the kernel multiplies, (B or 1, queries, width)."""
-    angles = _extended(angles.reshape(-1, *angles.shape[-2:]), 1, form.queries)
-    if form.rotates == "halves":
-        return {"angles": angles}
-    cos, sin = jnp.split(angles, 2, axis=-1)
-    nothing = jnp.zeros_like(sin)
-    dim = angles.shape[-1]
-    if pairing == "half":
-        parts = [jnp.concatenate(pair, -1) for pair in ((cos, cos), (-sin, nothing), (nothing, sin))]
-    else:
-        parts = [
-            jnp.stack(pair, -1).reshape(*angles.shape[:-1], dim)
-            for pair in ((cos, cos), (-sin, nothing), (nothing, sin))
-        ]
-    rest = form.width - dim
-    turned = jnp.pad(parts[0], ((0, 0), (0, 0), (0, rest)), constant_values=1.0)
-    return {"angles": turned} | {
-        f"angles_{name}": _extended(part, 2, form.width)
-        for name, part in zip(("first", "second"), parts[1:], strict=True)
-    }
 
 
 TEMPLATE = Template(

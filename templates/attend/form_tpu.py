@@ -1,0 +1,114 @@
+"""The shapes of the kernels of attention for TPU, and the fast memory that they need."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ropegen import masks
+from ropegen.ir.ops import Attend
+from ropegen.target import Products
+
+from ..tpu.mosaic import Index
+from ..tpu.rotation import Rotation
+
+LOG2_E = math.log2(math.e)
+# Rows of scores that are computed at a time, as libtpu schedules them best: with 256 keys, as float32 they fill the
+# registers.
+ROWS = 256
+# Blocks of rows, and keys, in straight-line code: the matrix unit has the products of one to do while the weights of
+# another are made.
+TOGETHER, STRAIGHT = 2, 512
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """The shapes of a kernel and what it honours; sizes are padded to whole tiles and lanes."""
+
+    op: Attend
+    batch: int
+    kv_heads: int
+    group: int
+    q_tile: int
+    kv_tile: int
+    queries: int
+    keys: int
+    seen_keys: int  # keys before the padding
+    width: int
+    value_width: int
+    dtype: np.dtype[Any]
+    q_start: int
+    kv_start: int
+    rotation: Rotation | None = None
+    """How the queries are rotated inside; None where they are not."""
+    at_once: int = ROWS  # rows of scores at a time, at most
+    products: Products = "last in halves"
+    """Their order, see `kernel_tpu.order`."""
+    stride: int = 0  # between the tile maps of two batch entries, 0 where they have one
+
+    def place(self, batch: Index, step: Index) -> Index:
+        """Where the tile map has a step."""
+        return batch * self.stride + step if self.stride else step
+
+    @property
+    def rows(self) -> int:
+        """Rows of a tile: its queries of every head in the group, head after head."""
+        return self.group * self.q_tile
+
+    @property
+    def chunk(self) -> int:
+        """Rows of scores at a time: a part of one head's, or several heads'."""
+        if self.q_tile >= self.at_once:
+            return self.at_once
+        heads = max(n for n in range(1, self.group + 1) if self.group % n == 0 and n * self.q_tile <= self.at_once)
+        return heads * self.q_tile
+
+    @property
+    def chunks(self) -> int:
+        return self.rows // self.chunk
+
+    @property
+    def together(self) -> int:
+        """Blocks of rows in straight-line code."""
+        return TOGETHER if self.chunks % TOGETHER == 0 else 1
+
+    @property
+    def runs(self) -> int:
+        """Straight-line pieces that a tile's keys take."""
+        return -(-self.kv_tile // STRAIGHT)
+
+    @property
+    def is_wide(self) -> bool:
+        """Queries pass through float32 inside, so that a factor costs no rounding."""
+        return self.rotation is not None or self.dtype == np.float32
+
+    @property
+    def is_altered(self) -> bool:
+        """The scores are more than scaled products."""
+        return self.op.softcap is not None or self.op.score != masks.identity or "bias" in self.op.given
+
+    @property
+    def factor(self) -> float:
+        """What the products are multiplied by, before or after."""
+        return self.op.scale if self.is_altered else self.op.scale * LOG2_E
+
+    @property
+    def beside(self) -> int:
+        """Bytes of the blocks of a tile beside q, k and v: tables of angles, biases and masks, segments."""
+        size = 4 * self.q_tile * self.width * self.rotation.count if self.rotation is not None else 0
+        size += 4 * self.rows * self.kv_tile * sum(operand.axes == self.op.SCORES for operand in self.op.beside)
+        if any(operand.holds == "integer" for operand in self.op.beside):
+            size += 4 * 8 * (self.rows + self.kv_tile)
+        return size
+
+    @property
+    def vmem(self) -> int:
+        """Bytes of fast memory: blocks twice (one is fetched while the other is read), scratch, and live scores."""
+        size = self.dtype.itemsize
+        blocks = self.rows * (self.width + self.value_width) * size + 4 * 8 * self.rows
+        blocks += self.kv_tile * (self.width + self.value_width) * size + self.beside
+        scratch = self.rows * (self.width * size + 4 * (self.value_width + self.kv_tile + 8 * (3 + 2 * self.runs)))
+        return 2 * blocks + scratch + 2 * 4 * self.chunk * min(self.kv_tile, STRAIGHT)

@@ -1,0 +1,47 @@
+"""What the kernels for Mosaic TPU share: types, lanes, padding and products."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+Array: TypeAlias = jax.Array
+Ref: TypeAlias = Any  # a reference to a block in VMEM
+Index: TypeAlias = Any  # an int, or a traced int32
+
+LANES = 128
+# The compiler's temporaries take part of the default VMEM limit.
+VMEM_SHARE = 3 / 4
+
+
+def round_up(size: int, unit: int) -> int:
+    """The least multiple of `unit` that is at least `size`."""
+    return -(-size // unit) * unit
+
+
+def is_power(size: int, least: int) -> bool:
+    """Whether a size is a power of two of at least `least`."""
+    return size >= least and not size & (size - 1)
+
+
+def extended(x: Array, axis: int, size: int, rest: float = 0) -> Array:
+    """The array x with `axis` extended to `size` by the value `rest`; x itself where it has that size."""
+    if x.shape[axis] == size:
+        return x
+    widths = [(0, size - length if place == axis else 0) for place, length in enumerate(x.shape)]
+    return jnp.pad(x, widths, constant_values=rest)
+
+
+def lane(shape: tuple[int, ...]) -> Array:
+    """The number of the lane of every element, int32 of this shape."""
+    return lax.broadcasted_iota(jnp.int32, shape, 1)
+
+
+def dot(a: Array, b: Array, contracted: tuple[int, int] = (1, 0)) -> Array:
+    """A 2-D product that accumulates in float32; float32 is multiplied exactly."""
+    exact = lax.Precision.HIGHEST if a.dtype == jnp.float32 else None
+    dimensions = (((contracted[0],), (contracted[1],)), ((), ()))
+    return lax.dot_general(a, b, dimensions, precision=exact, preferred_element_type=jnp.float32)

@@ -1,0 +1,79 @@
+"""Rotary embedding inside a kernel for Mosaic TPU: the tables that XLA makes before it, and the rotation of rows.
+
+Features lie in lanes, so a partner is reached by turning all lanes of a row. Two forms do that:
+
+- One table as wide as the rows, cosines and then sines, where a head fills the rows and its pairs are halves:
+  x cos + (x turned by half of the lanes) sin.
+- Three tables for any width, pairing and number of heads in a row: x cos + (x turned left) first + (x turned right)
+  second. `first` is zero but where a pair's first feature stands, `second` but where its second does. Lanes that are not
+  rotated have a cosine of 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+from jax.experimental.pallas import tpu as pltpu
+
+from .mosaic import Array, extended, lane
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """The rotation of rows of `lanes`, in which a head stands every `stride` lanes."""
+
+    pairing: str
+    dim: int  # features of a head that are rotated
+    stride: int
+    lanes: int
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether one table serves."""
+        return self.pairing == "half" and self.dim == self.stride == self.lanes
+
+    @property
+    def shift(self) -> int:
+        """The distance of the two features of a pair."""
+        return self.dim // 2 if self.pairing == "half" else 1
+
+    @property
+    def count(self) -> int:
+        """How many tables there are."""
+        return 1 if self.is_whole else 3
+
+    def names(self, prefix: str) -> tuple[str, ...]:
+        """The names of the tables, as a kernel's operands."""
+        return (prefix,) if self.is_whole else tuple(f"{prefix}_{part}" for part in ("cos", "first", "second"))
+
+    def tables(self, angles: Array) -> tuple[Array, ...]:
+        """The tables (..., lanes) of angles (..., dim): cosines, then sines."""
+        if self.is_whole:
+            return (angles,)
+        cos, sin = jnp.split(angles, 2, axis=-1)
+        nothing = jnp.zeros_like(sin)
+        pairs = ((cos, cos), (-sin, nothing), (nothing, sin))
+        if self.pairing == "half":
+            heads = [jnp.concatenate(pair, -1) for pair in pairs]
+        else:
+            heads = [jnp.stack(pair, -1).reshape(angles.shape) for pair in pairs]
+        last, copies = angles.ndim - 1, self.lanes // self.stride
+        tables = [extended(head, last, self.stride, rest) for head, rest in zip(heads, (1.0, 0.0, 0.0), strict=True)]
+        return tuple(jnp.tile(table, copies) if copies > 1 else table for table in tables)
+
+    def turned(self, x: Array, tables: Sequence[Array], back: bool = False) -> Array:
+        """Float32 rows (n, lanes) turned by their tables (n, lanes); `back` is the transpose."""
+        if self.is_whole:
+            (table,) = tables
+            other = pltpu.roll(table, self.shift, 1)
+            is_first = lane(table.shape) < self.shift
+            cos, sin = jnp.where(is_first, table, other), jnp.where(is_first, -other, table)
+            return x * cos + (pltpu.roll(x * sin, self.shift, 1) if back else pltpu.roll(x, self.shift, 1) * sin)
+        cos, first, second = tables
+        left, right = self.lanes - self.shift, self.shift
+        if back:
+            return x * cos + pltpu.roll(x * first, right, 1) + pltpu.roll(x * second, left, 1)
+        # The partner of a pair's first feature stands after it, that of its second before it.
+        return x * cos + pltpu.roll(x, left, 1) * first + pltpu.roll(x, right, 1) * second
