@@ -38,15 +38,19 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class Static:
-    """What is known while tracing: positions as (start, length) where they are start, start + 1, ..., else None; whether
-    half precision is multiplied in float32; and whether weights are taken by
-    `exponential`, which is of float32.
-    """
+    """What is known while tracing."""
 
     q_positions: tuple[int, int] | None = None
+    """(start, length) where the positions are start, start + 1, ...; else None."""
     kv_positions: tuple[int, int] | None = None
     widened: bool = False
+    """Whether half precision is multiplied in float32."""
     polynomial: bool = False
+    """Whether weights are taken by `exponential`, which is of float32."""
+
+    def known(self, axis: str) -> tuple[int, int] | None:
+        """The positions along an axis of the scores, "queries" or "keys"."""
+        return self.q_positions if axis == "queries" else self.kv_positions
 
 
 # The site: shapes, and operands with one batch axis -----------------------------------------------------------------
@@ -54,10 +58,11 @@ class Static:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """An optional operand as (rows, ...), and which of its rows each batch entry reads: broadcasts are never made."""
+    """An optional operand as (rows, its axes), and the row that every batch entry reads: broadcasts are never made."""
 
     array: Array
     row: tuple[int, ...]
+    axes: tuple[str, ...]
 
     def at(self, batch: Index) -> Index:
         return jnp.asarray(self.row, jnp.int32)[batch] if len(set(self.row)) > 1 else self.row[0]
@@ -105,11 +110,6 @@ class Site:
         """There is no query or no key, and so nothing to multiply."""
         return 0 in (self.batch, self.queries, self.heads, self.keys)
 
-    @property
-    def takes_mean(self) -> bool:
-        """A row that sees no key is the mean of the values."""
-        return self.op.masked_row == "mean" and "sinks" not in self.given
-
     def flat(self, x: Array) -> Array:
         """Leading dimensions as one."""
         return x.reshape(self.batch, *x.shape[len(self.lead) :])
@@ -118,12 +118,14 @@ class Site:
 def site_of(op: Attend, tile: Tile, q: Array, k: Array, v: Array, given: dict[str, Array], static: Static) -> Site:
     lead = q.shape[:-3]
     flat: dict[str, Given] = {}
-    for label, each in given.items():
-        rank = 1 if label == "sinks" or label.endswith(("positions", "segments")) else 3
-        own = (1,) * (len(lead) + rank - each.ndim) + each.shape if label != "sinks" else (1,) * len(lead) + each.shape
-        rows = np.arange(math.prod(own[: len(lead)])).reshape(own[: len(lead)])
-        array = each.reshape(rows.size, *own[len(lead) :])
-        flat[label] = Given(array, tuple(np.broadcast_to(rows, lead).reshape(-1).tolist()))
+    for operand in op.beside:
+        if operand.name not in given:
+            continue  # positions that are known
+        x = given[operand.name]
+        shape = operand.padded(x.shape, len(lead))
+        rows = np.arange(math.prod(shape[: len(lead)])).reshape(shape[: len(lead)])
+        array = x.reshape(rows.size, *shape[len(lead) :])
+        flat[operand.name] = Given(array, tuple(np.broadcast_to(rows, lead).reshape(-1).tolist()), operand.axes)
     return Site(
         op=op,
         tile=tile,
@@ -165,7 +167,7 @@ def _int32(starts: tuple[Index, ...]) -> tuple[Index, ...]:
 
 
 def bits(x: Array) -> Array:
-    """A half precision x as the integers that hold it, any other x as it is."""
+    """The array x in half precision as the integers that hold it, any other x as it is."""
     half = jnp.issubdtype(x.dtype, jnp.floating) and x.dtype.itemsize == 2
     return lax.bitcast_convert_type(x, jnp.uint16) if half else x
 
@@ -183,8 +185,8 @@ def head_of(site: Site, x: Array, batch: Index, head: Index, start: Index = 0, s
 
 def rows_of(x: Array, start: Index, size: int, axis: int = 0) -> Array:
     """`size` rows (of the first axis) from `start`."""
-    starts = tuple(start if each == axis else 0 for each in range(x.ndim))
-    return cut(x, starts, tuple(size if each == axis else length for each, length in enumerate(x.shape)))
+    starts = tuple(start if place == axis else 0 for place in range(x.ndim))
+    return cut(x, starts, tuple(size if place == axis else length for place, length in enumerate(x.shape)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,41 +227,44 @@ class Scores:
         return x[:, None] if self.keys_first else x[None, :]
 
     def _values(self) -> dict[str, Any]:
-        """The variables of the expressions; rows are query-major, so each query's value repeats for its group."""
+        """The variables of the expressions. Rows are query-major, so the value of a query repeats for its group."""
         site, block, op = self.site, self.block, self.site.op
         values: dict[str, Any] = {"batch": jnp.asarray(self.batch, jnp.int32)}
-        # What does not change from head to head would be moved out of their loop, and a whole mask kept in memory.
+        # XLA would move what does not change from head to head out of their loop, and keep a whole mask in memory.
         q_start, kv_start, _ = lax.optimization_barrier((block.q, block.kv, self.head))
         if "head" in op.variables:
             heads = self.head * site.group + jnp.arange(site.group, dtype=jnp.int32)
             values["head"] = self.row(jnp.tile(heads, block.q_size))
-        for name in sorted(op.variables & set(op.NEEDS)):
-            known = {"q_pos": site.static.q_positions, "kv_pos": site.static.kv_positions}.get(name)
-            start, size = (q_start, block.q_size) if name.startswith("q_") else (kv_start, block.kv_size)
+        read = [operand for operand in op.beside if operand.name in op.needed]
+        for operand in sorted(read, key=lambda operand: operand.variable):
+            (axis,) = operand.axes
+            start, size = (q_start, block.q_size) if axis == "queries" else (kv_start, block.kv_size)
+            known = site.static.known(axis) if operand.holds == "position" else None
             if known:
                 part = start + known[0] + jnp.arange(size, dtype=jnp.int32)
             else:
-                given = site.given[op.NEEDS[name]]
+                given = site.given[operand.name]
                 part = cut(given.array, (given.at(self.batch), start), (1, size))[0]
-            values[name] = self.column(part) if name.startswith("kv_") else self.row(jnp.repeat(part, site.group))
+            values[operand.variable] = self.column(part) if axis == "keys" else self.row(jnp.repeat(part, site.group))
         return values
 
     def _window(self, given: Given) -> tuple[tuple[Index, ...], tuple[int, ...]]:
         """Where the block's part of a bias or mask (rows, H, Sq, Skv) is: starts and sizes."""
-        site, block = self.site, self.block
-        _, heads, queries, keys = given.array.shape
-        starts = (
-            given.at(self.batch),
-            self.head * site.group if heads > 1 else 0,
-            block.q if queries > 1 else 0,
-            block.kv if keys > 1 else 0,
-        )
-        return starts, (
-            1,
-            site.group if heads > 1 else 1,
-            block.q_size if queries > 1 else 1,
-            block.kv_size if keys > 1 else 1,
-        )
+        spans = [
+            self._span(axis) if length > 1 else (0, 1)
+            for axis, length in zip(given.axes, given.array.shape[1:], strict=True)
+        ]
+        return (given.at(self.batch), *(start for start, _ in spans)), (1, *(size for _, size in spans))
+
+    def _span(self, axis: str) -> tuple[Index, int]:
+        """The start and the size of the block along an axis of the scores."""
+        match axis:
+            case "heads":
+                return self.head * self.site.group, self.site.group
+            case "queries":
+                return self.block.q, self.block.q_size
+            case _:
+                return self.block.kv, self.block.kv_size
 
     def part(self, given: Given) -> Array:
         """The block's part of a bias or mask, shaped like the scores."""
@@ -368,8 +373,8 @@ def expressed(op: Attend, score: Array, values: dict[str, Any], may_be_infinite:
     """The score expression; where the bias made a score -inf it has a value and no derivative (which could be NaN)."""
 
     def evaluate(score: Array) -> Array:
-        found = masks.evaluate(op.score, jnp, score=score, **values)
-        return jnp.broadcast_to(jnp.asarray(found, score.dtype), score.shape)
+        result = masks.evaluate(op.score, jnp, score=score, **values)
+        return jnp.broadcast_to(jnp.asarray(result, score.dtype), score.shape)
 
     if not may_be_infinite:
         return evaluate(score)
@@ -389,16 +394,16 @@ def shift_of(lse: Array) -> Array:
     return jnp.where(lse == -jnp.inf, jnp.inf, lse)
 
 
-def each_head(site: Site, carry: Carry, body: Callable[[Index, Index, Carry], Carry]) -> Carry:
-    """Carry -> body(batch, key head, carry) for each of them in turn."""
+def for_heads(site: Site, carry: Carry, body: Callable[[Index, Index, Carry], Carry]) -> Carry:
+    """The carry that `body(batch, key head, carry)` makes of it, for one key head after the other."""
     count = site.batch * site.kv_heads
     if count == 1:
         return body(0, 0, carry)
 
-    def each(n: Index, carry: Carry) -> Carry:
+    def one(n: Index, carry: Carry) -> Carry:
         return body(n // site.kv_heads, n % site.kv_heads, carry)
 
-    return lax.fori_loop(jnp.int32(0), jnp.int32(count), each, carry)
+    return lax.fori_loop(jnp.int32(0), jnp.int32(count), one, carry)
 
 
 def placed(site: Site, whole: Array, rows: Array, batch: Index, head: Index, start: Index) -> Array:

@@ -45,14 +45,14 @@ def _classes(site: Site, q_size: int, kv_size: int, whole: bool) -> npt.NDArray[
         edges = _edges(length, size, whole)
         return edges + known[0] if known else np.full_like(edges, 1) * [anywhere.min, anywhere.max]
 
-    found = masks.classify_tiles(
+    classes = masks.classify_tiles(
         site.op.visible,
         positions(site.queries, q_size, site.static.q_positions),
         positions(site.keys, kv_size, site.static.kv_positions),
         head=(0, site.heads - 1),
         batch=(0, site.batch - 1),
     )
-    return np.minimum(found, masks.PARTIAL) if "mask" in site.given else found
+    return np.minimum(classes, masks.PARTIAL) if "mask" in site.given else classes
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,21 +162,21 @@ class Sweep:
         return lax.fori_loop(jnp.int32(0), jnp.int32(len(classes)), row, carry)
 
     def _order(self, classes: npt.NDArray[np.int8]) -> tuple[Array, Array, Array]:
-        """(columns, full, seen) of each row of tiles: its columns, full ones first and empty ones last, and the count
-        of the full, and of those that are not empty.
+        """(columns, full, seen) of the rows of tiles: the columns of a row, full ones first and empty ones last; the number
+        of full ones; and of those that are not empty.
         """
         apart = self._apart()
         if apart is None:
             order = np.argsort(-classes, axis=1, kind="stable").astype(np.int32)
             full, seen = np.sum(classes == masks.FULL, 1), np.sum(classes != masks.EMPTY, 1)
             return jnp.asarray(order), jnp.asarray(full, np.int32), jnp.asarray(seen, np.int32)
-        found = jnp.where(apart, np.int8(masks.EMPTY), classes)
-        order = jnp.argsort(-found, axis=1, stable=True).astype(np.int32)
-        full, seen = (jnp.sum(each, 1, dtype=np.int32) for each in (found == masks.FULL, found != masks.EMPTY))
+        shown = jnp.where(apart, np.int8(masks.EMPTY), classes)
+        order = jnp.argsort(-shown, axis=1, stable=True).astype(np.int32)
+        full, seen = (jnp.sum(tiles, 1, dtype=np.int32) for tiles in (shown == masks.FULL, shown != masks.EMPTY))
         return order, full, seen
 
     def _apart(self) -> Array | None:
-        """Which tiles have no segment id in common, by the lowest and highest of each: (outer, inner) booleans."""
+        """Whether tiles have no segment id in common, by their lowest and highest ids: (outer, inner) booleans."""
         if not matches_segments(self.site.op.visible):
             return None
         tiles: list[Array] = []
@@ -212,14 +212,15 @@ class Sweep:
 
 
 def matches_segments(visible: Expr) -> bool:
-    """A query sees none but the keys of its segment, whose ids are known at run time."""
+    """Whether a query sees only keys of its own segment; the ids are known at run time."""
     terms = visible.args if isinstance(visible, Apply) and visible.op == "&" else (visible,)
-    return any(each in (masks.segments, _SEGMENTS_TURNED) for each in terms)
+    return any(term in (masks.segments, _SEGMENTS_TURNED) for term in terms)
 
 
 def apart(tiles: Array, others: Array) -> Array:
-    """Which tiles of ids (..., n, size) have none in common with which others (..., m, size), by the lowest and highest of
-    each: (..., n, m) booleans.
+    """Whether tiles of ids (..., n, size) have no id in common with others (..., m, size), as (..., n, m) booleans.
+
+    Only the lowest and highest ids of the tiles are compared, so False means that they may have one in common.
     """
     low, high = jnp.min(tiles, -1)[..., :, None], jnp.max(tiles, -1)[..., :, None]
     return (high < jnp.min(others, -1)[..., None, :]) | (jnp.max(others, -1)[..., None, :] < low)

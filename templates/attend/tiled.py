@@ -32,8 +32,9 @@ from .blocks import (
     Static,
     Tile,
     bits,
+    d_sinks,
     dot,
-    each_head,
+    for_heads,
     head_of,
     paste,
     placed,
@@ -65,7 +66,7 @@ def forward(
 
     def body(batch: Index, head: Index, carry: Carry) -> Carry:
         keys, values = (head_of(site, x, batch, head).astype(site.multiplied) for x in (k, v))
-        mean = jnp.mean(values, 0, keepdims=True, dtype=site.wide) if site.takes_mean else None
+        mean = jnp.mean(values, 0, keepdims=True, dtype=site.wide) if op.takes_mean else None
 
         def nothing(count: int) -> Softmax:
             return (
@@ -113,7 +114,7 @@ def forward(
         return Sweep(site, batch, by_key=False).run(carry, begin, step, finish)
 
     carry = bits(jnp.zeros((*shape, site.value_width), q.dtype)), jnp.zeros(shape, site.wide)
-    out, lse = each_head(site, carry, body)
+    out, lse = for_heads(site, carry, body)
     out = lax.bitcast_convert_type(out, q.dtype)
     return out.reshape(*lead, *out.shape[1:]), lse.reshape(*lead, *shape[1:])
 
@@ -136,14 +137,14 @@ def tangent(
     """
     q, k, v, given = operands
     dq, dk, dv, d_given = tangents
-    d_bias, d_sinks = d_given.get("bias"), d_given.get("sinks")
+    d_bias, sinks_tangent = d_given.get("bias"), d_given.get("sinks")
     site = site_of(op, tile, q, k, v, given, static)
     lead, shape = site.lead, (site.batch, site.queries, site.heads)
     if site.is_empty:
-        moved = jnp.broadcast_to(jnp.zeros((site.heads,)) if d_sinks is None else d_sinks, lse.shape)
+        moved = jnp.broadcast_to(jnp.zeros((site.heads,)) if sinks_tangent is None else sinks_tangent, lse.shape)
         return jnp.zeros_like(out), moved.astype(lse.dtype)
     q, k, v, out, lse = map(site.flat, (q, k, v, out, lse))
-    dq, dk, dv = (None if each is None else site.flat(each) for each in (dq, dk, dv))
+    dq, dk, dv = (None if x is None else site.flat(x) for x in (dq, dk, dv))
     given_bias = site.given.get("bias")
     bias_tangent = None
     if given_bias is not None and d_bias is not None:
@@ -156,7 +157,7 @@ def tangent(
         )
         logarithms = head_of(site, lse[..., None], batch, head)[:, 0]
         d_mean = None
-        if site.takes_mean and d_values is not None:
+        if op.takes_mean and d_values is not None:
             d_mean = jnp.mean(d_values, 0, keepdims=True, dtype=site.wide)
 
         def begin(carry: Carry, start: Index, size: int, looped: bool) -> Carry:
@@ -190,14 +191,14 @@ def tangent(
                 own_sinks = rows_of(given["sinks"], head * site.group, site.group).astype(site.wide)
                 weight = jnp.exp(jnp.tile(own_sinks, size) - shift_of(logarithm))
                 total += weight
-                if d_sinks is not None:
-                    own_sinks = rows_of(d_sinks, head * site.group, site.group).astype(site.wide)
+                if sinks_tangent is not None:
+                    own_sinks = rows_of(sinks_tangent, head * site.group, site.group).astype(site.wide)
                     moved += weight * jnp.tile(own_sinks, size)
             # One, but for the rounding of the log-sum-exp, which is taken out again.
             total = jnp.where(total > 0, total, 1.0)
             moved = moved / total
             result = mixed / total[:, None] - moved[:, None] * rows_of(results, first, count)
-            if site.takes_mean:
+            if op.takes_mean:
                 result = jnp.where((logarithm == -jnp.inf)[:, None], 0.0 if d_mean is None else d_mean, result)
             d_out, d_lse = carry
             return placed(site, d_out, result, batch, head, start), placed(site, d_lse, moved, batch, head, start)
@@ -205,7 +206,7 @@ def tangent(
         return Sweep(site, batch, by_key=False).run(carry, begin, step, finish)
 
     carry = bits(jnp.zeros((*shape, site.value_width), site.dtype)), jnp.zeros(shape, site.wide)
-    d_out, d_lse = each_head(site, carry, body)
+    d_out, d_lse = for_heads(site, carry, body)
     d_out = lax.bitcast_convert_type(d_out, site.dtype)
     return d_out.reshape(*lead, *d_out.shape[1:]), d_lse.reshape(*lead, *shape[1:])
 
@@ -228,8 +229,8 @@ def backward(
     # How much one more unit of softmax denominator, relative, lowers the result: (..., Sq, H).
     drag = jnp.sum(out.astype(wide) * d_out.astype(wide), -1) - d_lse.astype(wide)
     if "sinks" in given:
-        weight = jnp.exp(given["sinks"].astype(wide) - shift_of(lse))
-        extra["sinks"] = -jnp.sum(weight * drag, tuple(range(lse.ndim - 1))).astype(given["sinks"].dtype)
+        sinks = given["sinks"]
+        extra["sinks"] = d_sinks(sinks.astype(wide), shift_of(lse), drag).astype(sinks.dtype)
     if site.is_empty:
         if "bias" in given:
             extra["bias"] = jnp.zeros_like(given["bias"])
@@ -242,7 +243,7 @@ def backward(
         rows, keys, values, d_rows = (head_of(site, x, batch, head).astype(site.multiplied) for x in (q, k, v, d_out))
         shift, pull = (head_of(site, x[..., None], batch, head)[:, 0] for x in (shift_of(lse), drag))
         d_mean: Array | float = 0.0
-        if site.takes_mean:
+        if op.takes_mean:
             unseen = (shift == jnp.inf).astype(wide)
             d_mean = jnp.sum(d_rows * unseen[:, None], 0, keepdims=True, dtype=wide) / site.keys
         rows_turned, d_rows_turned, keys_turned = rows.T, d_rows.T, keys.T
@@ -285,8 +286,8 @@ def backward(
         return dq, dk, dv, d_bias
 
     carry = (*(bits(jnp.zeros_like(x)) for x in (q, k, v)), d_bias)
-    *found, d_bias = each_head(site, carry, body)
-    dq, dk, dv = (lax.bitcast_convert_type(x, site.dtype) for x in found)
+    *d_bits, d_bias = for_heads(site, carry, body)
+    dq, dk, dv = (lax.bitcast_convert_type(x, site.dtype) for x in d_bits)
     if d_bias is not None:
         extra["bias"] = d_bias.reshape(given["bias"].shape).astype(given["bias"].dtype)
     return dq.reshape(shapes[0]), dk.reshape(shapes[1]), dv.reshape(shapes[2]), extra

@@ -92,15 +92,17 @@ def tiles(site: AttendSite, target: Target) -> Iterator[Tile]:
 def visited(site: AttendSite, tile: Tile) -> np.ndarray:
     """The class of each tile (q tiles, kv tiles): 0 empty, 1 partial, 2 full; all partial where positions are not known."""
     lengths = site.sources["q"].type.shape[-3], site.sources["k"].type.shape[-3]
-    edges = [np.arange(0, length, tile[name]) for length, name in zip(lengths, ("q", "kv"), strict=True)]
+    read = masks.variables(site.op.visible)
     ranges: list[np.ndarray] = []
-    for start, length, name in zip(edges, lengths, ("q_positions", "kv_positions"), strict=True):
-        first = site.positions[name].start if name in site.positions else 0
-        last = np.minimum(start + tile["q" if name.startswith("q") else "kv"], length) - 1
-        ranges.append(np.stack([start, last], axis=-1) + first)
-    needed = {site.op.NEEDS[each] for each in masks.variables(site.op.visible) & {"q_pos", "kv_pos"}}
-    if not needed <= site.positions.keys():
-        return np.ones((len(edges[0]), len(edges[1])), np.int8)
+    are_known = True
+    for length, size, variable in zip(lengths, ("q", "kv"), ("q_pos", "kv_pos"), strict=True):
+        start = np.arange(0, length, tile[size])
+        known = site.positions.get(site.op.NEEDS[variable])
+        are_known &= known is not None or variable not in read
+        last = np.minimum(start + tile[size], length) - 1
+        ranges.append(np.stack([start, last], axis=-1) + (0 if known is None else known.start))
+    if not are_known:
+        return np.ones((len(ranges[0]), len(ranges[1])), np.int8)
     return masks.classify_tiles(site.op.visible, ranges[0], ranges[1])
 
 
@@ -237,8 +239,8 @@ def build(site: AttendSite, tile: Tile, target: Target, *, widened: bool = False
     q, k, v = site.values
     inner = (q, k, v, *(site.sources[name] for name in site.op.given))
     sizes = tiled.Tile(tile["q"], tile["kv"])
-    known = {name: (each.start, each.length) for name, each in site.positions.items()}
-    static = tiled.Static(known.get("q_positions"), known.get("kv_positions"), widened, _takes_polynomial(site, target))
+    spans = {name: (positions.start, positions.length) for name, positions in site.positions.items()}
+    static = tiled.Static(spans.get("q_positions"), spans.get("kv_positions"), widened, _takes_polynomial(site, target))
     order = [label for label, _ in site.closed.outputs]
     order += [label for label in ("output", "log_sum_exp") if label not in order]
 
@@ -247,32 +249,32 @@ def build(site: AttendSite, tile: Tile, target: Target, *, widened: bool = False
         return plain.evaluate(inner, values, plain.compute_for_platform)
 
     def given(values: Sequence[Array | None]) -> dict[str, Array]:
-        return {name: each for name, each in zip(site.op.given, values[3:], strict=True) if each is not None}
+        return {name: value for name, value in zip(site.op.given, values[3:], strict=True) if value is not None}
 
     def forward(*operands: Array) -> Arrays:
         values = rotated(operands)
         out, log_sum_exp = tiled.forward(site.op, sizes, values[0], values[1], values[2], given(values), static)
-        found = {"output": out, "log_sum_exp": log_sum_exp}
-        return tuple(found[label] for label in order)
+        results = {"output": out, "log_sum_exp": log_sum_exp}
+        return tuple(results[label] for label in order)
 
     def moved(operands: Arrays, moving: Sequence[int], *values: Array) -> Arrays:
         replaced = dict(zip(moving, values, strict=True))
-        return _floating(rotated([replaced.get(index, each) for index, each in enumerate(operands)]))
+        return _floating(rotated([replaced.get(index, operand) for index, operand in enumerate(operands)]))
 
     def tangent(operands: Arrays, results: Arrays, tangents: Tangents) -> Arrays:
-        moving = [index for index, each in enumerate(tangents) if each is not None]
+        moving = [index for index, value in enumerate(tangents) if value is not None]
         primals = tuple(operands[index] for index in moving)
         given_tangents = tuple(tangents[index] for index in moving)
         _, inner_tangents = jax.jvp(functools.partial(moved, operands, moving), primals, given_tangents)
         whole = rotated(operands)
         filled = _spread(whole, inner_tangents)
-        found = dict(zip(order, results, strict=True))
+        known = dict(zip(order, results, strict=True))
         d_out, d_log_sum_exp = tiled.tangent(
             site.op,
             sizes,
             (whole[0], whole[1], whole[2], given(whole)),
-            found["output"],
-            found["log_sum_exp"],
+            known["output"],
+            known["log_sum_exp"],
             (filled[0], filled[1], filled[2], dict(zip(site.op.given, filled[3:], strict=True))),
             static,
         )
@@ -280,19 +282,19 @@ def build(site: AttendSite, tile: Tile, target: Target, *, widened: bool = False
         return tuple(d_results[label] for label in order)
 
     def backward(operands: Arrays, results: Arrays, cotangents: Tangents, wanted: Sequence[bool]) -> Tangents:
-        moving = [index for index, each in enumerate(wanted) if each]
+        moving = [index for index, is_wanted in enumerate(wanted) if is_wanted]
         whole = rotated(operands)
-        found = dict(zip(order, results, strict=True))
+        known = dict(zip(order, results, strict=True))
         pulled = {
-            label: jnp.zeros_like(found[label]) if each is None else each
-            for label, each in zip(order, cotangents, strict=True)
+            label: jnp.zeros_like(known[label]) if cotangent is None else cotangent
+            for label, cotangent in zip(order, cotangents, strict=True)
         }
         d_q, d_k, d_v, d_given = tiled.backward(
             site.op,
             sizes,
             (whole[0], whole[1], whole[2], given(whole)),
-            found["output"],
-            found["log_sum_exp"],
+            known["output"],
+            known["log_sum_exp"],
             pulled["output"],
             pulled["log_sum_exp"],
             static,
@@ -300,8 +302,8 @@ def build(site: AttendSite, tile: Tile, target: Target, *, widened: bool = False
         d_inner = (d_q, d_k, d_v, *(d_given.get(name) for name in site.op.given))
         _, pull = jax.vjp(functools.partial(moved, operands, moving), *(operands[index] for index in moving))
         floating = tuple(
-            jnp.zeros_like(value) if each is None else each
-            for value, each in zip(whole, d_inner, strict=True)
+            jnp.zeros_like(value) if cotangent is None else cotangent
+            for value, cotangent in zip(whole, d_inner, strict=True)
             if jnp.issubdtype(value.dtype, jnp.floating)
         )
         by_index = dict(zip(moving, pull(floating), strict=True))
@@ -312,13 +314,13 @@ def build(site: AttendSite, tile: Tile, target: Target, *, widened: bool = False
 
 def _floating(values: Arrays) -> Arrays:
     """The values that can have a derivative; positions, segments and masks have none."""
-    return tuple(each for each in values if jnp.issubdtype(each.dtype, jnp.floating))
+    return tuple(value for value in values if jnp.issubdtype(value.dtype, jnp.floating))
 
 
 def _spread(values: Arrays, floating: Arrays) -> Tangents:
     """Tangents of the floating values put back in the places of all."""
     remaining = iter(floating)
-    return tuple(next(remaining) if jnp.issubdtype(each.dtype, jnp.floating) else None for each in values)
+    return tuple(next(remaining) if jnp.issubdtype(value.dtype, jnp.floating) else None for value in values)
 
 
 TEMPLATE = Template(

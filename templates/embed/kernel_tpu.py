@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,11 +21,8 @@ from jax.experimental.pallas import tpu as pltpu
 
 from ropegen.ir import ops
 
-Array: TypeAlias = jax.Array
-Ref: TypeAlias = Any  # a reference to a block in VMEM
-Index: TypeAlias = Any  # an int, or a traced int32
+from ..tpu.mosaic import LANES, Array, Index, Ref, round_up
 
-LANES = 128
 # Rows that are worked on at a time: a tile of bfloat16 in registers.
 CHUNK = 16
 # Copies that are issued in straight-line code.
@@ -82,7 +79,7 @@ class Form:
     @property
     def vmem(self) -> int:
         """Bytes of fast memory: two tiles of fetched rows, the other blocks twice, and a chunk's float32."""
-        padded = -(-self.features // LANES) * LANES
+        padded = round_up(self.features, LANES)
         fetched = self.row_tile * self.fetched * self.table_dtype.itemsize * padded
         blocks = self.row_tile * (padded * self.dtype.itemsize + self.wide) + 16 * 4 * padded
         return 2 * (fetched + blocks) + self.row_tile * LANES * 4 + 4 * CHUNK * padded * 4
@@ -135,9 +132,9 @@ def _kernel(form: Form, names: tuple[str, ...], ids: Ref, *refs: Ref) -> None:
         if form.fills:
             assert wanted is not None
             x = jnp.where(wanted < 0, np.float32(np.nan), x)
-        for each in form.steps:
-            others = {name: given[name][rows if given[name].shape[0] > 1 else slice(None), :] for name in each.names}
-            x = _stepped(each, x, others)
+        for applied in form.steps:
+            others = {name: given[name][rows if given[name].shape[0] > 1 else slice(None), :] for name in applied.names}
+            x = _stepped(applied, x, others)
         out[rows, :] = x.astype(form.dtype)
 
     lax.fori_loop(0, form.row_tile // CHUNK, chunk, None)
@@ -154,7 +151,7 @@ def _stepped(step: Step, x: Array, others: dict[str, Array]) -> Array:
     op = step.op
     if isinstance(op, ops.Scale):
         return x * np.float32(op.factor)
-    values = [each.astype(jnp.float32) for each in others.values()]
+    values = [other.astype(jnp.float32) for other in others.values()]
     if isinstance(op, ops.Add):
         return x + values[0]
     if op.kind == "layer":
@@ -171,8 +168,8 @@ def _stepped(step: Step, x: Array, others: dict[str, Array]) -> Array:
 def forward(form: Form, ids: Array, operands: dict[str, Array]) -> Array:
     """The rows, (rows, features).
 
-    `ids` is (rows,) int32, each inside the table or, where the kernel fills, -1. Operands: the table (vocabulary,
-    features); what is added or normed with, (rows of a period that is whole tiles, or 1; features).
+    `ids` is (rows,) int32: inside the table or, where the kernel fills, -1. The operands are the table (vocabulary,
+    features) and what is added or normed with, (rows of a period that is whole tiles, or 1; features).
     """
     tiles, size = form.tiles, form.row_tile
     steps = tiles // form.halves
@@ -223,5 +220,5 @@ def forward(form: Form, ids: Array, operands: dict[str, Array]) -> Array:
         name="ropegen_embed",
     )
     # An id to fill still fetches a row, which is not looked at.
-    found: Array = call(jnp.maximum(padded, 0), *operands.values())
-    return found
+    rows: Array = call(jnp.maximum(padded, 0), *operands.values())
+    return rows

@@ -22,13 +22,12 @@ from ropegen.target import Target
 from ropegen.template import Array, Arrays, Kernel, Template, Tile
 from ropegen.types import numpy_dtype
 
+from ..tpu.mosaic import LANES, VMEM_SHARE, is_power, round_up
 from .kernel_tpu import CHUNK, Form, Step
 from .kernel_tpu import forward as kernel_forward
 from .site import FAMILY, EmbedSite
 
 _SIZES = (256, 128, 64, 32, 16)
-# Of what a kernel is given without asking, the compiler's own temporaries need a part.
-_VMEM_SHARE = 3 / 4
 # Ids are in scalar memory, which holds 1 MB.
 _MOST_IDS = 1 << 17
 # Bundles of VLIW instructions that libtpu's schedules spend to issue a copy, and the same where the table's last row is
@@ -40,7 +39,7 @@ def declines(site: EmbedSite, target: Target) -> Iterator[str]:
     """Element types other than bf16 and f32, more ids than scalar memory holds, and rows that no tile holds."""
     table, ids = site.table.type, site.ids.type
     values = [table, *(step.value.type for step in site.steps)]
-    if others := sorted({each.dtype for each in values} - {"bf16", "f32"}):
+    if others := sorted({value.dtype for value in values} - {"bf16", "f32"}):
         yield f"Mosaic's rows are bf16 or f32, not {', '.join(others)}"
         return
     if 0 in (*ids.shape, *table.shape):
@@ -58,7 +57,7 @@ def tiles(site: EmbedSite, target: Target) -> Iterator[Tile]:
     """Powers of two that fit fast memory, no larger than the rows."""
     for size in _SIZES:
         tile = Tile.of(rows=size)
-        limit = _VMEM_SHARE * target.figures.kernel_memory
+        limit = VMEM_SHARE * target.figures.kernel_memory
         if size < 2 * max(site.ids.type.size, CHUNK // 2 + 1) and _form(site, tile).vmem <= limit:
             yield tile
 
@@ -98,8 +97,8 @@ def cost(site: EmbedSite, target: Target, tile: Tile, direction: Direction = "fo
 
 def _added(site: EmbedSite) -> tuple[Node, ...]:
     """The tensors that are added to the rows."""
-    found = [each for step in site.steps if isinstance(step.value.op, ops.Add) for each in step.others]
-    return tuple(dict.fromkeys(found))
+    added = [other for step in site.steps if isinstance(step.value.op, ops.Add) for other in step.others]
+    return tuple(dict.fromkeys(added))
 
 
 def _period(site: EmbedSite, added: Node, tile: Tile) -> int | None:
@@ -130,14 +129,14 @@ def _form(site: EmbedSite, tile: Tile) -> Form:
         dtype=numpy_dtype(rows.type.dtype),
         fills=site.lookup.mode == "fill",
         steps=tuple(steps),
-        wide=sum(wide) * -(-rows.type.shape[-1] // 128) * 128,
+        wide=sum(wide) * round_up(rows.type.shape[-1], LANES),
     )
 
 
 def _names(site: EmbedSite) -> dict[Node, str]:
     """The kernel's names of what the steps read beside the rows."""
-    others = dict.fromkeys(each for step in site.steps for each in step.others)
-    return {each: f"other{index}" for index, each in enumerate(others)}
+    others = dict.fromkeys(other for step in site.steps for other in step.others)
+    return {other: f"other{index}" for index, other in enumerate(others)}
 
 
 def notes(site: EmbedSite, tile: Tile) -> Iterator[str]:
@@ -152,7 +151,7 @@ def build(site: EmbedSite, tile: Tile, target: Target) -> Kernel:
       RopegenError: a tile that the kernel cannot take.
     """
     size = tile["rows"]
-    if size < CHUNK or size & (size - 1):
+    if not is_power(size, CHUNK):
         raise RopegenError(
             f"embed/mosaic_tpu was given the tile {tile}; rows are a power of two of at least {CHUNK}, e.g. rows=128"
         )
@@ -167,11 +166,11 @@ def build(site: EmbedSite, tile: Tile, target: Target) -> Kernel:
             inside = jnp.where(inside == ids, ids, -1)
         given = {"table": values[site.table]}
         added = set(_added(site))
-        for each, name in names.items():
-            value = values[each]
-            if each not in added:
+        for other, name in names.items():
+            value = values[other]
+            if other not in added:
                 given[name] = value.astype(jnp.float32)[None]
-            elif (period := _period(site, each, tile)) is None:
+            elif (period := _period(site, other, tile)) is None:
                 given[name] = jnp.broadcast_to(value, shape).reshape(form.rows, form.features)
             else:
                 given[name] = value.reshape(period, form.features)

@@ -4,8 +4,7 @@ The products of a tile gather in float32 in fast memory, where the bias is added
 rotated; what goes to memory is the result, once. Rows of x are fetched once, the weight once for each tile of rows.
 
 A head stands on a stride of lanes: its own width, or the next multiple of 128. Statistics of a head are sums over its
-lanes, the lanes of others masked; the rotation turns whole slabs of lanes, so that heads of any width go through one
-formula, x cos + (x turned left) first + (x turned right) second, with tables that are zero where no partner stands.
+lanes, the lanes of others masked. The rotation turns whole slabs of lanes, which hold whole heads.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,11 +23,9 @@ from jax.experimental.pallas import tpu as pltpu
 
 from ropegen.target import TPU_KERNEL_MEMORY
 
-Array: TypeAlias = jax.Array
-Ref: TypeAlias = Any  # a reference to a block in VMEM
-Index: TypeAlias = Any  # an int, or a traced int32
+from ..tpu.mosaic import LANES, Array, Index, Ref, dot, lane
+from ..tpu.rotation import Rotation
 
-LANES = 128
 # Rows that are multiplied at a time: fewer leave the matrix unit waiting for weights, more spill.
 CHUNK = 256
 
@@ -45,12 +42,15 @@ class Norm:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """The rotation of each head by tables: their operands' prefix, and the distance of the two features of a pair."""
+    """The rotation of a slab, and the name that its tables have in common."""
 
     angles: str
-    whole: bool
-    """One table as wide as a head, cosines then sines, pairs by halves; else three tables as wide as a slab."""
-    shift: int
+    rotation: Rotation
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The operands that are its tables."""
+        return self.rotation.names(self.angles)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +94,6 @@ class Form:
         return 2 * blocks + 3 * 4 * self.chunk * self.column_tile
 
 
-def _lane(shape: tuple[int, ...]) -> Array:
-    return lax.broadcasted_iota(jnp.int32, shape, 1)
-
-
 def _side_by_side(parts: Sequence[Array]) -> Array:
     return jnp.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
 
@@ -112,8 +108,8 @@ class _Slab:
         return range(0, self.part.slab, LANES)
 
     def sums(self, x: Array) -> list[Array]:
-        """The sum of each head's features, (rows, 1) each."""
-        found: list[Array] = []
+        """The sum of the features of every head, a list of (rows, 1)."""
+        totals: list[Array] = []
         for first in range(0, self.part.slab, self.part.stride):
             end = first + self.part.width
             pieces: list[Array] = []
@@ -122,50 +118,33 @@ class _Slab:
                     continue
                 piece = x[:, group : group + LANES]
                 if group < first or group + LANES > end:
-                    lane = _lane(piece.shape)
-                    piece = jnp.where((lane >= first - group) & (lane < end - group), piece, 0.0)
+                    lanes = lane(piece.shape)
+                    piece = jnp.where((lanes >= first - group) & (lanes < end - group), piece, 0.0)
                 pieces.append(piece)
-            found.append(jnp.sum(functools.reduce(jnp.add, pieces), axis=1, keepdims=True))
-        return found
+            totals.append(jnp.sum(functools.reduce(jnp.add, pieces), axis=1, keepdims=True))
+        return totals
 
     def spread(self, values: Sequence[Array]) -> Array:
-        """A value of each head, (rows, 1), on all of its lanes: (rows, slab)."""
+        """One value for every head, (rows, 1), on all lanes of the head: (rows, slab)."""
         stride = self.part.stride
         parts: list[Array] = []
         for group in self._groups():
-            found: Array | None = None
+            part: Array | None = None
             for head in range(group // stride, -(-(group + LANES) // stride)):
                 value = jnp.broadcast_to(values[head], (values[head].shape[0], LANES))
-                found = value if found is None else jnp.where(_lane(value.shape) >= head * stride - group, value, found)
-            assert found is not None
-            parts.append(found)
+                part = value if part is None else jnp.where(lane(value.shape) >= head * stride - group, value, part)
+            assert part is not None
+            parts.append(part)
         return _side_by_side(parts)
 
     def normalised(self, norm: Norm, x: Array, weight: Array | None, bias: Array | None) -> Array:
         count = np.float32(self.part.width)
         if norm.kind == "layer":
-            x = x - self.spread([each / count for each in self.sums(x)])
+            x = x - self.spread([total / count for total in self.sums(x)])
         squares = self.sums(x * x)
-        x = x * self.spread([lax.rsqrt(each / count + np.float32(norm.epsilon)) for each in squares])
+        x = x * self.spread([lax.rsqrt(total / count + np.float32(norm.epsilon)) for total in squares])
         x = x if weight is None else x * weight
         return x if bias is None else x + bias
-
-    def turned(self, turn: Turn, x: Array, tables: Sequence[Array]) -> Array:
-        if turn.whole:
-            (table,) = tables
-            other = pltpu.roll(table, turn.shift, 1)
-            is_first = _lane(table.shape) < turn.shift
-            cos, sin = jnp.where(is_first, table, other), jnp.where(is_first, -other, table)
-            return x * cos + pltpu.roll(x, turn.shift, 1) * sin
-        # The partner of a pair's first feature stands after it, that of its second before it.
-        cos, first, second = tables
-        left, right = pltpu.roll(x, self.part.slab - turn.shift, 1), pltpu.roll(x, turn.shift, 1)
-        return x * cos + left * first + right * second
-
-
-def table_names(turn: Turn) -> tuple[str, ...]:
-    """The operands of a rotation's tables."""
-    return (turn.angles,) if turn.whole else tuple(f"{turn.angles}_{each}" for each in ("cos", "first", "second"))
 
 
 def norm_name(index: int, what: str) -> str:
@@ -178,11 +157,10 @@ def _kernel(form: Form, names: tuple[str, ...], *refs: Ref) -> None:
     outs, sums = refs[1 + len(names) : -1], refs[-1]
     step = pl.program_id(2)
     x, weight = given["x"], given["weight"]
-    exact = lax.Precision.HIGHEST if form.dtype == np.float32 else None
 
     def finish(index: int, part: PartForm, rows: Any) -> None:
         """The heads of a chunk, a slab at a time: from the sums to the output."""
-        tables = [given[name][0, rows] for name in table_names(part.turn)] if part.turn is not None else []
+        tables = [given[name][0, rows] for name in part.turn.names] if part.turn is not None else []
         affine = {
             what: given[norm_name(index, what)][...] if part.norm is not None and getattr(part.norm, what) else None
             for what in ("weight", "bias")
@@ -193,15 +171,12 @@ def _kernel(form: Form, names: tuple[str, ...], *refs: Ref) -> None:
             if part.norm is not None:
                 value = slab.normalised(part.norm, value, affine["weight"], affine["bias"])
             if part.turn is not None:
-                value = slab.turned(part.turn, value, tables)
+                value = part.turn.rotation.turned(value, tables)
             outs[index][0, rows, lanes] = value.astype(form.dtype)
 
     def chunk(number: Index, carry: None) -> None:
         rows = pl.ds(pl.multiple_of(number * form.chunk, form.chunk), form.chunk)
-        dimensions = (((1,), (0,)), ((), ()))
-        products = lax.dot_general(
-            x[0, rows], weight[...], dimensions, precision=exact, preferred_element_type=jnp.float32
-        )
+        products = dot(x[0, rows], weight[...])
         sums[...] = products + given["bias"][...].astype(jnp.float32) if form.has_bias else products
         first = 0
         for index, part in enumerate(form.parts):
@@ -214,10 +189,10 @@ def _kernel(form: Form, names: tuple[str, ...], *refs: Ref) -> None:
 
 
 def forward(form: Form, operands: dict[str, Array]) -> tuple[Array, ...]:
-    """The parts, (batch, rows, columns) each in the kernel's dtype.
+    """The parts, every one (batch, rows, columns) in the kernel's dtype.
 
-    Operands: x (batch, rows, features) and weight (features, columns) in that dtype; bias (1, columns); rows of norms
-    (1, slab) float32; tables of angles (batch or 1, rows, lanes) float32.
+    The operands are x (batch, rows, features) and weight (features, columns) in that dtype; bias (1, columns); rows of
+    norms (1, slab) float32; tables of angles (batch or 1, rows, lanes) float32.
     """
     names = tuple(operands)
     tiles = [part.columns // form.column_tile for part in form.parts]
@@ -250,7 +225,7 @@ def forward(form: Form, operands: dict[str, Array]) -> tuple[Array, ...]:
 
 
 def _placed(first: int, count: int) -> Callable[..., tuple[Index, ...]]:
-    """The block of a part's output: its first before the part's steps, its last after them, so that each stays put."""
+    """The block of a part's output: its first before the part's steps, its last after them, so that no block is left early."""
 
     def place(batch: Index, row: Index, step: Index, columns: Ref) -> tuple[Index, ...]:
         return batch, row, jnp.minimum(jnp.maximum(step - first, 0), count - 1)
@@ -259,11 +234,12 @@ def _placed(first: int, count: int) -> Callable[..., tuple[Index, ...]]:
 
 
 def _spec(form: Form, name: str, shape: tuple[int, ...]) -> Any:
+    """The block of an operand."""
     if name == "x":
         return _block((1, form.row_tile, form.features), lambda b, m, n, columns: (b, m, 0))
     if name in ("weight", "bias"):
         return _block((shape[0], form.column_tile), lambda b, m, n, columns: (0, columns[n]))
-    if name.startswith("norm"):
+    if len(shape) == 2:  # a row of a norm
         return _block(shape, lambda b, m, n, columns: (0, 0))
     batch = int(shape[0] > 1)
     return _block((1, form.row_tile, shape[2]), lambda b, m, n, columns: (b * batch, m, 0))

@@ -23,7 +23,9 @@ from ropegen.target import Target
 from ropegen.template import Array, Arrays, Kernel, Template, Tile
 from ropegen.types import numpy_dtype
 
-from .kernel_tpu import LANES, Form, Norm, PartForm, Turn, norm_name, table_names
+from ..tpu.mosaic import LANES, is_power, round_up
+from ..tpu.rotation import Rotation
+from .kernel_tpu import Form, Norm, PartForm, Turn, norm_name
 from .kernel_tpu import forward as kernel_forward
 from .site import FAMILY, Part, QkvRopeSite
 
@@ -38,7 +40,7 @@ _SHORT = 256
 
 def declines(site: QkvRopeSite, target: Target) -> Iterator[str]:
     """Element types that the chip does not multiply, and shapes that no tile holds."""
-    x, weight = (each.type for each in site.project.operands[:2])
+    x, weight = (operand.type for operand in site.project.operands[:2])
     if x.dtype not in ("bf16", "f32"):
         yield f"Mosaic multiplies bf16 and f32, not {x.dtype}"
     if 0 in (*x.shape, *weight.shape):
@@ -55,7 +57,7 @@ def declines(site: QkvRopeSite, target: Target) -> Iterator[str]:
 def tiles(site: QkvRopeSite, target: Target) -> Iterator[Tile]:
     """Powers of two of rows, and columns that every part is a whole number of, as fast memory holds them."""
     layout = _Layout.of(site)
-    whole = math.gcd(*(each.columns for each in layout.parts), *(each.start for each in layout.parts))
+    whole = math.gcd(*(part.columns for part in layout.parts), *(part.start for part in layout.parts))
     columns = [
         size for size in range(layout.unit, whole + 1, layout.unit) if whole % size == 0 and size <= _MOST_COLUMNS
     ]
@@ -89,7 +91,7 @@ def cost(site: QkvRopeSite, target: Target, tile: Tile, direction: Direction = "
     moved += 4.0 * form.batch * form.rows * form.table_lanes
     before = 2.0 * weight.bytes if layout.is_packed else 0.0
     before += sum(value.type.bytes for value in site.operands if value not in site.project.operands[:2])
-    if any(part.turn is not None and not part.turn.whole for part in form.parts):
+    if any(part.turn is not None and not part.turn.rotation.is_whole for part in form.parts):
         before += 4.0 * form.batch * form.rows * form.table_lanes
     share = min(row_tiles / chip.cores, 1.0)  # of the chip's cores; a tile of rows is one core's
     rate = share * chip.matmul(x.dtype)
@@ -103,10 +105,6 @@ def cost(site: QkvRopeSite, target: Target, tile: Tile, direction: Direction = "
         + Cost(memory=min(ends / chip.bandwidth, busy, moving))
         + Cost(flops=matmul + vector, bytes=moved + before, temporary=float(form.vmem), launch=chip.launch)
     )
-
-
-def _padded(size: int, unit: int) -> int:
-    return -(-size // unit) * unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +131,8 @@ class _Layout:
         slabs: list[int] = []
         for part in site.parts:
             heads, width = part.split.type.shape[-2:]
-            dense, apart = math.lcm(width, LANES), _padded(width, LANES)
-            is_dense = _padded(heads * width, dense) <= heads * apart
+            dense, apart = math.lcm(width, LANES), round_up(width, LANES)
+            is_dense = round_up(heads * width, dense) <= heads * apart
             strides.append(width if is_dense else apart)
             slabs.append(dense if is_dense else apart)
         unit = math.lcm(*slabs)
@@ -143,13 +141,13 @@ class _Layout:
             stride != split.width or split.start % unit or split.heads * split.width % unit
             for split, stride in zip(splits, strides, strict=True)
         )
-        found: list[_Columns] = []
+        parts: list[_Columns] = []
         start = 0
         for split, stride, slab in zip(splits, strides, slabs, strict=True):
-            columns = _padded(split.heads * stride, unit)
-            found.append(_Columns(start if is_packed else split.start, columns, stride, slab))
+            columns = round_up(split.heads * stride, unit)
+            parts.append(_Columns(start if is_packed else split.start, columns, stride, slab))
             start += columns
-        return _Layout(tuple(found), unit, is_packed)
+        return _Layout(tuple(parts), unit, is_packed)
 
 
 def _split(part: Part) -> ops.SplitHeads:
@@ -168,18 +166,16 @@ def _rows(site: QkvRopeSite) -> tuple[int, int]:
 def _turns(site: QkvRopeSite, layout: _Layout) -> tuple[Turn | None, ...]:
     """The rotation of each part; parts that turn alike read the same tables."""
     alike: dict[object, str] = {}
-    found: list[Turn | None] = []
+    turns: list[Turn | None] = []
     for part, place in zip(site.parts, layout.parts, strict=True):
         if part.rotate is None:
-            found.append(None)
+            turns.append(None)
             continue
         assert isinstance(part.rotate.op, ops.Rotate)
-        pairing, angles, width = part.rotate.op.pairing, part.rotate.operands[1], part.split.type.shape[-1]
-        dim = angles.type.shape[-1]
-        whole = pairing == "half" and dim == width == place.slab
-        name = alike.setdefault((angles, pairing, width, place.stride, place.slab), f"angles{len(alike)}")
-        found.append(Turn(name, whole, dim // 2 if pairing == "half" else 1))
-    return tuple(found)
+        angles = part.rotate.operands[1]
+        rotation = Rotation(part.rotate.op.pairing, angles.type.shape[-1], place.stride, place.slab)
+        turns.append(Turn(alike.setdefault((angles, rotation), f"angles{len(alike)}"), rotation))
+    return tuple(turns)
 
 
 def _form(site: QkvRopeSite, tile: Tile) -> Form:
@@ -195,7 +191,7 @@ def _form(site: QkvRopeSite, tile: Tile) -> Form:
             assert isinstance(op, ops.Norm)
             norm = Norm(op.kind, op.epsilon, "weight" in op.given or bool(op.weight_offset), "bias" in op.given)
         if turn is not None:
-            lanes |= dict.fromkeys(table_names(turn), place.slab)
+            lanes |= dict.fromkeys(turn.names, place.slab)
         width = part.split.type.shape[-1]
         parts.append(PartForm(place.start, place.columns, width, place.stride, place.slab, norm, turn))
     batch, rows = _rows(site)
@@ -228,20 +224,20 @@ def build(site: QkvRopeSite, tile: Tile, target: Target) -> Kernel:
 
     def forward(*operands: Array) -> Arrays:
         values: dict[Node, Array] = dict(zip(site.operands, operands, strict=True))
-        x, weight, *bias = (values[each] for each in site.project.operands)
+        x, weight, *bias = (values[operand] for operand in site.project.operands)
         given = {"x": x.reshape(form.batch, form.rows, -1), "weight": _packed(site, layout, weight)}
         if bias:
             given["bias"] = _packed(site, layout, bias[0][None])
         for index, (part, into) in enumerate(zip(site.parts, form.parts, strict=True)):
             given |= _affine(index, part, into, values)
-            if part.rotate is not None and into.turn is not None and table_names(into.turn)[0] not in given:
-                given |= _tables(form, part.rotate, into, values[part.rotate.operands[1]])
-        found: list[Array] = []
+            if part.rotate is not None and into.turn is not None and into.turn.names[0] not in given:
+                given |= _tables(form, part.rotate, into.turn, values[part.rotate.operands[1]])
+        results: list[Array] = []
         for part, into, out in zip(site.parts, form.parts, kernel_forward(form, given), strict=True):
             shape = part.split.type.shape
             heads = out[..., : shape[-2] * into.stride].reshape(*shape[:-1], into.stride)
-            found.append(heads[..., : shape[-1]])
-        return tuple(found)
+            results.append(heads[..., : shape[-1]])
+        return tuple(results)
 
     return Kernel(forward)
 
@@ -249,8 +245,8 @@ def build(site: QkvRopeSite, tile: Tile, target: Target) -> Kernel:
 def _check(site: QkvRopeSite, tile: Tile) -> None:
     layout = _Layout.of(site)
     rows, columns = tile["rows"], tile["columns"]
-    whole = math.gcd(*(each.columns for each in layout.parts), *(each.start for each in layout.parts))
-    if rows < 16 or rows & (rows - 1) or columns % layout.unit or whole % columns:
+    whole = math.gcd(*(part.columns for part in layout.parts), *(part.start for part in layout.parts))
+    if not is_power(rows, 16) or columns % layout.unit or whole % columns:
         raise RopegenError(
             f"qkv_rope/mosaic_tpu was given the tile {tile}; rows are a power of two of at least 16, columns a multiple "
             f"of {layout.unit} that divides {whole}, e.g. rows=256 columns={layout.unit}"
@@ -258,7 +254,7 @@ def _check(site: QkvRopeSite, tile: Tile) -> None:
 
 
 def _packed(site: QkvRopeSite, layout: _Layout, weight: Array) -> Array:
-    """The columns (E, F) of the parts side by side, each head on its stride and each part a whole number of units."""
+    """The columns (E, F) of the parts side by side, heads on their strides and parts a whole number of units long."""
     if not layout.is_packed:
         return weight
     parts: list[Array] = []
@@ -278,39 +274,25 @@ def _affine(index: int, part: Part, into: PartForm, values: dict[Node, Array]) -
     op = part.norm.op
     assert isinstance(op, ops.Norm)
     given = {
-        name: values[each].astype(jnp.float32) for name, each in zip(op.given, part.norm.operands[1:], strict=True)
+        name: values[operand].astype(jnp.float32)
+        for name, operand in zip(op.given, part.norm.operands[1:], strict=True)
     }
     if "weight" in given or op.weight_offset:
         given["weight"] = given.get("weight", jnp.zeros(into.width)) + jnp.float32(op.weight_offset)
-    found: dict[str, Array] = {}
+    rows: dict[str, Array] = {}
     for what, row in given.items():
         padded = jnp.pad(row, (0, into.stride - into.width))
-        found[norm_name(index, what)] = jnp.tile(padded, into.slab // into.stride)[None]
-    return found
+        rows[norm_name(index, what)] = jnp.tile(padded, into.slab // into.stride)[None]
+    return rows
 
 
-def _tables(form: Form, rotate: Node, part: PartForm, angles: Array) -> dict[str, Array]:
-    """The angles (..., S, dim) as the tables that the kernel multiplies, (batch or 1, rows, slab)."""
-    assert isinstance(rotate.op, ops.Rotate)
-    assert part.turn is not None
-    x = rotate.type.shape
+def _tables(form: Form, rotate: Node, turn: Turn, angles: Array) -> dict[str, Array]:
+    """The angles (..., S, dim) as the tables that the kernel multiplies, (batch or 1, rows, slab), by name."""
     dim = angles.shape[-1]
     if form.batch == 1:
-        angles = jnp.broadcast_to(angles, (*x[:-2], dim))
+        angles = jnp.broadcast_to(angles, (*rotate.type.shape[:-2], dim))
     angles = angles.astype(jnp.float32).reshape(-1, form.rows, dim)
-    names = table_names(part.turn)
-    if part.turn.whole:
-        return {names[0]: angles}
-    cos, sin = jnp.split(angles, 2, axis=-1)
-    nothing = jnp.zeros_like(sin)
-    pairs = ((cos, cos), (-sin, nothing), (nothing, sin))
-    if rotate.op.pairing == "half":
-        heads = [jnp.concatenate(pair, -1) for pair in pairs]
-    else:
-        heads = [jnp.stack(pair, -1).reshape(angles.shape) for pair in pairs]
-    rest = ((0, 0), (0, 0), (0, part.stride - dim))
-    tables = [jnp.pad(each, rest, constant_values=float(not number)) for number, each in enumerate(heads)]
-    return {name: jnp.tile(each, part.slab // part.stride) for name, each in zip(names, tables, strict=True)}
+    return dict(zip(turn.names, turn.rotation.tables(angles), strict=True))
 
 
 TEMPLATE = Template(
