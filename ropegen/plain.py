@@ -284,12 +284,14 @@ def _chunks_to_rows(x: Array) -> Array:
 
 def _on_score_axes(operand: Operand, x: Array, lead: tuple[int, ...], split: tuple[int, int]) -> Array:
     """An optional operand as (batch, kv_heads, group, queries, keys); a size is 1 where it does not vary."""
-    x = x.reshape(operand.padded(x.shape, len(lead)))
-    sizes = x.shape[len(lead) :]
-    if operand.batch == "optional" or any(size > 1 for size in x.shape[: len(lead)]):
+    shape = operand.padded(x.shape, len(lead))
+    sizes = shape[len(lead) :]
+    if operand.batch == "optional" or any(size > 1 for size in shape[: len(lead)]):
         x = jnp.broadcast_to(x, (*lead, *sizes))
-    heads, queries, keys = operand.among(ops.Attend.SCORES, sizes)
-    return x.reshape(-1, *(split if heads > 1 else (1, 1)), queries, keys)
+    heads, *_ = operand.among(ops.Attend.SCORES, sizes)
+    rows = [size for axis, size in zip(operand.axes, sizes, strict=True) if axis != "heads"]
+    x = x.reshape(-1, *(split if heads > 1 else (1, 1)), *rows)
+    return jnp.expand_dims(x, [3 + n for n, axis in enumerate(("queries", "keys")) if axis not in operand.axes])
 
 
 def _nothing_to_attend(
