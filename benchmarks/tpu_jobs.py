@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import tpu_modules as modules
 from ropegen.templates.attend import mosaic_tpu
-from ropegen.templates.attend.tile_map_tpu import FULL, PARTIAL
 from ropegen.templates.attend.site import AttendSite
+from ropegen.templates.attend.tile_map_tpu import FULL, PARTIAL
 from tpu_modules import HEADS, LENGTH, LONG, TILE, WIDTH, WINDOW, Common, Job
 from tpu_schedules import Steps, cycles
 

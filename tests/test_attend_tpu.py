@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from interpreted import drawn, run
 from jax.experimental.pallas import tpu as pltpu
 from ropegen.templates.attend import kernel_tpu, mosaic_tpu
-from ropegen.templates.attend.tile_map_tpu import BEGINS, ENDS, FULL, PARTIAL, VOID, TileMap
 from ropegen.templates.attend.site import FAMILY, AttendSite
+from ropegen.templates.attend.tile_map_tpu import BEGINS, ENDS, FULL, PARTIAL, VOID, TileMap
 
 import ropegen as rg
 from ropegen import masks, reference

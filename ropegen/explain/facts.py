@@ -194,8 +194,10 @@ def _attention(value: Node, op: ops.Attend, chosen: Candidate | None, names: Map
         "softcap": op.softcap,
         "masked_row": op.masked_row,
         "returns": op.returns,
-        "operands": [name for name in op.given if not name.endswith("positions")],
-        "positions": {name: _span(value.operand(name)) for name in ("q_positions", "kv_positions") if name in op.given},
+        "operands": [operand.name for operand in op.beside if operand.holds != "position"],
+        "positions": {
+            operand.name: _span(value.operand(operand.name)) for operand in op.beside if operand.holds == "position"
+        },
         "tiles": _tiles(value, op, chosen),
     }
 

@@ -464,7 +464,7 @@ def _apart(site: AttendSite, form: Form, given: dict[str, Array], steps: int) ->
 
 TEMPLATE = Template(
     name="mosaic_tpu",
-    version=1,
+    version=2,
     family=FAMILY,
     runs_on=("tpu",),
     calls=("tpu_custom_call",),

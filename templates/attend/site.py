@@ -31,7 +31,7 @@ class AttendSite(Site):
     @property
     def positions(self) -> dict[str, ops.Positions]:
         """The positions that are known now, by operand name."""
-        return {name: each.op for name, each in self.sources.items() if isinstance(each.op, ops.Positions)}
+        return {name: source.op for name, source in self.sources.items() if isinstance(source.op, ops.Positions)}
 
     @property
     def values(self) -> tuple[Node, Node, Node]:
@@ -50,15 +50,15 @@ class AttendSite(Site):
 
 
 def find(whole: Graph) -> Iterator[Region]:
-    """Each attention with both rotations inside, with that of the queries, and with none."""
+    """Every attention three times: with both rotations inside, with that of the queries, and with none."""
     users = whole.users()
     outputs = {value for _, value in whole.outputs}
     for first in whole.nodes:
         if not isinstance(first.op, ops.Attend):
             continue
-        twins = [each for each in users[first.operands[0]] if _same_attention(first, each)]
+        twins = [user for user in users[first.operands[0]] if _same_attention(first, user)]
         if twins[0] is not first:
-            continue  # found with its twin
+            continue  # its twin comes first
         inside = {
             name: not (value in outputs or set(users[value]) - set(twins))
             for name, value in zip("qk", first.operands, strict=False)
@@ -78,12 +78,12 @@ def _region(twins: list[Node], rotated: tuple[str, ...]) -> Region:
     op = twins[0].op
     assert isinstance(op, ops.Attend)
     operands: dict[str, Node] = {}
-    for name, value in zip((*op.required, *op.given), twins[0].operands, strict=True):
+    for name, value in zip(op.operand_names(), twins[0].operands, strict=True):
         if name in rotated:
             operands[name], operands[f"{name}_angles"] = value.operands
         elif not isinstance(value.op, ops.Positions):
             operands[name] = value
-    return close("attend", operands, {_returns(each): each for each in twins})
+    return close("attend", operands, {_returns(twin): twin for twin in twins})
 
 
 def _returns(value: Node) -> str:
@@ -99,7 +99,7 @@ def site(closed: Graph) -> AttendSite:
         raise RopegenError(f"an attend region ends with `attend`, not {attention}")
     sources: dict[str, Node] = {}
     pairings: dict[str, str] = {}
-    for name, value in zip((*op.required, *op.given), attention.operands, strict=True):
+    for name, value in zip(op.operand_names(), attention.operands, strict=True):
         if isinstance(value.op, ops.Rotate):
             pairings[name] = value.op.pairing
             sources[name], sources[f"{name}_angles"] = value.operands
@@ -109,7 +109,7 @@ def site(closed: Graph) -> AttendSite:
 
 
 def covers(site: AttendSite) -> Graph:
-    """attend(rotate(q), rotate(k), v, ...) for each value that the region returns."""
+    """The region `attend(rotate(q), rotate(k), v, ...)`, for each value that it returns."""
     return graph("attend", site.operands, {label: site.returning(label) for label, _ in site.closed.outputs})
 
 

@@ -116,10 +116,10 @@ def _form(site: EmbedSite, tile: Tile) -> Form:
     (rows,) = site.outputs
     steps: list[Step] = []
     names = _names(site)
-    for each in site.steps:
-        if isinstance(each.value.op, ops.Scale | ops.Add | ops.Norm):  # a cast is the rounding at the end
-            steps.append(Step(each.value.op, tuple(names[other] for other in each.others)))
-    wide = [numpy_dtype(each.type.dtype).itemsize for each in _added(site) if _period(site, each, tile) != 1]
+    for step in site.steps:
+        if isinstance(step.value.op, ops.Scale | ops.Add | ops.Norm):  # a cast is the rounding at the end
+            steps.append(Step(step.value.op, tuple(names[other] for other in step.others)))
+    wide = [numpy_dtype(other.type.dtype).itemsize for other in _added(site) if _period(site, other, tile) != 1]
     return Form(
         rows=site.ids.type.size,
         row_tile=tile["rows"],

@@ -25,7 +25,7 @@ class Step:
 
     @property
     def others(self) -> tuple[Node, ...]:
-        return tuple(each for each in self.value.operands if each is not self.rows)
+        return tuple(operand for operand in self.value.operands if operand is not self.rows)
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class EmbedSite(Site):
 
 
 def find(whole: Graph) -> Iterator[Region]:
-    """Each lookup with every step that alone reads the last."""
+    """Every lookup, with all steps after it that are the only reader of the step before."""
     users = whole.users()
     outputs = {value for _, value in whole.outputs}
     for start in whole.nodes:
@@ -49,9 +49,9 @@ def find(whole: Graph) -> Iterator[Region]:
         value = start
         while value not in outputs and len(users[value]) == 1 and _is_step(users[value][0], value):
             value = users[value][0]
-            for each in value.operands:
-                if each not in operands.values() and each is not _rows(value):
-                    operands[f"other{len(operands) - 2}"] = each
+            for operand in value.operands:
+                if operand not in operands.values() and operand is not _rows(value):
+                    operands[f"other{len(operands) - 2}"] = operand
         yield close("embed", operands, {"rows": value})
 
 
@@ -70,10 +70,11 @@ def site(closed: Graph) -> EmbedSite:
 
 
 def covers(site: EmbedSite) -> Graph:
-    """X = embed(ids, table); x = step(x, ...) for each step."""
+    """The region `x = embed(ids, table); x = step(x, ...)`, for each step."""
     value = node(site.lookup, site.ids, site.table)
     for step in site.steps:
-        value = node(step.value.op, *(value if each is step.rows else each for each in step.value.operands))
+        others = (value if operand is step.rows else operand for operand in step.value.operands)
+        value = node(step.value.op, *others)
     return graph("embed", site.operands, {"rows": value})
 
 

@@ -98,7 +98,7 @@ def build(site: EmbedSite, tile: Tile, target: Target) -> Kernel:
         for step in site.steps:
             if not isinstance(step.value.op, ops.Cast):  # rounding waits for the end
                 rows = plain.compute(
-                    step.value, *(rows if each is step.rows else values[each] for each in step.value.operands)
+                    step.value, *(rows if value is step.rows else values[value] for value in step.value.operands)
                 )
         return (rows.astype(numpy_dtype(site.outputs[0].type.dtype)),)
 

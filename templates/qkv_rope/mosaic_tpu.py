@@ -297,7 +297,7 @@ def _tables(form: Form, rotate: Node, turn: Turn, angles: Array) -> dict[str, Ar
 
 TEMPLATE = Template(
     name="mosaic_tpu",
-    version=1,
+    version=2,
     family=FAMILY,
     runs_on=("tpu",),
     calls=("tpu_custom_call",),

@@ -25,7 +25,7 @@ class Part:
     @property
     def steps(self) -> tuple[Node, ...]:
         """What follows the split, in order."""
-        return tuple(each for each in (self.norm, self.rotate) if each is not None)
+        return tuple(step for step in (self.norm, self.rotate) if step is not None)
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,14 @@ class QkvRopeSite(Site):
 
 
 def find(whole: Graph) -> Iterator[Region]:
-    """Each projection that is only cut into heads: with every step of every part, and with the norms alone."""
+    """Every projection that is only cut into heads, twice: with all steps of its parts, and with the norms alone."""
     users = whole.users()
     outputs = {value for _, value in whole.outputs}
     for project in whole.nodes:
         splits = users[project]
         if not isinstance(project.op, ops.Project) or project in outputs or not splits:
             continue
-        if not all(isinstance(each.op, ops.SplitHeads) for each in splits):
+        if not all(isinstance(split.op, ops.SplitHeads) for split in splits):
             continue
         seen: set[tuple[Node, ...]] = set()
         for kinds in ((ops.Norm, ops.Rotate), (ops.Norm,)):
@@ -55,7 +55,7 @@ def find(whole: Graph) -> Iterator[Region]:
 
 
 def _follow(value: Node, users: dict[Node, tuple[Node, ...]], outputs: set[Node], kinds: tuple[type, ...]) -> Node:
-    """The end of the part that starts with a split: a norm, then a rotation, each the only reader of the last."""
+    """The end of the part that starts with a split: a norm, then a rotation, if they are the only readers."""
     for kind in kinds:
         if value not in outputs and len(users[value]) == 1:
             (user,) = users[value]
@@ -70,10 +70,10 @@ def _region(project: Node, ends: tuple[Node, ...]) -> Region:
         value = end
         while not isinstance(value.op, ops.SplitHeads):
             names = value.op.operand_names()[1:]
-            for name, each in zip(names, value.operands[1:], strict=True):
+            for name, operand in zip(names, value.operands[1:], strict=True):
                 label = "angles" if name == "angles" else f"norm_{name}"
-                if each not in operands.values():
-                    operands[f"{label}{index}"] = each
+                if operand not in operands.values():
+                    operands[f"{label}{index}"] = operand
             value = value.operands[0]
     return close("qkv_rope", operands, {f"part{index}": end for index, end in enumerate(ends)})
 
@@ -95,15 +95,15 @@ def site(closed: Graph) -> QkvRopeSite:
 
 
 def covers(site: QkvRopeSite) -> Graph:
-    """P = project(x, weight[, bias]); part = rotate(norm(split_heads(p), ...), angles) for each part."""
+    """The region `p = project(x, weight, bias); part = rotate(norm(split_heads(p), ...), angles)`, for each part."""
     projected = node(site.project.op, *site.project.operands)
-    found: dict[str, Node] = {}
+    parts: dict[str, Node] = {}
     for index, part in enumerate(site.parts):
         value = node(part.split.op, projected)
         for step in part.steps:
             value = node(step.op, value, *step.operands[1:])
-        found[f"part{index}"] = value
-    return graph("qkv_rope", site.operands, found)
+        parts[f"part{index}"] = value
+    return graph("qkv_rope", site.operands, parts)
 
 
 FAMILY = Family("qkv_rope", find, site, covers, lambda site: ())

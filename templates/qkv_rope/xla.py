@@ -97,16 +97,15 @@ def build(site: QkvRopeSite, tile: Tile, target: Target) -> Kernel:
 
     def forward(*operands: Array) -> Arrays:
         values = dict(zip(site.operands, operands, strict=True))
-        x, weight, *bias = (values[each] for each in site.project.operands)
-
+        x, weight, *bias = (values[operand] for operand in site.project.operands)
         sums = plain.project(x, weight, *bias)
-        found: list[Array] = []
+        results: list[Array] = []
         for part in site.parts:
             value = plain.compute(part.split, sums)
             for step in part.steps:
-                value = plain.compute_for_platform(step, value, *(values[each] for each in step.operands[1:]))
-            found.append(value.astype(numpy_dtype(part.split.type.dtype)))
-        return tuple(found)
+                value = plain.compute_for_platform(step, value, *(values[operand] for operand in step.operands[1:]))
+            results.append(value.astype(numpy_dtype(part.split.type.dtype)))
+        return tuple(results)
 
     return plain_kernel(forward)
 
