@@ -157,7 +157,7 @@ def test_only_the_host_target_and_the_env_verb_look_at_devices() -> None:
         for name, path in MODULES.items()
         if names_used(path) & {"jax.devices", "jax.local_devices", "jax.default_backend"}
     }
-    assert users <= {"ropegen.target", "ropegen.cli"}
+    assert users <= {"ropegen.target", "ropegen.cli.env"}
 
 
 PLANS = """
