@@ -9,11 +9,12 @@ of this, so that `explain` can state it.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
-from ropegen import passes, selection, tiles
+from ropegen import passes, selection
 from ropegen.cost import NO_COST, Cost
 from ropegen.errors import RopegenError, nearest
 from ropegen.ir import ops
@@ -23,6 +24,7 @@ from ropegen.passes.rewrite import Trace
 from ropegen.plain import plain_cost
 from ropegen.target import Target
 from ropegen.template import AnyTemplate, Region, Site, Tile, catalog, cost_of, families
+from ropegen.tiles import Measured, MeasuredTile, TileFile
 
 if TYPE_CHECKING:
     from ropegen.emit.callable import Compiled
@@ -43,11 +45,21 @@ class Candidate:
     version: int
     tile: Tile = Tile()
     tile_from: str = ""
-    """Where the tile comes from: the caller, the measured table, or the cheapest of how many."""
+    """Where the tile comes from: the caller, the tile file or the measured table with the compiler, or the cheapest of
+    how many.
+    """
     cost: Cost | None = None
     declined: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=(), repr=False)
     """What the template says of its kernel. It follows from the other fields, so no digest contains it."""
+    measured: MeasuredTile | None = field(default=None, repr=False)
+    """The measurement that the tile comes from. The digest contains its words, `tile_from`."""
+
+    @property
+    def preference(self) -> tuple[bool, float]:
+        """Orders the candidates of a region, the one to choose first: the caller's tile file, then the least time."""
+        from_file = self.measured is not None and self.measured.from_file
+        return not from_file, self.cost.seconds if self.cost is not None else math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,18 +159,27 @@ class Plan:
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def plan(source: Graph, target: str | Target, *, tile: Tiles | None = None, tables: TableKind | None = None) -> Plan:
+def plan(
+    source: Graph,
+    target: str | Target,
+    *,
+    tile: Tiles | None = None,
+    tables: TableKind | None = None,
+    measured: TileFile | None = None,
+) -> Plan:
     """The plan of a graph for a target such as "cpu", "gpu:h200" or "tpu:v5e". Planning never queries a device.
 
     `tile` fixes the tiles of templates, e.g. {"attend/xla": {"q": 256, "kv": 512}}. Without it the measured table of the
-    chip decides, and without an entry there the cost model. `tables` fixes where the cosines and sines of known
+    chip decides, and without an entry there the cost model. `measured` is a file that `ropegen tune` wrote for this target,
+    read by `load_tiles`: it comes before the measured table, and decides the template of its regions too. `tables` fixes where the cosines and sines of known
     positions come from: a "constant" of the module, an "argument" that is computed once, or "computed" at every call.
     Without it their size decides, see `Table`.
 
     Raises:
-      RopegenError: an unknown target, or a tile for an unknown template or with sizes that it does not have.
+      RopegenError: an unknown target, or a tile for an unknown template or with sizes that it does not have; a tile file
+        without entries for this target, or with an entry that does not fit the installed template.
     """
-    return plan_together(source, (target,), tile=tile, tables=tables)[0]
+    return plan_together(source, (target,), tile=tile, tables=tables, measured=measured)[0]
 
 
 def plan_together(
@@ -167,6 +188,7 @@ def plan_together(
     *,
     tile: Tiles | None = None,
     tables: TableKind | None = None,
+    measured: TileFile | None = None,
 ) -> tuple[Plan, ...]:
     """One plan for every target, in the order given, all with the same regions: one program can carry them all.
 
@@ -182,16 +204,20 @@ def plan_together(
       states it.
     - `step.considered` and `step.cost`; `plan.rejected`, `plan.cost` and `plan.digest`.
 
+    `measured` is used for those of the targets that it has entries for.
+
     Raises:
-      RopegenError: no target, or what `plan` raises.
+      RopegenError: no target, or what `plan` raises; a tile file without entries for any of the targets.
     """
     chips = tuple(Target.parse(target) for target in targets)
     if not chips:
         raise RopegenError('no target was given; name at least one, such as "cpu"')
     if tables is not None and tables not in get_args(TableKind):
         raise RopegenError(f"tables are {tables!r}; {nearest(str(tables), get_args(TableKind))}")
+    if measured is not None:
+        measured.for_some_of(chips)
     canonical, trace = passes.run(source)
-    offers = _offers(canonical, chips, _caller_tiles(tile or {}))
+    offers = _offers(canonical, _Prices(chips, _caller_tiles(tile or {}), measured))
     taken, remarks = _choose(canonical, offers, chips)
     placed = {node: _place(canonical, node, tables) for node in canonical.nodes if is_table(node)}
     plain, regions = _plain_steps(canonical, chips, taken, placed), _region_steps(canonical, taken, placed)
@@ -205,7 +231,7 @@ def plan_together(
 
 def cheapest(closed: Graph, target: Target) -> Candidate | None:
     """The template and tile that compute a closed region fastest on a target; None where it is cheaper unfused."""
-    return _Prices((target,), {}).of(closed)[0].chosen
+    return _Prices((target,), {}, None).of(closed)[0].chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +240,7 @@ class _Price:
 
     considered: tuple[Candidate, ...]
     cheapest: Candidate | None
+    """The candidate of the tile file, else that of the least cost."""
     unfused: Cost
 
     @property
@@ -262,11 +289,10 @@ def _caller_tiles(given: Tiles) -> dict[str, Tile]:
     return fixed
 
 
-def _offers(graph: Graph, targets: Sequence[Target], caller: Mapping[str, Tile]) -> list[_Offer]:
+def _offers(graph: Graph, prices: _Prices) -> list[_Offer]:
     """Every region that a family finds, in order."""
     users = graph.users()
     outputs = {value for _, value in graph.outputs}
-    prices = _Prices(targets, caller)
     regions = [region for family in families() for region in family.find(graph)]
     # A node without operands, such as `positions`, costs nothing, so every region has its own.
     claims = [frozenset(node for node in region.nodes if node.operands) for region in regions]
@@ -299,8 +325,8 @@ def _reads(graph: Graph, number: Mapping[Node, int]) -> list[list[int]]:
 class _Prices:
     """What the templates say of closed regions on some targets. Equal regions are asked about once."""
 
-    def __init__(self, targets: Sequence[Target], caller: Mapping[str, Tile]) -> None:
-        self._targets = [(target, tiles.measured(target)) for target in targets]
+    def __init__(self, targets: Sequence[Target], caller: Mapping[str, Tile], file: TileFile | None) -> None:
+        self._targets = [(target, Measured(target, file)) for target in targets]
         self._caller = caller
         self._families = {family.name: family for family in families()}
         self._sites: dict[Graph, Site] = {}
@@ -324,34 +350,33 @@ class _Prices:
             self._sites[closed] = self._families[closed.name].site(closed)
         return self._sites[closed]
 
-    def _price(self, closed: Graph, target: Target, measured: Mapping[tuple[str, str], Tile]) -> _Price:
+    def _price(self, closed: Graph, target: Target, table: Measured) -> _Price:
         considered = tuple(
-            self._consider(template, closed, target, measured)
+            self._consider(template, closed, target, table)
             for template in catalog()
             if template.family.name == closed.name and target.platform in template.runs_on
         )
-        able = [(candidate.cost.seconds, candidate) for candidate in considered if candidate.cost is not None]
-        cheapest = min(able, key=lambda entry: entry[0])[1] if able else None
+        able = [candidate for candidate in considered if candidate.cost is not None]
+        cheapest = min(able, key=lambda candidate: candidate.preference) if able else None
         nodes = topological(value for _, value in closed.outputs)
         return _Price(considered, cheapest, sum((plain_cost(node, target) for node in nodes), NO_COST))
 
-    def _consider(
-        self, template: AnyTemplate, closed: Graph, target: Target, measured: Mapping[tuple[str, str], Tile]
-    ) -> Candidate:
+    def _consider(self, template: AnyTemplate, closed: Graph, target: Target, table: Measured) -> Candidate:
         name, site = str(template), self._site(closed)
         reasons = tuple(template.declines(site, target))
         if reasons:
             return Candidate(name, template.version, declined=reasons)
+        measured = None
         if name in self._caller:
             tile, tile_from = self._caller[name], "the caller"
-        elif measured and (name, key := digest(closed)) in measured:
-            tile, tile_from = measured[name, key], "the measured table"
+        elif measured := table.look_up(template, closed):
+            tile, tile_from = measured.tile, measured.source
         else:
             offered = list(template.tiles(site, target))
             tile = min(offered, key=lambda choice: cost_of(template, site, target, choice).seconds)
             tile_from = f"the cheapest of {len(offered)}" if len(offered) > 1 else "the only one"
         cost, notes = cost_of(template, site, target, tile), tuple(template.notes(site, tile))
-        return Candidate(name, template.version, tile, tile_from, cost, notes=notes)
+        return Candidate(name, template.version, tile, tile_from, cost, notes=notes, measured=measured)
 
 
 def _choose(graph: Graph, offers: Sequence[_Offer], targets: Sequence[Target]) -> tuple[list[_Offer], tuple[str, ...]]:
