@@ -22,6 +22,7 @@ LAYERS = {
     "ropegen.equinox": 8,
     "ropegen.api": 7,
     "ropegen.bench": 7,
+    "ropegen.tuning": 7,
     "ropegen.emit": 6,
     "ropegen.explain": 6,
     "ropegen.planner": 6,

@@ -50,8 +50,11 @@ def add_graph(
 
 
 def add_plan(parser: argparse.ArgumentParser) -> None:
-    """The options of a plan."""
+    """The options of a plan; `planning.plan` reads them."""
     add_tile(parser)
+    parser.add_argument(
+        "--tiles", metavar="FILE", help="tiles that `ropegen tune` measured, for the target that it ran on"
+    )
     parser.add_argument(
         "--tables",
         choices=get_args(TableKind),

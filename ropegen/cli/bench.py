@@ -7,12 +7,13 @@ from pathlib import Path
 
 from rich.text import Text
 
-from ropegen import api, bench
-from ropegen.cli import arguments
+from ropegen import bench
+from ropegen.cli import arguments, planning
 from ropegen.cli.output import DONE, Progress, new_table, print_json, print_table, progress
 from ropegen.emit import artifact
 from ropegen.emit.callable import Compiled
 from ropegen.errors import RopegenError
+from ropegen.target import Target
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,7 +72,7 @@ def _run(options: argparse.Namespace) -> int:
 def _subject(options: argparse.Namespace, say: Progress) -> Compiled | artifact.Artifact:
     """The compiled plan of a graph for this machine, or the artifact of a directory."""
     if Path(options.graph).is_dir():
-        given = [name for name in (*arguments.CONFIG_OPTIONS, "tile", "tables") if getattr(options, name)]
+        given = [name for name in (*arguments.CONFIG_OPTIONS, "tile", "tiles", "tables") if getattr(options, name)]
         if given:
             raise RopegenError(
                 f"--{given[0]} is for a graph, and {options.graph} is an artifact, which is built already"
@@ -79,9 +80,8 @@ def _subject(options: argparse.Namespace, say: Progress) -> Compiled | artifact.
         say("checking hashes")
         return artifact.load(options.graph)
     say("planning for this machine")
-    return api.plan(
-        arguments.graph(options), "host", tile=arguments.tile(options.tile), tables=options.tables
-    ).compile()
+    host = Target.host()
+    return planning.plan(options, arguments.graph(options), host, planning.tile_file(options, [host])).compile()
 
 
 BENCH = arguments.Verb(

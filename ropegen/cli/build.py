@@ -7,10 +7,11 @@ import argparse
 from rich.text import Text
 
 from ropegen import api
-from ropegen.cli import arguments
+from ropegen.cli import arguments, planning
 from ropegen.cli.output import DONE, new_table, print_json, print_table, progress
 from ropegen.emit import artifact
 from ropegen.errors import RopegenError
+from ropegen.target import Target
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,16 +44,17 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     graph = arguments.graph(options)
-    tile = arguments.tile(options.tile)
+    targets = [Target.parse(target) for target in options.target]
     if options.libtpu and not options.compile:
         raise RopegenError(
             "--libtpu names the compiler of --compile, which is not given; add it, or leave --libtpu out"
         )
+    file = planning.tile_file(options, targets)
     with progress() as say:
         plans: list[api.Plan] = []
-        for target in options.target:
+        for target in targets:
             say(f"planning for {target}")
-            plans.append(api.plan(graph, target, tile=tile, tables=options.tables))
+            plans.append(planning.plan(options, graph, target, file))
         made = artifact.export(
             plans, options.output, ahead_of_time=options.compile, libtpu=options.libtpu, progress=say
         )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 
-from ropegen import api, explain
-from ropegen.cli import arguments
+from ropegen import explain
+from ropegen.cli import arguments, planning
 from ropegen.cli.output import DONE, print_json, write
 from ropegen.errors import RopegenError
+from ropegen.target import Target
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,8 +25,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> int:
     if len(options.target) > 1:
         raise RopegenError(f"--target is given as {' and '.join(options.target)}; explain one target at a time")
-    target = options.target[0] if options.target else "cpu"
-    plan = api.plan(arguments.graph(options), target, tile=arguments.tile(options.tile), tables=options.tables)
+    target = Target.parse(options.target[0] if options.target else "cpu")
+    plan = planning.plan(options, arguments.graph(options), target, planning.tile_file(options, [target]))
     if options.html:
         write(options.html, explain.html(plan))
     if options.json and options.html != "-":

@@ -14,9 +14,10 @@ from ropegen.cli.explain import EXPLAIN
 from ropegen.cli.list import LIST
 from ropegen.cli.lower import LOWER
 from ropegen.cli.opt import OPT
+from ropegen.cli.tune import TUNE
 from ropegen.errors import nearest
 
-VERBS = (BUILD, EXPLAIN, OPT, LOWER, CHECK, BENCH, LIST, ENV)
+VERBS = (BUILD, EXPLAIN, OPT, LOWER, CHECK, BENCH, TUNE, LIST, ENV)
 
 _EXAMPLES = """
 examples:
@@ -26,6 +27,7 @@ examples:
   ropegen opt graph.mlir --trace
   ropegen check kernels/
   ropegen bench graph.mlir --against jax,torch
+  ropegen tune config.json --seq 4096 -o tiles.json
   ropegen list targets
 
 GRAPH is a graph in text (.mlir), the config.json of a Hugging Face model, or - for either on stdin.
