@@ -12,6 +12,10 @@ rg.export(graph, "out/", targets=["cpu", "gpu:h200", "tpu:v5e"])
 
 from pathlib import Path
 
+from ropegen import dependencies
+
+dependencies.expect_installed()  # before the imports below, which need them
+
 from ropegen import masks, reference, scaling, weights
 from ropegen.api import (
     Plan,

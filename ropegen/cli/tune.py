@@ -115,7 +115,7 @@ def _as_data(outcome: Outcome) -> dict[str, object]:
 TUNE = arguments.Verb(
     name="tune",
     what="measure the tiles of a graph's own shapes on this machine, for the --tiles option of the other verbs",
-    example="ropegen tune graph.mlir --target host -o tiles.json --seconds 1",
+    example="ropegen tune config.json --seq 4096 -o tiles.json",
     add_arguments=_add_arguments,
     run=_run,
 )
