@@ -171,9 +171,10 @@ def plan(
 
     `tile` fixes the tiles of templates, e.g. {"attend/xla": {"q": 256, "kv": 512}}. Without it the measured table of the
     chip decides, and without an entry there the cost model. `measured` is a file that `ropegen tune` wrote for this target,
-    read by `load_tiles`: it comes before the measured table, and decides the template of its regions too. `tables` fixes where the cosines and sines of known
-    positions come from: a "constant" of the module, an "argument" that is computed once, or "computed" at every call.
-    Without it their size decides, see `Table`.
+    read by `load_tiles`: it comes before the measured table, and decides the template of its regions too.
+
+    `tables` fixes where the cosines and sines of known positions come from: a "constant" of the module, an "argument" that
+    is computed once, or "computed" at every call. Without it their size decides, see `Table`.
 
     Raises:
       RopegenError: an unknown target, or a tile for an unknown template or with sizes that it does not have; a tile file

@@ -113,13 +113,13 @@ def merge(old: TileFile | None, outcomes: Sequence[Outcome], target: Target) -> 
         for entry in (old.entries if old is not None else ())
         if entry.target != target or entry.region not in replaced
     ]
+    # What was measured for a region comes before what the outcome of another region says of it.
+    measured = {outcome.region for outcome in outcomes}
     fresh: dict[tuple[str, str], Entry] = {}
-    # What was measured for a region comes before what another region's outcome says of it.
-    measured = [entry for outcome in outcomes for entry in outcome.entries if entry.region == outcome.region]
-    own = {entry.region for entry in measured}
-    implied = [entry for outcome in outcomes for entry in outcome.entries if entry.region not in own]
-    for entry in (*measured, *implied):
-        fresh.setdefault((entry.template, entry.region), entry)
+    for outcome in outcomes:
+        for entry in outcome.entries:
+            if entry.region == outcome.region or entry.region not in measured:
+                fresh.setdefault((entry.template, entry.region), entry)
     return (*kept, *fresh.values())
 
 
