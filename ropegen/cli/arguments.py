@@ -43,7 +43,9 @@ def add_graph(
     group.add_argument("--batch", type=int, help="sequences at once (default: 1)")
     group.add_argument("--seq", type=int, help="tokens of each (default: 2048, or 1 in decode)")
     group.add_argument("--dtype", help="bf16, f16, f32 or f64 (default: bf16)")
-    group.add_argument("--phase", choices=models.PHASES, help="the whole prompt, or steps over a cache (default: prefill)")
+    group.add_argument(
+        "--phase", choices=models.PHASES, help="the whole prompt, or steps over a cache (default: prefill)"
+    )
     group.add_argument("--layer", type=int, help="which layer's attention (default: 0)")
     group.add_argument("--capacity", type=int, help="rows of the cache in decode")
     group.add_argument("--vocabulary", type=int, help="rows of the embedding, fewer than the model's")
