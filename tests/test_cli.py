@@ -657,8 +657,7 @@ def test_tune_prints_the_file_and_keeps_what_a_file_has(
 ) -> None:
     code, out, _ = call(capsys, "tune", attention, "--seconds", "0.02")
     assert code == 0
-    first = rg.load_tiles(tmp_path / "tiles.json") if (tmp_path / "tiles.json").exists() else None
-    assert first is None  # without -o nothing is written
+    assert not (tmp_path / "tiles.json").exists()  # without -o nothing is written
     (tmp_path / "tiles.json").write_text(
         out.replace('"cores":', '"cores": 10').replace('"what":"', '"what":"elsewhere, ')
     )
@@ -683,6 +682,17 @@ def test_a_file_without_the_shapes_of_a_graph_is_said(
     code, out, err = call(capsys, "explain", graph, "--target", "cpu:1023", "--tiles", file)
     assert (code, out) == (2, "")
     assert "none for cpu:1023" in err
+
+
+def test_a_tile_of_another_compiler_is_a_warning_in_one_line(attention: str, tmp_path: Path) -> None:
+    file = tmp_path / "tiles.json"
+    assert cli.main(["tune", attention, "--seconds", "0.02", "-o", str(file)]) == 0
+    file.write_text(re.sub(r'"jaxlib":"[^"]*"', '"jaxlib":"0.0.1"', file.read_text()))
+    said = ropegen("bench", attention, "--tiles", str(file), "--repeats", "1")
+    assert said.returncode == 0
+    (line,) = said.stderr.splitlines()
+    assert line.startswith("warning: the tile ")
+    assert "measured with jaxlib 0.0.1, and jaxlib " in line
 
 
 def test_an_interrupted_tuning_leaves_the_file_as_it_was(

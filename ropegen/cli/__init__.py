@@ -9,6 +9,7 @@ import argparse
 import io
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 
 from ropegen.cli.output import DONE, INTERRUPTED, UNUSABLE
@@ -25,7 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="replace")  # a terminal without the sign for micro still shows the rest
     try:
         run: Callable[[argparse.Namespace], int] = options.run
-        code = run(options)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            code = run(options)
         sys.stdout.flush()
         return code
     except RopegenError as error:
@@ -49,3 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; nothing half-done was left", file=sys.stderr)
         return INTERRUPTED
+
+
+def _show_warning(message: Warning | str, *where: object) -> None:
+    """One line on stderr, without the line of code that Python shows."""
+    print(f"warning: {message}", file=sys.stderr)
