@@ -64,6 +64,8 @@ def test_a_table_is_of_one_chip_and_written_in_one_way(path: Path) -> None:
     file = rg.load_tiles(path)
     assert {tiles.shipped_name(target) for target in file.targets} == {path.name}
     assert file.content == path.read_bytes()
+    versions = {entry.template: entry.template_version for entry in file.entries}
+    assert versions == {name: template(name).version for name in versions}, "measure again what changed"
 
 
 def test_the_entries_for_cpu_are_points_of_the_grid_and_plans_take_them() -> None:
@@ -123,6 +125,19 @@ def test_the_entries_are_the_benchmark_s_sites_with_tiles_on_offer(chip: str, be
         measured = tiles.Measured(target).look_up(template(entry.template), site.closed)
         assert measured is not None
         assert measured.tile == Tile.of(**entry.tile)
+
+
+def test_a_shipped_entry_of_another_version_of_the_template_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    grid, target = imported("cpu_grid"), Target.parse("cpu")
+    points = {point.key: point for point in grid.grid(["forward"], grid.LENGTHS, grid.SHAPES)}
+    older = TileFile(
+        "shipped", tuple(msgspec.structs.replace(entry, template_version=999) for entry in table(target).entries)
+    )
+    graph = points[older.entries[0].what].graph()
+    monkeypatch.setattr("ropegen.tiles._shipped", lambda target: older)
+    step = attends(rg.plan(graph, target))
+    assert step.chosen is not None
+    assert "measured" not in step.chosen.tile_from
 
 
 @pytest.mark.parametrize("chip", CHIPS)
@@ -230,6 +245,8 @@ def test_export_uses_a_file_for_the_targets_that_it_has(tmp_path: Path) -> None:
     file = rg.load_tiles(written(tmp_path, entry()))
     made = rg.export(attention(), tmp_path / "out", targets=["cpu", "gpu:h200"], measured=file)
     plans = (made.directory / "plan.txt").read_text()
+    assert (made.directory / "tiles.json").read_bytes() == file.content
+    assert made.manifest.tiles == "tiles.json"
     cpu, _, gpu = plans.partition("plan of attention for gpu:h200")
     assert "the tile file" in cpu
     assert gpu

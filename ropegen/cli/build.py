@@ -56,7 +56,12 @@ def _run(options: argparse.Namespace) -> int:
             say(f"planning for {target}")
             plans.append(planning.plan(options, graph, target, file))
         made = artifact.export(
-            plans, options.output, ahead_of_time=options.compile, libtpu=options.libtpu, progress=say
+            plans,
+            options.output,
+            ahead_of_time=options.compile,
+            libtpu=options.libtpu,
+            tiles=file.content if file is not None else None,
+            progress=say,
         )
     sizes = {path.name: path.stat().st_size for path in sorted(made.directory.iterdir())}
     if options.json:

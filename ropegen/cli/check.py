@@ -38,6 +38,7 @@ def _run(options: argparse.Namespace) -> int:
             {
                 "output": output.label,
                 "largest": output.largest,
+                "allowed_largest": output.allowed_largest,
                 "relative": output.relative,
                 "allowed": output.allowed,
                 "agrees": output.agrees,
@@ -48,11 +49,12 @@ def _run(options: argparse.Namespace) -> int:
         facts = {"directory": str(loaded.directory), "passed": result.passed, "outputs": rows}
         print_json(facts | ({"executables": programs} if programs else {}))
     else:
-        table = new_table("output", "largest error", "error, root mean square, relative", "allowed", "")
+        table = new_table("output", "largest error", "allowed", "error, root mean square, relative", "allowed", "")
         for output in result.outputs:
             table.add_row(
                 output.label,
                 f"{output.largest:.2e}",
+                f"{output.allowed_largest:.2e}",
                 f"{output.relative:.2e}",
                 f"{output.allowed:.2e}",
                 "agrees" if output.agrees else "DIFFERS",
