@@ -28,12 +28,13 @@ import jax
 from cpu_grid import LENGTHS, PROBE_LENGTH, SHAPES, Point, grid
 from cpu_limits import measure_limits
 from cpu_tables import BEHIND, picture, tables
-from cpu_tiles import fastest, text
+from cpu_tiles import fastest
 from results import say, write
 
 import ropegen as rg
-from ropegen import bench
+from ropegen import bench, tiles
 from ropegen.bench import attention, torch_attention
+from ropegen.target import Target
 
 QUICK_LENGTHS, QUICK_SHAPES = (512, 2048), ((8, 2, 128),)
 PARTS = ("limits", "forward", "backward")
@@ -148,14 +149,21 @@ def main() -> int:
 
 
 def measure_tiles(points: Sequence[Point], seconds: float) -> None:
-    """Write the table of tiles that the planner reads: at every point the cost model's tile races other tiles."""
-    entries: list[dict[str, Any]] = []
+    """Write the table of tiles that the planner reads: at every point the cost model's tile races other tiles.
+
+    The entries of other chips and other numbers of cores stay in the table.
+    """
+    target = Target.host()
+    if target.platform != "cpu":
+        sys.exit(f"error: this machine is {target}, and the tiles of this benchmark are for CPU")
+    path = Path(rg.__file__).resolve().parent / "tiles" / tiles.shipped_name(target)
+    entries = [entry for entry in tiles.load(path).entries if entry.target != target] if path.is_file() else []
     for number, point in enumerate(points, 1):
         say(f"{number} of {len(points)}: {point.key}")
-        entries += fastest(point.graph(), point.key, seconds, say)
+        entries += fastest(point.graph(), point.key, target, seconds, say)
         jax.clear_caches()
         gc.collect()
-    write(Path(rg.__file__).resolve().parent / "tiles" / "cpu.json", text(entries))
+    write(path, tiles.dump(entries).decode())
 
 
 def opened(path: Path, again: bool) -> dict[str, Any]:

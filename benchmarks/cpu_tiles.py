@@ -1,22 +1,23 @@
 """The fastest tiles of the grid's points, for ropegen/tiles/cpu.json, which the planner reads.
 
 A tile enters the table if it beats the cost model's own tile by more than the noise in two races: among all candidates and
-alone. At other points the cost model decides.
+alone. At other points the cost model decides. The grid has tiles that the template does not offer to `ropegen tune`.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import itertools
-import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import ropegen as rg
-from ropegen import bench, passes
+from ropegen import bench, passes, tiles
 from ropegen.ir.text import digest
 from ropegen.target import Target
-from ropegen.template import Tile, catalog, family
+from ropegen.template import Tile, catalog, family, template
+from ropegen.tiles import Entry
 
 ROWS, KEYS = (128, 256, 512), (512, 1024, 2048)
 # The most rows of scores times heads of a group in a block; larger blocks do not fit in the caches.
@@ -24,18 +25,17 @@ MOST_ROWS = 2048
 KEPT = 0.95
 
 
-def fastest(graph: rg.Graph, what: str, seconds: float, say: Callable[[str], None]) -> list[dict[str, Any]]:
-    """The table's entries for the attention of a graph; none if no tile beats the cost model's own.
+def fastest(graph: rg.Graph, what: str, target: Target, seconds: float, say: Callable[[str], None]) -> list[Entry]:
+    """The entries for the attention of a graph; none if no tile beats the cost model's own.
 
     Every region that a plan may choose gets an entry, with and without rotations inside. Otherwise the plan would choose a
     region without an entry.
     """
-    target = Target.parse("cpu")
     regions = list(family("attend").find(passes.canonical(graph)))
     site = family("attend").site(regions[0].closed)
     queries, heads = site.sources["q"].type.shape[-3:-1]
     keys, kv_heads = site.sources["k"].type.shape[-3:-1]
-    template, modelled = by_the_model(site, target)
+    name, modelled = by_the_model(site, target)
     sizes = [modelled]
     for q, kv in itertools.product(ROWS, KEYS):
         tile = Tile.of(q=min(q, queries), kv=min(kv, keys))
@@ -43,9 +43,9 @@ def fastest(graph: rg.Graph, what: str, seconds: float, say: Callable[[str], Non
             sizes.append(tile)
     runners: list[bench.Contender] = []
     for tile in sizes:
-        compiled = rg.plan(graph, target, tile={template: dict(tile.sizes)}).compile()
+        compiled = rg.plan(graph, target, tile={name: dict(tile.sizes)}).compile()
         # If the cost model thinks that this tile is slower than another template, the plan would not use it from a table.
-        if any(step.chosen and step.chosen.template == template for step in compiled.plan.steps):
+        if any(step.chosen and step.chosen.template == name for step in compiled.plan.steps):
             (runner,), _ = bench.contenders(compiled, [])
             runners.append(replace(runner, name=str(tile)))
     race = bench.race(runners, tolerance=bench.tolerance(graph), seconds=seconds)
@@ -61,14 +61,18 @@ def fastest(graph: rg.Graph, what: str, seconds: float, say: Callable[[str], Non
         return []
     tile = next(dict(tile.sizes) for tile in sizes if str(tile) == best.name)
     return [
-        {
-            "template": template,
-            "region": digest(region.closed),
-            "what": what,
-            "tile": tile,
-            "of_the_model's": round(share, 2),
-            "candidates": len(runners),
-        }
+        Entry(
+            chip=tiles.chip_of(target),
+            cores=target.cores,
+            dtype=region.closed.outputs[0][1].type.dtype,
+            compiler={"jaxlib": importlib.metadata.version("jaxlib")},
+            template=name,
+            template_version=template(name).version,
+            region=digest(region.closed),
+            what=what,
+            tile=tile,
+            evidence={"of_the_model's": round(share, 2), "candidates": len(runners)},
+        )
         for region in regions
     ]
 
@@ -76,14 +80,8 @@ def fastest(graph: rg.Graph, what: str, seconds: float, say: Callable[[str], Non
 def by_the_model(site: Any, target: Target) -> tuple[str, Tile]:
     """The template and tile of the lowest cost according to the cost model."""
     costs: dict[tuple[str, Tile], float] = {}
-    for template in catalog():
-        if template.family.name == "attend" and target.platform in template.runs_on:
-            for tile in [] if any(template.declines(site, target)) else template.tiles(site, target):
-                costs[str(template), tile] = template.cost(site, target, tile).seconds
+    for candidate in catalog():
+        if candidate.family.name == "attend" and target.platform in candidate.runs_on:
+            for tile in [] if any(candidate.declines(site, target)) else candidate.tiles(site, target):
+                costs[str(candidate), tile] = candidate.cost(site, target, tile).seconds
     return min(costs, key=lambda choice: costs[choice])
-
-
-def text(entries: Iterable[dict[str, Any]]) -> str:
-    """The table as JSON, one line per entry."""
-    lines = ",\n".join(f"  {json.dumps(entry)}" for entry in entries)
-    return f'{{"chip": "cpu", "measured": [\n{lines}\n]}}\n'

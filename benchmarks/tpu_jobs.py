@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from ropegen import masks
 from ropegen.ir.text import digest
 from ropegen.target import Target
 from ropegen.template import AnyTemplate, Site, Tile, template
+from ropegen.tiles import Entry, dump
 
 TABLES = Path(rg.__file__).resolve().parent / "tiles"
 ATTEND = "attend/mosaic_tpu"
@@ -282,26 +282,27 @@ def tile_tables(results: Mapping[str, Any], chips: Sequence[str], libtpu: str) -
     """The tables of tiles by file name, in the form that `ropegen.tiles` reads."""
     tables: dict[str, str] = {}
     for chip in chips:
-        entries: list[dict[str, Any]] = []
+        entries: list[Entry] = []
         for common in modules.common():
             for length in common.lengths:
                 if not (times := measured(results, common, length, chip)):
                     continue
+                closed = modules.common_site(common.name, length).closed
                 entries.append(
-                    {
-                        "template": ATTEND,
-                        "region": digest(modules.common_site(common.name, length).closed),
-                        "what": f"{common.name}, {length} positions",
-                        "tile": dict(times[0][1].sizes),
-                        "microseconds": round(times[0][0] * 1e6, 1),
-                        "candidates": len(times),
-                        "libtpu": libtpu,
-                    }
+                    Entry(
+                        chip=f"tpu:{chip}",
+                        dtype=closed.outputs[0][1].type.dtype,
+                        compiler={"libtpu": libtpu},
+                        template=ATTEND,
+                        template_version=template(ATTEND).version,
+                        region=digest(closed),
+                        what=f"{common.name}, {length} positions",
+                        tile=dict(times[0][1].sizes),
+                        evidence={"predicted_microseconds": round(times[0][0] * 1e6, 1), "candidates": len(times)},
+                    )
                 )
-        if not entries:
-            continue
-        lines = ",\n  ".join(json.dumps(entry) for entry in entries)
-        tables[f"tpu-{chip}.json"] = f'{{"chip": "tpu:{chip}", "measured": [\n  {lines}\n]}}\n'
+        if entries:
+            tables[f"tpu-{chip}.json"] = dump(entries).decode()
     return tables
 
 

@@ -22,13 +22,13 @@ from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_ke
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as splash_mask
 
 import ropegen as rg
-from ropegen import masks, models, passes, tiles
+from ropegen import masks, models, passes
 from ropegen.emit.module import stablehlo
 from ropegen.ir.graph import Graph
-from ropegen.ir.text import digest
 from ropegen.rotary import Pairing
 from ropegen.target import Target
 from ropegen.template import AnyTemplate, Site, Tile, catalog
+from ropegen.tiles import Measured
 from ropegen.types import numpy_dtype
 
 CASES = Path(__file__).resolve().parent.parent / "golden" / "cases"
@@ -109,8 +109,12 @@ def site_of(graph: Graph, template: AnyTemplate) -> Site | None:
 
 def own_tile(template: AnyTemplate, site: Site, target: Target) -> Tile:
     """The planner's tile: the measured one, else the cheapest."""
-    measured = tiles.measured(target).get((str(template), digest(site.closed)))
-    return measured or min(template.tiles(site, target), key=lambda tile: template.cost(site, target, tile).seconds)
+    measured = Measured(target).look_up(template, site.closed)
+    return (
+        measured.tile
+        if measured
+        else min(template.tiles(site, target), key=lambda tile: template.cost(site, target, tile).seconds)
+    )
 
 
 def forward(template: AnyTemplate, site: Site, tile: Tile, chip: str) -> bytes:

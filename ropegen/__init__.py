@@ -12,6 +12,10 @@ rg.export(graph, "out/", targets=["cpu", "gpu:h200", "tpu:v5e"])
 
 from pathlib import Path
 
+from ropegen import dependencies
+
+dependencies.expect_installed()  # before the imports below, which need them
+
 from ropegen import masks, reference, scaling, weights
 from ropegen.api import (
     Plan,
@@ -21,6 +25,7 @@ from ropegen.api import (
     from_hf,
     load,
     load_graph,
+    load_tiles,
     plan,
     rope,
     rope_table,
@@ -60,6 +65,7 @@ __all__ = [
     "grid_positions",
     "load",
     "load_graph",
+    "load_tiles",
     "loads",
     "masks",
     "plan",

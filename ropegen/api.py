@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from ropegen import masks, models
+from ropegen import masks, models, tiles
 from ropegen.emit import artifact
 from ropegen.emit.callable import run
 from ropegen.emit.primitive import PLATFORMS
@@ -29,6 +29,7 @@ from ropegen.planner import Plan, TableKind, Tiles, plan, plan_together
 from ropegen.rotary import Rope
 from ropegen.target import Target
 from ropegen.template import AnyTemplate, catalog
+from ropegen.tiles import TileFile
 from ropegen.types import DTYPES, dtype_name, numpy_dtype
 
 Array = jax.Array
@@ -46,6 +47,15 @@ def load_graph(path: str | PathLike[str]) -> Graph:
       RopegenError: the file is not there, or is not such a graph; the line is shown.
     """
     return text.load(path)
+
+
+def load_tiles(path: str | PathLike[str]) -> TileFile:
+    """The measured tiles of a file that `ropegen tune` wrote, for `plan` and `export`.
+
+    Raises:
+      RopegenError: the file is not there, or is no tile file; the message names the field.
+    """
+    return tiles.load(path)
 
 
 def from_hf(
@@ -68,6 +78,7 @@ def export(
     targets: Iterable[str | Target],
     tile: Tiles | None = None,
     tables: TableKind | None = None,
+    measured: TileFile | None = None,
     ahead_of_time: bool = False,
     libtpu: str | PathLike[str] | None = None,
 ) -> artifact.Artifact:
@@ -77,11 +88,20 @@ def export(
     then be several, and the report has the schedules of their kernels. This needs no TPU, but libtpu: of this environment,
     or of the folder `libtpu` that `pip install --target` filled.
 
+    `measured` is used for those of the targets that it has tiles for; the artifact keeps the file as `tiles.json`.
+
     Raises:
-      RopegenError: two targets of one platform, or a directory that holds something else; no libtpu to compile with.
+      RopegenError: two targets of one platform, or a directory that holds something else; no libtpu to compile with; a
+        tile file without tiles for any of the targets.
     """
-    plans = [plan(graph, target, tile=tile, tables=tables) for target in targets]
-    return artifact.export(plans, directory, ahead_of_time=ahead_of_time, libtpu=libtpu)
+    wanted = [Target.parse(target) for target in targets]
+    tuned = measured.for_some_of(wanted) if measured is not None else ()
+    plans = [
+        plan(graph, target, tile=tile, tables=tables, measured=measured if target in tuned else None)
+        for target in wanted
+    ]
+    content = measured.content if measured is not None else None
+    return artifact.export(plans, directory, ahead_of_time=ahead_of_time, libtpu=libtpu, tiles=content)
 
 
 def load(directory: str | PathLike[str]) -> artifact.Artifact:

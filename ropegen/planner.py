@@ -9,11 +9,12 @@ of this, so that `explain` can state it.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
-from ropegen import passes, selection, tiles
+from ropegen import passes, selection
 from ropegen.cost import DIRECTIONS, NO_COST, Cost, Direction
 from ropegen.errors import RopegenError, nearest
 from ropegen.ir import ops
@@ -23,6 +24,7 @@ from ropegen.passes.rewrite import Trace
 from ropegen.plain import plain_cost
 from ropegen.target import Target
 from ropegen.template import AnyTemplate, Region, Site, Tile, catalog, cost_of, families
+from ropegen.tiles import Measured, MeasuredTile, TileFile
 
 if TYPE_CHECKING:
     from ropegen.emit.callable import Compiled
@@ -45,12 +47,22 @@ class Candidate:
     version: int
     tile: Tile = Tile()
     tile_from: str = ""
-    """Where the tile comes from: the caller, the measured table, or the cheapest of how many."""
+    """Where the tile comes from: the caller, the tile file or the measured table with the compiler, or the cheapest of
+    how many.
+    """
     cost: Cost | None = None
     """The cost of a call, summed over the directions that the plan weighs; None for a template that declines."""
     declined: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=(), repr=False)
     """What the template says of its kernel. It follows from the other fields, so no digest contains it."""
+    measured: MeasuredTile | None = field(default=None, repr=False)
+    """The measurement that the tile comes from. The digest contains its words, `tile_from`."""
+
+    @property
+    def preference(self) -> tuple[bool, float]:
+        """Orders the candidates of a region, the one to choose first: the caller's tile file, then the least time."""
+        from_file = self.measured is not None and self.measured.from_file
+        return not from_file, self.cost.seconds if self.cost is not None else math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,22 +174,26 @@ def plan(
     tile: Tiles | None = None,
     tables: TableKind | None = None,
     weigh: Sequence[Direction] = FORWARD,
+    measured: TileFile | None = None,
 ) -> Plan:
     """The plan of a graph for a target such as "cpu", "gpu:h200" or "tpu:v5e". Planning never queries a device.
 
     `tile` fixes the tiles of templates, e.g. {"attend/xla": {"q": 256, "kv": 512}}. Without it the measured table of the
-    chip decides, and without an entry there the cost model. `tables` fixes where the cosines and sines of known
-    positions come from: a "constant" of the module, an "argument" that is computed once, or "computed" at every call.
-    Without it their size decides, see `Table`.
+    chip decides, and without an entry there the cost model. `measured` is a file that `ropegen tune` wrote for this target,
+    read by `load_tiles`: it comes before the measured table, and decides the template of its regions too.
+
+    `tables` fixes where the cosines and sines of known positions come from: a "constant" of the module, an "argument" that
+    is computed once, or "computed" at every call. Without it their size decides, see `Table`.
 
     `weigh` names the directions whose costs are summed when templates, tiles and regions are compared. Give
     ("forward", "backward") for a program that takes gradients, and ("forward", "tangent") for one that takes derivatives in
     forward mode. A measured tile comes first all the same; it was measured on the forward pass.
 
     Raises:
-      RopegenError: an unknown target or direction, or a tile for an unknown template or with sizes that it does not have.
+      RopegenError: an unknown target or direction, or a tile for an unknown template or with sizes that it does not have; a
+        tile file without entries for this target, or with an entry that does not fit the installed template.
     """
-    return plan_together(source, (target,), tile=tile, tables=tables, weigh=weigh)[0]
+    return plan_together(source, (target,), tile=tile, tables=tables, weigh=weigh, measured=measured)[0]
 
 
 def plan_together(
@@ -187,6 +203,7 @@ def plan_together(
     tile: Tiles | None = None,
     tables: TableKind | None = None,
     weigh: Sequence[Direction] = FORWARD,
+    measured: TileFile | None = None,
 ) -> tuple[Plan, ...]:
     """One plan for every target, in the order given, all with the same regions: one program can carry them all.
 
@@ -202,8 +219,10 @@ def plan_together(
       states it.
     - `step.considered` and `step.cost`; `plan.rejected`, `plan.cost` and `plan.digest`.
 
+    `measured` is used for those of the targets that it has entries for.
+
     Raises:
-      RopegenError: no target, or what `plan` raises.
+      RopegenError: no target, or what `plan` raises; a tile file without entries for any of the targets.
     """
     chips = tuple(Target.parse(target) for target in targets)
     if not chips:
@@ -211,8 +230,10 @@ def plan_together(
     if tables is not None and tables not in get_args(TableKind):
         raise RopegenError(f"tables are {tables!r}; {nearest(str(tables), get_args(TableKind))}")
     weighed = _directions(weigh)
+    if measured is not None:
+        measured.for_some_of(chips)
     canonical, trace = passes.run(source)
-    offers = _offers(canonical, _Prices(chips, _caller_tiles(tile or {}), weighed))
+    offers = _offers(canonical, _Prices(chips, _caller_tiles(tile or {}), weighed, measured))
     taken, remarks = _choose(canonical, offers, chips)
     placed = {node: _place(canonical, node, tables) for node in canonical.nodes if is_table(node)}
     plain, regions = _plain_steps(canonical, chips, weighed, taken, placed), _region_steps(canonical, taken, placed)
@@ -228,7 +249,7 @@ def plan_together(
 
 def cheapest(closed: Graph, target: Target) -> Candidate | None:
     """The template and tile that compute a closed region fastest on a target; None where it is cheaper unfused."""
-    return _Prices((target,), {}, FORWARD).of(closed)[0].chosen
+    return _Prices((target,), {}, FORWARD, None).of(closed)[0].chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +258,7 @@ class _Price:
 
     considered: tuple[Candidate, ...]
     cheapest: Candidate | None
+    """The candidate of the tile file, else that of the least cost."""
     unfused: Cost
 
     @property
@@ -331,8 +353,14 @@ def _reads(graph: Graph, number: Mapping[Node, int]) -> list[list[int]]:
 class _Prices:
     """What the templates say of closed regions on some targets. Equal regions are asked about once."""
 
-    def __init__(self, targets: Sequence[Target], caller: Mapping[str, Tile], weighed: tuple[Direction, ...]) -> None:
-        self._targets = [(target, tiles.measured(target)) for target in targets]
+    def __init__(
+        self,
+        targets: Sequence[Target],
+        caller: Mapping[str, Tile],
+        weighed: tuple[Direction, ...],
+        file: TileFile | None,
+    ) -> None:
+        self._targets = [(target, Measured(target, file)) for target in targets]
         self._caller = caller
         self._weighed = weighed
         self._families = {family.name: family for family in families()}
@@ -357,14 +385,14 @@ class _Prices:
             self._sites[closed] = self._families[closed.name].site(closed)
         return self._sites[closed]
 
-    def _price(self, closed: Graph, target: Target, measured: Mapping[tuple[str, str], Tile]) -> _Price:
+    def _price(self, closed: Graph, target: Target, table: Measured) -> _Price:
         considered = tuple(
-            self._consider(template, closed, target, measured)
+            self._consider(template, closed, target, table)
             for template in catalog()
             if template.family.name == closed.name and target.platform in template.runs_on
         )
-        able = [(candidate.cost.seconds, candidate) for candidate in considered if candidate.cost is not None]
-        cheapest = min(able, key=lambda entry: entry[0])[1] if able else None
+        able = [candidate for candidate in considered if candidate.cost is not None]
+        cheapest = min(able, key=lambda candidate: candidate.preference) if able else None
         nodes = topological(value for _, value in closed.outputs)
         return _Price(considered, cheapest, sum((_unfused(node, target, self._weighed) for node in nodes), NO_COST))
 
@@ -372,23 +400,22 @@ class _Prices:
         site = self._site(closed)
         return sum((cost_of(template, site, target, tile, direction) for direction in self._weighed), NO_COST)
 
-    def _consider(
-        self, template: AnyTemplate, closed: Graph, target: Target, measured: Mapping[tuple[str, str], Tile]
-    ) -> Candidate:
+    def _consider(self, template: AnyTemplate, closed: Graph, target: Target, table: Measured) -> Candidate:
         name, site = str(template), self._site(closed)
         reasons = tuple(template.declines(site, target))
         if reasons:
             return Candidate(name, template.version, declined=reasons)
+        measured = None
         if name in self._caller:
             tile, tile_from = self._caller[name], "the caller"
-        elif measured and (name, key := digest(closed)) in measured:
-            tile, tile_from = measured[name, key], "the measured table"
+        elif measured := table.look_up(template, closed):
+            tile, tile_from = measured.tile, measured.source
         else:
             offered = list(template.tiles(site, target))
             tile = min(offered, key=lambda choice: self._cost(template, closed, target, choice).seconds)
             tile_from = f"the cheapest of {len(offered)}" if len(offered) > 1 else "the only one"
         cost, notes = self._cost(template, closed, target, tile), tuple(template.notes(site, tile))
-        return Candidate(name, template.version, tile, tile_from, cost, notes=notes)
+        return Candidate(name, template.version, tile, tile_from, cost, notes=notes, measured=measured)
 
 
 def _choose(graph: Graph, offers: Sequence[_Offer], targets: Sequence[Target]) -> tuple[list[_Offer], tuple[str, ...]]:

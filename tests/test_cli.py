@@ -17,7 +17,7 @@ from conftest import GOLDEN, Golden
 import ropegen as rg
 from ropegen import cli, explain, models, passes, template
 from ropegen.ir import ops, spec
-from ropegen.target import known
+from ropegen.target import Target, known
 
 CASE = str(GOLDEN / "cases" / "gpt2-small" / "config.json")
 SMALL = ("--seq", "8", "--vocabulary", "16")
@@ -162,7 +162,7 @@ def test_env(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(
     "verb",
-    [(), ("build",), ("explain",), ("opt",), ("lower",), ("check",), ("bench",), ("list",), ("env",)],
+    [(), ("build",), ("explain",), ("opt",), ("lower",), ("check",), ("bench",), ("tune",), ("list",), ("env",)],
     ids=" ".join,
 )
 def test_help_teaches(
@@ -274,7 +274,7 @@ TINY = {
     "rms_norm_eps": 1e-5,
     "rope_theta": 10_000.0,
 }
-VERBS = ("build", "explain", "opt", "lower", "check", "bench", "list", "env")
+VERBS = ("build", "explain", "opt", "lower", "check", "bench", "tune", "list", "env")
 
 
 @pytest.fixture
@@ -492,6 +492,17 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "no artifact": (["check", "."], "manifest.json"),
     "over something else": (["build", "graph.mlir", "--target", "cpu", "-o", "."], ""),
     "over a file": (["build", "graph.mlir", "--target", "cpu", "-o", "graph.mlir"], "graph.mlir"),
+    "no tile file": (["explain", "graph.mlir", "--tiles", "graph.mlir"], "tile file"),
+    "a tile file nowhere": (["explain", "graph.mlir", "--tiles", "tiles.json"], "tiles.json"),
+    "nothing to tune": (["tune", "graph.mlir"], "no region of"),
+    "tuning for TPU": (["tune", "graph.mlir", "--target", "tpu:v5e"], "benchmarks/tpu.py"),
+    "tuning elsewhere": (["tune", "graph.mlir", "--target", "cpu:1023"], "--target host"),
+    "tuning for an unknown target": (["tune", "graph.mlir", "--target", "gpu:h10"], "h100"),
+    "tuning for no time": (["tune", "graph.mlir", "--seconds", "0"], "positive"),
+    "tuning into another file": (["tune", "graph.mlir", "-o", "graph.mlir"], "tile file"),
+    "tuning into a directory": (["tune", "graph.mlir", "-o", "."], "directory"),
+    "tuning into nowhere": (["tune", "graph.mlir", "-o", "nowhere/tiles.json"], "nowhere"),
+    "two documents on stdout": (["tune", "graph.mlir", "--json"], "-o FILE"),
     "one platform twice": (["build", "graph.mlir", "--target", "gpu:h100", "--target", "gpu:a100", "-o", "x"], "gpu"),
 }
 
@@ -592,3 +603,110 @@ def test_an_old_terminal_still_gets_the_plan(graph: str) -> None:
     said = ropegen("explain", graph, PYTHONIOENCODING="ascii")
     assert said.returncode == 0
     assert said.stdout == explain.text(rg.plan(tiny(), "cpu")).replace("\N{MICRO SIGN}", "?")
+
+
+# Tuning ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def attention(tmp_path: Path) -> str:
+    """A graph with a region that has a choice of tiles."""
+    b = rg.Builder("attention")
+    q, k, v = (b.input(label, (1, 300, heads, 8), "f32") for label, heads in (("q", 2), ("k", 1), ("v", 1)))
+    path = tmp_path / "attention.mlir"
+    path.write_text(rg.dumps(b.build(out=b.attend(q, k, v, mask=rg.masks.causal))))
+    return str(path)
+
+
+def test_tune_writes_a_file_that_the_other_verbs_take(
+    attention: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, host = tmp_path / "tiles.json", str(Target.host())
+    code, out, err = call(capsys, "tune", attention, "-o", str(file), "--seconds", "0.02", "--json")
+    assert code == 0
+    (region,) = json.loads(out)["regions"]
+    assert region["what"] == "attend of q 1x300x2x8 f32, k 1x300x1x8 f32, v 1x300x1x8 f32, forward"
+    assert region["candidates"] > 1
+    assert region["seconds"] > 0
+    assert region["reason"] in err
+    kept = f"{region['kept']['template']}"
+    sizes = " ".join(f"{name}={size}" for name, size in region["kept"]["tile"].items())
+    code, out, err = call(capsys, "explain", attention, "--target", host, "--tiles", str(file))
+    assert (code, err) == (0, "")
+    assert f"{sizes}, the tile file, jaxlib " in out
+    assert kept in out
+    code, out, err = call(
+        capsys,
+        "build",
+        attention,
+        "--target",
+        host,
+        "--target",
+        "gpu:h200",
+        "--tiles",
+        str(file),
+        "-o",
+        str(tmp_path / "x"),
+    )
+    assert code == 0
+    assert "tiles.json has no tiles for gpu:h200" in err
+    assert "the tile file" in (tmp_path / "x" / "plan.txt").read_text()
+    code, _, err = call(capsys, "bench", attention, "--tiles", str(file), "--repeats", "1")
+    assert (code, err) == (0, "")
+    assert {path.name for path in tmp_path.iterdir()} == {"attention.mlir", "tiles.json", "x"}
+
+
+def test_tune_prints_the_file_and_keeps_what_a_file_has(
+    attention: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = call(capsys, "tune", attention, "--seconds", "0.02")
+    assert code == 0
+    assert not (tmp_path / "tiles.json").exists()  # without -o nothing is written
+    (tmp_path / "tiles.json").write_text(
+        out.replace('"cores":', '"cores": 10').replace('"what":"', '"what":"elsewhere, ')
+    )
+    before = rg.load_tiles(tmp_path / "tiles.json").entries
+    code, out, _ = call(capsys, "tune", attention, "--seconds", "0.02", "-o", str(tmp_path / "tiles.json"))
+    assert code == 0
+    after = rg.load_tiles(tmp_path / "tiles.json")
+    assert after.entries[: len(before)] == before
+    assert Target.host() in after.targets
+    assert "--tiles" in out
+
+
+def test_a_file_without_the_shapes_of_a_graph_is_said(
+    attention: str, graph: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, host = str(tmp_path / "tiles.json"), str(Target.host())
+    call(capsys, "tune", attention, "--seconds", "0.02", "-o", file)
+    code, out, err = call(capsys, "explain", graph, "--target", host, "--tiles", file)
+    assert code == 0
+    assert "takes no tile of" in err
+    assert out == explain.text(rg.plan(tiny(), host))
+    code, out, err = call(capsys, "explain", graph, "--target", "cpu:1023", "--tiles", file)
+    assert (code, out) == (2, "")
+    assert "none for cpu:1023" in err
+
+
+def test_a_tile_of_another_compiler_is_a_warning_in_one_line(attention: str, tmp_path: Path) -> None:
+    file = tmp_path / "tiles.json"
+    assert cli.main(["tune", attention, "--seconds", "0.02", "-o", str(file)]) == 0
+    file.write_text(re.sub(r'"jaxlib":"[^"]*"', '"jaxlib":"0.0.1"', file.read_text()))
+    said = ropegen("bench", attention, "--tiles", str(file), "--repeats", "1")
+    assert said.returncode == 0
+    (line,) = said.stderr.splitlines()
+    assert line.startswith("warning: the tile ")
+    assert "measured with jaxlib 0.0.1, and jaxlib " in line
+
+
+def test_an_interrupted_tuning_leaves_the_file_as_it_was(
+    attention: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ropegen.tuning.draw", stop)
+    code, out, err = call(capsys, "tune", attention, "-o", str(tmp_path / "tiles.json"))
+    assert (code, out) == (130, "")
+    assert "interrupted" in err
+    assert {path.name for path in tmp_path.iterdir()} == {"attention.mlir"}

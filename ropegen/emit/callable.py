@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from ropegen.emit.primitive import Choice, Choices, bind
 from ropegen.ir.graph import Graph, Node, label_of
 from ropegen.planner import Plan, Step, Table
 from ropegen.target import Target
+from ropegen.tiles import other_compiler
 from ropegen.types import numpy_dtype
 
 Array = jax.Array
@@ -33,6 +35,7 @@ class Compiled:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
+        _warn_of_another_compiler(plan)
         self._types = plan.graph.input_types
         self._declared = plan.source.input_types
         self._exact = {label: (kind.shape, numpy_dtype(kind.dtype)) for label, kind in self._types.items()}
@@ -85,6 +88,18 @@ class Compiled:
 
     def _call_prepared(self, prepared: Values, values: Values) -> Any:
         return _result(run(self.plan, prepared, values))
+
+
+def _warn_of_another_compiler(plan: Plan) -> None:
+    """Warns if a measured tile of the plan was measured with another version of the compiler than is installed here."""
+    for step in plan.steps:
+        measured = step.chosen.measured if step.chosen is not None else None
+        if step.chosen is not None and measured is not None and (installed := other_compiler(measured)):
+            warnings.warn(
+                f"the tile {measured.tile} of {step.chosen.template} was measured with {measured.package} "
+                f"{measured.version}, and {installed} compiles here; another tile may be faster, which `ropegen tune` finds",
+                stacklevel=4,
+            )
 
 
 def prepare(plan: Plan, values: Mapping[str, Array], together: Sequence[Plan] = ()) -> Values:

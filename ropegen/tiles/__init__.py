@@ -1,37 +1,253 @@
-"""Measured tiles: one JSON file a chip, read as data.
+"""Measured tiles: the fastest tile of a region, with the chip, the cores and the compiler that it was measured with.
 
-A file maps a template and the digest of a closed region to the tile that was fastest there:
+A tile file is JSON. ropegen ships one for each chip that was measured; `ropegen tune` writes one for your own shapes:
 
-    {"chip": "cpu", "measured": [{"template": "attend/xla", "region": "<sha256>", "what": "...", "tile": {"q": 256, "kv": 512}}]}
+    {"format": "ropegen.tiles/1", "measured": [
+      {"chip": "cpu", "cores": 2, "dtype": "bf16", "compiler": {"jaxlib": "0.10.2"},
+       "template": "attend/xla", "template_version": 1, "region": "<SHA-256 of the closed region>",
+       "what": "forward 8x2x128 bf16 causal 512", "tile": {"q": 256, "kv": 512}, "evidence": {"candidates": 3}}
+    ]}
+
+A plan takes an entry only for the same chip and number of cores, the same region, and the same version of the template:
+it does not use what ropegen ships for another version, and refuses such an entry of the caller's file. It takes entries of
+every compiler and says which one it was, so that a plan does not depend on what is installed where it is made. If another
+version of the compiler is installed where the plan is compiled, `Compiled` warns.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import importlib.metadata
+from collections.abc import Iterable
+from dataclasses import dataclass
 from importlib import resources
-from typing import Any
+from os import PathLike
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
 
 from ropegen.errors import RopegenError
+from ropegen.ir.graph import Graph
+from ropegen.ir.text import digest
 from ropegen.target import Target
-from ropegen.template import Tile
+from ropegen.template import AnyTemplate, Tile
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
 
 
-def measured(target: Target) -> Mapping[tuple[str, str], Tile]:
-    """The measured tiles of a chip by (template, digest of the closed region); empty where none was measured.
+class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One measurement, as it stands in a tile file."""
+
+    chip: str
+    """The target without cores: cpu, cpu:amx, gpu:h200, tpu:v5e."""
+    cores: Positive | None = None
+    """Cores of a CPU; an accelerator's entry has none."""
+    dtype: str
+    """The element type of the region's first output."""
+    compiler: Annotated[dict[str, str], msgspec.Meta(min_length=1, max_length=1)]
+    """The package that compiled what was measured, and its version."""
+    template: str
+    template_version: Positive
+    region: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    """The digest of the closed region."""
+    what: str
+    """The region in words."""
+    tile: dict[str, Positive]
+    evidence: dict[str, int | float | str]
+    """What was measured, for readers; planning does not use it."""
+
+    @property
+    def target(self) -> Target:
+        """The chip and cores that it was measured on.
+
+        Raises:
+          RopegenError: an unknown chip; a CPU without cores, or an accelerator with cores.
+        """
+        platform, _, kind = self.chip.partition(":")
+        if (platform == "cpu") != (self.cores is not None):
+            raise RopegenError(f"{self.chip} with cores {self.cores}; the cores of a CPU must be given, and no others")
+        name = ":".join(filter(None, ("cpu", str(self.cores), kind))) if platform == "cpu" else self.chip
+        return Target.parse(name)
+
+    @property
+    def compiled_by(self) -> str:
+        """The compiler in words, such as `jaxlib 0.10.2`."""
+        ((package, version),) = self.compiler.items()
+        return f"{package} {version}"
+
+
+class _Content(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    format: Literal["ropegen.tiles/1"]
+    measured: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredTile:
+    """The tile that a plan takes for a region and a template."""
+
+    tile: Tile
+    source: str
+    """In words: where it comes from, and which compiler it was measured with."""
+    package: str
+    """The package of that compiler: jaxlib or libtpu."""
+    version: str
+    from_file: bool
+    """Whether it is of the caller's file, which decides the template too: `ropegen tune` times all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class TileFile:
+    """The entries of a tile file; `name` is what messages call it."""
+
+    name: str
+    entries: tuple[Entry, ...]
+
+    @property
+    def content(self) -> bytes:
+        """The file as bytes; equal entries give equal bytes."""
+        return dump(self.entries)
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """The targets that it has entries for, in the order of the file."""
+        return tuple(dict.fromkeys(entry.target for entry in self.entries))
+
+    def for_some_of(self, targets: Iterable[Target]) -> tuple[Target, ...]:
+        """Those of `targets` that it has entries for.
+
+        Raises:
+          RopegenError: there are none.
+        """
+        targets = tuple(targets)
+        covered = tuple(target for target in targets if target in self.targets)
+        if not covered:
+            raise RopegenError(
+                f"{self.name} holds tiles for {', '.join(map(str, self.targets)) or 'no target'}, and none for "
+                f"{', '.join(map(str, targets))}: a tile counts only on the chip and the number of cores that it was "
+                "measured on; run `ropegen tune` there, or leave the file out"
+            )
+        return covered
+
+
+class Measured:
+    """The measured tiles of one target: those of the caller's file first, then those that ropegen ships."""
+
+    def __init__(self, target: Target, file: TileFile | None = None) -> None:
+        self._own = file
+        files = [tiles for tiles in (_shipped(target), file) if tiles is not None]  # a later file replaces entries
+        self._entries = {
+            (entry.template, entry.region): (tiles, entry)
+            for tiles in files
+            for entry in tiles.entries
+            if entry.target == target
+        }
+
+    def look_up(self, template: AnyTemplate, closed: Graph) -> MeasuredTile | None:
+        """The measured tile of a template for a closed region; None if there is none.
+
+        Raises:
+          RopegenError: the entry is of another version of the template, or does not fit the template or the region.
+        """
+        if not self._entries or (key := (str(template), digest(closed))) not in self._entries:
+            return None
+        file, entry = self._entries[key]
+        what = f"{file.name}: the tile of {template} for {entry.what!r}"
+        again = "run `ropegen tune` again with the same file, or remove the entry"
+        if entry.template_version != template.version:
+            if file is not self._own:
+                return None  # the tests allow no such entry in a release
+            raise RopegenError(
+                f"{what} was measured with version {entry.template_version} of the template, and version "
+                f"{template.version} is installed; {again}"
+            )
+        if set(entry.tile) != set(template.tile):
+            raise RopegenError(f"{what} is {entry.tile}, and it must have {', '.join(template.tile)}; {again}")
+        dtype = closed.outputs[0][1].type.dtype
+        if entry.dtype != dtype:
+            raise RopegenError(f"{what} says {entry.dtype}, and the region computes {dtype}; {again}")
+        ((package, version),) = entry.compiler.items()
+        return MeasuredTile(
+            Tile.of(**{name: entry.tile[name] for name in template.tile}),
+            f"{'the tile file' if file is self._own else 'the measured table'}, {entry.compiled_by}",
+            package,
+            version,
+            file is self._own,
+        )
+
+
+def load(path: str | PathLike[str]) -> TileFile:
+    """The tile file of a path, such as `ropegen tune -o FILE` wrote it.
 
     Raises:
-      RopegenError: the file of that chip is damaged.
+      RopegenError: the file is not there, or is no tile file; the message names the field.
     """
-    name = "cpu.json" if target.chip == "generic" else f"{target.platform}-{target.chip}.json"
-    file = resources.files("ropegen.tiles") / name
-    if not file.is_file():
-        return {}
     try:
-        content: dict[str, Any] = json.loads(file.read_text())
-        return {
-            (entry["template"], entry["region"]): Tile.of(**{label: int(size) for label, size in entry["tile"].items()})
-            for entry in content["measured"]
-        }
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RopegenError(f"the tile table {name} is damaged ({error}); install ropegen again") from error
+        raw = Path(path).read_bytes()
+    except OSError as error:
+        raise RopegenError(f"cannot read the tile file {path}: {error.strerror or error}") from error
+    return parse(raw, str(path))
+
+
+def parse(raw: bytes, name: str) -> TileFile:
+    """The tile file of some bytes; `name` is what messages call it.
+
+    Raises:
+      RopegenError: they are no tile file; the message names the field.
+    """
+    again = "make it again with `ropegen tune`"
+    try:
+        content = msgspec.json.decode(raw, type=_Content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RopegenError(f"{name} is no tile file: {error}; {again}") from error
+    seen: set[tuple[Target, str, str]] = set()
+    for index, entry in enumerate(content.measured):
+        try:
+            key = (entry.target, entry.template, entry.region)
+        except RopegenError as error:
+            raise RopegenError(f"{name} is no tile file: entry {index}: {error}; {again}") from error
+        if key in seen:
+            raise RopegenError(
+                f"{name} holds two tiles of {entry.template} for {entry.what!r} on {entry.target}; remove one of them"
+            )
+        seen.add(key)
+    return TileFile(name, content.measured)
+
+
+def dump(entries: Iterable[Entry]) -> bytes:
+    """A tile file with these entries, one entry a line."""
+    lines = b",\n".join(b"  " + msgspec.json.encode(entry) for entry in entries)
+    return b'{"format": "ropegen.tiles/1", "measured": [\n' + lines + b"\n]}\n"
+
+
+def shipped_name(target: Target) -> str:
+    """The name of the file in this folder that has the tiles of a chip."""
+    return f"{chip_of(target).replace(':', '-')}.json"
+
+
+def chip_of(target: Target) -> str:
+    """The target without its cores, as entries name it."""
+    if target.platform == "cpu":
+        return "cpu" if target.chip == "generic" else f"cpu:{target.chip}"
+    return f"{target.platform}:{target.chip}"
+
+
+def compiler_of(target: Target) -> str:
+    """The package that compiles for a target: libtpu for TPU, else jaxlib."""
+    return "libtpu" if target.platform == "tpu" else "jaxlib"
+
+
+def other_compiler(tile: MeasuredTile) -> str:
+    """What is installed here in place of the compiler that a tile was measured with; empty if it is the same, or if
+    none is installed.
+    """
+    try:
+        version = importlib.metadata.version(tile.package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+    return "" if version == tile.version else f"{tile.package} {version}"
+
+
+def _shipped(target: Target) -> TileFile | None:
+    name = shipped_name(target)
+    file = resources.files("ropegen.tiles") / name
+    return parse(file.read_bytes(), f"ropegen/tiles/{name}") if file.is_file() else None

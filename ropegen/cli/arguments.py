@@ -1,0 +1,142 @@
+"""What verbs share: the description of a verb, the arguments that several take, and the values that they stand for."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from ropegen import models
+from ropegen.errors import RopegenError
+from ropegen.ir import text
+from ropegen.ir.graph import Graph
+from ropegen.planner import TableKind
+
+# The options that describe the graph of a config.json.
+CONFIG_OPTIONS = ("batch", "seq", "dtype", "phase", "layer", "capacity", "vocabulary")
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """One command of `ropegen`."""
+
+    name: str
+    what: str
+    """One line for the help."""
+    example: str
+    """A command line that works in a folder with a config.json and a graph.mlir."""
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+    """Does the work and returns the exit code."""
+
+
+def add_graph(
+    parser: argparse.ArgumentParser, what: str = "a graph (.mlir), a model's config.json, or - for stdin"
+) -> None:
+    """GRAPH, and the options for a config.json; `graph` reads them."""
+    parser.add_argument("graph", metavar="GRAPH", help=what)
+    group = parser.add_argument_group("for a config.json")
+    group.add_argument("--batch", type=int, help="sequences at once (default: 1)")
+    group.add_argument("--seq", type=int, help="tokens of each (default: 2048, or 1 in decode)")
+    group.add_argument("--dtype", help="bf16, f16, f32 or f64 (default: bf16)")
+    group.add_argument(
+        "--phase", choices=models.PHASES, help="the whole prompt, or steps over a cache (default: prefill)"
+    )
+    group.add_argument("--layer", type=int, help="which layer's attention (default: 0)")
+    group.add_argument("--capacity", type=int, help="rows of the cache in decode")
+    group.add_argument("--vocabulary", type=int, help="rows of the embedding, fewer than the model's")
+
+
+def add_plan(parser: argparse.ArgumentParser) -> None:
+    """The options of a plan; `planning.plan` reads them."""
+    add_tile(parser)
+    parser.add_argument(
+        "--tiles", metavar="FILE", help="tiles that `ropegen tune` measured, for the target that it ran on"
+    )
+    parser.add_argument(
+        "--tables",
+        choices=get_args(TableKind),
+        help="where the cosines and sines of known positions come from (default: by their bytes)",
+    )
+
+
+def add_tile(parser: argparse.ArgumentParser) -> None:
+    """--tile; `tile` reads it."""
+    parser.add_argument(
+        "--tile",
+        action="append",
+        default=[],
+        metavar="TEMPLATE:NAME=SIZE,...",
+        help="fix a tile, e.g. attend/xla:q=256,kv=512; repeatable",
+    )
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """--json."""
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+
+
+def tile(given: Sequence[str]) -> dict[str, dict[str, int]]:
+    """The sizes by template of what --tile was given.
+
+    Raises:
+      RopegenError: a word that is not of the form TEMPLATE:NAME=SIZE,..., or one template twice.
+    """
+    tiles: dict[str, dict[str, int]] = {}
+    for word in given:
+        name, _, sizes = word.partition(":")
+        if name in tiles:
+            raise RopegenError(f"--tile is given twice for {name}; give it once")
+        try:
+            pairs = [pair.split("=") for pair in sizes.split(",")]
+            tiles[name] = {label: int(size) for label, size in pairs}
+        except ValueError:
+            raise RopegenError(
+                f"--tile {word!r} is not TEMPLATE:NAME=SIZE,...; write e.g. attend/xla:q=256,kv=512"
+            ) from None
+    return tiles
+
+
+def graph(options: argparse.Namespace) -> Graph:
+    """The graph of the GRAPH argument: the text form, or a config, which starts with a brace.
+
+    Raises:
+      RopegenError: the content is neither, or options for a config.json are given with a graph.
+    """
+    if options.graph == "-":
+        content, source = sys.stdin.buffer.read(), "<stdin>"
+    else:
+        content, source = Path(options.graph).read_bytes(), options.graph
+    try:
+        decoded = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise RopegenError(
+            f"{source} is not text: byte {error.start} is not UTF-8; give a .mlir graph or a config.json"
+        ) from error
+    given = {name: getattr(options, name) for name in CONFIG_OPTIONS if getattr(options, name) is not None}
+    if not decoded.lstrip().startswith(("{", "[")) and not source.endswith(".json"):
+        if not decoded.strip():
+            raise RopegenError(f"{source} is empty; give a .mlir graph or a config.json")
+        if given:
+            raise RopegenError(
+                f"--{next(iter(given))} is for a config.json, and {source} is a graph, whose shapes are fixed"
+            )
+        return text.loads(decoded, source)
+    return models.from_case(_case(decoded, source, given))
+
+
+def _case(decoded: str, source: str, given: dict[str, Any]) -> dict[str, Any]:
+    """A case as it is, or a bare config as a case. Options of the command line override those of the case."""
+    try:
+        described: Any = json.loads(decoded)
+    except (ValueError, RecursionError) as error:  # also a number with more digits than Python reads
+        raise RopegenError(f"{source} is not JSON: {error}; give a .mlir graph or a config.json") from error
+    if not isinstance(described, dict):
+        raise RopegenError(f"{source} is JSON, but no config: it holds no fields; give a model's config.json")
+    case: dict[str, Any] = described if "config" in described else {"config": described}
+    own = case.get("build", {})
+    return {**case, "build": {**own, **given} if isinstance(own, dict) else own}

@@ -1,0 +1,83 @@
+"""`ropegen build`: a graph to an artifact."""
+
+from __future__ import annotations
+
+import argparse
+
+from rich.text import Text
+
+from ropegen import api
+from ropegen.cli import arguments, planning
+from ropegen.cli.output import DONE, new_table, print_json, print_table, progress
+from ropegen.emit import artifact
+from ropegen.errors import RopegenError
+from ropegen.target import Target
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    arguments.add_graph(parser)
+    parser.add_argument(
+        "--target",
+        action="append",
+        required=True,
+        metavar="T",
+        help="cpu, cpu:CORES, gpu:CHIP, tpu:CHIP or host; repeatable, one a platform",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="DIR",
+        help="the artifact's directory; replaced as a whole if it is one",
+    )
+    arguments.add_plan(parser)
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="device executables too, for each TPU chip named, and their schedules in report.txt; needs libtpu, no TPU",
+    )
+    parser.add_argument(
+        "--libtpu", metavar="DIR", help="where `pip install --target DIR libtpu` put it (default: this environment)"
+    )
+    arguments.add_json(parser)
+
+
+def _run(options: argparse.Namespace) -> int:
+    graph = arguments.graph(options)
+    targets = [Target.parse(target) for target in options.target]
+    if options.libtpu and not options.compile:
+        raise RopegenError(
+            "--libtpu names the compiler of --compile, which is not given; add it, or leave --libtpu out"
+        )
+    file = planning.tile_file(options, targets)
+    with progress() as say:
+        plans: list[api.Plan] = []
+        for target in targets:
+            say(f"planning for {target}")
+            plans.append(planning.plan(options, graph, target, file))
+        made = artifact.export(
+            plans,
+            options.output,
+            ahead_of_time=options.compile,
+            libtpu=options.libtpu,
+            tiles=file.content if file is not None else None,
+            progress=say,
+        )
+    sizes = {path.name: path.stat().st_size for path in sorted(made.directory.iterdir())}
+    if options.json:
+        print_json({"directory": str(made.directory), "targets": list(made.targets), "files": sizes})
+        return DONE
+    table = new_table("bytes", "file")
+    for name, size in sizes.items():
+        table.add_row(Text(f"{size:,}", justify="right"), str(made.directory / name))
+    print_table(table)
+    return DONE
+
+
+BUILD = arguments.Verb(
+    name="build",
+    what="compile a graph into an artifact, one kernel a platform",
+    example="ropegen build config.json --target cpu --target tpu:v5e -o kernels/",
+    add_arguments=_add_arguments,
+    run=_run,
+)

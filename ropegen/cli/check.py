@@ -1,0 +1,74 @@
+"""`ropegen check`: the hashes of an artifact, then its results against the oracle's."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+
+from ropegen.cli import arguments
+from ropegen.cli.output import DONE, FAILED, new_table, print_json, print_table, progress
+from ropegen.emit import artifact
+from ropegen.errors import RopegenError
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("directory", metavar="DIR", help="what `ropegen build -o` made")
+    parser.add_argument("--seed", type=int, default=0, help="of the drawn inputs (default: 0)")
+    arguments.add_json(parser)
+
+
+def _run(options: argparse.Namespace) -> int:
+    with progress() as say:
+        say("checking hashes")
+        try:
+            loaded = artifact.load(options.directory)
+        except RopegenError as error:
+            if not (Path(options.directory) / artifact.MANIFEST).is_file():
+                raise
+            if options.json:
+                print_json({"directory": options.directory, "passed": False, "problem": str(error), "outputs": []})
+            print(f"error: {error}", file=sys.stderr)
+            return FAILED
+        say("running the artifact and the oracle")
+        result = loaded.check(options.seed)
+    if options.json:
+        rows = [
+            {
+                "output": output.label,
+                "largest": output.largest,
+                "allowed_largest": output.allowed_largest,
+                "relative": output.relative,
+                "allowed": output.allowed,
+                "agrees": output.agrees,
+            }
+            for output in result.outputs
+        ]
+        programs = [dataclasses.asdict(program) for program in loaded.executables]
+        facts = {"directory": str(loaded.directory), "passed": result.passed, "outputs": rows}
+        print_json(facts | ({"executables": programs} if programs else {}))
+    else:
+        table = new_table("output", "largest error", "allowed", "error, root mean square, relative", "allowed", "")
+        for output in result.outputs:
+            table.add_row(
+                output.label,
+                f"{output.largest:.2e}",
+                f"{output.allowed_largest:.2e}",
+                f"{output.relative:.2e}",
+                f"{output.allowed:.2e}",
+                "agrees" if output.agrees else "DIFFERS",
+            )
+        print_table(table)
+        for program in loaded.executables:
+            print(f"{program.target}: {', '.join(program.files)} by {program.made_by}; {program.unused or 'used'}")
+    return DONE if result.passed else FAILED
+
+
+CHECK = arguments.Verb(
+    name="check",
+    what="check an artifact's hashes, run it, and compare it with the float64 oracle",
+    example="ropegen check kernels/",
+    add_arguments=_add_arguments,
+    run=_run,
+)

@@ -1,0 +1,84 @@
+"""What a command gives back: an exit code, tables and JSON on stdout, files, and progress on stderr."""
+
+from __future__ import annotations
+
+import io
+import json
+import secrets
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from ropegen.errors import RopegenError
+
+DONE, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
+
+Progress = Callable[[str], None]
+
+# A table that goes to a file or to a program is as wide as it needs to be, whatever the width of the terminal.
+_PLAIN_WIDTH = 10_000
+
+
+@contextmanager
+def progress() -> Generator[Progress]:
+    """A function that tells what is being done: a moving line on stderr if that is a terminal, else nothing."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda doing: None
+        return
+    with console.status("starting") as status:
+        yield status.update
+
+
+def new_table(*columns: str) -> Table:
+    """An empty table with these headings."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def print_table(table: Table) -> None:
+    """Prints a table on stdout. A row is one line unless stdout is a terminal."""
+    console = Console(highlight=False)
+    if console.is_terminal:
+        console.print(table)
+        return
+    plain = Console(file=io.StringIO(), highlight=False, width=_PLAIN_WIDTH, color_system=None)
+    with plain.capture() as captured:
+        plain.print(table)
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+
+
+def print_json(value: object) -> None:
+    """Prints one JSON document on stdout."""
+    print(json.dumps(value, indent=2))
+
+
+def write(destination: str, content: str | bytes) -> None:
+    """Writes to stdout for `-`; writes a pipe or a device directly; replaces a file as a whole, so it is never half-written.
+
+    Raises:
+      RopegenError: the destination cannot be written.
+    """
+    if destination == "-":
+        sys.stdout.write(content if isinstance(content, str) else content.decode())
+        return
+    raw = content.encode() if isinstance(content, str) else content
+    path = Path(destination).resolve()  # for a link, the file that it names is replaced, not the link
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        if path.exists() and not path.is_file():
+            path.write_bytes(raw)
+            return
+        try:
+            aside.write_bytes(raw)
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+    except OSError as error:
+        raise RopegenError(f"cannot write {destination}: {error.strerror or error}; give another file") from error

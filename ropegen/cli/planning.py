@@ -1,0 +1,44 @@
+"""The plan that the options of a command describe."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable
+
+from ropegen import api, tiles
+from ropegen.cli import arguments
+from ropegen.ir.graph import Graph
+from ropegen.target import Target
+from ropegen.tiles import TileFile
+
+
+def tile_file(options: argparse.Namespace, targets: Iterable[Target]) -> TileFile | None:
+    """The file of --tiles. A target that it has no tiles for is named on stderr.
+
+    Raises:
+      RopegenError: the file is none, or has tiles for none of the targets.
+    """
+    if not options.tiles:
+        return None
+    file = tiles.load(options.tiles)
+    targets = tuple(targets)
+    covered = file.for_some_of(targets)
+    for target in targets:
+        if target not in covered:
+            print(f"note: {file.name} has no tiles for {target}; its plan is made without the file", file=sys.stderr)
+    return file
+
+
+def plan(options: argparse.Namespace, graph: Graph, target: Target, file: TileFile | None) -> api.Plan:
+    """The plan for one target, with --tile, --tables and --tiles; stderr says if no tile of the file is taken."""
+    file = file if file is not None and target in file.targets else None
+    made = api.plan(graph, target, tile=arguments.tile(options.tile), tables=options.tables, measured=file)
+    chosen = [step.chosen.measured for step in made.steps if step.chosen is not None]
+    if file is not None and not any(measured is not None and measured.from_file for measured in chosen):
+        print(
+            f"note: the plan for {target} takes no tile of {file.name}, which has none for a region of {graph.name}; "
+            "`ropegen tune` measures them",
+            file=sys.stderr,
+        )
+    return made

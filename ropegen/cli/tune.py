@@ -1,0 +1,121 @@
+"""`ropegen tune`: measures tiles for the shapes of a graph, on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from rich.text import Text
+
+from ropegen import bench, tiles, tuning
+from ropegen.cli import arguments
+from ropegen.cli.output import DONE, new_table, print_json, print_table, progress, write
+from ropegen.errors import RopegenError
+from ropegen.tiles import TileFile
+from ropegen.tuning import Outcome
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    arguments.add_graph(parser)
+    parser.add_argument(
+        "--target", default="host", metavar="T", help="this machine, the only one that can be measured (default: host)"
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="write the tile file there; entries for other regions and machines stay in it (default: to stdout)",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=tuning.SECONDS,
+        metavar="S",
+        help=f"time to spend on timing each region, beside compiling (default: {tuning.SECONDS:g})",
+    )
+    parser.add_argument("--grad", action="store_true", help="time forward and backward together, not forward alone")
+    parser.add_argument("--json", action="store_true", help="the outcome as one JSON document on stdout; needs -o")
+
+
+def _run(options: argparse.Namespace) -> int:
+    to_stdout = options.output in (None, "-")
+    if options.json and to_stdout:
+        raise RopegenError("--json prints the outcome on stdout, where the tile file would go; give -o FILE")
+    graph = arguments.graph(options)
+    host = tuning.expect_host(options.target)
+    old = None if to_stdout else _existing(options.output)
+    outcomes: list[Outcome] = []
+    with progress() as say:
+        for outcome in tuning.tune(graph, host, seconds=options.seconds, grad=options.grad, progress=say):
+            outcomes.append(outcome)
+            print(f"{outcome.what}: {_in_words(outcome)}", file=sys.stderr)
+    write(options.output or "-", tiles.dump(tuning.merge(old, outcomes, host)))
+    if to_stdout:
+        return DONE
+    if options.json:
+        print_json(
+            {
+                "graph": graph.name,
+                "target": str(host),
+                "machine": bench.machine(),
+                "file": options.output,
+                "regions": [_as_data(outcome) for outcome in outcomes],
+            }
+        )
+        return DONE
+    table = new_table("region", "candidates", "without a file", "kept", "time", "of the first")
+    for outcome in outcomes:
+        words = (
+            outcome.what,
+            str(outcome.candidates),
+            str(outcome.own),
+            str(outcome.best),
+            bench.duration(outcome.seconds),
+            f"{outcome.ratio:.2f}",
+        )
+        table.add_row(*map(Text, words))
+    print_table(table)
+    print(f"\n{options.output} is for plans for {host}: give it as --tiles to build, explain or bench")
+    return DONE
+
+
+def _existing(name: str) -> TileFile | None:
+    """The file that the new entries go into, read before any work; None if there is no file yet."""
+    path = Path(name)
+    if not path.resolve().parent.is_dir():
+        raise RopegenError(f"cannot write {name}: its directory does not exist; give another file")
+    if path.is_dir():
+        raise RopegenError(f"cannot write {name}: it is a directory; give a file")
+    return tiles.load(path) if path.is_file() else None
+
+
+def _in_words(outcome: Outcome) -> str:
+    if outcome.best == outcome.own:
+        return f"{outcome.own} stays, of {outcome.candidates} candidates: {outcome.reason}"
+    return (
+        f"{outcome.best} takes {outcome.ratio:.2f} of the time of {outcome.own}, of {outcome.candidates} candidates: "
+        f"{outcome.reason}"
+    )
+
+
+def _as_data(outcome: Outcome) -> dict[str, object]:
+    return {
+        "region": outcome.region,
+        "what": outcome.what,
+        "candidates": outcome.candidates,
+        "own": {"template": str(outcome.own.template), "tile": dict(outcome.own.tile.sizes)},
+        "kept": {"template": str(outcome.best.template), "tile": dict(outcome.best.tile.sizes)},
+        "seconds": outcome.seconds,
+        "of_own": outcome.ratio,
+        "reason": outcome.reason,
+    }
+
+
+TUNE = arguments.Verb(
+    name="tune",
+    what="measure the tiles of a graph's own shapes on this machine, for the --tiles option of the other verbs",
+    example="ropegen tune config.json --seq 4096 -o tiles.json",
+    add_arguments=_add_arguments,
+    run=_run,
+)
