@@ -460,7 +460,7 @@ def _attend_work(node: Node, direction: Direction) -> Work:
         moved=_read(node) + node.type.bytes,
         spilled=16.0 * scores,
         launches=_CHUNK_KERNELS[direction] * chunks,
-        temporary=8.0 * scores,
+        temporary=8.0 * scores / max(1, chunks),
     )
     moved = 2.0 * _read(node) + node.type.bytes
     match direction:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
 from ropegen import passes, selection
-from ropegen.cost import NO_COST, Cost
+from ropegen.cost import DIRECTIONS, NO_COST, Cost, Direction
 from ropegen.errors import RopegenError, nearest
 from ropegen.ir import ops
 from ropegen.ir.graph import Graph, Node, topological
@@ -28,6 +28,8 @@ from ropegen.tiles import Measured, MeasuredTile, TileFile
 
 if TYPE_CHECKING:
     from ropegen.emit.callable import Compiled
+
+FORWARD: tuple[Direction, ...] = ("forward",)
 
 Tiles = Mapping[str, Mapping[str, int]]
 TableKind = Literal["constant", "argument", "computed"]
@@ -49,6 +51,7 @@ class Candidate:
     how many.
     """
     cost: Cost | None = None
+    """The cost of a call, summed over the directions that the plan weighs; None for a template that declines."""
     declined: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=(), repr=False)
     """What the template says of its kernel. It follows from the other fields, so no digest contains it."""
@@ -82,6 +85,7 @@ class Step:
     operands: tuple[Node, ...]
     outputs: tuple[Node, ...]
     cost: Cost
+    """The cost of a call, summed over the directions that the plan weighs."""
     region: Region | None = None
     """The region that it computes; None for a single op."""
     chosen: Candidate | None = None
@@ -119,6 +123,8 @@ class Plan:
     target: Target
     steps: tuple[Step, ...]
     rejected: tuple[Rejected, ...]
+    weighed: tuple[Direction, ...] = FORWARD
+    """The directions whose costs are summed: forward alone, or also those of the derivatives that a program takes."""
     remarks: tuple[str, ...] = ()
     """How the regions were chosen, where that is not the best choice for this target alone."""
 
@@ -151,6 +157,8 @@ class Plan:
     def digest(self) -> str:
         """The key of the plan: the graph's digest, the target, and every choice."""
         lines = [digest(self.graph), str(self.target)]
+        if self.weighed != FORWARD:
+            lines.append(" ".join(self.weighed))
         for step in self.steps:
             names = (
                 f"{digest(step.region.closed)} {step.chosen}" if step.region is not None else step.outputs[0].op.name
@@ -166,6 +174,7 @@ def plan(
     tile: Tiles | None = None,
     tables: TableKind | None = None,
     measured: TileFile | None = None,
+    weigh: Sequence[Direction] = FORWARD,
 ) -> Plan:
     """The plan of a graph for a target such as "cpu", "gpu:h200" or "tpu:v5e". Planning never queries a device.
 
@@ -176,11 +185,15 @@ def plan(
     `tables` fixes where the cosines and sines of known positions come from: a "constant" of the module, an "argument" that
     is computed once, or "computed" at every call. Without it their size decides, see `Table`.
 
+    `weigh` names the directions whose costs are summed when templates, tiles and regions are compared. Give
+    ("forward", "backward") for a program that takes gradients, and ("forward", "tangent") for one that takes derivatives in
+    forward mode. A measured tile comes first all the same; ropegen measured those that it ships on the forward pass.
+
     Raises:
-      RopegenError: an unknown target, or a tile for an unknown template or with sizes that it does not have; a tile file
-        without entries for this target, or with an entry that does not fit the installed template.
+      RopegenError: an unknown target or direction, or a tile for an unknown template or with sizes that it does not have;
+        a tile file without entries for this target, or with an entry that does not fit the installed template.
     """
-    return plan_together(source, (target,), tile=tile, tables=tables, measured=measured)[0]
+    return plan_together(source, (target,), tile=tile, tables=tables, measured=measured, weigh=weigh)[0]
 
 
 def plan_together(
@@ -190,6 +203,7 @@ def plan_together(
     tile: Tiles | None = None,
     tables: TableKind | None = None,
     measured: TileFile | None = None,
+    weigh: Sequence[Direction] = FORWARD,
 ) -> tuple[Plan, ...]:
     """One plan for every target, in the order given, all with the same regions: one program can carry them all.
 
@@ -215,24 +229,27 @@ def plan_together(
         raise RopegenError('no target was given; name at least one, such as "cpu"')
     if tables is not None and tables not in get_args(TableKind):
         raise RopegenError(f"tables are {tables!r}; {nearest(str(tables), get_args(TableKind))}")
+    weighed = _directions(weigh)
     if measured is not None:
         measured.for_some_of(chips)
     canonical, trace = passes.run(source)
-    offers = _offers(canonical, _Prices(chips, _caller_tiles(tile or {}), measured))
+    offers = _offers(canonical, _Prices(chips, _caller_tiles(tile or {}), measured, weighed))
     taken, remarks = _choose(canonical, offers, chips)
     placed = {node: _place(canonical, node, tables) for node in canonical.nodes if is_table(node)}
-    plain, regions = _plain_steps(canonical, chips, taken, placed), _region_steps(canonical, taken, placed)
+    plain, regions = _plain_steps(canonical, chips, weighed, taken, placed), _region_steps(canonical, taken, placed)
     steps = _in_order(canonical, [*plain, *regions])
     rejected = _rejected(offers, taken, chips)
     return tuple(
-        Plan(source, canonical, trace, target, tuple(alike[index] for alike in steps), rejected[index], remarks)
+        Plan(
+            source, canonical, trace, target, tuple(alike[index] for alike in steps), rejected[index], weighed, remarks
+        )
         for index, target in enumerate(chips)
     )
 
 
 def cheapest(closed: Graph, target: Target) -> Candidate | None:
     """The template and tile that compute a closed region fastest on a target; None where it is cheaper unfused."""
-    return _Prices((target,), {}, None).of(closed)[0].chosen
+    return _Prices((target,), {}, None, FORWARD).of(closed)[0].chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +290,16 @@ class _Offer:
     @property
     def is_useful(self) -> bool:
         return not self.problem and any(price.chosen is not None for price in self.prices)
+
+
+def _directions(given: Sequence[Direction]) -> tuple[Direction, ...]:
+    """The directions, forward first."""
+    if isinstance(given, str) or not given or len(set(given)) < len(given):
+        raise RopegenError(f'weigh is {given!r}; name every direction once, as in ("forward", "backward")')
+    for direction in given:
+        if direction not in DIRECTIONS:
+            raise RopegenError(f"weigh names the direction {direction!r}; {nearest(str(direction), DIRECTIONS)}")
+    return tuple(direction for direction in DIRECTIONS if direction in given)
 
 
 def _caller_tiles(given: Tiles) -> dict[str, Tile]:
@@ -326,9 +353,16 @@ def _reads(graph: Graph, number: Mapping[Node, int]) -> list[list[int]]:
 class _Prices:
     """What the templates say of closed regions on some targets. Equal regions are asked about once."""
 
-    def __init__(self, targets: Sequence[Target], caller: Mapping[str, Tile], file: TileFile | None) -> None:
+    def __init__(
+        self,
+        targets: Sequence[Target],
+        caller: Mapping[str, Tile],
+        file: TileFile | None,
+        weighed: tuple[Direction, ...],
+    ) -> None:
         self._targets = [(target, Measured(target, file)) for target in targets]
         self._caller = caller
+        self._weighed = weighed
         self._families = {family.name: family for family in families()}
         self._sites: dict[Graph, Site] = {}
         self._covered: dict[Graph, bool] = {}
@@ -360,7 +394,11 @@ class _Prices:
         able = [candidate for candidate in considered if candidate.cost is not None]
         cheapest = min(able, key=lambda candidate: candidate.preference) if able else None
         nodes = topological(value for _, value in closed.outputs)
-        return _Price(considered, cheapest, sum((plain_cost(node, target) for node in nodes), NO_COST))
+        return _Price(considered, cheapest, sum((_unfused(node, target, self._weighed) for node in nodes), NO_COST))
+
+    def _cost(self, template: AnyTemplate, closed: Graph, target: Target, tile: Tile) -> Cost:
+        site = self._site(closed)
+        return sum((cost_of(template, site, target, tile, direction) for direction in self._weighed), NO_COST)
 
     def _consider(self, template: AnyTemplate, closed: Graph, target: Target, table: Measured) -> Candidate:
         name, site = str(template), self._site(closed)
@@ -374,9 +412,9 @@ class _Prices:
             tile, tile_from = measured.tile, measured.source
         else:
             offered = list(template.tiles(site, target))
-            tile = min(offered, key=lambda choice: cost_of(template, site, target, choice).seconds)
+            tile = min(offered, key=lambda choice: self._cost(template, closed, target, choice).seconds)
             tile_from = f"the cheapest of {len(offered)}" if len(offered) > 1 else "the only one"
-        cost, notes = cost_of(template, site, target, tile), tuple(template.notes(site, tile))
+        cost, notes = self._cost(template, closed, target, tile), tuple(template.notes(site, tile))
         return Candidate(name, template.version, tile, tile_from, cost, notes=notes, measured=measured)
 
 
@@ -432,8 +470,17 @@ _Alike = tuple[Step, ...]
 """The same step on every target."""
 
 
+def _unfused(node: Node, target: Target, weighed: Sequence[Direction], *, constant: bool = False) -> Cost:
+    """The cost of one op by its plain formula; `constant` says that the module contains the value."""
+    return sum((plain_cost(node, target, direction, constant=constant) for direction in weighed), NO_COST)
+
+
 def _plain_steps(
-    graph: Graph, targets: Sequence[Target], taken: Iterable[_Offer], tables: Mapping[Node, Table]
+    graph: Graph,
+    targets: Sequence[Target],
+    weighed: Sequence[Direction],
+    taken: Iterable[_Offer],
+    tables: Mapping[Node, Table],
 ) -> Iterator[_Alike]:
     """A step for every op that something outside the regions reads."""
     parameters = _from_parameters(graph, tables)
@@ -449,7 +496,7 @@ def _plain_steps(
             Step(
                 () if table else node.operands,
                 (node,),
-                plain_cost(node, target, constant=is_constant),
+                _unfused(node, target, weighed, constant=is_constant),
                 prepares=node in parameters,
                 table=table,
             )

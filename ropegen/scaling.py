@@ -30,10 +30,10 @@ _LEAST, _GREATEST = 1e-9, 1e15
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """The plain family, `theta ** (-2j / dim)` unchanged, and the base class of every other family.
+    """The plain family: the frequencies are `theta ** (-2j / dim)`, unchanged.
 
-    Construction checks and normalises the values (numbers to finite floats, -0.0 to 0.0, lists to tuples), so equal
-    families compare and hash equal, whatever form their values had.
+    It is also the base class of every other family. Construction checks and normalises the values (numbers to finite
+    floats, -0.0 to 0.0, lists to tuples), so equal families compare and hash equal, whatever form their values had.
     """
 
     kind: ClassVar[str] = "none"

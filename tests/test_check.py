@@ -20,7 +20,8 @@ from drawn import drawn_graph
 
 import ropegen as rg
 from ropegen import angles, masks, plain
-from ropegen.emit.artifact.check import compare, drawn_inputs
+from ropegen.emit.artifact import drawn_inputs
+from ropegen.emit.artifact.check import compare
 from ropegen.emit.callable import prepare, run
 from ropegen.ir import ops
 from ropegen.ir.build import Builder

@@ -52,7 +52,11 @@ def test_check_passes_and_fails(capsys: pytest.CaptureFixture[str], built: Path,
     assert code == 0
     assert "agrees" in out
     code, out, _ = call(capsys, "check", str(built), "--json")
-    assert json.loads(out)["passed"] is True
+    told = json.loads(out)
+    assert told["passed"] is True
+    for output in told["outputs"]:
+        assert 0 < output["relative"] <= output["allowed"]
+        assert 0 < output["largest"] <= output["allowed_largest"]
     # The hashes are right and the program is another one: the oracle must tell.
     other = tmp_path / "other"
     wrong = models.from_case(

@@ -17,13 +17,15 @@ import pytest
 
 import ropegen as rg
 from ropegen import explain, models, passes, planner, selection, tiles
+from ropegen.cost import Direction
 from ropegen.ir import ops
 from ropegen.ir.graph import Graph
 from ropegen.ir.text import digest
+from ropegen.plain import plain_cost
 from ropegen.planner import Plan, plan, plan_together
 from ropegen.selection import Choice, Offer
 from ropegen.target import Target
-from ropegen.template import Region, catalog, families
+from ropegen.template import Region, catalog, cost_of, families
 
 CASES = Path(__file__).parent.parent / "golden" / "cases"
 TARGETS = ("cpu", "gpu:h100", "tpu:v5e")
@@ -309,19 +311,22 @@ GRAPHS: dict[str, Callable[[], Graph]] = {
 }
 
 
-def check_plans(source: Graph, targets: Sequence[str]) -> None:
+def check_plans(source: Graph, targets: Sequence[str], weigh: Sequence[Direction] = planner.FORWARD) -> None:
     """No other set of regions saves more on the first target, nor among those that save as much there, on the next.
 
     What a set saves is reckoned from the templates' own costs. Savings that differ by rounding only are equal.
     """
-    plans = plan_together(source, targets)
+    plans = plan_together(source, targets, weigh=weigh)
     graph = plans[0].graph
     number = {node: index for index, node in enumerate(graph.nodes)}
     reads = [[number[operand] for operand in node.operands] for node in graph.nodes]
     offers: dict[Region, tuple[frozenset[int], list[float]]] = {}
     for region in (region for family in families() for region in family.find(graph)):
         nodes = frozenset(number[node] for node in region.nodes if node.operands)
-        savings = [max(0.0, unfused(region, target) - fastest(region, target)) for target in map(Target.parse, targets)]
+        savings = [
+            max(0.0, unfused(region, target, weigh) - fastest(region, target, weigh))
+            for target in map(Target.parse, targets)
+        ]
         if is_feasible(reads, [nodes]) and not inner_is_read_outside(region, graph):
             offers[region] = nodes, savings
     taken = [step.region for step in plans[0].steps if step.region is not None]
@@ -339,15 +344,15 @@ def check_plans(source: Graph, targets: Sequence[str]) -> None:
         feasible = [subset for subset, saving in zip(feasible, saved, strict=True) if saving >= most * (1 - 1e-9)]
         for step in made.steps:
             if step.region is not None:
-                least = min(unfused(step.region, made.target), fastest(step.region, made.target))
+                least = min(unfused(step.region, made.target, weigh), fastest(step.region, made.target, weigh))
                 assert step.cost.seconds == pytest.approx(least)
 
 
-def unfused(region: Region, target: Target) -> float:
-    return sum(planner.plain_cost(node, target).seconds for node in region.nodes)
+def unfused(region: Region, target: Target, weigh: Sequence[Direction] = planner.FORWARD) -> float:
+    return sum(plain_cost(node, target, direction).seconds for node in region.nodes for direction in weigh)
 
 
-def fastest(region: Region, target: Target) -> float:
+def fastest(region: Region, target: Target, weigh: Sequence[Direction] = planner.FORWARD) -> float:
     """The seconds of the cheapest template and tile; infinite where every template declines."""
     costs, measured = [float("inf")], tiles.measured(target)
     for template in catalog():
@@ -356,7 +361,10 @@ def fastest(region: Region, target: Target) -> float:
             if not list(template.declines(site, target)):
                 known = measured.get((str(template), digest(region.closed)))
                 choices = template.tiles(site, target) if known is None else [known]
-                costs += [template.cost(site, target, tile).seconds for tile in choices]
+                costs += [
+                    sum(cost_of(template, site, target, tile, direction).seconds for direction in weigh)
+                    for tile in choices
+                ]
     return min(costs)
 
 
@@ -518,3 +526,55 @@ def test_64_layers_are_planned_in_a_moment() -> None:
     regions = [step.region.family for step in made.steps if step.region is not None]
     assert (regions.count("attend"), regions.count("qkv_rope")) == (64, 64)
     check_order(made)
+
+
+WEIGHED: list[tuple[Direction, ...]] = [("forward", "backward"), ("forward", "tangent"), ("backward",)]
+
+
+@pytest.mark.parametrize("weigh", WEIGHED, ids="-".join)
+@pytest.mark.parametrize("name", GRAPHS)
+def test_plans_of_derivatives_are_those_of_brute_force(name: str, weigh: tuple[Direction, ...]) -> None:
+    check_plans(GRAPHS[name](), TARGETS, weigh)
+
+
+def test_costs_are_summed_over_the_directions_that_are_weighed() -> None:
+    graph = case("llama3-8b-prefill")
+    made = plan(graph, "tpu:v5e", weigh=("backward", "forward"))
+    assert made.weighed == ("forward", "backward")
+    for step in made.steps:
+        if step.region is None or step.chosen is None:
+            constant = step.table is not None and step.table.kind == "constant"
+            costs = [
+                plain_cost(node, made.target, direction, constant=constant)
+                for node in step.nodes
+                for direction in made.weighed
+            ]
+        else:
+            chosen = {str(template): template for template in catalog()}[step.chosen.template]
+            site = chosen.family.site(step.region.closed)
+            costs = [cost_of(chosen, site, made.target, step.chosen.tile, direction) for direction in made.weighed]
+        assert step.cost.seconds == pytest.approx(sum(cost.seconds for cost in costs))
+
+
+def test_a_plan_says_which_directions_it_weighs() -> None:
+    graph = case("gpt2-small")
+    forward, both = plan(graph, "cpu"), plan(graph, "cpu", weigh=("forward", "backward"))
+    assert forward.digest == plan(graph, "cpu", weigh=("forward",)).digest != both.digest
+    assert "  costs   forward and backward together\n" in both.explain()
+    assert "together" not in forward.explain()
+    assert explain.data(both)["weighed"] == ["forward", "backward"]
+    assert "forward and backward together" in explain.html(both)
+
+
+@pytest.mark.parametrize(
+    ("weigh", "words"),
+    [
+        ((), "name every direction once"),
+        ("forward", "name every direction once"),
+        (("forward", "forward"), "name every direction once"),
+        (("forward", "backwards"), "did you mean 'backward'"),
+    ],
+)
+def test_directions_that_cannot_be_weighed_are_refused(weigh: Any, words: str) -> None:
+    with pytest.raises(rg.RopegenError, match=words):
+        plan(case("gpt2-small"), "cpu", weigh=weigh)

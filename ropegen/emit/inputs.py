@@ -1,4 +1,4 @@
-"""The inputs of a call, checked against what the graph reads."""
+"""The inputs of a call, checked against the types that the graph reads."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Values = dict[str, jax.Array]
 def check_inputs(
     wanted: Mapping[str, TensorType], given: Mapping[str, Any], declared: Mapping[str, TensorType]
 ) -> Values:
-    """The wanted inputs as arrays; those that the passes dropped as unused may be given and are left.
+    """The wanted inputs as arrays, by label. Inputs that the passes dropped as unused may be given; they are ignored.
 
     Raises:
-      RopegenError: an input is missing, unknown, or of another shape or element type.
+      RopegenError: an input is missing or unknown, or has another shape or element type.
     """
     for label in given:
         if label not in wanted and label not in declared:
@@ -28,8 +28,8 @@ def check_inputs(
     missing = [label for label in wanted if label not in given]
     if missing:
         described = ", ".join(f"{label} ({wanted[label]})" for label in missing)
-        raise RopegenError(f"missing inputs: {described}; give them by keyword")
-    values: Values = {}
+        raise RopegenError(f"missing inputs: {described}; give each by keyword")
+    checked: Values = {}
     for label, kind in wanted.items():
         dtype = numpy_dtype(kind.dtype)
         if dtype.itemsize == 8 and not jax.config.read("jax_enable_x64"):
@@ -44,5 +44,5 @@ def check_inputs(
                 else f"convert it with .astype({dtype})"
             )
             raise RopegenError(f"input {label} is {value.dtype}{list(value.shape)}, the graph reads {kind}; {hint}")
-        values[label] = value
-    return values
+        checked[label] = value
+    return checked

@@ -45,6 +45,7 @@ def data(plan: Plan) -> Facts:
             "source_ops": _count(plan.source),
         },
         "plan": plan.digest,
+        "weighed": list(plan.weighed),
         "target": {
             "name": str(plan.target),
             "platform": plan.target.platform,

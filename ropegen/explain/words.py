@@ -50,6 +50,8 @@ def text(plan: Plan) -> str:
 def heading(facts: Facts) -> list[str]:
     graph, target, figures = facts["graph"], facts["target"], facts["target"]["figures"]
     cores = f", {_plural(target['cores'], 'core')}" if target["platform"] == "cpu" else ""
+    directions = " and ".join(facts["weighed"])
+    weighed = [f"costs   {directions} together"] if directions != "forward" else []
     return [
         f"graph   {graph['digest'][:12]}, {_plural(graph['ops'], 'op')} ({graph['source_ops']} before the passes)",
         f"plan    {facts['plan'][:12]}",
@@ -58,6 +60,7 @@ def heading(facts: Facts) -> list[str]:
         f" elementwise {_rate(figures['vector'])}; exponentials {quantity(figures['transcendental'], '/s')}",
         f"        memory {bytes_of(figures['bandwidth'])}/s; fast memory {bytes_of(figures['fast_memory'])};"
         f" launch overhead {duration(figures['launch'])}",
+        *weighed,
     ]
 
 

@@ -16,7 +16,7 @@ half of one. `load` checks every hash, runs only the StableHLO, and imports no t
 
 from ropegen.emit.artifact.check import Check as Check
 from ropegen.emit.artifact.check import CheckedOutput as CheckedOutput
-from ropegen.emit.artifact.check import drawn_inputs as drawn_inputs
+from ropegen.emit.artifact.drawn import drawn_inputs as drawn_inputs
 from ropegen.emit.artifact.manifest import MANIFEST as MANIFEST
 from ropegen.emit.artifact.read import Artifact as Artifact
 from ropegen.emit.artifact.read import load as load

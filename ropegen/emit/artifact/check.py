@@ -11,10 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ropegen import reference
+from ropegen.emit.artifact.drawn import drawn_inputs
 from ropegen.emit.artifact.rounding import disturbed
-from ropegen.ir import ops
-from ropegen.ir.graph import Graph, Node
-from ropegen.types import numpy_dtype
+from ropegen.ir.graph import Graph
 
 Array = npt.NDArray[Any]
 
@@ -100,36 +99,3 @@ def _error(result: Array, wanted: Array) -> tuple[float, float]:
         return 0.0, 0.0
     error = result[both].astype(np.float64) - wanted[both].astype(np.float64)
     return float(np.max(np.abs(error))), float(np.mean(error**2))
-
-
-def drawn_inputs(graph: Graph, seed: int) -> dict[str, np.ndarray]:
-    """Inputs that mean something: ids within their table, positions that count, weights that keep activations near one."""
-    random = np.random.default_rng(seed)
-    users = graph.users()
-    values: dict[str, np.ndarray] = {}
-    for each in graph.inputs:
-        assert isinstance(each.op, ops.Input)
-        label, kind, dtype = each.op.label, each.type, numpy_dtype(each.type.dtype)
-        if kind.dtype == "i1":
-            values[label] = random.random(kind.shape) < 0.8
-        elif kind.is_integer:
-            values[label] = random.integers(0, _integers_below(each, users), kind.shape).astype(dtype)
-        else:
-            spread = kind.shape[0] ** -0.5 if each.op.role == "parameter" and kind.rank == 2 else 1.0
-            rows = [user for user in users[each] if isinstance(user.op, ops.Embed)]
-            if rows:
-                factors = [user.op.factor for row in rows for user in users[row] if isinstance(user.op, ops.Scale)]
-                spread = 1 / max((abs(each) for each in factors if each), default=1.0)
-            values[label] = (random.standard_normal(kind.shape) * spread).astype(dtype)
-    return values
-
-
-def _integers_below(value: Node, users: Mapping[Node, tuple[Node, ...]]) -> int:
-    """One more than the largest integer that every reader of an input can take."""
-    bounds = [8]
-    for user in users[value]:
-        if isinstance(user.op, ops.Embed) and user.operands[0] is value:
-            bounds = [user.operands[1].type.shape[0]]
-        elif isinstance(user.op, ops.AppendCache):
-            bounds = [user.operands[0].type.shape[-3] - user.operands[1].type.shape[-3] + 1]
-    return max(1, *bounds)

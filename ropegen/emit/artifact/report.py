@@ -12,25 +12,26 @@ def report(
     plans: Sequence[Plan],
     files: Mapping[str, bytes],
     counts: Mapping[str, Mapping[str, int]],
-    made: Sequence[executables.Made],
+    compiled: Sequence[executables.Made],
 ) -> str:
-    lines = [f"{plans[0].graph.name} for {', '.join(str(each.target) for each in plans)}", "", "files, bytes"]
+    """The text of the report. `counts` says how often each StableHLO op stands in the module of each stage."""
+    lines = [f"{plans[0].graph.name} for {', '.join(str(plan.target) for plan in plans)}", "", "files, bytes"]
     lines += [f"  {len(content):>12,}  {name}" for name, content in sorted(files.items())]
-    for each in plans:
-        cost = each.cost
-        lines += ["", f"{each.target}, predicted for one call"]
+    for plan in plans:
+        cost = plan.cost
+        lines += ["", f"{plan.target}, predicted for one call"]
         lines.append(
             f"  {cost.seconds * 1e3:.3f} ms, {cost.flops / 1e9:.2f} GFLOP, {cost.bytes / 1e6:.1f} MB moved, "
             f"{cost.temporary / 1e6:.1f} MB of temporaries"
         )
         lines += [
             f"  {step.cost.seconds * 1e3:10.3f} ms  {step.chosen.template if step.chosen else step.outputs[0].op.name}"
-            for step in each.steps
+            for step in plan.steps
             if not step.prepares
         ]
-    for each in made:
-        lines += ["", *static_report.lines(each)]
-    for name, ops_of in counts.items():
+    for made in compiled:
+        lines += ["", *static_report.lines(made)]
+    for name, ops_of_stage in counts.items():
         lines += ["", f"ops of {name}, all platforms together"]
-        lines += [f"  {count:>6}  {op}" for op, count in ops_of.items()]
+        lines += [f"  {count:>6}  {op}" for op, count in ops_of_stage.items()]
     return "\n".join(lines) + "\n"

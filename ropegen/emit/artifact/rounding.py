@@ -12,8 +12,8 @@ Numerical Algorithms", 2nd edition, SIAM 2002). `u` is half the distance from 1 
 - A sum of n products is the exact sum of products whose factors are disturbed by at most n u / (1 - n u) (section 3.1).
   For rounding errors that are independent, sqrt(n) u takes the place of n u (section 2.8; N. Higham and T. Mary, "A New
   Approach to Probabilistic Rounding Error Analysis", SIAM J. Sci. Comput. 41, 2019). So the operands of matrix
-  products, norms and attention are disturbed by 4 sqrt(n) u of the type that the sums run in. The factor 4 has room for
-  the exponential and the other functions on the way, whose errors are a few u of their arguments.
+  products, norms and attention are disturbed by (4 + sqrt(n)) u of the type that the sums run in. The 4 is room for the
+  exponential and the other functions on the way, whose errors are a few u of their arguments.
 - Attention also rounds its weights to the element type of the values before it multiplies the two, which is the same as
   an error of that size in the values.
 
@@ -28,6 +28,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +38,7 @@ from ropegen.ir import ops
 from ropegen.ir.graph import Graph, Node, label_of
 from ropegen.types import FLOATS, epsilon, numpy_dtype
 
-Array = npt.NDArray[np.generic]
+Array = npt.NDArray[Any]
 
 # Room for the functions on the way (exponentials, roots, divisions), in units of the type that sums run in.
 _FUNCTIONS = 4.0
@@ -80,7 +81,7 @@ def unit(dtype: str) -> float:
 
 def _sum_unit(node: Node, terms: int) -> float:
     """The relative error of the operands of a sum of so many products."""
-    return _FUNCTIONS * math.sqrt(max(terms, 1)) * unit("f64" if node.operands[0].type.dtype == "f64" else "f32")
+    return (_FUNCTIONS + math.sqrt(terms)) * unit("f64" if node.operands[0].type.dtype == "f64" else "f32")
 
 
 def _operand_errors(node: Node) -> list[float]:
@@ -109,7 +110,7 @@ def _moved(value: Array, size: float, random: np.random.Generator) -> Array:
     """The value with a relative error of about `size` in every element."""
     if not size:
         return value
-    return value * (1.0 + size * random.standard_normal(value.shape))
+    return value.astype(np.float64) * (1.0 + size * random.standard_normal(value.shape))
 
 
 def _rounded(node: Node, value: Array, random: np.random.Generator) -> Array:

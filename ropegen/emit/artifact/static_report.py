@@ -1,9 +1,10 @@
-"""What the compiler says of a plan's kernels, for `report.txt`: schedules, steps of the grid, and time.
+"""What the compiler says of the kernels of a plan, for `report.txt`: schedules, steps of the grid, and time.
 
-Predicted time is cycles over the clock, or bytes over the bandwidth where that is more. A step of a grid runs what is
-under no condition, and what is: for attention whose mask is known the parts that multiply run for the full and the
-partial tiles, in this order in the kernel, and the others once a row of tiles. Elsewhere every part is taken to run at
-each step, so the time is at most that.
+The predicted time is the larger of cycles over the clock and bytes over the bandwidth. A step of a grid always runs its
+unconditional part. It also runs conditional parts. If the mask of an attention is known, the number of runs of those is
+known too: the parts that multiply run for the full and for the partial tiles, in this order in the kernel, and the other
+parts run once for a row of tiles. For every other kernel the report assumes that every part runs at every step, so its
+time is an upper bound.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from ropegen.emit.artifact.executables import Made
 from ropegen.planner import Plan, Step
 from ropegen.target import Chip
 
-# The kernels of Mosaic templates are named after their family; the rest is XLA's.
+# The kernels of Mosaic templates are named after their family; all others come from XLA.
 _OURS = "ropegen_"
-# Of XLA's kernels so many are listed, the longest; the others are summed.
+# The report lists so many of XLA's kernels, the longest ones, and adds up the others.
 _LISTED = 6
 
 
@@ -50,30 +51,31 @@ def lines(made: Made) -> Iterator[str]:
     for name, module in done.modules.items():
         yield f"  {name}: {module.sizes['generated_code_size_in_bytes']:,} bytes of code"
         yield "      bundles    cycles    MXU    EUP  spills        VMEM        time  kernel"
-        ours = [each for each in module.kernels if each.name.startswith(_OURS)]
+        ours = [kernel for kernel in module.kernels if kernel.name.startswith(_OURS)]
         others = sorted(
-            (each for each in module.kernels if each not in ours), key=lambda each: (-each.whole.executed, each.name)
+            (kernel for kernel in module.kernels if kernel not in ours),
+            key=lambda kernel: (-kernel.whole.executed, kernel.name),
         )
         steps = _steps(made.plan, name, ours)
-        for each in ours:
-            yield from _ours(each, made.plan, steps.get(each.name), chip, done.devices_per_chip)
-        for each in others[:_LISTED]:
-            yield _row(each, each.whole.executed, chip)
+        for kernel in ours:
+            yield from _ours(kernel, made.plan, steps.get(kernel.name), chip, done.devices_per_chip)
+        for kernel in others[:_LISTED]:
+            yield _row(kernel, kernel.whole.executed, chip)
         if rest := others[_LISTED:]:
-            seconds = sum(each.whole.executed for each in rest) / chip.clock
+            seconds = sum(kernel.whole.executed for kernel in rest) / chip.clock
             yield f"{'':56}{seconds * 1e6:9.1f} µs  {len(rest)} more by XLA"
 
 
 def cycles(kernel: KernelSchedule, tiles: Tiles | None = None) -> tuple[int, bool]:
-    """Cycles of a run, and whether that is only a bound from above."""
+    """The cycles of a run, and whether the number is only an upper bound."""
     grid, parts = kernel.grid, kernel.step_parts
-    multiply = [each.executed for each in parts if each.multiplies]
+    multiply = [part.executed for part in parts if part.multiplies]
     if tiles is None or grid is None or grid.trips is None or not kernel.steps or len(multiply) not in (1, 2):
         return kernel.whole.executed, True
-    # Cores that are one device share the grid.
+    # The cores of one device share the grid.
     share = max(1, round(max(tiles.visited, 1) / kernel.steps))
-    always = grid.own_cycles + sum(each.executed for each in grid.inner) - sum(each.executed for each in parts)
-    once_a_row = sum(each.executed for each in parts if not each.multiplies)
+    always = grid.own_cycles + sum(part.executed for part in grid.inner) - sum(part.executed for part in parts)
+    once_a_row = sum(part.executed for part in parts if not part.multiplies)
     full, partial = multiply if len(multiply) == 2 else multiply * 2
     tiled = tiles.rows * once_a_row + tiles.full * full + tiles.partial * partial
     return kernel.whole.own_cycles + grid.trips * always + tiled // share, False
@@ -94,8 +96,8 @@ def _ours(kernel: KernelSchedule, plan: Plan, step: Step | None, chip: Chip, dev
     indent = " " * 8
     if kernel.grid is not None:
         parts = ", ".join(
-            f"{each.bundles:,}{f' at {kernel.share(MATRIX, each):.0%} MXU' if each.multiplies else ''}"
-            for each in kernel.step_parts
+            f"{part.bundles:,}{f' at {kernel.share(MATRIX, part):.0%} MXU' if part.multiplies else ''}"
+            for part in kernel.step_parts
         )
         yield f"{indent}bundles of a step: {kernel.grid.own_bundles:,} always, as needed {parts or 'none'}"
     known = "unknown" if kernel.steps is None else f"{kernel.steps:,}"
@@ -123,34 +125,34 @@ def _microseconds(seconds: float) -> str:
 
 
 def _tiles(plan: Plan, step: Step) -> Tiles | None:
-    """The tiles of a step's attention, where its mask is known."""
+    """The tiles of the attention of a step; None if its mask is not known."""
     facts = explain.data(plan)["steps"][plan.steps.index(step)]
-    for each in facts["attention"]:
-        if "count" in (counted := each["tiles"]):
-            heads = each["kv_heads"] * math.prod(step.outputs[0].type.shape[:-3])
-            rows = -(-each["queries"] // facts["tile"]["q"])
+    for attention in facts["attention"]:
+        if "count" in (counted := attention["tiles"]):
+            heads = attention["kv_heads"] * math.prod(step.outputs[0].type.shape[:-3])
+            rows = -(-attention["queries"] // facts["tile"]["q"])
             numbers = (rows, *(counted[name] for name in ("count", "full", "partial")))
             return Tiles(heads, *(heads * number for number in numbers))
     return None
 
 
 def _steps(plan: Plan, stage: str, kernels: Sequence[KernelSchedule]) -> Mapping[str, Step]:
-    """The plan's step of each kernel, where they are as many as the steps of their family."""
-    found: dict[str, Step] = {}
-    for family in {each.name.partition(".")[0] for each in kernels}:
-        mine = sorted((each.name for each in kernels if each.name.partition(".")[0] == family), key=_number)
+    """The step of the plan for each kernel, for the families that have as many kernels as steps."""
+    step_of: dict[str, Step] = {}
+    for family in {kernel.name.partition(".")[0] for kernel in kernels}:
+        names = sorted((kernel.name for kernel in kernels if kernel.name.partition(".")[0] == family), key=_number)
         steps = [
-            each
-            for each in plan.steps
-            if each.prepares == (stage == "prepare")
-            and each.region is not None
-            and each.chosen is not None
-            and each.chosen.template.endswith("/mosaic_tpu")
-            and _OURS + each.region.family == family
+            step
+            for step in plan.steps
+            if step.prepares == (stage == "prepare")
+            and step.region is not None
+            and step.chosen is not None
+            and step.chosen.template.endswith("/mosaic_tpu")
+            and _OURS + step.region.family == family
         ]
-        if len(steps) == len(mine):
-            found |= dict(zip(mine, steps, strict=True))
-    return found
+        if len(steps) == len(names):
+            step_of |= dict(zip(names, steps, strict=True))
+    return step_of
 
 
 def _number(name: str) -> int:
