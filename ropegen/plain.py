@@ -117,8 +117,8 @@ def project(x: Array, weight: Array, *bias: Array) -> Array:
         precision=precision(x.dtype),
         preferred_element_type=accumulator(x.dtype),
     )
-    for each in bias:
-        wide = wide + each.astype(wide.dtype)
+    for addend in bias:
+        wide = wide + addend.astype(wide.dtype)
     return wide
 
 
@@ -503,8 +503,8 @@ _PLAIN: Mapping[type[Op], Plain] = MappingProxyType(
 def evaluate(
     outputs: Sequence[Node], values: Mapping[Node, Array], compute: Callable[..., Array] = compute
 ) -> tuple[Array, ...]:
-    """The outputs, each node between them and `values` computed plainly, or by another `compute`."""
+    """The values of the outputs. The nodes between them and `values` are computed plainly, or by another `compute`."""
     known = dict(values)
-    for each in topological(outputs, given=values):
-        known[each] = compute(each, *(known[operand] for operand in each.operands))
-    return tuple(known[each] for each in outputs)
+    for node in topological(outputs, given=values):
+        known[node] = compute(node, *(known[operand] for operand in node.operands))
+    return tuple(known[output] for output in outputs)
