@@ -61,7 +61,7 @@ class Case:
         positions = b.positions(self.length)
         if self.at_run_time:
             positions = b.input("positions", (*self.lead, self.length), "i32")
-        parts: dict[str, Any] = {}
+        outputs: dict[str, Any] = {}
         start = self.unread
         for name, (heads, width) in zip("qkv", parts, strict=True):
             y = b.split_heads(projected, heads, width, start=start)
@@ -73,8 +73,8 @@ class Case:
                 y = b.norm(y, *affine, kind=self.norm, epsilon=1e-6, weight_offset=self.offset)
             if name != "v" and self.pairing is not None:
                 y = b.rope(y, positions, rg.Rope(10_000.0, pairing=self.pairing, dim=self.dim))
-            parts[name] = y
-        return b.build(**parts)
+            outputs[name] = y
+        return b.build(**outputs)
 
     @property
     def site(self) -> QkvRopeSite:
