@@ -1,4 +1,4 @@
-"""`attend` by XLA: tiles of scores in plain lax, empty tiles left out; rotations in one pass before them."""
+"""`attend` by XLA: tiles of scores in plain lax, without the empty ones, after one pass that rotates queries and keys."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ def tiles(site: AttendSite, target: Target) -> Iterator[Tile]:
         sizes += [(512, 512)]
     if target.platform == "gpu":
         sizes += [(size, size) for size in _GPU_SIZES if size * size * group <= _GPU_SCORES]
-    for each in dict.fromkeys((max(1, min(rows, q[-3])), max(1, min(keys, k[-3]))) for rows, keys in sizes):
-        yield Tile.of(q=each[0], kv=each[1])
+    for rows, keys in dict.fromkeys((max(1, min(rows, q[-3])), max(1, min(keys, k[-3]))) for rows, keys in sizes):
+        yield Tile.of(q=rows, kv=keys)
 
 
 def visited(site: AttendSite, tile: Tile) -> np.ndarray:
