@@ -155,15 +155,16 @@ class Plan:
 
     @property
     def digest(self) -> str:
-        """The key of the plan: the graph's digest, the target, and every choice."""
+        """The key of the plan: the graph's digest, the target, and every choice. Predicted seconds are no choice."""
         lines = [digest(self.graph), str(self.target)]
         if self.weighed != FORWARD:
             lines.append(" ".join(self.weighed))
         for step in self.steps:
-            names = (
-                f"{digest(step.region.closed)} {step.chosen}" if step.region is not None else step.outputs[0].op.name
+            computed = step.outputs[0].op.name if step.region is None else digest(step.region.closed)
+            by = (
+                "unfused" if step.chosen is None else f"{step.chosen.template} {step.chosen.version} {step.chosen.tile}"
             )
-            lines.append(f"{step.prepares} {step.table.kind if step.table else ''} {names}")
+            lines.append(f"{step.prepares} {step.table.kind if step.table else ''} {computed} {by}")
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
