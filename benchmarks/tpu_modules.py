@@ -61,14 +61,15 @@ def templates() -> tuple[AnyTemplate, ...]:
 
 @functools.cache
 def sources(family: str) -> str:
-    """A digest of a family's TPU templates, so that a result names the version that it comes from."""
-    spec = importlib.util.find_spec(f"ropegen.templates.{family}")
-    assert spec is not None
-    assert spec.submodule_search_locations is not None
+    """A digest of a family's TPU templates and of what they share, so that a result names the version it comes from."""
     content = hashlib.sha256()
-    for path in sorted(Path(spec.submodule_search_locations[0]).glob("*.py")):
-        if path.stem == "site" or "tpu" in path.stem:
-            content.update(path.read_bytes())
+    for name in (family, "tpu"):
+        spec = importlib.util.find_spec(f"ropegen.templates.{name}")
+        assert spec is not None
+        assert spec.submodule_search_locations is not None
+        for path in sorted(Path(spec.submodule_search_locations[0]).glob("*.py")):
+            if name == "tpu" or path.stem == "site" or "tpu" in path.stem:
+                content.update(path.read_bytes())
     return content.hexdigest()[:12]
 
 

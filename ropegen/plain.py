@@ -117,8 +117,8 @@ def project(x: Array, weight: Array, *bias: Array) -> Array:
         precision=precision(x.dtype),
         preferred_element_type=accumulator(x.dtype),
     )
-    for added in bias:
-        wide = wide + added.astype(wide.dtype)
+    for addend in bias:
+        wide = wide + addend.astype(wide.dtype)
     return wide
 
 
@@ -506,8 +506,8 @@ _PLAIN: Mapping[type[Op], Plain] = MappingProxyType(
 def evaluate(
     outputs: Sequence[Node], values: Mapping[Node, Array], compute: Callable[..., Array] = compute
 ) -> tuple[Array, ...]:
-    """The outputs. Every node between them and `values` is computed by its plain formula, or by another `compute`."""
+    """The values of the outputs. The nodes between them and `values` are computed plainly, or by another `compute`."""
     known = dict(values)
-    for value in topological(outputs, given=values):
-        known[value] = compute(value, *(known[operand] for operand in value.operands))
+    for node in topological(outputs, given=values):
+        known[node] = compute(node, *(known[operand] for operand in node.operands))
     return tuple(known[output] for output in outputs)

@@ -173,8 +173,8 @@ def plan(
     *,
     tile: Tiles | None = None,
     tables: TableKind | None = None,
-    measured: TileFile | None = None,
     weigh: Sequence[Direction] = FORWARD,
+    measured: TileFile | None = None,
 ) -> Plan:
     """The plan of a graph for a target such as "cpu", "gpu:h200" or "tpu:v5e". Planning never queries a device.
 
@@ -187,13 +187,13 @@ def plan(
 
     `weigh` names the directions whose costs are summed when templates, tiles and regions are compared. Give
     ("forward", "backward") for a program that takes gradients, and ("forward", "tangent") for one that takes derivatives in
-    forward mode. A measured tile comes first all the same; ropegen measured those that it ships on the forward pass.
+    forward mode. A measured tile comes first all the same; it was measured on the forward pass.
 
     Raises:
-      RopegenError: an unknown target or direction, or a tile for an unknown template or with sizes that it does not have;
-        a tile file without entries for this target, or with an entry that does not fit the installed template.
+      RopegenError: an unknown target or direction, or a tile for an unknown template or with sizes that it does not have; a
+        tile file without entries for this target, or with an entry that does not fit the installed template.
     """
-    return plan_together(source, (target,), tile=tile, tables=tables, measured=measured, weigh=weigh)[0]
+    return plan_together(source, (target,), tile=tile, tables=tables, weigh=weigh, measured=measured)[0]
 
 
 def plan_together(
@@ -202,8 +202,8 @@ def plan_together(
     *,
     tile: Tiles | None = None,
     tables: TableKind | None = None,
-    measured: TileFile | None = None,
     weigh: Sequence[Direction] = FORWARD,
+    measured: TileFile | None = None,
 ) -> tuple[Plan, ...]:
     """One plan for every target, in the order given, all with the same regions: one program can carry them all.
 
@@ -233,7 +233,7 @@ def plan_together(
     if measured is not None:
         measured.for_some_of(chips)
     canonical, trace = passes.run(source)
-    offers = _offers(canonical, _Prices(chips, _caller_tiles(tile or {}), measured, weighed))
+    offers = _offers(canonical, _Prices(chips, _caller_tiles(tile or {}), weighed, measured))
     taken, remarks = _choose(canonical, offers, chips)
     placed = {node: _place(canonical, node, tables) for node in canonical.nodes if is_table(node)}
     plain, regions = _plain_steps(canonical, chips, weighed, taken, placed), _region_steps(canonical, taken, placed)
@@ -249,7 +249,7 @@ def plan_together(
 
 def cheapest(closed: Graph, target: Target) -> Candidate | None:
     """The template and tile that compute a closed region fastest on a target; None where it is cheaper unfused."""
-    return _Prices((target,), {}, None, FORWARD).of(closed)[0].chosen
+    return _Prices((target,), {}, FORWARD, None).of(closed)[0].chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,8 +357,8 @@ class _Prices:
         self,
         targets: Sequence[Target],
         caller: Mapping[str, Tile],
-        file: TileFile | None,
         weighed: tuple[Direction, ...],
+        file: TileFile | None,
     ) -> None:
         self._targets = [(target, Measured(target, file)) for target in targets]
         self._caller = caller

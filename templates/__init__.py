@@ -1,1 +1,1 @@
-"""How regions are computed: one folder a family, one file a platform, one `TEMPLATE` at its foot."""
+"""How regions are computed. A family is a folder; a template is a file in it that ends with `TEMPLATE`."""

@@ -283,10 +283,14 @@ class _Draw:
         variables = masks.variables(visible) | masks.variables(score)
         needed = {operand for variable, operand in ops.Attend.NEEDS.items() if variable in variables}
         operands: dict[str, Node] = {}
-        for name in ("q_positions", "kv_positions", "q_segments", "kv_segments"):
-            same = operands.get(name.replace("kv_", "q_"))
-            size = queries if name.startswith("q_") else keys
-            if name in needed and name.endswith("positions"):
+        for name, of_queries, size in (
+            ("q_positions", "q_positions", queries),
+            ("kv_positions", "q_positions", keys),
+            ("q_segments", "q_segments", queries),
+            ("kv_segments", "q_segments", keys),
+        ):
+            same = operands.get(of_queries)
+            if name in needed and of_queries == "q_positions":
                 operands[name] = places.get(name) or (same if same and queries == keys else self.positions(size))
             elif name in needed:
                 segments = same if same and queries == keys else None

@@ -109,15 +109,16 @@ class Case:
         v = normal(*lead, self.keys, self.kv_heads, self.value_width)
         full = (*lead, self.heads, self.queries, self.keys)
         given: dict[str, Any] = {}
+        lengths = {"q_positions": self.queries, "q_segments": self.queries}
+        starts = {"q_positions": self.start}
         for label in self.op.given:
-            if label.endswith("positions"):
-                length, start = (self.queries, self.start) if label[0] == "q" else (self.keys, 0)
+            length, start = lengths.get(label, self.keys), starts.get(label, 0)
+            if label in ("q_positions", "kv_positions"):
                 positions = np.arange(start, start + length, dtype=np.int32)
                 if not self.known:  # out of order, and one row a batch entry
                     positions = random.permuted(np.broadcast_to(positions, (*lead, length)), axis=-1)
                 given[label] = positions
-            elif label.endswith("segments"):
-                length = self.queries if label[0] == "q" else self.keys
+            elif label in ("q_segments", "kv_segments"):
                 given[label] = np.sort(random.integers(0, 3, (*lead, length)), axis=-1).astype(np.int32)
             elif label == "sinks":
                 given[label] = normal(self.heads, dtype=np.float32)
@@ -142,15 +143,15 @@ def bent(case: Case, products: Any, bias: Any, given: dict[str, Any], xp: Any) -
 
 def variables(case: Case, given: dict[str, Any]) -> dict[str, Any]:
     """Positions, segments, head and batch as they broadcast to (..., H, Sq, Skv)."""
-    found: dict[str, Any] = {
+    values: dict[str, Any] = {
         "head": np.arange(case.heads)[:, None, None],
         "batch": np.arange(math.prod(case.lead)).reshape(*case.lead, 1, 1, 1),
     }
     for name, label in case.op.NEEDS.items():
         if label in given:
             x = given[label] if given[label].ndim > 1 else given[label].reshape(*(1 for _ in case.lead), -1)
-            found[name] = x[..., None, None, :] if name.startswith("kv") else x[..., None, :, None]
-    return found
+            values[name] = x[..., None, None, :] if name in ("kv_pos", "kv_segment") else x[..., None, :, None]
+    return values
 
 
 def visible(case: Case, given: dict[str, Any], shape: tuple[int, ...]) -> Any:
@@ -159,7 +160,7 @@ def visible(case: Case, given: dict[str, Any], shape: tuple[int, ...]) -> Any:
 
 
 def folded(case: Case, x: Any, axis: int) -> Any:
-    """The sum over the query heads of each key head."""
+    """The sum over the query heads that share a key head."""
     group = case.heads // case.kv_heads
     return np.sum(x.reshape(*x.shape[:axis], case.kv_heads, group, *x.shape[axis:][1:]), axis + 1)
 
@@ -198,7 +199,7 @@ def exact(case: Case, operands: Any, tangents: Any, cotangents: Any) -> dict[str
         return np.einsum("...hqk,...khd->...qhd", weights, values)
 
     with np.errstate(divide="ignore"):
-        found = {
+        results = {
             "out": mix(weight + flat, v),
             "lse": np.swapaxes(np.where(dead, -np.inf, top + np.log(divisor)), -1, -2),
         }
@@ -209,23 +210,23 @@ def exact(case: Case, operands: Any, tangents: Any, cotangents: Any) -> dict[str
     moved = (weight * change).sum(-1) + sunk * np.asarray(d_given.get("sinks", np.zeros(case.heads)), np.float64)[
         :, None
     ]
-    found["d_out"] = mix(weight * (change - moved[..., None]), v) + mix(weight + flat, dv)
-    found["d_lse"] = np.swapaxes(moved, -1, -2)
+    results["d_out"] = mix(weight * (change - moved[..., None]), v) + mix(weight + flat, dv)
+    results["d_lse"] = np.swapaxes(moved, -1, -2)
 
     pulled = np.einsum("...qhd,...khd->...hqk", u, v)
     u_lse = np.swapaxes(u_lse, -1, -2)
     drag = (weight * pulled).sum(-1) - u_lse
     scores = weight * (pulled - drag[..., None])
-    found["q"] = mix(scores * by_product * scale, k)
-    found["k"] = folded(case, np.einsum("...hqk,...qhd->...khd", scores * by_product * scale, q), len(case.lead) + 1)
-    found["v"] = folded(case, np.einsum("...hqk,...qhd->...khd", weight + flat, u), len(case.lead) + 1)
+    results["q"] = mix(scores * by_product * scale, k)
+    results["k"] = folded(case, np.einsum("...hqk,...qhd->...khd", scores * by_product * scale, q), len(case.lead) + 1)
+    results["v"] = folded(case, np.einsum("...hqk,...qhd->...khd", weight + flat, u), len(case.lead) + 1)
     if "bias" in given:
         kept = given["bias"].shape
         summed = tuple(axis for axis, size in enumerate(kept) if size == 1)
-        found["bias"] = np.sum(scores * by_bias, summed, keepdims=True)
+        results["bias"] = np.sum(scores * by_bias, summed, keepdims=True)
     if "sinks" in given:
-        found["sinks"] = -np.moveaxis(sunk * drag, -2, 0).reshape(case.heads, -1).sum(1)
-    return found
+        results["sinks"] = -np.moveaxis(sunk * drag, -2, 0).reshape(case.heads, -1).sum(1)
+    return results
 
 
 def kernel(case: Case, operands: Any, tangents: Any, cotangents: Any) -> dict[str, Any]:
@@ -281,23 +282,23 @@ def check(case: Case) -> None:
     """All results are near the exact ones, and in float32 the backward pass is the transpose of the tangent."""
     operands, tangents, cotangents = drawn_around(case)
     right = exact(case, operands, tangents, cotangents)
-    found = jax.tree.map(
+    results = jax.tree.map(
         lambda x: np.asarray(x, np.float64), jax.jit(kernel, static_argnums=0)(case, operands, tangents, cotangents)
     )
     slack = (100 if case.dtype == "f32" else 6) * float(jnp.finfo(DTYPES[case.dtype]).eps)
-    assert found.keys() == right.keys()
+    assert results.keys() == right.keys()
     for label, value in right.items():
         hidden = np.isneginf(value)
-        np.testing.assert_array_equal(np.isneginf(found[label]), hidden, err_msg=label)
+        np.testing.assert_array_equal(np.isneginf(results[label]), hidden, err_msg=label)
         size = max(1.0, np.abs(value[~hidden]).max(initial=0.0))
-        np.testing.assert_allclose(found[label][~hidden], value[~hidden], rtol=0, atol=slack * size, err_msg=label)
+        np.testing.assert_allclose(results[label][~hidden], value[~hidden], rtol=0, atol=slack * size, err_msg=label)
     if case.dtype != "f32":
         return
-    forth = np.sum(cotangents[0] * found["d_out"]) + np.sum(cotangents[1] * found["d_lse"])
+    forth = np.sum(cotangents[0] * results["d_out"]) + np.sum(cotangents[1] * results["d_lse"])
     pairs = [*zip("qkv", tangents[:3], strict=True), *tangents[3].items()]
-    back = sum(np.sum(found[label] * tangent) for label, tangent in pairs)
-    sizes = [np.linalg.norm(cotangents[0]) * np.linalg.norm(found["d_out"])]
-    sizes += [np.linalg.norm(found[label]) * np.linalg.norm(tangent) for label, tangent in pairs]
+    back = sum(np.sum(results[label] * tangent) for label, tangent in pairs)
+    sizes = [np.linalg.norm(cotangents[0]) * np.linalg.norm(results["d_out"])]
+    sizes += [np.linalg.norm(results[label]) * np.linalg.norm(tangent) for label, tangent in pairs]
     assert abs(forth - back) <= 1e-5 * max(1.0, *sizes)
 
 
@@ -373,7 +374,7 @@ def test_error_is_that_of_the_plain_formula(dtype: str, widened: bool) -> None:
     )
     operands, tangents, cotangents = drawn_around(case)
     right = exact(case, operands, tangents, cotangents)
-    found = jax.jit(kernel, static_argnums=0)(case, operands, tangents, cotangents)
+    results = jax.jit(kernel, static_argnums=0)(case, operands, tangents, cotangents)
 
     @jax.jit
     def rough(q: Any, k: Any, v: Any) -> dict[str, Any]:
@@ -389,7 +390,7 @@ def test_error_is_that_of_the_plain_formula(dtype: str, widened: bool) -> None:
 
     usual = rough(*operands[:3])
     for label, value in right.items():
-        ours, theirs = (np.sqrt(np.mean((np.asarray(x[label], np.float64) - value) ** 2)) for x in (found, usual))
+        ours, theirs = (np.sqrt(np.mean((np.asarray(x[label], np.float64) - value) ** 2)) for x in (results, usual))
         # Half a unit of float32 more: the log-sum-exp is rounded to it before weights are made of it again.
         assert ours <= 1.5 * theirs + 6e-8 * np.sqrt(np.mean(value**2)), (label, ours, theirs)
 
@@ -398,16 +399,16 @@ def test_error_is_that_of_the_plain_formula(dtype: str, widened: bool) -> None:
 def test_exponential_is_near_that_of_float64(values: list[float]) -> None:
     """Of what float32 has as a normal number, to 2 units in the last place and the rounding of its argument; else 0."""
     x = np.asarray(values, np.float32)
-    found, right = np.asarray(jax.jit(exponential)(x), np.float64), np.exp(x.astype(np.float64))
+    results, right = np.asarray(jax.jit(exponential)(x), np.float64), np.exp(x.astype(np.float64))
     normal = right >= np.finfo(np.float32).tiny
-    error = np.abs(found - right)[normal] / right[normal]
+    error = np.abs(results - right)[normal] / right[normal]
     assert np.all(error <= (2 + np.abs(x[normal])) * 2.0**-23)
-    assert np.all(found[right < 0.99 * np.finfo(np.float32).tiny] == 0)
+    assert np.all(results[right < 0.99 * np.finfo(np.float32).tiny] == 0)
 
 
 def test_exponential_of_what_is_no_number() -> None:
-    found = np.asarray(jax.jit(exponential)(np.float32([np.nan, -np.inf, np.finfo(np.float32).min, 0.0, -0.0])))
-    np.testing.assert_array_equal(found, [np.nan, 0, 0, 1, 1])
+    results = np.asarray(jax.jit(exponential)(np.float32([np.nan, -np.inf, np.finfo(np.float32).min, 0.0, -0.0])))
+    np.testing.assert_array_equal(results, [np.nan, 0, 0, 1, 1])
     np.testing.assert_array_equal(jax.grad(exponential)(np.float32(-1.5)), exponential(np.float32(-1.5)))
 
 
@@ -424,10 +425,10 @@ def test_tiles_that_nobody_sees_are_not_read(mask: str) -> None:
     def forward(k: Any, v: Any) -> Any:
         return tiled.forward(case.op, Tile(*case.tile), q, k, v, given, case.static)[0]
 
-    right, found = jax.jit(forward)(k, v), jax.jit(forward)(*spoilt)
+    right, results = jax.jit(forward)(k, v), jax.jit(forward)(*spoilt)
     first = 32 if mask == "documents" else 32 + tile  # the window reaches into the tile before
-    np.testing.assert_array_equal(found[first:], right[first:])
-    assert np.isnan(found[:32]).all()
+    np.testing.assert_array_equal(results[first:], right[first:])
+    assert np.isnan(results[:32]).all()
 
 
 @pytest.mark.parametrize(("masked_row", "tile"), [("zero", (4, 4)), ("mean", (64, 64))], ids=["loop", "unrolled"])
@@ -469,9 +470,9 @@ def test_plain_has_the_derivatives_of_the_dense_formula(case: Case, monkeypatch:
         gradient = jax.grad(total, argnums=(0, 1, 2, 3))
         return jax.jit(lambda *x: (function(*x[:3], {**given, **x[3]}), jax.jvp(gradient, x, x)))(*at)
 
-    found = derivatives(lambda *x: plain.attend(case.op, *x))
+    results = derivatives(lambda *x: plain.attend(case.op, *x))
     right = derivatives(lambda *x: dense(case, *x[:3], {**x[3], **{n: given[n] for n in given if n not in floating}}))
-    for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(right), strict=True):
+    for ours, theirs in zip(jax.tree.leaves(results), jax.tree.leaves(right), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=2e-5, atol=2e-5)
 
 
@@ -482,24 +483,24 @@ def test_float64_is_computed_in_float64() -> None:
         wide = jax.tree.map(
             lambda x: x.astype(np.float64) if x.dtype == np.float32 else x, (operands, tangents, cotangents)
         )
-        found = jax.jit(kernel, static_argnums=0)(case, *wide)
+        results = jax.jit(kernel, static_argnums=0)(case, *wide)
     for label, value in exact(case, operands, tangents, cotangents).items():
-        assert found[label].dtype == np.float64
-        np.testing.assert_allclose(found[label], value, rtol=1e-8, atol=1e-8, err_msg=label)
+        assert results[label].dtype == np.float64
+        np.testing.assert_allclose(results[label], value, rtol=1e-8, atol=1e-8, err_msg=label)
 
 
 @pytest.mark.parametrize(("queries", "keys", "batch"), [(0, 4, 1), (3, 0, 1), (3, 4, 0), (0, 0, 2)])
 def test_nothing_to_attend(queries: int, keys: int, batch: int) -> None:
     case = Case(lead=(batch,), queries=queries, keys=keys, sinks=True, bias=(0, 1, 2, 3), mask="causal")
     operands, tangents, cotangents = drawn_around(case)
-    found = kernel(case, *jax.tree.map(jnp.asarray, (operands, tangents, cotangents)))
+    results = kernel(case, *jax.tree.map(jnp.asarray, (operands, tangents, cotangents)))
     sinks = np.broadcast_to(operands[3]["sinks"], (batch, queries, 4))
-    np.testing.assert_array_equal(found["out"], np.zeros((batch, queries, 4, 8)))
-    np.testing.assert_array_equal(found["lse"], sinks)
+    np.testing.assert_array_equal(results["out"], np.zeros((batch, queries, 4, 8)))
+    np.testing.assert_array_equal(results["lse"], sinks)
     for label, operand in zip(("q", "k", "v"), operands, strict=False):
-        np.testing.assert_array_equal(found[label], np.zeros(operand.shape))
+        np.testing.assert_array_equal(results[label], np.zeros(operand.shape))
     out, lse = plain.attend(case.op, *jax.tree.map(jnp.asarray, operands))
-    np.testing.assert_array_equal(out, found["out"])
+    np.testing.assert_array_equal(out, results["out"])
     np.testing.assert_array_equal(lse, sinks)
 
 

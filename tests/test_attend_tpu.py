@@ -119,10 +119,10 @@ def difference(case: Case, q: int = 128, kv: int = 128, target: Target = V5E) ->
     values = drawn(site, case.seed)
     kernel = mosaic_tpu.build(site, Tile.of(q=q, kv=kv), target)
     with pltpu.force_tpu_interpret_mode(pltpu.InterpretParams()):
-        found = run(kernel.forward, *values.values())
+        results = run(kernel.forward, *values.values())
     exact = reference.evaluate(site.closed, values)
     errors: list[float] = []
-    for (label, _), ours in zip(site.closed.outputs, found, strict=True):
+    for (label, _), ours in zip(site.closed.outputs, results, strict=True):
         ours, theirs = np.asarray(ours, np.float64), exact[label]
         assert ours.shape == theirs.shape
         assert np.array_equal(np.isneginf(ours), np.isneginf(theirs))
@@ -173,7 +173,7 @@ def test_scores_made_a_step_ahead_agree_with_the_reference(name: str, monkeypatc
     assert difference(NAMED[name]) < 1e-5
 
 
-@pytest.mark.parametrize("chip", ["v5e", "v6e", "v7x"])  # each has an order of its own
+@pytest.mark.parametrize("chip", ["v5e", "v6e", "v7x"])  # their orders of products differ
 @pytest.mark.parametrize("ahead", [1, 1 << 30])
 def test_more_keys_than_run_in_a_straight_line(ahead: int, chip: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernel_tpu, "_AHEAD", ahead)
@@ -184,7 +184,7 @@ def test_more_keys_than_run_in_a_straight_line(ahead: int, chip: str, monkeypatc
 @pytest.mark.parametrize("ahead", [1, 1 << 30])
 def test_bfloat16_is_rounded_no_more_than_twice(ahead: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernel_tpu, "_AHEAD", ahead)
-    # Weights and output are rounded once each, to 2^-9 of themselves; the values are at most about 4.
+    # Weights and output are rounded once, to 2^-9 of themselves; the values are at most about 4.
     assert difference(Case(width=128, value_width=128, dtype="bf16", pairing="half", heads=1)) < 2e-2
 
 
@@ -216,11 +216,11 @@ def test_a_drawn_site_agrees_with_the_reference(case: Case) -> None:
 
 def test_only_tiles_that_are_not_empty_are_steps() -> None:
     case = Case(queries=1024, keys=1024, mask="window")
-    found = mosaic_tpu.tile_map(case.site, Tile.of(q=128, kv=128))
-    assert list(zip(found.row, found.column, strict=True)) == [
+    tiles = mosaic_tpu.tile_map(case.site, Tile.of(q=128, kv=128))
+    assert list(zip(tiles.row, tiles.column, strict=True)) == [
         (row, column) for row in range(8) for column in (row - 1, row) if column >= 0
     ]
-    assert all(found.does & PARTIAL)
+    assert all(tiles.does & PARTIAL)
     causal = mosaic_tpu.tile_map(replace(case, mask="causal").site, Tile.of(q=256, kv=256))
     assert np.count_nonzero(causal.does & FULL) == 6
     assert np.count_nonzero(causal.does & PARTIAL) == 4
@@ -228,17 +228,17 @@ def test_only_tiles_that_are_not_empty_are_steps() -> None:
 
 
 def test_a_row_of_tiles_that_sees_nothing_has_one_step_without_work() -> None:
-    found = TileMap.of(np.array([[2, 1], [0, 0], [0, 2]], np.int8))
-    assert found.row.tolist() == [0, 0, 1, 2]
-    assert found.column.tolist() == [0, 1, 1, 1]
-    assert found.does.tolist() == [BEGINS + FULL, ENDS + PARTIAL, BEGINS + ENDS, BEGINS + ENDS + FULL]
+    tiles = TileMap.of(np.array([[2, 1], [0, 0], [0, 2]], np.int8))
+    assert tiles.row.tolist() == [0, 0, 1, 2]
+    assert tiles.column.tolist() == [0, 1, 1, 1]
+    assert tiles.does.tolist() == [BEGINS + FULL, ENDS + PARTIAL, BEGINS + ENDS, BEGINS + ENDS + FULL]
 
 
 def test_a_step_ahead_begins_a_tile_and_ends_the_one_before() -> None:
-    found = TileMap.of(np.array([[2, 1], [0, 0], [0, 2]], np.int8)).ahead()
-    assert found.row.tolist() == [0, 0, 1, 2, 2]
-    assert found.column.tolist() == [0, 1, 1, 1, 1]
-    assert found.does.tolist() == [
+    tiles = TileMap.of(np.array([[2, 1], [0, 0], [0, 2]], np.int8)).ahead()
+    assert tiles.row.tolist() == [0, 0, 1, 2, 2]
+    assert tiles.column.tolist() == [0, 1, 1, 1, 1]
+    assert tiles.does.tolist() == [
         BEGINS + FULL + VOID,
         PARTIAL,
         BEGINS + ENDS + FULL,
@@ -248,8 +248,8 @@ def test_a_step_ahead_begins_a_tile_and_ends_the_one_before() -> None:
 
 
 def test_padding_is_masked_where_nothing_else_is() -> None:
-    found = mosaic_tpu.tile_map(Case(mask="full", keys=300).site, Tile.of(q=128, kv=128))
-    assert [bool(each & PARTIAL) for each in found.does[:3]] == [False, False, True]
+    tiles = mosaic_tpu.tile_map(Case(mask="full", keys=300).site, Tile.of(q=128, kv=128))
+    assert [bool(done & PARTIAL) for done in tiles.does[:3]] == [False, False, True]
 
 
 def reasons(graph: Graph) -> list[str]:
@@ -262,8 +262,8 @@ def test_what_the_kernel_does_not_honour_it_declines() -> None:
     assert reasons(Case(width=2048, heads=64, value_width=4096).graph)[0].startswith("no tile fits: 64 heads of 2048")
     b = Builder("run-time")
     q = b.input("q", (4, 1, 8), "f32")
-    found = b.attend(q, q, q, mask=masks.causal, q_positions=b.input("at", (4,), "i32"), kv_positions=b.positions(4))
-    assert reasons(b.build(out=found)) == ["q_positions are known only at run time"]
+    out = b.attend(q, q, q, mask=masks.causal, q_positions=b.input("at", (4,), "i32"), kv_positions=b.positions(4))
+    assert reasons(b.build(out=out)) == ["q_positions are known only at run time"]
     b = Builder("divides")
     q = b.input("q", (4, 1, 8), "f32")
     assert reasons(b.build(out=b.attend(q, q, q, mask=masks.chunked(3)))) == [
@@ -278,11 +278,11 @@ def test_a_map_without_tiles_visits_the_others_in_their_order(shape: tuple[int, 
     classes = random.integers(0, 3, (rows, columns)).astype(np.int8)
     apart = random.random((entries, rows, columns)) < random.random()
     whole = TileMap.of(classes)
-    found = whole.without(jnp.asarray(apart))
-    assert found.steps == whole.steps
+    left = whole.without(jnp.asarray(apart))
+    assert left.steps == whole.steps
     for entry in range(entries):
         wanted = TileMap.of(np.where(apart[entry], masks.EMPTY, classes).astype(np.int8))
-        row, column, does = (np.asarray(each)[entry] for each in (found.row, found.column, found.does))
+        row, column, does = (np.asarray(array)[entry] for array in (left.row, left.column, left.does))
         assert does[: wanted.steps].tolist() == wanted.does.tolist()
         assert row[: wanted.steps].tolist() == wanted.row.tolist()
         works = (wanted.does & (FULL + PARTIAL)) != 0
@@ -291,7 +291,7 @@ def test_a_map_without_tiles_visits_the_others_in_their_order(shape: tuple[int, 
         assert all(column[1:][idle[1:]] == column[:-1][idle[1:]])  # nothing is fetched for nothing
         assert not does[wanted.steps :].any()
         assert set(row[wanted.steps :]) <= {wanted.row[-1]}
-        ahead, theirs = found.ahead(), wanted.ahead()
+        ahead, theirs = left.ahead(), wanted.ahead()
         assert np.asarray(ahead.does)[entry, : theirs.steps].tolist() == theirs.does.tolist()
 
 
@@ -324,6 +324,6 @@ def test_it_exports_for_tpu_without_one(dtype: str) -> None:
     case = Case(queries=300, keys=300, heads=4, kv_heads=2, width=64, dtype=dtype, pairing="half", mask="window")
     site = case.site
     kernel = mosaic_tpu.build(site, Tile.of(q=256, kv=128), V5E)
-    shapes = [jax.ShapeDtypeStruct(each.shape, numpy_dtype(each.dtype)) for each in site.closed.input_types.values()]
+    shapes = [jax.ShapeDtypeStruct(kind.shape, numpy_dtype(kind.dtype)) for kind in site.closed.input_types.values()]
     text = jax.export.export(jax.jit(kernel.forward), platforms=["tpu"])(*shapes).mlir_module()
     assert text.count("stablehlo.custom_call @tpu_custom_call") == 1

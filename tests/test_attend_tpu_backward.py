@@ -26,7 +26,7 @@ from ropegen.types import numpy_dtype
 
 
 def floating(site: AttendSite) -> dict[str, bool]:
-    return {label: each.dtype not in ("i1", "i32") for label, each in site.closed.input_types.items()}
+    return {label: kind.dtype not in ("i1", "i32") for label, kind in site.closed.input_types.items()}
 
 
 def cotangents_of(site: AttendSite, seed: int) -> dict[str, Any]:
@@ -43,18 +43,18 @@ def plain_gradient(
     """By JAX alone, in the element types of the arrays."""
 
     def results(moved: list[Any]) -> tuple[Any, ...]:
-        found = formula(site.closed, {**values, **dict(zip(moving, moved, strict=True))})
+        computed = formula(site.closed, {**values, **dict(zip(moving, moved, strict=True))})
         # Rows that see nothing have a constant for their log-sum-exp.
-        return tuple(jnp.where(found[label] == -jnp.inf, 0, found[label]) for label in pulled)
+        return tuple(jnp.where(computed[label] == -jnp.inf, 0, computed[label]) for label in pulled)
 
     @jax.jit
     def gradient(moved: list[Any], pulled: tuple[Any, ...]) -> Any:
         out, pull = jax.vjp(results, moved)
-        return pull(tuple(each.astype(own.dtype) for each, own in zip(pulled, out, strict=True)))[0]
+        return pull(tuple(x.astype(own.dtype) for x, own in zip(pulled, out, strict=True)))[0]
 
     given = [values[label] for label in moving], tuple(pulled.values())
     lowered = gradient.lower(*given).compile(compiler_options={"xla_backend_optimization_level": 0})
-    return [np.asarray(each, np.float64) for each in lowered(*given)]
+    return [np.asarray(x, np.float64) for x in lowered(*given)]
 
 
 def exact_gradient(
@@ -62,8 +62,7 @@ def exact_gradient(
 ) -> list[np.ndarray]:
     def wide(given: dict[str, Any]) -> dict[str, Any]:
         return {
-            label: each.astype(np.float64) if jnp.issubdtype(each.dtype, jnp.floating) else each
-            for label, each in given.items()
+            label: x.astype(np.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x for label, x in given.items()
         }
 
     with jax.enable_x64(True):
@@ -83,11 +82,11 @@ def kernel_gradient(
     given = tuple(values.values()), tuple(results.values()), tuple(pulled[label] for label in results)
     with pltpu.force_tpu_interpret_mode(pltpu.InterpretParams()):
         lowered = jax.jit(lambda *given: kernel.backward(*given, wanted)).lower(*given)
-        found = lowered.compile(compiler_options={"xla_backend_optimization_level": 0})(*given)
-    for each, (label, operand), is_wanted in zip(found, values.items(), wanted, strict=True):
-        assert (each is not None) == is_wanted, label
-        assert each is None or (each.shape, each.dtype) == (operand.shape, operand.dtype), label
-    return [np.asarray(each, np.float64) for each in found if each is not None]
+        pulled_back = lowered.compile(compiler_options={"xla_backend_optimization_level": 0})(*given)
+    for cotangent, (label, operand), is_wanted in zip(pulled_back, values.items(), wanted, strict=True):
+        assert (cotangent is not None) == is_wanted, label
+        assert cotangent is None or (cotangent.shape, cotangent.dtype) == (operand.shape, operand.dtype), label
+    return [np.asarray(cotangent, np.float64) for cotangent in pulled_back if cotangent is not None]
 
 
 def check(case: Case, *, angles: bool = False) -> None:
@@ -100,9 +99,11 @@ def check(case: Case, *, angles: bool = False) -> None:
     site = case.site
     assert not list(mosaic_tpu.declines(site, V5E))
     values = drawn(site, case.seed)
-    wanted = [is_float and (angles or not label.endswith("angles")) for label, is_float in floating(site).items()]
+    wanted = [
+        is_float and (angles or label not in ("q_angles", "k_angles")) for label, is_float in floating(site).items()
+    ]
     labels = [label for label, is_wanted in zip(values, wanted, strict=True) if is_wanted]
-    results = {label: np.asarray(each) for label, each in reference.evaluate(site.closed, values).items()}
+    results = {label: np.asarray(value) for label, value in reference.evaluate(site.closed, values).items()}
     rounded = {label: results[label].astype(numpy_dtype(node.type.dtype)) for label, node in site.closed.outputs}
     pulled = cotangents_of(site, case.seed)
     exact = exact_gradient(site, labels, values, pulled)
@@ -110,9 +111,9 @@ def check(case: Case, *, angles: bool = False) -> None:
     ours = kernel_gradient(site, values, rounded, pulled, Tile.of(q=128, kv=128), wanted)
     lse = results["log_sum_exp"]
     lse_rounding = 2.0**-23 * max(4.0, float(np.max(np.abs(lse[np.isfinite(lse)]), initial=0.0)))
-    for label, found, theirs, right in zip(labels, ours, usual, exact, strict=True):
-        assert np.isfinite(found).all(), label
-        error, allowed = (np.sqrt(np.mean((each - right) ** 2)) for each in (found, theirs))
+    for label, mine, theirs, right in zip(labels, ours, usual, exact, strict=True):
+        assert np.isfinite(mine).all(), label
+        error, allowed = (np.sqrt(np.mean((value - right) ** 2)) for value in (mine, theirs))
         allowed = 1.5 * allowed + lse_rounding * np.sqrt(np.mean(right**2))
         if label == "sinks":
             weighed = np.exp(values["sinks"] - lse)[..., None] * results["output"] * np.asarray(pulled["output"], "f8")
@@ -152,8 +153,8 @@ def test_keys_in_strips_add_to_one_gradient_of_the_queries(monkeypatch: pytest.M
     monkeypatch.setattr(mosaic_tpu, "_VMEM_BACKWARD", 2 << 20)
     case = Case(width=80, pairing="half", dim=32, mask="window", queries=300, keys=300, heads=1)
     tile = Tile.of(q=128, kv=128)
-    found = mosaic_tpu._strips(case.site, tile, ())
-    assert [(each.column, each.columns, each.adds) for each in found] == [(0, 2, False), (2, 1, True)]
+    parts = mosaic_tpu._strips(case.site, tile, ())
+    assert [(part.column, part.columns, part.adds) for part in parts] == [(0, 2, False), (2, 1, True)]
     check(case)
 
 

@@ -153,7 +153,9 @@ def test_the_declared_work_is_that_of_xla_s_count(name: str) -> None:
         assert actual[direction] / 2 < declared[direction] < 2 * actual[direction], direction
     if name in ("project", "attend"):
         for direction in DIRECTIONS:
-            assert declared[direction] == pytest.approx(actual[direction], rel=0.1), direction
+            # With jax 0.12 backward computes the plain attention's product with the values again, with jax 0.10 it does not.
+            allowed = 0.2 if (name, direction) == ("attend", "backward") else 0.1
+            assert declared[direction] == pytest.approx(actual[direction], rel=allowed), direction
 
 
 def test_what_is_not_differentiable_has_no_derivative_to_pay_for() -> None:

@@ -14,12 +14,15 @@ from drawn import drawn_graph
 from independent import draw_inputs
 
 from ropegen import reference
+from ropegen.emit.artifact.check import compare
 from ropegen.emit.callable import prepare, run
 from ropegen.planner import plan
 from ropegen.target import known
 from ropegen.types import FLOATS, epsilon
 
 TOGETHER, INPUTS = 20, 6
+# The graphs below this seed must also pass the comparison of `ropegen check`.
+CHECKED = 200
 # Inputs of one turn are drawn from the graph's seed, those of the next from so many seeds on.
 APART = 1000
 
@@ -64,6 +67,9 @@ def test_no_less_accurate_than_the_plain_formula(first: int) -> None:
     for turn in range(INPUTS):
         inputs = [draw_inputs(each, seed + APART * turn) for each, seed in zip(graphs, seeds, strict=True)]
         for seed, graph, given, found, formula in zip(seeds, graphs, inputs, *both(inputs), strict=True):
+            if turn == 0 and seed < CHECKED:
+                checked = compare(graph, given, found, seed)
+                assert checked.passed, (seed, checked)
             truth = reference.evaluate(graph, given)
             for label, value in graph.outputs:
                 result, wanted = np.asarray(found[label]), truth[label]

@@ -67,15 +67,15 @@ class Case:
 def drawn(site: EmbedSite, seed: int) -> dict[str, Any]:
     """Values of the site's operands: ids from both sides of the table too, floats representable in their dtype."""
     random = np.random.default_rng(seed)
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for label, kind in site.closed.input_types.items():
         if kind.dtype == "i32":
             ids = random.integers(-3, site.table.type.shape[0] + 3, kind.shape).astype(np.int32)
             ids.reshape(-1)[:1] = site.table.type.shape[0] - 1
-            found[label] = ids
+            values[label] = ids
         else:
-            found[label] = random.standard_normal(kind.shape).astype(numpy_dtype(kind.dtype))
-    return found
+            values[label] = random.standard_normal(kind.shape).astype(numpy_dtype(kind.dtype))
+    return values
 
 
 def check(case: Case, size: int | None = None) -> None:
@@ -93,12 +93,12 @@ def check(case: Case, size: int | None = None) -> None:
     assert (ours.shape, ours.dtype) == (node.type.shape, numpy_dtype(node.type.dtype))
     exact = reference.evaluate(site.closed, values)[label]
     usual = run(functools.partial(formula, site.closed), values)[label]
-    found, usual = (np.asarray(each, np.float64) for each in (ours, usual))
-    assert np.array_equal(np.isnan(found), np.isnan(exact))
+    mine, usual = (np.asarray(value, np.float64) for value in (ours, usual))
+    assert np.array_equal(np.isnan(mine), np.isnan(exact))
     shown = ~np.isnan(exact)
     assert shown.any()
     error, allowed, size_of_values = (
-        np.sqrt(np.mean(each[shown] ** 2)) for each in (found - exact, usual - exact, exact)
+        np.sqrt(np.mean(value[shown] ** 2)) for value in (mine - exact, usual - exact, exact)
     )
     assert error <= 1.5 * allowed + (0.5 * epsilon(node.type.dtype) * size_of_values if site.steps else 0)
 
@@ -183,7 +183,7 @@ def test_memory_is_counted_as_it_is_moved() -> None:
 def test_it_exports_for_tpu_without_one(dtype: str) -> None:
     site = Case(vocabulary=51, dtype=dtype, mode="fill", norms=("rms",)).site
     kernel = mosaic_tpu.build(site, next(mosaic_tpu.tiles(site, V5E)), V5E)
-    shapes = [jax.ShapeDtypeStruct(each.shape, numpy_dtype(each.dtype)) for each in site.closed.input_types.values()]
+    shapes = [jax.ShapeDtypeStruct(kind.shape, numpy_dtype(kind.dtype)) for kind in site.closed.input_types.values()]
     text = jax.export.export(jax.jit(kernel.forward), platforms=["tpu"])(*shapes).mlir_module()
     assert text.count("stablehlo.custom_call @tpu_custom_call") == 1
 

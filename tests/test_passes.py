@@ -251,6 +251,25 @@ def test_values_that_become_equal_merge() -> None:
     assert working.op_count == 4
 
 
+def test_a_value_is_looked_at_again_when_it_becomes_the_only_reader() -> None:
+    @local(ops.Norm)
+    def own(value: Value, view: View) -> Value | None:
+        """norm(x, epsilon=1) -> norm(x, epsilon=2)."""
+        alone = value.op == ops.Norm(kind="rms", epsilon=1.0) and view.only_user(value.operands[0]) is value
+        return view.node(ops.Norm(kind="rms", epsilon=2.0), *value.operands) if alone else None
+
+    @local(ops.Add)
+    def forget(value: Value, view: View) -> Value | None:
+        """add(x, y) -> y."""
+        return value.operands[1]
+
+    b = Builder("readers")
+    x, y = b.scale(b.input("x", (4,), "f32"), 2.0), b.input("y", (4,), "f32")
+    before = b.build(a=b.norm(x, kind="rms", epsilon=1.0), b=b.scale(b.add(x, y), 1.0))
+    _, trace = settle(before, (Pass("first", "First.", (own, forget)), PIPELINE[1]))
+    assert [step.rule for step in trace] == ["forget", "own", "drop-scale-by-one"]
+
+
 def counted(stages: tuple[Pass, ...], calls: Counter[str]) -> tuple[Pass, ...]:
     """The passes, with every question to a rule counted."""
 
@@ -529,6 +548,8 @@ def weight_beside_an_activation() -> Graph:
     x, wq, wk = b.input("x", (1, 4, 16), "f32"), b.parameter("wq", (16, 16), "f32"), b.parameter("wk", (16, 16), "f32")
     z = b.input("z", (16, 8), "f32")
     weight = columns(b.apply(ops.Pack(), z, wq), 8, 16)
+    for _ in range(2):
+        weight = b.norm(weight, kind="rms", epsilon=1e-5)
     q, k = (b.split_heads(b.project(x, weight), 2) for weight in (weight, wk))
     return b.build(y=b.attend(q, k, k), z=z)
 

@@ -20,7 +20,6 @@ from ropegen import explain, models, passes, planner, selection, tiles
 from ropegen.cost import Direction
 from ropegen.ir import ops
 from ropegen.ir.graph import Graph
-from ropegen.ir.text import digest
 from ropegen.plain import plain_cost
 from ropegen.planner import Plan, plan, plan_together
 from ropegen.selection import Choice, Offer
@@ -354,13 +353,13 @@ def unfused(region: Region, target: Target, weigh: Sequence[Direction] = planner
 
 def fastest(region: Region, target: Target, weigh: Sequence[Direction] = planner.FORWARD) -> float:
     """The seconds of the cheapest template and tile; infinite where every template declines."""
-    costs, measured = [float("inf")], tiles.measured(target)
+    costs, measured = [float("inf")], tiles.Measured(target)
     for template in catalog():
         if template.family.name == region.family and target.platform in template.runs_on:
             site = template.family.site(region.closed)
             if not list(template.declines(site, target)):
-                known = measured.get((str(template), digest(region.closed)))
-                choices = template.tiles(site, target) if known is None else [known]
+                known = measured.look_up(template, region.closed)
+                choices = template.tiles(site, target) if known is None else [known.tile]
                 costs += [
                     sum(cost_of(template, site, target, tile, direction).seconds for direction in weigh)
                     for tile in choices

@@ -61,7 +61,7 @@ class Case:
         positions = b.positions(self.length)
         if self.at_run_time:
             positions = b.input("positions", (*self.lead, self.length), "i32")
-        found: dict[str, Any] = {}
+        outputs: dict[str, Any] = {}
         start = self.unread
         for name, (heads, width) in zip("qkv", parts, strict=True):
             y = b.split_heads(projected, heads, width, start=start)
@@ -73,8 +73,8 @@ class Case:
                 y = b.norm(y, *affine, kind=self.norm, epsilon=1e-6, weight_offset=self.offset)
             if name != "v" and self.pairing is not None:
                 y = b.rope(y, positions, rg.Rope(10_000.0, pairing=self.pairing, dim=self.dim))
-            found[name] = y
-        return b.build(**found)
+            outputs[name] = y
+        return b.build(**outputs)
 
     @property
     def site(self) -> QkvRopeSite:
@@ -100,12 +100,12 @@ def check(case: Case, tile: Tile | None = None) -> None:
     values = drawn(site, case.seed)
     kernel = mosaic_tpu.build(site, tile or best(site), V5E)
     with pltpu.force_tpu_interpret_mode(pltpu.InterpretParams()):
-        found = run(kernel.forward, *values.values())
+        results = run(kernel.forward, *values.values())
     exact, usual = reference.evaluate(site.closed, values), run(functools.partial(formula, site.closed), values)
-    for (label, node), ours in zip(site.closed.outputs, found, strict=True):
+    for (label, node), ours in zip(site.closed.outputs, results, strict=True):
         assert (ours.shape, ours.dtype) == (node.type.shape, numpy_dtype(node.type.dtype))
         error, allowed = (
-            np.sqrt(np.mean((np.asarray(each, np.float64) - exact[label]) ** 2)) for each in (ours, usual[label])
+            np.sqrt(np.mean((np.asarray(value, np.float64) - exact[label]) ** 2)) for value in (ours, usual[label])
         )
         unit = epsilon(node.type.dtype) * np.sqrt(np.mean(exact[label] ** 2))
         assert error <= 1.5 * allowed + 0.5 * unit, (label, error, allowed)
@@ -199,7 +199,7 @@ def test_memory_is_counted_as_it_is_moved() -> None:
 def test_it_exports_for_tpu_without_one(dtype: str) -> None:
     site = Case(length=300, norm="rms", pairing="half", dtype=dtype).site
     kernel = mosaic_tpu.build(site, best(site), V5E)
-    shapes = [jax.ShapeDtypeStruct(each.shape, numpy_dtype(each.dtype)) for each in site.closed.input_types.values()]
+    shapes = [jax.ShapeDtypeStruct(kind.shape, numpy_dtype(kind.dtype)) for kind in site.closed.input_types.values()]
     text = jax.export.export(jax.jit(kernel.forward), platforms=["tpu"])(*shapes).mlir_module()
     assert text.count("stablehlo.custom_call @tpu_custom_call") == 1
 

@@ -246,8 +246,9 @@ def attention_by_scalars(
     bias = np.broadcast_to(x.get("bias", np.zeros(())), full)
     mask = np.broadcast_to(x.get("mask", np.ones((), bool)), full)
     places = {
-        name: np.broadcast_to(x.get(name, np.zeros((), int)), (*lead, queries if name.startswith("q") else keys))
-        for name in ("q_positions", "kv_positions", "q_segments", "kv_segments")
+        name: np.broadcast_to(x.get(name, np.zeros((), int)), (*lead, length))
+        for length, names in ((queries, ("q_positions", "q_segments")), (keys, ("kv_positions", "kv_segments")))
+        for name in names
     }
     output, log_sum_exp = np.zeros((*lead, queries, heads, v.shape[-1])), np.full((*lead, queries, heads), -np.inf)
     for (batch, b), h, i in itertools.product(enumerate(np.ndindex(*lead)), range(heads), range(queries)):
@@ -337,9 +338,9 @@ def draw_attention(seed: int) -> tuple[dict[str, Any], Any, Any, dict[str, np.nd
         "score": score,
         "softcap": 1.5 if random.random() < 0.3 else None,
         "masked_row": ["zero", "mean"][random.integers(2)],
-        "given": tuple(each for each in ops.Attend.optional if each in x),
+        "given": tuple(name for name in ops.Attend.optional if name in x),
     }
-    return declared, seen, changed, {each: x[each] for each in ("q", "k", "v", *declared["given"])}
+    return declared, seen, changed, {name: x[name] for name in ("q", "k", "v", *declared["given"])}
 
 
 @settings(deadline=None, max_examples=120)
@@ -348,8 +349,8 @@ def test_attention_is_the_dense_formula(seed: int) -> None:
     declared, seen, changed, x = draw_attention(seed)
     output, log_sum_exp = attention_by_scalars(ops.Attend(**declared), seen, changed, x)
     np.testing.assert_allclose(run(ops.Attend(**declared), *x.values()), output, rtol=1e-10, atol=1e-12)
-    found = run(ops.Attend(**declared, returns="log_sum_exp"), *x.values())
-    np.testing.assert_allclose(found, log_sum_exp, rtol=1e-10, atol=1e-12)
+    result = run(ops.Attend(**declared, returns="log_sum_exp"), *x.values())
+    np.testing.assert_allclose(result, log_sum_exp, rtol=1e-10, atol=1e-12)
 
 
 def test_attention_does_not_depend_on_how_many_queries_are_taken_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -471,16 +472,16 @@ def test_a_region_is_evaluated_from_values_in_the_middle() -> None:
         g = drawn_graph(seed)
         inputs = draw_inputs(g, seed)
         whole = evaluate(g, inputs)
-        given_inputs = {each: inputs[label] for each, label in zip(g.inputs, g.input_types, strict=True)}
+        given_inputs = {value: inputs[label] for value, label in zip(g.inputs, g.input_types, strict=True)}
         middle = g.nodes[len(g.inputs) : len(g.inputs) + (len(g.nodes) - len(g.inputs)) // 2]
         known = dict(zip(middle, evaluate_nodes(middle, given_inputs), strict=True))
-        outputs = [each for _, each in g.outputs]
-        for label, found in zip(whole, evaluate_nodes(outputs, given_inputs | known), strict=True):
-            np.testing.assert_array_equal(found, whole[label])
-        for each, found in zip(
+        outputs = [value for _, value in g.outputs]
+        for label, result in zip(whole, evaluate_nodes(outputs, given_inputs | known), strict=True):
+            np.testing.assert_array_equal(result, whole[label])
+        for value, result in zip(
             outputs, evaluate_nodes(outputs, dict(zip(outputs, whole.values(), strict=True))), strict=True
         ):
-            assert found.shape == each.type.shape  # nothing before the outputs is asked for
+            assert result.shape == value.type.shape  # nothing before the outputs is asked for
 
 
 # Errors ------------------------------------------------------------------------------------------------------------
@@ -525,38 +526,36 @@ def test_negative_lengths_are_an_error() -> None:
 # The plain formula and the drawn graphs ----------------------------------------------------------------------------
 
 
-def error_in_units(found: np.ndarray, truth: np.ndarray, unit: float) -> float:
+def error_in_units(result: np.ndarray, truth: np.ndarray, unit: float) -> float:
     """The largest error, in units of the coarsest type's rounding of the largest number; infinities must agree."""
-    found = found.astype(np.float64)
-    np.testing.assert_array_equal(np.isfinite(found), np.isfinite(truth))
+    result = result.astype(np.float64)
+    np.testing.assert_array_equal(np.isfinite(result), np.isfinite(truth))
     finite = np.isfinite(truth)
     size = max(1.0, np.abs(truth[finite]).max(initial=0.0))
-    return np.abs(found[finite] - truth[finite]).max(initial=0.0) / (unit * size)
+    return np.abs(result[finite] - truth[finite]).max(initial=0.0) / (unit * size)
 
 
 @pytest.mark.parametrize("first", [0, 20, 40])
 def test_the_plain_formula_is_near_the_oracle(first: int) -> None:
     drawn = [drawn_graph(seed, max_ops=12, packed=True) for seed in range(first, first + 20)]
-    inputs = [draw_inputs(each, seed) for seed, each in enumerate(drawn)]
-    for g, x, found in zip(drawn, inputs, formulas(drawn, inputs), strict=True):
-        unit = max(epsilon(each.type.dtype) for each in g.nodes if each.type.is_float)
+    inputs = [draw_inputs(g, seed) for seed, g in enumerate(drawn)]
+    for g, x, ours in zip(drawn, inputs, formulas(drawn, inputs), strict=True):
+        unit = max(epsilon(value.type.dtype) for value in g.nodes if value.type.is_float)
         for label, truth in evaluate(g, x).items():
-            assert dtype_name(found[label].dtype) == dict(g.outputs)[label].type.dtype
-            assert error_in_units(found[label], truth, unit) < 8.0, (g.name, label)
+            assert dtype_name(ours[label].dtype) == dict(g.outputs)[label].type.dtype
+            assert error_in_units(ours[label], truth, unit) < 8.0, (g.name, label)
 
 
 def test_the_plain_formula_in_float64_is_the_oracle() -> None:
-    drawn = [
-        each for seed in range(24) if (each := drawn_graph(seed, max_ops=10, wide=True)).nodes[0].type.dtype == "f64"
-    ]
-    inputs = [draw_inputs(each, seed) for seed, each in enumerate(drawn)]
+    drawn = [g for seed in range(24) if (g := drawn_graph(seed, max_ops=10, wide=True)).nodes[0].type.dtype == "f64"]
+    inputs = [draw_inputs(g, seed) for seed, g in enumerate(drawn)]
     with jax.enable_x64(True):
         results = formulas(drawn, inputs)
     assert len(drawn) > 3
-    for g, x, found in zip(drawn, inputs, results, strict=True):
-        unit = max(epsilon(each.type.dtype) for each in g.nodes if each.type.is_float)
+    for g, x, ours in zip(drawn, inputs, results, strict=True):
+        unit = max(epsilon(value.type.dtype) for value in g.nodes if value.type.is_float)
         for label, truth in evaluate(g, x).items():
-            assert error_in_units(found[label], truth, unit) < 8.0, (g.name, label)
+            assert error_in_units(ours[label], truth, unit) < 8.0, (g.name, label)
 
 
 @pytest.mark.parametrize("masked_row", ["zero", "mean"])
@@ -584,7 +583,7 @@ def test_gradients_of_the_plain_formula_are_finite_where_a_row_sees_nothing(mask
         return (y["output"] ** 2).sum() + jnp.where(jnp.isfinite(y["log_sum_exp"]), y["log_sum_exp"], 0.0).sum()
 
     gradient = jax.jit(jax.grad(loss))(x)
-    assert all(np.isfinite(each).all() for each in gradient.values())
+    assert all(np.isfinite(value).all() for value in gradient.values())
     np.testing.assert_array_equal(gradient["q"][:2], 0.0)  # rows 0 and 1 see nothing
     assert np.abs(gradient["q"][2]).min() > 0
 
@@ -594,18 +593,18 @@ def test_gradients_of_the_plain_formula_are_finite_where_a_row_sees_nothing(mask
 def test_drawn_graphs_evaluate_to_their_declared_types(drawn: Graph, seed: int) -> None:
     assert len(drawn.nodes) - len(drawn.inputs) <= 30
     results = evaluate(drawn, draw_inputs(drawn, seed))
-    for label, each in drawn.outputs:
-        assert results[label].shape == each.type.shape
+    for label, value in drawn.outputs:
+        assert results[label].shape == value.type.shape
         assert not np.isnan(results[label]).any()
 
 
 def test_drawn_graphs_are_a_function_of_the_seed_and_reach_every_op() -> None:
     drawn = [drawn_graph(seed, packed=True) for seed in range(300)]
-    assert all(each is drawn_graph(seed, packed=True) for seed, each in enumerate(drawn[:20]))
-    assert {each.op.name for g in drawn for each in g.nodes} == set(ops.OPS)
-    assert {each.type.dtype for g in drawn for each in g.nodes if each.type.is_float} == {"f32", "bf16", "f16"}
+    assert all(g is drawn_graph(seed, packed=True) for seed, g in enumerate(drawn[:20]))
+    assert {value.op.name for g in drawn for value in g.nodes} == set(ops.OPS)
+    assert {value.type.dtype for g in drawn for value in g.nodes if value.type.is_float} == {"f32", "bf16", "f16"}
     given_operands = {
-        name for g in drawn for each in g.nodes if isinstance(each.op, ops.Attend) for name in each.op.given
+        name for g in drawn for value in g.nodes if isinstance(value.op, ops.Attend) for name in value.op.given
     }
     assert given_operands == set(ops.Attend.optional)
     assert all(len(drawn_graph(seed, 3).nodes) - len(drawn_graph(seed, 3).inputs) <= 3 for seed in range(30))

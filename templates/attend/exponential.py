@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-# 2^f for |f| <= 1/2: the polynomial whose largest relative error, 1.9e-9, is least (found by Remez's exchange).
+# 2^f for |f| <= 1/2: the polynomial whose largest relative error, 1.9e-9, is least, by Remez's exchange.
 _COEFFICIENTS = (
     1.0,
     0.6931471824645996,
@@ -28,15 +28,16 @@ _LEAST_EXPONENT = np.float32(-126.0)
 def exponential(x: Array) -> Array:
     """The exponential of a float32 x below 88: scores less the highest of their row, or its log-sum-exp.
 
-    As 2^n 2^f with n the integer nearest to x log2(e). Within 2 units in the last place for x near 0; farther away the
-    rounding of that product, of 6e-8 of its size, is added. 0 below -87.3, where float32 has no normal number; NaN stays.
+    It is 2^n 2^f, where n is the integer nearest to x log2(e). The error is within 2 units in the last place for x near 0.
+    Farther away the rounding of that product adds 6e-8 of its size. The result is 0 below -87.3, where float32 has no
+    normal number, and NaN for NaN.
     """
     exponent = x * _LOG2_E
     fraction = exponent - lax.round(exponent, lax.RoundingMethod.TO_NEAREST_EVEN)
     power = jnp.full((), np.float32(_COEFFICIENTS[-1]))
     for coefficient in _COEFFICIENTS[-2::-1]:
         power = power * fraction + np.float32(coefficient)
-    # Not a conversion to an integer: XLA's has a defined result for numbers that fit in none, and checks each for it.
+    # Not a conversion to an integer: XLA's defines a result for numbers that fit in none, and checks every number for that.
     integer = lax.shift_left(lax.bitcast_convert_type(exponent + _INTEGER, jnp.int32), _MANTISSA_BITS)
     scaled = lax.bitcast_convert_type(lax.bitcast_convert_type(power, jnp.int32) + integer, jnp.float32)
     return jnp.where(exponent < _LEAST_EXPONENT, np.float32(0), scaled)

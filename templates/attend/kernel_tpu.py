@@ -2,12 +2,12 @@
 
 Scores lie transposed, keys in sublanes and the rows (the queries of every head that shares a key head) in lanes: the
 running maximum and sum are then one row of lanes, reduced by additions of registers and never across lanes, and the
-log-sum-exp is dense in memory. The weighted values gather as (Dv, rows) and are turned round once a row of tiles.
+log-sum-exp is dense in memory. The weighted values gather as (Dv, rows) and are transposed once a row of tiles.
 
-A step has two halves: the products of a tile, written to VMEM as scores with the maximum of each row, and the weights
-of a tile, multiplied with its values. Neither waits inside for the other where the weights are those of the tile
-before: with enough tiles a step makes the scores of one and applies the weights of the one before, and the grid has one
-step more. Where tiles are few, both halves are of the same tile.
+A step has two halves. One writes the products of a tile to VMEM as scores, with the maximum of each row; the other
+multiplies the weights of a tile with its values. With enough tiles a step makes the scores of one tile and applies the
+weights of the one before, so that neither half waits for the other, and the grid has one step more. Where tiles are few,
+both halves are of the same tile.
 
 The softmax runs in base 2. Scale and log2(e) are folded into the queries where these pass through float32 on their way
 (rotated or float32 queries); else they are multiplied to the scores.

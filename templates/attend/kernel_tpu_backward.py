@@ -6,8 +6,8 @@ row after row, so that the cotangents of a row of queries gather in VMEM, as (D,
 once. Those of keys and values gather in their float32 output blocks, which stay in VMEM for a whole key head: they
 need as many bytes however many heads share it, where the order by keys would have to hold every query of the group.
 
-More keys than fit take several calls, each over a strip of them; a strip adds to the dq of the one before, in place.
-Nothing is added in an order that may vary.
+More keys than fit take several calls, one for each strip of them. A strip adds to the dq of the one before, in place. No
+order of additions varies.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _KEYS = 256
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """Some columns of tiles, whose keys one call visits."""
+    """The columns of tiles whose keys one call visits."""
 
     form: Form
     column: int

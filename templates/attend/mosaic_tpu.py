@@ -1,10 +1,10 @@
 """`attend` by Mosaic for TPU: the kernel of `kernel_tpu`, which visits the tiles of scores that are not empty.
 
-Queries are rotated inside, once for each row of tiles. Keys are rotated before it, in one pass that XLA fuses with
-their padding: inside, each tile of keys would be turned anew for every row of tiles that reads it. Arrays stay in the
-layout of the graph, (..., S, H * D); a width that is no multiple of 128 and a length that is no multiple of the tile
-are padded with zeros. The backward pass is the kernel of `kernel_tpu_backward`, but for what `notes` says; the tangent
-is that of the `xla` template, which shares the residuals.
+Queries are rotated inside the kernel, once for each row of tiles. Keys are rotated before it, in one pass that XLA fuses
+with their padding: inside, a tile of keys would be turned anew for every row of tiles that reads it. Arrays stay in the
+layout of the graph, (..., S, H * D). A width that is no multiple of 128 and a length that is no multiple of the tile are
+padded with zeros. The backward pass is the kernel of `kernel_tpu_backward`, except where `notes` says otherwise. The
+tangent is that of the `xla` template, which shares the residuals.
 """
 
 from __future__ import annotations
@@ -264,7 +264,7 @@ def _form(site: AttendSite, tile: Tile, at_once: int = ROWS) -> Form:
 
 
 def build(site: AttendSite, tile: Tile, target: Target) -> Kernel:
-    """Pad, one kernel, cut, both ways.
+    """Operands padded, one kernel, its results cut; and the same backward.
 
     Raises:
       RopegenError: a tile that the kernel cannot take.
@@ -323,8 +323,9 @@ def notes(site: AttendSite, tile: Tile) -> Iterator[str]:
 
 
 def _strips(site: AttendSite, tile: Tile, wanted: Collection[str]) -> tuple[Strip, ...]:
-    """How the backward pass visits the keys: by the largest tile up to the forward's that leaves room for enough keys
-    at a time, and none where no tile fits.
+    """How the backward pass visits the keys; nothing where no tile fits.
+
+    The tile is the largest one, up to that of the forward pass, that leaves room for enough keys at a time.
     """
     best: tuple[Strip, ...] = ()
     # The cotangents of the angles are made of dq before it is rotated back.
@@ -350,7 +351,7 @@ def _halvings(size: int) -> Iterator[int]:
 
 
 def _is_whole(site: AttendSite) -> bool:
-    """Whether the bias has an entry for each score, so that its cotangent is no sum."""
+    """Whether the bias has an entry for every score, so that its cotangent is not a sum."""
     q, k = (site.sources[name].type.shape for name in ("q", "k"))
     return site.sources["bias"].type.size == math.prod(q[:-1]) * k[-3]
 

@@ -1,6 +1,6 @@
 """The schedule of attention in blocks of scores: which are visited, and in which order.
 
-What hides whole tiles of scores is found while tracing, but for segment ids, whose tiles are compared at run time.
+The tiles that a mask hides are known while tracing, except those that segment ids hide: these are compared at run time.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from ropegen.expression import Apply, Expr, Var, apply
 
 from .blocks import Block, Carry, Index, Site, cut
 
-# Of the keys that an unrolled query tile reads, the range is trimmed to multiples of this.
+# The range of keys that an unrolled tile of queries reads is trimmed to multiples of this.
 GRANULE = 128
 # Unrolling more blocks than this would take longer to compile than it saves.
 _UNROLLED = 4
 # The widest block of a band, in inner tiles: more scores at a time would leave the caches.
 _WIDEST = 4
-# What a score in a block with a mask takes, in those without.
+# The time of a score in a block with a mask, over that in a block without.
 _MASKED = 1.25
 _SEGMENTS_TURNED = apply("==", Var("kv_segment"), Var("q_segment"))
 
 
 def _edges(length: int, size: int, whole: bool) -> npt.NDArray[np.int64]:
-    """The index ranges of tiles, (n, 2), both ends inside. The last is shorter or, if all are whole, begins earlier."""
+    """The index ranges of tiles, (n, 2), both ends inside. The last is shorter; if all are `whole`, it begins earlier."""
     starts = np.arange(0, length, size)
     ends = np.minimum(starts + size, length) - 1
     return np.stack([ends - (size - 1) if whole else starts, ends], 1)
@@ -65,7 +65,7 @@ class Sweep:
 
     @property
     def sizes(self) -> tuple[int, int]:
-        """Of the outer and the inner tile. By key the tile turns: `q` keys by `kv` rows, each query a row per head."""
+        """The sizes of the outer and the inner tile. By key they are `q` keys by `kv` rows, one row for a query and a head."""
         site, tile = self.site, self.site.tile
         if not self.by_key:
             return min(tile.q, site.queries), min(tile.kv, site.keys)
@@ -112,8 +112,10 @@ class Sweep:
         step: Callable[[Carry, Block], Carry],
         finish: Callable[[Carry, Carry, Index, int], Carry],
     ) -> Carry:
-        """For each outer tile (start, size): `begin` makes a state of the carry, `step` takes it through the blocks,
-        `finish` brings it back into the carry. The state of a loop (the last argument of `begin`) keeps its structure.
+        """The carry after all outer tiles (start, size).
+
+        For one of them, `begin` makes a state of the carry, `step` takes it through the blocks, and `finish` brings it back
+        into the carry. In a loop, which the last argument of `begin` says, the state keeps its structure.
         """
         unrolled = self.unrolled()
         if unrolled is not None:
@@ -198,7 +200,7 @@ class Sweep:
     def _banded(
         self, first: npt.NDArray[np.int32], width: int, carry: Carry, begin: Any, step: Any, finish: Any
     ) -> Carry:
-        """One block for each row of tiles: there is nothing to fade, and no tile that is visited for a corner."""
+        """One block for each row of tiles, so that no softmax fades and no tile is visited for a corner."""
         (outer, _), (length, _) = self.sizes, self.lengths
 
         def row(i: Index, carry: Carry) -> Carry:

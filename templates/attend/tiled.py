@@ -5,8 +5,8 @@ tiles follow FlashAttention (Dao et al. 2022, 2023): an online softmax in the fo
 from the log-sum-exp in the others. Queries that share a key head are rows of one matmul, so K and V never repeat.
 
 The mask expression is classified once per tile while tracing (`masks.classify_tiles`): empty tiles cost nothing and
-full tiles have no mask arithmetic. Few tiles are unrolled, each with the keys it needs and no more; many run in a
-loop over a table of the tiles that are not empty.
+full tiles have no mask arithmetic. Few tiles are unrolled, with the keys that they need and no more; many run in a loop
+over a table of the tiles that are not empty.
 
 All arrays are in the layout of `ops.Attend`; `out` is (..., Sq, H, Dv) in q's dtype and `lse`, the logarithm of the
 softmax denominator, (..., Sq, H) in float32 (float64 for float64).
@@ -217,7 +217,7 @@ def tangent(
 def backward(
     op: Attend, tile: Tile, operands: Operands, out: Array, lse: Array, d_out: Array, d_lse: Array, static: Static
 ) -> tuple[Array, Array, Array, dict[str, Array]]:
-    """The cotangents of q, k, v and, in a dict, of the bias and sinks that are given; the same bits at each call.
+    """The cotangents of q, k, v and, in a dict, of the bias and sinks that are given; every call gives the same bits.
 
     Scores are held as (keys, rows), so that of the five matmuls none reads a tile of scores across. With
     p the weights, dp = d_out . v: ds = p (dp - out . d_out + d_lse), dv = p d_out, dk = ds q, dq = ds k.

@@ -31,7 +31,7 @@ _UNROLLED = 8
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One op on the rows and the names of its other operands."""
+    """One op on the rows, and the names of its other operands."""
 
     op: ops.Scale | ops.Add | ops.Norm
     names: tuple[str, ...]
@@ -48,9 +48,9 @@ class Form:
     table_dtype: np.dtype[Any]
     dtype: np.dtype[Any]
     fills: bool
-    """Ids outside the table give rows of NaN; else every id is inside."""
+    """Whether ids outside the table give rows of NaN; else every id is inside."""
     steps: tuple[Step, ...]
-    wide: int  # bytes of the tiles of added rows, for each row
+    wide: int  # bytes of the tiles of added rows, for one row
 
     @property
     def tiles(self) -> int:
@@ -63,7 +63,7 @@ class Form:
 
     @property
     def fetched(self) -> int:
-        """Rows of the table that are fetched for each row."""
+        """Rows of the table that are fetched for one row."""
         return 2 if self.table_dtype.itemsize == 2 else 1
 
     @property

@@ -3,8 +3,8 @@
 XLA gathers, then reads the rows again for each statistic of a norm and once more to normalise them. Here a row is
 fetched by its id, worked on in float32 and written once. A row of bfloat16 costs the fetch of two, which share their
 words. An added tensor is read where it lies if it varies with the whole rows, the sequence or not at all; else it is
-spread out first. Tangent and backward are those of the `xla` template: the cotangent of a table is a scatter, which is
-no kernel's matter.
+spread out first. Tangent and backward are those of the `xla` template: the cotangent of a table is a scatter, for which
+a kernel gains nothing.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def notes(site: EmbedSite, tile: Tile) -> Iterator[str]:
 
 
 def build(site: EmbedSite, tile: Tile, target: Target) -> Kernel:
-    """Ids put inside the table, one kernel.
+    """Ids put inside the table, then one kernel.
 
     Raises:
       RopegenError: a tile that the kernel cannot take.

@@ -1,6 +1,6 @@
-"""The regions of `embed`: rows of a table, and what is done to each row on its way to the first layer.
+"""The regions of `embed`: rows of a table, and what is done to a row on its way to the first layer.
 
-x = embed(ids, table); then any of scale, cast, add(x, other), norm(x, ...), each the only reader of the last
+x = embed(ids, table); then any of scale, cast, add(x, other), norm(x, ...), if it is the only reader of the step before
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def covers(site: EmbedSite) -> Graph:
 
 
 def _rows(value: Node) -> Node:
-    """The operand that carries the rows: of an `add`, the one that comes from a lookup and has the result's shape."""
+    """The operand that carries the rows. That of an `add` comes from a lookup and has the shape of the result."""
     if not isinstance(value.op, ops.Add):
         return value.operands[0]
     a, b = value.operands

@@ -1,7 +1,7 @@
-"""The kernel of `qkv_rope` for Mosaic TPU: a tile of rows times a tile of columns, each tile of columns of one part.
+"""The kernel of `qkv_rope` for Mosaic TPU: a tile of rows times a tile of columns, which is of one part.
 
-The products of a tile gather in float32 in fast memory, where the bias is added and each head is normalised and
-rotated; what goes to memory is the result, once. Rows of x are fetched once, the weight once for each tile of rows.
+The products of a tile gather in float32 in fast memory, where the bias is added and every head is normalised and
+rotated; only the result goes to memory, once. Rows of x are fetched once, the weight once for each tile of rows.
 
 A head stands on a stride of lanes: its own width, or the next multiple of 128. Statistics of a head are sums over its
 lanes, the lanes of others masked. The rotation turns whole slabs of lanes, which hold whole heads.

@@ -31,7 +31,7 @@ from .site import FAMILY, Part, QkvRopeSite
 
 _ROW_TILES = (1024, 512, 256, 128, 64, 32, 16)
 _MOST_COLUMNS = 1024
-# Of the chip's fast memory, what blocks may fill; the rest is the compiler's and the neighbours'.
+# The share of the chip's fast memory that blocks may fill; the compiler and neighbouring ops need the rest.
 _VMEM_SHARE = 0.6
 _MOST_VMEM = 40 << 20
 # Below this length a batch that shares its angles is one run of rows, with the angles of each row written out.
@@ -214,7 +214,7 @@ def notes(site: QkvRopeSite, tile: Tile) -> Iterator[str]:
 
 
 def build(site: QkvRopeSite, tile: Tile, target: Target) -> Kernel:
-    """Pack what does not lie in whole tiles, one kernel, name the heads.
+    """Columns packed where they do not lie in whole tiles, one kernel, and its results cut into heads.
 
     Raises:
       RopegenError: a tile that the kernel cannot take.

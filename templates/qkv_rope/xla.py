@@ -77,7 +77,7 @@ def _tpu_cost(
 def _tpu_passes(part: Part) -> tuple[int, float]:
     """The ops after the matmul that make a part of the sums, and the bytes that they read and write.
 
-    As libtpu compiles them: a part without steps is cut out and copied to its layout, each in its own element type. One
+    As libtpu compiles them: a part without steps is cut out and copied to its layout, both in its own element type. One
     with steps is cut out in float32, read for the statistics of a norm and again to be normed, and rotated to halves
     that another op puts together.
     """
