@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 from drawn import drawn_graph
-from independent import draw_inputs
+from independent import draw_inputs, formula
 
 from ropegen import reference
 from ropegen.emit.artifact.check import compare
@@ -66,7 +66,7 @@ def test_no_less_accurate_than_the_plain_formula(first: int) -> None:
     counts = dict.fromkeys(squares, 0)
     for turn in range(INPUTS):
         inputs = [draw_inputs(each, seed + APART * turn) for each, seed in zip(graphs, seeds, strict=True)]
-        for seed, graph, given, found, formula in zip(seeds, graphs, inputs, *both(inputs), strict=True):
+        for seed, graph, given, found, plainly in zip(seeds, graphs, inputs, *both(inputs), strict=True):
             if turn == 0 and seed < CHECKED:
                 checked = compare(graph, given, found, seed)
                 assert checked.passed, (seed, checked)
@@ -79,7 +79,7 @@ def test_no_less_accurate_than_the_plain_formula(first: int) -> None:
                 finite = np.isfinite(wanted)
                 np.testing.assert_array_equal(np.isfinite(result), finite, err_msg=f"seed {seed}, {label}")
                 wanted = wanted[finite]
-                errors = [np.asarray(each, np.float64)[finite] - wanted for each in (result, formula[label])]
+                errors = [np.asarray(each, np.float64)[finite] - wanted for each in (result, plainly[label])]
                 squares[seed, label] += [np.sum(np.square(each)) for each in (*errors, wanted)]
                 counts[seed, label] += wanted.size
     ratios: list[float] = []
