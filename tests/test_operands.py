@@ -128,15 +128,15 @@ def mapped(region: Graph, varying: frozenset[str], function: Callable[..., Any])
         {"k", "v", "mask", "bias"},
         {"sinks", "q"},
     ],
-    ids=" ".join,
+    ids=lambda labels: " ".join(sorted(labels)),
 )
 def test_a_batch_axis_of_any_operand_is_the_same_as_one_entry_after_the_other(varying: set[str]) -> None:
     region = attend_region()
     compiled = Compiled(plan(region, "cpu"))
-    found, values = mapped(region, frozenset(varying), lambda x: compiled(**x))
+    results, values = mapped(region, frozenset(varying), lambda x: compiled(**x))
     for entry in range(3):
         own = {label: value[entry] if label in varying else value for label, value in values.items()}
-        np.testing.assert_allclose(found[entry], formula(region, own)["output"], atol=1e-5)
+        np.testing.assert_allclose(results[entry], formula(region, own)["output"], atol=1e-5)
 
 
 def widened(region: Graph, varying: set[str]) -> dict[str, tuple[int, ...]] | None:
