@@ -21,6 +21,42 @@ GOLDEN = Path(__file__).resolve().parent.parent / "golden"
 Golden = Callable[[str, str], None]
 
 
+# Files whose tests run nothing that depends on the version of jax: graphs, expressions, rules, plans, messages, and tables
+# in NumPy. Their tests have the marker `any_jax`, and tests/run.py runs them in one lane only.
+ANY_JAX = frozenset(
+    f"test_{name}.py"
+    for name in (
+        "axial",
+        "clone",
+        "costs",
+        "cpu_costs",
+        "errors",
+        "explain",
+        "laws",
+        "mask_pages",
+        "masks",
+        "models",
+        "passes",
+        "plan",
+        "rope",
+        "schedule",
+        "seeds",
+        "spec",
+        "text",
+        "tiles",
+        "tpu_costs",
+        "transformers",
+        "weights",
+    )
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.name in ANY_JAX:
+            item.add_marker("any_jax")
+
+
 @pytest.fixture
 def quick_compilation() -> Iterator[None]:
     """For tests that compile much and run little."""

@@ -1,15 +1,21 @@
 #!/usr/bin/env python3
 """Run every check of the project in environments of its own; needs Python 3.11 or newer and nothing else.
 
-    python3 tests/run.py                  what this machine can run; what it cannot is said
+    python3 tests/run.py                  every lane that this machine can run; the summary names the others
     python3 tests/run.py --all            every lane is required, as in continuous integration
     python3 tests/run.py --lane floor     one lane: floor, ceiling, tpu, style or wheel
+    python3 tests/run.py --random         other drawn examples than on every run; the summary prints their seed
 
-The lanes: `floor` is the suite on Python 3.11 with jax 0.10.2 (and IREE), `ceiling` the suite on Python 3.12
-with the newest jax, `tpu` compiles for TPU chips by libtpu with the environments of both, `style` is ruff and
-pyright, `wheel` is the built package in an empty environment. libtpu is kept in .libtpu, off every path: JAX would look
-for a TPU wherever it finds it.
-Environments are kept in .venv-floor, .venv-ceiling, ... and made anew when pyproject.toml changes.
+The lanes:
+  style    ruff and pyright
+  floor    the suite on Python 3.11 with jax 0.10.2, and IREE
+  ceiling  on Python 3.12 with the newest jax, the tests that depend on the version of jax (not marked `any_jax`)
+  tpu      compiles for TPU chips by libtpu, in the environments of both
+  wheel    the built package, and another package that adds a template to it, in an empty environment
+
+Arguments that are not listed here go to pytest. Environments are kept in .venv-floor and .venv-ceiling, and made again
+when pyproject.toml changes. libtpu is kept in .libtpu, outside of every environment, because JAX would look for a TPU if it
+found libtpu there.
 """
 
 from __future__ import annotations
@@ -60,11 +66,11 @@ def main() -> int:
 
 
 def floor(arguments: list[str]) -> None:
-    suite(floor_environment(), ["--graphs", "0:600", *arguments])  # the ceiling draws the others
+    suite(floor_environment(), ["--graphs", "0:600", *arguments])  # the ceiling runs the others
 
 
 def ceiling(arguments: list[str]) -> None:
-    suite(ceiling_environment(), ["--graphs", "600:1000", *arguments])
+    suite(ceiling_environment(), ["-m", "not any_jax", "--graphs", "600:1000", *arguments])
 
 
 def tpu(arguments: list[str]) -> None:
@@ -104,7 +110,7 @@ def style(arguments: list[str]) -> None:
 
 
 def wheel(arguments: list[str]) -> None:
-    """Build the wheel, install it alone, use it from an empty folder."""
+    """Build the wheel, install it alone, use it from an empty folder and from a clone; then add a template to it."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         builder = make_environment(folder / "build", interpreter("3.11"))
@@ -119,7 +125,28 @@ def wheel(arguments: list[str]) -> None:
         options = ("--target", "cpu", "--target", "tpu:v5e", "--vocabulary", "64", "--seq", "16", "-o", "kernels")
         call(python, "-m", "ropegen", "build", str(case), *options, cwd=empty)
         call(python, "-m", "ropegen", "check", "kernels", cwd=empty)
+        call(
+            python, "-m", "ropegen", "explain", str(case), "--target", "cpu", cwd=ROOT
+        )  # runs the clone, not the wheel
+        example = shutil.copytree(ROOT / "docs" / "template", folder / "template")  # pip builds where the sources are
+        call(python, "-m", "pip", "install", "--quiet", "--no-deps", str(example))
+        (empty / "short.mlir").write_text(SHORT_ATTENTION)
+        explained = output(python, "-m", "ropegen", "explain", "short.mlir", "--target", "cpu", cwd=empty)
+        if "attend/dense" not in explained or "taken" not in explained.partition("attend/dense")[2]:
+            raise LaneError(f"the template of docs/template is installed, and no plan takes it:\n{explained}")
 
+
+# Attention without a mask, small enough for the template of docs/template.
+SHORT_ATTENTION = """\
+module attributes {ropegen.name = "short", ropegen.version = 1 : i64} {
+  %q = "ropegen.input"() {label = "q"} : () -> tensor<2x8x4x16xf32>
+  %k = "ropegen.input"() {label = "k"} : () -> tensor<2x8x2x16xf32>
+  %v = "ropegen.input"() {label = "v"} : () -> tensor<2x8x2x16xf32>
+  %out = "ropegen.attend"(%q, %k, %v) {scale = 0.25} :
+      (tensor<2x8x4x16xf32>, tensor<2x8x2x16xf32>, tensor<2x8x2x16xf32>) -> tensor<2x8x4x16xf32>
+  "ropegen.output"(%out) {label = "out"} : (tensor<2x8x4x16xf32>) -> ()
+}
+"""
 
 LANES = {"style": style, "floor": floor, "ceiling": ceiling, "tpu": tpu, "wheel": wheel}
 
@@ -143,11 +170,11 @@ def pyenv(version: str) -> list[str]:
     if not shutil.which("pyenv"):
         return []
     listed = subprocess.run(["pyenv", "versions", "--bare"], capture_output=True, text=True, check=False).stdout.split()
-    found = [each for each in listed if each.startswith(f"{version}.")]
+    matching = [name for name in listed if name.startswith(f"{version}.")]
     prefixes = [
-        subprocess.run(["pyenv", "prefix", each], capture_output=True, text=True, check=False) for each in found
+        subprocess.run(["pyenv", "prefix", name], capture_output=True, text=True, check=False) for name in matching
     ]
-    return [str(Path(each.stdout.strip()) / "bin" / "python") for each in prefixes if each.returncode == 0]
+    return [str(Path(prefix.stdout.strip()) / "bin" / "python") for prefix in prefixes if prefix.returncode == 0]
 
 
 def environment(name: str, base: Path, requirements: list[str]) -> Path:
@@ -174,6 +201,10 @@ def make_environment(folder: Path, base: Path) -> Path:
 
 def call(python: Path, *arguments: str, cwd: Path = ROOT) -> None:
     subprocess.run([str(python), *arguments], check=True, cwd=cwd)
+
+
+def output(python: Path, *arguments: str, cwd: Path) -> str:
+    return subprocess.run([str(python), *arguments], check=True, cwd=cwd, stdout=subprocess.PIPE, text=True).stdout
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ def graph_of(case: str) -> rg.Graph:
     return models.from_case(json.loads((GOLDEN / "cases" / case / "config.json").read_text()))
 
 
+@pytest.mark.any_jax
 @pytest.mark.parametrize("case", CASES)
 def test_graph(case: str, golden: Golden) -> None:
     graph = graph_of(case)
@@ -32,6 +33,7 @@ def test_graph(case: str, golden: Golden) -> None:
     assert rg.load_graph(GOLDEN / "cases" / case / "graph.mlir") is graph
 
 
+@pytest.mark.any_jax
 @pytest.mark.parametrize("case", CASES)
 def test_canonical_graph(case: str, golden: Golden) -> None:
     graph = passes.canonical(graph_of(case))
@@ -39,6 +41,7 @@ def test_canonical_graph(case: str, golden: Golden) -> None:
     assert legality.violations(graph, "canonical") == ()
 
 
+@pytest.mark.any_jax
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("case", CASES)
 def test_plan(case: str, target: str, golden: Golden) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from ropegen.bench.attention import LeftOut
 from ropegen.bench.measure import Race
 from ropegen.errors import RopegenError
+from ropegen.version import VERSION
 
 _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "\N{MICRO SIGN}s"))
 
@@ -28,8 +29,8 @@ def duration(seconds: float) -> str:
 def machine() -> dict[str, str]:
     """The processor, its cores, and the package versions that a timing depends on ("not installed" if one is missing)."""
     facts = {"processor": _processor(), "cores": str(_cores()), "system": f"{platform.system()} {platform.machine()}"}
-    facts["python"] = platform.python_version()
-    for package in ("ropegen", "jax", "jaxlib", "torch"):
+    facts |= {"python": platform.python_version(), "ropegen": VERSION}
+    for package in ("jax", "jaxlib", "torch"):
         try:
             facts[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
