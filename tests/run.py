@@ -121,7 +121,7 @@ def wheel(arguments: list[str]) -> None:
         empty = folder / "empty"
         empty.mkdir()
         case = ROOT / "golden" / "cases" / "gpt2-small" / "config.json"
-        call(python, "-m", "ropegen", "explain", str(case), "--target", "tpu:v5e", cwd=empty)
+        output(python, "-m", "ropegen", "explain", str(case), "--target", "tpu:v5e", cwd=empty)
         options = ("--target", "cpu", "--target", "tpu:v5e", "--vocabulary", "64", "--seq", "16", "-o", "kernels")
         call(python, "-m", "ropegen", "build", str(case), *options, cwd=empty)
         call(python, "-m", "ropegen", "check", "kernels", cwd=empty)
