@@ -13,9 +13,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
-from ropegen.api import Targets, rope
+from ropegen.api import Targets, rope, rotate
 from ropegen.errors import RopegenError
 from ropegen.rotary import Rope
 from ropegen.scaling import whole
@@ -171,14 +172,28 @@ def _turned(layer: _Rotary, inputs: Any, positions: Any, subset: int | None) -> 
         wide = array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(jnp.float32)
         x = wide.reshape(*rows, math.prod(array.shape[len(before) + len(placed) : -1]), array.shape[-1])
         numbers = positions.unwrap(*placed).astype(jnp.float32)
-        turned = rope(
-            x,
-            numbers if placed else numbers[None],
-            Rope(layer.max_wavelength, pairing="half", dim=width, angles="f32"),
-            target=layer.target,
-        )
+        rotary = Rope(layer.max_wavelength, pairing="half", dim=width, angles="f32")
+        if numbers.size == 1:
+            table = _table_of_one(numbers.reshape(()), rotary, array.shape[-1])
+            turned = rotate(x, table, pairing=rotary.pairing, target=layer.target)
+        else:
+            turned = rope(x, numbers, rotary, target=layer.target)
         array = turned.reshape(array.shape).astype(array.dtype)
     return pz.nx.wrap(array, *order).order_as(*others, axis)
+
+
+def _table_of_one(position: jax.Array, rotary: Rope, head_width: int) -> jax.Array:
+    """The cosines, then the sines, of one position () -> (1, dim) float32, with the bits of penzai.
+
+    penzai divides positions by powers of the wavelength. For several positions, XLA replaces the division by a product
+    with the reciprocals, which is what `rope` computes. It divides a single position as written, and the two can differ
+    in the last place of an angle of many turns.
+    """
+    width = rotary.width(head_width)
+    with jax.ensure_compile_time_eval():
+        powers = rotary.theta ** (2 * jnp.arange(width // 2, dtype=jnp.float32) / width)
+    angles = position / powers
+    return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)])[None]
 
 
 def _checked_axes(layer: _Rotary, inputs: Any, positions: Any) -> list[str]:

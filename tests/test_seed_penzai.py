@@ -65,6 +65,23 @@ def test_op_by_op_the_bits_are_those_of_penzai(parity, symbol: str, dtype: str) 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("symbol", SYMBOLS)
+def test_a_single_position_has_the_bits_of_penzai_too(parity, symbol: str, dtype: str) -> None:
+    """penzai divides the position. A product with the reciprocal, which several positions get, has other bits."""
+    cell = parity("penzai", symbol, "eager", dtype)
+    differ = 0
+    for width, wavelength, number in ((4, 10, 4454), (6, 1e4, 4454), (80, 5e5, 4997), (96, 1e4, -4095.5)):
+        ours, theirs = pair(symbol, "features", wavelength, width)
+        x = normal(width, DTYPES[dtype], batch=3, seq=1, features=width)
+        single = jnp.asarray(number, jnp.float32)
+        for at in (pz.nx.wrap(single), pz.nx.wrap(single[None], "seq")):
+            cell.equal(ours(x, at=at), theirs(x, at=at))
+        powers = wavelength ** (2 * jnp.arange(width // 2) / width)
+        differ += int((single / powers != single * (1 / powers)).sum())
+    assert differ  # else this test would not notice a product
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("symbol", SYMBOLS)
 def test_under_jit_both_are_near_each_other_and_ropegen_is_near_its_eager_self(parity, symbol: str, dtype: str) -> None:
     """penzai's frequencies round differently inside a jit than outside; ropegen's are a constant of the program."""
     cell = parity("penzai", symbol, "jit", dtype)
@@ -257,6 +274,10 @@ def test_derivatives_are_those_of_penzai() -> None:
     ]
     np.testing.assert_allclose(slopes[0].unwrap("seq"), slopes[1].unwrap("seq"), atol=1e-4)
     assert np.abs(slopes[0].unwrap("seq")).max() > 0.1
+    single = pz.nx.wrap(jnp.float32(3.5))
+    slopes = [jax.jit(jax.grad(loss, argnums=2))(layer, x, single) for layer in pair("ApplyRoPE", "features", 1e4, 4)]
+    np.testing.assert_allclose(slopes[0].unwrap(), slopes[1].unwrap(), atol=1e-4)
+    assert abs(float(slopes[0].unwrap())) > 0.1
 
 
 WITHOUT = """
