@@ -38,7 +38,7 @@ LLAMA_2 = {
 # Llama 2 as transformers' documentation extends it.
 LLAMA_2_LINEAR = {**LLAMA_2, "rope_scaling": {"type": "linear", "factor": 4.0}}
 LLAMA_2_DYNAMIC = {**LLAMA_2, "rope_scaling": {"type": "dynamic", "factor": 2.0}}
-# Made up: no published checkpoint states every field of yarn.
+# This one is made up, because no published checkpoint states every field of yarn.
 LLAMA_2_YARN = {
     **LLAMA_2,
     "max_position_embeddings": 32768,
@@ -214,9 +214,9 @@ GPT_J = {"model_type": "gptj", "n_embd": 4096, "n_head": 16, "n_positions": 2048
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A config to rotate by.
+    """A config, and what a comparison of its rotary tables needs.
 
-    head: the width of the heads. length: the longest sequence. layer_type: which kind of layer, where kinds differ.
+    head: the width of the heads. length: the longest sequence. layer_type: the kind of layer, where kinds differ.
     """
 
     config: dict

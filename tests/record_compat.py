@@ -1,6 +1,7 @@
-"""Adds golden/compat/DATE: an artifact with inputs and results, which every later ropegen must load and reproduce.
+"""Add golden/compat/DATE: an artifact with inputs and results, which every later ropegen must load and reproduce.
 
-python tests/record_compat.py 2026-11-21        on the jax that golden/JAX names; a folder that is there is never changed
+Run `python tests/record_compat.py 2026-11-21` with the version of jax that golden/JAX names. It never changes a folder
+that exists.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ def front_end() -> rg.Graph:
     )
     at = b.input("positions", (2, 3), "i32")
     rope = rg.Rope(5e5, pairing="half", dim=4, scaling=scaling.llama3(factor=8, low=1, high=4, original=64))
-    q, k = (b.rope(each, at, rope) for each in (q, k))
+    q, k = (b.rope(heads, at, rope) for heads in (q, k))
     lengths = b.input("lengths", (2,), "i32")
     k, v = (
-        b.append_cache(b.state(f"{name}_cache", (2, 9, 2, 8), "f32"), each, lengths)
-        for name, each in (("k", k), ("v", v))
+        b.append_cache(b.state(f"{name}_cache", (2, 9, 2, 8), "f32"), rows, lengths)
+        for name, rows in (("k", k), ("v", v))
     )
     out = b.attend(
         q,
@@ -51,14 +52,14 @@ def front_end() -> rg.Graph:
 
 def inputs_of(graph: rg.Graph) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(20261121)
-    found = {
+    floats = {
         label: rng.normal(size=kind.shape).astype(np.float32)
         for label, kind in graph.input_types.items()
         if kind.is_float
     }
     lengths = np.array([0, 5], np.int32)
     return {
-        **found,
+        **floats,
         "ids": rng.integers(0, 11, (2, 3)).astype(np.int32),
         "lengths": lengths,
         "positions": (lengths[:, None] + np.arange(3)).astype(np.int32),
@@ -68,7 +69,7 @@ def inputs_of(graph: rg.Graph) -> dict[str, np.ndarray]:
 def main(date: str) -> None:
     folder = COMPAT / date
     if folder.exists():
-        sys.exit(f"golden/compat/{date} is there; old artifacts are kept as they are")
+        sys.exit(f"golden/compat/{date} exists already, and old artifacts never change; give another date")
     making = folder.with_name(f".{date}")
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir(parents=True)

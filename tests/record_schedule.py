@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Records what libtpu says of a small kernel, for tests/test_schedule.py: writes golden/schedules/tpu-CHIP/.
+"""Write golden/schedules/tpu-CHIP/: the listings of a small kernel by libtpu, which tests/test_schedule.py reads.
 
     python tests/record_schedule.py v5e --libtpu DIR
 
-Needs libtpu (`pip install --target DIR libtpu`) and no TPU. Of the listing of the kernel's first form only the
-allocations are kept; numbers that only name a time are left out of the files' names.
+It needs libtpu (`pip install --target DIR libtpu`) and no TPU. From the listing of the kernel's first form it keeps only
+the allocations. It leaves out of the file names the numbers that only state a time.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "golden" / "schedules"
 
 
 def kernel(x: Any, y: Any, out: Any, total: Any) -> None:
-    """A step clears, multiplies once (even) or three times (odd), and writes; all but one of them under a condition."""
+    """Even steps multiply once and odd steps three times. The first step of a row clears the sum, the last one writes it."""
     step = pl.program_id(1)
 
     @pl.when(step == 0)

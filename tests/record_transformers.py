@@ -46,7 +46,7 @@ def modelling(model: str):
 class Recorded:
     """Float32 values as transformers has them.
 
-    inv_freq: one per pair; None for GPT-J, whose code keeps none. attention_scaling: what multiplies cos and sin.
+    inv_freq: one for every pair; None for GPT-J, whose code has none. attention_scaling: what multiplies cos and sin.
     positions: (S,), or (3, S) where the model has three axes. cos, sin: (S, pairs), the scaling multiplied in.
     """
 

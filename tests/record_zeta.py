@@ -1,9 +1,9 @@
-"""Writes golden/vectors/zeta.json: what zeta's own SinusoidalEmbeddings, rotate_half and apply_rotary_pos_emb give.
+"""Write golden/vectors/zeta.json: the results of zeta's SinusoidalEmbeddings, rotate_half and apply_rotary_pos_emb.
 
-By hand, where torch is installed: pip install --no-deps zetascale==2.8.8, pip install einops, then
+Run it by hand, where torch is installed: pip install --no-deps zetascale==2.8.8, pip install einops, then
 python tests/record_zeta.py. The same versions on the same kind of CPU write the same bytes. zeta's package imports much
-that its one file does not need, so that file is loaded alone; `module` is also what the live comparison in
-test_seed_zeta.py calls.
+that this one file does not need, so `module` loads the file alone. The live comparison in test_seed_zeta.py calls
+`module` too.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ SCALE_BASE = 4.0  # small, so that few positions show the decay
 
 
 def module() -> ModuleType:
-    """zeta's file of the three symbols; PackageNotFoundError where zetascale is not installed."""
-    found = importlib.metadata.distribution("zetascale")
-    path = str(found.locate_file("zeta/nn/embeddings/sinusoidal.py"))
+    """zeta's file with the three symbols. It raises PackageNotFoundError if zetascale is not installed."""
+    installed = importlib.metadata.distribution("zetascale")
+    path = str(installed.locate_file("zeta/nn/embeddings/sinusoidal.py"))
     spec = importlib.util.spec_from_file_location("zeta_sinusoidal", path)
     assert spec is not None
     assert spec.loader is not None
@@ -40,7 +40,7 @@ def module() -> ModuleType:
 
 
 def drawn(*shape: int, start: int) -> torch.Tensor:
-    """64ths from -2 to 2 in a fixed order, which every element type holds exactly."""
+    """Multiples of 1/64 from -2 to 2 in a fixed order. Every element type holds them exactly."""
     count = torch.Size(shape).numel()
     return (((torch.arange(count) * 37 + start) % 257 - 128) / 64).reshape(shape)
 
@@ -53,7 +53,7 @@ def numbers(values: torch.Tensor) -> Any:
 
 
 def of_dim(zeta: ModuleType, dim: int) -> dict[str, Any]:
-    """Angles, magnitudes and turned queries and keys of one width."""
+    """The angles, magnitudes, and rotated queries and keys of one width."""
     plain, xpos = zeta.SinusoidalEmbeddings(dim), zeta.SinusoidalEmbeddings(dim, SCALE_BASE, use_xpos=True)
     q, k = drawn(1, QUERIES, dim, start=0), drawn(1, LENGTH, dim, start=19)
     freqs, one = plain(k)
@@ -64,7 +64,7 @@ def of_dim(zeta: ModuleType, dim: int) -> dict[str, Any]:
         assert torch.equal(plain(half)[0], freqs[: half.shape[-2]])
     turned = zeta.apply_rotary_pos_emb(q, k, freqs, one)
     in_half = zeta.apply_rotary_pos_emb(q.bfloat16(), k.bfloat16(), freqs, one)
-    assert all(torch.equal(a, b) for a, b in zip(turned, in_half, strict=True))  # float32 again, of the same values
+    assert all(torch.equal(a, b) for a, b in zip(turned, in_half, strict=True))  # the results are float32 again, with the same values
     with_scale = zeta.apply_rotary_pos_emb(q, k, freqs, scale)
     return {
         "inv_freq": numbers(plain.inv_freq),
@@ -80,19 +80,19 @@ def of_dim(zeta: ModuleType, dim: int) -> dict[str, Any]:
 
 
 def all_in_half(zeta: ModuleType, dim: int) -> dict[str, Any]:
-    """A bfloat16 module turns bfloat16 queries and keys: every step rounds, the angles too."""
+    """The results of a bfloat16 module for bfloat16 queries and keys: every step rounds, the angles too."""
     embeddings = zeta.SinusoidalEmbeddings(dim).bfloat16()
     q, k = drawn(1, QUERIES, dim, start=0).bfloat16(), drawn(1, LENGTH, dim, start=19).bfloat16()
     freqs, one = embeddings(k)
     assert freqs.dtype == torch.bfloat16
     turned = zeta.apply_rotary_pos_emb(q, k, freqs, one.bfloat16())
-    assert {each.dtype for each in turned} == {torch.bfloat16}
+    assert {x.dtype for x in turned} == {torch.bfloat16}
     far = embeddings(torch.zeros(FAR, 1))[0][-1]
     return {"freqs": numbers(freqs), "far": numbers(far), "q": numbers(turned[0]), "k": numbers(turned[1])}
 
 
 def mistakes(zeta: ModuleType) -> dict[str, Any]:
-    """What zeta gives where ropegen does not follow it, or where it refuses."""
+    """What zeta returns where ropegen does not follow it, and the errors that zeta raises."""
     plain = zeta.SinusoidalEmbeddings(8)
     x = drawn(1, 4, 8, start=0)
     xpos = zeta.SinusoidalEmbeddings(8, SCALE_BASE, use_xpos=True)
@@ -116,8 +116,8 @@ def raised(call: Any) -> list[str]:
     try:
         call()
     except (AttributeError, AssertionError, RuntimeError, IndexError) as error:
-        return [each.__name__ for each in type(error).__mro__[:-2]]
-    raise AssertionError("zeta does not refuse any more")
+        return [kind.__name__ for kind in type(error).__mro__[:-2]]
+    raise AssertionError("zeta raises no error any more")
 
 
 def main() -> None:

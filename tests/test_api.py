@@ -20,9 +20,9 @@ def drawn(*shape: int, seed: int = 0, dtype: Any = np.float32) -> jax.Array:
 
 
 def dense(q: Any, k: Any, v: Any, see: Any = True, bias: Any = 0.0, softcap: float | None = None) -> np.ndarray:
-    """Attention of float64 arrays (S, H, D), written out."""
-    q, k, v = (np.asarray(each, np.float64) for each in (q, k, v))
-    k, v = (np.repeat(each, q.shape[1] // k.shape[1], axis=1) for each in (k, v))
+    """The formula of attention in float64, for arrays (S, H, D)."""
+    q, k, v = (np.asarray(x, np.float64) for x in (q, k, v))
+    k, v = (np.repeat(x, q.shape[1] // k.shape[1], axis=1) for x in (k, v))
     score = np.einsum("qhd,khd->hqk", q, k) / np.sqrt(q.shape[-1])
     score = softcap * np.tanh(score / softcap) if softcap else score
     score = np.where(see, score + bias, -np.inf)
@@ -31,28 +31,28 @@ def dense(q: Any, k: Any, v: Any, see: Any = True, bias: Any = 0.0, softcap: flo
 
 
 def turned(x: Any, positions: Any, theta: float) -> np.ndarray:
-    """Half rotation of (S, H, D) in complex numbers."""
+    """The rotation of x (S, H, D) by halves, in complex numbers."""
     x = np.asarray(x, np.float64)
     half = x.shape[-1] // 2
     turns = np.exp(1j * np.asarray(positions, np.float64)[:, None, None] * theta ** (-np.arange(half) / half))
-    found = (x[..., :half] + 1j * x[..., half:]) * turns
-    return np.concatenate([found.real, found.imag], axis=-1)
+    complex_numbers = (x[..., :half] + 1j * x[..., half:]) * turns
+    return np.concatenate([complex_numbers.real, complex_numbers.imag], axis=-1)
 
 
 def test_rope() -> None:
     x, at = drawn(7, 2, 8), np.array([0, 5, 5, 100, 3, 2, 1_000_000])
-    found = rg.rope(x, at, rg.Rope(500.0, pairing="half"))
-    np.testing.assert_allclose(found, turned(x, at, 500.0), atol=2e-6)
+    result = rg.rope(x, at, rg.Rope(500.0, pairing="half"))
+    np.testing.assert_allclose(result, turned(x, at, 500.0), atol=2e-6)
     np.testing.assert_allclose(rg.rope(x, None, rg.Rope(500.0, pairing="half")), turned(x, range(7), 500.0), atol=2e-6)
 
 
 def test_positions_at_run_time_are_as_exact_as_known_ones() -> None:
     x = drawn(64, 1, 16)
     at = np.random.default_rng(1).integers(0, 2**20, 64).astype(np.int32)
-    found = jax.jit(lambda at: rg.rope(x, at, rg.Rope(1e4, pairing="half")))(jnp.asarray(at))
+    result = jax.jit(lambda at: rg.rope(x, at, rg.Rope(1e4, pairing="half")))(jnp.asarray(at))
     truth = turned(x, at, 1e4)
-    assert np.max(np.abs(found - truth)) < 1e-6
-    steps = 1e4 ** (-np.arange(0, 16, 2, dtype=np.float32) / np.float32(16))  # what a program in float32 has
+    assert np.max(np.abs(result - truth)) < 1e-6
+    steps = 1e4 ** (-np.arange(0, 16, 2, dtype=np.float32) / np.float32(16))  # the frequencies of a program in float32
     naive = np.cos(at.astype(np.float32)[:, None] * steps)
     exact = np.cos(at.astype(np.float64)[:, None] * 1e4 ** (-np.arange(0, 16, 2) / 16))
     assert np.max(np.abs(naive - exact)) > 1e-3
@@ -81,13 +81,13 @@ def test_attention_with_everything() -> None:
     rope = rg.Rope(50.0, pairing="half")
     grid = np.mgrid[:9, :9]
     wanted = dense(turned(q, range(9), 50.0), turned(k, range(9), 50.0), v, grid[1] <= grid[0], np.asarray(bias), 2.0)
-    found = jax.jit(lambda *x: rg.attention(*x[:3], rope=rope, mask=masks.causal, bias=x[3], softcap=2.0))(
+    result = jax.jit(lambda *x: rg.attention(*x[:3], rope=rope, mask=masks.causal, bias=x[3], softcap=2.0))(
         q, k, v, bias
     )
-    np.testing.assert_allclose(found, wanted, atol=3e-6)
+    np.testing.assert_allclose(result, wanted, atol=3e-6)
 
 
-def test_a_decode_step_is_a_row_of_prefill() -> None:
+def test_a_decode_step_matches_its_row_of_prefill() -> None:
     q, k, v = drawn(2, 9, 4, 8), drawn(2, 9, 2, 8, seed=1), drawn(2, 9, 2, 8, seed=2)
     rope, mask = rg.Rope(50.0, pairing="half"), masks.causal & masks.window(4)
     whole = rg.attention(q, k, v, rope=rope, mask=mask)
@@ -98,12 +98,12 @@ def test_a_decode_step_is_a_row_of_prefill() -> None:
         np.testing.assert_allclose(row, whole[:, step : step + 1], atol=2e-6)
 
 
-def test_packed_documents_are_as_if_apart() -> None:
+def test_packed_documents_match_separate_ones() -> None:
     q, k, v = drawn(9, 2, 8), drawn(9, 2, 8, seed=1), drawn(9, 2, 8, seed=2)
     document = np.array([0, 0, 0, 0, 1, 1, 1, 1, 1], np.int32)
-    found = rg.attention(q, k, v, mask=masks.causal & masks.segments, q_segments=document, kv_segments=document)
+    result = rg.attention(q, k, v, mask=masks.causal & masks.segments, q_segments=document, kv_segments=document)
     apart = [rg.attention(q[part], k[part], v[part], mask=masks.causal) for part in (slice(4), slice(4, 9))]
-    np.testing.assert_allclose(found, np.concatenate(apart), atol=2e-6)
+    np.testing.assert_allclose(result, np.concatenate(apart), atol=2e-6)
 
 
 def test_log_sum_exp_merges_halves() -> None:
@@ -112,7 +112,7 @@ def test_log_sum_exp_merges_halves() -> None:
     halves = [rg.attention(q, k[part], v[part], return_lse=True) for part in (slice(3), slice(3, 8))]
     merged = np.logaddexp(halves[0][1], halves[1][1])
     np.testing.assert_allclose(lse, merged, atol=2e-6)
-    weighted = sum(np.exp(each - merged)[..., None] * out for out, each in halves)
+    weighted = sum(np.exp(part_lse - merged)[..., None] * out for out, part_lse in halves)
     np.testing.assert_allclose(whole, weighted, atol=2e-6)
 
 

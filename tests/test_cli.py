@@ -1,4 +1,4 @@
-"""The command line: every verb, its exit codes, and nonsense that gets one readable error."""
+"""The command line: every verb, its exit codes, and one readable error for every kind of nonsense."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ SMALL = ("--seq", "8", "--vocabulary", "16")
 def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
     try:
         code = cli.main(arguments)
-    except SystemExit as stopped:  # argparse's own way out
+    except SystemExit as stopped:  # argparse ends the process this way
         code = int(stopped.code or 0)
-    found = capsys.readouterr()
-    return code, found.out, found.err
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +42,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_build_lists_its_files(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     folder = tmp_path / "kernels"
     code, out, err = call(capsys, "build", CASE, *SMALL, "--target", "cpu", "-o", str(folder), "--json")
-    found = json.loads(out)
+    told = json.loads(out)
     assert (code, err) == (0, "")
-    assert found["files"] == {path.name: path.stat().st_size for path in folder.iterdir()}
+    assert told["files"] == {path.name: path.stat().st_size for path in folder.iterdir()}
 
 
 def test_check_passes_and_fails(capsys: pytest.CaptureFixture[str], built: Path, tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_check_passes_and_fails(capsys: pytest.CaptureFixture[str], built: Path,
     for output in told["outputs"]:
         assert 0 < output["relative"] <= output["allowed"]
         assert 0 < output["largest"] <= output["allowed_largest"]
-    # The hashes are right and the program is another one: the oracle must tell.
+    # The hashes are right, but the program computes something else: the oracle must notice.
     other = tmp_path / "other"
     wrong = models.from_case(
         {**json.loads(Path(CASE).read_text()), "build": {"seq": 8, "vocabulary": 16, "dtype": "bf16"}}
@@ -87,7 +87,7 @@ def test_explain_is_the_plan_in_words(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_explain_counts_the_tiles_that_are_skipped() -> None:
-    """Against a count over every pair of positions."""
+    """The counts of a plan equal those over every pair of positions."""
     b = rg.Builder("count")
     q, k, v = (b.input(label, (1, 100, 2, 8), "f32") for label in "qkv")
     graph = b.build(out=b.attend(q, k, v, mask=rg.masks.causal & rg.masks.window(30)))
@@ -96,7 +96,7 @@ def test_explain_counts_the_tiles_that_are_skipped() -> None:
     for i in range(100):
         for j in range(100):
             tiles[i // 16, j // 20].append(j <= i and i - j < 30)
-    empty, full = sum(not any(each) for each in tiles.values()), sum(all(each) for each in tiles.values())
+    empty, full = sum(not any(seen) for seen in tiles.values()), sum(all(seen) for seen in tiles.values())
     words = f"{len(tiles)}: {empty} empty (skipped), {full} full, {len(tiles) - empty - full} partial"
     assert words in plan.explain()
 
@@ -123,7 +123,7 @@ def test_explain_as_a_page(capsys: pytest.CaptureFixture[str], tmp_path: Path) -
     content = (tmp_path / "plan.html").read_text()
     page.feed(content)
     assert page.open == []
-    assert not [each for each in page.links if "//" in each]
+    assert not [link for link in page.links if "//" in link]
     assert "attend/xla" in content
     assert [path.name for path in tmp_path.iterdir()] == ["plan.html"]
 
@@ -139,10 +139,10 @@ def test_opt_prints_a_graph_that_loads(capsys: pytest.CaptureFixture[str], tmp_p
     code, out, err = call(capsys, "opt", CASE, "--trace")
     assert code == 0
     assert "merge-projections" in err
-    assert len([each for each in rg.loads(out).nodes if each.op.name == "project"]) == 2
+    assert len([node for node in rg.loads(out).nodes if node.op.name == "project"]) == 2
     code, out, _ = call(capsys, "opt", CASE, "--to", "fold", "-o", str(tmp_path / "folded.mlir"))
     assert (code, out) == (0, "")
-    assert len([each for each in rg.load_graph(tmp_path / "folded.mlir").nodes if each.op.name == "project"]) == 4
+    assert len([node for node in rg.load_graph(tmp_path / "folded.mlir").nodes if node.op.name == "project"]) == 4
 
 
 @pytest.mark.parametrize("what", ["ops", "masks", "scaling", "passes", "templates", "targets", "models"])
@@ -172,7 +172,7 @@ def test_help_teaches(
     code, out, _ = call(capsys, *verb, "--help")
     assert code == 0
     assert "example" in out
-    if sys.version_info[:2] == (3, 11):  # argparse words its usage a little differently from one Python to the next
+    if sys.version_info[:2] == (3, 11):  # argparse changes its words from one Python to the next
         golden(f"cli/help-{'-'.join(verb) or 'ropegen'}.txt", out)
 
 
@@ -256,12 +256,12 @@ def test_as_a_program(tmp_path: Path) -> None:
         assert reader.stdout is not None
         assert reader.stderr is not None
         reader.stdout.read(1)
-        reader.stdout.close()  # as `| head` does
+        reader.stdout.close()  # `| head` does this
         assert reader.stderr.read() == b""
         assert reader.wait() == 0
 
 
-# In small, and to the letter ------------------------------------------------------------------------------------------
+# Every verb on a small model ------------------------------------------------------------------------------------------
 
 TINY = {
     "model_type": "llama",
@@ -296,7 +296,7 @@ def tiny(**build: object) -> rg.Graph:
 
 
 def ropegen(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own."""
+    """The command, run in a separate process."""
     return subprocess.run(
         [sys.executable, "-m", "ropegen", *arguments],
         env={**os.environ, **environment},
@@ -318,7 +318,7 @@ def test_explain_writes_a_page(graph: str, tmp_path: Path, capsys: pytest.Captur
     assert cli.main(["explain", graph, "--html", str(page)]) == 0
     assert page.read_text(encoding="utf-8") == explain.html(rg.plan(tiny(), "cpu"))
     assert not capsys.readouterr().out
-    assert {path.name for path in tmp_path.iterdir()} == {"graph.mlir", "plan.html"}  # nothing is left beside it
+    assert {path.name for path in tmp_path.iterdir()} == {"graph.mlir", "plan.html"}  # no temporary file is left
     assert cli.main(["explain", graph, "--html", "-"]) == 0
     assert capsys.readouterr().out == page.read_text(encoding="utf-8")
 
@@ -340,7 +340,7 @@ def test_flags_override_what_a_case_says(
 
 
 def test_a_bare_config_is_a_case(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "config"  # known by its content
+    path = tmp_path / "config"  # the content tells what it is, not the name
     path.write_text(json.dumps(TINY), encoding="utf-8-sig")
     assert cli.main(["opt", str(path), "--seq", "8", "--to", "source"]) == 0
     assert rg.loads(capsys.readouterr().out) is rg.from_hf(TINY, seq=8)
@@ -358,7 +358,7 @@ def test_opt_gives_the_canonical_graph(graph: str, tmp_path: Path, capsys: pytes
     assert not Path(os.devnull).is_file()
 
 
-@pytest.mark.parametrize("stage", [each.name for each in passes.PIPELINE])
+@pytest.mark.parametrize("stage", [stage.name for stage in passes.PIPELINE])
 def test_opt_stops_after_a_stage(stage: str, graph: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["opt", graph, "--to", stage, "--trace"]) == 0
     out, err = capsys.readouterr()
@@ -368,7 +368,7 @@ def test_opt_stops_after_a_stage(stage: str, graph: str, capsys: pytest.CaptureF
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-def test_check_fails_what_is_damaged(
+def test_check_fails_for_a_damaged_artifact(
     as_json: bool, built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     copy = tmp_path / "kernels"
@@ -389,10 +389,10 @@ def test_check_fails_what_is_damaged(
     [
         ("ops", set(ops.OPS)),
         ("scaling", set(rg.scaling.FAMILIES)),
-        ("templates", {str(each) for each in template.catalog()}),
+        ("templates", {str(installed) for installed in template.catalog()}),
         ("targets", set(known())),
         ("models", set(models.FAMILIES)),
-        ("passes", {each.name for each in passes.PIPELINE}),
+        ("passes", {stage.name for stage in passes.PIPELINE}),
     ],
 )
 def test_list_names_everything(what: str, names: set[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -401,16 +401,16 @@ def test_list_names_everything(what: str, names: set[str], capsys: pytest.Captur
     assert {next(iter(row.values())) for row in rows} == names
     assert cli.main(["list", what]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 1 + len(rows)  # a row is a line, whatever the width of the terminal
+    assert len(lines) == 1 + len(rows)  # every row is one line, even in a narrow terminal
     assert all(line == line.rstrip() for line in lines)
 
 
 def test_list_tells_the_operands_and_attributes_of_ops(capsys: pytest.CaptureFixture[str]) -> None:
     cli.main(["list", "ops"])
     said = capsys.readouterr().out
-    for each in spec.describe():
-        assert all(str(attribute) in said for attribute in each.attributes)
-        assert all(operand in said for operand in each.operands)
+    for described in spec.describe():
+        assert all(str(attribute) in said for attribute in described.attributes)
+        assert all(operand in said for operand in described.operands)
 
 
 def test_listed_masks_read_back(capsys: pytest.CaptureFixture[str]) -> None:
@@ -439,7 +439,7 @@ def test_every_verb_has_an_example_that_parses(
         cli.main(["build", "graph.mlir", "--target", "cpu", "-o", "kernels/"])
     if (
         verb != "build" and "--seq" not in words
-    ):  # that one takes seconds, and the length of the other is not the model's
+    ):  # `build` takes seconds, and --seq names a length that the small model does not have
         assert cli.main(words[1:]) == 0
 
 
@@ -555,7 +555,7 @@ def test_wrong_usage(name: str, workplace: Path, capsys: pytest.CaptureFixture[s
     assert hint in last
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything; others run this")
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read every file; run this as another user")
 def test_a_file_without_permission(graph: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path(graph).chmod(0)
     assert cli.main(["explain", graph]) == 2
@@ -565,7 +565,7 @@ def test_a_file_without_permission(graph: str, capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("stopped_by", "code", "word"), [(KeyboardInterrupt(), 130, "interrupted"), (MemoryError("8 TiB"), 2, "8 TiB")]
 )
-def test_stopped_on_the_way(
+def test_an_interrupted_verb_ends_with_one_line(
     stopped_by: BaseException,
     code: int,
     word: str,
@@ -610,7 +610,7 @@ def test_an_old_terminal_still_gets_the_plan(graph: str) -> None:
 
 @pytest.fixture
 def attention(tmp_path: Path) -> str:
-    """A graph with a region that has a choice of tiles."""
+    """The path of a graph with a region that can use several tiles."""
     b = rg.Builder("attention")
     q, k, v = (b.input(label, (1, 300, heads, 8), "f32") for label, heads in (("q", 2), ("k", 1), ("v", 1)))
     path = tmp_path / "attention.mlir"
@@ -674,7 +674,7 @@ def test_tune_prints_the_file_and_keeps_what_a_file_has(
     assert "--tiles" in out
 
 
-def test_a_file_without_the_shapes_of_a_graph_is_said(
+def test_a_file_without_the_shapes_of_a_graph_gives_a_note(
     attention: str, graph: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file, host = str(tmp_path / "tiles.json"), str(Target.host())

@@ -1,4 +1,4 @@
-"""Old artifacts load and give what they gave; golden/compat is only added to, by tests/record_compat.py."""
+"""Old artifacts load and return the recorded results. tests/record_compat.py adds to golden/compat and changes nothing there."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from record_compat import COMPAT, TARGETS, front_end, inputs_of
 import ropegen as rg
 from ropegen import reference
 
-FOLDERS = sorted(each for each in COMPAT.iterdir() if not each.name.startswith("."))
+FOLDERS = sorted(path for path in COMPAT.iterdir() if not path.name.startswith("."))
 
 
 def test_there_are_old_artifacts() -> None:
@@ -19,15 +19,15 @@ def test_there_are_old_artifacts() -> None:
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
-def test_an_old_artifact_gives_what_it_gave(folder: Path) -> None:
+def test_an_old_artifact_returns_the_recorded_results(folder: Path) -> None:
     made = rg.load(folder / "artifact")
     assert tuple(made.targets) == TARGETS
     assert made.manifest.encoded() == (folder / "artifact" / "manifest.json").read_bytes()
     inputs, results = np.load(folder / "inputs.npz"), np.load(folder / "results.npz")
-    found = made(**inputs)
-    assert set(found) == set(results.files)
+    again = made(**inputs)
+    assert set(again) == set(results.files)
     for label in results.files:
-        np.testing.assert_allclose(found[label], results[label], atol=2e-6)
+        np.testing.assert_allclose(again[label], results[label], atol=2e-6)
 
 
 def test_what_is_recorded_is_right() -> None:

@@ -1,4 +1,4 @@
-"""What the cost model makes of attention on CPU: which kernel is taken, with which blocks, on which cores."""
+"""What the cost model chooses for attention on CPU: the kernel and its blocks, by the number of cores."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def kernel(graph: rg.Graph, target: str) -> tuple[str, dict[str, int]]:
 def test_attention_is_not_left_to_the_plain_op(
     shape: tuple[int, int, int], target: str, lengths: tuple[int, ...]
 ) -> None:
-    """Which keeps all scores in memory: a block's costs must not make it look cheap, but for short rows on many cores."""
+    """The plain op keeps all scores in memory. It may look cheap only for short rows on many cores."""
     for length, dtype, mask in itertools.product(lengths, ("f32", "bf16"), (rg.masks.causal, rg.masks.full)):
         assert kernel(attention(length, *shape, dtype, mask), target)[0], (length, dtype, str(mask))
 
@@ -55,25 +55,25 @@ def test_attention_is_not_left_to_the_plain_op(
         ("cpu:8:amx", "bf16", "attend/xla"),
     ],
 )
-def test_half_precision_is_widened_where_no_matrix_unit_is_for_it(target: str, dtype: str, wanted: str) -> None:
+def test_half_precision_is_widened_where_no_matrix_unit_takes_it(target: str, dtype: str, wanted: str) -> None:
     assert kernel(attention(2048, 8, 8, 64, dtype, rg.masks.causal), target)[0] == wanted
 
 
 @pytest.mark.parametrize(("dtype", "wanted"), [("f32", True), ("bf16", True), ("f64", False)])
-def test_weights_are_made_by_the_polynomial_but_in_float64(dtype: str, wanted: bool) -> None:
-    """It rounds its exponents, which nothing else in attention does."""
+def test_the_polynomial_computes_weights_except_in_float64(dtype: str, wanted: bool) -> None:
+    """The polynomial rounds exponents, and nothing else in attention does."""
     with jax.enable_x64(dtype == "f64"):
         graph = attention(1024, 2, 2, 64, dtype, rg.masks.causal)
         inputs = {
-            label: jax.ShapeDtypeStruct(each.shape, numpy_dtype(each.dtype))
-            for label, each in graph.input_types.items()
+            label: jax.ShapeDtypeStruct(kind.shape, numpy_dtype(kind.dtype))
+            for label, kind in graph.input_types.items()
         }
         text = jax.jit(rg.plan(graph, "cpu").compile()).lower(**inputs).as_text()
     assert ("round_nearest_even" in text) == wanted
 
 
 def test_a_window_takes_blocks_of_few_queries() -> None:
-    """Its band is as wide as the window and a block's queries."""
+    """The band of a block is as wide as the window and the queries of the block together."""
     causal, window = rg.masks.causal, rg.masks.causal & rg.masks.window(1024)
     wide, narrow = (kernel(attention(8192, 8, 2, 128, "bf16", mask), "cpu")[1] for mask in (causal, window))
     assert narrow["q"] < wide["q"]
@@ -81,16 +81,16 @@ def test_a_window_takes_blocks_of_few_queries() -> None:
 
 @pytest.mark.parametrize("shape", [(8, 8, 64), (8, 2, 128), (16, 2, 64)], ids=str)
 def test_blocks_have_many_keys_where_nothing_is_hidden_and_a_bounded_count_of_rows(shape: tuple[int, int, int]) -> None:
-    """At a length of which no tile is in the measured table."""
+    """The measured table has no tile for this length."""
     heads, kv_heads, _ = shape
-    causal, full = (kernel(attention(6000, *shape, "f32", each), "cpu")[1] for each in (rg.masks.causal, rg.masks.full))
+    causal, full = (kernel(attention(6000, *shape, "f32", mask), "cpu")[1] for mask in (rg.masks.causal, rg.masks.full))
     assert full["kv"] > causal["kv"]
     for tile in (causal, full):
         assert tile["q"] * heads // kv_heads <= 2048
 
 
 def test_backward_over_forward_is_what_was_measured() -> None:
-    """Over the 80 points of benchmarks/cpu.json, each measured in one process: shapes, types, masks and lengths."""
+    """Over the 80 points of benchmarks/cpu.json: shapes, types, masks and lengths. One process measured them all."""
     measured = json.loads((Path(__file__).parent.parent / "benchmarks" / "cpu.json").read_text())["points"]
     off: dict[str, float] = {}
     for point in (name.removeprefix("forward ") for name in measured if name.startswith("forward ")):
@@ -120,6 +120,6 @@ def test_a_target_is_written_as_it_is_read(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["cpu:", "cpu:0", "cpu:amx:8", "cpu:8:avx", "cpu:amx:amx"])
-def test_what_is_no_cpu_says_how_one_is_written(text: str) -> None:
+def test_a_text_that_names_no_cpu_is_told_how_to_write_one(text: str) -> None:
     with pytest.raises(RopegenError, match="cpu:CORES:amx"):
         Target.parse(text)

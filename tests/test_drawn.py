@@ -23,7 +23,7 @@ from ropegen.types import FLOATS, epsilon
 TOGETHER, INPUTS = 20, 6
 # The graphs below this seed must also pass the comparison of `ropegen check`.
 CHECKED = 200
-# Inputs of one turn are drawn from the graph's seed, those of the next from so many seeds on.
+# The first inputs of a graph are drawn from its seed, the next from a seed that is larger by this number.
 APART = 1000
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -44,56 +44,56 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def test_no_less_accurate_than_the_plain_formula(first: int) -> None:
-    """At most 1.5 times the plain formula's error, pooled over a few inputs.
+    """The error is at most 1.5 times that of the plain formula, pooled over a few inputs.
 
-    Tensors of a few elements round luckily for one side or the other, and a second layer or a norm of two features
-    multiplies the luck. So one unit of the result's own type (four in float32), or a quarter of one of the coarsest
-    type on the way, is allowed on top, and over every twenty graphs the bare ratio must hold for all but one output
-    in ten, and be at most 1.1 for half.
+    In a tensor of a few elements, chance decides which side rounds better, and a second layer or a norm of two features
+    amplifies the difference. Therefore one unit of the result's own type (four in float32), or a quarter unit of the
+    coarsest type on the way, is allowed on top. Over every twenty graphs the bare ratio must be at most 1.5 for nine
+    outputs in ten, and at most 1.1 for half of them.
     """
     seeds = range(first, first + TOGETHER)
     graphs = [drawn_graph(seed, 30) for seed in seeds]
-    plans = [plan(each, "cpu") for each in graphs]
+    plans = [plan(graph, "cpu") for graph in graphs]
 
     @jax.jit
     def both(values: list[dict[str, Any]]) -> list[Any]:
-        mine = [run(each, prepare(each, given), given) for each, given in zip(plans, values, strict=True)]
-        return [mine, [formula(each, given) for each, given in zip(graphs, values, strict=True)]]
+        mine = [run(made, prepare(made, given), given) for made, given in zip(plans, values, strict=True)]
+        return [mine, [formula(graph, given) for graph, given in zip(graphs, values, strict=True)]]
 
     squares = {
         (seed, label): np.zeros(3) for seed, graph in zip(seeds, graphs, strict=True) for label, _ in graph.outputs
     }
     counts = dict.fromkeys(squares, 0)
     for turn in range(INPUTS):
-        inputs = [draw_inputs(each, seed + APART * turn) for each, seed in zip(graphs, seeds, strict=True)]
-        for seed, graph, given, found, plainly in zip(seeds, graphs, inputs, *both(inputs), strict=True):
+        inputs = [draw_inputs(graph, seed + APART * turn) for graph, seed in zip(graphs, seeds, strict=True)]
+        for seed, graph, given, results, plainly in zip(seeds, graphs, inputs, *both(inputs), strict=True):
             if turn == 0 and seed < CHECKED:
-                checked = compare(graph, given, found, seed)
+                checked = compare(graph, given, results, seed)
                 assert checked.passed, (seed, checked)
             truth = reference.evaluate(graph, given)
             for label, value in graph.outputs:
-                result, wanted = np.asarray(found[label]), truth[label]
+                result, wanted = np.asarray(results[label]), truth[label]
                 if value.type.dtype not in FLOATS:
                     np.testing.assert_array_equal(result, wanted, err_msg=f"seed {seed}, {label}")
                     continue
                 finite = np.isfinite(wanted)
                 np.testing.assert_array_equal(np.isfinite(result), finite, err_msg=f"seed {seed}, {label}")
                 wanted = wanted[finite]
-                errors = [np.asarray(each, np.float64)[finite] - wanted for each in (result, plainly[label])]
-                squares[seed, label] += [np.sum(np.square(each)) for each in (*errors, wanted)]
+                errors = [np.asarray(values, np.float64)[finite] - wanted for values in (result, plainly[label])]
+                squares[seed, label] += [np.sum(np.square(values)) for values in (*errors, wanted)]
                 counts[seed, label] += wanted.size
     ratios: list[float] = []
     for seed, graph in zip(seeds, graphs, strict=True):
-        coarsest = max(epsilon(each.type.dtype) for each in graph.nodes if each.type.is_float)
+        coarsest = max(epsilon(node.type.dtype) for node in graph.nodes if node.type.is_float)
         for label, value in graph.outputs:
-            own, other, size = (root_mean_square(each, counts[seed, label]) for each in squares[seed, label])
+            own, other, size = (root_mean_square(part, counts[seed, label]) for part in squares[seed, label])
             if value.type.dtype in FLOATS and counts[seed, label]:
                 own_units = 1 if value.type.dtype in ("bf16", "f16") else 4
                 unit = max(own_units * epsilon(value.type.dtype), coarsest / 4) * size
                 assert own <= 1.5 * other + unit, f"seed {seed}, {label}: {own:.3g}, plain {other:.3g}, unit {unit:.3g}"
                 ratios.append((own + 1e-30) / (other + 1e-30))
     assert np.median(ratios) <= 1.1
-    assert sum(each > 1.5 for each in ratios) <= max(2, len(ratios) // 10)
+    assert sum(ratio > 1.5 for ratio in ratios) <= max(2, len(ratios) // 10)
 
 
 @pytest.mark.any_jax
@@ -105,7 +105,7 @@ def test_every_graph_plans_on_every_target(seeds: range) -> None:
             made = plan(graph, target)
             assert made.graph is graph, seed
             ready = set(graph.inputs)
-            for step in made.steps:  # every operand is ready when it is read
+            for step in made.steps:  # a step reads only values that are computed already
                 assert set(step.operands) <= ready, (seed, target)
                 ready.update(step.outputs)
             assert {value for _, value in graph.outputs} <= ready, (seed, target)

@@ -1,6 +1,6 @@
-"""Every error that a user of the plain functions, of Rope and of masks can meet, in words: golden/errors.
+"""The words of every error that a user of the plain functions, of Rope and of masks can meet: golden/errors.
 
-Those of graphs are in test_golden.py.
+test_golden.py has the errors of graphs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ HALF = rg.Rope(pairing="half")
 DYNAMIC = rg.Rope(pairing="half", scaling=scaling.dynamic(factor=2, original=2))
 SECTIONS = rg.Rope(pairing="half", sections=(2, 1, 1))
 AXES = np.array([[0, 1, 1, 2], [0, 0, 1, 1], [0, 1, 0, 1]])
-SQUARE = {"q": (4, 4, 4, 8), "k": (4, 4, 2, 8)}  # as many sequences as heads and rows
+SQUARE = {"q": (4, 4, 4, 8), "k": (4, 4, 2, 8)}  # the batch, the rows and the query heads have the same size
 
 
 def ones(*shape: int, dtype: Any = jnp.float32) -> Any:
@@ -39,7 +39,7 @@ def attend(
 
 
 def at(q: Any, kv: Any = (0, 1, 2, 3), **options: Any) -> Callable[[], object]:
-    """Attention at positions, which the mask compares."""
+    """Attention with positions that the mask compares."""
     return attend(**{"mask": masks.causal, "q_positions": q, "kv_positions": np.array(kv), **options})
 
 

@@ -77,7 +77,7 @@ PATTERNS: dict[str, tuple[Any, Callable[[np.ndarray, np.ndarray], np.ndarray]]] 
 def test_tiles_are_counted_as_by_hand(
     pattern: str, queries: int, keys: int, start: int, q: int, kv: int, dense: bool
 ) -> None:
-    """Every score of every tile is looked at here; the plan says it without looking at any."""
+    """This test looks at every score of every tile. The plan says the same and looks at none."""
     mask, sees = PATTERNS[pattern]
     made = fixed(attention(mask, queries, keys, start, dense), q, kv)
     (said,) = (attended["tiles"] for attended in steps_with(explain.data(made), "attention"))
@@ -99,7 +99,7 @@ def test_tiles_are_counted_as_by_hand(
 
 
 def fixed(graph: Graph, q: int, kv: int) -> Plan:
-    """A plan that does the one attention of a graph in these tiles, whatever would be cheaper."""
+    """A plan that computes the only attention of a graph in tiles of these sizes, even if others cost less."""
     made = plan(graph, "cpu")
     region = next(family("attend").find(made.graph))
     chosen = Candidate("attend/xla", 1, Tile.of(q=q, kv=kv), "the caller", made.cost)
@@ -126,7 +126,7 @@ def test_positions_of_a_call_leave_tiles_unknown() -> None:
     assert "empty" not in said["tiles"]
 
 
-def test_a_mask_that_hides_everything_is_warned_of() -> None:
+def test_a_mask_that_hides_every_key_gives_a_warning() -> None:
     made = fixed(attention(lambda q_pos, kv_pos: kv_pos > q_pos + 100, 32, 32), 8, 8)
     (warning,) = explain.data(made)["warnings"]
     assert "no key" in warning
@@ -156,7 +156,7 @@ def test_tables_of_positions_of_a_call_are_not() -> None:
     (table,) = steps_with(facts, "angles")
     assert table["table"] is None
     assert facts["totals"]["constant_bytes"] == 0
-    assert table["largest_position"] == 499  # that of the cache, which is all that is known
+    assert table["largest_position"] == 499  # the last position of the cache; the plan knows no more
 
 
 def test_the_sinusoid_is_a_table_too() -> None:
@@ -168,7 +168,7 @@ def test_the_sinusoid_is_a_table_too() -> None:
 
 @pytest.mark.parametrize("angles", ["exact", "f32"])
 @pytest.mark.parametrize("start", [0, 100_000])
-def test_the_error_that_is_said_bounds_the_error_of_the_table(angles: Any, start: int) -> None:
+def test_the_stated_bound_holds_for_the_error_of_the_table(angles: Any, start: int) -> None:
     rope = Rope(500_000.0, pairing="half", angles=angles)
     (table,) = steps_with(explain.data(plan(rotated(512, rope, start=start), "cpu")), "angles")
     positions = np.arange(start, start + 512)
@@ -176,12 +176,12 @@ def test_the_error_that_is_said_bounds_the_error_of_the_table(angles: Any, start
     truth = np.concatenate([np.cos(turns), np.sin(turns)], -1)
     error = np.abs(rope.table(positions, 64) - truth).max()
     assert error <= table["error_bound"]
-    assert table["error_bound"] < (1e-7 if angles == "exact" else 1.0)  # and it says something
+    assert table["error_bound"] < (1e-7 if angles == "exact" else 1.0)  # and the bound is not trivial
 
 
 @settings(deadline=None, max_examples=15)
 @given(st.lists(st.integers(0, 2**20), min_size=1, max_size=50), st.booleans())
-def test_the_error_that_is_said_bounds_that_of_angles_computed_at_run_time(
+def test_the_stated_bound_holds_for_angles_computed_at_run_time(
     positions: list[int], floating: bool
 ) -> None:
     b = Builder("run-time")
@@ -202,7 +202,7 @@ def test_the_error_that_is_said_bounds_that_of_angles_computed_at_run_time(
 @pytest.mark.parametrize(
     ("length", "dtype", "warned"), [(21_000, "bf16", False), (23_000, "bf16", True), (21_000, "f16", True)]
 )
-def test_f32_angles_are_warned_of_where_they_pass_the_epsilon(length: int, dtype: str, warned: bool) -> None:
+def test_f32_angles_give_a_warning_if_their_error_passes_the_epsilon(length: int, dtype: str, warned: bool) -> None:
     """Six roundings of 2**-24 at position p pass bf16's epsilon of 2**-7 at p = 2**17 / 6 = 21,845."""
     rope = Rope(10_000.0, pairing="half", angles="f32")
     made = plan(rotated(length, rope, dtype), "cpu")
@@ -218,12 +218,12 @@ def test_families_are_named_with_their_fields() -> None:
         assert word in words
 
 
-# The whole ------------------------------------------------------------------------------------------------------------
+# Whole plans ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("target", ["cpu:4", "gpu:h100", "tpu:v5e"])
-def test_every_case_is_told_whole(name: str, target: str) -> None:
+def test_the_plan_of_every_case_is_told_completely(name: str, target: str) -> None:
     made = plan(case(name), target)
     facts, words = explain.data(made), explain.text(made)
     assert json.loads(json.dumps(facts, allow_nan=False)) == facts
@@ -246,7 +246,7 @@ def test_every_case_is_told_whole(name: str, target: str) -> None:
     assert "\x1b" not in words
 
 
-def test_declining_is_told_with_its_reasons() -> None:
+def test_a_template_that_declines_is_shown_with_its_reasons() -> None:
     made = plan(case("llama3-8b-prefill"), "cpu")
     refusal = Candidate("attend/other", 1, declined=("heads are too <wide>", "no sinks"))
     steps = tuple(replace(step, considered=(*step.considered, refusal)) for step in made.steps)
@@ -256,7 +256,7 @@ def test_declining_is_told_with_its_reasons() -> None:
 
 @settings(deadline=None, max_examples=40)
 @given(graphs(20))
-def test_drawn_graphs_are_told(graph: Graph) -> None:
+def test_the_plans_of_drawn_graphs_are_told(graph: Graph) -> None:
     made = plan(graph, "gpu:h100")
     words = explain.text(made)
     assert all(str(value.type) in words for value in graph.inputs)
@@ -295,7 +295,7 @@ def test_the_words_are_the_same_in_every_process() -> None:
         (250.5, 9.9996e17, ("250 s", "1000 PB")),
     ],
 )
-def test_sizes_and_times_are_humane(seconds: float, size: float, words: tuple[str, str]) -> None:
+def test_sizes_and_times_are_easy_to_read(seconds: float, size: float, words: tuple[str, str]) -> None:
     assert (explain.duration(seconds), explain.quantity(size, "B")) == words
 
 
@@ -303,7 +303,7 @@ def test_sizes_and_times_are_humane(seconds: float, size: float, words: tuple[st
 
 
 class Page(HTMLParser):
-    """The tags of a page, checked to be closed in order; their attributes and the words between them."""
+    """The tags of a page with their attributes, and the words between them. Reading asserts that tags close in order."""
 
     EMPTY = ("meta", "br", "!doctype")
 
@@ -335,7 +335,7 @@ def parsed(page: str) -> Page:
 
 
 @pytest.mark.parametrize("name", ["llama3-8b-prefill", "bloom-560m"])
-def test_the_page_stands_alone_and_says_the_same(name: str) -> None:
+def test_the_page_needs_no_other_file_and_says_the_same(name: str) -> None:
     made = plan(case(name), "gpu:h200")
     page = explain.html(made)
     read = parsed(page)

@@ -1,4 +1,4 @@
-"""The laws of the house: imports go down only, planning needs no device, and what nobody may write."""
+"""Laws of the code: a module imports only from its own layer and below, planning queries no device, and what is banned."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# The layer of each module, by its longest matching prefix. A module may import its own layer and those below.
+# The layer of every module, by its longest matching prefix. A module may import its own layer and those below.
 LAYERS = {
     "ropegen": 8,
     "ropegen.__main__": 8,
@@ -59,13 +59,13 @@ LAYERS = {
 
 
 def modules() -> dict[str, Path]:
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for folder, prefix in ((ROOT / "ropegen", "ropegen"), (ROOT / "templates", "ropegen.templates")):
         for path in sorted(folder.rglob("*.py")):
             parts = path.relative_to(folder).with_suffix("").parts
             name = ".".join((prefix, *(part for part in parts if part != "__init__")))
-            found[name] = path
-    return found
+            paths[name] = path
+    return paths
 
 
 MODULES = modules()
@@ -79,21 +79,21 @@ def layer_of(name: str) -> int:
 
 
 def imports(name: str, path: Path) -> list[tuple[str, int]]:
-    """Every module of the project that a module imports, anywhere in its text, with the line."""
+    """The modules of the project that a module imports, inside functions too, with the line of each import."""
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    found: list[tuple[str, int]] = []
-    for each in ast.walk(ast.parse(path.read_text())):
-        if isinstance(each, ast.Import):
-            found += [(alias.name, each.lineno) for alias in each.names]
-        elif isinstance(each, ast.ImportFrom):
-            base = each.module or ""
-            if each.level:
-                above = package.split(".")[: len(package.split(".")) - each.level + 1]
-                base = ".".join([*above, *([each.module] if each.module else [])])
-            for alias in each.names:
+    imported: list[tuple[str, int]] = []
+    for statement in ast.walk(ast.parse(path.read_text())):
+        if isinstance(statement, ast.Import):
+            imported += [(alias.name, statement.lineno) for alias in statement.names]
+        elif isinstance(statement, ast.ImportFrom):
+            base = statement.module or ""
+            if statement.level:
+                above = package.split(".")[: len(package.split(".")) - statement.level + 1]
+                base = ".".join([*above, *([statement.module] if statement.module else [])])
+            for alias in statement.names:
                 inner = f"{base}.{alias.name}"
-                found.append((inner if inner in MODULES else base, each.lineno))
-    return [(module, line) for module, line in found if module.split(".")[0] == "ropegen"]
+                imported.append((inner if inner in MODULES else base, statement.lineno))
+    return [(module, line) for module, line in imported if module.split(".")[0] == "ropegen"]
 
 
 def test_the_layers_name_modules_that_exist() -> None:
@@ -101,7 +101,7 @@ def test_the_layers_name_modules_that_exist() -> None:
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_imports_go_down_only(name: str) -> None:
+def test_a_module_imports_only_from_its_own_layer_and_below(name: str) -> None:
     above = [
         f"line {line} imports {other}"
         for other, line in imports(name, MODULES[name])
@@ -110,50 +110,50 @@ def test_imports_go_down_only(name: str) -> None:
     assert not above
 
 
-@pytest.mark.parametrize("name", [each for each in MODULES if not each.startswith("ropegen.templates")])
+@pytest.mark.parametrize("name", [module for module in MODULES if not module.startswith("ropegen.templates")])
 def test_nobody_imports_a_template_by_name(name: str) -> None:
     assert not [line for other, line in imports(name, MODULES[name]) if other.startswith("ropegen.templates.")]
 
 
 def names_used(path: Path) -> set[str]:
-    """Dotted names in the code of a module, import statements included."""
-    found: set[str] = set()
-    for each in ast.walk(ast.parse(path.read_text())):
-        if isinstance(each, ast.Attribute):
-            found.add(ast.unparse(each))
-        elif isinstance(each, ast.ImportFrom) and each.module:
-            found.update(f"{each.module}.{alias.name}" for alias in each.names)
-        elif isinstance(each, ast.Import):
-            found.update(alias.name for alias in each.names)
-    return found
+    """The dotted names in the code of a module, including those that it imports."""
+    used: set[str] = set()
+    for part in ast.walk(ast.parse(path.read_text())):
+        if isinstance(part, ast.Attribute):
+            used.add(ast.unparse(part))
+        elif isinstance(part, ast.ImportFrom) and part.module:
+            used.update(f"{part.module}.{alias.name}" for alias in part.names)
+        elif isinstance(part, ast.Import):
+            used.update(alias.name for alias in part.names)
+    return used
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_no_private_jax_and_no_environment_knobs(name: str) -> None:
+def test_no_private_jax_and_no_options_from_the_environment(name: str) -> None:
     used = names_used(MODULES[name])
-    assert not {each for each in used if "jax._src" in each or each.startswith(("os.environ", "os.getenv"))}
+    assert not {dotted for dotted in used if "jax._src" in dotted or dotted.startswith(("os.environ", "os.getenv"))}
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_no_exception_is_swallowed_whole(name: str) -> None:
-    for each in ast.walk(ast.parse(MODULES[name].read_text())):
-        if isinstance(each, ast.ExceptHandler):
+def test_no_handler_catches_every_exception(name: str) -> None:
+    for part in ast.walk(ast.parse(MODULES[name].read_text())):
+        if isinstance(part, ast.ExceptHandler):
             caught = (
-                {node.id for node in ast.walk(each.type) if isinstance(node, ast.Name)} if each.type else {"everything"}
+                {node.id for node in ast.walk(part.type) if isinstance(node, ast.Name)} if part.type else {"everything"}
             )
-            assert not caught & {"Exception", "BaseException", "everything"}, f"line {each.lineno}"
+            assert not caught & {"Exception", "BaseException", "everything"}, f"line {part.lineno}"
 
 
 def test_only_one_module_of_the_ir_touches_the_mlir_bindings() -> None:
     users = {
         name
         for name, path in MODULES.items()
-        if name.startswith("ropegen.ir") and any("mlir" in each for each in names_used(path))
+        if name.startswith("ropegen.ir") and any("mlir" in dotted for dotted in names_used(path))
     }
     assert users == {"ropegen.ir.text"}
 
 
-def test_only_the_host_target_and_the_env_verb_look_at_devices() -> None:
+def test_only_the_host_target_and_the_env_verb_query_devices() -> None:
     users = {
         name
         for name, path in MODULES.items()
@@ -172,7 +172,7 @@ for target in ("cpu", "cpu:64", "gpu:a100", "gpu:h100", "gpu:h200", "gpu:b200", 
 """
 
 
-def test_planning_needs_no_device() -> None:
+def test_planning_queries_no_device() -> None:
     case = ROOT / "golden" / "cases" / "llama3-8b-prefill" / "config.json"
     environment = {"JAX_PLATFORMS": "bogus", "PATH": ""}
     done = subprocess.run(

@@ -1,11 +1,12 @@
-"""Packed documents are as if apart, and a decode step is a row of prefill, for every mask, score and frequency family.
+"""Packed documents match separate ones, and a decode step matches its row of prefill: every mask, score and family.
 
-Packed rows lie under a segment mask with positions that restart, and a step has one query over a cache, at a position
-of run time. Documents apart, and prefill, are a batch at positions known while tracing. Every case compares a compiled
-packed row or step with the oracle of the batch; some compare with the compiled batch, gradients among them.
+Packed documents share one row, with a segment mask and positions that restart. A step has one query over a cache, at a
+position that is known at run time only. Separate documents, and prefill, are a batch at positions that are known while
+JAX traces. Every case compares a compiled packed row or step with the oracle's result for the batch. Some cases compare
+with the compiled batch instead; among them are the gradients.
 
-What the two laws cannot hold for: a mask or score that reads `batch` (packing changes the batch), and, over a cache
-whose later rows are unwritten, a mask that looks at later keys (`LOOKS_AHEAD`); over all keys those hold too.
+Two things are excluded. A mask or score that reads `batch` changes its meaning when documents are packed. A mask that
+looks at later keys (`LOOKS_AHEAD`) would read rows of a cache that are not written yet; such a mask is tested over all keys.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ Q, K, V = (
     drawn(1, WHOLE, KV_HEADS, VALUE_WIDTH, seed=2),
 )
 
-# What changes an attention, but for documents and steps: options of `rg.attention`.
+# Options of `rg.attention`, apart from those that pack documents or take a step.
 CASES: dict[str, dict[str, Any]] = {
     "full": {},
     "causal": {"mask": masks.causal},
@@ -100,7 +101,7 @@ SECTIONED = {
 
 
 def paired(case: str) -> dict[str, Any]:
-    """The options of a case, with the frequency family that is its turn."""
+    """The options of a case, with the frequency family that `TURNS` gives it."""
     return {**CASES[case], **family(TURNS[case])}
 
 
@@ -127,13 +128,13 @@ def batched(
     return rg.reference.evaluate(b.build(out=b.attend(**nodes, **options)), arrays)["out"]
 
 
-def close(found: Any, wanted: Any, dtype: Any = np.float32) -> None:
-    assert found.dtype == dtype
+def close(result: Any, wanted: Any, dtype: Any = np.float32) -> None:
+    assert result.dtype == dtype
     atol = 3e-6 if dtype == np.float32 else 2**-6  # results are of order 1; q, k, weights and results round to bfloat16
-    np.testing.assert_allclose(np.asarray(found, np.float64), np.asarray(wanted, np.float64), atol=atol)
+    np.testing.assert_allclose(np.asarray(result, np.float64), np.asarray(wanted, np.float64), atol=atol)
 
 
-# Packed documents are as if apart ---------------------------------------------------------------------------------
+# Packed documents match separate ones ---------------------------------------------------------------------------------
 
 RESTARTING = np.tile(np.arange(ROWS), DOCUMENTS)
 
@@ -150,28 +151,28 @@ def packed(q: jax.Array, k: jax.Array, v: jax.Array, *, mask: Any = masks.full, 
 
 
 @PAIRS
-def test_packed_is_apart_for_every_mask_and_family(case: str) -> None:
-    found = jax.jit(functools.partial(packed, **paired(case)))(Q, K, V)
-    close(apart(found), batched(apart(Q), apart(K), apart(V), **paired(case)))
+def test_packed_matches_separate_for_every_mask_and_family(case: str) -> None:
+    result = jax.jit(functools.partial(packed, **paired(case)))(Q, K, V)
+    close(apart(result), batched(apart(Q), apart(K), apart(V), **paired(case)))
 
 
-def test_packed_is_apart_in_bfloat16() -> None:
+def test_packed_matches_separate_in_bfloat16() -> None:
     q, k, v = (x.astype(jnp.bfloat16) for x in (Q, K, V))
-    found = jax.jit(functools.partial(packed, **paired("causal window"), tile=TILE))(q, k, v)
-    close(apart(found), batched(apart(q), apart(k), apart(v), **paired("causal window")), jnp.bfloat16)
+    result = jax.jit(functools.partial(packed, **paired("causal window"), tile=TILE))(q, k, v)
+    close(apart(result), batched(apart(q), apart(k), apart(v), **paired("causal window")), jnp.bfloat16)
 
 
-def test_packed_is_apart_in_tiles_of_which_some_are_empty() -> None:
-    """Here positions go on from document to document, known while tracing, and only their differences matter."""
+def test_packed_matches_separate_in_tiles_of_which_some_are_empty() -> None:
+    """Here positions are known while tracing and continue from one document to the next: only their differences matter."""
     going_on = {"q_positions": None, "kv_positions": None, "rope": FAMILIES["llama3"][0], "tile": TILE}
     options = {"mask": masks.causal & masks.window(3), "rope": FAMILIES["llama3"][0]}
-    found = jax.jit(functools.partial(packed, **{**options, **going_on}))(Q, K, V)
-    close(apart(found), batched(apart(Q), apart(K), apart(V), **options))
+    result = jax.jit(functools.partial(packed, **{**options, **going_on}))(Q, K, V)
+    close(apart(result), batched(apart(Q), apart(K), apart(V), **options))
 
 
 @pytest.mark.parametrize("name", SECTIONED)
-def test_packed_is_apart_with_positions_of_several_axes(name: str) -> None:
-    """Rotation reads three axes and masks one, so q and k are turned before, or the mask reads no position."""
+def test_packed_matches_separate_with_positions_of_several_axes(name: str) -> None:
+    """Rotation reads three axes and a mask reads one. So q and k are rotated before, or the mask reads no position."""
     rope = SECTIONED[name]
     at = np.random.default_rng(5).integers(0, 9, (3, DOCUMENTS, ROWS)).astype(np.int32)
     whole = at.reshape(3, 1, WHOLE)
@@ -180,39 +181,39 @@ def test_packed_is_apart_with_positions_of_several_axes(name: str) -> None:
         blind = packed(q, k, v, rope=rope, q_positions=whole, kv_positions=whole)
         return blind, packed(rg.rope(q, whole, rope), rg.rope(k, whole, rope), v, mask=masks.causal)
 
-    def turned(x: jax.Array) -> jax.Array:  # by the oracle's table and rotation
+    def turned(x: jax.Array) -> jax.Array:  # with the table and the rotation of the oracle
         b = rg.Builder("turned")
         node = b.rope(b.input("x", x.shape, "f32"), b.input("at", at.shape, "i32"), rope)
         return jnp.asarray(rg.reference.evaluate(b.build(out=node), {"x": x, "at": at})["out"], np.float32)
 
     alone = turned(apart(Q)), turned(apart(K)), apart(V)
-    for found, mask in zip(jax.jit(in_one_row)(Q, K, V), (masks.full, masks.causal), strict=True):
-        close(apart(found), batched(*alone, mask=mask))
+    for result, mask in zip(jax.jit(in_one_row)(Q, K, V), (masks.full, masks.causal), strict=True):
+        close(apart(result), batched(*alone, mask=mask))
 
 
-def test_packed_is_apart_with_a_bias_and_a_dense_mask_for_each_document() -> None:
+def test_packed_matches_separate_with_a_bias_and_a_dense_mask_for_each_document() -> None:
     bias, kept = drawn(DOCUMENTS, HEADS, ROWS, ROWS, seed=3), np.asarray(drawn(DOCUMENTS, 1, ROWS, ROWS, seed=4)) > 0
     whole_bias, whole_kept = np.full((HEADS, WHOLE, WHOLE), 50.0, np.float32), np.ones((WHOLE, WHOLE), bool)
     for document in range(DOCUMENTS):
         part = slice(document * ROWS, (document + 1) * ROWS)
         whole_bias[:, part, part], whole_kept[part, part] = bias[document], kept[document, 0]
     wanted = rg.attention(apart(Q), apart(K), apart(V), mask=kept, bias=bias)
-    # A dense mask has the mask's place, so it holds the segments itself; or the bias hides what it would.
-    found = rg.attention(Q, K, V, mask=whole_kept & (IDS[:, None] == IDS), bias=jnp.asarray(whole_bias))
-    close(apart(found), wanted)
+    # A dense mask replaces the segment mask, so it must hide other segments too. Or the bias hides what the dense mask hides.
+    result = rg.attention(Q, K, V, mask=whole_kept & (IDS[:, None] == IDS), bias=jnp.asarray(whole_bias))
+    close(apart(result), wanted)
     close(apart(packed(Q, K, V, bias=jnp.where(whole_kept, whole_bias, -jnp.inf))), wanted)
 
 
-def test_packed_is_apart_for_documents_of_different_lengths() -> None:
+def test_packed_matches_separate_for_documents_of_different_lengths() -> None:
     parts = [slice(0, 3), slice(3, 4), slice(4, 13), slice(13, 18)]
     lengths = [part.stop - part.start for part in parts]
     at, ids = np.concatenate([np.arange(n) for n in lengths]), np.repeat(np.arange(4), lengths)
     options = {"rope": FAMILIES["llama3"][0], "mask": masks.causal & masks.window(4)}
     both = {"q_positions": at, "kv_positions": at, "q_segments": ids, "kv_segments": ids, "tile": TILE}
     options_of_both = {**options, **both, "mask": masks.segments & options["mask"]}
-    found = jax.jit(functools.partial(rg.attention, **options_of_both))(Q, K, V)
+    result = jax.jit(functools.partial(rg.attention, **options_of_both))(Q, K, V)
     for part in parts:
-        close(found[:, part], batched(Q[:, part], K[:, part], V[:, part], **options))
+        close(result[:, part], batched(Q[:, part], K[:, part], V[:, part], **options))
 
 
 def test_without_segments_documents_see_each_other() -> None:
@@ -222,26 +223,26 @@ def test_without_segments_documents_see_each_other() -> None:
 
 
 @pytest.mark.parametrize("case", ["sinks", "rows that see nothing"])
-def test_gradients_of_packed_documents_are_those_of_each(case: str) -> None:
+def test_gradients_of_packed_documents_match_those_of_separate_ones(case: str) -> None:
     options, along = paired(case), drawn(1, WHOLE, HEADS, VALUE_WIDTH, seed=6)
     sinks = options.pop("sinks", None)
 
     def in_one_row(q: jax.Array, k: jax.Array, v: jax.Array, sinks: Any) -> jax.Array:
         return jnp.vdot(packed(q, k, v, sinks=sinks, **options), along)
 
-    def of_each(q: jax.Array, k: jax.Array, v: jax.Array, sinks: Any) -> jax.Array:
+    def of_separate(q: jax.Array, k: jax.Array, v: jax.Array, sinks: Any) -> jax.Array:
         return jnp.vdot(rg.attention(apart(q), apart(k), apart(v), sinks=sinks, **options), apart(along))
 
-    found, wanted = (jax.jit(jax.grad(each, (0, 1, 2, 3)))(Q, K, V, sinks) for each in (in_one_row, of_each))
-    for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+    gradients, wanted = (jax.jit(jax.grad(loss, (0, 1, 2, 3)))(Q, K, V, sinks) for loss in (in_one_row, of_separate))
+    for ours, theirs in zip(jax.tree.leaves(gradients), jax.tree.leaves(wanted), strict=True):
         assert jnp.max(jnp.abs(theirs)) > 0.1
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
-# A decode step is a row of prefill --------------------------------------------------------------------------------
+# A decode step matches its row of prefill --------------------------------------------------------------------------------
 
 BATCH, CAPACITY = 3, 12
-STEPS = np.array([1, 5, 10])  # of each sequence of the batch its own
+STEPS = np.array([1, 5, 10])  # one for every sequence of the batch
 PREFILL = (
     drawn(BATCH, CAPACITY, HEADS, WIDTH, seed=10),
     drawn(BATCH, CAPACITY, KV_HEADS, WIDTH, seed=11),
@@ -250,18 +251,18 @@ PREFILL = (
 
 
 def row(x: Any, steps: np.ndarray = STEPS) -> jax.Array:
-    """Of each sequence the row of its step, (batch, 1, ...)."""
+    """The row of every sequence at its step, (batch, 1, ...)."""
     return jnp.stack([jnp.asarray(x[sequence, step : step + 1]) for sequence, step in enumerate(steps)])
 
 
 def unwritten(x: jax.Array, steps: np.ndarray = STEPS) -> jax.Array:
-    """A cache of x: of each sequence the rows after its step have what happened to lie there."""
+    """The cache of x: in every sequence, the rows after its step hold arbitrary large numbers."""
     later = np.arange(CAPACITY) > steps[:, None]
     return jnp.where(later[..., None, None], 1e3, x)
 
 
 def step_of(q: jax.Array, k: jax.Array, v: jax.Array, **options: Any) -> Any:
-    """Attention of one query a sequence, at positions that are known when it runs."""
+    """Attention with one query for every sequence, at positions that are known at run time only."""
 
     def step(q: jax.Array, k: jax.Array, v: jax.Array, at: jax.Array) -> jax.Array:
         return rg.attention(q, k, v, **{"q_positions": at, "kv_positions": np.arange(CAPACITY), **options})
@@ -270,7 +271,7 @@ def step_of(q: jax.Array, k: jax.Array, v: jax.Array, **options: Any) -> Any:
 
 
 @PAIRS
-def test_a_step_is_a_row_of_prefill_for_every_mask_and_family(case: str) -> None:
+def test_a_step_matches_its_row_of_prefill_for_every_mask_and_family(case: str) -> None:
     q, k, v = PREFILL
     cache = [k, v] if case in LOOKS_AHEAD else [unwritten(k), unwritten(v)]
     close(step_of(q, *cache, **paired(case)), row(batched(q, k, v, **paired(case))))
@@ -283,29 +284,29 @@ def test_only_masks_that_look_ahead_read_later_keys(case: str) -> None:
     assert bool(jnp.all(row(whole) == row(shorter))) == (case not in LOOKS_AHEAD)
 
 
-def test_a_step_is_a_row_of_prefill_in_bfloat16() -> None:
+def test_a_step_matches_its_row_of_prefill_in_bfloat16() -> None:
     q, k, v = (x.astype(jnp.bfloat16) for x in PREFILL)
-    found = step_of(q, unwritten(k), unwritten(v), **paired("sinks"))
-    close(found, row(batched(q, k, v, **paired("sinks"))), jnp.bfloat16)
+    result = step_of(q, unwritten(k), unwritten(v), **paired("sinks"))
+    close(result, row(batched(q, k, v, **paired("sinks"))), jnp.bfloat16)
 
 
-def test_a_step_is_a_row_of_compiled_prefill() -> None:
+def test_a_step_matches_its_row_of_compiled_prefill() -> None:
     q, k, v = PREFILL
     options = {**CASES["alibi"], **family("xpos")}
     close(step_of(q, unwritten(k), unwritten(v), **options), row(rg.attention(q, k, v, tile=TILE, **options)))
 
 
-def test_a_step_is_a_row_of_prefill_with_positions_of_several_axes() -> None:
+def test_a_step_matches_its_row_of_prefill_with_positions_of_several_axes() -> None:
     rope, (q, k, v) = SECTIONED["sections dealt out"], PREFILL
     at = np.random.default_rng(5).integers(0, 9, (3, BATCH, CAPACITY)).astype(np.int32)
     row_at = np.stack([at[:, sequence, step : step + 1] for sequence, step in enumerate(STEPS)], axis=1)
     turned = [jax.jit(functools.partial(rg.rope, rope=rope))(x, at) for x in (q, k)]
     close(jax.jit(functools.partial(rg.rope, rope=rope))(row(q), row_at), row(turned[0]))
-    found = step_of(turned[0], unwritten(turned[1]), unwritten(v), mask=masks.causal)
-    close(found, row(batched(*turned, v, mask=masks.causal)))
+    result = step_of(turned[0], unwritten(turned[1]), unwritten(v), mask=masks.causal)
+    close(result, row(batched(*turned, v, mask=masks.causal)))
 
 
-def test_a_step_is_a_row_of_prefill_at_fractional_positions() -> None:
+def test_a_step_matches_its_row_of_prefill_at_fractional_positions() -> None:
     """Rotation reads fractions; masks cut them off, so a query at 0.25 sees a key at 0.75: all keys are there."""
     at = np.arange(CAPACITY, dtype=np.float32) * 0.75 - 2.0
     options = {"mask": masks.causal & masks.window(4), "kv_positions": at, **family("xpos")}
@@ -319,14 +320,14 @@ def test_a_step_sees_the_segment_that_its_cache_holds() -> None:
     ids = np.array([[0] * 2 + [1] * 10, [0] * 3 + [1] * 9, [0] * 12], np.int32)
     q, k, v = PREFILL
     mask = masks.causal & masks.segments
-    found = step_of(q, unwritten(k), unwritten(v), mask=mask, q_segments=row(ids), kv_segments=ids)
+    result = step_of(q, unwritten(k), unwritten(v), mask=mask, q_segments=row(ids), kv_segments=ids)
     whole = rg.attention(q, k, v, mask=mask, q_segments=ids, kv_segments=ids)
-    close(found, row(whole))
+    close(result, row(whole))
 
 
 @pytest.mark.parametrize(("case", "name"), [("causal window", "longrope"), ("sinks", "xpos")])
-def test_steps_over_an_appended_cache_are_rows_of_prefill(case: str, name: str) -> None:
-    """Two steps of a graph with a cache, each sequence at its own length, begun with part of the prefill."""
+def test_steps_over_an_appended_cache_match_their_rows_of_prefill(case: str, name: str) -> None:
+    """Two steps of a graph with a cache that starts with part of the prefill. Every sequence has its own length."""
     options, (rope, length) = dict(CASES[case]), FAMILIES[name]
     more = {"sinks": options.pop("sinks")} if "sinks" in options else {}
     b = rg.Builder("step")

@@ -1,6 +1,6 @@
-"""Products of float32 are products of float32 on every platform: what XLA is asked for, read from StableHLO for TPU.
+"""Products of float32 keep the precision of float32 on every platform: the tests read it from StableHLO for TPU.
 
-Asked for nothing, XLA rounds them to bfloat16 on TPU, and to TF32 on GPU.
+Without a stated precision, XLA rounds the factors to bfloat16 on TPU, and to TF32 on GPU.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def graph(dtype: str) -> Graph:
 
 def precisions(function: Callable[..., Any], *shapes: Any) -> list[str]:
     text = jax.export.export(jax.jit(function), platforms=["tpu"])(*shapes).mlir_module()
-    found: list[str] = []
+    asked: list[str] = []
     for line in text.splitlines():
         if "stablehlo.dot_general" in line:
             stated = re.search(r"precision = \[(\w+), (\w+)\]", line)
-            found += stated.groups() if stated else ("DEFAULT", "DEFAULT")
-    return found
+            asked += stated.groups() if stated else ("DEFAULT", "DEFAULT")
+    return asked
 
 
 def sites(family: str, dtype: str) -> list[Site]:
@@ -47,13 +47,13 @@ def sites(family: str, dtype: str) -> list[Site]:
 
 
 def shapes_of(site: Site) -> tuple[jax.ShapeDtypeStruct, ...]:
-    return tuple(jax.ShapeDtypeStruct(each.type.shape, numpy_dtype(each.type.dtype)) for each in site.operands)
+    return tuple(jax.ShapeDtypeStruct(node.type.shape, numpy_dtype(node.type.dtype)) for node in site.operands)
 
 
 @pytest.mark.parametrize(("dtype", "asked"), [("f32", "HIGHEST"), ("bf16", "DEFAULT")])
 def test_the_plain_ops_and_the_xla_templates_ask_for_whole_products_of_float32(dtype: str, asked: str) -> None:
     whole = graph(dtype)
-    shapes = [jax.ShapeDtypeStruct(each.type.shape, numpy_dtype(each.type.dtype)) for each in whole.inputs]
+    shapes = [jax.ShapeDtypeStruct(node.type.shape, numpy_dtype(node.type.dtype)) for node in whole.inputs]
     outputs = [value for _, value in whole.outputs]
 
     def evaluated(*values: jax.Array) -> Any:
@@ -72,7 +72,7 @@ def test_gradients_too() -> None:
     chosen = template("attend/xla")
     kernel = chosen.build(site, next(iter(chosen.tiles(site, V5E))), V5E)
     operands, results = shapes_of(site), jax.eval_shape(kernel.forward, *shapes_of(site))
-    wanted = [jnp.issubdtype(each.dtype, np.floating) for each in operands]
-    found = precisions(lambda *given: kernel.backward(*given, wanted), operands, results, results)
-    assert {*found} == {"HIGHEST"}
+    wanted = [jnp.issubdtype(operand.dtype, np.floating) for operand in operands]
+    asked = precisions(lambda *given: kernel.backward(*given, wanted), operands, results, results)
+    assert {*asked} == {"HIGHEST"}
     assert {*precisions(kernel.tangent, operands, results, operands)} == {"HIGHEST"}

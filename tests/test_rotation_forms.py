@@ -1,4 +1,4 @@
-"""The rotation's form on each platform: the same values, and no concatenation along the features on CPU."""
+"""The form of a rotation on every platform: all have the same values, and that for CPU concatenates no features."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def test_the_form_of_this_platform_has_the_values_of_the_plain_one(dtype: jnp.dt
     )
     right = np.concatenate([turned, wide[..., dim:]], -1)
     for form in (plain.rotate, jax.jit(plain.rotate_for_platform, static_argnames="pairing")):
-        found = np.asarray(form(x, table, pairing=pairing), np.float64)
-        np.testing.assert_allclose(found, right, atol=2e-6 if dtype == jnp.float32 else 2e-2)
-        np.testing.assert_array_equal(found[..., dim:], wide[..., dim:])
+        result = np.asarray(form(x, table, pairing=pairing), np.float64)
+        np.testing.assert_allclose(result, right, atol=2e-6 if dtype == jnp.float32 else 2e-2)
+        np.testing.assert_array_equal(result[..., dim:], wide[..., dim:])
 
 
-def test_only_the_form_for_cpu_puts_no_halves_side_by_side() -> None:
+def test_the_form_for_tpu_concatenates_halves_and_that_for_cpu_does_not() -> None:
     x, table = jax.ShapeDtypeStruct((1, 8, 2, 16), jnp.bfloat16), jax.ShapeDtypeStruct((8, 16), jnp.float32)
     function = jax.jit(functools.partial(plain.rotate_for_platform, pairing="half"))
     text = {name: jax.export.export(function, platforms=[name])(x, table).mlir_module() for name in ("cpu", "tpu")}

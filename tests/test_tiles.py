@@ -1,4 +1,4 @@
-"""Measured tiles: what ropegen ships fits the sites and templates of today, and what a tile file may and may not do."""
+"""Measured tiles: the shipped ones fit the sites and templates of today, and a tile file obeys its rules."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def imported(name: str) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
+    sys.modules[spec.name] = module  # a dataclass looks for its module here
     spec.loader.exec_module(module)
     return module
 
@@ -55,12 +55,12 @@ def attends(plan: rg.Plan) -> Step:
 # What ropegen ships ---------------------------------------------------------------------------------------------------
 
 
-def test_cpu_and_every_chip_for_tpu_have_a_table() -> None:
+def test_the_cpu_and_every_tpu_have_a_table() -> None:
     assert [path.name for path in TABLES] == sorted(f"{chip.replace(':', '-')}.json" for chip in ("cpu", *CHIPS))
 
 
 @pytest.mark.parametrize("path", TABLES, ids=lambda path: path.name)
-def test_a_table_is_of_one_chip_and_written_in_one_way(path: Path) -> None:
+def test_a_table_is_for_one_chip_and_in_canonical_form(path: Path) -> None:
     file = rg.load_tiles(path)
     assert {tiles.shipped_name(target) for target in file.targets} == {path.name}
     assert file.content == path.read_bytes()
@@ -102,7 +102,7 @@ def test_other_cores_and_chips_do_not_take_what_two_cores_measured(target: str) 
 
 
 @pytest.mark.parametrize("chip", CHIPS)
-def test_the_entries_are_the_benchmark_s_sites_with_tiles_on_offer(chip: str, benchmark: ModuleType) -> None:
+def test_the_entries_are_sites_of_the_benchmark_and_tiles_that_templates_offer(chip: str, benchmark: ModuleType) -> None:
     target = Target.parse(chip)
     entries = table(target).entries
     assert entries
@@ -209,7 +209,7 @@ def test_the_caller_s_tile_comes_before_the_file(tmp_path: Path) -> None:
 
 
 def test_a_file_decides_the_template(tmp_path: Path) -> None:
-    """In half precision two templates compute attention on CPU; the one that the cost model thinks slower is taken."""
+    """In half precision two templates compute attention on CPU. A file makes the plan take the one that costs more."""
     b = rg.Builder("attention")
     q, k, v = (b.input(label, (1, 48, 2, 8), "bf16") for label in "qkv")
     graph = b.build(out=b.attend(q, k, v))
@@ -313,7 +313,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         rg.load_tiles(tmp_path / "nowhere.json")
 
 
-def test_another_compiler_is_said_where_the_plan_is_compiled(tmp_path: Path) -> None:
+def test_compiling_with_another_compiler_gives_a_warning(tmp_path: Path) -> None:
     plan = rg.plan(
         attention(), "cpu", measured=rg.load_tiles(written(tmp_path, entry(compiler={"jaxlib": "0.0.1"})))
     )  # a plan does not depend on what is installed

@@ -1,4 +1,4 @@
-"""Compiled plans under JAX's transformations, against the plain formula under the same ones."""
+"""Compiled plans under the transformations of JAX, compared with the plain formula under the same transformations."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def llama() -> Graph:
 
 
 def everything() -> Graph:
-    """Run-time positions, partial interleaved rotation of q and k apart, bias, soft-cap, sinks, segments, a window."""
+    """Run-time positions, separate partial interleaved rotations of q and k, bias, soft-cap, sinks, segments, a window."""
     b = Builder("everything")
     q, k = b.input("q", (2, 5, 4, 6), "f32"), b.input("k", (2, 8, 2, 6), "f32")
     v = b.input("v", (2, 8, 2, 3), "f32")
@@ -60,7 +60,7 @@ def everything() -> Graph:
 
 
 def masked_rows() -> Graph:
-    """Rows that see nothing: a dense mask, both meanings."""
+    """Rows that see no key, through a dense mask, with both meanings of such rows."""
     b = Builder("masked_rows")
     q, k, v = (b.input(label, (1, 4, 2, 4), "f32") for label in "qkv")
     mask = b.input("mask", (4, 4), "i1")
@@ -70,7 +70,7 @@ def masked_rows() -> Graph:
 
 
 def fractional() -> Graph:
-    """Positions that are fractions, and have a gradient of their own."""
+    """Positions that are fractions, so that they have a gradient."""
     b = Builder("fractional")
     q, k, v = (b.input(label, (5, 2, 4), "f32") for label in "qkv")
     at = b.input("positions", (5,), "f32")
@@ -78,7 +78,7 @@ def fractional() -> Graph:
     return b.build(out=b.attend(b.rope(q, at, rope), b.rope(k, at, rope), v))
 
 
-GRAPHS = {each.__name__: each() for each in (llama, everything, masked_rows, fractional)}
+GRAPHS = {make.__name__: make() for make in (llama, everything, masked_rows, fractional)}
 
 
 def drawn(graph: Graph, seed: int) -> tuple[Values, Values]:
@@ -86,21 +86,21 @@ def drawn(graph: Graph, seed: int) -> tuple[Values, Values]:
     values = draw_inputs(graph, seed)
     if "mask" in values:
         values["mask"] = np.array([[0, 0, 0, 0], [1, 0, 1, 0], [1, 1, 1, 1], [0, 0, 0, 0]], bool)
-    floating = {label: jnp.asarray(each) for label, each in values.items() if np.issubdtype(each.dtype, np.floating)}
-    return floating, {label: each for label, each in values.items() if label not in floating}
+    floating = {label: jnp.asarray(value) for label, value in values.items() if np.issubdtype(value.dtype, np.floating)}
+    return floating, {label: value for label, value in values.items() if label not in floating}
 
 
 def both(graph: Graph, seed: int = 0) -> tuple[Callable[[Values], Values], Callable[[Values], Values], Values]:
-    """Compiled and plain as functions of the floating inputs, and such inputs."""
+    """The compiled plan and the plain formula as functions of the floating inputs, and values of these inputs."""
     floating, others = drawn(graph, seed)
     compiled = Compiled(plan(graph, "cpu"))
 
     def mine(values: Values) -> Values:
-        found = compiled(**values, **others)
-        return found if isinstance(found, dict) else {graph.outputs[0][0]: found}
+        result = compiled(**values, **others)
+        return result if isinstance(result, dict) else {graph.outputs[0][0]: result}
 
     def theirs(values: Values) -> Values:
-        return {label: jnp.asarray(each) for label, each in formula(graph, {**values, **others}).items()}
+        return {label: jnp.asarray(value) for label, value in formula(graph, {**values, **others}).items()}
 
     return mine, theirs, floating
 
@@ -110,17 +110,17 @@ def total(function: Callable[[Values], Values]) -> Callable[[Values], jax.Array]
 
     def loss(values: Values) -> jax.Array:
         outputs = function(values)
-        finite = [jnp.where(jnp.isfinite(each), each, 0.0) for each in outputs.values()]
+        finite = [jnp.where(jnp.isfinite(output), output, 0.0) for output in outputs.values()]
         return sum(
-            (jnp.sum(jnp.sin(each + 0.1 * jnp.arange(each.size).reshape(each.shape))) for each in finite),
+            (jnp.sum(jnp.sin(output + 0.1 * jnp.arange(output.size).reshape(output.shape))) for output in finite),
             jnp.float32(0),
         )
 
     return loss
 
 
-def close(found: Any, wanted: Any, tolerance: float = 3e-5) -> None:
-    for mine, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+def close(result: Any, wanted: Any, tolerance: float = 3e-5) -> None:
+    for mine, theirs in zip(jax.tree.leaves(result), jax.tree.leaves(wanted), strict=True):
         scale = 1.0 + float(np.max(np.abs(theirs), initial=0.0, where=np.isfinite(theirs)))
         np.testing.assert_allclose(mine, theirs, rtol=0, atol=tolerance * scale)
 
@@ -140,13 +140,13 @@ def test_value_and_jit(functions: Any) -> None:
 def test_grad_is_finite_and_right(functions: Any) -> None:
     mine, theirs, at = functions
     with jax.debug_nans(True):
-        found = jax.jit(jax.grad(total(mine)))(at)
-    close(found, jax.jit(jax.grad(total(theirs)))(at))
+        gradients = jax.jit(jax.grad(total(mine)))(at)
+    close(gradients, jax.jit(jax.grad(total(theirs)))(at))
 
 
 def test_jvp(functions: Any) -> None:
     mine, theirs, at = functions
-    along = jax.tree.map(lambda each: jnp.cos(each + 1.0), at)
+    along = jax.tree.map(lambda value: jnp.cos(value + 1.0), at)
 
     def moved(function: Callable[[Values], Values]) -> Any:
         return jax.jit(lambda values: jax.jvp(function, (values,), (along,)))(at)
@@ -161,7 +161,7 @@ def test_checkpoint(functions: Any) -> None:
 
 def test_hessian_vector_products(functions: Any) -> None:
     mine, theirs, at = functions
-    along = jax.tree.map(lambda each: jnp.cos(each + 1.0), at)
+    along = jax.tree.map(lambda value: jnp.cos(value + 1.0), at)
 
     def product(function: Callable[[Values], Values]) -> Any:
         return jax.jit(lambda values: jax.jvp(jax.grad(total(function)), (values,), (along,))[1])(at)
@@ -174,7 +174,7 @@ def test_reverse_over_reverse(functions: Any) -> None:
 
     def norm(function: Callable[[Values], Values]) -> Callable[[Values], jax.Array]:
         return lambda values: sum(
-            (jnp.sum(each**2) for each in jax.tree.leaves(jax.grad(total(function))(values))), jnp.float32(0)
+            (jnp.sum(leaf**2) for leaf in jax.tree.leaves(jax.grad(total(function))(values))), jnp.float32(0)
         )
 
     close(jax.jit(jax.grad(norm(mine)))(at), jax.jit(jax.grad(norm(theirs)))(at), 2e-4)
@@ -200,14 +200,14 @@ def gradient(function: Any) -> Any:
 
 @pytest.mark.parametrize("name", GRAPHS)
 @pytest.mark.parametrize("transform", [itself, gradient], ids=["vmap", "vmap_grad"])
-@pytest.mark.parametrize("which", ["all", "each"])
+@pytest.mark.parametrize("which", ["together", "alone"])
 def test_vmap(name: str, transform: Any, which: str) -> None:
-    """Over all floating inputs together, and over each of them alone."""
+    """Over all floating inputs together, and over one input at a time."""
     mine, theirs, at = both(GRAPHS[name])
     alone = sorted(at)[:2] if transform is gradient else sorted(at)
-    for chosen in [set(at)] if which == "all" else [{label} for label in alone]:
+    for chosen in [set(at)] if which == "together" else [{label} for label in alone]:
         batch = {
-            label: jnp.stack([each, 0.5 * each, each - 0.3]) if label in chosen else each for label, each in at.items()
+            label: jnp.stack([value, 0.5 * value, value - 0.3]) if label in chosen else value for label, value in at.items()
         }
         axes = ({label: 0 if label in chosen else None for label in at},)
         close(jax.jit(jax.vmap(transform(mine), axes))(batch), jax.jit(jax.vmap(transform(theirs), axes))(batch))
@@ -216,13 +216,13 @@ def test_vmap(name: str, transform: Any, which: str) -> None:
 def test_vmap_over_positions_and_other_axes() -> None:
     floating, others = drawn(GRAPHS["everything"], 3)
     compiled = Compiled(plan(GRAPHS["everything"], "cpu"))
-    integers = {label: jnp.stack([each, each + 1, each * 2], axis=-1) for label, each in others.items()}
-    found = jax.vmap(lambda values: compiled(**floating, **values)["out"], in_axes=-1, out_axes=1)(integers)
+    integers = {label: jnp.stack([value, value + 1, value * 2], axis=-1) for label, value in others.items()}
+    result = jax.vmap(lambda values: compiled(**floating, **values)["out"], in_axes=-1, out_axes=1)(integers)
     for index in range(3):
         wanted = formula(
-            GRAPHS["everything"], {**floating, **{label: each[..., index] for label, each in integers.items()}}
+            GRAPHS["everything"], {**floating, **{label: value[..., index] for label, value in integers.items()}}
         )
-        close(found[:, index], wanted["out"])
+        close(result[:, index], wanted["out"])
 
 
 def test_vmap_leaves_the_batch_that_a_mask_reads() -> None:
@@ -230,36 +230,36 @@ def test_vmap_leaves_the_batch_that_a_mask_reads() -> None:
     q, k, v = (b.input(label, (2, 4, 2, 4), "f32") for label in "qkv")
     graph = b.build(out=b.attend(q, k, v, mask=lambda batch, q_pos, kv_pos: (batch == 1) | (kv_pos <= q_pos)))
     mine, theirs, at = both(graph)
-    batch = jax.tree.map(lambda each: jnp.stack([each, 0.5 * each, -each]), at)
+    batch = jax.tree.map(lambda value: jnp.stack([value, 0.5 * value, -value]), at)
     close(jax.jit(jax.vmap(mine))(batch), jax.jit(jax.vmap(theirs))(batch))
     close(jax.jit(jax.vmap(jax.grad(total(mine))))(batch), jax.jit(jax.vmap(jax.grad(total(theirs))))(batch))
 
 
 def test_vmap_of_vmap() -> None:
     mine, theirs, at = both(GRAPHS["llama"])
-    batch = jax.tree.map(lambda each: jnp.stack([jnp.stack([each, each * 0.5])] * 3), at)
+    batch = jax.tree.map(lambda value: jnp.stack([jnp.stack([value, value * 0.5])] * 3), at)
     close(jax.jit(jax.vmap(jax.vmap(mine)))(batch), jax.jit(jax.vmap(jax.vmap(theirs)))(batch))
 
 
 def primitives(jaxpr: Any) -> list[str]:
-    found: list[str] = []
+    names: list[str] = []
     for equation in jaxpr.eqns:
-        found.append(equation.primitive.name)
+        names.append(equation.primitive.name)
         for value in equation.params.values():
             inner = getattr(value, "jaxpr", value)
             if hasattr(inner, "eqns"):
-                found += primitives(inner)
-    return found
+                names += primitives(inner)
+    return names
 
 
 def test_grad_holds_exactly_the_forward_and_backward_primitives() -> None:
     mine, _, at = both(GRAPHS["llama"])
-    names = [each for each in primitives(jax.make_jaxpr(jax.grad(total(mine)))(at).jaxpr) if each.startswith("attend")]
+    names = [name for name in primitives(jax.make_jaxpr(jax.grad(total(mine)))(at).jaxpr) if name.startswith("attend")]
     assert sorted(names) == ["attend", "attend_backward"]
     names = [
-        each
-        for each in primitives(jax.make_jaxpr(lambda x: jax.jvp(total(mine), (x,), (x,)))(at).jaxpr)
-        if each.startswith("attend")
+        name
+        for name in primitives(jax.make_jaxpr(lambda x: jax.jvp(total(mine), (x,), (x,)))(at).jaxpr)
+        if name.startswith("attend")
     ]
     assert sorted(names) == ["attend", "attend_tangent"]
 

@@ -96,7 +96,7 @@ def _inputs(source: Graph, kept: frozenset[Node]) -> Iterator[Facts]:
 
 
 def _passes(plan: Plan) -> list[Facts]:
-    notation = {(each.name, rule.name): rule.notation for each in passes.PIPELINE for rule in each.rules}
+    notation = {(stage.name, rule.name): rule.notation for stage in passes.PIPELINE for rule in stage.rules}
     fired = Counter((step.stage, step.rule) for step in plan.trace)
     return [
         {"pass": stage, "rule": rule, "times": times, "notation": notation.get((stage, rule), "")}
