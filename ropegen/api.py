@@ -1,8 +1,8 @@
-"""The doors for those who write JAX: a compiler for graphs, and fused functions that need no graph.
+"""The functions for programs in JAX: a compiler for graphs, and fused functions that need no graph.
 
 `attention`, `rope` and `embed` build the graph that their arguments describe, plan it, and bind its regions as
-primitives: `jit`, `grad`, `jvp`, `vmap`, `checkpoint` and `jax.export` take them, and `shard_map` over batch or
-heads, with `check_vma=False` where gradients are taken.
+primitives. `jit`, `grad`, `jvp`, `vmap`, `checkpoint` and `jax.export` take them. So does `shard_map` over batch or
+heads; it needs `check_vma=False` for gradients.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def load_graph(path: str | PathLike[str]) -> Graph:
     """The graph of a file in the text form.
 
     Raises:
-      RopegenError: the file is not there, or is not such a graph; the line is shown.
+      RopegenError: the file does not exist, or does not contain a graph; the message shows the line.
     """
     return text.load(path)
 
@@ -53,7 +53,7 @@ def load_tiles(path: str | PathLike[str]) -> TileFile:
     """The measured tiles of a file that `ropegen tune` wrote, for `plan` and `export`.
 
     Raises:
-      RopegenError: the file is not there, or is no tile file; the message names the field.
+      RopegenError: the file does not exist, or is no tile file; the message names the field.
     """
     return tiles.load(path)
 
@@ -82,17 +82,17 @@ def export(
     ahead_of_time: bool = False,
     libtpu: str | PathLike[str] | None = None,
 ) -> artifact.Artifact:
-    """Builds the artifact of a graph, with a plan for every target, in a directory; returns it loaded. See `plan`.
+    """Writes the artifact of a graph, with a plan for every target, into a directory, and loads it. See `plan`.
 
-    With `ahead_of_time` the artifact also has a device executable for every TPU chip among the targets, of which there may
-    then be several, and the report has the schedules of their kernels. This needs no TPU, but libtpu: of this environment,
-    or of the folder `libtpu` that `pip install --target` filled.
+    With `ahead_of_time` the artifact also has a device executable for every TPU chip among the targets, and there may be
+    several such chips. The report then has the schedules of their kernels. This needs no TPU, but it needs libtpu: from
+    this environment, or from the folder `libtpu` that `pip install --target` filled.
 
-    `measured` is used for those of the targets that it has tiles for; the artifact keeps the file as `tiles.json`.
+    `measured` serves the targets for which it has tiles. The artifact contains the file as `tiles.json`.
 
     Raises:
-      RopegenError: two targets of one platform, or a directory that holds something else; no libtpu to compile with; a
-        tile file without tiles for any of the targets.
+      RopegenError: two targets of one platform, a directory that contains something else, no libtpu to compile with, or
+        a tile file without tiles for any of the targets.
     """
     wanted = [Target.parse(target) for target in targets]
     tuned = measured.for_some_of(wanted) if measured is not None else ()
@@ -105,7 +105,7 @@ def export(
 
 
 def load(directory: str | PathLike[str]) -> artifact.Artifact:
-    """An artifact from its directory, every hash checked; needs no model code.
+    """The artifact in a directory. Every hash is checked, and no code of the model is needed.
 
     Raises:
       RopegenError: a file is missing, damaged, foreign or of a newer format.
@@ -155,7 +155,8 @@ def rotate(x: Array, table: Array, *, pairing: str, target: Targets = None) -> A
 def rope_table(positions: ArrayLike | int, rope: Rope, width: int, *, length: int | None = None) -> Array:
     """The cosines, then the sines, of `rope` for heads of `width`: positions (..., S), or S for 0 .. S-1, -> (..., S, dim).
 
-    float32. With angles="f32" every step is XLA's own, as the libraries take it; `Rope.table` takes NumPy's.
+    The table is float32. With angles="f32", XLA computes every step, as in the libraries that ropegen stands in for;
+    `Rope.table` uses NumPy.
 
     Raises:
       RopegenError: a width or positions that do not fit, a family that needs `length`.
@@ -220,28 +221,28 @@ def attention(
 ) -> Any:
     """Attention: q (..., Sq, H, D), k (..., Skv, Hkv, D), v (..., Skv, Hkv, Dv) -> (..., Sq, H, Dv), q's type.
 
-    H must be a multiple of Hkv (grouped queries). In float32: scale (1/sqrt(D) when None), soft-cap, bias, the
-    score expression, the mask, sinks in the denominator, softmax.
+    H must be a multiple of Hkv (grouped queries). The order, in float32, is: scale (1/sqrt(D) if None), soft-cap, bias,
+    the score expression, the mask, sinks in the denominator, softmax.
 
-    rope: turns q at q_positions and k at kv_positions first; v is left.
+    rope: rotates q by q_positions and k by kv_positions first. It does not change v.
     mask: an expression of `ropegen.masks`, a Python function of q_pos, kv_pos, q_segment, kv_segment, head and
-      batch, or a boolean array that broadcasts to (..., H, Sq, Skv), True where a key is seen.
+      batch, or a boolean array that broadcasts to (..., H, Sq, Skv) and is True where a query sees a key.
     score: a Python function of score and those names, or `masks.alibi(slopes)`.
-    bias: broadcasts to (..., H, Sq, Skv). sinks: (H,). Of a bias or mask of three axes, heads that are as many as
-      the sequences of the batch are refused, because it may mean either.
-    positions, segments: (S,) or (..., S); positions count from 0 when both are left out, and both must be given where
-      Sq and Skv differ and they matter. Segments are given where the mask or score reads them, and only there.
-    masked_row: "zero" gives rows that see no key zeros, "mean" the mean of all values.
+    bias: broadcasts to (..., H, Sq, Skv). sinks: (H,). A bias or mask of three axes is refused if the batch has as many
+      sequences as there are heads, because its first axis could mean either.
+    positions, segments: (S,) or (..., S). Without both positions, they count from 0. If Sq and Skv differ and positions
+      matter, give both. Give segments if the mask or score reads them, and only then.
+    masked_row: the result of a row that sees no key: "zero", or "mean" for the mean of all values.
     length: the longest sequence, for the frequency families of RoPE that depend on it.
-    return_lse: also the logarithm of the softmax denominator, (..., Sq, H) float32.
+    return_lse: also return the logarithm of the softmax denominator, (..., Sq, H) float32.
     tile: fixes the tile of a template, e.g. {"attend/xla": {"q": 256, "kv": 512}}.
     target: the chip to plan for, such as "tpu:v5e", or several, such as ["cpu:8", "tpu:v5e"]; at most one for a
       platform. On every other platform the plan is for this machine's own chip, if it is of that platform, and otherwise
-      for a default: `cpu` (two cores), `tpu:any` (tiles that fit every generation) or `gpu:any` (XLA alone). It decides
-      how fast the result is computed, not what it is.
+      for a default: `cpu` (two cores), `tpu:any` (tiles that fit every generation) or `gpu:any` (XLA alone). The target
+      decides how fast the result is computed, not what the result is.
 
     Raises:
-      RopegenError: shapes, types or options that do not fit; the message says how to mend them.
+      RopegenError: shapes, types or options that do not fit; the message says how to correct them.
     """
     call = Call("attention")
     b = call.builder
@@ -321,7 +322,7 @@ def _expect_rope(name: str, given: object) -> None:
 
 
 def _expect_positions(what: str, at: Node, x: Node, rope: Rope) -> None:
-    """Refuses positions unless there is one for every row of x (..., S, H, D); with sections, one on every axis."""
+    """Refuses positions unless there is one for every row of x (..., S, H, D), and with sections one for every axis."""
     if x.type.rank < 3:
         return
     axes = (len(rope.sections),) if rope.sections else ()
@@ -334,10 +335,10 @@ def _expect_positions(what: str, at: Node, x: Node, rope: Rope) -> None:
 
 
 class Call:
-    """The graph of one call of a plain function, and the arrays that it is called with.
+    """The graph of one call of a plain function, and the arrays of the call.
 
-    `builder` grows it from what `array`, `optional` and `positions` make of arrays; `run` plans it (once for equal
-    graphs) and binds it on those arrays. Eagerly, ops that no template takes run one by one.
+    `array`, `optional` and `positions` turn arrays into inputs, and `builder` adds ops. `run` plans the graph (once for
+    equal graphs) and binds it on the arrays. Outside `jit`, ops that no template computes run one by one.
     """
 
     def __init__(self, name: str) -> None:
@@ -346,12 +347,12 @@ class Call:
         self._values: dict[str, Array] = {}
 
     def array(self, label: str, value: ArrayLike) -> Node:
-        """An input for the array; integers of the host that would lose their upper half are refused."""
+        """An input for the array. Integers that would lose their upper half in JAX are refused."""
         what = f"{self.name}: {label}"
         limits = np.iinfo(jax.dtypes.canonicalize_dtype(np.int64))
         rule = f"does not fit in the {limits.bits} bits that JAX keeps of an integer here; give values from {limits.min} to {limits.max}"
         try:
-            array = jnp.asarray(np.asarray(value) if isinstance(value, str) else value)  # JAX takes "q" for a dtype
+            array = jnp.asarray(np.asarray(value) if isinstance(value, str) else value)  # JAX reads "q" as a dtype
         except OverflowError:
             raise RopegenError(f"{what}: a number in {masks.excerpt(repr(value))} {rule}") from None
         except (TypeError, ValueError):
@@ -374,7 +375,7 @@ class Call:
         return None if value is None else self.array(label, value)
 
     def positions(self, label: str, value: ArrayLike | None, length: int) -> Node:
-        """Positions that count from a known start are said so in the graph, where masks and tables can use it."""
+        """An input for positions. If they count up from a known start, the graph states it, for masks and tables to use."""
         if value is None:
             return self.builder.positions(length)
         if isinstance(value, jax.Array):
@@ -400,7 +401,7 @@ class Call:
         return self.array(label, value)
 
     def run(self, outputs: Mapping[str, Node], target: Targets = None, tile: Tiles | None = None) -> dict[str, Array]:
-        """The values of the outputs, by a program that has a plan for every platform; see `planned_for`."""
+        """The values of the outputs, from a program with a plan for every platform; see `planned_for`."""
         graph = self.builder.build(**outputs)
         for name, sizes in dict[str, object](tile or {}).items():
             if not isinstance(sizes, Mapping):

@@ -47,8 +47,8 @@ class Candidate:
     version: int
     tile: Tile = Tile()
     tile_from: str = ""
-    """Where the tile comes from: the caller, the tile file or the measured table with the compiler, or the cheapest of
-    how many.
+    """Where the tile comes from: the caller, the tile file or the measured table (with the compiler), or the cheapest of
+    several.
     """
     cost: Cost | None = None
     """The cost of a call, summed over the directions that the plan weighs; None for a template that declines."""
@@ -115,7 +115,7 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is computed how. `graph` is `source` after the passes, whose steps are in `trace`."""
+    """How every value is computed. `graph` is `source` after the passes, and `trace` has their steps."""
 
     source: Graph
     graph: Graph
@@ -126,7 +126,7 @@ class Plan:
     weighed: tuple[Direction, ...] = FORWARD
     """The directions whose costs are summed: forward alone, or also those of the derivatives that a program takes."""
     remarks: tuple[str, ...] = ()
-    """How the regions were chosen, where that is not the best choice for this target alone."""
+    """Says how the regions were chosen, if they are not certain to be the best choice for this target alone."""
 
     def explain(self) -> str:
         """The plan and every reason, as text."""
@@ -135,7 +135,7 @@ class Plan:
         return explain.text(self)
 
     def compile(self) -> Compiled:
-        """A function of JAX arrays by keyword, which JAX's transformations take."""
+        """The plan as a function of JAX arrays by keyword. The transformations of JAX take it."""
         from ropegen.emit.callable import Compiled
 
         return Compiled(self)
@@ -208,15 +208,15 @@ def plan_together(
 ) -> tuple[Plan, ...]:
     """One plan for every target, in the order given, all with the same regions: one program can carry them all.
 
-    The first target decides: no other set of regions saves more time there. Where several sets save the same there, and
-    for ops that no useful region of the first target computes, the second target decides, and so on.
+    The first target decides: no other set of regions saves more time there. If several sets save the same time there, the
+    second target decides, and so on. The same holds for ops that no useful region of the first target computes.
 
     The plans have the same `graph`, `trace` and `prepared` values. Step i of one plan computes the same values from the same
     operands as step i of every other: `operands`, `outputs`, `region`, `prepares` and `table` are equal. Only these fields
     depend on the target:
 
-    - `step.chosen`: the template and tile of a region on this target. It is None where the plain formulas of its ops are
-      cheaper there, or where every template declines. The region is then *unfused* on this target; `step.region` still
+    - `step.chosen`: the template and tile of a region on this target. It is None if the plain formulas of its ops are
+      cheaper there, or if every template declines. The region is then *unfused* on this target; `step.region` still
       states it.
     - `step.considered` and `step.cost`; `plan.rejected`, `plan.cost` and `plan.digest`.
 
@@ -249,22 +249,22 @@ def plan_together(
 
 
 def cheapest(closed: Graph, target: Target) -> Candidate | None:
-    """The template and tile that compute a closed region fastest on a target; None where it is cheaper unfused."""
+    """The template and tile that compute a closed region fastest on a target; None if it is cheaper unfused."""
     return _Prices((target,), {}, FORWARD, None).of(closed)[0].chosen
 
 
 @dataclass(frozen=True, slots=True)
 class _Price:
-    """What the templates say of a region on one target, and what its ops cost there unfused."""
+    """What the templates say about a region on one target, and the cost of its ops there without fusion."""
 
     considered: tuple[Candidate, ...]
     cheapest: Candidate | None
-    """The candidate of the tile file, else that of the least cost."""
+    """The candidate from the tile file; without one, the candidate with the least cost."""
     unfused: Cost
 
     @property
     def saving(self) -> float:
-        """Seconds that the cheapest template saves; negative where the ops are cheaper unfused, 0 without a template."""
+        """Seconds that the cheapest template saves; negative if the ops are cheaper unfused, 0 without a template."""
         if self.cheapest is None or self.cheapest.cost is None:
             return 0.0
         return self.unfused.seconds - self.cheapest.cost.seconds
@@ -277,7 +277,7 @@ class _Price:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Offer:
-    """A region with what the templates say of it, on every target."""
+    """A region, and what the templates say about it on every target."""
 
     region: Region
     claims: frozenset[Node]
@@ -352,7 +352,7 @@ def _reads(graph: Graph, number: Mapping[Node, int]) -> list[list[int]]:
 
 
 class _Prices:
-    """What the templates say of closed regions on some targets. Equal regions are asked about once."""
+    """What the templates say about closed regions on some targets. Equal regions are asked about once."""
 
     def __init__(
         self,
@@ -370,7 +370,7 @@ class _Prices:
         self._prices: dict[Graph, tuple[_Price, ...]] = {}
 
     def is_covered(self, closed: Graph) -> bool:
-        """Whether the family builds the same region from what it reads off it."""
+        """Whether the family builds the same region again from the site that it reads."""
         if closed not in self._covered:
             self._covered[closed] = self._families[closed.name].covers(self._site(closed)) is closed
         return self._covered[closed]
@@ -420,7 +420,7 @@ class _Prices:
 
 
 def _choose(graph: Graph, offers: Sequence[_Offer], targets: Sequence[Target]) -> tuple[list[_Offer], tuple[str, ...]]:
-    """The offers that together save the most, in the order of the graph; and what a reader of the plan must know of it."""
+    """The offers that together save the most, in the order of the graph, and remarks for the reader of the plan."""
     useful = [offer for offer in offers if offer.is_useful]
     number = {node: index for index, node in enumerate(graph.nodes)}
     choice = selection.choose(
@@ -493,7 +493,7 @@ def _plain_steps(
         table = tables.get(node)
         is_constant = table is not None and table.kind == "constant"
         yield tuple(
-            # A table makes its positions itself.
+            # A table contains the computation of its positions.
             Step(
                 () if table else node.operands,
                 (node,),
@@ -526,7 +526,7 @@ def _region_steps(graph: Graph, taken: Iterable[_Offer], tables: Mapping[Node, T
 
 
 def _needed_outside(graph: Graph, taken: Iterable[_Offer], inside: set[Node]) -> set[Node]:
-    """The nodes that something outside the regions reads; a region has its own copy of `positions`."""
+    """The nodes that something outside the regions reads. Every region has its own copy of `positions`."""
     needed = {value for _, value in graph.outputs}
     needed.update(operand for offer in taken for operand in offer.region.operands)
     for node in reversed(graph.nodes):
@@ -557,7 +557,7 @@ def _in_order(graph: Graph, steps: Sequence[_Alike]) -> list[_Alike]:
 
 
 def _from_parameters(graph: Graph, tables: Mapping[Node, Table]) -> frozenset[Node]:
-    """The nodes that depend on parameters and on tables that are arguments, and on nothing else that a call brings."""
+    """The nodes that depend on parameters and on tables that are arguments, and on no other input of a call."""
     known = {node for node, table in tables.items() if table.kind == "argument"}
     for node in graph.nodes:
         if isinstance(node.op, ops.Input):

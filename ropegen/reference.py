@@ -1,12 +1,12 @@
-"""What every op means, in NumPy and float64. It is the oracle of the tests.
+"""The meaning of every op, in NumPy and float64. This is the oracle of the tests.
 
 The oracle is the exact mathematics of a graph on the inputs as they are given, already rounded to their element
 types; float64 stands for the real numbers. So a cast between floating types changes nothing here, `precision` of
 angles changes nothing (the angle is the exact one), and no intermediate value is rounded to its type. Integers and
-truth values stay what they are; a float becomes an integer towards zero, at the nearest end of the range where it
-does not fit, NaN as 0.
+booleans do not change. A cast from float to integer rounds towards zero; a float outside the range takes the nearest end
+of it, and NaN becomes 0.
 
-What a kernel computes in a narrower type differs from this by its rounding, and by nothing else.
+The result of a kernel in a narrower type may differ from this by rounding, and by nothing else.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ def evaluate(graph: Graph, inputs: Mapping[str, npt.ArrayLike]) -> dict[str, Arr
 
 
 def evaluate_nodes(nodes: Sequence[Node], values: Mapping[Node, npt.ArrayLike]) -> tuple[Array, ...]:
-    """The values of `nodes`, given the values of some nodes before them, whatever their ops: a region of a graph.
+    """The values of `nodes`, computed from given values of some nodes before them, such as the operands of a region.
 
-    A given value has its node's shape; its element type may be wider than declared (a result of the oracle itself).
+    A given value has the shape of its node. Its element type may be wider than declared, as results of the oracle are.
 
     Raises:
       RopegenError: an input is needed and not given, a given value has another shape than its node, or lengths are
@@ -81,7 +81,7 @@ def evaluate_nodes(nodes: Sequence[Node], values: Mapping[Node, npt.ArrayLike]) 
 
 
 def _needed(nodes: Iterable[Node], known: Mapping[Node, Array]) -> list[Node]:
-    """The nodes to compute, operands first. The operands of a known node are not looked at."""
+    """The nodes to compute, operands first. Nodes behind a known node are not among them, unless another path needs them."""
     order: dict[Node, None] = {}
     pending = [(node, False) for node in nodes]
     while pending:
@@ -121,7 +121,7 @@ def _positions(op: ops.Positions) -> Array:
 
 
 def _embed(op: ops.Embed, ids: Array, table: Array) -> Array:
-    """Ids outside the table, negative ones included, take the nearest row or a row of NaN; nothing wraps around."""
+    """Ids outside the table take the nearest row, or a row of NaN. Negative ids are outside too: nothing wraps around."""
     rows = _wide(table[np.clip(ids, 0, len(table) - 1)])
     if op.mode == "fill":
         rows[(ids < 0) | (ids >= len(table))] = np.nan
@@ -129,7 +129,7 @@ def _embed(op: ops.Embed, ids: Array, table: Array) -> Array:
 
 
 def _patchify(op: ops.Patchify, image: Array) -> Array:
-    """Patches from left to right, then downwards; the pixels of a patch likewise, and its channels last."""
+    """The patches go from left to right, then downwards. So do the pixels in a patch, and its channels come last."""
     *lead, height, width, channels = image.shape
     rows, columns = height // op.height, width // op.width
     cut = image.reshape(*lead, rows, op.height, columns, op.width, channels)
@@ -137,7 +137,7 @@ def _patchify(op: ops.Patchify, image: Array) -> Array:
 
 
 def _sinusoid(op: ops.Sinusoid, positions: Array) -> Array:
-    """sin(p / theta^(2i/width)) and the cosine of the same, i = 0, 1, ...: Vaswani et al. 2017, section 3.5."""
+    """The encoding of Vaswani et al. 2017, section 3.5: sine and cosine of p / theta^(2i/width) for i = 0, 1, ..."""
     feature = np.arange(op.width)
     if op.pairing == "interleaved":
         pair, is_cosine = feature // 2, feature % 2 == 1
@@ -152,7 +152,7 @@ def _add(op: ops.Add, a: Array, b: Array) -> Array:
 
 
 def _norm(op: ops.Norm, x: Array, weight: Array | None = None, bias: Array | None = None) -> Array:
-    """Zhang and Sennrich 2019: x / sqrt(mean(x^2) + epsilon); "layer", Ba et al. 2016: of x - mean(x)."""
+    """RMS norm (Zhang and Sennrich 2019) is x / sqrt(mean(x^2) + epsilon); layer norm (Ba et al. 2016) takes x - mean(x)."""
     if op.kind == "layer":
         x = x - x.mean(-1, keepdims=True)
     y = x / np.sqrt((x * x).mean(-1, keepdims=True) + op.epsilon)
@@ -176,13 +176,13 @@ def _merge_heads(op: ops.MergeHeads, x: Array) -> Array:
 
 
 def _angles(op: ops.Angles, positions: Array) -> Array:
-    """The exact angle, whatever precision a kernel is allowed: see `ropegen.rotary.Rope.table`."""
+    """The exact angles, whatever precision the op allows a kernel; see `ropegen.rotary.Rope.table`."""
     exact = dataclasses.replace(op.rope, angles="exact")
     return exact.table(positions, op.head_width, op.length, inverse=op.inverse, dtype=np.float64)
 
 
 def _rotate(op: ops.Rotate, x: Array, angles: Array) -> Array:
-    """(a, b) -> (a cos - b sin, b cos + a sin) for each pair of features; features past the angles stay."""
+    """Every pair (a, b) becomes (a cos - b sin, b cos + a sin). Features beyond the angles do not change."""
     half = angles.shape[-1] // 2
     cosine, sine = angles[..., None, :half], angles[..., None, half:]
     if op.pairing == "half":
@@ -221,17 +221,18 @@ def _attend(op: ops.Attend, q: Array, k: Array, v: Array, **given: Array) -> Arr
     """The softmax of the visible scores times v, or the logarithm of the softmax's denominator.
 
     A score is scale * (q . k), then soft-cap * tanh(score / soft-cap), then + bias, then the score expression. A key is
-    visible where the mask expression and the dense mask both say so and its score is not -inf. A sink is one more key
-    of its head, with a score and no value. A row that sees no key is zero, or with `masked_row="mean"` and no sinks the
-    mean of all rows of v (zero where there are none); its denominator is that of the sinks, 0 (so -inf) without them.
+    visible if the mask expression and the dense mask both show it and its score is not -inf. A sink is one more key
+    of its head, with a score and without a value. A row that sees no key is zero. With `masked_row="mean"` and no sinks
+    it is the mean of all rows of v, or zero if v has no rows. Its denominator is that of the sinks; without sinks it is
+    0, whose logarithm is -inf.
 
-    The expressions read positions and segments as int32, fractions cut off (see `ropegen.masks`); `batch` counts the
-    leading dimensions in row-major order. A hidden key has the weight 0, and 0 * NaN is NaN: nothing is promised
+    The expressions read positions and segments as int32, without fractions (see `ropegen.masks`). `batch` counts the
+    leading dimensions in row-major order. A hidden key has the weight 0, and 0 * NaN is NaN, so nothing is promised
     for rows of v that are not finite.
     """
     *lead, queries, heads, width = q.shape
     keys, kv_heads = k.shape[-3:-1]
-    # What is given, with the axes (*lead, heads, queries, keys); the size is 1 where an operand has no such axis.
+    # The optional operands with the axes (*lead, heads, queries, keys). A size is 1 if the operand has no such axis.
     aligned: dict[str, Array] = {}
     for operand in op.beside:
         x = given[operand.name]
@@ -262,7 +263,7 @@ def _attend(op: ops.Attend, q: Array, k: Array, v: Array, **given: Array) -> Arr
 
 
 def _softmax(op: ops.Attend, score: Array, batch: int, given: Mapping[str, Array]) -> tuple[Array, Array, Array, Array]:
-    """exp(score - peak), its sum with the sinks, the peak, and which rows see a key.
+    """The weights exp(score - peak), their sum with the sinks, the peak, and which rows see a key.
 
     `score` is scale * (q . k), (heads, rows, keys). `given` has the optional operands by name, shaped to broadcast
     against it.
@@ -291,7 +292,7 @@ def _softmax(op: ops.Attend, score: Array, batch: int, given: Mapping[str, Array
 
 
 def _append_cache(op: ops.AppendCache, cache: Array, update: Array, lengths: Array) -> Array:
-    """Row `length + i` of the result is row i of the update; rows past the capacity are dropped, not moved back."""
+    """Row `length + i` of the result is row i of the update. Rows beyond the capacity are dropped, not moved back."""
     if (lengths < 0).any():
         raise RopegenError(f"append_cache: lengths are {lengths.tolist()}; they count rows, so none is below 0")
     result = cache.copy()
@@ -308,14 +309,14 @@ def _pack(op: ops.Pack, **parts: Array) -> Array:
 
 
 def _reorder_pairs(op: ops.ReorderPairs, x: Array) -> Array:
-    """By transposing axes and not by `ReorderPairs.order`, which the passes use: the oracle must check them."""
+    """It transposes axes and does not call `ReorderPairs.order`, because the passes use that and the oracle checks them."""
     heads = x.reshape(*x.shape[:-1], -1, op.width)
     split = (op.dim // 2, 2) if op.to == "half" else (2, op.dim // 2)
     turned = heads[..., : op.dim].reshape(*heads.shape[:-1], *split).swapaxes(-1, -2)
     return np.concatenate([turned.reshape(*heads.shape[:-1], op.dim), heads[..., op.dim :]], axis=-1).reshape(x.shape)
 
 
-# `input` is absent: its value is given, never computed.
+# `input` is not here, because its value is given and never computed.
 MEANING: dict[type[Op], Callable[..., Array]] = {
     ops.Positions: _positions,
     ops.Embed: _embed,

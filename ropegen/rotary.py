@@ -1,8 +1,8 @@
-"""`Rope`: one rotary embedding, said completely; its angle tables and a bound on their error.
+"""`Rope`: the complete description of one rotary embedding, with its angle tables and a bound on their error.
 
-A rotary embedding turns pairs of features of each head by an angle that grows with the position (RoFormer,
-arXiv:2104.09864). `Rope` holds what a checkpoint depends on: theta, which features pair, how many turn, the frequency
-family, and whether angles are exact or float32 as in the libraries that ropegen stands in for.
+A rotary embedding rotates pairs of features of each head by an angle that grows with the position (RoFormer,
+arXiv:2104.09864). `Rope` holds what a checkpoint depends on: theta, which features form a pair, how many features rotate,
+the frequency family, and whether angles are exact or float32, as in the libraries that ropegen stands in for.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class Rope:
     scaling: the frequency family, see `ropegen.scaling`.
     angles: "exact" computes angles in float64 and rounds cos and sin once; "f32" takes every step in float32.
     sections: pairs for each position axis (M-RoPE: time, height, width), with the sum dim/2; () for one axis.
-    interleaved_sections: False gives each axis a run of pairs (Qwen2-VL); True deals pairs out in turn, axis a taking
-    pairs a, a + n, a + 2n, ... of n axes until it has its share and axis 0 the rest (Qwen3-VL).
+    interleaved_sections: False gives each axis a run of consecutive pairs (Qwen2-VL). True deals the pairs out in turn
+    (Qwen3-VL): of n axes, axis a takes pairs a, a + n, a + 2n, ... until it has its share, and axis 0 takes the rest.
     """
 
     theta: float = 10_000.0
@@ -61,7 +61,7 @@ class Rope:
 
     def __post_init__(self) -> None:
         theta = finite("Rope: theta", self.theta)
-        scalings.none().inverse_frequencies(theta, 2)  # theta's range is the families' to say
+        scalings.none().inverse_frequencies(theta, 2)  # the families check the range of theta
         object.__setattr__(self, "theta", theta)
         if self.pairing not in get_args(Pairing):
             hint = nearest(str(self.pairing), get_args(Pairing))
@@ -92,7 +92,11 @@ class Rope:
             self.width(self.dim)
 
     def width(self, head_dim: int) -> int:
-        """The rotated width of a head of `head_dim` features; RopegenError where it does not fit."""
+        """The rotated width of a head of `head_dim` features.
+
+        Raises:
+          RopegenError: the width is odd or does not fit the head, or the sections do not add up to it.
+        """
         width = even_width("the head width" if self.dim is None else "the rotated width", self.dim or head_dim)
         _expect(width <= head_dim, f"a rotated width of {width} does not fit a head of {head_dim} features")
         _expect(
@@ -103,7 +107,7 @@ class Rope:
         return width
 
     def inverse_frequencies(self, head_dim: int, length: int | None = None) -> npt.NDArray[np.float64]:
-        """Radians per position of each pair, float64 (dim/2,); `length` is the static sequence length (see `Scaling`).
+        """The radians per position of every pair, float64 (dim/2,). `length` is the static sequence length, see `Scaling`.
 
         With angles="f32" these are the float32 values that the table uses.
         """
@@ -111,7 +115,7 @@ class Rope:
         return self._frequencies(head_dim, length, precision).astype(np.float64)
 
     def axes(self, head_dim: int) -> npt.NDArray[np.intp]:
-        """The position axis that each pair reads, (dim/2,); zeros without sections."""
+        """The position axis that every pair reads, (dim/2,). Without sections they are all 0."""
         pairs = self.width(head_dim) // 2
         return self._axes() if self.sections else np.zeros(pairs, np.intp)
 
@@ -123,13 +127,16 @@ class Rope:
         inverse: bool = False,
         dtype: npt.DTypeLike = np.float32,
     ) -> npt.NDArray[np.floating]:
-        """Cos and sin for `positions` (..., S), as (..., S, dim): the first half of the last axis cos, the second sin.
+        """The cosines, then the sines, for `positions` (..., S), as (..., S, dim).
 
-        Positions are whole or fractional, of any sign; with sections they are (axes, ..., S). The magnitude is
-        multiplied in; `inverse=True` divides by the position-dependent part instead, which xPos keys take. `dtype` is
-        float32 or float64. angles="exact" computes in float64 and rounds once, within `angle_error`; "f32" takes the
-        power, the reciprocal, the angle, cos and sin in float32. RopegenError for positions that are not finite
-        numbers, an axis count other than the sections', or an xPos magnitude outside `dtype`.
+        Positions are whole or fractional numbers of any sign; with sections, their shape is (axes, ..., S). The table
+        contains the magnitude. `inverse=True` divides by its position-dependent part instead, as xPos needs for keys.
+        `dtype` is float32 or float64. angles="exact" computes in float64 and rounds once, within `angle_error`. "f32"
+        computes the power, the reciprocal, the angle, the cosine and the sine in float32.
+
+        Raises:
+          RopegenError: positions that are not finite numbers, another count of axes than the sections have, or an xPos
+            magnitude that leaves the range of `dtype`.
         """
         name = dtype_name(dtype)
         _expect(
@@ -148,13 +155,17 @@ class Rope:
         return cos_sin.reshape(*cos_sin.shape[:-2], -1).astype(result)
 
     def check_magnitude(self, positions: npt.ArrayLike, head_dim: int) -> None:
-        """RopegenError where the xPos magnitude at a position (..., S), or its inverse, leaves float32's normal range."""
+        """Refuses positions (..., S) for which the xPos magnitude or its inverse leaves the normal range of float32.
+
+        Raises:
+          RopegenError: there is such a position; the message states the magnitude.
+        """
         log_scale = self.scaling.log_scale(self._placed(positions), self.width(head_dim))
         if log_scale is not None:
             _expect_magnitude(self.scaling.kind, log_scale, np.float32)
 
     def magnitude_range(self, head_dim: int) -> tuple[float, float] | None:
-        """The first and last position at which `check_magnitude` passes; None where magnitudes do not depend on it."""
+        """The first and last position that `check_magnitude` accepts; None if magnitudes do not depend on the position."""
         ends = self.scaling.log_scale(np.array([[0.0], [1.0]]), self.width(head_dim))
         if ends is None:
             return None
@@ -167,10 +178,10 @@ class Rope:
 
         Every step rounds to nearest with unit u. A frequency `theta ** -x` takes a rounded exponent (at most u/e, since
         x ln(theta) theta**-x <= 1/e), a power within one unit in the last place (2u), a reciprocal (u) and a division
-        by the family's factor (u); the angle rounds once more (u): below 6 u |position| radians for the fastest pair,
-        and |d cos| <= |d angle|. The pairs that yarn and llama3 mix round more often and turn far slower. "exact" has
-        u = 2**-53, so that up to position 10**7 the one rounding to `dtype` is nearly all there is; "f32" has
-        u = 2**-24, and cos itself within 2u. The error cannot exceed 2.
+        by the family's factor (u), and the angle rounds once more (u). Together the error is below 6 u |position| radians
+        for the fastest pair, and |d cos| <= |d angle|. The pairs that yarn and llama3 mix round more often, but rotate
+        far slower. With "exact", u is 2**-53, so that up to position 10**7 nearly the whole error is the one rounding
+        to `dtype`. With "f32", u is 2**-24, and the cosine itself is within 2u. The error cannot exceed 2.
         """
         unit = 2.0**-53 if self.angles == "exact" else 2.0**-24
         rounded = epsilon(dtype_name(dtype)) / 4  # half the spacing of numbers between 1/2 and 1
@@ -180,9 +191,9 @@ class Rope:
     def from_hf(cls, config: Mapping[str, object], layer_type: str | None = None) -> Rope:
         """The rotary embedding of a Hugging Face config (the mapping in config.json), of transformers 4 or 5.
 
-        `layer_type` ("full_attention", "sliding_attention") picks the kind of layer, for models whose kinds rotate
-        differently (Gemma 3 and 4). Where the config holds a `text_config`, that part is read. For DeepSeek the result
-        is for the rotary part of a head, which is `qk_rope_head_dim` features wide and stands apart from the rest.
+        `layer_type` ("full_attention", "sliding_attention") names the kind of layer, for models in which the kinds rotate
+        differently (Gemma 3 and 4). If the config has a `text_config`, that part is read. For DeepSeek the result
+        is for the rotary part of a head, which is `qk_rope_head_dim` features wide and separate from the rest.
         Angles are exact; use `dataclasses.replace` for "f32". Each file of `ropegen/models/families/` declares how its
         checkpoints rotate.
 
@@ -207,7 +218,7 @@ class Rope:
         return self.scaling.inverse_frequencies(self.theta, self.width(head_dim), length, precision)
 
     def _placed(self, positions: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """The position of each pair, broadcastable to (..., S, dim/2)."""
+        """The position that every pair reads; the shape broadcasts to (..., S, dim/2)."""
         given = np.asarray(positions)
         _expect(given.dtype.kind in "iuf", f"positions must be whole or fractional numbers, got {given.dtype}")
         placed = given.astype(np.float64)
@@ -224,23 +235,24 @@ class Rope:
 
 
 def grid_positions(height: int, width: int) -> npt.NDArray[np.int32]:
-    """The row, then the column, of each patch of an image, row by row: (2, height * width) int32."""
+    """The rows, then the columns, of the patches of an image, row by row: (2, height * width) int32."""
     rows, columns = np.indices((whole("grid_positions: height", height), whole("grid_positions: width", width)))
     return np.stack([rows.ravel(), columns.ravel()]).astype(np.int32)
 
 
-# round(2^256 / (2 pi)): far more than the 53 bits of a frequency and the 64 kept bits of a turn need. With Machin's
-# pi = 16 atan(1/5) - 4 atan(1/239), each series summed in integers scaled by 2^400, it is 2^656 // (2 * (pi 2^400)).
+# round(2^256 / (2 pi)). The 53 bits of a frequency and the 64 bits of a turn need far fewer digits. It was computed with
+# Machin's pi = 16 atan(1/5) - 4 atan(1/239), in integers scaled by 2^400, as 2^656 // (2 * (pi 2^400)).
 _TURNS_PER_RADIAN = 0x28BE60DB_9391054A_7F09D5F4_7D4D3770_36D8A566_4F10E410_7F9458EA_F7AEF158
 _TURNS_PER_RADIAN_BITS = 256
 
 
 def fixed_point(frequencies: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
-    """Inverse frequencies (radians per position) as 64-bit fractions of a turn per position: (high, low) 32-bit limbs.
+    """Inverse frequencies (radians per position) as 64-bit fractions of a turn per position, in two words: (high, low).
 
-    F = round(frequency / (2 pi) * 2**64) mod 2**64, from the exact value of each float64. A kernel's
-    `(position * F) mod 2**64`, which wrapping integer products give for positions of either sign, is the angle in
-    2**-64 turns with all whole turns gone, off by at most |position| * 2**-65 turns: 4e-10 radians at position 2**31.
+    The fraction is F = round(frequency / (2 pi) * 2**64) mod 2**64, from the exact value of each float64. A kernel
+    computes `(position * F) mod 2**64` with integer products that wrap around, for positions of either sign. That is the
+    angle in units of 2**-64 turns without the whole turns. It is off by at most |position| * 2**-65 turns, which is
+    4e-10 radians at position 2**31.
     """
     values = np.asarray(frequencies, np.float64)
     _expect(bool(np.all(np.isfinite(values) & (values >= 0))), "inverse frequencies are finite and not negative")
@@ -263,7 +275,7 @@ def _expect(holds: bool, message: str) -> None:
 
 
 def _magnitude_limit(dtype: type[np.floating]) -> float:
-    """The logarithm that a magnitude and its inverse may have, within the normal range of `dtype`."""
+    """The largest logarithm of a magnitude such that it and its inverse stay in the normal range of `dtype`."""
     return -math.log(float(np.finfo(dtype).tiny))
 
 
@@ -282,7 +294,11 @@ def _is_family(value: object) -> bool:
 
 
 def section_sizes(where: str, value: object) -> tuple[int, ...]:
-    """`value` as the pairs of each position axis; RopegenError that names `where` unless it is a list of such counts."""
+    """`value` as the counts of pairs of the position axes.
+
+    Raises:
+      RopegenError: it is not a list of such counts; the message names `where`.
+    """
     if not isinstance(value, list | tuple):
         raise RopegenError(f"{where} must list the pairs of each position axis, got {value!r}")
     shares = tuple(whole(f"{where}[{axis}]", size) for axis, size in enumerate(cast(list[object], value)))

@@ -1,16 +1,16 @@
-"""Which of the offered regions to take, so that together they save the most.
+"""The choice of the offered regions that together save the most.
 
 An *offer* is a region of a graph, seen as the nodes that it claims and the time that it saves. Two offers that claim one
-node exclude each other. A region starts when all of its operands are ready and gives all of its outputs at its end,
-so offers may also wait for each other: A reads a value of B, and B reads another value of A. Such offers exclude each other
-too, and three or more may wait for each other in a ring.
+node exclude each other. A region starts when all of its operands are ready, and its outputs are ready at its end. So two
+offers can also wait for each other: A reads a value of B, and B reads another value of A. Such offers exclude each other
+too, and three or more can wait for each other in a ring.
 
-The offers fall into groups that neither overlap nor wait for each other, and every group is searched on its own. The search
-decides one offer after the other and keeps the best choice for every distinct rest of the problem. It is exact. A group
-with more distinct rests than `STATES` is not searched: its offers are taken one after another, the largest saving first,
-and the result says so.
+The offers fall into groups that neither overlap nor wait for each other, and every group is searched on its own. The
+search decides one offer after the other and keeps the best choice for every distinct rest of the problem. The search is
+exact. A group with more distinct rests than `STATES` is not searched: its offers are taken one after another, the largest
+saving first, and the result says so.
 
-Nodes and offers are numbers here, so that a test can compare the result with brute force.
+Here nodes and offers are numbers, so that a test can compare the result with brute force.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ class Offer:
     """A region that could be taken."""
 
     claims: frozenset[int]
-    """The nodes that it computes and that nothing else may compute then."""
+    """The nodes that it computes. If it is taken, no other offer may compute them."""
     saving: tuple[float, ...]
-    """What it saves, not negative. The first number decides; where sums of it are equal, the second does; and so on."""
+    """What it saves, never negative. The sum of the first numbers decides; between equal sums the second does, and so on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The numbers of the offers that are taken, and of those that were not searched."""
+    """The numbers of the offers that are taken, and the groups that were not searched."""
 
     taken: tuple[int, ...]
     unsearched: tuple[tuple[int, ...], ...]
@@ -61,7 +61,7 @@ def choose(reads: Sequence[Iterable[int]], offers: Sequence[Offer]) -> Choice:
 
 
 def waiting_for_themselves(reads: Sequence[Iterable[int]], claims: Sequence[frozenset[int]]) -> frozenset[int]:
-    """The numbers of those sets of nodes that read, through other nodes, what they compute themselves."""
+    """The numbers of the sets of nodes that read, through nodes outside of them, what they compute themselves."""
     owners = _owners(len(reads), claims)
     left: list[int] = []
     """For every node, the sets (as bits) from which a path leads to it that has left the set."""
@@ -147,7 +147,7 @@ def _strongly_connected(edges: Sequence[Sequence[int]]) -> Iterator[list[int]]:
 _State = tuple[int, tuple[int, ...]]
 """The rest of a problem: the offers that are still open, and for every offer the open ones that it waits for; as bits.
 
-The second part is empty where no offers can wait for each other in a ring.
+The second part is empty if no offers can wait for each other in a ring.
 """
 
 
@@ -157,7 +157,7 @@ class _Group:
 
     savings: tuple[tuple[float, ...], ...]
     excluded: tuple[int, ...]
-    """For every offer, those that share a node with it, itself included; as bits."""
+    """For every offer, the offers that share a node with it, including itself; as bits."""
     start: _State
 
     @staticmethod
@@ -188,7 +188,7 @@ class _Group:
         return _Group(tuple(offer.saving for offer in offers), tuple(excluded), (open_, rows))
 
     def take(self, state: _State, index: int) -> _State:
-        """The rest after an open offer is taken: what excludes it, or would wait for itself with it, is no longer open."""
+        """The rest after an open offer is taken. Offers that it excludes, or that would now wait for themselves, are closed."""
         open_, rows = state
         open_ &= ~self.excluded[index]
         if rows and rows[index]:
@@ -206,7 +206,7 @@ def _only_open(open_: int, rows: tuple[int, ...]) -> _State:
 
 
 def _in_rings(before: Sequence[int]) -> tuple[int, ...]:
-    """What every offer waits for, where the two can be in one ring; empty where there is no ring at all."""
+    """For every offer, the offers in a ring with it that it waits for; empty if there is no ring at all."""
     rows = [0] * len(before)
     for component in _strongly_connected([list(_bits(bits)) for bits in before]):
         ring = sum(1 << index for index in component)
@@ -216,7 +216,7 @@ def _in_rings(before: Sequence[int]) -> tuple[int, ...]:
 
 
 def _searched(group: _Group) -> list[int] | None:
-    """The best choice; None where more than `STATES` distinct rests would have to be kept."""
+    """The best choice; None if the search would have to keep more than `STATES` distinct rests."""
     nothing = (0.0,) * len(group.savings[0])
     # The offers taken so far are bits with the first offer on top, so that the larger number took the earlier offer.
     best: dict[_State, tuple[tuple[float, ...], int]] = {group.start: (nothing, 0)}
@@ -239,7 +239,7 @@ def _searched(group: _Group) -> list[int] | None:
 
 
 def _one_after_another(group: _Group) -> list[int]:
-    """The offers by saving, largest first, whichever is still open."""
+    """The offers that are taken one after another, the largest saving first, if they are still open."""
     state = group.start
     taken: list[int] = []
     for index in sorted(range(len(group.savings)), key=lambda offer: group.savings[offer], reverse=True):

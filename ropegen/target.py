@@ -1,8 +1,9 @@
 """What a plan is made for: a platform and a chip, with the figures that the cost models read.
 
-Figures are the makers' published peaks, per chip (per chip of two cores for TPU v4, v5p and v7x): dense
-matrix rates without sparsity, and memory bandwidth. The CPU's are per core, of a server core with AVX-512
-at 2.6 GHz; the rates of half precision are what XLA's own dot reached on such a core, with AMX and without.
+The figures of GPUs and TPUs are the peaks that their makers publish: dense matrix rates without sparsity, and memory
+bandwidth. They are per chip; a chip of TPU v4, v5p and v7x has two cores. The figures of a CPU are per core, for a server
+core with AVX-512 at 2.6 GHz. Its rates for half precision are those that XLA's own dot reached on such a core, with AMX and
+without.
 """
 
 from __future__ import annotations
@@ -40,19 +41,19 @@ class Chip:
     launch: float
     """Seconds that starting one region costs."""
     kernel: float = 0.0
-    """Seconds that the start of one more kernel of a region costs; 0 where a region is one program."""
+    """Seconds that the start of one more kernel of a region costs; 0 if a region is one program."""
     op: float = 0.0
-    """The least seconds of one op inside a compiled program, however little it does; 0 where that is in `kernel`."""
+    """The least seconds that one op takes inside a compiled program; 0 if `kernel` contains them."""
     relayout: float = 1.0
-    """The share of the bandwidth that ops of XLA reach which change how an array is laid out in tiles."""
+    """The share of the bandwidth that XLA reaches in ops that change the tiled layout of an array."""
     clock: float = 0.0
-    """Cycles a second of one core; 0 where no schedule is read."""
+    """Cycles per second of one core; 0 for chips whose schedules ropegen does not read."""
     cores: int = 1
-    """The number of cores that the figures are of."""
+    """The number of cores that the figures cover."""
     grid_step: int = 0
-    """Cycles that the grid of a Mosaic kernel spends around one tile: fetches, addresses, the map."""
+    """Cycles that the grid of a Mosaic kernel spends for one tile on fetches, addresses and the map."""
     latency: float = 0.0
-    """Seconds from the issue of a kernel's copy to its arrival, at least."""
+    """The least seconds from the start of a copy by a kernel to its arrival."""
     kernel_memory: int = 0
     """Bytes of fast memory that a compiler gives one kernel by default."""
     products: Products = "last in halves"
@@ -65,8 +66,8 @@ class Chip:
         return self.matmul_f32 if dtype == "f32" else self.matmul_f32 / 2
 
 
-# XLA's cores meet after each op that all of them share. A block of attention has about seven such ops, and blocks of fewer
-# queries took 60 µs more a block at equal scores (S of 2048 to 8192, two cores).
+# XLA's cores wait for each other after every op that they share. A block of attention has about seven such ops. With fewer
+# queries in a block and as many scores in all, a block took 60 µs more (S of 2048 to 8192, two cores).
 _CPU_OP = 6e-5 / 7
 
 
@@ -214,8 +215,8 @@ _TPU: Mapping[str, Chip] = MappingProxyType(
     }
 )
 
-# `gpu:any` and `tpu:any` are no chips: their figures are the worst of every chip's, so that what is chosen for them fits
-# every generation. Plain calls plan for them where the chip is not known.
+# `gpu:any` and `tpu:any` are no chips. Every figure is the worst among all chips, so that a choice for them fits every
+# generation. Plain calls plan for them if the chip is not known.
 _ANY = "any"
 # The figures of a chip that count time: more of them is worse.
 _OVERHEADS = ("launch", "kernel", "op", "grid_step", "latency")
@@ -233,7 +234,7 @@ _JAX_PLATFORM: Mapping[str, str] = MappingProxyType({"cpu": "cpu", "gpu": "cuda"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A platform, a chip and, on CPU, a number of cores. Made by `Target.parse`."""
+    """A platform, a chip and, on CPU, a number of cores. `Target.parse` makes one."""
 
     platform: str
     chip: str
@@ -241,11 +242,11 @@ class Target:
 
     @staticmethod
     def parse(text: str | Target) -> Target:
-        """`cpu`, `cpu:CORES`, `gpu:h200`, `gpu:sm90`, `tpu:v5e`, or `host` for what this machine has.
+        """The target that a text names: `cpu`, `cpu:CORES`, `gpu:h200`, `gpu:sm90`, `tpu:v5e`, or `host` for this machine.
 
-        `cpu` alone is two cores, so that the same text is the same plan on every machine; `cpu:amx` and
+        `cpu` alone means two cores, so that the same text gives the same plan on every machine. `cpu:amx` and
         `cpu:CORES:amx` are cores with Intel's matrix unit for bfloat16. `gpu:any` and `tpu:any` stand for a chip
-        that is not known: plans for them fit every generation.
+        that is not known; plans for them fit every generation.
 
         Raises:
           RopegenError: an unknown platform or chip.
@@ -279,10 +280,10 @@ class Target:
 
     @staticmethod
     def host() -> Target:
-        """What this machine has.
+        """The target of this machine.
 
         Raises:
-          RopegenError: the accelerator is of a kind that has no figures here.
+          RopegenError: ropegen has no figures for the accelerator of this machine.
         """
         import os
 
@@ -311,7 +312,7 @@ class Target:
 
     @staticmethod
     def local() -> Target | None:
-        """What this machine has, as `host`; None where its device is not known."""
+        """The target of this machine, as `host` gives it; None if ropegen has no figures for its device."""
         try:
             return Target.host()
         except RopegenError:
@@ -338,7 +339,7 @@ class Target:
         if self.platform == "gpu":
             return _GPU[_CAPABILITY.get(self.chip, self.chip)][1]
         core = _CPU[self.chip]
-        # Memory bandwidth is shared: a socket saturates at about sixteen cores.
+        # Cores share the bandwidth of memory: about sixteen of them saturate a socket.
         shared = min(self.cores, 16)
         return replace(
             core,
@@ -352,24 +353,24 @@ class Target:
 
 @functools.cache
 def _has_amx() -> bool:
-    """Whether Linux says so of this machine; elsewhere no processor has it."""
+    """Whether Linux states that the processors have AMX. On other systems the answer is no."""
     about = Path("/proc/cpuinfo")
     return about.is_file() and "amx_bf16" in about.read_text(encoding="utf-8", errors="replace").split()
 
 
 def host_platform() -> str:
-    """The platform that programs run on here, by its name in `jax.export`; the chip may be one without figures."""
+    """The platform that programs run on here, by its name in `jax.export`. ropegen may have no figures for the chip."""
     platform: str = host_device().platform
     return {"gpu": "cuda"}.get(platform, platform)
 
 
 def host_device() -> Any:
-    """The first device that programs run on here; the project's only look at one."""
+    """The first device that programs run on here. Apart from `ropegen env`, nothing else queries a device."""
     import jax
 
     return jax.devices()[0]
 
 
 def known() -> tuple[str, ...]:
-    """Every target by name, for lists and messages."""
+    """The names of all targets, for lists and messages."""
     return ("cpu", "cpu:amx", *(f"gpu:{chip}" for chip in _GPU), *(f"tpu:{chip}" for chip in _TPU))

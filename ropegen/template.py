@@ -1,9 +1,9 @@
 """What a template declares, and the catalogue of the templates that are installed.
 
 A *family* (embed, qkv_rope, attend) says which parts of a graph it can compute. A *region* is such a part, cut out
-and closed: its operands have become inputs, so that equal parts of two graphs are one region. A *template* computes
-the regions of a family on some platforms: when it declines, how fast it is, and how it is built. Every family must
-include an `xla` template that accepts every case.
+and closed: its operands become inputs, so that equal parts of two graphs are the same region. A *template* computes
+the regions of a family on some platforms. It says which of them it declines, how fast it is, and how to build it. Every
+family must include an `xla` template that accepts every case.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Array = jax.Array
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """Named sizes, e.g. `q=512 kv=512`; empty where a template has no choice."""
+    """Named sizes, e.g. `q=512 kv=512`; empty if a template has no choice."""
 
     sizes: tuple[tuple[str, int], ...] = ()
 
@@ -47,9 +47,10 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A part of a graph: the values it reads, the values it gives, and the same part closed.
+    """A part of a graph: the values that it reads, the values that it computes for others, and the part as a closed graph.
 
-    `closed` has one input an operand, labelled by the family, and one output a value; equal parts are one graph.
+    `closed` has one input for every operand, with a label from the family, and one output for every value. Equal parts
+    have the same closed graph.
     """
 
     family: str
@@ -65,7 +66,7 @@ class Region:
 
 @dataclass(frozen=True)
 class Site:
-    """What a family reads off a closed region. Subclasses add their own fields."""
+    """What a family knows about a closed region. Subclasses add their own fields."""
 
     closed: Graph
 
@@ -76,7 +77,7 @@ class Site:
 
     @property
     def outputs(self) -> tuple[Node, ...]:
-        """The values that the closed region gives."""
+        """The outputs of the closed region."""
         return tuple(value for _, value in self.closed.outputs)
 
 
@@ -91,11 +92,11 @@ class Family(Generic[S]):
     find: Callable[[Graph], Iterator[Region]]
     """The regions of a graph that are worth considering, whether or not they overlap."""
     site: Callable[[Graph], S]
-    """Reads a closed region; a RopegenError where it is none of this family's."""
+    """Reads a closed region. It raises a RopegenError if the region belongs to another family."""
     covers: Callable[[S], Graph]
     """Builds the closed region of a site: the pattern, the oracle of the tests, and the documentation."""
     residuals: Callable[[S], tuple[Node, ...]]
-    """What a kernel gives beside the outputs, for the backward kernel to read; nodes over the closed inputs."""
+    """What a kernel returns after the outputs, for backward kernels to read; nodes over the closed inputs."""
 
 
 Arrays = tuple[Array, ...]
@@ -104,12 +105,13 @@ Tangents = tuple["Array | None", ...]
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """JAX functions over arrays in the order of the closed region's inputs. They are traced, never run by Python.
+    """JAX functions over arrays in the order of the closed region's inputs. JAX traces them.
 
-    `forward(*operands)` gives the outputs, then the residuals. `tangent(operands, results, tangents)` gives the
-    tangents of the results, linear in those of the operands (None where zero). `backward(operands, results,
-    cotangents, wanted)` gives the cotangents of the wanted operands, None elsewhere. A tangent or backward that is
-    None, or a backward that returns None, is left to the template that `Template.derivatives` names.
+    `forward(*operands)` returns the outputs, then the residuals. `tangent(operands, results, tangents)` returns the
+    tangents of the results, and is linear in those of the operands. `backward(operands, results, cotangents, wanted)`
+    returns the cotangents of the wanted operands, and None for the others. A given tangent or cotangent that is None
+    stands for zero. If `tangent` or `backward` is None, or `backward` returns None, the template that
+    `Template.derivatives` names computes it.
     """
 
     forward: Callable[..., Arrays]
@@ -118,7 +120,7 @@ class Kernel:
 
 
 OWN: Final = "own"
-"""The value of `Template.derivatives` for a template whose kernel gives its own tangent and backward."""
+"""The value of `Template.derivatives` for a template whose kernel has its own tangent and backward."""
 
 
 def _accepts(site: Any, target: Target) -> Iterator[str]:
@@ -139,7 +141,7 @@ S_contra = TypeVar("S_contra", bound=Site, contravariant=True)
 class CostModel(Protocol[S_contra]):
     """What one direction of a site costs on a target with a tile.
 
-    None for a derivative that `build` leaves to the template that `Template.derivatives` names; see `cost_of`.
+    It is None for a derivative that `build` leaves to the template that `Template.derivatives` names; see `cost_of`.
     """
 
     def __call__(
@@ -156,11 +158,11 @@ class Template(Generic[S]):
     """Part of the digest of every plan that takes the template: raise it when the emitted code changes."""
     family: Family[S]
     runs_on: tuple[str, ...]
-    """Platforms: cpu, gpu, tpu. The template is built for a target of these platforms only."""
+    """Platforms: cpu, gpu, tpu. ropegen builds the template for targets of these platforms only."""
     calls: tuple[str, ...] = ()
-    """The custom-call targets that it emits. The exporter checks them against the module."""
+    """The custom-call targets that it emits. The exporter compares them with the module."""
     declines: Callable[[S, Target], Iterator[str]] = _accepts
-    """The reasons why it cannot compute a site; none when it can."""
+    """The reasons why it cannot compute a site; none if it can."""
     tile: tuple[str, ...] = ()
     """The names of its tile's sizes."""
     tiles: Callable[[S, Target], Iterator[Tile]] = _no_choice
@@ -171,7 +173,7 @@ class Template(Generic[S]):
     derivatives: str = OWN
     """`OWN`, or the name of the template, e.g. "attend/xla", that computes the derivatives which `build` leaves out."""
     notes: Callable[[S, Tile], Iterator[str]] = _no_notes
-    """What a plan says of the kernel beside its cost, such as which of its derivatives another template computes."""
+    """What a plan says about the kernel besides its cost, such as which derivatives another template computes."""
 
     def __str__(self) -> str:
         return f"{self.family.name}/{self.name}"
@@ -192,8 +194,8 @@ def register_template(template: AnyTemplate) -> None:
     A package that is installed declares its templates under the entry point group `ropegen.templates` instead.
 
     Raises:
-      RopegenError: another template has its name, it belongs to a family that is not the catalogue's own, or its
-        family has no `xla` template.
+      RopegenError: another template has its name, its family is not the one of the catalogue, or its family has no
+        `xla` template.
     """
     _checked([*catalog(), template])
     _registered.append(template)
@@ -234,7 +236,7 @@ def _entry_points() -> Iterator[AnyTemplate]:
 
 @contextmanager
 def _named(what: str) -> Generator[None]:
-    """Says which module an error of its import is about."""
+    """Names the module in an error of its import."""
     try:
         yield
     except (ImportError, SyntaxError, LookupError, NameError, AttributeError, TypeError, ValueError) as error:
@@ -304,7 +306,7 @@ def template(name: str) -> AnyTemplate:
 
 
 def cost_of(made_by: AnyTemplate, site: Any, target: Target, tile: Tile, direction: Direction = "forward") -> Cost:
-    """The cost of one direction of a template; of a derivative that it leaves to another template, the cost there.
+    """The cost of one direction of a template. For a derivative that another template computes, it is the cost there.
 
     Raises:
       RopegenError: the template has no cost for the direction and names no template that computes it.
@@ -327,9 +329,9 @@ def cheapest_tile(made_by: AnyTemplate, site: Any, target: Target) -> Tile:
 
 
 def close(family: str, operands: Mapping[str, Node], outputs: Mapping[str, Node]) -> Region:
-    """The region that gives `outputs` from `operands`, closed under the labels given.
+    """The region that computes `outputs` from `operands`, as a closed graph with these labels.
 
-    An operand becomes an activation of its type; a node without operands, such as `positions`, stays inside.
+    An operand becomes an activation of its type. A node without operands, such as `positions`, stays inside.
     """
     inputs: dict[Node, Node] = {}
     for label, value in operands.items():
@@ -342,7 +344,7 @@ def close(family: str, operands: Mapping[str, Node], outputs: Mapping[str, Node]
 
 
 def plain_kernel(forward: Callable[..., Arrays]) -> Kernel:
-    """The kernel whose derivatives JAX takes of `forward` itself."""
+    """The kernel whose derivatives JAX derives from `forward`."""
 
     def tangent(operands: Arrays, results: Arrays, tangents: Tangents) -> Arrays:
         moving = [index for index, value in enumerate(tangents) if value is not None]

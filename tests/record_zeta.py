@@ -64,7 +64,9 @@ def of_dim(zeta: ModuleType, dim: int) -> dict[str, Any]:
         assert torch.equal(plain(half)[0], freqs[: half.shape[-2]])
     turned = zeta.apply_rotary_pos_emb(q, k, freqs, one)
     in_half = zeta.apply_rotary_pos_emb(q.bfloat16(), k.bfloat16(), freqs, one)
-    assert all(torch.equal(a, b) for a, b in zip(turned, in_half, strict=True))  # the results are float32 again, with the same values
+    assert all(
+        torch.equal(a, b) for a, b in zip(turned, in_half, strict=True)
+    )  # the results are float32 again, with the same values
     with_scale = zeta.apply_rotary_pos_emb(q, k, freqs, scale)
     return {
         "inv_freq": numbers(plain.inv_freq),

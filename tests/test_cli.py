@@ -555,7 +555,9 @@ def test_wrong_usage(name: str, workplace: Path, capsys: pytest.CaptureFixture[s
     assert hint in last
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read every file; run this as another user")
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read every file; run this as another user"
+)
 def test_a_file_without_permission(graph: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path(graph).chmod(0)
     assert cli.main(["explain", graph]) == 2

@@ -181,9 +181,7 @@ def test_the_stated_bound_holds_for_the_error_of_the_table(angles: Any, start: i
 
 @settings(deadline=None, max_examples=15)
 @given(st.lists(st.integers(0, 2**20), min_size=1, max_size=50), st.booleans())
-def test_the_stated_bound_holds_for_angles_computed_at_run_time(
-    positions: list[int], floating: bool
-) -> None:
+def test_the_stated_bound_holds_for_angles_computed_at_run_time(positions: list[int], floating: bool) -> None:
     b = Builder("run-time")
     kind = "f32" if floating else "i32"
     at = b.input("at", (len(positions),), kind)

@@ -102,7 +102,9 @@ def test_other_cores_and_chips_do_not_take_what_two_cores_measured(target: str) 
 
 
 @pytest.mark.parametrize("chip", CHIPS)
-def test_the_entries_are_sites_of_the_benchmark_and_tiles_that_templates_offer(chip: str, benchmark: ModuleType) -> None:
+def test_the_entries_are_sites_of_the_benchmark_and_tiles_that_templates_offer(
+    chip: str, benchmark: ModuleType
+) -> None:
     target = Target.parse(chip)
     entries = table(target).entries
     assert entries

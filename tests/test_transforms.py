@@ -207,7 +207,8 @@ def test_vmap(name: str, transform: Any, which: str) -> None:
     alone = sorted(at)[:2] if transform is gradient else sorted(at)
     for chosen in [set(at)] if which == "together" else [{label} for label in alone]:
         batch = {
-            label: jnp.stack([value, 0.5 * value, value - 0.3]) if label in chosen else value for label, value in at.items()
+            label: jnp.stack([value, 0.5 * value, value - 0.3]) if label in chosen else value
+            for label, value in at.items()
         }
         axes = ({label: 0 if label in chosen else None for label in at},)
         close(jax.jit(jax.vmap(transform(mine), axes))(batch), jax.jit(jax.vmap(transform(theirs), axes))(batch))

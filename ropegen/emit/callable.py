@@ -26,11 +26,11 @@ class _UnfitError(Exception):
 
 
 class Compiled:
-    """A plan that runs: call it with the graph's inputs by keyword.
+    """A plan that runs: call it with the inputs of the graph by keyword.
 
-    The result is the output itself where the graph has one, else a dictionary by name. It is a JAX function:
-    `jit`, `grad`, `jvp`, `vmap`, `checkpoint` and `jax.export` take it. `bind(**parameters)` computes once what
-    depends on parameters alone and returns a function of the other inputs.
+    If the graph has one output, the result is that output, and otherwise a dictionary by name. `Compiled` is a JAX
+    function: `jit`, `grad`, `jvp`, `vmap`, `checkpoint` and `jax.export` take it. `bind(**parameters)` computes once what
+    depends on parameters alone, and returns a function of the other inputs.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -48,7 +48,7 @@ class Compiled:
 
     def __call__(self, **inputs: Any) -> Any:
         # The check runs only when a call is traced, so that a call of fitting arrays costs no more than `jax.jit` does.
-        # JAX itself refuses what is no array. The second call checks everything and says what is wrong.
+        # JAX itself refuses values that are no arrays. The second call checks everything and states what is wrong.
         try:
             return self._run(inputs)
         except (_UnfitError, TypeError):
@@ -103,7 +103,7 @@ def _warn_of_another_compiler(plan: Plan) -> None:
 
 
 def prepare(plan: Plan, values: Mapping[str, Array], together: Sequence[Plan] = ()) -> Values:
-    """What the plan prepares of the parameters, by name: `prepared0`, `prepared1`, ... ; `together` as in `run`."""
+    """The values that are computed once from parameters, by name: `prepared0`, `prepared1`, ... See `run` for `together`."""
     known = _inputs(plan.graph, values)
     _execute(plan, together, known, prepares=True)
     return {name: known[value] for name, value in prepared_names(plan).items()}
@@ -112,10 +112,10 @@ def prepare(plan: Plan, values: Mapping[str, Array], together: Sequence[Plan] = 
 def run(
     plan: Plan, prepared: Mapping[str, Array], values: Mapping[str, Array], together: Sequence[Plan] = ()
 ) -> Values:
-    """The outputs of the graph by name, from what was prepared and the inputs that are read besides.
+    """The outputs of the graph by name, computed from what was prepared and from the other inputs.
 
-    `together` are the plans for other platforms that `plan_together` made with this one. Each region is bound with
-    all their choices. On a platform without a plan, it is computed as the planner chooses for the default target there.
+    `together` are the plans for other platforms that `plan_together` made with this one. Every region is bound with
+    the choices of all of them. On a platform without a plan, the planner chooses for the default target there.
     """
     known = _inputs(plan.graph, values)
     known.update({value: prepared[name] for name, value in prepared_names(plan).items()})
@@ -129,7 +129,7 @@ def prepared_names(plan: Plan) -> dict[str, Node]:
 
 
 def run_labels(plan: Plan) -> tuple[str, ...]:
-    """The inputs that `run` reads: all but the parameters that only `prepare` reads."""
+    """The inputs that `run` reads: all except the parameters that only `prepare` reads."""
     read = {value for step in plan.steps if not step.prepares for value in step.operands}
     read |= {value for _, value in plan.graph.outputs}
     return tuple(label_of(value) for value in plan.graph.inputs if value in read)
@@ -146,7 +146,7 @@ def _inputs(graph: Graph, values: Mapping[str, Array]) -> dict[Node, Array]:
 
 
 def _execute(plan: Plan, together: Sequence[Plan], known: dict[Node, Array], *, prepares: bool) -> None:
-    """Adds the values of those steps that prepare, or of those that do not, to `known`."""
+    """Adds to `known` the values of the steps that prepare, or of those that do not."""
     targets = [one.target for one in (plan, *together)]
     for alike in zip(plan.steps, *(other.steps for other in together), strict=True):
         step = alike[0]
@@ -169,7 +169,7 @@ def _choice(target: Target, step: Step) -> Choice:
 
 
 def table_of(value: Node, table: Table) -> Array:
-    """The cosines and sines of known positions: a constant, or computed where this is traced."""
+    """The cosines and sines of known positions: a constant, or computed by the program that traces this."""
     positions = plain.compute(value.operands[0])
     return angles.value(value, positions, known=table.kind == "constant")
 

@@ -1,9 +1,9 @@
-"""The primitives that a region is bound as, one trio for every family: forward, tangent and backward.
+"""The primitives that a region is bound as: forward, tangent and backward, one trio for every family.
 
-`attend` computes a region and its residuals. Its JVP binds `attend_tangent`, which is linear in the tangents;
-the transpose of that binds `attend_backward`. So `grad` holds exactly `attend` and `attend_backward`, and
-forward mode holds `attend` and `attend_tangent`. Each has one lowering a platform, the kernel that was chosen
-for that platform. Derivatives of derivatives are those of the plain lowering.
+`attend` computes a region and its residuals. Its JVP binds `attend_tangent`, which is linear in the tangents, and
+the transpose of that binds `attend_backward`. So `grad` contains exactly `attend` and `attend_backward`, and forward mode
+contains `attend` and `attend_tangent`. A primitive has one lowering for every platform: the kernel that was chosen
+there. Derivatives of derivatives are those of the plain formulas.
 
 A batch axis becomes one more leading size of the region where its operands allow it (`emit.widen`); otherwise the
 kernel runs once for every entry of the batch.
@@ -48,13 +48,13 @@ from ropegen.types import numpy_dtype
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
-# One kernel in a jitted call of its own, for use outside `jit`; the whole of what specialises it is the key.
+# How many kernels are kept that run outside `jit`, one jitted call for each kernel. The key is everything that specialises it.
 _EAGER_KERNELS = 512
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """How a region is computed on one platform: by a template with a tile, or unfused (None), by its plain ops."""
+    """How a region is computed on one platform: by a template with a tile, or unfused (None) by the plain formulas."""
 
     target: Target
     template: str | None
@@ -65,7 +65,7 @@ class Choice:
 class Choices:
     """What a region is bound with: the choice for every platform that was planned for.
 
-    Where a program is lowered for another platform, the choice is the planner's for the default target there.
+    If a program is lowered for another platform, the planner chooses for the default target there.
     """
 
     planned: tuple[Choice, ...] = ()
@@ -96,7 +96,7 @@ class Trio:
 
 @dataclass(frozen=True, slots=True)
 class _Values:
-    """The nodes that a region's kernel reads and gives: operands, outputs, and residuals after them."""
+    """The nodes that the kernel of a region reads (operands) and returns (outputs, then residuals)."""
 
     operands: tuple[Node, ...]
     results: tuple[Node, ...]
@@ -118,7 +118,7 @@ def _values(closed: Graph) -> _Values:
 
 @dataclass(frozen=True, slots=True)
 class _Kernel:
-    """The kernel of a region on one platform, complete: whatever its template leaves out is another template's."""
+    """The complete kernel of a region on one platform. What its template leaves out comes from another template."""
 
     forward: Callable[..., Arrays]
     tangent: Callable[[Arrays, Arrays, Tangents], Arrays]
@@ -140,7 +140,7 @@ def _kernel(closed: Graph, choices: Choices, platform: str) -> _Kernel:
 
 
 def _built(closed: Graph, made_by: AnyTemplate, target: Target, tile: Tile | None) -> Kernel:
-    """The kernel of a template; without a tile, with the one that is cheapest on the target."""
+    """The kernel of a template. Without a tile, it is built with the one that is cheapest on the target."""
     if target.platform not in made_by.runs_on:
         raise RopegenError(
             f"template {made_by} runs on {', '.join(made_by.runs_on)} and is asked to build for {target}; "
@@ -185,7 +185,7 @@ def _unfused(closed: Graph) -> Callable[..., Arrays]:
 
 
 def _plain(closed: Graph) -> Callable[..., Arrays]:
-    """The region by the plain lowering of its ops: what derivatives of any order are taken of."""
+    """The region by the plain formulas of its ops. JAX differentiates this to any order."""
     values = _values(closed)
 
     def forward(*operands: Array) -> Arrays:
@@ -194,8 +194,8 @@ def _plain(closed: Graph) -> Callable[..., Arrays]:
     return forward
 
 
-# The arguments of the tangent and backward primitives stand in one flat list: operands, results, then the tangents
-# of the operands that move, or the cotangents of the results that are not zero.
+# The arguments of the tangent and backward primitives are one flat list: the operands, the results, then the tangents of
+# the operands that move, or the cotangents of the results that are not zero.
 
 
 def _split(closed: Graph, flat: Sequence[Any]) -> tuple[tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]]:
@@ -205,7 +205,7 @@ def _split(closed: Graph, flat: Sequence[Any]) -> tuple[tuple[Any, ...], tuple[A
 
 
 def _placed(present: Sequence[bool], given: Sequence[Any]) -> tuple[Any, ...]:
-    """`given` put where `present` is true, None elsewhere."""
+    """A tuple with the `given` values where `present` is true, and None elsewhere."""
     remaining = iter(given)
     return tuple(next(remaining) if is_present else None for is_present in present)
 
@@ -279,7 +279,7 @@ def _plain_backward(
 
 
 def _plain_of_some(closed: Graph, operands: Sequence[Array], free: Sequence[bool], *values: Array) -> Arrays:
-    """The plain region as a function of the operands that are free, the others held."""
+    """The plain region as a function of the operands that are free. The others keep their values."""
     remaining = iter(values)
     filled = (next(remaining) if is_free else operand for operand, is_free in zip(operands, free, strict=True))
     return _plain(closed)(*filled)
@@ -290,8 +290,8 @@ def _jvp_by_plain(
 ) -> tuple[Any, Any]:
     """The JVP of a tangent or backward primitive.
 
-    Its results operands are what `forward` gives for its operands, so the plain form, which computes them anew,
-    has the whole derivative in the operands and in the tangents or cotangents that follow.
+    Its arguments contain the results of `forward` for the same operands. The plain form computes these results again, so
+    its derivative in the operands, and in the tangents or cotangents that follow, is the whole derivative.
     """
     out = primitive.bind(*primals, **params)
     operands, _, given = _split(params["closed"], primals)
@@ -307,7 +307,7 @@ def _jvp_by_plain(
 
 @functools.cache
 def _trio(name: str) -> Trio:
-    """The primitives of a family, made when it is first bound: what binds none imports no template."""
+    """The primitives of a family. They are made when it is first bound, so that other programs import no template."""
     trio = Trio(Primitive(name), Primitive(f"{name}_tangent"), Primitive(f"{name}_backward"))
 
     def forward_jvp(primals: Sequence[Array], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
@@ -340,7 +340,7 @@ def _trio(name: str) -> Trio:
         given: tuple[bool, ...],
         wanted: tuple[bool, ...],
     ) -> list[Any]:
-        # Backward is linear in the cotangents it is given, and its transpose is the tangent again.
+        # Backward is linear in its cotangents, and its transpose is the tangent again.
         operands, results, linear = _split(closed, flat)
         placed = _placed(wanted, cotangents)
         moving = tuple(cotangent is not None and not _is_zero(cotangent) for cotangent in placed)
@@ -375,7 +375,7 @@ def _trio(name: str) -> Trio:
 def _with_tangents(
     primals: Sequence[Array], tangents: Sequence[Any]
 ) -> tuple[Callable[[Sequence[Array]], list[Array]], tuple[Arrays, Arrays]]:
-    """A function that puts new values in the places that move, and those places' primals and tangents."""
+    """A function that replaces the primals that move, and the primals and tangents of those that move."""
     indices = [index for index, tangent in enumerate(tangents) if not _is_zero(tangent)]
 
     def filled(values: Sequence[Array]) -> list[Array]:
@@ -386,7 +386,7 @@ def _with_tangents(
 
 
 def _along(function: Callable[..., Arrays], slopes: tuple[Arrays, Arrays], results: Sequence[Array]) -> list[Any]:
-    """The tangents of `function` along the slopes; zeros where only residuals moved."""
+    """The tangents of `function` along the slopes; zeros if only residuals move."""
     if not slopes[0]:
         return [jnp.zeros_like(result) for result in results]
     return list(jax.jvp(function, *slopes)[1])
@@ -398,7 +398,7 @@ def _jitted(primitive: Primitive, params: tuple[tuple[str, Any], ...]) -> Callab
 
 
 def _eager(primitive: Primitive, *operands: Array, **params: Any) -> Any:
-    # A region is one program also where the user turned `jit` off: its ops exist inside it only.
+    # A region stays one program if the user disables `jit`, because its ops exist only inside it.
     with jax.disable_jit(False):
         return _jitted(primitive, tuple(sorted(params.items())))(*operands)
 
@@ -430,7 +430,7 @@ def _batch(primitive: Primitive, flat: Sequence[Array], axes: Sequence[Any], **p
 
 
 def _one_by_one(primitive: Primitive, flat: Sequence[Array], batched: Sequence[bool], params: Mapping[str, Any]) -> Any:
-    """One kernel after the other: for operands that hold one value for the whole batch, such as weights."""
+    """One kernel after another, for operands that hold one value for the whole batch, such as weights."""
     moving = tuple(value for value, is_batched in zip(flat, batched, strict=True) if is_batched)
 
     def one(values: Arrays) -> list[Array]:

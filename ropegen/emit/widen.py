@@ -1,7 +1,8 @@
-"""A batch axis as one more leading size of a region, by the axes that the region's ops declare (`ropegen.ir.op.Operand`).
+"""Widening: a batch axis becomes one more leading size of a region.
 
-An operand that has the batch gets the size in front. One that may lack the batch, or broadcasts, stays as it is unless
-it varies over the new axis. One that serves the whole batch cannot vary over it: then the region cannot be widened.
+The axes that ops declare for their operands decide how (`ropegen.ir.op.Operand`). An operand that has the batch gets the
+size in front. An operand that may lack the batch, or that broadcasts, does not change unless it varies over the new axis.
+An operand that serves the whole batch cannot vary over it; if it does, the region cannot be widened.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ class Use:
     batch: tuple[int, ...]
 
     def widened(self, value: Array, is_batched: bool, size: int) -> Array | None:
-        """The value for one more leading size; None where the op cannot read it.
+        """The value for one more leading size; None if the op cannot read it.
 
-        `value` is the input; where `is_batched`, its first axis is the new one, of `size` entries.
+        `value` is the input. With `is_batched`, its first axis is the new one, of `size` entries.
         """
         axes, rank = len(self.operand.axes), value.ndim - is_batched
         match self.operand.batch:
@@ -53,12 +54,12 @@ class Use:
                 return value.reshape(size, *self.operand.padded(value.shape[1:], len(self.batch)))
 
 
-# How an input is widened that no op reads: as one that has the batch.
+# An input that no op reads is widened like one that has the batch.
 _UNREAD = Use(Operand("unread"), ())
 
 
 def uses(closed: Graph) -> dict[Node, frozenset[Use]] | None:
-    """The uses of every input of a closed region; None where an op cannot take a value of the region once widened."""
+    """The uses of every input of a closed region; None if an op could not read a widened value of the region."""
     inputs, widened = set(closed.inputs), set[Node]()
     result: dict[Node, set[Use]] = {value: set() for value in closed.inputs}
     for value in closed.nodes:
@@ -88,17 +89,17 @@ def widen(
     moving: Sequence[bool],
     wanted: Sequence[bool],
 ) -> tuple[Graph, list[Array]] | None:
-    """The region with one more leading size, and the arguments of a primitive brought to it; None where they cannot be.
+    """The region with one more leading size, and the arguments of a primitive for it; None if it cannot be widened.
 
     `flat` holds the operands, `results` results, then the tangents of the operands that are `moving`, or cotangents. An
     argument that is `batched` has the new axis first, of `size` entries. A cotangent of an operand that is `wanted` must
-    come back in the operand's own shape, one for each entry.
+    come back in the operand's own shape, one for every entry.
     """
     read = uses(closed)
     if read is None:
         return None
     count = len(closed.inputs)
-    # A tangent has the type of its operand, so where either is batched, both are.
+    # A tangent has the type of its operand, so if one of them is batched, both must be.
     indices = [index for index, is_moving in enumerate(moving) if is_moving]
     tangent_of = dict(zip(indices, range(count + results, len(flat)), strict=True)) if indices else {}
     partner = {**tangent_of, **{tangent: index for index, tangent in tangent_of.items()}}
@@ -123,7 +124,7 @@ def widen(
 
 
 def _for_all(read: frozenset[Use], value: Array, is_batched: bool, size: int) -> Array | None:
-    """The value for one more leading size, in the one shape that all uses of it ask for; None where they differ."""
+    """The value for one more leading size, in the shape that all of its uses need; None if their shapes differ."""
     brought = [use.widened(value, is_batched, size) for use in read]
     first = brought[0]
     if first is None or any(other is None or other.shape != first.shape for other in brought):
@@ -132,7 +133,7 @@ def _for_all(read: frozenset[Use], value: Array, is_batched: bool, size: int) ->
 
 
 def _rebuilt(closed: Graph, inputs: Mapping[Node, Node]) -> Graph:
-    """The closed region over other inputs."""
+    """The closed region with other inputs."""
     rebuilt = dict(inputs)
     for value in closed.nodes:
         if value not in rebuilt:

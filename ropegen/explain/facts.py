@@ -24,16 +24,16 @@ from ropegen.types import TensorType, epsilon
 
 Facts: TypeAlias = dict[str, Any]
 
-# Up to this position, range reduction inside a kernel is as exact as the table. The plan quotes the error here where it
-# knows no position.
+# Up to this position, range reduction inside a kernel is as exact as the table. If the plan knows no position, it states
+# the error at this one.
 _REFERENCE_POSITION = 2**20
 _LAST_POSITION = 2**31 - 1
-# Tiles are classified in strips of at most so many, so that the map of a long sequence is never in memory as a whole.
+# Tiles are classified in strips of at most this many, so that the map of a long sequence is never in memory as a whole.
 _STRIP = 1 << 18
 
 
 def data(plan: Plan) -> Facts:
-    """Every fact of a plan as numbers, words and lists, ready for `json.dumps`; times in seconds, sizes in bytes."""
+    """The facts of a plan as numbers, words and lists, ready for `json.dumps`. Times are in seconds, sizes in bytes."""
     names = _names(plan.graph)
     steps = [_step(plan, index, step, names) for index, step in enumerate(plan.steps, start=1)]
     return {
@@ -229,7 +229,7 @@ def _tiles(value: Node, op: ops.Attend, chosen: Candidate | None) -> Facts:
     strip = max(1, _STRIP // max(1, len(columns)))
     for start in range(0, len(rows) if len(columns) else 0, strip):
         classes = masks.classify_tiles(op.visible, rows[start : start + strip], columns, **every)
-        if "mask" in op.given:  # a dense mask may hide anything of what the expression shows
+        if "mask" in op.given:  # a dense mask may hide any key that the expression shows
             classes = np.minimum(classes, masks.PARTIAL)
         counts += np.bincount(classes.ravel(), minlength=3)
         visited += int(heights[start : start + strip] @ (classes != masks.EMPTY) @ widths)
@@ -245,7 +245,7 @@ def _tiles(value: Node, op: ops.Attend, chosen: Candidate | None) -> Facts:
 
 
 def _ranges(length: int, size: int, positions: Node | None, read: bool) -> npt.NDArray[np.int64] | None:
-    """The first and last position of every tile, (n, 2); None where the mask reads positions that are not known yet."""
+    """The first and last position of every tile, (n, 2); None if the mask reads positions that are not known yet."""
     if read and (positions is None or not isinstance(positions.op, ops.Positions)):
         return None
     first = positions.op.start if positions is not None and isinstance(positions.op, ops.Positions) else 0
@@ -256,7 +256,7 @@ def _ranges(length: int, size: int, positions: Node | None, read: bool) -> npt.N
 # Half-precision types represent every whole number up to these.
 _WHOLE_TO = {"bf16": 256, "f16": 2048}
 
-# Angles: what they are, how large their tables are, how exact they are -----------------------------------------------------------
+# Angles: what they are, how large their tables are, how exact they are ----------------------------------------------
 
 
 def _angles(graph: Graph, step: Step, names: Mapping[Node, str]) -> Iterator[Facts]:
@@ -318,11 +318,11 @@ def _reach(
 
 
 def _error(rope: Rope, at: int, stored: str, positions: Node, table: Table | None) -> float:
-    """The bound on the error of a cosine or sine: the table's own, and that of the range reduction at run time.
+    """The bound on the error of a cosine or sine: that of the table, and that of the range reduction at run time.
 
-    Cosine and sine are taken within 2 u, u = 2**-24, of an angle of at most an eighth of a turn that is held in two
-    float32, and combined with two roundings below that. Fixed point adds `ropegen.rotary.fixed_point`'s own error. The
-    fraction of a fractional position is rounded three times, and is below one radian.
+    The angle is at most an eighth of a turn and held in two float32. Its cosine and sine are within 2 u of the exact
+    ones, with u = 2**-24, and combining them takes two smaller roundings. Fixed point adds the error that
+    `ropegen.rotary.fixed_point` states. The fraction of a fractional position is below one radian and rounded three times.
     """
     bound = rope.angle_error(at, stored)
     if (table is not None and table.kind == "constant") or rope.angles == "f32":
@@ -333,7 +333,7 @@ def _error(rope: Rope, at: int, stored: str, positions: Node, table: Table | Non
 
 
 def _holds_to(rope: Rope, stored: str, allowed: float) -> int:
-    """The largest position at which the bound on the error is within `allowed`; -1 where it is at none."""
+    """The largest position at which the bound on the error is within `allowed`; -1 if there is none."""
     low, high = -1, _LAST_POSITION
     while low < high:
         middle = (low + high + 1) // 2
@@ -368,7 +368,7 @@ def _position_warnings(angles: Facts) -> Iterator[str]:
     if (whole := _WHOLE_TO.get(angles["positions_type"])) is not None:
         yield (
             f"{angles['value']}: positions are {angles['positions_type']}, which holds every whole number only to {whole:,}; "
-            "beyond, neighbours turn alike: keep them in i32"
+            "larger neighbours become equal and rotate alike; keep them in i32"
         )
     if angles.get("magnitude_range") is not None and angles["table"] is None:
         first, last = angles["magnitude_range"]
