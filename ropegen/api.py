@@ -227,8 +227,10 @@ def attention(
     mask: an expression of `ropegen.masks`, a Python function of q_pos, kv_pos, q_segment, kv_segment, head and
       batch, or a boolean array that broadcasts to (..., H, Sq, Skv), True where a key is seen.
     score: a Python function of score and those names, or `masks.alibi(slopes)`.
-    bias: broadcasts to (..., H, Sq, Skv). sinks: (H,). Of a bias or mask of three axes, heads that are as many as
-      the sequences of the batch are refused, because it may mean either.
+    bias: broadcasts to (..., H, Sq, Skv). sinks: (H,). A bias or mask broadcasts as in NumPy: its axes are the last ones
+      of (..., H, Sq, Skv), so (H, Sq, Skv) is one per head, (B, 1, Sq, Skv) one per sequence, (B, 1, 1, Skv) a padding
+      mask. One whose first axis is left out, such as (2, Sq, Skv) for 2 sequences and 2 heads, may mean either and is
+      refused.
     positions, segments: (S,) or (..., S); positions count from 0 when both are left out, and both must be given where
       Sq and Skv differ and they matter. Segments are given where the mask or score reads them, and only there.
     masked_row: "zero" gives rows that see no key zeros, "mean" the mean of all values.

@@ -1,7 +1,8 @@
 """A batch axis as one more leading size of a region, by the axes that the region's ops declare (`ropegen.ir.op.Operand`).
 
 An operand that has the batch gets the size in front. One that may lack the batch, or broadcasts, stays as it is unless
-it varies over the new axis. One that serves the whole batch cannot vary over it: then the region cannot be widened.
+it varies over the new axis; a bias or mask that stays gets a size of 1 for every axis that it lacks. One that serves the
+whole batch cannot vary over it: then the region cannot be widened.
 """
 
 from __future__ import annotations
@@ -48,9 +49,11 @@ class Use:
                     value = value.reshape(size, *between, *core)
                 return jnp.broadcast_to(value, (size, *self.batch, *core))
             case "broadcast":
-                if not is_batched:
+                if not (is_batched or axes):
                     return value
-                return value.reshape(size, *self.operand.padded(value.shape[1:], len(self.batch)))
+                # Named axes are written out: with fewer, the new size might be taken for that of another axis.
+                first = size if is_batched else 1
+                return value.reshape(first, *self.operand.padded(value.shape[is_batched:], len(self.batch)))
 
 
 # How an input is widened that no op reads: as one that has the batch.

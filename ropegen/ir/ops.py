@@ -380,7 +380,8 @@ class Attend(Op):
     Query head h reads key head h // (H / Hkv). In float32: scale, soft-cap, bias, the score expression, the
     mask expression and the dense mask, sinks in the denominator, softmax. `returns="log_sum_exp"` gives the
     logarithm of the denominator instead, (..., Sq, H) float32. Positions and segments are (S,) or (..., S);
-    bias and mask broadcast to (..., H, Sq, Skv); sinks are (H,).
+    bias and mask broadcast to (..., H, Sq, Skv) as in NumPy, from the right; one that fits (..., Sq, Skv) too, because
+    the last size of the batch equals H, is refused unless its sizes before (Sq, Skv) are all 1; sinks are (H,).
     """
 
     name = "attend"
@@ -479,6 +480,16 @@ class Attend(Op):
                 raise self.refuse(
                     f"{operand.name} is {given}", f"give a shape that broadcasts to (..., {axes}) = {shapes[0]}"
                 )
+            case "broadcast" if self._lacks_an_axis(given, measured):
+                by_head, by_batch = (
+                    (*(1,) * (len(shapes[0]) - given.rank), *given.shape),
+                    (*given.shape[:-2], 1, *given.shape[-2:]),
+                )
+                raise self.refuse(
+                    f"{operand.name} is {given} and the batch is {measured.batch} with {measured.sizes['heads']} heads, "
+                    "so its first sizes may be those of the heads or of the batch",
+                    f"give it all axes: {by_head} for one {operand.name} per head, {by_batch} for one per sequence",
+                )
             case "optional" if not fits or given.dtype == "i1":
                 wanted = " or ".join(map(str, shapes))
                 raise self.refuse(f"{operand.name} are {given}", f"give numbers of shape {wanted}")
@@ -488,6 +499,15 @@ class Attend(Op):
                 raise self.refuse(f"{operand.name} are {given}", f"give one float a head: {shapes[0]}")
             case _:
                 return
+
+    @staticmethod
+    def _lacks_an_axis(given: TensorType, measured: Measured) -> bool:
+        """Whether a bias or mask reads as (..., queries, keys) just as well as (..., heads, queries, keys)."""
+        first, batch, heads = given.shape[:-2], measured.batch, measured.sizes["heads"]
+        if all(size == 1 for size in first) or len(first) > len(batch):
+            return False
+        readings = (*batch, heads)[-len(first) :], batch[-len(first) :]
+        return all(size in (1, whole) for reading in readings for size, whole in zip(first, reading, strict=True))
 
 
 @dataclass(frozen=True, kw_only=True)
