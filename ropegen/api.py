@@ -231,8 +231,9 @@ def attention(
       of (..., H, Sq, Skv), so (H, Sq, Skv) is one per head, (B, 1, Sq, Skv) one per sequence, (B, 1, 1, Skv) a padding
       mask. One whose first axis is left out, such as (2, Sq, Skv) for 2 sequences and 2 heads, may mean either and is
       refused.
-    positions, segments: (S,) or (..., S); positions count from 0 when both are left out, and both must be given where
-      Sq and Skv differ and they matter. Segments are given where the mask or score reads them, and only there.
+    positions, segments: (S,) or (..., S), int32, or int64 under x64, of which all 64 bits count. Positions count from 0
+      when both are left out, and both must be given where Sq and Skv differ and they matter. Segments are given where
+      the mask or score reads them, and only there.
     masked_row: "zero" gives rows that see no key zeros, "mean" the mean of all values.
     length: the longest sequence, for the frequency families of RoPE that depend on it.
     return_lse: also the logarithm of the softmax denominator, (..., Sq, H) float32.
@@ -304,8 +305,8 @@ def attention(
         "masked_row": masked_row,
         "q_positions": q_at if "q_pos" in reads else None,
         "kv_positions": kv_at if "kv_pos" in reads else None,
-        "q_segments": call.optional("q_segments", q_segments),
-        "kv_segments": call.optional("kv_segments", kv_segments),
+        "q_segments": call.ids("q_segments", q_segments),
+        "kv_segments": call.ids("kv_segments", kv_segments),
         "bias": call.optional("bias", bias),
         "dense_mask": dense,
         "sinks": call.optional("sinks", sinks),
@@ -375,6 +376,12 @@ class Call:
         """An input for the array, None for None."""
         return None if value is None else self.array(label, value)
 
+    def ids(self, label: str, value: ArrayLike | None) -> Node | None:
+        """An input for segment ids, None for None; ids of the host are int32 where they fit it, also under x64."""
+        if value is not None and not isinstance(value, jax.Array) and _fits_int32(known := np.asarray(value)):
+            value = known.astype(np.int32)
+        return self.optional(label, value)
+
     def positions(self, label: str, value: ArrayLike | None, length: int) -> Node:
         """Positions that count from a known start are said so in the graph, where masks and tables can use it."""
         if value is None:
@@ -399,7 +406,7 @@ class Call:
             and np.array_equal(known, known[0] + np.arange(known.size))
         ):
             return self.builder.positions(known.size, int(known[0]))
-        return self.array(label, value)
+        return self.array(label, known.astype(np.int32) if _fits_int32(known) else value)
 
     def run(self, outputs: Mapping[str, Node], target: Targets = None, tile: Tiles | None = None) -> dict[str, Array]:
         """The values of the outputs, by a program that has a plan for every platform; see `planned_for`."""
@@ -412,6 +419,13 @@ class Call:
         fixed = tuple((name, tuple(sizes.items())) for name, sizes in (tile or {}).items())
         first, *others = _planned(graph, planned_for(target), fixed, catalog())
         return run(first, {}, self._values, others)
+
+
+def _fits_int32(known: np.ndarray) -> bool:
+    limits = np.iinfo(np.int32)
+    if known.dtype.kind not in "iu":
+        return False
+    return not known.size or bool(limits.min <= known.min() and known.max() <= limits.max)
 
 
 def parse_targets(target: Targets) -> tuple[Target, ...]:
