@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ropegen import masks
+from ropegen.errors import RopegenError
 from ropegen.ir.op import Measured, Op, Operand, attribute
 from ropegen.masks import Expr
 from ropegen.rotary import Rope
@@ -52,10 +53,9 @@ class Positions(Op):
     start: int = attribute(default=0)
 
     def infer(self, *operands: TensorType) -> TensorType:
-        if not -(2**31) <= self.start <= 2**31 - 1 - self.length:
-            raise self.refuse(
-                f"positions {self.start} to {self.start + self.length} overflow int32", "use a smaller start"
-            )
+        last = self.start + max(self.length, 1) - 1
+        if self.start < -(2**31) or last > 2**31 - 1:
+            raise self.refuse(f"positions {self.start} to {last} overflow int32", "use a smaller start")
         return TensorType((self.length,), "i32")
 
 
@@ -602,5 +602,11 @@ OPS: dict[str, type[Op]] = {
 
 
 def attention_scale(width: int) -> float:
-    """The scale of Vaswani et al. 2017: one over the square root of the width of a head."""
+    """The scale of Vaswani et al. 2017: one over the square root of the width of a head.
+
+    Raises:
+      RopegenError: the width is 0.
+    """
+    if width == 0:
+        raise RopegenError("attention: heads of 0 features have no scale of 1/sqrt(0); give `scale`, or wider heads")
     return 1.0 / math.sqrt(width)
