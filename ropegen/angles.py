@@ -116,14 +116,15 @@ def cos_sin(positions: Array, inverse_frequencies: np.ndarray, *, exact: bool) -
 
     `exact` reduces the angle in integers, without float64: a position times the frequency, as a 64-bit fraction of a
     turn, wraps around at a whole turn. Only an angle of at most an eighth of a turn is rounded, so the error does not
-    grow with the position (whole positions up to 2**31, and the fractional positions that float32 can hold).
+    grow with the position (whole positions up to 2**31, and the fractional positions that float32 can hold). Beyond, for
+    int64 and float64 positions, it is at most 2**-64 turns times the position more.
     """
     if not exact:
         angles = positions.astype(jnp.float32) * inverse_frequencies.astype(np.float32)
         return jnp.cos(angles), jnp.sin(angles)
     high, low = fixed_point(inverse_frequencies)
     if not jnp.issubdtype(positions.dtype, jnp.floating):
-        return _turns_to_cos_sin(*_turns(positions.astype(jnp.int32), high, low))
+        return _turns_to_cos_sin(*_turns(positions, high, low))
     per_position = (inverse_frequencies / (2 * np.pi)).astype(np.float32)
 
     @jax.custom_jvp
@@ -131,7 +132,7 @@ def cos_sin(positions: Array, inverse_frequencies: np.ndarray, *, exact: bool) -
         whole = jnp.floor(positions)
         # A fraction of a position adds less than one frequency, for which float32 is precise enough.
         fraction = (positions - whole).astype(jnp.float32) * per_position
-        turns, rest = _turns(whole.astype(jnp.int32), high, low)
+        turns, rest = _turns(whole.astype(jnp.int64 if whole.dtype == jnp.float64 else jnp.int32), high, low)
         more, rest_of_fraction = _to_turns(fraction)
         return _turns_to_cos_sin(turns + more, rest + rest_of_fraction)
 
@@ -146,14 +147,14 @@ def cos_sin(positions: Array, inverse_frequencies: np.ndarray, *, exact: bool) -
 
 
 def _turns(positions: Array, high: np.ndarray, low: np.ndarray) -> tuple[Array, Array]:
-    """The product (positions * frequency) mod 1 turn, for int32 positions: uint32 units of 2**-32 turn, and the rest.
+    """The product (positions * frequency) mod 1 turn, for integer positions: uint32 units of 2**-32 turn, and the rest.
 
     The rest is the float32 fraction of a unit; without it the sine of a small angle would lose its last bits.
     """
-    position = positions.astype(jnp.uint32)  # two's complement: a negative position wraps correctly...
-    carried = position * high + _high_half(position, low)
-    # ... except that the upper half of the product belongs to position + 2**32.
-    turns = jnp.where(positions < 0, carried - low, carried)
+    position = positions.astype(jnp.uint32)  # the lower half, in two's complement
+    # The upper half: all ones for a negative int32, and zeros for others.
+    upper = positions >> 32 if positions.dtype == jnp.int64 else positions.astype(jnp.int32) >> 31
+    turns = position * high + _high_half(position, low) + upper.astype(jnp.uint32) * low
     return turns, (position * low).astype(jnp.float32) * np.float32(2.0**-32)
 
 

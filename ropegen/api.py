@@ -228,10 +228,12 @@ def attention(
     mask: an expression of `ropegen.masks`, a Python function of q_pos, kv_pos, q_segment, kv_segment, head and
       batch, or a boolean array that broadcasts to (..., H, Sq, Skv) and is True where a query sees a key.
     score: a Python function of score and those names, or `masks.alibi(slopes)`.
-    bias: broadcasts to (..., H, Sq, Skv). sinks: (H,). A bias or mask of three axes is refused if the batch has as many
-      sequences as there are heads, because its first axis could mean either.
-    positions, segments: (S,) or (..., S). Without both positions, they count from 0. If Sq and Skv differ and positions
-      matter, give both. Give segments if the mask or score reads them, and only then.
+    bias: broadcasts to (..., H, Sq, Skv). sinks: (H,). A bias or mask broadcasts as in NumPy: its axes are the last ones
+      of (..., H, Sq, Skv), so (H, Sq, Skv) is one per head, (B, 1, Sq, Skv) one per sequence, (B, 1, 1, Skv) a padding
+      mask. One without a first axis, such as (2, Sq, Skv) for 2 sequences and 2 heads, may mean either and is refused.
+    positions, segments: (S,) or (..., S), int32, or int64 under x64, of which all 64 bits count. Without both positions,
+      they count from 0. If Sq and Skv differ and positions matter, give both. Give segments if the mask or score reads
+      them, and only then.
     masked_row: the result of a row that sees no key: "zero", or "mean" for the mean of all values.
     length: the longest sequence, for the frequency families of RoPE that depend on it.
     return_lse: also return the logarithm of the softmax denominator, (..., Sq, H) float32.
@@ -303,8 +305,8 @@ def attention(
         "masked_row": masked_row,
         "q_positions": q_at if "q_pos" in reads else None,
         "kv_positions": kv_at if "kv_pos" in reads else None,
-        "q_segments": call.optional("q_segments", q_segments),
-        "kv_segments": call.optional("kv_segments", kv_segments),
+        "q_segments": call.ids("q_segments", q_segments),
+        "kv_segments": call.ids("kv_segments", kv_segments),
         "bias": call.optional("bias", bias),
         "dense_mask": dense,
         "sinks": call.optional("sinks", sinks),
@@ -374,6 +376,12 @@ class Call:
         """An input for the array, None for None."""
         return None if value is None else self.array(label, value)
 
+    def ids(self, label: str, value: ArrayLike | None) -> Node | None:
+        """An input for segment ids, None for None; ids of the host are int32 where they fit it, also under x64."""
+        if value is not None and not isinstance(value, jax.Array) and _fits_int32(known := np.asarray(value)):
+            value = known.astype(np.int32)
+        return self.optional(label, value)
+
     def positions(self, label: str, value: ArrayLike | None, length: int) -> Node:
         """An input for positions. If they count up from a known start, the graph states it, for masks and tables to use."""
         if value is None:
@@ -398,7 +406,7 @@ class Call:
             and np.array_equal(known, known[0] + np.arange(known.size))
         ):
             return self.builder.positions(known.size, int(known[0]))
-        return self.array(label, value)
+        return self.array(label, known.astype(np.int32) if _fits_int32(known) else value)
 
     def run(self, outputs: Mapping[str, Node], target: Targets = None, tile: Tiles | None = None) -> dict[str, Array]:
         """The values of the outputs, from a program with a plan for every platform; see `planned_for`."""
@@ -411,6 +419,13 @@ class Call:
         fixed = tuple((name, tuple(sizes.items())) for name, sizes in (tile or {}).items())
         first, *others = _planned(graph, planned_for(target), fixed, catalog())
         return run(first, {}, self._values, others)
+
+
+def _fits_int32(known: np.ndarray) -> bool:
+    limits = np.iinfo(np.int32)
+    if known.dtype.kind not in "iu":
+        return False
+    return not known.size or bool(limits.min <= known.min() and known.max() <= limits.max)
 
 
 def parse_targets(target: Targets) -> tuple[Target, ...]:

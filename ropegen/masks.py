@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -141,11 +141,19 @@ def values_per_head(expr: Expr) -> frozenset[int]:
 # Values -----------------------------------------------------------------------------------------------------------
 
 
-def evaluate(expr: Expr, xp: Any, *, lookup: Literal["gather", "select"] = "gather", **values: Array) -> Array:
+def evaluate(
+    expr: Expr,
+    xp: Any,
+    *,
+    lookup: Literal["gather", "select"] = "gather",
+    wide: Collection[str] = (),
+    **values: Array,
+) -> Array:
     """The value of `expr` in module `xp` (`numpy` or `jax.numpy`); `values` holds one array per name, and they broadcast.
 
     Integers become int32; floats have the dtype of `score`, or float32 without one. The result broadcasts only the
     values that it depends on. `lookup="select"` reads a table by comparisons alone, for a kernel that cannot gather.
+    `wide` names the variables that are int64: an integer that depends on one of them is computed in 64 bits.
     """
     for name in values.keys() - {*NAMES, "score"}:
         raise RopegenError(f"an expression has no name {name!r}; {nearest(name, (*NAMES, 'score'))}")
@@ -164,6 +172,7 @@ def evaluate(expr: Expr, xp: Any, *, lookup: Literal["gather", "select"] = "gath
             case Var(name=name):
                 if name not in values:
                     raise RopegenError(f"`{excerpt(expr)}` needs a value for {name}; give evaluate(..., {name}=)")
+                dtype = np.dtype(np.int64) if name in wide else dtype
                 given = values[name] if hasattr(values[name], "dtype") else dtype.type(values[name])
                 return given if given.dtype == dtype else given.astype(dtype)
             case Const(value=constant):
@@ -180,6 +189,8 @@ def evaluate(expr: Expr, xp: Any, *, lookup: Literal["gather", "select"] = "gath
                 parts = [value(arg) for arg in args]
                 if "float" in {node.kind, *(arg.kind for arg in args)}:
                     parts = [x.astype(floating) if arg.kind == "int" else x for x, arg in zip(parts, args, strict=True)]
+                elif any(x.dtype == np.int64 for x in parts):
+                    parts = [x.astype(np.int64) if arg.kind == "int" else x for x, arg in zip(parts, args, strict=True)]
                 return _operate(op, parts, args, xp)
             case _:
                 raise TypeError(f"not an expression: {type(node).__name__}")
@@ -201,10 +212,12 @@ def _operate(op: str, parts: Sequence[Array], args: Sequence[Expr], xp: Any) -> 
     if isinstance(args[1], Const):
         divisor = int(args[1].value)
         if divisor & (divisor - 1) == 0 and divisor > 0:  # a shift and a bit mask also round to minus infinity
-            return left >> np.int32(divisor.bit_length() - 1) if op == "//" else left & np.int32(divisor - 1)
+            whole = np.dtype(left.dtype).type
+            return left >> whole(divisor.bit_length() - 1) if op == "//" else left & whole(divisor - 1)
         return PYTHON[op](left, right)
     zero = right == 0
-    return xp.where(zero, np.int32(0), PYTHON[op](left, xp.where(zero, np.int32(1), right)))
+    whole = np.dtype(left.dtype).type
+    return xp.where(zero, whole(0), PYTHON[op](left, xp.where(zero, whole(1), right)))
 
 
 # Tiles ------------------------------------------------------------------------------------------------------------
@@ -244,11 +257,13 @@ def classify_tiles(
     kv_segment: Range | npt.ArrayLike = None,
     head: Range = None,
     batch: Range = None,
+    wide: Collection[str] = (),
 ) -> npt.NDArray[np.int8]:
     """`classify` for every tile of a map: int8 (n, m), where an entry is `EMPTY` 0, `PARTIAL` 1 or `FULL` 2.
 
     `q_tiles` (n, 2) and `kv_tiles` (m, 2) hold the inclusive position ranges of the rows and columns. Segment
     ranges are one pair, or (n, 2) for `q_segment` and (m, 2) for `kv_segment`. It allocates int64 arrays of n * m.
+    `wide` names the variables that are int64 at run time; a comparison that reads one of them may be true or false.
     """
     if expr.kind != "bool":
         raise RopegenError(f"only a mask can classify a tile, got {expr.kind} `{excerpt(expr)}`")
@@ -261,7 +276,7 @@ def classify_tiles(
                 f"{name} gives {low.size} ranges for {shape[0]} x {shape[1]} tiles; give one per row or column"
             )
     with np.errstate(all="ignore"):
-        low, high = _interval(expr, ranges, {})
+        low, high = _interval(expr, ranges, {}, frozenset(wide))
     return np.broadcast_to(low.astype(np.int8) + high.astype(np.int8), shape).copy()
 
 
@@ -282,10 +297,18 @@ def _bounds(name: str, given: Range | npt.ArrayLike) -> Interval:
     return low, high
 
 
-def _interval(node: Expr, ranges: Mapping[str, Interval], known: dict[Expr, Interval]) -> Interval:
+def _interval(
+    node: Expr, ranges: Mapping[str, Interval], known: dict[Expr, Interval], wide: frozenset[str]
+) -> Interval:
     if node in known:
         return known[node]
     match node:
+        case Table(index=index) if node.kind == "bool" and variables(index) & wide:
+            interval = np.array([[False]]), np.array([[True]])
+        case Apply(args=args) if (
+            node.kind == "bool" and args[-1].kind != "bool" and any(variables(arg) & wide for arg in args)
+        ):
+            interval = np.array([[False]]), np.array([[True]])
         case Var(name="score"):
             interval = np.full((1, 1), np.nan), np.full((1, 1), np.nan)
         case Var(name=name):
@@ -294,10 +317,10 @@ def _interval(node: Expr, ranges: Mapping[str, Interval], known: dict[Expr, Inte
             point = np.array([[value]], {"bool": np.bool_, "int": np.int64, "float": np.float64}[node.kind])
             interval = _to_float((point, point)) if node.kind == "float" else (point, point)
         case Table(values=values, index=index):
-            interval = _entries(np.array(values), _interval(index, ranges, known))
+            interval = _entries(np.array(values), _interval(index, ranges, known, wide))
             interval = _to_float(interval) if node.kind == "float" else interval
         case Apply(op=op, args=args):
-            parts = [_interval(arg, ranges, known) for arg in args]
+            parts = [_interval(arg, ranges, known, wide) for arg in args]
             if floats := "float" in {node.kind, *(arg.kind for arg in args)}:
                 parts = [_to_float(part) if arg.kind == "int" else part for part, arg in zip(parts, args, strict=True)]
             if node.kind == "bool" and op != "where":

@@ -69,7 +69,7 @@ def _input(node: Node) -> Array:
 
 def _positions(node: Node) -> Array:
     op = _op(node, ops.Positions)
-    return jnp.arange(op.start, op.start + op.length, dtype=jnp.int32)
+    return op.start + jnp.arange(op.length, dtype=jnp.int32)  # the end may not fit in int32
 
 
 def _embed(node: Node, ids: Array, table: Array) -> Array:
@@ -227,7 +227,7 @@ def _pack(node: Node, *parts: Array) -> Array:
 
 def _reorder_pairs(node: Node, x: Array) -> Array:
     op = _op(node, ops.ReorderPairs)
-    heads = x.reshape(*x.shape[:-1], -1, op.width)
+    heads = x.reshape(*x.shape[:-1], x.shape[-1] // op.width, op.width)
     turned, rest = heads[..., : op.dim], heads[..., op.dim :]
     split = (op.dim // 2, 2) if op.to == "half" else (2, op.dim // 2)
     turned = jnp.swapaxes(turned.reshape(*turned.shape[:-1], *split), -1, -2).reshape(turned.shape)
@@ -311,14 +311,15 @@ def _attend_rows(op: ops.Attend, q: Array, k: Array, v: Array, given: Mapping[st
     if "bias" in given:
         score = score + given["bias"].astype(wide)
     places: dict[str, Any] = {operand.variable: given[operand.name] for operand in op.beside if operand.variable}
-    places["batch"] = jnp.arange(q.shape[0]).reshape(-1, 1, 1, 1, 1)
-    places["head"] = jnp.arange(q.shape[2] * q.shape[3]).reshape(1, q.shape[2], q.shape[3], 1, 1)
+    places["batch"] = jnp.arange(q.shape[0], dtype=jnp.int32).reshape(-1, 1, 1, 1, 1)
+    places["head"] = jnp.arange(q.shape[2] * q.shape[3], dtype=jnp.int32).reshape(1, q.shape[2], q.shape[3], 1, 1)
+    wide_ids = [name for name, value in places.items() if value.dtype == jnp.int64]
     # A score of -inf hides its key, and no derivative of it may become NaN.
     visible = score != -jnp.inf
     if op.score != masks.identity:
-        score = masks.evaluate(op.score, jnp, score=jnp.where(visible, score, 0.0), **places)
+        score = masks.evaluate(op.score, jnp, score=jnp.where(visible, score, 0.0), wide=wide_ids, **places)
     if op.visible != masks.full:
-        visible = visible & masks.evaluate(op.visible, jnp, **places)
+        visible = visible & masks.evaluate(op.visible, jnp, wide=wide_ids, **places)
     if "mask" in given:
         visible = visible & given["mask"]
     highest = jnp.max(score, axis=-1, keepdims=True, where=visible, initial=-jnp.inf)

@@ -117,7 +117,7 @@ def _wide(x: Array) -> Array:
 
 
 def _positions(op: ops.Positions) -> Array:
-    return np.arange(op.start, op.start + op.length, dtype=np.int32)
+    return np.arange(op.start, op.start + op.length, dtype=np.int64).astype(np.int32)
 
 
 def _embed(op: ops.Embed, ids: Array, table: Array) -> Array:
@@ -226,8 +226,9 @@ def _attend(op: ops.Attend, q: Array, k: Array, v: Array, **given: Array) -> Arr
     it is the mean of all rows of v, or zero if v has no rows. Its denominator is that of the sinks; without sinks it is
     0, whose logarithm is -inf.
 
-    The expressions read positions and segments as int32, without fractions (see `ropegen.masks`). `batch` counts the
-    leading dimensions in row-major order. A hidden key has the weight 0, and 0 * NaN is NaN, so nothing is promised
+    The expressions read positions and segments as int32, or int64 if they are that, without fractions (see
+    `ropegen.masks`). `batch` counts the leading dimensions in row-major order. A hidden key has the weight 0, and 0 * NaN
+    is NaN, so nothing is promised
     for rows of v that are not finite.
     """
     *lead, queries, heads, width = q.shape
@@ -269,13 +270,14 @@ def _softmax(op: ops.Attend, score: Array, batch: int, given: Mapping[str, Array
     against it.
     """
     variables: dict[str, Any] = {operand.variable: given[operand.name] for operand in op.beside if operand.variable}
+    wide = [name for name, value in variables.items() if value.dtype == np.int64]
     variables |= {"head": np.arange(len(score))[:, None, None], "batch": np.asarray(batch)}
     if op.softcap is not None:
         score = op.softcap * np.tanh(score / op.softcap)
     if "bias" in given:
         score = score + given["bias"]
-    score = np.broadcast_to(masks.evaluate(op.score, np, score=score, **variables), score.shape)
-    visible = np.asarray(masks.evaluate(op.visible, np, **variables)) & (score != -np.inf)
+    score = np.broadcast_to(masks.evaluate(op.score, np, score=score, wide=wide, **variables), score.shape)
+    visible = np.asarray(masks.evaluate(op.visible, np, wide=wide, **variables)) & (score != -np.inf)
     if "mask" in given:
         visible = visible & given["mask"]
     score = np.where(visible, score, -np.inf)
@@ -310,7 +312,7 @@ def _pack(op: ops.Pack, **parts: Array) -> Array:
 
 def _reorder_pairs(op: ops.ReorderPairs, x: Array) -> Array:
     """It transposes axes and does not call `ReorderPairs.order`, because the passes use that and the oracle checks them."""
-    heads = x.reshape(*x.shape[:-1], -1, op.width)
+    heads = x.reshape(*x.shape[:-1], x.shape[-1] // op.width, op.width)
     split = (op.dim // 2, 2) if op.to == "half" else (2, op.dim // 2)
     turned = heads[..., : op.dim].reshape(*heads.shape[:-1], *split).swapaxes(-1, -2)
     return np.concatenate([turned.reshape(*heads.shape[:-1], op.dim), heads[..., op.dim :]], axis=-1).reshape(x.shape)

@@ -152,7 +152,7 @@ class Rope:
         if log_scale is not None:
             _expect_magnitude(self.scaling.kind, log_scale, np.float32 if np.float32 in (result, precision) else result)
             cos_sin *= np.exp(-log_scale if inverse else log_scale).astype(precision)[..., None, :]
-        return cos_sin.reshape(*cos_sin.shape[:-2], -1).astype(result)
+        return cos_sin.reshape(*cos_sin.shape[:-2], 2 * cos_sin.shape[-1]).astype(result)
 
     def check_magnitude(self, positions: npt.ArrayLike, head_dim: int) -> None:
         """Refuses positions (..., S) for which the xPos magnitude or its inverse leaves the normal range of float32.

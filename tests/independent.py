@@ -47,7 +47,7 @@ def _value(node: Node, operands: list[jax.Array]) -> jax.Array:
     dtype = numpy_dtype(node.type.dtype)
     match node.op:
         case ops.Positions() as op:
-            return jnp.arange(op.start, op.start + op.length, dtype=jnp.int32)
+            return jnp.asarray(np.arange(op.start, op.start + op.length, dtype=np.int64), jnp.int32)
         case ops.Embed() as op:
             ids, table = operands
             rows = table[jnp.clip(ids, 0, len(table) - 1)]

@@ -164,7 +164,7 @@ def test_only_what_varies_is_widened() -> None:
     assert shapes["kv_positions"] == (5,)
     assert shapes["q_segments"] == (3, 2, 3)
     assert shapes["bias"] == (3, 1, 4, 1, 5)
-    assert shapes["mask"] == (1, 1, 3, 5)
+    assert shapes["mask"] == (1, 1, 1, 3, 5)
     assert shapes["sinks"] == (4,)
 
 

@@ -1,8 +1,9 @@
 """Widening: a batch axis becomes one more leading size of a region.
 
 The axes that ops declare for their operands decide how (`ropegen.ir.op.Operand`). An operand that has the batch gets the
-size in front. An operand that may lack the batch, or that broadcasts, does not change unless it varies over the new axis.
-An operand that serves the whole batch cannot vary over it; if it does, the region cannot be widened.
+size in front. An operand that may lack the batch, or that broadcasts, does not change unless it varies over the new axis;
+a bias or mask that does not change gets a size of 1 for every axis that it lacks. An operand that serves the whole batch
+cannot vary over it; if it does, the region cannot be widened.
 """
 
 from __future__ import annotations
@@ -49,9 +50,11 @@ class Use:
                     value = value.reshape(size, *between, *core)
                 return jnp.broadcast_to(value, (size, *self.batch, *core))
             case "broadcast":
-                if not is_batched:
+                if not (is_batched or axes):
                     return value
-                return value.reshape(size, *self.operand.padded(value.shape[1:], len(self.batch)))
+                # Named axes are written out: with fewer, the new size might be taken for that of another axis.
+                first = size if is_batched else 1
+                return value.reshape(first, *self.operand.padded(value.shape[is_batched:], len(self.batch)))
 
 
 # An input that no op reads is widened like one that has the batch.

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ropegen import masks
+from ropegen.errors import RopegenError
 from ropegen.ir.op import Measured, Op, Operand, attribute
 from ropegen.masks import Expr
 from ropegen.rotary import Rope
@@ -52,10 +53,9 @@ class Positions(Op):
     start: int = attribute(default=0)
 
     def infer(self, *operands: TensorType) -> TensorType:
-        if not -(2**31) <= self.start <= 2**31 - 1 - self.length:
-            raise self.refuse(
-                f"positions {self.start} to {self.start + self.length} overflow int32", "use a smaller start"
-            )
+        last = self.start + max(self.length, 1) - 1
+        if self.start < -(2**31) or last > 2**31 - 1:
+            raise self.refuse(f"positions {self.start} to {last} overflow int32", "use a smaller start")
         return TensorType((self.length,), "i32")
 
 
@@ -380,7 +380,8 @@ class Attend(Op):
     Query head h reads key head h // (H / Hkv). In float32: scale, soft-cap, bias, the score expression, the
     mask expression and the dense mask, sinks in the denominator, softmax. `returns="log_sum_exp"` gives the
     logarithm of the denominator instead, (..., Sq, H) float32. Positions and segments are (S,) or (..., S);
-    bias and mask broadcast to (..., H, Sq, Skv); sinks are (H,).
+    bias and mask broadcast to (..., H, Sq, Skv) as in NumPy, from the right; one that fits (..., Sq, Skv) too, because
+    the last size of the batch equals H, is refused unless its sizes before (Sq, Skv) are all 1; sinks are (H,).
     """
 
     name = "attend"
@@ -479,6 +480,16 @@ class Attend(Op):
                 raise self.refuse(
                     f"{operand.name} is {given}", f"give a shape that broadcasts to (..., {axes}) = {shapes[0]}"
                 )
+            case "broadcast" if self._lacks_an_axis(given, measured):
+                by_head, by_batch = (
+                    (*(1,) * (len(shapes[0]) - given.rank), *given.shape),
+                    (*given.shape[:-2], 1, *given.shape[-2:]),
+                )
+                raise self.refuse(
+                    f"{operand.name} is {given} and the batch is {measured.batch} with {measured.sizes['heads']} heads, "
+                    "so its first sizes may be those of the heads or of the batch",
+                    f"give it all axes: {by_head} for one {operand.name} per head, {by_batch} for one per sequence",
+                )
             case "optional" if not fits or given.dtype == "i1":
                 wanted = " or ".join(map(str, shapes))
                 raise self.refuse(f"{operand.name} are {given}", f"give numbers of shape {wanted}")
@@ -488,6 +499,15 @@ class Attend(Op):
                 raise self.refuse(f"{operand.name} are {given}", f"give one float a head: {shapes[0]}")
             case _:
                 return
+
+    @staticmethod
+    def _lacks_an_axis(given: TensorType, measured: Measured) -> bool:
+        """Whether a bias or mask reads as (..., queries, keys) just as well as (..., heads, queries, keys)."""
+        first, batch, heads = given.shape[:-2], measured.batch, measured.sizes["heads"]
+        if all(size == 1 for size in first) or len(first) > len(batch):
+            return False
+        readings = (*batch, heads)[-len(first) :], batch[-len(first) :]
+        return all(size in (1, whole) for reading in readings for size, whole in zip(first, reading, strict=True))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -582,5 +602,11 @@ OPS: dict[str, type[Op]] = {
 
 
 def attention_scale(width: int) -> float:
-    """The scale of Vaswani et al. 2017: one over the square root of the width of a head."""
+    """The scale of Vaswani et al. 2017: one over the square root of the width of a head.
+
+    Raises:
+      RopegenError: the width is 0.
+    """
+    if width == 0:
+        raise RopegenError("attention: heads of 0 features have no scale of 1/sqrt(0); give `scale`, or wider heads")
     return 1.0 / math.sqrt(width)

@@ -110,6 +110,12 @@ class Site:
         """There is no query or no key, and so nothing to multiply."""
         return 0 in (self.batch, self.queries, self.heads, self.keys)
 
+    @property
+    def wide_variables(self) -> tuple[str, ...]:
+        """The variables of the expressions that are int64."""
+        given = {operand.variable: self.given[operand.name] for operand in self.op.beside if operand.name in self.given}
+        return tuple(name for name, value in given.items() if name and value.array.dtype == np.int64)
+
     def flat(self, x: Array) -> Array:
         """Leading dimensions as one."""
         return x.reshape(self.batch, *x.shape[len(self.lead) :])
@@ -295,7 +301,7 @@ class Scores:
             score = score + bias
         if op.score == masks.identity:
             return score
-        return expressed(op, score, self._values(), bias is not None)
+        return expressed(self.site, score, self._values(), bias is not None)
 
     def bias(self) -> Array | None:
         given = self.site.given.get("bias")
@@ -306,7 +312,7 @@ class Scores:
         site, block = self.site, self.block
         terms: list[Array] = []
         if block.masked and site.op.visible != masks.full:
-            terms.append(masks.evaluate(site.op.visible, jnp, **self._values()))
+            terms.append(masks.evaluate(site.op.visible, jnp, wide=site.wide_variables, **self._values()))
         if block.masked and "mask" in site.given:
             terms.append(self.part(site.given["mask"]))
         if block.kv_fresh is not None:
@@ -369,11 +375,11 @@ class Scores:
         return weight, cotangents
 
 
-def expressed(op: Attend, score: Array, values: dict[str, Any], may_be_infinite: bool) -> Array:
+def expressed(site: Site, score: Array, values: dict[str, Any], may_be_infinite: bool) -> Array:
     """The score expression; where the bias made a score -inf it has a value and no derivative (which could be NaN)."""
 
     def evaluate(score: Array) -> Array:
-        result = masks.evaluate(op.score, jnp, score=score, **values)
+        result = masks.evaluate(site.op.score, jnp, score=score, wide=site.wide_variables, **values)
         return jnp.broadcast_to(jnp.asarray(result, score.dtype), score.shape)
 
     if not may_be_infinite:

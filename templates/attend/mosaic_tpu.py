@@ -64,6 +64,8 @@ def declines(site: AttendSite, target: Target) -> Iterator[str]:
     for operand in site.op.beside:
         if operand.holds == "position" and operand.name in site.op.needed - site.positions.keys():
             yield f"{operand.name} are known only at run time"
+        elif operand.variable and site.sources[operand.name].type.dtype == "i64":
+            yield f"{operand.name} are i64, and Mosaic compares 32 bits"
     if divisors := sorted({text for expr in (site.op.visible, site.op.score) for text in _divisions(expr)}):
         yield f"Mosaic divides integers by powers of two only, not {', '.join(divisors)}"
     if not any(True for _ in tiles(site, target)):

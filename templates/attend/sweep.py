@@ -51,6 +51,7 @@ def _classes(site: Site, q_size: int, kv_size: int, whole: bool) -> npt.NDArray[
         positions(site.keys, kv_size, site.static.kv_positions),
         head=(0, site.heads - 1),
         batch=(0, site.batch - 1),
+        wide=site.wide_variables,
     )
     return np.minimum(classes, masks.PARTIAL) if "mask" in site.given else classes
 
