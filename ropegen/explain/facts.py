@@ -223,7 +223,7 @@ def _tiles(value: Node, op: ops.Attend, chosen: Candidate | None) -> Facts:
         return {"unknown": "positions are read at each call, so no tile is known to be empty now"}
     heights = np.minimum(sizes["q"], q.shape[-3] - np.arange(0, q.shape[-3], sizes["q"]))
     widths = np.minimum(sizes["kv"], k.shape[-3] - np.arange(0, k.shape[-3], sizes["kv"]))
-    every = {"head": (0, max(1, q.shape[-2]) - 1), "batch": (0, max(1, math.prod(q.shape[:-3])) - 1)}
+    every: dict[str, Any] = {"head": (0, max(1, q.shape[-2]) - 1), "batch": (0, max(1, math.prod(q.shape[:-3])) - 1)}
     counts = np.zeros(3, np.int64)
     visited = 0
     strip = max(1, _STRIP // max(1, len(columns)))
