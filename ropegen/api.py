@@ -39,6 +39,9 @@ Targets: TypeAlias = str | Target | Iterable[str | Target] | None
 # How many plans of plain calls are kept; the whole graph is the key.
 _KEPT_PLANS = 256
 
+# The most queries of a step of decoding, which has other positions at the next step.
+_STEP = 16
+
 
 def load_graph(path: str | PathLike[str]) -> Graph:
     """The graph of a file in the text form.
@@ -230,7 +233,9 @@ def attention(
     bias: broadcasts to (..., H, Sq, Skv). sinks: (H,). Of a bias or mask of three axes, heads that are as many as
       the sequences of the batch are refused, because it may mean either.
     positions, segments: (S,) or (..., S); positions count from 0 when both are left out, and both must be given where
-      Sq and Skv differ and they matter. Segments are given where the mask or score reads them, and only there.
+      Sq and Skv differ and they matter. Positions of the host that count up are part of the program, which can then skip
+      what the mask hides. Of at most 16 queries only those from 0 are, so that a step of decoding compiles once. Segments
+      are given where the mask or score reads them, and only there.
     masked_row: "zero" gives rows that see no key zeros, "mean" the mean of all values.
     length: the longest sequence, for the frequency families of RoPE that depend on it.
     return_lse: also the logarithm of the softmax denominator, (..., Sq, H) float32.
@@ -288,7 +293,7 @@ def attention(
                 "mask, or leave them out"
             )
     q_at = call.positions("q_positions", q_positions, queries) if rope or "q_pos" in reads else None
-    kv_at = call.positions("kv_positions", kv_positions, keys) if rope or "kv_pos" in reads else None
+    kv_at = call.positions("kv_positions", kv_positions, keys, queries) if rope or "kv_pos" in reads else None
     if rope is not None and q_at is not None and kv_at is not None:
         _expect_positions("attention: q_positions", q_at, q_node, rope)
         _expect_positions("attention: kv_positions", kv_at, k_node, rope)
@@ -373,8 +378,14 @@ class Call:
         """An input for the array, None for None."""
         return None if value is None else self.array(label, value)
 
-    def positions(self, label: str, value: ArrayLike | None, length: int) -> Node:
-        """Positions that count from a known start are said so in the graph, where masks and tables can use it."""
+    def positions(self, label: str, value: ArrayLike | None, length: int, queries: int | None = None) -> Node:
+        """Positions that count from a known start, which the graph states, so that masks and tables can use it.
+
+        Positions of a step of decoding are an input instead, because the next step has other values and must not need
+        another program. A step has at most `_STEP` queries. Its positions are those that do not count from 0, and a single
+        one. `queries` is the number of queries of the call, by default the number of positions. Host positions in any other
+        order, and arrays of JAX, are inputs too.
+        """
         if value is None:
             return self.builder.positions(length)
         if isinstance(value, jax.Array):
@@ -390,14 +401,12 @@ class Call:
                 raise RopegenError(
                     f"{self.name}: {label} hold {outside[0]}; positions are finite and from {-(2**31)} to {2**31 - 1}"
                 )
-        if (
-            known.ndim == 1
-            and known.dtype.kind in "iu"
-            and known.size
-            and np.array_equal(known, known[0] + np.arange(known.size))
-        ):
-            return self.builder.positions(known.size, int(known[0]))
-        return self.array(label, value)
+        counts = known.ndim == 1 and known.dtype.kind in "iu" and known.size > 0
+        if counts and np.array_equal(known, known[0] + np.arange(known.size)):
+            start = int(known[0])
+            if (queries or known.size) > _STEP or (start == 0 and known.size > 1):
+                return self.builder.positions(known.size, start)
+        return self.array(label, known.astype(np.int32) if known.dtype.kind in "iu" else value)
 
     def run(self, outputs: Mapping[str, Node], target: Targets = None, tile: Tiles | None = None) -> dict[str, Array]:
         """The values of the outputs, by a program that has a plan for every platform; see `planned_for`."""

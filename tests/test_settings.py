@@ -266,3 +266,63 @@ def compilations(caplog: pytest.LogCaptureFixture, call: Callable[[], Any]) -> i
     with jax.log_compiles(True), caplog.at_level("WARNING"):
         jax.block_until_ready(call())
     return sum("Compiling" in record.getMessage() for record in caplog.records)
+
+
+@pytest.mark.parametrize("kind", ["list", "NumPy array", "JAX array", "two axes"])
+@pytest.mark.parametrize("function", ["attention", "attention over a window that moves", "rope", "rope_table"])
+def test_a_decode_loop_compiles_once_whatever_holds_its_positions(
+    function: str, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys = np.random.default_rng(0).standard_normal((1, 64, 2, 8)).astype(np.float32)
+    k, q = jnp.asarray(keys), jnp.asarray(keys[:, 5:6])
+
+    def step(position: int) -> Any:
+        at: Any = [position]
+        match kind:
+            case "NumPy array":
+                at = np.array(at)
+            case "JAX array":
+                at = jnp.asarray(at)
+            case "two axes":
+                at = np.array([at])
+            case _:
+                pass
+        match function:
+            case "rope":
+                return rg.rope(q, at, HALF)
+            case "rope_table":
+                return rg.rope_table(at, HALF, 8)
+            case _:
+                first = position - 63 if "window" in function else 0
+                window = np.arange(first, first + 64)
+                return rg.attention(q, k, k, rope=HALF, mask=masks.causal, q_positions=at, kv_positions=window)
+
+    step(30)
+    results: list[Any] = []
+    assert compilations(caplog, lambda: results.extend(map(step, range(31, 34)))) == 0
+    if function.startswith("attention"):
+        first = 33 - 63 if "window" in function else 0
+        expect_close_to_a_formula(results[-1], keys, 33, np.arange(first, first + 64))
+
+
+def expect_close_to_a_formula(result: Any, keys: np.ndarray, position: int, at: np.ndarray) -> None:
+    """One query, row 5 of the keys, at a position over keys at others, in float64."""
+
+    def turned(x: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        angle = positions[:, None] * 10_000.0 ** (-np.arange(4) / 4)
+        pairs = (x[..., :4] + 1j * x[..., 4:]) * np.exp(1j * angle)[:, None]
+        return np.concatenate([pairs.real, pairs.imag], axis=-1)
+
+    wide = keys[0].astype(np.float64)
+    scores = np.einsum("hd,khd->hk", turned(wide[5:6], np.array([position]))[0], turned(wide, at)) / np.sqrt(8.0)
+    weights = np.where(at <= position, np.exp(scores), 0.0)
+    wanted = np.einsum("hk,khd->hd", weights / weights.sum(axis=-1, keepdims=True), wide)
+    np.testing.assert_allclose(np.asarray(result)[0, 0], wanted, rtol=0, atol=2e-6)
+
+
+def test_a_whole_sequence_of_the_host_stays_known() -> None:
+    """Positions that count from 0, or that more than 16 queries have, are the graph's, so that masks can skip tiles."""
+    for positions, is_known in ((range(4), True), (range(1, 5), False), (range(3, 43), True), ([0], False)):
+        x = jnp.zeros((len(positions), 1, 8))
+        text = str(jax.make_jaxpr(functools.partial(rg.rope, positions=np.array(positions), rope=HALF))(x))
+        assert ("cos" not in text) == is_known
