@@ -39,6 +39,9 @@ Targets: TypeAlias = str | Target | Iterable[str | Target] | None
 # How many plans of plain calls are kept; the whole graph is the key.
 _KEPT_PLANS = 256
 
+# The most queries of a step of decoding, which has other positions at the next step.
+_STEP = 16
+
 
 def load_graph(path: str | PathLike[str]) -> Graph:
     """The graph of a file in the text form.
@@ -232,8 +235,9 @@ def attention(
       of (..., H, Sq, Skv), so (H, Sq, Skv) is one per head, (B, 1, Sq, Skv) one per sequence, (B, 1, 1, Skv) a padding
       mask. One without a first axis, such as (2, Sq, Skv) for 2 sequences and 2 heads, may mean either and is refused.
     positions, segments: (S,) or (..., S), int32, or int64 under x64, of which all 64 bits count. Without both positions,
-      they count from 0. If Sq and Skv differ and positions matter, give both. Give segments if the mask or score reads
-      them, and only then.
+      they count from 0. If Sq and Skv differ and positions matter, give both. Positions of the host that count up are part
+      of the program, which can then skip what the mask hides. For at most 16 queries only those that count from 0 are, so
+      that a step of decoding compiles once. Give segments if the mask or score reads them, and only then.
     masked_row: the result of a row that sees no key: "zero", or "mean" for the mean of all values.
     length: the longest sequence, for the frequency families of RoPE that depend on it.
     return_lse: also return the logarithm of the softmax denominator, (..., Sq, H) float32.
@@ -291,7 +295,7 @@ def attention(
                 "mask, or leave them out"
             )
     q_at = call.positions("q_positions", q_positions, queries) if rope or "q_pos" in reads else None
-    kv_at = call.positions("kv_positions", kv_positions, keys) if rope or "kv_pos" in reads else None
+    kv_at = call.positions("kv_positions", kv_positions, keys, queries) if rope or "kv_pos" in reads else None
     if rope is not None and q_at is not None and kv_at is not None:
         _expect_positions("attention: q_positions", q_at, q_node, rope)
         _expect_positions("attention: kv_positions", kv_at, k_node, rope)
@@ -382,8 +386,14 @@ class Call:
             value = known.astype(np.int32)
         return self.optional(label, value)
 
-    def positions(self, label: str, value: ArrayLike | None, length: int) -> Node:
-        """An input for positions. If they count up from a known start, the graph states it, for masks and tables to use."""
+    def positions(self, label: str, value: ArrayLike | None, length: int, queries: int | None = None) -> Node:
+        """An input for positions. If they count up from a known start, the graph states it, for masks and tables to use.
+
+        Positions of a step of decoding are an input even so, because the next step has other values and must not need
+        another program. A step has at most `_STEP` queries. Its positions are those that do not count from 0, and a single
+        one. `queries` is the number of queries of the call, by default the number of positions. Host positions in any other
+        order, and arrays of JAX, are inputs too.
+        """
         if value is None:
             return self.builder.positions(length)
         if isinstance(value, jax.Array):
@@ -399,13 +409,11 @@ class Call:
                 raise RopegenError(
                     f"{self.name}: {label} hold {outside[0]}; positions are finite and from {-(2**31)} to {2**31 - 1}"
                 )
-        if (
-            known.ndim == 1
-            and known.dtype.kind in "iu"
-            and known.size
-            and np.array_equal(known, known[0] + np.arange(known.size))
-        ):
-            return self.builder.positions(known.size, int(known[0]))
+        counts = known.ndim == 1 and known.dtype.kind in "iu" and known.size > 0
+        if counts and np.array_equal(known, known[0] + np.arange(known.size)):
+            start = int(known[0])
+            if (queries or known.size) > _STEP or (start == 0 and known.size > 1):
+                return self.builder.positions(known.size, start)
         return self.array(label, known.astype(np.int32) if _fits_int32(known) else value)
 
     def run(self, outputs: Mapping[str, Node], target: Targets = None, tile: Tiles | None = None) -> dict[str, Array]:

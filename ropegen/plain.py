@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, TypeAlias, TypeVar
@@ -36,6 +37,17 @@ OpT = TypeVar("OpT", bound=Op)
 _CHUNK_SCORES = 1 << 22
 
 
+@contextmanager
+def own_promotion() -> Generator[None]:
+    """JAX's standard promotion of element types and ranks: formulas and kernels are written for it.
+
+    `jax_numpy_dtype_promotion` and `jax_numpy_rank_promotion` are about the user's own code, so they do not apply to them.
+    """
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
+@own_promotion()
 def compute(node: Node, *values: Array) -> Array:
     """The value of `node` over the values of its operands; an `input` has none of its own.
 
@@ -45,6 +57,7 @@ def compute(node: Node, *values: Array) -> Array:
     return plain_of(type(node.op)).formula(node, *values)
 
 
+@own_promotion()
 def compute_for_platform(node: Node, *values: Array) -> Array:
     """`compute`, rotations by `rotate_for_platform`: for what is run, where `compute` is for what is read."""
     if isinstance(node.op, ops.Rotate):
@@ -249,8 +262,9 @@ def attend(op: ops.Attend, q: Array, k: Array, v: Array, given: Mapping[str, Arr
     # Scores are (batch, kv_heads, group, queries, keys); every operand is brought to those axes.
     aligned = {operand.name: _on_score_axes(operand, given[operand.name], lead, split) for operand in op.beside}
 
-    @functools.partial(jax.checkpoint, static_argnums=1)
-    def chunk(start: Array, size: int) -> tuple[Array, Array]:
+    # The size is no static argument of the checkpoint: JAX keeps a function with static arguments, and so the arrays that
+    # it captures, after their trace has ended.
+    def chunk(size: int, start: Array) -> tuple[Array, Array]:
         parts = {
             name: lax.dynamic_slice_in_dim(x, start, size, 3) if x.shape[3] > 1 else x for name, x in aligned.items()
         }
@@ -261,13 +275,11 @@ def attend(op: ops.Attend, q: Array, k: Array, v: Array, given: Mapping[str, Arr
     if queries >= size:
         starts = jnp.arange(0, queries - size + 1, size, dtype=jnp.int32)
 
-        def one(start: Array) -> tuple[Array, Array]:
-            return chunk(start, size)
-
-        out, log_sum_exp = lax.map(one, starts)
+        out, log_sum_exp = lax.map(jax.checkpoint(functools.partial(chunk, size)), starts)
         results.append((_chunks_to_rows(out), _chunks_to_rows(log_sum_exp)))
     if queries % size:
-        results.append(chunk(jnp.int32(queries - queries % size), queries % size))
+        rest = jax.checkpoint(functools.partial(chunk, queries % size))
+        results.append(rest(jnp.int32(queries - queries % size)))
     out, log_sum_exp = (jnp.concatenate(parts, axis=1) for parts in zip(*results, strict=True))
     return out.reshape(*lead, queries, heads, v.shape[-1]), log_sum_exp.reshape(*lead, queries, heads)
 

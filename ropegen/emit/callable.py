@@ -16,7 +16,7 @@ from ropegen.ir.graph import Graph, Node, label_of
 from ropegen.planner import Plan, Step, Table
 from ropegen.target import Target
 from ropegen.tiles import other_compiler
-from ropegen.types import numpy_dtype
+from ropegen.types import TensorType, numpy_dtype
 
 Array = jax.Array
 
@@ -42,6 +42,17 @@ class Compiled:
         self._run = jax.jit(self._call)
         self._prepare = jax.jit(functools.partial(prepare, plan))
         self._rest = jax.jit(self._call_prepared)
+
+    # What JAX compiled does not leave the process, and a plan says everything. So a pickle holds the plan.
+    def __reduce__(self) -> tuple[type[Compiled], tuple[Plan]]:
+        return Compiled, (self.plan,)
+
+    # Nothing in it changes, so a copy would only compile again.
+    def __copy__(self) -> Compiled:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Compiled:
+        return self
 
     def __repr__(self) -> str:
         return f"<compiled {self.plan.graph.name} for {self.plan.target}>"
@@ -76,10 +87,10 @@ class Compiled:
         prepared = self._prepare(given)
         others = {label: kind for label, kind in self._types.items() if label not in known}
 
-        def bound(**inputs: Any) -> Any:
-            return self._rest(prepared, {**given, **check_inputs(others, inputs, self._declared)})
+        return functools.partial(self._call_bound, prepared, given, others)
 
-        return bound
+    def _call_bound(self, prepared: Values, given: Values, others: Mapping[str, TensorType], /, **inputs: Any) -> Any:
+        return self._rest(prepared, {**given, **check_inputs(others, inputs, self._declared)})
 
     def _call(self, values: Values) -> Any:
         if not self._fits(values):
@@ -168,6 +179,7 @@ def _choice(target: Target, step: Step) -> Choice:
     return Choice(target, step.chosen.template, step.chosen.tile)
 
 
+@plain.own_promotion()
 def table_of(value: Node, table: Table) -> Array:
     """The cosines and sines of known positions: a constant, or computed by the program that traces this."""
     positions = plain.compute(value.operands[0])

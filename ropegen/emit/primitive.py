@@ -12,14 +12,16 @@ kernel runs once for every entry of the batch.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
-from jax.core import ShapedArray
+from jax.core import ShapedArray, Tracer
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
@@ -210,15 +212,18 @@ def _placed(present: Sequence[bool], given: Sequence[Any]) -> tuple[Any, ...]:
     return tuple(next(remaining) if is_present else None for is_present in present)
 
 
+@plain.own_promotion()
 def _forward_impl(platform: str, *operands: Array, closed: Graph, choices: Choices) -> Arrays:
     return _kernel(closed, choices, platform).forward(*operands)
 
 
+@plain.own_promotion()
 def _tangent_impl(platform: str, *flat: Array, closed: Graph, choices: Choices, moving: tuple[bool, ...]) -> Arrays:
     operands, results, tangents = _split(closed, flat)
     return _kernel(closed, choices, platform).tangent(operands, results, _placed(moving, tangents))
 
 
+@plain.own_promotion()
 def _backward_impl(
     platform: str, *flat: Array, closed: Graph, choices: Choices, given: tuple[bool, ...], wanted: tuple[bool, ...]
 ) -> Arrays:
@@ -389,7 +394,8 @@ def _along(function: Callable[..., Arrays], slopes: tuple[Arrays, Arrays], resul
     """The tangents of `function` along the slopes; zeros if only residuals move."""
     if not slopes[0]:
         return [jnp.zeros_like(result) for result in results]
-    return list(jax.jvp(function, *slopes)[1])
+    with _unwatched():
+        return list(jax.jvp(function, *slopes)[1])
 
 
 @functools.lru_cache(maxsize=_EAGER_KERNELS)
@@ -399,8 +405,51 @@ def _jitted(primitive: Primitive, params: tuple[tuple[str, Any], ...]) -> Callab
 
 def _eager(primitive: Primitive, *operands: Array, **params: Any) -> Any:
     # A region stays one program if the user disables `jit`, because its ops exist only inside it.
-    with jax.disable_jit(False):
-        return _jitted(primitive, tuple(sorted(params.items())))(*operands)
+    with jax.disable_jit(False), _unwatched():
+        results = _jitted(primitive, tuple(sorted(params.items())))(*operands)
+    _watch(primitive, operands, results, **params)
+    return results
+
+
+# `jax_debug_nans` and `jax_debug_infs` --------------------------------------------------------------------------------
+
+
+@contextmanager
+def _unwatched() -> Generator[None]:
+    """Neither `jax_debug_nans` nor `jax_debug_infs`, for what runs inside a region.
+
+    JAX answers an invalid result by running the function op by op. That would bind the primitive again, without end.
+    And a region has infinities inside that are right: the log-sum-exp of a row that sees no key is -inf.
+    """
+    with jax.debug_nans(False), jax.debug_infs(False):
+        yield
+
+
+def _watch(
+    primitive: Primitive, operands: Sequence[Array], results: Sequence[Array], *, closed: Graph, **params: Any
+) -> None:
+    """What `jax_debug_nans` and `jax_debug_infs` ask of what a region computed: its outputs, without the residuals.
+
+    Raises:
+      FloatingPointError: a value is invalid. The message names the operands that hold such a value already.
+    """
+    outputs = results if "wanted" in params else results[: len(closed.outputs)]
+    for kind, is_invalid, is_watched in (
+        ("nan", np.isnan, jax.config.jax_debug_nans),  # pyright: ignore[reportAttributeAccessIssue]
+        ("inf", np.isinf, jax.config.jax_debug_infs),  # pyright: ignore[reportAttributeAccessIssue]
+    ):
+        if is_watched and any(_holds(is_invalid, output) for output in outputs):
+            given = zip(closed.input_types, operands, strict=False)
+            from_outside = [label for label, operand in given if _holds(is_invalid, operand)]
+            cause = f"given in {', '.join(from_outside)}" if from_outside else "none is among its operands"
+            raise FloatingPointError(f"invalid value ({kind}) encountered in {primitive.name}: {cause}")
+
+
+def _holds(is_invalid: Callable[[Any], Any], array: Array) -> bool:
+    """Whether the part of a floating-point array that this process can read holds an invalid value."""
+    if not jnp.issubdtype(array.dtype, jnp.inexact) or isinstance(array, Tracer):
+        return False
+    return any(bool(np.any(is_invalid(np.asarray(shard.data)))) for shard in array.addressable_shards)
 
 
 # Batching ------------------------------------------------------------------------------------------------------------
@@ -422,7 +471,8 @@ def _batch(primitive: Primitive, flat: Sequence[Array], axes: Sequence[Any], **p
         wanted=params.get("wanted", nothing),
     )
     if widened is None:
-        out = _one_by_one(primitive, first, batched, params)
+        with _unwatched():
+            out = _one_by_one(primitive, first, batched, params)
     else:
         wider, values = widened
         out = primitive.bind(*values, **{**params, "closed": wider})

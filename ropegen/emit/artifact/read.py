@@ -24,6 +24,7 @@ from ropegen.errors import RopegenError
 from ropegen.ir import text
 from ropegen.ir.graph import Graph
 from ropegen.target import host_device, host_platform
+from ropegen.types import TensorType
 
 
 class Artifact:
@@ -45,6 +46,17 @@ class Artifact:
         self._check_calls()
         self._compiled = {stage: jax.jit(program.call) for stage, program in self._programs.items()}
         self._has_warned = False
+
+    # Nothing in it changes, so a copy would only compile again.
+    def __copy__(self) -> Artifact:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Artifact:
+        return self
+
+    # A pickle holds where the files are and what they hold, for what JAX compiled does not leave the process.
+    def __reduce__(self) -> tuple[Callable[[Path, dict[str, str]], Artifact], tuple[Path, dict[str, str]]]:
+        return _load_again, (self.directory.resolve(), dict(self.manifest.files))
 
     def __repr__(self) -> str:
         return f"<artifact {self.manifest.graph.name} for {', '.join(self.targets)}>"
@@ -94,7 +106,7 @@ class Artifact:
             if name in programs:
                 return programs[name](values)
             self._warn_of_unused()
-        return self._compiled[name](arguments)
+        return self._compiled[name](_committed(arguments))
 
     def _warn_of_unused(self) -> None:
         """Warns once that the StableHLO is compiled although there is an executable for this platform."""
@@ -125,14 +137,15 @@ class Artifact:
         """
         self._check_platform()
         known = {label: entry.type for label, entry in self.manifest.inputs.items() if entry.role == "parameter"}
-        values = check_inputs(known, parameters, self._inputs)
+        values = _committed(check_inputs(known, parameters, self._inputs))
         prepared = self._prepared(values)
         others = {label: kind for label, kind in self._inputs.items() if label not in known}
+        return functools.partial(self._call_bound, prepared, values, others)
 
-        def bound(**inputs: Any) -> Any:
-            return self._run(prepared, {**values, **check_inputs(others, inputs, others)})
-
-        return bound
+    def _call_bound(
+        self, prepared: Mapping[str, Any], values: Mapping[str, Any], others: Mapping[str, TensorType], /, **inputs: Any
+    ) -> Any:
+        return self._run(prepared, {**values, **check_inputs(others, inputs, others)})
 
     def check(self, seed: int = 0) -> Check:
         """Runs the artifact on drawn inputs and compares it with the oracle: see `ropegen.emit.artifact.check`."""
@@ -164,6 +177,38 @@ class Artifact:
         if len(results) == 1:
             return next(iter(results.values()))
         return {label: results[label] for label in self.manifest.outputs}
+
+
+def _committed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The arrays of a call, all committed to the one device that they are on.
+
+    The results of an exported program are committed to their device. Where they come back as inputs, as a cache does,
+    `jax.jit` would compile once more, for committed inputs. Arrays that are traced or on several devices stay as they are.
+    """
+    arrays = {label: value for label, value in values.items() if isinstance(value, jax.Array)}
+    loose = {label: array for label, array in arrays.items() if not isinstance(array, Tracer) and not array.committed}
+    if not loose or any(isinstance(array, Tracer) for array in arrays.values()):
+        return dict(values)
+    decisive = [array for label, array in arrays.items() if label not in loose] or list(loose.values())
+    devices = {device for array in decisive for device in array.sharding.device_set}
+    if len(devices) != 1:
+        return dict(values)
+    (device,) = devices
+    return {**values, **jax.device_put(loose, device)}
+
+
+def _load_again(directory: Path, files: Mapping[str, str]) -> Artifact:
+    """The artifact that was pickled, from its directory.
+
+    Raises:
+      RopegenError: as `load`, and if the directory now holds another artifact.
+    """
+    artifact = load(directory)
+    if artifact.manifest.files != files:
+        raise RopegenError(
+            f"{directory} holds another artifact than the one that was pickled; load it with ropegen.load, and pickle that"
+        )
+    return artifact
 
 
 def load(directory: str | PathLike[str]) -> Artifact:

@@ -1,0 +1,328 @@
+"""JAX's settings do not change what ropegen's functions compute: the matrix of functions against settings.
+
+Results under a setting must equal the results without it. What those are is compared with float64 elsewhere.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import pickle
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import export
+
+import ropegen as rg
+from ropegen import masks, scaling
+
+Function = Callable[..., Any]
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+SETTINGS: Mapping[str, Callable[[], AbstractContextManager[Any]]] = {
+    "strict dtype promotion": lambda: jax.numpy_dtype_promotion("strict"),
+    "no rank promotion": lambda: jax.numpy_rank_promotion("raise"),
+    "debug nans": lambda: jax.debug_nans(True),
+    "debug infs": lambda: jax.debug_infs(True),
+    "tracer leaks": jax.checking_leaks,
+    "no jit": jax.disable_jit,
+}
+
+HALF = rg.Rope(pairing="half")
+PARTIAL = rg.Rope(pairing="interleaved", dim=4)
+AT = jnp.arange(5)
+HALVES = jnp.arange(5) * 0.5
+SEGMENTS = jnp.array([0, 0, 1, 1, 2])
+
+# Every function takes q (2, 5, 4, 8), k and v (2, 5, 2, 8).
+FUNCTIONS: Mapping[str, Function] = {
+    "attention": rg.attention,
+    "attention with rope": lambda q, k, v: rg.attention(q, k, v, rope=HALF, mask=masks.causal),
+    "attention at run-time positions": lambda q, k, v: rg.attention(
+        q, k, v, rope=PARTIAL, mask=masks.causal & masks.window(3), q_positions=AT, kv_positions=AT
+    ),
+    "attention with every operand": lambda q, k, v: rg.attention(
+        q,
+        k,
+        v,
+        mask=masks.segments & masks.causal,
+        score=masks.alibi(masks.alibi_slopes(4)),
+        softcap=3.0,
+        sinks=jnp.ones(4),
+        bias=jnp.ones((4, 5, 5)),
+        q_segments=SEGMENTS,
+        kv_segments=SEGMENTS,
+    ),
+    "attention of rows that see no key": lambda q, k, v: rg.attention(
+        q, k, v, mask=masks.causal, q_positions=AT - 2, kv_positions=AT
+    ),
+    "rope": lambda q, k, v: rg.rope(q, AT, HALF),
+    "rope of known positions": lambda q, k, v: rg.rope(q, None, PARTIAL),
+    "rope of fractional positions": lambda q, k, v: rg.rope(q, HALVES, HALF),
+    "rope of three axes": lambda q, k, v: rg.rope(
+        q, jnp.stack([AT, AT, AT]), rg.Rope(pairing="half", sections=(1, 2, 1))
+    ),
+    "rope in float32": lambda q, k, v: rg.rope(q, AT, rg.Rope(pairing="half", angles="f32")),
+    "xpos": lambda q, k, v: rg.attention(
+        q,
+        k,
+        v,
+        rope=rg.Rope(pairing="interleaved", scaling=scaling.xpos(base=512.0)),
+        q_positions=AT,
+        kv_positions=AT,
+    ),
+    "rotate": lambda q, k, v: rg.rotate(q, jnp.ones((5, 8)), pairing="half"),
+    "rope_table": lambda q, k, v: rg.rope_table(AT, HALF, 8) * q[0, 0, 0, 0],
+    "sinusoid": lambda q, k, v: rg.sinusoid(AT, 8, pairing="half") * q[0, 0, 0, 0],
+    "embed": lambda q, k, v: rg.embed(AT, q[0, :, 0], scale=2.0),
+}
+
+
+def drawn(dtype: Any = jnp.float32) -> tuple[jax.Array, jax.Array, jax.Array]:
+    draw = np.random.default_rng(0)
+    q, k, v = (jnp.asarray(draw.standard_normal((2, 5, heads, 8)), dtype) for heads in (4, 2, 2))
+    return q, k, v
+
+
+def total(function: Function, *arrays: jax.Array) -> jax.Array:
+    return jnp.sum(function(*arrays))
+
+
+def gradient(function: Function) -> Function:
+    return jax.grad(functools.partial(total, function), (0, 1, 2))
+
+
+def hessian_product(function: Function) -> Function:
+    return lambda *arrays: jax.jvp(gradient(function), arrays, arrays)[1]
+
+
+def over_a_batch(function: Function) -> Function:
+    return lambda *arrays: jax.vmap(function)(*(array[None] for array in arrays))
+
+
+@functools.cache
+def expected(name: str, how: Callable[[Function], Function] | None, dtype: Any = jnp.float32) -> Any:
+    """The results without settings."""
+    function = FUNCTIONS[name] if how is None else how(FUNCTIONS[name])
+    return jax.tree.map(np.asarray, function(*drawn(dtype)))
+
+
+def expect_equal(result: Any, wanted: Any, tolerance: float) -> None:
+    for one, other in zip(jax.tree.leaves(result), jax.tree.leaves(wanted), strict=True):
+        assert one.dtype == other.dtype
+        np.testing.assert_allclose(
+            np.asarray(one, np.float64), np.asarray(other, np.float64), rtol=tolerance, atol=tolerance
+        )
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_function_under_every_setting(name: str, setting: str) -> None:
+    # The tables are float32, and the test itself multiplies them, which strict promotion refuses for bfloat16.
+    dtype = jnp.float32 if name in ("rope_table", "sinusoid") else jnp.bfloat16
+    arrays, wanted = drawn(dtype), expected(name, None, dtype)
+    with SETTINGS[setting]():
+        result = FUNCTIONS[name](*arrays)
+    # Op by op and under `jit`, XLA may round at other places.
+    expect_equal(result, wanted, 2.0**-7 if result.dtype == jnp.bfloat16 else 1e-6)
+
+
+def every_setting() -> ExitStack:
+    stack = ExitStack()
+    for name, setting in SETTINGS.items():
+        if name != "no jit":
+            stack.enter_context(setting())
+    return stack
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("attention with rope", gradient),
+        ("attention with rope", over_a_batch),
+        ("attention with every operand", hessian_product),
+        ("attention of rows that see no key", gradient),
+        ("rope", hessian_product),
+    ],
+)
+def test_transformations_under_all_settings_at_once(name: str, how: Callable[[Function], Function]) -> None:
+    with every_setting():
+        eager = how(FUNCTIONS[name])(*drawn())
+        jitted = jax.jit(how(FUNCTIONS[name]))(*drawn())
+    wanted = expected(name, how)
+    expect_equal(eager, wanted, 1e-5)
+    expect_equal(jitted, wanted, 1e-5)
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_the_kernels_of_other_platforms_are_lowered_under_all_settings(platform: str) -> None:
+    q = jax.ShapeDtypeStruct((1, 256, 2, 128), jnp.bfloat16)
+
+    def function(q: jax.Array) -> Any:
+        return jax.value_and_grad(lambda q: jnp.sum(rg.attention(q, q, q, rope=HALF, mask=masks.causal)))(q)
+
+    plain = export.export(jax.jit(function), platforms=[platform])(q).mlir_module()
+    with every_setting():
+        strict = export.export(jax.jit(function), platforms=[platform])(q).mlir_module()
+    assert ("tpu_custom_call" in strict) == ("tpu_custom_call" in plain) == (platform == "tpu")
+
+
+@pytest.mark.parametrize("wrap", [lambda function: function, jax.jit, gradient])
+@pytest.mark.parametrize(("setting", "kind", "bad"), [("debug nans", "nan", jnp.nan), ("debug infs", "inf", jnp.inf)])
+def test_an_invalid_value_is_reported(
+    wrap: Callable[[Function], Function], setting: str, kind: str, bad: float
+) -> None:
+    q, k, v = drawn()
+    v = v.at[0, 0, 0, 0].set(bad)
+    with SETTINGS[setting](), pytest.raises(FloatingPointError, match=kind):
+        jax.block_until_ready(wrap(FUNCTIONS["attention"])(q, k, v * 2.0 if wrap is gradient else v))
+
+
+def test_the_report_names_the_operand_that_is_invalid() -> None:
+    q, k, v = drawn()
+    k = k.at[0, 0, 0, 0].set(jnp.nan)
+    with jax.debug_nans(True), pytest.raises(FloatingPointError, match=r"\(nan\) encountered in attend: given in k$"):
+        rg.attention(q, k, v)
+
+
+# Plans and artifacts that go to other processes -----------------------------------------------------------------------
+
+
+def graph() -> rg.Graph:
+    b = rg.Builder("decode")
+    q, k = (b.input(name, (1, 1, 2, 8), "f32") for name in "qk")
+    cache, lengths = b.state("cache", (1, 6, 2, 8), "f32"), b.input("lengths", (1,), "i32")
+    at = b.input("positions", (1, 1), "i32")
+    weight = b.parameter("weight", (8,), "f32")
+    cache = b.append_cache(cache, b.norm(k, b.scale(weight, 2.0), kind="rms", epsilon=1e-5), lengths)
+    out = b.attend(b.rope(q, at, HALF), cache, cache, mask=masks.causal, q_positions=at, kv_positions=b.positions(6))
+    return b.build(out=out, cache=cache)
+
+
+def inputs(step: int = 0) -> dict[str, Any]:
+    draw = np.random.default_rng(step)
+    q, k = (jnp.asarray(draw.standard_normal((1, 1, 2, 8)), jnp.float32) for _ in "qk")
+    return {"q": q, "k": k, "lengths": jnp.array([step]), "positions": jnp.array([[step]])}
+
+
+WEIGHT = jnp.linspace(0.5, 2.0, 8)
+EMPTY = jnp.zeros((1, 6, 2, 8))
+
+
+def compiled(folder: Path) -> Any:
+    return rg.plan(graph(), "cpu").compile()
+
+
+def loaded(folder: Path) -> Any:
+    return rg.export(graph(), folder / "kernels", targets=["cpu"])
+
+
+@pytest.mark.parametrize("make", [compiled, loaded])
+@pytest.mark.parametrize("through", [lambda value: pickle.loads(pickle.dumps(value)), copy.copy, copy.deepcopy])
+def test_plans_and_artifacts_are_pickled_and_copied(
+    make: Callable[[Path], Any], through: Callable[[Any], Any], tmp_path: Path
+) -> None:
+    original = make(tmp_path)
+    wanted = original(weight=WEIGHT, cache=EMPTY, **inputs())
+    bound = original.bind(weight=WEIGHT)
+    expect_equal(through(original)(weight=WEIGHT, cache=EMPTY, **inputs()), wanted, 0.0)
+    expect_equal(through(bound)(cache=EMPTY, **inputs()), wanted, 0.0)
+
+
+def test_a_pickled_artifact_is_not_read_from_what_replaced_it(tmp_path: Path) -> None:
+    kept = pickle.dumps(loaded(tmp_path))
+    b = rg.Builder("other")
+    rg.export(
+        b.build(out=b.norm(b.input("x", (2, 4), "f32"), kind="rms", epsilon=1e-5)),
+        tmp_path / "kernels",
+        targets=["cpu"],
+    )
+    with pytest.raises(rg.RopegenError, match="holds another artifact than the one that was pickled"):
+        pickle.loads(kept)
+    shutil.rmtree(tmp_path / "kernels")
+    with pytest.raises(rg.RopegenError, match="there is no directory"):
+        pickle.loads(kept)
+
+
+def test_a_loaded_artifact_compiles_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The cache comes back from the first step committed to its device; the second step must not compile for that."""
+    step, cache = loaded(tmp_path).bind(weight=WEIGHT), EMPTY
+    cache = step(cache=cache, **inputs(0))["cache"]
+    assert compilations(caplog, lambda: step(cache=step(cache=cache, **inputs(1))["cache"], **inputs(2))) == 0
+    assert compilations(caplog, lambda: step(cache=EMPTY, **inputs(0))) == 0
+
+
+def compilations(caplog: pytest.LogCaptureFixture, call: Callable[[], Any]) -> int:
+    """How many programs JAX compiles for a call."""
+    caplog.clear()
+    with jax.log_compiles(True), caplog.at_level("WARNING"):
+        jax.block_until_ready(call())
+    return sum("Compiling" in record.getMessage() for record in caplog.records)
+
+
+@pytest.mark.parametrize("kind", ["list", "NumPy array", "JAX array", "two axes"])
+@pytest.mark.parametrize("function", ["attention", "attention over a window that moves", "rope", "rope_table"])
+def test_a_decode_loop_compiles_once_whatever_holds_its_positions(
+    function: str, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys = np.random.default_rng(0).standard_normal((1, 64, 2, 8)).astype(np.float32)
+    k, q = jnp.asarray(keys), jnp.asarray(keys[:, 5:6])
+
+    def step(position: int) -> Any:
+        at: Any = [position]
+        match kind:
+            case "NumPy array":
+                at = np.array(at)
+            case "JAX array":
+                at = jnp.asarray(at)
+            case "two axes":
+                at = np.array([at])
+            case _:
+                pass
+        match function:
+            case "rope":
+                return rg.rope(q, at, HALF)
+            case "rope_table":
+                return rg.rope_table(at, HALF, 8)
+            case _:
+                first = position - 63 if "window" in function else 0
+                window = np.arange(first, first + 64)
+                return rg.attention(q, k, k, rope=HALF, mask=masks.causal, q_positions=at, kv_positions=window)
+
+    step(30)
+    results: list[Any] = []
+    assert compilations(caplog, lambda: results.extend(map(step, range(31, 34)))) == 0
+    if function.startswith("attention"):
+        first = 33 - 63 if "window" in function else 0
+        expect_close_to_a_formula(results[-1], keys, 33, np.arange(first, first + 64))
+
+
+def expect_close_to_a_formula(result: Any, keys: np.ndarray, position: int, at: np.ndarray) -> None:
+    """One query, row 5 of the keys, at a position over keys at others, in float64."""
+
+    def turned(x: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        angle = positions[:, None] * 10_000.0 ** (-np.arange(4) / 4)
+        pairs = (x[..., :4] + 1j * x[..., 4:]) * np.exp(1j * angle)[:, None]
+        return np.concatenate([pairs.real, pairs.imag], axis=-1)
+
+    wide = keys[0].astype(np.float64)
+    scores = np.einsum("hd,khd->hk", turned(wide[5:6], np.array([position]))[0], turned(wide, at)) / np.sqrt(8.0)
+    weights = np.where(at <= position, np.exp(scores), 0.0)
+    wanted = np.einsum("hk,khd->hd", weights / weights.sum(axis=-1, keepdims=True), wide)
+    np.testing.assert_allclose(np.asarray(result)[0, 0], wanted, rtol=0, atol=2e-6)
+
+
+def test_a_whole_sequence_of_the_host_stays_known() -> None:
+    """Positions that count from 0, or that more than 16 queries have, are the graph's, so that masks can skip tiles."""
+    for positions, is_known in ((range(4), True), (range(1, 5), False), (range(3, 43), True), ([0], False)):
+        x = jnp.zeros((len(positions), 1, 8))
+        text = str(jax.make_jaxpr(functools.partial(rg.rope, positions=np.array(positions), rope=HALF))(x))
+        assert ("cos" not in text) == is_known
