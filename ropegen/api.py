@@ -364,8 +364,8 @@ class Call:
             raise RopegenError(
                 f"{what}: the element type {array.dtype.name} is none of {known}; convert to one of them"
             )
-        if not isinstance(value, jax.Array) and array.dtype.kind == "i" and array.size:
-            given = np.asarray(value)
+        given = _on_host(value)
+        if given is not None and array.dtype.kind == "i" and array.size:
             low, high = int(given.min()), int(given.max())
             if low < limits.min or high > limits.max:
                 raise RopegenError(f"{what}: {low if low < limits.min else high} {rule}")
@@ -378,19 +378,15 @@ class Call:
 
     def ids(self, label: str, value: ArrayLike | None) -> Node | None:
         """An input for segment ids, None for None; ids of the host are int32 where they fit it, also under x64."""
-        if value is not None and not isinstance(value, jax.Array) and _fits_int32(known := np.asarray(value)):
-            value = known.astype(np.int32)
-        return self.optional(label, value)
+        known = None if value is None else _on_host(value)
+        return self.optional(label, value if known is None or not _fits_int32(known) else known.astype(np.int32))
 
     def positions(self, label: str, value: ArrayLike | None, length: int) -> Node:
         """An input for positions. If they count up from a known start, the graph states it, for masks and tables to use."""
         if value is None:
             return self.builder.positions(length)
-        if isinstance(value, jax.Array):
-            return self.array(label, value)
-        try:
-            known = np.asarray(value)
-        except ValueError:  # ragged lists
+        known = _on_host(value)
+        if known is None:
             return self.array(label, value)
         if known.dtype.kind in "iuf":
             wide = known.astype(np.float64)
@@ -419,6 +415,16 @@ class Call:
         fixed = tuple((name, tuple(sizes.items())) for name, sizes in (tile or {}).items())
         first, *others = _planned(graph, planned_for(target), fixed, catalog())
         return run(first, {}, self._values, others)
+
+
+def _on_host(value: ArrayLike) -> np.ndarray | None:
+    """What NumPy makes of the value; None for a JAX array, a list with values that JAX traces, and a ragged list."""
+    if isinstance(value, jax.Array):
+        return None
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError):
+        return None
 
 
 def _fits_int32(known: np.ndarray) -> bool:
