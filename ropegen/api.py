@@ -227,6 +227,10 @@ def attention(
     rope: rotates q by q_positions and k by kv_positions first. It does not change v.
     mask: an expression of `ropegen.masks`, a Python function of q_pos, kv_pos, q_segment, kv_segment, head and
       batch, or a boolean array that broadcasts to (..., H, Sq, Skv) and is True where a query sees a key.
+      A hidden key has the weight 0, and 0 times NaN or infinity is NaN. So k and v must hold finite numbers where keys
+      are hidden too: NaN or infinity in v there can reach every row of the result, and in k or v every gradient. NaN in
+      k there does not change the result. Unwritten rows of a cache, and padding, can be zeros:
+      `v = jnp.where(valid[..., None, None], v, 0)`.
     score: a Python function of score and those names, or `masks.alibi(slopes)`.
     bias: broadcasts to (..., H, Sq, Skv). sinks: (H,). A bias or mask broadcasts as in NumPy: its axes are the last ones
       of (..., H, Sq, Skv), so (H, Sq, Skv) is one per head, (B, 1, Sq, Skv) one per sequence, (B, 1, 1, Skv) a padding
