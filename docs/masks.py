@@ -119,7 +119,8 @@ EXAMPLES = (
     Example(
         "packed",
         "Packed documents",
-        "Several documents in one row: attention is causal and stays within a document.",
+        "Several documents in one row: attention is causal and stays within a document. A document's rows match those of "
+        "the document alone if `k` and `v` of the others are finite: a hidden key has the weight 0, and 0 times NaN is NaN.",
         "mask = masks.segments & masks.causal\nq_segments = kv_segments = np.repeat([0, 1, 2], [8, 14, 10])",
     ),
     Example(

@@ -230,6 +230,10 @@ def attention(
     rope: rotates q by q_positions and k by kv_positions first. It does not change v.
     mask: an expression of `ropegen.masks`, a Python function of q_pos, kv_pos, q_segment, kv_segment, head and
       batch, or a boolean array that broadcasts to (..., H, Sq, Skv) and is True where a query sees a key.
+      A hidden key has the weight 0, and 0 times NaN or infinity is NaN. So k and v must hold finite numbers where keys
+      are hidden too: NaN or infinity in v there can reach every row of the result, and in k or v every gradient. NaN in
+      k there does not change the result. Unwritten rows of a cache, and padding, can be zeros:
+      `v = jnp.where(valid[..., None, None], v, 0)`.
     score: a Python function of score and those names, or `masks.alibi(slopes)`.
     bias: broadcasts to (..., H, Sq, Skv). sinks: (H,). A bias or mask broadcasts as in NumPy: its axes are the last ones
       of (..., H, Sq, Skv), so (H, Sq, Skv) is one per head, (B, 1, Sq, Skv) one per sequence, (B, 1, 1, Skv) a padding
@@ -368,8 +372,8 @@ class Call:
             raise RopegenError(
                 f"{what}: the element type {array.dtype.name} is none of {known}; convert to one of them"
             )
-        if not isinstance(value, jax.Array) and array.dtype.kind == "i" and array.size:
-            given = np.asarray(value)
+        given = _on_host(value)
+        if given is not None and array.dtype.kind == "i" and array.size:
             low, high = int(given.min()), int(given.max())
             if low < limits.min or high > limits.max:
                 raise RopegenError(f"{what}: {low if low < limits.min else high} {rule}")
@@ -382,9 +386,8 @@ class Call:
 
     def ids(self, label: str, value: ArrayLike | None) -> Node | None:
         """An input for segment ids, None for None; ids of the host are int32 where they fit it, also under x64."""
-        if value is not None and not isinstance(value, jax.Array) and _fits_int32(known := np.asarray(value)):
-            value = known.astype(np.int32)
-        return self.optional(label, value)
+        known = None if value is None else _on_host(value)
+        return self.optional(label, value if known is None or not _fits_int32(known) else known.astype(np.int32))
 
     def positions(self, label: str, value: ArrayLike | None, length: int, queries: int | None = None) -> Node:
         """An input for positions. If they count up from a known start, the graph states it, for masks and tables to use.
@@ -396,11 +399,8 @@ class Call:
         """
         if value is None:
             return self.builder.positions(length)
-        if isinstance(value, jax.Array):
-            return self.array(label, value)
-        try:
-            known = np.asarray(value)
-        except ValueError:  # ragged lists
+        known = _on_host(value)
+        if known is None:
             return self.array(label, value)
         if known.dtype.kind in "iuf":
             wide = known.astype(np.float64)
@@ -427,6 +427,16 @@ class Call:
         fixed = tuple((name, tuple(sizes.items())) for name, sizes in (tile or {}).items())
         first, *others = _planned(graph, planned_for(target), fixed, catalog())
         return run(first, {}, self._values, others)
+
+
+def _on_host(value: ArrayLike) -> np.ndarray | None:
+    """What NumPy makes of the value; None for a JAX array, a list with values that JAX traces, and a ragged list."""
+    if isinstance(value, jax.Array):
+        return None
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError):
+        return None
 
 
 def _fits_int32(known: np.ndarray) -> bool:

@@ -21,6 +21,8 @@ from typing import Any, ClassVar, Literal, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
+from jax.core import Tracer
+from jax.errors import ConcretizationTypeError
 
 from ropegen.errors import RopegenError, nearest
 
@@ -157,8 +159,24 @@ def _seal(expr: Expr, kind: Kind, parts: Iterable[Expr] = (), own: int = 1) -> N
     object.__setattr__(expr, "depth", depth + 1)
 
 
+def refuse_traced(value: Any) -> None:
+    """RopegenError if JAX traces the value: as a constant, it would lose its gradient and its value at run time."""
+    if isinstance(value, Tracer):
+        raise _traced_error(f"{value.dtype.name}{list(value.shape)}")
+
+
+def _traced_error(what: str) -> RopegenError:
+    return RopegenError(
+        f"a mask or score holds a value that jit, grad or vmap traces ({what}), and expressions hold constants only; pass "
+        "it as an operand: attention(q * s, k, v) for score * s, bias=s * array for score + s * array, "
+        "bias=slopes[:, None, None] * array for one value per head, mask=array for a mask; or give float(s), taken "
+        "outside of jit, grad and vmap"
+    )
+
+
 def constant_of(value: Any) -> bool | int | float:
     """The Python scalar of a Python, NumPy or JAX scalar; RopegenError for a value that cannot be a constant."""
+    refuse_traced(value)
     if getattr(value, "shape", None) == () and hasattr(value, "item"):
         value = value.item()
     if isinstance(value, bool):
@@ -606,7 +624,12 @@ def _trace(function: Callable[..., Any], names: Sequence[str]) -> Expr:
             raise RopegenError(f"{title} has a parameter {parameter.name!r} that gets no value; {hint}")
     try:
         result = function(**arguments)
-    except TypeError as error:  # a function of arrays was given a traced value
+    except ConcretizationTypeError as error:  # such as float(s), where JAX traces s
+        raise _traced_error("its number was asked for") from error
+    except (
+        TypeError,
+        IndexError,
+    ) as error:  # a function of arrays was given a traced value, or an array was indexed by it
         raise RopegenError(
             f"{title} cannot be traced: a part of it needs a number or an array, and its arguments have no value yet; "
             "use operators and masks.where, minimum, maximum, absolute, exp, log, tanh, sqrt, table, or give a dense mask "

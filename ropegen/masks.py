@@ -28,6 +28,7 @@ from ropegen.expression import (
     constant_of,
     excerpt,
     kind_of,
+    refuse_traced,
     table_of,
 )
 from ropegen.expression import MAX_DEPTH as MAX_DEPTH
@@ -101,6 +102,7 @@ def _count(what: str, given: object, of: str = "positions") -> int:
 
 def alibi(slopes: Iterable[float]) -> Expr:
     """`score - slopes[head] * abs(q_pos - kv_pos)`, one slope per head: attention with linear biases."""
+    refuse_traced(slopes)
     try:
         numbers = tuple(map(float, slopes))
     except (TypeError, ValueError):

@@ -82,7 +82,8 @@ def _input(node: Node) -> Array:
 
 def _positions(node: Node) -> Array:
     op = _op(node, ops.Positions)
-    return op.start + jnp.arange(op.length, dtype=jnp.int32)  # the end may not fit in int32
+    positions = jnp.arange(op.length, dtype=jnp.int32)
+    return positions + op.start if op.start else positions  # the end of a range from `start` might not fit in int32
 
 
 def _embed(node: Node, ids: Array, table: Array) -> Array:

@@ -322,9 +322,15 @@ class _Draw:
         return self.random.choice([self.dtype, "f32"])
 
     def broadcast(self, lead: list[int], *rest: int) -> list[int]:
-        """A shape that broadcasts to (*lead, *rest): some sizes become 1, and some leading sizes are omitted."""
+        """A shape that broadcasts to (*lead, *rest): some sizes become 1, and some leading sizes are omitted.
+
+        None are omitted if the sizes before the last two would fit `lead` as well, because such a shape is refused.
+        """
         shape = [size if self.either(0.7) else 1 for size in (*lead, *rest)]
-        return shape[self.random.randint(0, len(lead)) :]
+        omitted = self.random.randint(0, len(lead))
+        first = shape[omitted:-2]
+        fits_lead = omitted and all(size in (1, own) for size, own in zip(first, lead[omitted - 1 :], strict=True))
+        return shape if fits_lead and max(first) > 1 else shape[omitted:]
 
     def mask(self, cached: bool) -> masks.Expr:
         number = self.random.randint(1, 6)

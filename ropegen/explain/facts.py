@@ -223,12 +223,16 @@ def _tiles(value: Node, op: ops.Attend, chosen: Candidate | None) -> Facts:
         return {"unknown": "positions are read at each call, so no tile is known to be empty now"}
     heights = np.minimum(sizes["q"], q.shape[-3] - np.arange(0, q.shape[-3], sizes["q"]))
     widths = np.minimum(sizes["kv"], k.shape[-3] - np.arange(0, k.shape[-3], sizes["kv"]))
-    every: dict[str, Any] = {"head": (0, max(1, q.shape[-2]) - 1), "batch": (0, max(1, math.prod(q.shape[:-3])) - 1)}
+    heads, entries = (0, max(1, q.shape[-2]) - 1), (0, max(1, math.prod(q.shape[:-3])) - 1)
+    beside = zip(op.beside, value.operands[len(op.required) :], strict=True)
+    wide = [operand.variable for operand, given in beside if operand.variable and given.type.dtype == "i64"]
     counts = np.zeros(3, np.int64)
     visited = 0
     strip = max(1, _STRIP // max(1, len(columns)))
     for start in range(0, len(rows) if len(columns) else 0, strip):
-        classes = masks.classify_tiles(op.visible, rows[start : start + strip], columns, **every)
+        classes = masks.classify_tiles(
+            op.visible, rows[start : start + strip], columns, head=heads, batch=entries, wide=wide
+        )
         if "mask" in op.given:  # a dense mask may hide any key that the expression shows
             classes = np.minimum(classes, masks.PARTIAL)
         counts += np.bincount(classes.ravel(), minlength=3)

@@ -11,8 +11,10 @@ graph = b.build(out=x)
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy.typing as npt
+from jax.core import Tracer
 
 from ropegen import masks
 from ropegen.errors import RopegenError
@@ -153,7 +155,7 @@ class Builder:
 
     def scale(self, x: Node, factor: float) -> Node:
         """The product of x and a constant factor."""
-        return node(ops.Scale(factor=factor), x)
+        return node(ops.Scale(factor=_number("scale: factor", factor, "multiply x by it before")), x)
 
     def cast(self, x: Node, dtype: npt.DTypeLike | str) -> Node:
         """The values of x in another element type."""
@@ -214,10 +216,10 @@ class Builder:
             sinks=sinks,
         )
         attend = ops.Attend(
-            scale=ops.attention_scale(q.type.shape[-1]) if scale is None else scale,
+            scale=ops.attention_scale(q.type.shape[-1]) if scale is None else _number("attend: scale", scale, _SCALED),
             visible=visible,
             score=scored,
-            softcap=softcap,
+            softcap=None if softcap is None else _number("attend: softcap", softcap),
             masked_row=masked_row,
             returns=returns,
             given=tuple(given),
@@ -231,6 +233,19 @@ class Builder:
     def apply(self, op: Op, *operands: Node) -> Node:
         """The node of any op, for ops without a method here."""
         return node(op, *operands)
+
+
+_SCALED = "give attention q * scale for q, and scale=1.0"
+
+
+def _number(what: str, value: Any, way_out: str = "") -> Any:
+    """A number as it is, and the number of a NumPy or JAX scalar; RopegenError for one that JAX traces."""
+    if isinstance(value, Tracer):
+        raise RopegenError(
+            f"{what} is traced by jit, grad or vmap ({value.dtype.name}{list(value.shape)}) and must be a number; "
+            f"{way_out and f'{way_out}, or '}give float(value), taken outside of them"
+        )
+    return value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value
 
 
 def _given(**operands: Node | None) -> dict[str, Node]:
