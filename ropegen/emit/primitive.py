@@ -26,26 +26,13 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from ropegen import plain
+from ropegen.emit.kernels import CompleteKernel, built_kernel, unfused_kernel, values_of
 from ropegen.emit.widen import widen
 from ropegen.errors import RopegenError
 from ropegen.ir.graph import Graph, Node
 from ropegen.planner import cheapest
 from ropegen.target import Target
-from ropegen.template import (
-    OWN,
-    AnyTemplate,
-    Array,
-    Arrays,
-    Family,
-    Kernel,
-    Tangents,
-    Tile,
-    catalog,
-    cheapest_tile,
-    family,
-    plain_kernel,
-    template,
-)
+from ropegen.template import AnyTemplate, Array, Arrays, Tile, catalog, template
 from ropegen.types import numpy_dtype
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -96,99 +83,24 @@ class Trio:
     backward: Primitive
 
 
-@dataclass(frozen=True, slots=True)
-class _Values:
-    """The nodes that the kernel of a region reads (operands) and returns (outputs, then residuals)."""
-
-    operands: tuple[Node, ...]
-    results: tuple[Node, ...]
-    outputs: int
-
-
 def bind(closed: Graph, choices: Choices, operands: Sequence[Array]) -> Arrays:
     """The outputs of a closed region over arrays in the order of its inputs."""
     results = _trio(closed.name).forward.bind(*operands, closed=closed, choices=choices)
     return tuple(results[: len(closed.outputs)])
 
 
-@functools.lru_cache(maxsize=_EAGER_KERNELS)
-def _values(closed: Graph) -> _Values:
-    its: Family[Any] = family(closed.name)
-    outputs = tuple(value for _, value in closed.outputs)
-    return _Values(closed.inputs, (*outputs, *its.residuals(its.site(closed))), len(outputs))
-
-
-@dataclass(frozen=True, slots=True)
-class _Kernel:
-    """The complete kernel of a region on one platform. What its template leaves out comes from another template."""
-
-    forward: Callable[..., Arrays]
-    tangent: Callable[[Arrays, Arrays, Tangents], Arrays]
-    backward: Callable[[Arrays, Arrays, Tangents, Sequence[bool]], Tangents]
-
-
-def _kernel(closed: Graph, choices: Choices, platform: str) -> _Kernel:
+def _kernel(closed: Graph, choices: Choices, platform: str) -> CompleteKernel:
     choice = choices.on(platform, closed)
     if choice.target.jax_platform != platform:
         raise RopegenError(f"a kernel for {choice.target} cannot run on {platform}; plan for a target of that platform")
     if choice.template is None:
-        return _complete(plain_kernel(_unfused(closed)), None)
-    made_by = template(choice.template)
-    kernel = _built(closed, made_by, choice.target, choice.tile)
-    if made_by.derivatives == OWN:
-        return _complete(kernel, None)
-    named = template(made_by.derivatives)
-    return _complete(kernel, functools.partial(_built, closed, named, choice.target, None))
-
-
-def _built(closed: Graph, made_by: AnyTemplate, target: Target, tile: Tile | None) -> Kernel:
-    """The kernel of a template. Without a tile, it is built with the one that is cheapest on the target."""
-    if target.platform not in made_by.runs_on:
-        raise RopegenError(
-            f"template {made_by} runs on {', '.join(made_by.runs_on)} and is asked to build for {target}; "
-            "plan for a target of its platforms"
-        )
-    site = family(closed.name).site(closed)
-    if tile is None:
-        tile = cheapest_tile(made_by, site, target)
-    return made_by.build(site, tile, target)
-
-
-def _complete(kernel: Kernel, elsewhere: Callable[[], Kernel] | None) -> _Kernel:
-    """The kernel with the derivatives that it leaves out taken from `elsewhere`."""
-
-    def tangent(operands: Arrays, results: Arrays, tangents: Tangents) -> Arrays:
-        its = kernel.tangent or (elsewhere().tangent if elsewhere is not None else None)
-        if its is None:
-            raise RopegenError("a template gives no tangent and names no template that does; set its `derivatives`")
-        return its(operands, results, tangents)
-
-    def backward(operands: Arrays, results: Arrays, cotangents: Tangents, wanted: Sequence[bool]) -> Tangents:
-        pulled = kernel.backward(operands, results, cotangents, wanted) if kernel.backward is not None else None
-        if pulled is None and elsewhere is not None and (other := elsewhere().backward) is not None:
-            pulled = other(operands, results, cotangents, wanted)
-        if pulled is None:
-            raise RopegenError("a template gives no backward and names no template that does; set its `derivatives`")
-        return pulled
-
-    return _Kernel(kernel.forward, tangent, backward)
-
-
-def _unfused(closed: Graph) -> Callable[..., Arrays]:
-    """The region by the plain formulas of its ops, in the forms that fit the platform."""
-    values = _values(closed)
-
-    def forward(*operands: Array) -> Arrays:
-        return plain.evaluate(
-            values.results, dict(zip(values.operands, operands, strict=True)), plain.compute_for_platform
-        )
-
-    return forward
+        return unfused_kernel(closed)
+    return built_kernel(closed, template(choice.template), choice.target, choice.tile)
 
 
 def _plain(closed: Graph) -> Callable[..., Arrays]:
     """The region by the plain formulas of its ops. JAX differentiates this to any order."""
-    values = _values(closed)
+    values = values_of(closed)
 
     def forward(*operands: Array) -> Arrays:
         return plain.evaluate(values.results, dict(zip(values.operands, operands, strict=True)))
@@ -201,7 +113,7 @@ def _plain(closed: Graph) -> Callable[..., Arrays]:
 
 
 def _split(closed: Graph, flat: Sequence[Any]) -> tuple[tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]]:
-    values = _values(closed)
+    values = values_of(closed)
     first, second = len(values.operands), len(values.operands) + len(values.results)
     return tuple(flat[:first]), tuple(flat[first:second]), tuple(flat[second:])
 
@@ -229,11 +141,7 @@ def _backward_impl(
 ) -> Arrays:
     operands, results, cotangents = _split(closed, flat)
     pulled = _kernel(closed, choices, platform).backward(operands, results, _placed(given, cotangents), wanted)
-    return tuple(
-        jnp.zeros_like(operand) if cotangent is None else cotangent
-        for operand, cotangent, is_wanted in zip(operands, pulled, wanted, strict=True)
-        if is_wanted
-    )
+    return tuple(cotangent for cotangent in pulled if cotangent is not None)
 
 
 def _shaped(value: Node) -> ShapedArray:
@@ -241,17 +149,17 @@ def _shaped(value: Node) -> ShapedArray:
 
 
 def _forward_abstract(*operands: Any, closed: Graph, choices: Choices) -> list[ShapedArray]:
-    return [_shaped(result) for result in _values(closed).results]
+    return [_shaped(result) for result in values_of(closed).results]
 
 
 def _tangent_abstract(*flat: Any, closed: Graph, choices: Choices, moving: tuple[bool, ...]) -> list[ShapedArray]:
-    return [_shaped(result) for result in _values(closed).results]
+    return [_shaped(result) for result in values_of(closed).results]
 
 
 def _backward_abstract(
     *flat: Any, closed: Graph, choices: Choices, given: tuple[bool, ...], wanted: tuple[bool, ...]
 ) -> list[ShapedArray]:
-    operands = _values(closed).operands
+    operands = values_of(closed).operands
     return [_shaped(operand) for operand, is_wanted in zip(operands, wanted, strict=True) if is_wanted]
 
 
@@ -466,7 +374,7 @@ def _batch(primitive: Primitive, flat: Sequence[Array], axes: Sequence[Any], **p
         size,
         first,
         batched,
-        results=len(_values(closed).results),
+        results=len(values_of(closed).results),
         moving=params.get("moving", nothing),
         wanted=params.get("wanted", nothing),
     )
