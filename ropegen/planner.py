@@ -23,7 +23,7 @@ from ropegen.ir.text import digest
 from ropegen.passes.rewrite import Trace
 from ropegen.plain import plain_cost
 from ropegen.target import Target
-from ropegen.template import AnyTemplate, Region, Site, Tile, catalog, cost_of, families
+from ropegen.template import AnyTemplate, Region, Site, Tile, catalog, cost_of, families, reasons_of, tiles_of
 from ropegen.tiles import Measured, MeasuredTile, TileFile
 
 if TYPE_CHECKING:
@@ -403,7 +403,7 @@ class _Prices:
 
     def _consider(self, template: AnyTemplate, closed: Graph, target: Target, table: Measured) -> Candidate:
         name, site = str(template), self._site(closed)
-        reasons = tuple(template.declines(site, target))
+        reasons = reasons_of(template, site, target)
         if reasons:
             return Candidate(name, template.version, declined=reasons)
         measured = None
@@ -412,7 +412,7 @@ class _Prices:
         elif measured := table.look_up(template, closed):
             tile, tile_from = measured.tile, measured.source
         else:
-            offered = list(template.tiles(site, target))
+            offered = tiles_of(template, site, target)
             tile = min(offered, key=lambda choice: self._cost(template, closed, target, choice).seconds)
             tile_from = f"the cheapest of {len(offered)}" if len(offered) > 1 else "the only one"
         cost, notes = self._cost(template, closed, target, tile), tuple(template.notes(site, tile))

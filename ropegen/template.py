@@ -11,11 +11,12 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.metadata
+import math
 import pkgutil
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
 import jax
 
@@ -23,7 +24,7 @@ from ropegen.cost import Cost, Direction
 from ropegen.errors import RopegenError, nearest
 from ropegen.ir import ops
 from ropegen.ir.graph import Graph, Node, graph, node, topological
-from ropegen.target import Target
+from ropegen.target import PLATFORMS, Target
 
 Array = jax.Array
 
@@ -175,6 +176,23 @@ class Template(Generic[S]):
     notes: Callable[[S, Tile], Iterator[str]] = _no_notes
     """What a plan says about the kernel besides its cost, such as which derivatives another template computes."""
 
+    def __post_init__(self) -> None:
+        if not isinstance(cast(object, self.name), str) or not self.name.isidentifier():
+            raise RopegenError(
+                f"a template is named {self.name!r}; give a name of letters, digits and _, without its family"
+            )
+        if not isinstance(cast(object, self.family), Family):
+            raise RopegenError(f"template {self.name}: the family is {self.family!r}; give the FAMILY of a site.py")
+        if type(cast(object, self.version)) is not int or self.version < 1:
+            raise RopegenError(f"template {self}: the version is {self.version!r}; give a whole number from 1 on")
+        if not isinstance(cast(object, self.runs_on), tuple) or not self.runs_on or {*self.runs_on} - {*PLATFORMS}:
+            raise RopegenError(
+                f"template {self} runs on {self.runs_on!r}; give a tuple of platforms, of {', '.join(PLATFORMS)}"
+            )
+        for field in ("calls", "tile"):
+            if not isinstance(getattr(self, field), tuple):
+                raise RopegenError(f"template {self}: {field} is {getattr(self, field)!r}; give a tuple of names")
+
     def __str__(self) -> str:
         return f"{self.family.name}/{self.name}"
 
@@ -197,7 +215,7 @@ def register_template(template: AnyTemplate) -> None:
       RopegenError: another template has its name, its family is not the one of the catalogue, or its family has no
         `xla` template.
     """
-    _checked([*catalog(), template])
+    _checked([*catalog(), _expect_template(template, "register_template: the template")])
     _registered.append(template)
 
 
@@ -220,7 +238,7 @@ def _own_templates() -> Iterator[AnyTemplate]:
     package = importlib.import_module("ropegen.templates")
     for folder in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
         for module in pkgutil.iter_modules(importlib.import_module(folder.name).__path__, f"{folder.name}."):
-            with _named(f"the template module {module.name}"):
+            with _Importing(f"the template module {module.name}"):
                 template = getattr(importlib.import_module(module.name), "TEMPLATE", None)
             if template is not None:
                 yield _expect_template(template, f"{module.name}.TEMPLATE")
@@ -229,20 +247,22 @@ def _own_templates() -> Iterator[AnyTemplate]:
 def _entry_points() -> Iterator[AnyTemplate]:
     for entry in sorted(importlib.metadata.entry_points(group=ENTRY_POINTS), key=lambda entry: entry.name):
         what = f"the entry point {entry.name} = {entry.value} of the group {ENTRY_POINTS}"
-        with _named(what):
+        with _Importing(what):
             template = entry.load()
         yield _expect_template(template, what)
 
 
-@contextmanager
-def _named(what: str) -> Generator[None]:
-    """Names the module in an error of its import."""
-    try:
-        yield
-    except (ImportError, SyntaxError, LookupError, NameError, AttributeError, TypeError, ValueError) as error:
-        raise RopegenError(
-            f"{what} cannot be imported ({type(error).__name__}: {error}); correct it, or uninstall its package"
-        ) from error
+class _Importing(AbstractContextManager[None]):
+    """Says which module an error of its import is about. An import can raise whatever its code raises."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception):
+            raise RopegenError(
+                f"{self._what} cannot be imported ({type(error).__name__}: {error}); correct it, or uninstall its package"
+            ) from error
 
 
 def _expect_template(value: object, what: str) -> AnyTemplate:
@@ -268,12 +288,25 @@ def _checked(templates: Sequence[AnyTemplate]) -> tuple[AnyTemplate, ...]:
         if f"{name}/xla" not in by_name:
             raise RopegenError(f"family {name!r} has no template 'xla', which must accept every case; add one")
     for template in templates:
-        if template.derivatives != OWN and template.derivatives not in by_name:
-            raise RopegenError(
-                f"template {str(template)!r} leaves its derivatives to {template.derivatives!r}; "
-                f"{nearest(template.derivatives, by_name)}"
-            )
+        if template.derivatives != OWN:
+            _check_derivatives(template, by_name)
     return tuple(by_name[name] for name in sorted(by_name))
+
+
+def _check_derivatives(template: AnyTemplate, by_name: Mapping[str, AnyTemplate]) -> None:
+    """Refuses a template unless the one that it names computes its derivatives wherever it runs."""
+    leaves = f"template {template} leaves its derivatives to {template.derivatives!r}"
+    named = by_name.get(template.derivatives)
+    if named is None:
+        raise RopegenError(f"{leaves}; {nearest(template.derivatives, by_name)}")
+    if named.family is not template.family:
+        raise RopegenError(f"{leaves}, which is of another family; name a template of {template.family.name}")
+    if named.derivatives != OWN:
+        raise RopegenError(f"{leaves}, which leaves its own to {named.derivatives!r}; name a template that has its own")
+    if missing := [platform for platform in template.runs_on if platform not in named.runs_on]:
+        raise RopegenError(
+            f"{leaves}, which does not run on {', '.join(missing)}; name one that does, e.g. the family's xla"
+        )
 
 
 def families() -> tuple[Family[Any], ...]:
@@ -306,26 +339,62 @@ def template(name: str) -> AnyTemplate:
 
 
 def cost_of(made_by: AnyTemplate, site: Any, target: Target, tile: Tile, direction: Direction = "forward") -> Cost:
-    """The cost of one direction of a template. For a derivative that another template computes, it is the cost there.
+    """The cost of one direction of a template. If the template leaves the direction to another one, the cost there.
 
     Raises:
-      RopegenError: the template has no cost for the direction and names no template that computes it.
+      RopegenError: the template has no cost for the direction and names no template that computes it, or its cost is no
+        `Cost` of finite seconds.
     """
     own = made_by.cost(site, target, tile, direction)
     if own is not None:
+        if not isinstance(cast(object, own), Cost) or not 0 <= own.seconds < math.inf:
+            raise RopegenError(f"template {made_by}: the {direction} cost is {own!r}; return a Cost of finite seconds")
         return own
     if direction == "forward" or made_by.derivatives == OWN:
         raise RopegenError(
-            f"template {str(made_by)!r} has no {direction} cost and names no template that computes it; "
+            f"template {made_by} has no {direction} cost and names no template that computes it; "
             "return a Cost, or set its `derivatives`"
         )
     named = template(made_by.derivatives)
     return cost_of(named, site, target, cheapest_tile(named, site, target), direction)
 
 
+def reasons_of(made_by: AnyTemplate, site: Any, target: Target) -> tuple[str, ...]:
+    """Why a template declines a site, none if it does not.
+
+    Raises:
+      RopegenError: what it returns are no reasons.
+    """
+    given = cast(object, made_by.declines(site, target))
+    reasons = (
+        tuple(cast("Iterable[object]", given)) if isinstance(given, Iterable) and not isinstance(given, str) else ()
+    )
+    if not isinstance(given, Iterable) or isinstance(given, str) or not all(isinstance(text, str) for text in reasons):
+        raise RopegenError(f"template {made_by}: declines returned {given!r}; yield the reasons as strings")
+    return cast("tuple[str, ...]", reasons)
+
+
+def tiles_of(made_by: AnyTemplate, site: Any, target: Target) -> list[Tile]:
+    """The tiles that a template offers for a site, best guess first.
+
+    Raises:
+      RopegenError: it offers none, although it does not decline, or one with other sizes than it declares.
+    """
+    tiles = list(made_by.tiles(site, target))
+    if not tiles:
+        raise RopegenError(f"template {made_by} offers no tile for {site.closed} on {target}; yield one, or decline")
+    for tile in tiles:
+        if tuple(name for name, _ in tile.sizes) != made_by.tile:
+            raise RopegenError(
+                f"template {made_by} offers the tile {tile}; its sizes are {', '.join(made_by.tile) or 'none'}"
+            )
+    return tiles
+
+
 def cheapest_tile(made_by: AnyTemplate, site: Any, target: Target) -> Tile:
     """The tile with which the forward pass of a template costs least on a target."""
-    return min(made_by.tiles(site, target), key=lambda tile: cost_of(made_by, site, target, tile).seconds)
+    tiles = tiles_of(made_by, site, target)
+    return min(tiles, key=lambda tile: cost_of(made_by, site, target, tile).seconds)
 
 
 def close(family: str, operands: Mapping[str, Node], outputs: Mapping[str, Node]) -> Region:

@@ -33,8 +33,9 @@ def cost(site: AttendSite, target: Target, tile: Tile, direction: Direction = "f
     """Two products and an exponential for every score; derivatives compute the forward pass again."""
     q, k, v = (site.sources[name].type for name in "qkv")
     scores = q.size / max(1, q.shape[-1]) * k.shape[-3] * (1 if direction == "forward" else 3)
-    matmul, moved = 2 * scores * (q.shape[-1] + v.shape[-1]), 2 * q.bytes + k.bytes + v.bytes
-    return Work(matmul=matmul, vector=4 * scores, exponentials=scores, moved=moved).on(target, q.dtype)
+    matmul = 2 * scores * (q.shape[-1] + v.shape[-1])
+    moved = sum(value.type.bytes for value in (*site.operands, *site.outputs))
+    return Work(matmul=matmul, vector=3 * scores, exponentials=scores, moved=moved).on(target, q.dtype)
 
 
 def build(site: AttendSite, tile: Tile, target: Target) -> Kernel:
@@ -45,10 +46,11 @@ def build(site: AttendSite, tile: Tile, target: Target) -> Kernel:
         values = dict(zip(site.operands, operands, strict=True))
         q, k, v = (values[site.sources[name]] for name in "qkv")
         k, v = (jnp.repeat(x, q.shape[-2] // k.shape[-2], axis=-2) for x in (k, v))  # grouped queries
-        score = site.op.scale * jnp.einsum("...qhd,...khd->...hqk", q, k, preferred_element_type=jnp.float32)
+        wide = jnp.promote_types(q.dtype, jnp.float32)
+        score = site.op.scale * jnp.einsum("...qhd,...khd->...hqk", q, k, preferred_element_type=wide)
         total = jax.nn.logsumexp(score, axis=-1)
         weight = jnp.exp(score - total[..., None]).astype(v.dtype)
-        out = jnp.einsum("...hqk,...khd->...qhd", weight, v, preferred_element_type=jnp.float32)
+        out = jnp.einsum("...hqk,...khd->...qhd", weight, v, preferred_element_type=wide)
         results = {"output": out.astype(q.dtype), "log_sum_exp": jnp.swapaxes(total, -1, -2)}
         return tuple(results[label] for label in labels)
 
