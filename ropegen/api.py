@@ -275,7 +275,7 @@ def attention(
         if count != heads:
             raise RopegenError(
                 f"attention: a table by head in the mask or score has {count} values and q has {heads} heads; give one "
-                "value a head, as masks.alibi_slopes(heads) does"
+                "value per head, as masks.alibi_slopes(heads) does"
             )
     compares = rope is not None or {"q_pos", "kv_pos"} <= reads
     if compares and queries != keys and (q_positions is None or kv_positions is None):
@@ -289,8 +289,8 @@ def attention(
         )
     if rope is not None and rope.sections and {"q_pos", "kv_pos"} & reads:
         raise RopegenError(
-            f"attention: positions of {len(rope.sections)} axes turn q and k, and the mask or score reads positions of one; "
-            "turn q and k with ropegen.rope, and give attention the positions of one axis"
+            f"attention: positions of {len(rope.sections)} axes rotate q and k, and the mask or score reads positions of one axis; "
+            "rotate q and k with ropegen.rope first, and give attention the positions of one axis"
         )
     for name, ids in (("q_segment", q_segments), ("kv_segment", kv_segments)):
         if ids is not None and name not in reads:
