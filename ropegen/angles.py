@@ -152,9 +152,12 @@ def _turns(positions: Array, high: np.ndarray, low: np.ndarray) -> tuple[Array, 
     The rest is the float32 fraction of a unit; without it the sine of a small angle would lose its last bits.
     """
     position = positions.astype(jnp.uint32)  # the lower half, in two's complement
-    # The upper half: all ones for a negative int32, and zeros for others.
-    upper = positions >> 32 if positions.dtype == jnp.int64 else positions.astype(jnp.int32) >> 31
-    turns = position * high + _high_half(position, low) + upper.astype(jnp.uint32) * low
+    carried = position * high + _high_half(position, low)
+    # The upper half of an int64; that of an int32 is all ones, which is -1, if it is negative.
+    if positions.dtype == jnp.int64:
+        turns = carried + (positions >> 32).astype(jnp.uint32) * low
+    else:
+        turns = jnp.where(positions < 0, carried - low, carried)
     return turns, (position * low).astype(jnp.float32) * np.float32(2.0**-32)
 
 

@@ -83,7 +83,7 @@ def _input(node: Node) -> Array:
 def _positions(node: Node) -> Array:
     op = _op(node, ops.Positions)
     positions = jnp.arange(op.length, dtype=jnp.int32)
-    return positions + op.start if op.start else positions  # the end of a range from `start` might not fit in int32
+    return op.start + positions if op.start else positions  # the end of a range from `start` might not fit in int32
 
 
 def _embed(node: Node, ids: Array, table: Array) -> Array:
