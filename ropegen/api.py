@@ -137,7 +137,7 @@ def _rope_pair(
     nodes = [call.array(f"x{index}", x) for index, x in enumerate(values)]
     at = call.positions("positions", positions, nodes[0].type.shape[-3] if nodes[0].type.rank >= 3 else 0)
     for x in nodes:
-        _expect_positions("rope: positions", at, x, rope)
+        _expect_positions("rope: positions", at, x, rope, positions)
     outputs = {f"out{index}": call.builder.rope(x, at, rope, length=length) for index, x in enumerate(nodes)}
     return tuple(call.run(outputs, target).values())
 
@@ -301,8 +301,8 @@ def attention(
     q_at = call.positions("q_positions", q_positions, queries) if rope or "q_pos" in reads else None
     kv_at = call.positions("kv_positions", kv_positions, keys, queries) if rope or "kv_pos" in reads else None
     if rope is not None and q_at is not None and kv_at is not None:
-        _expect_positions("attention: q_positions", q_at, q_node, rope)
-        _expect_positions("attention: kv_positions", kv_at, k_node, rope)
+        _expect_positions("attention: q_positions", q_at, q_node, rope, q_positions)
+        _expect_positions("attention: kv_positions", kv_at, k_node, rope, kv_positions)
         q_node = b.rope(q_node, q_at, rope, length=length)
         k_node = b.rope(k_node, kv_at, rope, length=length, inverse=rope.scaling.kind == "xpos")
     options: dict[str, Any] = {
@@ -331,8 +331,11 @@ def _expect_rope(name: str, given: object) -> None:
         raise RopegenError(f"{name}: rope is {given!r}; give a ropegen.Rope, such as Rope(10000.0, pairing='half')")
 
 
-def _expect_positions(what: str, at: Node, x: Node, rope: Rope) -> None:
-    """Refuses positions unless there is one for every row of x (..., S, H, D), and with sections one for every axis."""
+def _expect_positions(what: str, at: Node, x: Node, rope: Rope, given: ArrayLike | None) -> None:
+    """Refuses positions unless there is one for every row of x (..., S, H, D), and with sections one for every axis.
+
+    Positions of the host, `given`, are refused too where the magnitude of xPos overflows.
+    """
     if x.type.rank < 3:
         return
     axes = (len(rope.sections),) if rope.sections else ()
@@ -342,6 +345,8 @@ def _expect_positions(what: str, at: Node, x: Node, rope: Rope) -> None:
         shapes = " or ".join(map(str, wanted))
         first = f", with the {axes[0]} axes of positions first" if axes else ""
         raise RopegenError(f"{what} are {at.type} for x {x.type}; give numbers of shape {shapes}{first}")
+    if given is not None and not isinstance(given, jax.Array) and np.size(given):
+        rope.check_magnitude(np.asarray(given), x.type.shape[-1])
 
 
 class Call:

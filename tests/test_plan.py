@@ -577,3 +577,16 @@ def test_a_plan_says_which_directions_it_weighs() -> None:
 def test_directions_that_cannot_be_weighed_are_refused(weigh: Any, words: str) -> None:
     with pytest.raises(rg.RopegenError, match=words):
         plan(case("gpt2-small"), "cpu", weigh=weigh)
+
+
+def test_a_region_that_would_wait_for_itself_is_refused_with_that_reason() -> None:
+    """The keys are rotated by angles that are computed from the rotated queries of the same projection."""
+    b = rg.Builder("waits")
+    x, weight = b.input("x", (6, 8), "f32"), b.parameter("weight", (8, 8), "f32")
+    projected = b.project(x, weight)
+    q, k = b.split_heads(projected, 1, 4), b.split_heads(projected, 1, 4, start=4)
+    turned = b.rotate(q, b.input("angles", (6, 4), "f32"), pairing="half")
+    graph = b.build(q=turned, k=b.rotate(k, b.merge_heads(turned), pairing="half"))
+    made = plan(graph, "cpu")
+    assert "it would wait for itself" in {rejected.reason for rejected in made.rejected}
+    check_plans(graph, ["cpu"])

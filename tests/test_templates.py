@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import importlib.metadata
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,9 +18,11 @@ import pytest
 
 import ropegen as rg
 from ropegen import reference, template
+from ropegen.cost import Cost
 from ropegen.emit.primitive import Choice, Choices, bind
 from ropegen.target import Target
-from ropegen.template import Template
+from ropegen.template import Kernel, Template, Tile, plain_kernel
+from ropegen.types import numpy_dtype
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "docs" / "template"
 
@@ -70,7 +73,7 @@ def test_an_entry_point_adds_a_template_and_plans_take_it() -> None:
 
 
 @pytest.mark.usefixtures("installed")
-@pytest.mark.parametrize(("dtype", "allowed"), [("f32", 2e-6), ("bf16", 2e-2)])
+@pytest.mark.parametrize(("dtype", "allowed"), [("f32", 2e-6), ("bf16", 2e-2), ("f16", 2e-3)])
 @pytest.mark.parametrize("shape", [(2, 8, 8, 4, 2), (1, 1, 256, 2, 2), (3, 17, 5, 6, 1)])
 def test_the_example_computes_what_its_family_covers(
     shape: tuple[int, int, int, int, int], dtype: str, allowed: float
@@ -80,7 +83,7 @@ def test_the_example_computes_what_its_family_covers(
     assert step.region is not None
     random = np.random.default_rng(0)
     values = {
-        label: jnp.asarray(random.standard_normal(kind.shape), jnp.dtype("bfloat16" if dtype == "bf16" else "float32"))
+        label: jnp.asarray(random.standard_normal(kind.shape), numpy_dtype(dtype))
         for label, kind in graph.input_types.items()
     }
     given = [values[label] for label in step.region.closed.input_types]
@@ -145,6 +148,15 @@ def test_a_registered_template_is_considered_at_once(dense: Template[Any], fresh
     [
         ({"name": "xla"}, "two templates are named 'attend/xla'"),
         ({"derivatives": "attend/xls"}, "leaves its derivatives to 'attend/xls'; did you mean 'attend/xla'?"),
+        ({"derivatives": "attend/mosaic_tpu"}, "which leaves its own to 'attend/xla'"),
+        ({"derivatives": "embed/xla"}, "which is of another family; name a template of attend"),
+        ({"derivatives": "attend/dense"}, "which leaves its own to 'attend/dense'"),
+        ({"derivatives": "attend/xla_f32"}, "which does not run on gpu"),
+        ({"name": "a/b"}, "a template is named 'a/b'; give a name of letters"),
+        ({"version": "1"}, "the version is '1'; give a whole number from 1 on"),
+        ({"runs_on": "cpu"}, "runs on 'cpu'; give a tuple of platforms, of cpu, gpu, tpu"),
+        ({"runs_on": ("cuda",)}, "give a tuple of platforms"),
+        ({"calls": "tpu_custom_call"}, "calls is 'tpu_custom_call'; give a tuple of names"),
         ({"family": "copy"}, "brings its own family 'attend'"),
         ({"family": "other"}, "family 'other' has no template 'xla', which must accept every case"),
     ],
@@ -156,9 +168,101 @@ def test_a_template_that_cannot_be_added_is_refused(
         name = {"copy": "attend", "other": "other"}[change["family"]]
         change = {"family": dataclasses.replace(dense.family, name=name)}
     known = names()
-    with pytest.raises(rg.RopegenError, match=message.replace("?", r"\?")):
+    with pytest.raises(rg.RopegenError, match=re.escape(message)):
         rg.register_template(dataclasses.replace(dense, **change))
     assert names() == known, "nothing was added"
+
+
+def test_only_a_template_can_be_registered(fresh_catalog: None) -> None:
+    with pytest.raises(rg.RopegenError, match=r"the template is 5; it must be a ropegen.template.Template"):
+        rg.register_template(5)  # type: ignore[arg-type]
+
+
+# What a template returns -------------------------------------------------------------------------------------------------
+
+
+def of_forward(change: Any) -> Any:
+    """A build whose forward gives `change` of the right results."""
+
+    def build(right: Any) -> Any:
+        return lambda site, tile, target: plain_kernel(
+            lambda *operands: change(right(site, tile, target).forward(*operands))
+        )
+
+    return build
+
+
+def of_backward(change: Any) -> Any:
+    """A build whose backward gives `change` of the right cotangents."""
+
+    def build(right: Any) -> Any:
+        def made(site: Any, tile: Any, target: Any) -> Kernel:
+            kernel = right(site, tile, target)
+            return Kernel(kernel.forward, kernel.tangent, lambda *given: change(kernel.backward(*given)))
+
+        return made
+
+    return build
+
+
+MISTAKES: dict[str, tuple[Any, str]] = {
+    "too few results": (of_forward(lambda results: results[:1]), "forward returned 1 values; return a tuple of 2"),
+    "no tuple": (of_forward(lambda results: results[0]), "return a tuple of 2: the outputs, then the residuals"),
+    "another shape": (of_forward(lambda results: (results[0][..., :1], results[1])), "result 0 is float32[1, 4, 1, 1]"),
+    "another type": (
+        of_forward(lambda results: (results[0].astype(jnp.bfloat16), results[1])),
+        "result 0 is bfloat16[1, 4, 1, 16]; the region attend needs tensor<1x4x1x16xf32>",
+    ),
+    "no kernel": (lambda right: lambda site, tile, target: jnp.sin, "it must return a ropegen.template.Kernel"),
+    "no tangent": (
+        lambda right: lambda site, tile, target: Kernel(right(site, tile, target).forward),
+        "has no backward; write one, or name a template that has it in `derivatives`",
+    ),
+    "too few cotangents": (of_backward(lambda pulled: pulled[:1]), "backward returned 1 values; return a tuple of 3"),
+    "no cotangent": (
+        of_backward(lambda pulled: (None, *pulled[1:])),
+        "backward returned None for the operand q, whose cotangent is wanted",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_kernel_that_breaks_its_contract_is_an_error_that_names_the_template(
+    name: str, dense: Template[Any], fresh_catalog: None
+) -> None:
+    make, message = MISTAKES[name]
+    rg.register_template(dataclasses.replace(dense, name="mistaken", build=make(dense.build), cost=free))
+    q, k, v = (jnp.ones((1, 4, 1, 16)) for _ in range(3))
+    with pytest.raises(rg.RopegenError, match="^template attend/mistaken.*" + re.escape(message)):
+        jax.grad(lambda q: rg.attention(q, k, v).sum())(q)
+
+
+def free(*site: Any) -> Cost:
+    """A cost that no other template can beat."""
+    return Cost()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"cost": lambda *site: 1.0}, "the forward cost is 1.0; return a Cost of finite seconds"),
+        ({"cost": lambda *site: Cost(compute=float("nan"))}, "return a Cost of finite seconds"),
+        ({"cost": lambda *site: Cost(compute=-1.0)}, "return a Cost of finite seconds"),
+        ({"declines": lambda site, target: None}, "declines returned None; yield the reasons as strings"),
+        ({"declines": lambda site, target: "no"}, "declines returned 'no'; yield the reasons as strings"),
+        ({"tiles": lambda site, target: iter(())}, "offers no tile"),
+        ({"tiles": lambda site, target: iter([Tile.of(q=1)])}, "offers the tile q=1; its sizes are none"),
+    ],
+)
+def test_what_a_template_tells_the_planner_is_checked(
+    change: dict[str, Any], message: str, dense: Template[Any], fresh_catalog: None
+) -> None:
+    rg.register_template(dataclasses.replace(dense, name="mistaken", **change))
+    with pytest.raises(rg.RopegenError, match="^template attend/mistaken.*" + re.escape(message)):
+        rg.plan(attention(1, 4, 4, 1, 1), "cpu")
+
+
+# Where templates are found -------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -185,6 +289,8 @@ def test_a_module_that_defines_a_template_is_found_whatever_it_is_called(folder:
     ("source", "message"),
     [
         ("import no_such_module\n", r"ropegen\.templates\.more\.broken cannot be imported \(ModuleNotFoundError"),
+        ("class Own(Exception): pass\nraise Own('mine')\n", r"more\.broken cannot be imported \(Own: mine\)"),
+        ("open('/no/such/file')\n", r"more\.broken cannot be imported \(FileNotFoundError"),
         ("TEMPLATE = (\n", r"ropegen\.templates\.more\.broken cannot be imported \(SyntaxError"),
         ("TEMPLATE = 3\n", r"more\.broken\.TEMPLATE is 3; it must be a ropegen\.template\.Template"),
     ],
