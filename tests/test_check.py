@@ -1,7 +1,8 @@
 """`check` can fail: an artifact that is built from a wrong formula is caught, one from the right formula passes.
 
-Every op of `plain` is made wrong in turn, in the formula that the artifact runs: in the table of plain formulas, in the
-function that a template takes in its place, or in the kernel of the template. A mutation that the artifact does not reach
+Every op of `plain` is made wrong in turn, in a formula that the artifact holds: in the table of plain formulas, which the
+files for consumers without JAX are made of, in the function that a template takes in its place, or in the kernel of the
+template. A mutation that the artifact does not reach
 fails its test, so the tests below say which formula each op of an artifact comes from.
 """
 
@@ -223,6 +224,8 @@ MUTATIONS = [
         lambda formula: lambda x, t, pairing: formula(x, t, "interleaved"),
         "plain.rotate_for_platform",
     ),
+    Mutation("rotate", turned, of_operands(lambda x, table: (x, sines_negated(table)))),
+    Mutation("attend", attend, of_operands(lambda q, k, v, *given: (-q, k, v, *given))),
     Mutation("scale", scale, negated),
     Mutation("cast", cast, negated),
     Mutation("cast", cast_to_integers, of_operands(lambda x: (jnp.round(x),))),
@@ -305,6 +308,25 @@ def test_a_wrong_formula_is_caught(
     made = rg.export(mutation.graph(), tmp_path / "kernels", targets=["cpu"])
     assert reached()
     assert not made.check().passed
+
+
+def test_every_program_that_runs_here_is_checked(tmp_path: Path) -> None:
+    made = rg.export(projections(), tmp_path / "kernels", targets=["cpu", "tpu:v5e"])
+    assert "prepare" in made.manifest.stages.by_name, "the portable module reads what another one prepares"
+    checked = made.check()
+    assert checked.passed
+    assert [output.program for output in checked.outputs] == ["module.jaxexport", "module.mlirbc", "semantic.mlir"]
+
+
+@pytest.mark.parametrize("name", ["module.mlirbc", "semantic.mlir"])
+def test_a_file_of_another_artifact_is_caught(name: str, tmp_path: Path) -> None:
+    """Each file is right by itself; one of them is of a graph with another scale."""
+    b = Builder("scale")
+    other = rg.export(b.build(y=b.scale(b.input("x", (4, 8), "bf16"), 0.6)), tmp_path / "other", targets=["cpu"])
+    made = rg.export(scale(), tmp_path / "kernels", targets=["cpu"])
+    (made.directory / name).write_bytes((other.directory / name).read_bytes())
+    outputs = made.check().outputs
+    assert [output.program for output in outputs if not output.agrees] == [name]
 
 
 def test_the_right_formulas_pass() -> None:

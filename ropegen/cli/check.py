@@ -37,6 +37,7 @@ def _run(options: argparse.Namespace) -> int:
         rows = [
             {
                 "output": output.label,
+                "program": output.program,
                 "largest": output.largest,
                 "allowed_largest": output.allowed_largest,
                 "relative": output.relative,
@@ -49,10 +50,13 @@ def _run(options: argparse.Namespace) -> int:
         facts = {"directory": str(loaded.directory), "passed": result.passed, "outputs": rows}
         print_json(facts | ({"executables": programs} if programs else {}))
     else:
-        table = new_table("output", "largest error", "allowed", "error, root mean square, relative", "allowed", "")
+        table = new_table(
+            "output", "program", "largest error", "allowed", "error, root mean square, relative", "allowed", ""
+        )
         for output in result.outputs:
             table.add_row(
                 output.label,
+                output.program,
                 f"{output.largest:.2e}",
                 f"{output.allowed_largest:.2e}",
                 f"{output.relative:.2e}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,13 +25,14 @@ _ELEMENTS, _FEWEST, _MOST = 4096, 2, 32
 
 @dataclass(frozen=True, slots=True)
 class CheckedOutput:
-    """One output against the oracle.
+    """One output of one program against the oracle. `program` is the file that the program is from.
 
     `largest` is the largest absolute error, and `relative` the root mean square of the error over that of the output.
     `allowed_largest` and `allowed` are what rounding can explain of the two; an output agrees that exceeds neither.
     """
 
     label: str
+    program: str
     largest: float
     allowed_largest: float
     relative: float
@@ -51,22 +52,24 @@ class Check:
         return all(output.agrees for output in self.outputs)
 
 
-def check(graph: Graph, run: Callable[..., Any], seed: int) -> Check:
-    """Runs `run`, which claims to compute `graph`, on drawn inputs and compares it with the oracle, in float64.
+def check(graph: Graph, programs: Iterable[tuple[str, Callable[..., Any]]], seed: int) -> Check:
+    """Runs programs that claim to compute `graph` on drawn inputs, and compares them with the oracle, in float64.
 
-    An output agrees if it is finite exactly where the oracle is, and if neither its largest error nor the root mean
-    square of its errors is more than four times the one that rounding is expected to make. The expectation comes from
-    the oracle too: see `ropegen.emit.artifact.rounding`.
+    A program comes with the name of its file, takes the inputs by keyword and returns the outputs by label. An output
+    agrees if it is finite exactly where the oracle is, and if neither its largest error nor the root mean square of its
+    errors is more than four times the one that rounding is expected to make. The expectation comes from the oracle too: see
+    `ropegen.emit.artifact.rounding`.
     """
     values = drawn_inputs(graph, seed)
-    results = run(**values)
-    if len(graph.outputs) == 1:
-        results = {graph.outputs[0][0]: results}
-    return compare(graph, values, results, seed)
+    return _compared(graph, values, {name: run(**values) for name, run in programs}, seed)
 
 
 def compare(graph: Graph, inputs: Mapping[str, Array], results: Mapping[str, Any], seed: int) -> Check:
-    """The outputs that a program gave for these inputs, against the oracle: see `check`."""
+    """The outputs by label that one program gave for these inputs, against the oracle: see `check`."""
+    return _compared(graph, inputs, {"": results}, seed)
+
+
+def _compared(graph: Graph, inputs: Mapping[str, Array], results: Mapping[str, Mapping[str, Any]], seed: int) -> Check:
     truth = reference.evaluate(graph, inputs)
     smallest = max(1, min((value.type.size for _, value in graph.outputs if value.type.size), default=1))
     count = min(_MOST, max(_FEWEST, math.ceil(_ELEMENTS / smallest)))
@@ -78,17 +81,18 @@ def compare(graph: Graph, inputs: Mapping[str, Array], results: Mapping[str, Any
             largest[label] = max(largest[label], most)
             squares[label] += mean_square / count
     outputs: list[CheckedOutput] = []
-    for label, wanted in truth.items():
-        result = np.asarray(results[label]).astype(np.float64)
-        most, mean_square = _error(result, wanted)
-        known = wanted[np.isfinite(wanted)].astype(np.float64)
-        size = float(np.sqrt(np.mean(known**2))) if known.size else 0.0
-        size = size or 1.0
-        relative, allowed = math.sqrt(mean_square) / size, _ALLOWED * math.sqrt(squares[label]) / size
-        allowed_largest = _ALLOWED * largest[label]
-        finite = bool(np.array_equal(np.isfinite(result), np.isfinite(wanted)))
-        agrees = finite and relative <= allowed and most <= allowed_largest
-        outputs.append(CheckedOutput(label, most, allowed_largest, relative, allowed, agrees))
+    for program, by_label in results.items():
+        for label, wanted in truth.items():
+            result = np.asarray(by_label[label]).astype(np.float64)
+            most, mean_square = _error(result, wanted)
+            known = wanted[np.isfinite(wanted)].astype(np.float64)
+            size = float(np.sqrt(np.mean(known**2))) if known.size else 0.0
+            size = size or 1.0
+            relative, allowed = math.sqrt(mean_square) / size, _ALLOWED * math.sqrt(squares[label]) / size
+            allowed_largest = _ALLOWED * largest[label]
+            finite = bool(np.array_equal(np.isfinite(result), np.isfinite(wanted)))
+            agrees = finite and relative <= allowed and most <= allowed_largest
+            outputs.append(CheckedOutput(label, program, most, allowed_largest, relative, allowed, agrees))
     return Check(tuple(outputs))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import struct
 import warnings
 from collections.abc import Callable, Mapping
@@ -15,7 +16,7 @@ import jax
 from jax import export as jax_export
 from jax.core import Tracer
 
-from ropegen.emit.artifact import executables, manifest
+from ropegen.emit.artifact import executables, manifest, portable
 from ropegen.emit.artifact.check import Check, check
 from ropegen.emit.artifact.manifest import GRAPH, MANIFEST, Manifest
 from ropegen.emit.inputs import check_inputs
@@ -148,8 +149,19 @@ class Artifact:
         return self._run(prepared, {**values, **check_inputs(others, inputs, others)})
 
     def check(self, seed: int = 0) -> Check:
-        """Runs the artifact on drawn inputs and compares it with the oracle: see `ropegen.emit.artifact.check`."""
-        return check(self.graph, self, seed)
+        """Runs the artifact on drawn inputs and compares it with the oracle: see `ropegen.emit.artifact.check`.
+
+        It runs the program of this machine's platform, and on the same device the files for consumers without JAX, which
+        hold the plain formulas: `module.mlirbc` and `semantic.mlir`. Kernels for other platforms do not run here.
+        """
+        labels = tuple(self.manifest.outputs)
+
+        def own(**inputs: Any) -> Mapping[str, Any]:
+            results = self(**inputs)
+            return {labels[0]: results} if len(labels) == 1 else results
+
+        files = portable.programs(self.directory, self.manifest, self.graph)
+        return check(self.graph, itertools.chain([("module.jaxexport", own)], files), seed)
 
     def _check_platform(self) -> None:
         platform = host_platform()
