@@ -1,10 +1,10 @@
 """Cosines and sines while JAX traces: tables for known positions, and exact reduction for run-time positions.
 
-`angles="exact"` never rounds an angle of many turns: tables are computed in float64 on the host, and run-time positions
-are reduced in integers. `angles="f32"` does every step in float32 with XLA's power, cosine and sine, op by op in the
-order of equinox, attnax and penzai, so that the bits equal theirs. NumPy's power would not do: it differs from XLA's in
-the last place, and the position multiplies the difference. In both cases a table of known positions is a constant of
-the program.
+`angles="exact"` never rounds an angle of many turns in float32: tables are computed in float64 on the host, and run-time
+positions are reduced in integers, or multiplied in float64 where the cosines and sines are float64. `angles="f32"` does
+every step in float32 with XLA's power, cosine and sine, op by op in the order of equinox, attnax and penzai, so that the
+bits equal theirs. NumPy's power would not do: it differs from XLA's in the last place, and the position multiplies the
+difference. In both cases a table of known positions is a constant of the program.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def _angles(op: ops.Angles, positions: Array, static: np.ndarray | None) -> Arra
     if static is None:
         return _table(op, positions)
     if op.precision == "exact":
-        return jnp.asarray(op.rope.table(static, op.head_width, op.length, op.inverse))
+        return jnp.asarray(op.rope.table(static, op.head_width, op.length, op.inverse, numpy_dtype(op.dtype)))
     with jax.ensure_compile_time_eval():
         return _table(op, jnp.asarray(static, jnp.float32))
 
@@ -57,14 +57,15 @@ def _angles(op: ops.Angles, positions: Array, static: np.ndarray | None) -> Arra
 def _table(op: ops.Angles, positions: Array) -> Array:
     # Pair j reads the position axis axes[j]; without sections there is only one axis.
     placed = jnp.moveaxis(positions, 0, -1)[..., op.rope.axes(op.head_width)] if op.sections else positions[..., None]
-    cos, sin = cos_sin(placed, _inverse_frequencies(op), exact=op.precision == "exact")
-    magnitude: Any = np.float32(op.scaling.magnitude(op.length))
+    cos, sin = _cos_sin_for(op, placed, _inverse_frequencies(op))
+    wide = cos.dtype.type
+    magnitude: Any = wide(op.scaling.magnitude(op.length))
     slope = _log_scale_slope(op)
     if slope is not None:
-        at_zero, rate = slope
-        log_scale = at_zero + placed.astype(jnp.float32) * rate
+        at_zero, rate = (end.astype(wide) for end in slope)
+        log_scale = at_zero + placed.astype(wide) * rate
         magnitude = magnitude * jnp.exp(-log_scale if op.inverse else log_scale)
-    return jnp.concatenate([cos * magnitude, sin * magnitude], axis=-1)
+    return jnp.concatenate([cos * magnitude, sin * magnitude], axis=-1).astype(numpy_dtype(op.dtype))
 
 
 def _sinusoid(op: ops.Sinusoid, positions: Array, static: np.ndarray | None) -> Array:
@@ -74,7 +75,7 @@ def _sinusoid(op: ops.Sinusoid, positions: Array, static: np.ndarray | None) -> 
     else:
         inverse = 1.0 / op.theta ** (2 * np.arange(pairs) / op.width)
     if static is None:
-        cos, sin = cos_sin(positions[..., None], inverse, exact=op.precision == "exact")
+        cos, sin = _cos_sin_for(op, positions[..., None], inverse)
     elif op.precision == "f32":
         with jax.ensure_compile_time_eval():
             cos, sin = cos_sin(jnp.asarray(static, jnp.float32)[:, None], inverse, exact=False)
@@ -108,7 +109,17 @@ def _log_scale_slope(op: ops.Angles) -> tuple[np.ndarray, np.ndarray] | None:
     ends = op.scaling.log_scale(np.array([[0.0], [1.0]]), op.dim)
     if ends is None:
         return None
-    return ends[0].astype(np.float32), (ends[1] - ends[0]).astype(np.float32)
+    return ends[0], ends[1] - ends[0]
+
+
+def _cos_sin_for(
+    op: ops.Angles | ops.Sinusoid, positions: Array, inverse_frequencies: npt.NDArray[np.float64]
+) -> tuple[Array, Array]:
+    """Cosines and sines of positions (..., 1 or P): float64 where the op asks for exact angles in float64, else float32."""
+    if op.precision == "exact" and op.dtype == "f64":
+        angles = positions.astype(jnp.float64) * inverse_frequencies
+        return jnp.cos(angles), jnp.sin(angles)
+    return cos_sin(positions, inverse_frequencies, exact=op.precision == "exact")
 
 
 def cos_sin(positions: Array, inverse_frequencies: np.ndarray, *, exact: bool) -> tuple[Array, Array]:

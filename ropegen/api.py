@@ -137,7 +137,8 @@ def _rope_pair(
     nodes = [call.array(f"x{index}", x) for index, x in enumerate(values)]
     at = call.positions("positions", positions, nodes[0].type.shape[-3] if nodes[0].type.rank >= 3 else 0)
     for x in nodes:
-        _expect_positions("rope: positions", at, x, rope, positions)
+        _expect_positions("rope: positions", at, x, rope)
+        _expect_magnitude(positions, x.type.shape[-1], rope)
     outputs = {f"out{index}": call.builder.rope(x, at, rope, length=length) for index, x in enumerate(nodes)}
     return tuple(call.run(outputs, target).values())
 
@@ -166,7 +167,10 @@ def rope_table(positions: ArrayLike | int, rope: Rope, width: int, *, length: in
     """
     call = Call("rope_table")
     at = call.positions("positions", *((None, positions) if isinstance(positions, int) else (positions, 0)))
-    return call.run({"out": call.builder.angles(at, rope, width, length=length)})["out"]
+    table = call.builder.angles(at, rope, width, length=length)
+    if not isinstance(positions, int):
+        _expect_magnitude(positions, width, rope)
+    return call.run({"out": table})["out"]
 
 
 def sinusoid(
@@ -301,8 +305,10 @@ def attention(
     q_at = call.positions("q_positions", q_positions, queries) if rope or "q_pos" in reads else None
     kv_at = call.positions("kv_positions", kv_positions, keys, queries) if rope or "kv_pos" in reads else None
     if rope is not None and q_at is not None and kv_at is not None:
-        _expect_positions("attention: q_positions", q_at, q_node, rope, q_positions)
-        _expect_positions("attention: kv_positions", kv_at, k_node, rope, kv_positions)
+        _expect_positions("attention: q_positions", q_at, q_node, rope)
+        _expect_positions("attention: kv_positions", kv_at, k_node, rope)
+        _expect_magnitude(q_positions, q_node.type.shape[-1], rope)
+        _expect_magnitude(kv_positions, k_node.type.shape[-1], rope)
         q_node = b.rope(q_node, q_at, rope, length=length)
         k_node = b.rope(k_node, kv_at, rope, length=length, inverse=rope.scaling.kind == "xpos")
     options: dict[str, Any] = {
@@ -331,11 +337,8 @@ def _expect_rope(name: str, given: object) -> None:
         raise RopegenError(f"{name}: rope is {given!r}; give a ropegen.Rope, such as Rope(10000.0, pairing='half')")
 
 
-def _expect_positions(what: str, at: Node, x: Node, rope: Rope, given: ArrayLike | None) -> None:
-    """Refuses positions unless there is one for every row of x (..., S, H, D), and with sections one for every axis.
-
-    Positions of the host, `given`, are refused too where the magnitude of xPos overflows.
-    """
+def _expect_positions(what: str, at: Node, x: Node, rope: Rope) -> None:
+    """Refuses positions unless there is one for every row of x (..., S, H, D), and with sections one for every axis."""
     if x.type.rank < 3:
         return
     axes = (len(rope.sections),) if rope.sections else ()
@@ -345,8 +348,12 @@ def _expect_positions(what: str, at: Node, x: Node, rope: Rope, given: ArrayLike
         shapes = " or ".join(map(str, wanted))
         first = f", with the {axes[0]} axes of positions first" if axes else ""
         raise RopegenError(f"{what} are {at.type} for x {x.type}; give numbers of shape {shapes}{first}")
-    if given is not None and not isinstance(given, jax.Array) and np.size(given):
-        rope.check_magnitude(np.asarray(given), x.type.shape[-1])
+
+
+def _expect_magnitude(positions: ArrayLike | None, width: int, rope: Rope) -> None:
+    """Refuses positions of the host at which the magnitude of xPos, or its inverse, leaves the range of float32."""
+    if positions is not None and not isinstance(positions, jax.Array):
+        rope.check_magnitude(positions, width)
 
 
 class Call:

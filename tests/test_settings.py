@@ -326,3 +326,93 @@ def test_a_whole_sequence_of_the_host_stays_known() -> None:
         x = jnp.zeros((len(positions), 1, 8))
         text = str(jax.make_jaxpr(functools.partial(rg.rope, positions=np.array(positions), rope=HALF))(x))
         assert ("cos" not in text) == is_known
+
+
+# float64 --------------------------------------------------------------------------------------------------------------
+
+
+def turned_in_float64(x: np.ndarray, positions: np.ndarray, theta: float = 10_000.0) -> np.ndarray:
+    """x (..., S, H, D) with feature j paired with j + D/2, turned at positions (S,)."""
+    half = x.shape[-1] // 2
+    turns = np.exp(1j * positions[:, None, None] * theta ** (-np.arange(half) / half))
+    pairs = (x[..., :half] + 1j * x[..., half:]) * turns
+    return np.concatenate([pairs.real, pairs.imag], axis=-1)
+
+
+@pytest.mark.parametrize("wrap", [lambda function: function, jax.jit])
+@pytest.mark.parametrize("kind", ["none", "host", "run time", "fractional", "float64 positions"])
+def test_rope_of_float64_is_as_exact_as_float64(kind: str, wrap: Callable[[Function], Function]) -> None:
+    x = np.random.default_rng(0).standard_normal((2, 40, 2, 64))
+    with jax.enable_x64(True):
+        positions: Mapping[str, tuple[Any, np.ndarray]] = {
+            "none": (None, np.arange(40)),
+            "host": (np.arange(1000, 1040), np.arange(1000, 1040)),
+            "run time": (jnp.arange(1000, 1040, dtype=jnp.int32), np.arange(1000, 1040)),
+            "fractional": (jnp.arange(40, dtype=jnp.float32) + 0.25, np.arange(40) + 0.25),
+            "float64 positions": (jnp.arange(40) + 0.1, np.arange(40) + 0.1),
+        }
+        given, at = positions[kind]
+        result = wrap(lambda x: rg.rope(x, given, HALF))(jnp.asarray(x))
+        assert result.dtype == jnp.float64
+    # An angle of 1000 radians rounds by 1e-13.
+    np.testing.assert_allclose(np.asarray(result), turned_in_float64(x, at), rtol=0, atol=1e-12)
+
+
+def test_attention_with_rope_in_float64_is_as_exact_as_float64() -> None:
+    draw = np.random.default_rng(0)
+    q, k, v = (draw.standard_normal((6, 2, 8)) for _ in "qkv")
+    at = np.arange(6)
+
+    def formula(q: np.ndarray) -> np.ndarray:
+        scores = np.einsum("qhd,khd->hqk", turned_in_float64(q, at), turned_in_float64(k, at)) / np.sqrt(8.0)
+        weights = np.where(at[:, None] >= at, np.exp(scores), 0.0)
+        return np.einsum("hqk,khd->qhd", weights / weights.sum(axis=-1, keepdims=True), v)
+
+    direction = draw.standard_normal(q.shape)
+    slope = sum(sign * formula(q + sign * 1e-5 * direction) for sign in (1, -1)).sum() / 2e-5
+    with jax.enable_x64(True):
+        function = functools.partial(rg.attention, k=jnp.asarray(k), v=jnp.asarray(v), rope=HALF, mask=masks.causal)
+        result = function(jnp.asarray(q))
+        gradient_of_q = jax.grad(lambda q: jnp.sum(function(q)))(jnp.asarray(q))
+        assert result.dtype == gradient_of_q.dtype == jnp.float64
+    np.testing.assert_allclose(np.asarray(result), formula(q), rtol=0, atol=1e-14)
+    np.testing.assert_allclose(np.sum(np.asarray(gradient_of_q) * direction), slope, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("op", ["angles", "sinusoid", "xpos"])
+def test_tables_of_float64_are_as_exact_as_float64(op: str, known: bool) -> None:
+    b = rg.Builder("table")
+    positions = b.positions(9, 100) if known else b.input("positions", (9,), "i32")
+    half = 10_000.0 ** (-np.arange(8) / 8)
+    angles = np.arange(100, 109)[:, None] * half
+    magnitude = np.ones((9, 8))
+    if op == "sinusoid":
+        value = b.sinusoid(positions, 16, pairing="half", dtype="f64")
+        wanted = np.concatenate([np.sin(angles), np.cos(angles)], axis=-1)
+    else:
+        if op == "xpos":
+            rope = rg.Rope(pairing="half", scaling=scaling.xpos(base=512.0))
+            # The magnitude of pair j at position p is ((j + 0.4 n) / 1.4 n) ** (p / base), of n pairs.
+            magnitude = ((np.arange(8) / 8 + 0.4) / 1.4) ** (np.arange(100, 109)[:, None] / 512.0)
+        else:
+            rope = HALF
+        value = b.angles(positions, rope, 16, dtype="f64")
+        wanted = np.concatenate([np.cos(angles) * magnitude, np.sin(angles) * magnitude], axis=-1)
+    with jax.enable_x64(True):
+        given: Any = {} if known else {"positions": jnp.arange(100, 109, dtype=jnp.int32)}
+        result = rg.plan(b.build(out=value), "cpu").compile()(**given)
+        assert result.dtype == jnp.float64
+    np.testing.assert_allclose(np.asarray(result), wanted, rtol=0, atol=1e-13)
+
+
+def test_float32_angles_stay_float32_for_float64() -> None:
+    """The libraries that angles="f32" stands for round every angle in float32, whatever x is."""
+    b = rg.Builder("rope")
+    x = b.input("x", (4, 1, 8), "f64")
+    turned = b.rope(x, b.positions(4), rg.Rope(pairing="half", angles="f32"))
+    assert turned.operands[1].type.dtype == "f32"
+    assert b.rope(x, b.positions(4), HALF).operands[1].type.dtype == "f64"
+    assert rg.loads(rg.dumps(b.build(out=b.rope(x, b.positions(4), HALF)))) is b.build(
+        out=b.rope(x, b.positions(4), HALF)
+    )

@@ -276,7 +276,7 @@ def _angles(graph: Graph, step: Step, names: Mapping[Node, str]) -> Iterator[Fac
             facts |= {"sections": list(op.sections), "rotates": sorted({node.type.dtype for node in readers})}
             facts["pairings"] = sorted({node.op.pairing for node in readers if isinstance(node.op, ops.Rotate)})
             facts["magnitude_range"] = op.rope.magnitude_range(op.head_width)
-            rope, stored = op.rope, "f32"
+            rope, stored = op.rope, op.dtype
         elif isinstance(op, ops.Sinusoid):
             facts |= {"width": op.width, "head_width": op.width, "rotates": [op.dtype], "pairings": [op.pairing]}
             rope, stored = _like(op), op.dtype

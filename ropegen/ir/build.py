@@ -125,9 +125,16 @@ class Builder:
         return node(ops.MergeHeads(), x)
 
     def angles(
-        self, positions: Node, rope: Rope, head_width: int, *, length: int | None = None, inverse: bool = False
+        self,
+        positions: Node,
+        rope: Rope,
+        head_width: int,
+        *,
+        length: int | None = None,
+        inverse: bool = False,
+        dtype: str = "f32",
     ) -> Node:
-        """Cosines and sines of `rope` at positions (..., S) -> (..., S, dim) float32, for heads of `head_width`."""
+        """Cosines and sines of `rope` at positions (..., S) -> (..., S, dim), for heads of `head_width`; "f32" or "f64"."""
         return node(
             ops.Angles(
                 dim=rope.width(head_width),
@@ -139,6 +146,7 @@ class Builder:
                 interleaved_sections=rope.interleaved_sections,
                 length=length,
                 inverse=inverse,
+                dtype=dtype_name(dtype),
             ),
             positions,
         )
@@ -148,10 +156,13 @@ class Builder:
         return node(ops.Rotate(pairing=pairing), x, angles)
 
     def rope(self, x: Node, positions: Node, rope: Rope, *, length: int | None = None, inverse: bool = False) -> Node:
-        """`angles` and `rotate` in one step: x (..., S, H, D), rotated by `rope` at positions (..., S)."""
-        return self.rotate(
-            x, self.angles(positions, rope, x.type.shape[-1], length=length, inverse=inverse), pairing=rope.pairing
-        )
+        """`angles` and `rotate` in one step: x (..., S, H, D), rotated by `rope` at positions (..., S).
+
+        The angles are float64 where x is and `rope` has exact angles, else float32.
+        """
+        dtype = "f64" if x.type.dtype == "f64" and rope.angles == "exact" else "f32"
+        table = self.angles(positions, rope, x.type.shape[-1], length=length, inverse=inverse, dtype=dtype)
+        return self.rotate(x, table, pairing=rope.pairing)
 
     def scale(self, x: Node, factor: float) -> Node:
         """The product of x and a constant factor."""

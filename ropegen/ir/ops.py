@@ -239,7 +239,7 @@ class MergeHeads(Op):
 
 @dataclass(frozen=True, kw_only=True)
 class Angles(Op):
-    """Rotary angles as cosines and sines: positions (..., S) -> (..., S, dim) float32, cosines first.
+    """Rotary angles as cosines and sines: positions (..., S) -> (..., S, dim) of `dtype`, cosines first.
 
     With `sections` (M-RoPE) positions are (axes, ..., S). `head_width` is the width of a head, `length` the
     sequence length that selects the frequencies of the dynamic families, `inverse` divides by the magnitude
@@ -257,6 +257,7 @@ class Angles(Op):
     interleaved_sections: bool = attribute(default=False)
     length: int | None = attribute(default=None)
     inverse: bool = attribute(default=False)
+    dtype: str = attribute(default="f32", choices=("f32", "f64"))
 
     def present(self, count: int = 0) -> tuple[Operand, ...]:
         (positions,) = self.operands
@@ -289,14 +290,14 @@ class Angles(Op):
                 f"positions {positions} for {len(self.sections)} sections", "give one axis of positions a section"
             )
         self.rope.inverse_frequencies(self.head_width, self.length)  # refuses what the family cannot do
-        return TensorType((*positions.shape[bool(self.sections) :], self.dim), "f32")
+        return TensorType((*positions.shape[bool(self.sections) :], self.dim), self.dtype)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rotate(Op):
     """Rotary embedding of the first `angles.shape[-1]` features of each head: x (..., S, H, D) -> the same.
 
-    The products and their sum are in the wider type of x and the angles, float32 with angles as `angles` gives them.
+    The products and their sum are in the wider type of x and the angles, so in float32 or float64.
 
     `pairing="half"` turns feature i with i + dim/2, `"interleaved"` feature 2i with 2i + 1. The two give
     different results from the same weights, so neither is the default.

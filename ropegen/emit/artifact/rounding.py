@@ -123,7 +123,8 @@ def _rounded(node: Node, value: Array, random: np.random.Generator) -> Array:
     if isinstance(node.op, ops.Angles | ops.Sinusoid):
         # The reduction of the angle leaves an absolute error, which the largest of a row measures.
         largest = np.max(np.abs(wide), axis=-1, keepdims=True, initial=0.0)
-        wide = wide + _TABLE * unit("f32") * largest * noise
+        computed = "f64" if dtype == "f64" and node.op.precision == "exact" else "f32"
+        wide = wide + _TABLE * unit(computed) * largest * noise
     with np.errstate(over="ignore", invalid="ignore"):
         wide = wide * (1.0 + unit(dtype) * noise)
         narrow = wide.astype(numpy_dtype(dtype)).astype(np.float64)
