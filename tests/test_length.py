@@ -112,39 +112,24 @@ def test_beyond_the_bound() -> None:
 
 # The same classes as tile by tile ------------------------------------------------------------------------------------------
 
-numbers = st.integers(1, 3000)
-conditions = st.one_of(
-    st.sampled_from([masks.causal, ~masks.causal, masks.segments, masks.full]),
-    numbers.map(masks.window),
-    numbers.map(lambda n: masks.window(None, n)),
-    numbers.map(masks.chunked),
-    numbers.map(masks.prefix),
-    st.tuples(numbers, st.integers(0, 40)).map(
-        lambda pair: masks.mask(lambda q_pos, kv_pos: (q_pos - kv_pos) % pair[0] == pair[1])
-    ),
-    st.tuples(numbers, numbers).map(
-        lambda pair: masks.mask(lambda q_pos, kv_pos: masks.maximum(q_pos // pair[0], 7) * 3 > abs(pair[1] - kv_pos))
-    ),
-    st.tuples(st.lists(st.integers(0, 1), min_size=2, max_size=9), numbers).map(
-        lambda pair: masks.mask(
-            lambda q_pos, kv_pos: masks.table(pair[0], q_pos // pair[1] + kv_pos // (2 * pair[1])) == 1
-        )
-    ),
-    numbers.map(lambda n: masks.mask(lambda q_pos, kv_pos, head: (head % 2 == 0) | (q_pos - kv_pos < n))),
-    numbers.map(
-        lambda n: masks.mask(lambda q_pos, kv_pos: masks.where(q_pos % n < 9, q_pos - kv_pos, -kv_pos * 2) != -n)
-    ),
-    numbers.map(lambda n: masks.mask(lambda q_pos, kv_pos: (q_pos - kv_pos) * (q_pos + kv_pos) < n * n)),
-    st.sampled_from(
-        ["q_pos * 70000 > kv_pos", "kv_pos % -7 == q_pos // -5", "q_pos % kv_pos == 0", "~(q_pos != kv_pos)"]
-    ).map(masks.parse),
-)
+CONDITIONS = """\
+kv_pos <= q_pos|kv_pos > q_pos|q_segment == kv_segment|q_pos - kv_pos < N|kv_pos - q_pos < N|q_pos // N == kv_pos // N
+kv_pos < N|(q_pos - kv_pos) % N == M|max(q_pos // N, 7) * 3 > abs(M - kv_pos)|[0, 1, 1, 0, 1][q_pos // N + kv_pos // M] == 1
+(head % 2 == 0) \\| (q_pos - kv_pos < N)|where(q_pos % N < 9, q_pos - kv_pos, -kv_pos * 2) != -M
+(q_pos - kv_pos) * (q_pos + kv_pos) < N * 1000|q_pos * 70000 > kv_pos|kv_pos % -7 == q_pos // -5|q_pos % kv_pos == 0
+~((q_pos < N) == (kv_pos < M))|where(kv_pos <= q_pos, q_pos - kv_pos < N, kv_pos % M == 3)|min(q_pos, N) <= -kv_pos"""
+numbers = st.integers(1, 40) | st.integers(1, 3000)
+
+
+def condition(text: str, n: int, m: int) -> Expr:
+    return masks.parse(text.replace("\\", "").replace("N", str(n)).replace("M", str(m)))
+
+
+conditions = st.builds(condition, st.sampled_from(re.split(r"(?<!\\)[|\n]", CONDITIONS)), numbers, numbers)
 whole_masks = st.lists(conditions, min_size=1, max_size=3).flatmap(
     lambda terms: st.sampled_from([functools.reduce(join, terms) for join in (operator.and_, operator.or_)])
 )
-fractions = numbers.map(
-    lambda n: masks.mask(lambda q_pos, kv_pos: (q_pos - kv_pos) * 0.5 + masks.sqrt(kv_pos * 1.0) < n * 0.3)
-)
+fractions = numbers.map(lambda n: masks.parse(f"(q_pos - kv_pos) * 0.5 + sqrt(kv_pos * 1.0) < {n} * 0.3"))
 starts = st.integers(-5000, 100_000) | st.integers(2**31 - 600_000, 2**31 - 500_000)
 grids = st.tuples(st.integers(1, 700), st.integers(1, 512), starts)
 
