@@ -201,6 +201,25 @@ def test_a_mask_that_no_block_decides_is_refused() -> None:
         classes_of(masks.parse("(q_pos - kv_pos) % 1000 == 0"), length, length)
 
 
+def test_no_row_is_written_past_the_capacity_where_lengths_are_known() -> None:
+    b = rg.Builder("cache")
+    cache, update = b.input("cache", (3, 10, 2, 4), "f32"), b.input("update", (3, 4, 2, 4), "f32")
+    assert b.append_cache(cache, update, b.positions(3, 4)).type == cache.type  # the last of them writes rows 6 to 9
+    with pytest.raises(rg.RopegenError, match="4 rows from row 7 on end at row 11, past the capacity of 10 rows"):
+        b.append_cache(cache, update, b.positions(3, 5))
+
+
+@pytest.mark.parametrize("text", re.split(r"(?<!\\)[|\n]", CONDITIONS))
+@pytest.mark.parametrize(("n", "m"), [(3, 1), (40, 17), (1000, 600), (3000, 41)])
+def test_every_condition_in_maps_of_many_small_tiles(text: str, n: int, m: int) -> None:
+    expr = condition(text, n, m)
+    for rows, columns in (((200, 16, 0), (300, 8, 0)), ((90, 3, -150), (300, 1, -100)), ((2, 16, 900), (400, 5, 0))):
+        q_tiles, kv_tiles = tiles(*rows), tiles(*columns)
+        np.testing.assert_array_equal(
+            classes_of(expr, q_tiles, kv_tiles).dense(), masks.classify_tiles(expr, q_tiles, kv_tiles)
+        )
+
+
 # Long masks and long graphs ---------------------------------------------------------------------------------------------------
 
 
