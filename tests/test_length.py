@@ -1,6 +1,6 @@
 """Long sequences, long masks and long graphs: the classes of tiles, and what planning takes.
 
-`python tests/test_length.py S [TARGET]` plans an attention of S queries and keys under every mask of the gallery, and under
+`python tests/test_length.py S [TARGET [NAME...]]` plans an attention of S queries and keys under every mask of the gallery, and under
 the window of 4096, and prints the time and the memory.
 """
 
@@ -69,10 +69,12 @@ def attention(length: int, arguments: dict[str, Any]) -> Graph:
     return b.build(out=b.attend(q, k, v, **beside))
 
 
-def plan_all(length: int, target: str) -> None:
-    """Print the CPU seconds of every plan, and the peak of memory in MB."""
+def plan_all(length: int, target: str, *chosen: str) -> None:
+    """Print the CPU seconds of every plan, or of those that are `chosen` by name, and the peak of memory in MB."""
     window = {"mask": masks.causal & masks.window(4096)}
     for name, arguments in [*gallery(), ("window-4096", window)]:
+        if chosen and name not in chosen:
+            continue
         graph = attention(length, arguments)
         begun = time.process_time()
         rg.plan(graph, target)
@@ -82,9 +84,9 @@ def plan_all(length: int, target: str) -> None:
         )
 
 
-def figures(length: int, target: str) -> dict[str, tuple[float, float]]:
+def figures(length: int, target: str, *chosen: str) -> dict[str, tuple[float, float]]:
     """The seconds and megabytes that `plan_all` prints in a process of its own."""
-    command = [sys.executable, str(Path(__file__)), str(length), target]
+    command = [sys.executable, str(Path(__file__)), str(length), target, *chosen]
     printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
     rows = re.findall(r"^(\S+) +([\d.]+) s +(\d+) MB$", printed, flags=re.MULTILINE)
     return {name: (float(seconds), float(size)) for name, seconds, size in rows}
@@ -98,7 +100,8 @@ def test_a_million_positions(target: str) -> None:
 
 
 def test_ten_million_positions() -> None:
-    measured = figures(10**7, "cpu:2")
+    measured = figures(10**7, "cpu:2", "window-4096", "dilated", "chunked", "heads")
+    assert len(measured) == 4
     assert not {name: taken for name, taken in measured.items() if taken[0] > 10}
 
 
@@ -267,4 +270,4 @@ def test_twenty_thousand_ops() -> None:
 
 
 if __name__ == "__main__":
-    plan_all(int(float(sys.argv[1])), sys.argv[2] if len(sys.argv) > 2 else "cpu:2")
+    plan_all(int(float(sys.argv[1])), *(sys.argv[2:] or ["cpu:2"]))
