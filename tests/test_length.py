@@ -146,10 +146,12 @@ def tiles(count: int, size: int, start: int) -> IntArray:
 
 
 @settings(deadline=None, max_examples=150)
-@given(whole_masks, grids, grids, st.booleans())
-def test_the_classes_are_those_of_every_tile(expr: Expr, rows: Any, columns: Any, has_segments: bool) -> None:
+@given(whole_masks, grids, grids, st.booleans(), st.sets(st.sampled_from(masks.NAMES), max_size=2))
+def test_the_classes_are_those_of_every_tile(
+    expr: Expr, rows: Any, columns: Any, has_segments: bool, wide: set[str]
+) -> None:
     q_tiles, kv_tiles = tiles(*rows), tiles(*columns)
-    beside: dict[str, Any] = {"head": (0, 3)}
+    beside: dict[str, Any] = {"head": (0, 3), "wide": wide}
     if has_segments:
         beside["q_segment"] = np.stack([np.arange(len(q_tiles)) // 7, np.arange(len(q_tiles)) // 6], 1)
         beside["kv_segment"] = (3, 3)
@@ -218,9 +220,11 @@ def test_every_condition_in_maps_of_many_small_tiles(text: str, n: int, m: int) 
     expr = condition(text, n, m)
     for rows, columns in (((200, 16, 0), (300, 8, 0)), ((90, 3, -150), (300, 1, -100)), ((2, 16, 900), (400, 5, 0))):
         q_tiles, kv_tiles = tiles(*rows), tiles(*columns)
-        np.testing.assert_array_equal(
-            classes_of(expr, q_tiles, kv_tiles).dense(), masks.classify_tiles(expr, q_tiles, kv_tiles)
-        )
+        for wide in ((), ("kv_pos",), ("q_segment", "head")):
+            np.testing.assert_array_equal(
+                classes_of(expr, q_tiles, kv_tiles, wide=wide).dense(),
+                masks.classify_tiles(expr, q_tiles, kv_tiles, wide=wide),
+            )
 
 
 # Long masks and long graphs ---------------------------------------------------------------------------------------------------
