@@ -66,8 +66,9 @@ class TileClasses:
     @staticmethod
     def of(classes: npt.NDArray[np.int8]) -> TileClasses:
         """The map of a dense array (rows of tiles, columns)."""
+        rows, columns = classes.shape
         row, column = (index.ravel().astype(np.int64) for index in np.indices(classes.shape))
-        return TileClasses(*classes.shape, row, row + 1, column, column + 1, classes.ravel())
+        return TileClasses(rows, columns, row, row + 1, column, column + 1, classes.ravel())
 
     def __len__(self) -> int:
         """The rows of tiles."""
@@ -92,19 +93,17 @@ class TileClasses:
     def with_masked_last_column(self) -> TileClasses:
         """With partial tiles in place of the full ones in the last column."""
         cut = (self.kind == FULL) & (self.right == self.columns)
-        inside = replace(self, right=np.where(cut, self.right - 1, self.right))
-        wide = inside.left < inside.right
-        rectangles = (
-            np.concatenate([whole[wide], edge[cut]])
-            for whole, edge in (
-                (inside.top, self.top),
-                (inside.bottom, self.bottom),
-                (inside.left, self.right - 1),
-                (inside.right, self.right),
-                (inside.kind, np.full_like(self.kind, PARTIAL)),
-            )
+        right = np.where(cut, self.right - 1, self.right)
+        wide = self.left < right
+        return TileClasses(
+            self.rows,
+            self.columns,
+            top=np.concatenate([self.top[wide], self.top[cut]]),
+            bottom=np.concatenate([self.bottom[wide], self.bottom[cut]]),
+            left=np.concatenate([self.left[wide], self.right[cut] - 1]),
+            right=np.concatenate([right[wide], self.right[cut]]),
+            kind=np.concatenate([self.kind[wide], np.minimum(self.kind[cut], PARTIAL)]),
         )
-        return TileClasses(self.rows, self.columns, *rectangles)
 
     def number(self, kind: int) -> int:
         """How many tiles are of a class."""
