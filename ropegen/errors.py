@@ -9,20 +9,31 @@ from collections.abc import Iterable
 class RopegenError(ValueError):
     """Its message says what was asked, the values, the rule that they break, and the way out.
 
-    If the mistake is in an IR text, `located` adds a note with the line and a caret.
+    If the mistake is in an IR text, `located` adds a note with the line and a caret. Characters that a terminal would
+    obey, such as those of a name in a file, are written as escapes; only line breaks stay.
     """
+
+    def __init__(self, *said: object) -> None:
+        super().__init__(*(printable(part) if isinstance(part, str) else part for part in said))
 
     def located(self, text: str, line: int, column: int = 1, source: str = "<text>") -> RopegenError:
         """Add a note that shows `line` (from 1) of `text` and a caret under `column` (from 1); return self."""
         lines = text.splitlines() or [""]
         line = min(max(line, 1), len(lines))
         shown, column = _window(lines[line - 1], column)
-        self.add_note(f"{source}:{line}\n  {shown}\n  {' ' * (column - 1)}^")
+        self.add_note(f"{printable(source)}:{line}\n  {shown}\n  {' ' * (column - 1)}^")
         return self
 
     def __str__(self) -> str:
         """The message followed by its notes, so that a log that prints only `str(error)` still shows the line."""
         return "\n".join([super().__str__(), *getattr(self, "__notes__", ())])
+
+
+def printable(text: str) -> str:
+    """`text` with escapes in the form of Python for the characters that are neither printable nor line breaks."""
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() or letter == "\n" else repr(letter)[1:-1] for letter in text)
 
 
 def _window(line: str, column: int, width: int = 100) -> tuple[str, int]:

@@ -294,8 +294,11 @@ def _junction(op: str, args: tuple[Expr, ...]) -> Expr:
     terms.pop(neutral, None)
     if absorbing in terms:
         return absorbing
-    if len(terms) > 1 and any(apply("~", term) in terms for run in runs[1:] for term in run):
-        return absorbing  # no pair lies within the first run: it was simplified when it was made
+    # No pair lies within one run: it was simplified when it was made. So one of a pair is outside of the longest run.
+    longest = max(range(len(runs)), key=lambda index: len(runs[index]))
+    shorter = (term for index, run in enumerate(runs) if index != longest for term in run)
+    if len(terms) > 1 and any(apply("~", term) in terms for term in shorter):
+        return absorbing
     return Apply(op, tuple(terms)) if len(terms) > 1 else next(iter(terms), neutral)
 
 

@@ -267,19 +267,31 @@ def classify_tiles(
     ranges are one pair, or (n, 2) for `q_segment` and (m, 2) for `kv_segment`. It allocates int64 arrays of n * m.
     `wide` names the variables that are int64 at run time; a comparison that reads one of them may be true or false.
     """
+    given = {"q_pos": q_tiles, "kv_pos": kv_tiles, "q_segment": q_segment, "kv_segment": kv_segment}
+    ranges, shape = tile_ranges(expr, given | {"head": head, "batch": batch})
+    with np.errstate(all="ignore"):
+        low, high = interval_of(expr, ranges, {}, frozenset(wide))
+    return np.broadcast_to(low.astype(np.int8) + high.astype(np.int8), shape).copy()
+
+
+def tile_ranges(expr: Expr, given: Mapping[str, Range | npt.ArrayLike]) -> tuple[dict[str, Interval], tuple[int, int]]:
+    """The intervals of all names over a map of tiles, and the shape (n, m) of the map.
+
+    An interval has the shape (n, 1), (1, m) or (1, 1).
+
+    Raises:
+      RopegenError: `expr` is no mask, or the ranges are not inclusive int32 ranges of the same map.
+    """
     if expr.kind != "bool":
         raise RopegenError(f"only a mask can classify a tile, got {expr.kind} `{excerpt(expr)}`")
-    given = {"q_pos": q_tiles, "kv_pos": kv_tiles, "q_segment": q_segment, "kv_segment": kv_segment}
-    ranges = {name: _bounds(name, bounds) for name, bounds in (given | {"head": head, "batch": batch}).items()}
+    ranges = {name: _bounds(name, bounds) for name, bounds in given.items()}
     shape = (ranges["q_pos"][0].shape[0], ranges["kv_pos"][0].shape[1])
     for name, (low, _) in ranges.items():
         if any(count not in (1, size) for count, size in zip(low.shape, shape, strict=True)):
             raise RopegenError(
                 f"{name} gives {low.size} ranges for {shape[0]} x {shape[1]} tiles; give one per row or column"
             )
-    with np.errstate(all="ignore"):
-        low, high = _interval(expr, ranges, {}, frozenset(wide))
-    return np.broadcast_to(low.astype(np.int8) + high.astype(np.int8), shape).copy()
+    return ranges, shape
 
 
 def _bounds(name: str, given: Range | npt.ArrayLike) -> Interval:
@@ -299,9 +311,10 @@ def _bounds(name: str, given: Range | npt.ArrayLike) -> Interval:
     return low, high
 
 
-def _interval(
+def interval_of(
     node: Expr, ranges: Mapping[str, Interval], known: dict[Expr, Interval], wide: frozenset[str]
 ) -> Interval:
+    """The interval of `node`, from those of the names; `known` takes the intervals of all nodes that are read."""
     if node in known:
         return known[node]
     match node:
@@ -319,10 +332,10 @@ def _interval(
             point = np.array([[value]], {"bool": np.bool_, "int": np.int64, "float": np.float64}[node.kind])
             interval = _to_float((point, point)) if node.kind == "float" else (point, point)
         case Table(values=values, index=index):
-            interval = _entries(np.array(values), _interval(index, ranges, known, wide))
+            interval = _entries(np.array(values), interval_of(index, ranges, known, wide))
             interval = _to_float(interval) if node.kind == "float" else interval
         case Apply(op=op, args=args):
-            parts = [_interval(arg, ranges, known, wide) for arg in args]
+            parts = [interval_of(arg, ranges, known, wide) for arg in args]
             if floats := "float" in {node.kind, *(arg.kind for arg in args)}:
                 parts = [_to_float(part) if arg.kind == "int" else part for part, arg in zip(parts, args, strict=True)]
             if node.kind == "bool" and op != "where":

@@ -33,6 +33,7 @@ ANY_JAX = frozenset(
         "errors",
         "explain",
         "laws",
+        "length",
         "mask_pages",
         "masks",
         "models",

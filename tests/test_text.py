@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from drawn import drawn_graph, graphs
@@ -493,3 +494,35 @@ def test_an_enormous_file_is_not_read(tmp_path: Path):
         file.truncate(2**40)
     with pytest.raises(RopegenError, match=r"enormous is larger than 4 MiB"):
         text.load(path)
+
+
+@pytest.mark.parametrize(
+    "given", [b"module {}", bytearray(b"module {}"), memoryview(b"module {}"), None, 3, ["module {}"]]
+)
+def test_only_a_str_is_a_text(given: Any) -> None:
+    with pytest.raises(RopegenError, match=f"a graph is read from a str, and <text> is of type {type(given).__name__}"):
+        text.loads(given)
+
+
+@pytest.mark.parametrize("given", [None, 0, True, b"x.mlir", ["x.mlir"]])
+def test_only_a_path_is_a_path(given: Any) -> None:
+    with pytest.raises(RopegenError, match=f"a graph is read from a path, and .* is of type {type(given).__name__}"):
+        text.load(given)
+
+
+def test_a_path_with_a_nul_character() -> None:
+    with pytest.raises(RopegenError, match="null byte"):
+        text.load("a\0b")
+
+
+@pytest.mark.parametrize("letter", ["\x1b", "\x07", "\r", "\x9b", "\u202e", "\x7f"])
+def test_names_of_a_file_are_escaped_in_messages(letter: str, tmp_path: Path) -> None:
+    with pytest.raises(RopegenError) as caught:
+        text.load(tmp_path / f"no{letter}file")
+    assert letter not in str(caught.value)
+    assert repr(letter)[1:-1] in str(caught.value)
+    (tmp_path / f"bad{letter}file").write_text("module {}")
+    with pytest.raises(RopegenError) as caught:
+        text.load(tmp_path / f"bad{letter}file")
+    assert letter not in str(caught.value)
+    assert repr(letter)[1:-1] in str(caught.value)

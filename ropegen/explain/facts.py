@@ -20,6 +20,7 @@ from ropegen.ir.text import digest
 from ropegen.planner import Candidate, Plan, Rejected, Step, Table
 from ropegen.rotary import Rope
 from ropegen.template import Tile
+from ropegen.tile_classes import classes_of
 from ropegen.types import TensorType, epsilon
 
 Facts: TypeAlias = dict[str, Any]
@@ -28,8 +29,6 @@ Facts: TypeAlias = dict[str, Any]
 # the error at this one.
 _REFERENCE_POSITION = 2**20
 _LAST_POSITION = 2**31 - 1
-# Tiles are classified in strips of at most this many, so that the map of a long sequence is never in memory as a whole.
-_STRIP = 1 << 18
 
 
 def data(plan: Plan) -> Facts:
@@ -226,24 +225,16 @@ def _tiles(value: Node, op: ops.Attend, chosen: Candidate | None) -> Facts:
     heads, entries = (0, max(1, q.shape[-2]) - 1), (0, max(1, math.prod(q.shape[:-3])) - 1)
     beside = zip(op.beside, value.operands[len(op.required) :], strict=True)
     wide = [operand.variable for operand, given in beside if operand.variable and given.type.dtype == "i64"]
-    counts = np.zeros(3, np.int64)
-    visited = 0
-    strip = max(1, _STRIP // max(1, len(columns)))
-    for start in range(0, len(rows) if len(columns) else 0, strip):
-        classes = masks.classify_tiles(
-            op.visible, rows[start : start + strip], columns, head=heads, batch=entries, wide=wide
-        )
-        if "mask" in op.given:  # a dense mask may hide any key that the expression shows
-            classes = np.minimum(classes, masks.PARTIAL)
-        counts += np.bincount(classes.ravel(), minlength=3)
-        visited += int(heights[start : start + strip] @ (classes != masks.EMPTY) @ widths)
+    classes = classes_of(op.visible, rows, columns, head=heads, batch=entries, wide=wide)
+    if "mask" in op.given:  # a dense mask may hide any key that the expression shows
+        classes = classes.masked
     scores = q.shape[-3] * k.shape[-3]
     return {
-        "count": int(counts.sum()),
-        "empty": int(counts[masks.EMPTY]),
-        "partial": int(counts[masks.PARTIAL]),
-        "full": int(counts[masks.FULL]),
-        "scores_computed": visited,
+        "count": classes.count,
+        "empty": classes.number(masks.EMPTY),
+        "partial": classes.number(masks.PARTIAL),
+        "full": classes.number(masks.FULL),
+        "scores_computed": classes.scores(heights, widths),
         "scores": scores,
     }
 

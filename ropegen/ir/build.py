@@ -238,7 +238,20 @@ class Builder:
         return node(attend, q, k, v, *given.values())
 
     def append_cache(self, cache: Node, update: Node, lengths: Node) -> Node:
-        """The cache (..., C, H, D) with `update` (..., S, H, D) written into it from row `lengths` on."""
+        """The cache (..., C, H, D) with `update` (..., S, H, D) written into it from row `lengths` on.
+
+        Rows past the capacity C are dropped at run time.
+
+        Raises:
+          RopegenError: the shapes do not fit; or `lengths` are positions that are known now, and a row would be dropped.
+        """
+        if isinstance(lengths.op, ops.Positions) and lengths.op.length and min(cache.type.rank, update.type.rank) >= 3:
+            most, rows, capacity = lengths.op.start + lengths.op.length - 1, update.type.shape[-3], cache.type.shape[-3]
+            if most + rows > capacity:
+                raise RopegenError(
+                    f"append_cache: {rows} rows from row {most} on end at row {most + rows}, past the capacity of "
+                    f"{capacity} rows; give a larger cache, or smaller lengths"
+                )
         return node(ops.AppendCache(), cache, update, lengths)
 
     def apply(self, op: Op, *operands: Node) -> Node:

@@ -28,6 +28,7 @@ from jax.extend.mlir import ir
 
 from ropegen import masks, scaling
 from ropegen.errors import RopegenError, nearest
+from ropegen.expression import excerpt
 from ropegen.ir.graph import Graph, Node, graph, node
 from ropegen.ir.op import Declared, Op, attributes
 from ropegen.ir.ops import OPS, Input
@@ -179,8 +180,11 @@ def loads(text: str, source: str = "<text>") -> Graph:
     """The graph of `text`; error messages call the text `source`.
 
     Raises:
-      RopegenError: the text is not a graph; the message shows the line, with a caret under the mistake.
+      RopegenError: `text` is not a str, or not a graph; the message shows the line, with a caret under the mistake.
     """
+    if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        decode = "; decode bytes as UTF-8 first" if isinstance(text, bytes | bytearray | memoryview) else ""
+        raise RopegenError(f"a graph is read from a str, and {source} is of type {type(text).__name__}{decode}")
     script = Script(text, source, _GRAMMAR)
     unclosed = script.scan()
     with _context(), np.errstate(all="ignore"):  # only shapes are inferred, so an infinity on the way does not matter
@@ -195,11 +199,15 @@ def load(path: str | os.PathLike[str]) -> Graph:
     """The graph in a file.
 
     Raises:
-      RopegenError: the file cannot be read, is not UTF-8 text, or is not a graph.
+      RopegenError: `path` is not a path; the file cannot be read, is not UTF-8 text, or is not a graph.
     """
+    if not isinstance(path, str | os.PathLike):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise RopegenError(f"a graph is read from a path, and {excerpt(repr(path))} is of type {type(path).__name__}")
     try:
         with open(path, "rb") as file:
             raw = file.read(_GRAMMAR.bytes + 1)
+    except ValueError as error:  # a NUL character
+        raise RopegenError(f"cannot read {path}: {error}; give the path of a graph's text") from error
     except OSError as error:
         raise RopegenError(f"cannot read {path}: {error.strerror or error}; give the path of a graph's text") from error
     if len(raw) > _GRAMMAR.bytes:

@@ -24,6 +24,7 @@ from ropegen.errors import RopegenError
 from ropegen.ir.graph import Node
 from ropegen.target import TPU_KERNEL_MEMORY, Target
 from ropegen.template import Array, Arrays, Kernel, Tangents, Template, Tile
+from ropegen.tile_classes import TileClasses
 from ropegen.types import numpy_dtype
 
 from ..tpu.mosaic import LANES, VMEM_SHARE, is_power, round_up
@@ -169,8 +170,7 @@ class _Seen:
     @staticmethod
     def of(site: AttendSite, tile: Tile) -> _Seen:
         classes = _classes(site, tile)
-        partial = int(np.count_nonzero(classes == masks.PARTIAL))
-        return _Seen(len(classes), int(np.count_nonzero(classes)), partial)
+        return _Seen(len(classes), classes.visited, classes.number(masks.PARTIAL))
 
     def fetched(self, form: Form) -> float:
         """The bytes of keys and values that a kernel fetches for the tiles that it visits."""
@@ -222,19 +222,27 @@ def _power(length: int) -> int:
     return max(LANES, 1 << (length - 1).bit_length())
 
 
-def _classes(site: AttendSite, tile: Tile) -> np.ndarray:
-    """The class of each tile; a column with padding is masked."""
-    classes = xla.visited(site, Tile.of(q=tile["q"], kv=tile["kv"])).copy()
+def _classes(site: AttendSite, tile: Tile) -> TileClasses:
+    """The classes of the tiles; a column with padding is masked."""
+    classes = xla.visited(site, tile)
     if site.op.visible == masks.full:
-        classes[:] = masks.FULL
-    if site.sources["k"].type.shape[-3] % tile["kv"]:
-        classes[:, -1] = np.minimum(classes[:, -1], masks.PARTIAL)
-    return classes
+        classes = TileClasses.uniform(classes.rows, classes.columns, masks.FULL)
+    return classes.with_masked_last_column if site.sources["k"].type.shape[-3] % tile["kv"] else classes
 
 
 def tile_map(site: AttendSite, tile: Tile) -> TileMap:
-    """The steps of the grid, for each batch entry and key head."""
-    return TileMap.of(_classes(site, tile))
+    """The steps of the grid, for each batch entry and key head.
+
+    Raises:
+      RopegenError: scalar memory cannot hold them.
+    """
+    classes = _classes(site, tile)
+    if (most := classes.visited + classes.rows) > _MOST_STEPS:
+        raise RopegenError(
+            f"attend/mosaic_tpu was given the tile {tile}, with which its grid has up to {most:,} steps; at most "
+            f"{_MOST_STEPS:,} fit scalar memory: give a larger tile"
+        )
+    return TileMap.of(classes.dense())
 
 
 def _form(site: AttendSite, tile: Tile, at_once: int = ROWS) -> Form:
@@ -383,7 +391,7 @@ def _backward(
     padded["shift"] = layout_tpu.of_rows(form, lse * np.float32(LOG2_E), jnp.inf)
     padded["drag"] = layout_tpu.of_rows(form, drag, 0.0)
     tile = Tile.of(q=form.q_tile, kv=form.kv_tile)
-    classes = _classes(site, tile)
+    classes = _classes(site, tile).dense()
     apart = _apart(site, form, given, classes.size)
     dq, dk, dv, d_bias = kernel_backward(parts, classes, apart, padded)
 

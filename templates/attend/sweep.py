@@ -16,6 +16,7 @@ from jax import Array, lax
 
 from ropegen import masks
 from ropegen.expression import Apply, Expr, Var, apply
+from ropegen.tile_classes import TileClasses, classes_of
 
 from .blocks import Block, Carry, Index, Site, cut
 
@@ -37,15 +38,15 @@ def _edges(length: int, size: int, whole: bool) -> npt.NDArray[np.int64]:
     return np.stack([ends - (size - 1) if whole else starts, ends], 1)
 
 
-def _classes(site: Site, q_size: int, kv_size: int, whole: bool) -> npt.NDArray[np.int8]:
-    """`masks.classify_tiles` over the whole attention: 0 empty, 1 partial, 2 full."""
+def _classes(site: Site, q_size: int, kv_size: int, whole: bool) -> TileClasses:
+    """The classes of the tiles of the whole attention."""
     anywhere = np.iinfo(np.int32)
 
     def positions(length: int, size: int, known: tuple[int, int] | None) -> npt.NDArray[np.int64]:
         edges = _edges(length, size, whole)
         return edges + known[0] if known else np.full_like(edges, 1) * [anywhere.min, anywhere.max]
 
-    classes = masks.classify_tiles(
+    classes = classes_of(
         site.op.visible,
         positions(site.queries, q_size, site.static.q_positions),
         positions(site.keys, kv_size, site.static.kv_positions),
@@ -53,7 +54,7 @@ def _classes(site: Site, q_size: int, kv_size: int, whole: bool) -> npt.NDArray[
         batch=(0, site.batch - 1),
         wide=site.wide_variables,
     )
-    return np.minimum(classes, masks.PARTIAL) if "mask" in site.given else classes
+    return classes.masked if "mask" in site.given else classes
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +78,10 @@ class Sweep:
         site = self.site
         return (site.keys, site.queries) if self.by_key else (site.queries, site.keys)
 
-    def classes(self, outer: int, inner: int, whole: bool) -> npt.NDArray[np.int8]:
-        return _classes(self.site, inner, outer, whole).T if self.by_key else _classes(self.site, outer, inner, whole)
+    def classes(self, outer: int, inner: int, whole: bool) -> TileClasses:
+        if self.by_key:
+            return _classes(self.site, inner, outer, whole).transposed
+        return _classes(self.site, outer, inner, whole)
 
     def block(self, outer: Index, outer_size: int, inner: Index, inner_size: int, masked: bool) -> Block:
         if self.by_key:
@@ -97,7 +100,7 @@ class Sweep:
             return None
         rows: list[tuple[int, int, list[Block]]] = []
         edges = _edges(length, outer, whole=False).tolist()
-        for (first, last), classes in zip(edges, self.classes(outer, granule, whole=False), strict=True):
+        for (first, last), classes in zip(edges, self.classes(outer, granule, whole=False).dense(), strict=True):
             size = last - first + 1
             blocks = [
                 self.block(first, size, start, stop - start, masked)
@@ -130,13 +133,14 @@ class Sweep:
 
     def _loop(self, carry: Carry, begin: Any, step: Any, finish: Any) -> Carry:
         (outer, inner), (length, inner_length) = self.sizes, self.lengths
-        classes = self.classes(outer, inner, whole=True)
+        tiles = self.classes(outer, inner, whole=True)
         if inner_length % inner:
-            classes[:, -1] = np.minimum(classes[:, -1], masks.PARTIAL)
+            tiles = tiles.with_masked_last_column
         if self.by_key and length % outer:
-            classes[-1] = np.minimum(classes[-1], masks.PARTIAL)
-        if band := self._band(classes):
+            tiles = tiles.transposed.with_masked_last_column.transposed
+        if band := self._band(tiles):
             return self._banded(*band, carry, begin, step, finish)
+        classes = tiles.dense()
         table, full, seen = self._order(classes)
 
         def row(i: Index, carry: Carry) -> Carry:
@@ -190,13 +194,13 @@ class Sweep:
             tiles.append(ids[_edges(length, size, whole=True)[:, :1] + np.arange(size)])
         return apart(*tiles)
 
-    def _band(self, classes: npt.NDArray[np.int8]) -> tuple[npt.NDArray[np.int32], int] | None:
+    def _band(self, classes: TileClasses) -> tuple[npt.NDArray[np.int32], int] | None:
         """The band of these tiles, see `band`; none where segment ids hide more at run time."""
         if matches_segments(self.site.op.visible):
             return None
         (outer, inner), (_, inner_length) = self.sizes, self.lengths
         granule = min(GRANULE, inner)
-        return band(classes, inner, self.classes(outer, granule, whole=True), granule, inner_length)
+        return band(classes, inner, lambda: self.classes(outer, granule, whole=True), granule, inner_length)
 
     def _banded(
         self, first: npt.NDArray[np.int32], width: int, carry: Carry, begin: Any, step: Any, finish: Any
@@ -230,20 +234,18 @@ def apart(tiles: Array, others: Array) -> Array:
 
 
 def band(
-    classes: npt.NDArray[np.int8], tile: int, finer: npt.NDArray[np.int8], granule: int, length: int
+    classes: TileClasses, tile: int, finer: Callable[[], TileClasses], granule: int, length: int
 ) -> tuple[npt.NDArray[np.int32], int] | None:
     """(first, width): where each row of tiles begins to see, and how far the widest does.
 
-    `classes` are those of tiles of `tile` along the row, `finer` those of `granule`; the row is `length` long. None where
+    `classes` are those of tiles of `tile` along the row, `finer()` those of `granule`; the row is `length` long. None where
     the tiles in turn take less, as they do unless all rows see about as far: a window, or documents of one length.
     """
-    if not np.any(classes == masks.EMPTY):
+    if not classes.number(masks.EMPTY):
         return None
-    seen = finer != masks.EMPTY
-    first = np.where(seen.any(1), np.argmax(seen, 1), 0)
-    last = np.where(seen.any(1), seen.shape[1] - 1 - np.argmax(seen[:, ::-1], 1), 0)
-    width = min(int(np.max(last - first) + 1) * granule, length)
-    full, partial = np.count_nonzero(classes == masks.FULL), np.count_nonzero(classes == masks.PARTIAL)
+    first, stop = finer().seen()
+    width = min(max(1, int(np.max(stop - first))) * granule, length)
+    full, partial = classes.number(masks.FULL), classes.number(masks.PARTIAL)
     if width > _WIDEST * tile or _MASKED * width * len(classes) > (full + _MASKED * partial) * tile:
         return None
     return np.minimum(first * granule, length - width).astype(np.int32), width

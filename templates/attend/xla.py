@@ -16,6 +16,7 @@ from ropegen.cost import NO_COST, Cost, Direction, Work
 from ropegen.ir.graph import Node
 from ropegen.target import Target
 from ropegen.template import Array, Arrays, Kernel, Tangents, Template, Tile
+from ropegen.tile_classes import TileClasses, classes_of
 
 from . import sweep, tiled
 from .site import FAMILY, AttendSite
@@ -90,8 +91,8 @@ def tiles(site: AttendSite, target: Target) -> Iterator[Tile]:
         yield Tile.of(q=rows, kv=keys)
 
 
-def visited(site: AttendSite, tile: Tile) -> np.ndarray:
-    """The class of each tile (q tiles, kv tiles): 0 empty, 1 partial, 2 full; all partial where positions are not known."""
+def visited(site: AttendSite, tile: Tile) -> TileClasses:
+    """The classes of the tiles (q tiles, kv tiles); all are partial where positions are not known."""
     lengths = site.sources["q"].type.shape[-3], site.sources["k"].type.shape[-3]
     read = masks.variables(site.op.visible)
     ranges: list[np.ndarray] = []
@@ -103,8 +104,8 @@ def visited(site: AttendSite, tile: Tile) -> np.ndarray:
         last = np.minimum(start + tile[size], length) - 1
         ranges.append(np.stack([start, last], axis=-1) + (0 if known is None else known.start))
     if not are_known:
-        return np.ones((len(ranges[0]), len(ranges[1])), np.int8)
-    return masks.classify_tiles(site.op.visible, ranges[0], ranges[1])
+        return TileClasses.uniform(len(ranges[0]), len(ranges[1]), masks.PARTIAL)
+    return classes_of(site.op.visible, ranges[0], ranges[1])
 
 
 def cost(
@@ -169,15 +170,17 @@ def _swept(site: AttendSite, tile: Tile, *, by_key: bool) -> _Swept:
         outer, inner, length = max(1, min(outer, keys)), max(1, min(inner // group, queries)), queries
     granule = min(sweep.GRANULE, inner)
 
-    def classes(size: int) -> np.ndarray:
-        return visited(site, Tile.of(q=size, kv=outer)).T if by_key else visited(site, Tile.of(q=outer, kv=size))
+    def classes(size: int) -> TileClasses:
+        if by_key:
+            return visited(site, Tile.of(q=size, kv=outer)).transposed
+        return visited(site, Tile.of(q=outer, kv=size))
 
     whole = classes(inner)
-    if banded := sweep.band(whole, inner, classes(granule), granule, length):
+    if banded := sweep.band(whole, inner, functools.partial(classes, granule), granule, length):
         return _Swept(len(whole), len(whole), banded[1] / length, 1.0)
-    share = float(np.mean(whole > 0)) if whole.size else 0.0
-    hidden = float(np.mean(whole == masks.PARTIAL)) / share if share else 0.0
-    return _Swept(len(whole), int(np.count_nonzero(whole)), share, hidden)
+    share = whole.visited / whole.count if whole.count else 0.0
+    hidden = whole.number(masks.PARTIAL) / whole.count / share if share else 0.0
+    return _Swept(len(whole), whole.visited, share, hidden)
 
 
 def _takes_polynomial(site: AttendSite, target: Target) -> bool:
