@@ -66,7 +66,9 @@ class Sweep:
 
     @property
     def sizes(self) -> tuple[int, int]:
-        """The sizes of the outer and the inner tile. By key they are `q` keys by `kv` rows, one row for a query and a head."""
+        """The sizes of the outer and the inner tile. By key they are `q` keys by `kv` rows, one row for a query and a
+        head.
+        """
         site, tile = self.site, self.site.tile
         if not self.by_key:
             return min(tile.q, site.queries), min(tile.kv, site.keys)
@@ -115,8 +117,8 @@ class Sweep:
     ) -> Carry:
         """The carry after all outer tiles (start, size).
 
-        For one of them, `begin` makes a state of the carry, `step` takes it through the blocks, and `finish` brings it back
-        into the carry. In a loop, which the last argument of `begin` says, the state keeps its structure.
+        For one of them, `begin` makes a state of the carry, `step` takes it through the blocks, and `finish` brings it
+        back into the carry. In a loop, which the last argument of `begin` says, the state keeps its structure.
         """
         unrolled = self.unrolled()
         if unrolled is not None:
@@ -165,8 +167,8 @@ class Sweep:
         return lax.fori_loop(jnp.int32(0), jnp.int32(len(classes)), row, carry)
 
     def _order(self, classes: npt.NDArray[np.int8]) -> tuple[Array, Array, Array]:
-        """(columns, full, seen) of the rows of tiles: the columns of a row, full ones first and empty ones last; the number
-        of full ones; and of those that are not empty.
+        """(columns, full, seen) of the rows of tiles: the columns of a row, full ones first and empty ones last; the
+        number of full ones; and of those that are not empty.
         """
         apart = self._apart()
         if apart is None:
@@ -234,8 +236,9 @@ def band(
 ) -> tuple[npt.NDArray[np.int32], int] | None:
     """(first, width): where each row of tiles begins to see, and how far the widest does.
 
-    `classes` are those of tiles of `tile` along the row, `finer` those of `granule`; the row is `length` long. None where
-    the tiles in turn take less, as they do unless all rows see about as far: a window, or documents of one length.
+    `classes` are those of tiles of `tile` along the row, `finer` those of `granule`; the row is `length` long. None
+    where the tiles in turn take less, as they do unless all rows see about as far: a window, or documents of one
+    length.
     """
     if not np.any(classes == masks.EMPTY):
         return None
