@@ -3,10 +3,10 @@
 
     python3 docs/tour.py
 
-The script makes the environment .venv beside this project's files and installs ropegen there. Then it builds the artifact
-from the golden graph, loads it in a fresh process, runs it on the first 2048 bytes of this repository's LICENSE, and
-compares the result with float64. All sizes are as published except the vocabulary: it is 256, so that the bytes of a
-text are its ids. The script needs Python 3.11 or newer.
+The script makes the environment .venv-tour beside this project's files and installs ropegen there. It does not touch your
+own .venv. Then it builds the artifact from the golden graph, loads it in a fresh process, runs it on the first 2048 bytes of
+this repository's LICENSE, and compares the result with float64. All sizes are as published except the vocabulary: it is
+256, so that the bytes of a text are its ids. The script needs Python 3.11 or newer.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ def main() -> int:
 
 
 def environment() -> Path:
-    """The Python of .venv, with ropegen installed; a missing .venv or a changed pyproject.toml makes it anew."""
+    """The Python of .venv-tour, with ropegen installed. It is made again if it is missing or pyproject.toml has changed."""
     if sys.version_info < (3, 11):
         sys.exit("ropegen needs Python 3.11 or newer; run this with a newer python3")
-    folder = ROOT / ".venv"
+    folder = ROOT / ".venv-tour"
     python, stamp = folder / "bin" / "python", folder / "made-from"
     made_from = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
     if not (stamp.is_file() and stamp.read_text() == made_from):
-        say("making .venv and installing ropegen there")
+        say(f"making {folder.name} and installing ropegen there")
         shutil.rmtree(folder, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
         subprocess.run([str(python), "-m", "pip", "install", "--quiet", "-e", str(ROOT)], check=True)

@@ -1,8 +1,9 @@
 """Each op as plain jax.numpy: the decomposition that travels in the semantic form, and what templates build on.
 
 `compute(node, *values)` computes one node, and `plain_cost` says what that costs on a chip. Sums of products and
-normalisations run in float32 (float64 for float64 operands) and are rounded once. Attention keeps a chunk of queries
-at a time, so memory grows with the sequence; JAX itself differentiates it to any order.
+normalisations run in float32 (float64 for float64 operands) and are rounded once. Attention holds the scores of one
+chunk of queries at a time, so its memory grows with the sequence and not with its square. JAX itself differentiates it
+to any order.
 """
 
 from __future__ import annotations
@@ -33,15 +34,16 @@ from ropegen.types import numpy_dtype
 Array = jax.Array
 OpT = TypeVar("OpT", bound=Op)
 
-# Scores that the plain attention holds at a time, and so the queries of a chunk.
+# The number of scores that the plain attention holds at a time. It decides how many queries a chunk has.
 _CHUNK_SCORES = 1 << 22
 
 
 @contextmanager
 def own_promotion() -> Generator[None]:
-    """JAX's standard promotion of element types and ranks: formulas and kernels are written for it.
+    """JAX's standard promotion of element types and ranks, for which formulas and kernels are written.
 
-    `jax_numpy_dtype_promotion` and `jax_numpy_rank_promotion` are about the user's own code, so they do not apply to them.
+    The user's settings `jax_numpy_dtype_promotion` and `jax_numpy_rank_promotion` are about the user's own code, so
+    they do not apply inside.
     """
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         yield
@@ -49,17 +51,21 @@ def own_promotion() -> Generator[None]:
 
 @own_promotion()
 def compute(node: Node, *values: Array) -> Array:
-    """The value of `node` over the values of its operands; an `input` has none of its own.
+    """The value of a node, computed from the values of its operands.
 
     Raises:
-      RopegenError: `node` is an input.
+      RopegenError: `node` is an input, which has no formula.
     """
     return plain_of(type(node.op)).formula(node, *values)
 
 
 @own_promotion()
 def compute_for_platform(node: Node, *values: Array) -> Array:
-    """`compute`, rotations by `rotate_for_platform`: for what is run, where `compute` is for what is read."""
+    """Like `compute`, but rotations take the form that is fast on the platform.
+
+    Programs that run use this function; modules that people and compilers read, such as the semantic form, use
+    `compute`.
+    """
     if isinstance(node.op, ops.Rotate):
         x, table = values
         return rotate_for_platform(x, table, node.op.pairing)
@@ -72,7 +78,7 @@ def accumulator(dtype: Any) -> Any:
 
 
 def precision(dtype: Any) -> lax.Precision | None:
-    """The precision of products of `dtype`: all of float32, which a TPU or a GPU would else round before multiplying."""
+    """The precision of products of `dtype`: the highest for float32, which a TPU or a GPU would otherwise round first."""
     return lax.Precision.HIGHEST if dtype == jnp.float32 else None
 
 
@@ -89,7 +95,7 @@ def _positions(node: Node) -> Array:
 def _embed(node: Node, ids: Array, table: Array) -> Array:
     if _op(node, ops.Embed).mode == "clip":
         return jnp.take(table, ids, axis=0, mode="clip")
-    # `take` lets negative ids count from the end; here they are as far outside as those past the end.
+    # `take` counts negative ids from the end; here they are outside the table, like ids past its end.
     outside = jnp.where(ids < 0, table.shape[0], ids)
     return jnp.take(table, outside, axis=0, mode="fill", fill_value=jnp.nan)
 
@@ -123,7 +129,7 @@ def _norm(node: Node, x: Array, *affine: Array) -> Array:
 
 
 def project(x: Array, weight: Array, *bias: Array) -> Array:
-    """X (..., E) @ weight (E, F) + bias (F,), the sums left in the accumulator's element type."""
+    """The product of x (..., E) and weight (E, F), plus bias (F,), in the element type of the accumulator."""
     wide = lax.dot_general(
         x,
         weight,
@@ -151,7 +157,10 @@ def _merge_heads(node: Node, x: Array) -> Array:
 
 
 def rotate(x: Array, table: Array, pairing: str) -> Array:
-    """X (..., S, H, D) turned by cosines, then sines (..., S, dim), in the wider type of the two; x's type."""
+    """The first dim features of x (..., S, H, D), rotated by a table (..., S, dim) of cosines, then sines.
+
+    The rotation runs in the wider type of the two operands; the result has the type of x.
+    """
     dim = table.shape[-1]
     wide = jnp.promote_types(x.dtype, table.dtype)
     if pairing == "half":
@@ -164,7 +173,10 @@ def rotate(x: Array, table: Array, pairing: str) -> Array:
 
 
 def rotate_for_platform(x: Array, table: Array, pairing: str) -> Array:
-    """`rotate` in the form that fits the platform that it is lowered for; op by op as it stands."""
+    """Like `rotate`, in the form that is fast on the platform that the program is lowered for.
+
+    Outside a trace it is `rotate` itself.
+    """
     if not isinstance(x, Tracer):
         return rotate(x, table, pairing)
     rows, halves = (functools.partial(form, pairing=pairing) for form in (_rotate_rows, rotate))
@@ -172,8 +184,10 @@ def rotate_for_platform(x: Array, table: Array, pairing: str) -> Array:
 
 
 def _rotate_rows(x: Array, table: Array, pairing: str) -> Array:
-    """`rotate` without concatenation along the features, which XLA for CPU copies number by number: three to eight times
-    faster there. For TPU it is slower by up to a third, by libtpu's estimate.
+    """Like `rotate`, without a concatenation along the features.
+
+    XLA for CPU copies such a concatenation number by number, so this form is three to eight times faster there. On TPU
+    it is up to a third slower, by libtpu's estimate.
     """
     dim, width = table.shape[-1], x.shape[-1]
     turned = _rows_turned(x[..., :dim], table, pairing)
@@ -184,7 +198,7 @@ def _rotate_rows(x: Array, table: Array, pairing: str) -> Array:
 
 
 def _rows_turned(x: Array, table: Array, pairing: str) -> Array:
-    """All features of x turned, in the wider type."""
+    """All features of x rotated, in the wider type of the two operands."""
     dim, axis, wide = table.shape[-1], -2 if pairing == "half" else -1, jnp.promote_types(x.dtype, table.dtype)
     cos, sin = _cos_sin(table, wide)
     pairs = x.reshape(*x.shape[:-1], *((2, dim // 2) if pairing == "half" else (dim // 2, 2))).astype(wide)
@@ -249,9 +263,9 @@ def _reorder_pairs(node: Node, x: Array) -> Array:
 
 
 def attend(op: ops.Attend, q: Array, k: Array, v: Array, given: Mapping[str, Array]) -> tuple[Array, Array]:
-    """Attention a chunk of queries at a time: (output, log-sum-exp), for the shapes of `ops.Attend`.
+    """Attention, one chunk of queries after the other: (output, log-sum-exp), in the shapes of `ops.Attend`.
 
-    A chunk is recomputed when it is differentiated, so that derivatives of any order keep one chunk of scores.
+    Derivatives compute a chunk again, so that derivatives of any order hold the scores of one chunk.
     """
     lead, queries, heads = q.shape[:-3], q.shape[-3], q.shape[-2]
     keys, kv_heads = k.shape[-3], k.shape[-2]
@@ -263,8 +277,8 @@ def attend(op: ops.Attend, q: Array, k: Array, v: Array, given: Mapping[str, Arr
     # Scores are (batch, kv_heads, group, queries, keys); every operand is brought to those axes.
     aligned = {operand.name: _on_score_axes(operand, given[operand.name], lead, split) for operand in op.beside}
 
-    # The size is no static argument of the checkpoint: JAX keeps a function with static arguments, and so the arrays that
-    # it captures, after their trace has ended.
+    # The size is not a static argument of the checkpoint, because JAX keeps a function with static arguments, and with
+    # it the arrays that it captures, after their trace has ended.
     def chunk(size: int, start: Array) -> tuple[Array, Array]:
         parts = {
             name: lax.dynamic_slice_in_dim(x, start, size, 3) if x.shape[3] > 1 else x for name, x in aligned.items()
@@ -315,7 +329,9 @@ def _nothing_to_attend(
 
 
 def _attend_rows(op: ops.Attend, q: Array, k: Array, v: Array, given: Mapping[str, Array]) -> tuple[Array, Array]:
-    """A chunk: q (B, rows, Hkv, G, D), k and v (B, Skv, Hkv, D): out (B, rows, Hkv, G, Dv) and log-sum-exp."""
+    """One chunk, q (B, rows, Hkv, G, D), with k and v (B, Skv, Hkv, D): the output (B, rows, Hkv, G, Dv) and
+    log-sum-exp.
+    """
     wide = accumulator(q.dtype)
     exact = precision(q.dtype)
     score = jnp.einsum("bqhgd,bkhd->bhgqk", q, k, precision=exact, preferred_element_type=wide) * op.scale
@@ -450,8 +466,9 @@ def _angles_work(node: Node, direction: Direction) -> Work:
     return Work(exponentials=float(node.type.size), moved=_read(node) + node.type.bytes)
 
 
-# Kernels that XLA for GPU starts for a chunk of queries: two products, the masked scores with their highest, the weights
-# with their sum, the division, two writes, the count of chunks. Derivatives add theirs; `backward` makes the scores again.
+# Kernels that XLA for GPU starts for a chunk of queries: two products, the masked scores with their highest, the
+# weights with their sum, the division, two writes, the count of chunks. Derivatives add theirs; `backward` makes the
+# scores again.
 _CHUNK_KERNELS: Mapping[Direction, float] = {"forward": 8.0, "tangent": 8.0, "backward": 20.0}
 
 
@@ -520,7 +537,7 @@ _PLAIN: Mapping[type[Op], Plain] = MappingProxyType(
 def evaluate(
     outputs: Sequence[Node], values: Mapping[Node, Array], compute: Callable[..., Array] = compute
 ) -> tuple[Array, ...]:
-    """The values of the outputs. The nodes between them and `values` are computed plainly, or by another `compute`."""
+    """The values of the outputs. `compute` computes the nodes between `values` and the outputs, one by one."""
     known = dict(values)
     for node in topological(outputs, given=values):
         known[node] = compute(node, *(known[operand] for operand in node.operands))

@@ -1,9 +1,9 @@
 """What a plan is made for: a platform and a chip, with the figures that the cost models read.
 
 The figures of GPUs and TPUs are the peaks that their makers publish: dense matrix rates without sparsity, and memory
-bandwidth. They are per chip; a chip of TPU v4, v5p and v7x has two cores. The figures of a CPU are per core, for a server
-core with AVX-512 at 2.6 GHz. Its rates for half precision are those that XLA's own dot reached on such a core, with AMX and
-without.
+bandwidth. They are per chip; a chip of TPU v4, v5p and v7x has two cores. The figures of a CPU are per core, for a
+server core with AVX-512 at 2.6 GHz. Its rates for half precision are those that XLA's own dot reached on such a core,
+with AMX and without.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Chip:
     kernel: float = 0.0
     """Seconds that the start of one more kernel of a region costs; 0 if a region is one program."""
     op: float = 0.0
-    """The least seconds that one op takes inside a compiled program; 0 if `kernel` contains them."""
+    """The shortest time, in seconds, that one op takes inside a compiled program; 0 if `kernel` includes it."""
     relayout: float = 1.0
     """The share of the bandwidth that XLA reaches in ops that change the tiled layout of an array."""
     clock: float = 0.0
@@ -51,9 +51,9 @@ class Chip:
     cores: int = 1
     """The number of cores that the figures cover."""
     grid_step: int = 0
-    """Cycles that the grid of a Mosaic kernel spends for one tile on fetches, addresses and the map."""
+    """Cycles that one step of a Mosaic kernel's grid spends on fetches, addresses and the tile map."""
     latency: float = 0.0
-    """The least seconds from the start of a copy by a kernel to its arrival."""
+    """The shortest time, in seconds, from the moment when a kernel starts a copy until the copy has arrived."""
     kernel_memory: int = 0
     """Bytes of fast memory that a compiler gives one kernel by default."""
     products: Products = "last in halves"
@@ -66,8 +66,9 @@ class Chip:
         return self.matmul_f32 if dtype == "f32" else self.matmul_f32 / 2
 
 
-# XLA's cores wait for each other after every op that they share. A block of attention has about seven such ops. With fewer
-# queries in a block and as many scores in all, a block took 60 µs more (S of 2048 to 8192, two cores).
+# XLA's cores wait for each other after every op that they share. A block of attention has about seven such ops. When
+# the same scores were cut into more blocks with fewer queries, every additional block took 60 µs (S of 2048 to 8192,
+# two cores).
 _CPU_OP = 6e-5 / 7
 
 
@@ -215,8 +216,8 @@ _TPU: Mapping[str, Chip] = MappingProxyType(
     }
 )
 
-# `gpu:any` and `tpu:any` are no chips. Every figure is the worst among all chips, so that a choice for them fits every
-# generation. Plain calls plan for them if the chip is not known.
+# `gpu:any` and `tpu:any` stand for an unknown chip. Every figure is the worst among all chips, so that a choice for
+# them fits every generation. Plain calls plan for them if the chip is not known.
 _ANY = "any"
 # The figures of a chip that count time: more of them is worse.
 _OVERHEADS = ("launch", "kernel", "op", "grid_step", "latency")
@@ -242,7 +243,8 @@ class Target:
 
     @staticmethod
     def parse(text: str | Target) -> Target:
-        """The target that a text names: `cpu`, `cpu:CORES`, `gpu:h200`, `gpu:sm90`, `tpu:v5e`, or `host` for this machine.
+        """The target that a text names: `cpu`, `cpu:CORES`, `gpu:h200`, `gpu:sm90`, `tpu:v5e`, or `host` for this
+        machine.
 
         `cpu` alone means two cores, so that the same text gives the same plan on every machine. `cpu:amx` and
         `cpu:CORES:amx` are cores with Intel's matrix unit for bfloat16. `gpu:any` and `tpu:any` stand for a chip
@@ -312,7 +314,7 @@ class Target:
 
     @staticmethod
     def local() -> Target | None:
-        """The target of this machine, as `host` gives it; None if ropegen has no figures for its device."""
+        """Like `host`, but None if ropegen has no figures for the device of this machine."""
         try:
             return Target.host()
         except RopegenError:

@@ -48,10 +48,11 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A part of a graph: the values that it reads, the values that it computes for others, and the part as a closed graph.
+    """A part of a graph that a template can compute at once.
 
-    `closed` has one input for every operand, with a label from the family, and one output for every value. Equal parts
-    have the same closed graph.
+    `operands` are the values that it reads, and `outputs` the values that the rest of the graph reads from it. `closed`
+    is the part as a graph of its own: one input per operand, with a label that the family chooses, and one output per
+    output. Equal parts have the same closed graph.
     """
 
     family: str
@@ -91,13 +92,15 @@ class Family(Generic[S]):
 
     name: str
     find: Callable[[Graph], Iterator[Region]]
-    """The regions of a graph that are worth considering, whether or not they overlap."""
+    """The regions of a graph that are worth considering. They may overlap."""
     site: Callable[[Graph], S]
     """Reads a closed region. It raises a RopegenError if the region belongs to another family."""
     covers: Callable[[S], Graph]
     """Builds the closed region of a site: the pattern, the oracle of the tests, and the documentation."""
     residuals: Callable[[S], tuple[Node, ...]]
-    """What a kernel returns after the outputs, for backward kernels to read; nodes over the closed inputs."""
+    """The values that a kernel returns after the outputs because backward kernels read them, as nodes of the closed
+    region.
+    """
 
 
 Arrays = tuple[Array, ...]
@@ -109,9 +112,9 @@ class Kernel:
     """JAX functions over arrays in the order of the closed region's inputs. JAX traces them.
 
     `forward(*operands)` returns the outputs, then the residuals. `tangent(operands, results, tangents)` returns the
-    tangents of the results, and is linear in those of the operands. `backward(operands, results, cotangents, wanted)`
-    returns the cotangents of the wanted operands, and None for the others. A given tangent or cotangent that is None
-    stands for zero. If `tangent` or `backward` is None, or `backward` returns None, the template that
+    tangents of the results; it is linear in `tangents`, those of the operands. `backward(operands, results, cotangents,
+    wanted)` returns the cotangents of the wanted operands, and None for the others. A tangent or cotangent that is None
+    on the way in stands for zero. If `tangent` or `backward` is None, or `backward` returns None, the template that
     `Template.derivatives` names computes it.
     """
 
@@ -161,7 +164,7 @@ class Template(Generic[S]):
     runs_on: tuple[str, ...]
     """Platforms: cpu, gpu, tpu. ropegen builds the template for targets of these platforms only."""
     calls: tuple[str, ...] = ()
-    """The custom-call targets that it emits. The exporter compares them with the module."""
+    """The custom-call targets that it emits. The exporter refuses others in a module."""
     declines: Callable[[S, Target], Iterator[str]] = _accepts
     """The reasons why it cannot compute a site; none if it can."""
     tile: tuple[str, ...] = ()
@@ -272,7 +275,7 @@ def _expect_template(value: object, what: str) -> AnyTemplate:
 
 
 def _checked(templates: Sequence[AnyTemplate]) -> tuple[AnyTemplate, ...]:
-    """The templates by name, once it is certain that every region of every family can be computed."""
+    """The templates sorted by name, after a check that their names, families and derivatives fit together."""
     by_name: dict[str, AnyTemplate] = {}
     families: dict[str, Family[Any]] = {}
     for template in templates:
@@ -400,11 +403,12 @@ def cheapest_tile(made_by: AnyTemplate, site: Any, target: Target) -> Tile:
 def close(family: str, operands: Mapping[str, Node], outputs: Mapping[str, Node]) -> Region:
     """The region that computes `outputs` from `operands`, as a closed graph with these labels.
 
-    An operand becomes an activation of its type. A node without operands, such as `positions`, stays inside.
+    An operand becomes an input of its type. A node without operands, such as `positions`, stays inside the region.
     """
     inputs: dict[Node, Node] = {}
     for label, value in operands.items():
-        inputs.setdefault(value, node(ops.Input(label=label, type=value.type)))  # one value read twice is one operand
+        # A value that is read twice is one operand.
+        inputs.setdefault(value, node(ops.Input(label=label, type=value.type)))
     rebuilt: dict[Node, Node] = dict(inputs)
     for inner in topological(outputs.values(), given=inputs):
         rebuilt[inner] = node(inner.op, *(rebuilt[operand] for operand in inner.operands))
@@ -413,7 +417,7 @@ def close(family: str, operands: Mapping[str, Node], outputs: Mapping[str, Node]
 
 
 def plain_kernel(forward: Callable[..., Arrays]) -> Kernel:
-    """The kernel whose derivatives JAX derives from `forward`."""
+    """A kernel with derivatives that JAX derives from `forward`."""
 
     def tangent(operands: Arrays, results: Arrays, tangents: Tangents) -> Arrays:
         moving = [index for index, value in enumerate(tangents) if value is not None]

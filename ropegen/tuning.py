@@ -83,11 +83,12 @@ def tune(
 ) -> Iterator[Outcome]:
     """Yields an outcome for every different region of the graph's plan for this machine that has a choice of tiles.
 
-    `seconds` is the time to spend on timing a region, half of it for each round; compiling is not in it. With `grad` a call
-    is the forward and the backward, with the gradients of all floating inputs of the region.
+    `seconds` is the time to spend on timing a region, half of it for each round; compiling is not in it. With `grad` a
+    call is the forward and the backward, with the gradients of all floating inputs of the region.
 
     Raises:
-      RopegenError: a target other than this machine; no region has a choice; `seconds` is not positive; candidates whose
+      RopegenError: a target other than this machine; no region has a choice; `seconds` is not positive; candidates
+        whose
         results differ.
     """
     host = expect_host(target)
@@ -301,8 +302,8 @@ def _computes(made: Plan, closed: Graph, choice: Choice) -> bool:
 def _rivals(whole: Plan, region: Region) -> list[Graph]:
     """The closed regions of the same family that compute some of the same nodes.
 
-    The planner weighs them by the cost model. They get the entry of the region too: otherwise a tile that the cost model
-    thinks slower would make the planner take one of them, with the tile of the cost model.
+    The planner weighs them by the cost model. They get the entry of the region too: otherwise a tile that the cost
+    model thinks slower would make the planner take one of them, with the tile of the cost model.
     """
     computed = {node for node in region.nodes if node.operands}
     return list(

@@ -1,1 +1,1 @@
-"""How regions are computed. A family is a folder; a template is a file in it that ends with `TEMPLATE`."""
+"""How regions are computed. A family is a folder. A template is a file in it that defines `TEMPLATE`."""

@@ -63,8 +63,8 @@ def copy(built: Path, tmp_path: Path) -> Path:
 
 def test_it_computes_the_graph(built: Path) -> None:
     values = draw_inputs(small(), 1)
-    found = rg.load(built)(**values)
-    np.testing.assert_allclose(found, rg.reference.evaluate(small(), values)["out"], atol=1e-5)
+    result = rg.load(built)(**values)
+    np.testing.assert_allclose(result, rg.reference.evaluate(small(), values)["out"], atol=1e-5)
     assert rg.load(built).check().passed
 
 
@@ -75,9 +75,9 @@ def test_it_computes_the_graph(built: Path) -> None:
 @pytest.mark.parametrize("dtype", ["bf16", "f32"])
 def test_right_artifacts_pass_their_check(name: str, build: dict[str, int], dtype: str, tmp_path: Path) -> None:
     made = rg.export(case(name, vocabulary=32, dtype=dtype, **build), tmp_path / "kernels", targets=["cpu"])
-    found = made.check()
-    assert found.passed, found
-    assert found.outputs[0].relative < (2e-2 if dtype == "bf16" else 1e-5)  # on inputs that do not make it large
+    verdict = made.check()
+    assert verdict.passed, verdict
+    assert verdict.outputs[0].relative < (2e-2 if dtype == "bf16" else 1e-5)  # on inputs that do not make it large
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_no_manifest_breaks_loading_in_another_way(copy: Path) -> None:
 
     def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-        return [path, *(found for key, each in inner for found in places(each, (*path, key)))]
+        return [path, *(place for key, part in inner for place in places(part, (*path, key)))]
 
     refused = 0
     for *path, last in places(manifest)[1:]:
@@ -302,7 +302,7 @@ def test_what_is_not_there_or_foreign_is_refused(tmp_path: Path) -> None:
 def test_wrong_inputs_are_refused(built: Path) -> None:
     values = draw_inputs(small(), 0)
     with pytest.raises(RopegenError, match="missing inputs: ids"):
-        rg.load(built)(**{label: each for label, each in values.items() if label != "ids"})
+        rg.load(built)(**{label: value for label, value in values.items() if label != "ids"})
     with pytest.raises(RopegenError, match="did you mean 'table'"):
         rg.load(built)(**values, tabel=values["table"])
 
@@ -446,7 +446,7 @@ def test_iree_runs_the_portable_module(name: str, dtype: str, bound: float, tmp_
         module = runtime.load_vm_flatbuffer(code, driver="local-sync")
         results = module.main(*(whole[label] for label in described.arguments))
         results = results if isinstance(results, list | tuple) else [results]
-        whole.update(zip(described.results, (np.asarray(each.to_host()) for each in results), strict=True))
+        whole.update(zip(described.results, (np.asarray(result.to_host()) for result in results), strict=True))
     inputs = {label: whole[label] for label in graph.input_types}
     truth = rg.reference.evaluate(graph, inputs)["out"]
     for result in (whole["out"], np.asarray(loaded(**inputs))):

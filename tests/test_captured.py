@@ -88,9 +88,9 @@ def test_a_traced_value_is_refused_wherever_a_constant_stands(place: str, transf
 
 @pytest.mark.parametrize("place", PLACES_UNTRACED)
 def test_a_jax_number_that_is_not_traced_is_a_constant(place: str) -> None:
-    found = PLACES_UNTRACED[place](jnp.float32(1.5))
+    result = PLACES_UNTRACED[place](jnp.float32(1.5))
     if place not in ("a table", "alibi"):  # these take arrays of JAX
-        np.testing.assert_allclose(found, PLACES_UNTRACED[place](1.5), rtol=1e-6)
+        np.testing.assert_allclose(result, PLACES_UNTRACED[place](1.5), rtol=1e-6)
 
 
 def test_a_traced_boolean_joins_no_expression() -> None:
@@ -112,13 +112,13 @@ def test_what_the_message_says_to_write_has_the_gradient() -> None:
     def written(s: Any, t: Any) -> Any:
         return (rg.attention(X * s, X, X, bias=t * jnp.asarray(bias, jnp.float32)) * weights).sum()
 
-    found = jax.grad(written, (0, 1))(jnp.float32(1.5), jnp.float32(0.5))
+    gradient = jax.grad(written, (0, 1))(jnp.float32(1.5), jnp.float32(0.5))
     step = 1e-6
     wanted = (
         (wide(1.5 + step, 0.5) - wide(1.5 - step, 0.5)) / (2 * step),
         (wide(1.5, 0.5 + step) - wide(1.5, 0.5 - step)) / (2 * step),
     )
-    np.testing.assert_allclose(found, wanted, rtol=1e-3)
+    np.testing.assert_allclose(gradient, wanted, rtol=1e-3)
 
 
 def test_the_message_shows_what_to_write() -> None:

@@ -237,7 +237,9 @@ MUTATIONS = [
     Mutation("attend", attend, first_negated, "kernels of attend"),
     Mutation("attend", projections, first_negated, "kernels of attend"),
     Mutation("project", projections, first_negated, "kernels of qkv_rope"),
-    Mutation("embed", front_end, lambda formula: lambda *values: tuple(-x for x in formula(*values)), "kernels of embed"),
+    Mutation(
+        "embed", front_end, lambda formula: lambda *values: tuple(-x for x in formula(*values)), "kernels of embed"
+    ),
 ]
 
 

@@ -46,12 +46,12 @@ def test_finite_numbers_of_any_size_in_hidden_keys_and_values_change_nothing(til
     k, v = second_replaced(K, 1e15), second_replaced(V, -1e30)
     np.testing.assert_array_equal(run(Q, k, v), run(Q, K, V))
     np.testing.assert_allclose(run(Q, k, v), alone(Q, K, V), atol=1e-6)
-    for found, wanted, single in zip(
+    for gradient, wanted, single in zip(
         gradients(run, Q, k, v), gradients(run, Q, K, V), gradients(alone, Q, K, V), strict=True
     ):
-        np.testing.assert_array_equal(found, wanted)
-        np.testing.assert_allclose(found[:, :FIRST], single[:, :FIRST], atol=1e-5)
-        assert not np.any(found[:, FIRST:])
+        np.testing.assert_array_equal(gradient, wanted)
+        np.testing.assert_allclose(gradient[:, :FIRST], single[:, :FIRST], atol=1e-5)
+        assert not np.any(gradient[:, FIRST:])
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -71,5 +71,5 @@ def test_zeros_in_their_place_keep_the_promise(value: float) -> None:
 
     k, v = second_replaced(K, value), second_replaced(V, value)
     np.testing.assert_allclose(run(Q, k, v), alone(Q, K, V), atol=1e-6)
-    for found, wanted in zip(gradients(run, Q, k, v), gradients(alone, Q, K, V), strict=True):
-        np.testing.assert_allclose(found, wanted, atol=1e-5)
+    for gradient, wanted in zip(gradients(run, Q, k, v), gradients(alone, Q, K, V), strict=True):
+        np.testing.assert_allclose(gradient, wanted, atol=1e-5)

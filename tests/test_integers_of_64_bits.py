@@ -47,8 +47,8 @@ def attended(ids: Any, mask: Any = masks.segments, **options: Any) -> Any:
 def test_documents_are_told_apart_by_the_upper_half_of_their_ids() -> None:
     wanted = attended(DOCUMENTS)
     assert float(jnp.abs(attended(np.full(ROWS, 7)) - wanted).max()) > 0.1
-    for found in (attended(WIDE), attended(jnp.asarray(WIDE)), jax.jit(attended)(jnp.asarray(WIDE))):
-        np.testing.assert_allclose(found, wanted, atol=1e-6)
+    for result in (attended(WIDE), attended(jnp.asarray(WIDE)), jax.jit(attended)(jnp.asarray(WIDE))):
+        np.testing.assert_allclose(result, wanted, atol=1e-6)
     tiled = jax.jit(functools.partial(attended, tile={"attend/xla": {"q": 2, "kv": 2}}))(jnp.asarray(WIDE))
     np.testing.assert_allclose(tiled, wanted, atol=1e-6)
 

@@ -52,8 +52,8 @@ def test_heads_of_no_features_need_a_scale() -> None:
     with pytest.raises(rg.RopegenError, match="give `scale`"):
         rg.attention(WIDTHLESS, WIDTHLESS, values)
     # All scores are 0, so the result is the mean.
-    found = rg.attention(WIDTHLESS, WIDTHLESS, values, scale=1.0)
-    np.testing.assert_allclose(found, jnp.broadcast_to(values.mean(0), found.shape), atol=1e-6)
+    result = rg.attention(WIDTHLESS, WIDTHLESS, values, scale=1.0)
+    np.testing.assert_allclose(result, jnp.broadcast_to(values.mean(0), result.shape), atol=1e-6)
     assert rg.attention(values, values, WIDTHLESS).shape == (5, 2, 0)
     with pytest.raises(rg.RopegenError, match="got 0"):
         rg.rope(WIDTHLESS, None, HALF)

@@ -60,7 +60,8 @@ def print_json(value: object) -> None:
 
 
 def write(destination: str, content: str | bytes) -> None:
-    """Writes to stdout for `-`; writes a pipe or a device directly; replaces a file as a whole, so it is never half-written.
+    """Writes to stdout for `-`; writes a pipe or a device directly; replaces a file as a whole, so it is never
+    half-written.
 
     Raises:
       RopegenError: the destination cannot be written.

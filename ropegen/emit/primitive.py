@@ -1,9 +1,9 @@
 """The primitives that a region is bound as: forward, tangent and backward, one trio for every family.
 
-`attend` computes a region and its residuals. Its JVP binds `attend_tangent`, which is linear in the tangents, and
-the transpose of that binds `attend_backward`. So `grad` contains exactly `attend` and `attend_backward`, and forward mode
+`attend` computes a region and its residuals. Its JVP binds `attend_tangent`, which is linear in the tangents, and the
+transpose of that binds `attend_backward`. So `grad` contains exactly `attend` and `attend_backward`, and forward mode
 contains `attend` and `attend_tangent`. A primitive has one lowering for every platform: the kernel that was chosen
-there. Derivatives of derivatives are those of the plain formulas.
+there. Second and higher derivatives come from the plain formulas.
 
 A batch axis becomes one more leading size of the region where its operands allow it (`emit.widen`); otherwise the
 kernel runs once for every entry of the batch.
@@ -37,7 +37,7 @@ from ropegen.types import numpy_dtype
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
-# How many kernels are kept that run outside `jit`, one jitted call for each kernel. The key is everything that specialises it.
+# The number of jitted calls that are kept for kernels outside `jit`. Their key holds all parameters of the primitive.
 _EAGER_KERNELS = 512
 
 
@@ -84,7 +84,7 @@ class Trio:
 
 
 def bind(closed: Graph, choices: Choices, operands: Sequence[Array]) -> Arrays:
-    """The outputs of a closed region over arrays in the order of its inputs."""
+    """The outputs of a closed region for arrays in the order of its inputs."""
     results = _trio(closed.name).forward.bind(*operands, closed=closed, choices=choices)
     return tuple(results[: len(closed.outputs)])
 
@@ -99,7 +99,7 @@ def _kernel(closed: Graph, choices: Choices, platform: str) -> CompleteKernel:
 
 
 def _plain(closed: Graph) -> Callable[..., Arrays]:
-    """The region by the plain formulas of its ops. JAX differentiates this to any order."""
+    """A function that computes the region by the plain formulas of its ops. JAX differentiates it to any order."""
     values = values_of(closed)
 
     def forward(*operands: Array) -> Arrays:
@@ -108,8 +108,8 @@ def _plain(closed: Graph) -> Callable[..., Arrays]:
     return forward
 
 
-# The arguments of the tangent and backward primitives are one flat list: the operands, the results, then the tangents of
-# the operands that move, or the cotangents of the results that are not zero.
+# The arguments of the tangent and backward primitives are one flat list: the operands, the results, then the tangents
+# of the operands that move, or the cotangents of the results that are not zero.
 
 
 def _split(closed: Graph, flat: Sequence[Any]) -> tuple[tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]]:
@@ -203,8 +203,8 @@ def _jvp_by_plain(
 ) -> tuple[Any, Any]:
     """The JVP of a tangent or backward primitive.
 
-    Its arguments contain the results of `forward` for the same operands. The plain form computes these results again, so
-    its derivative in the operands, and in the tangents or cotangents that follow, is the whole derivative.
+    Its arguments contain the results of `forward` for the same operands. The plain form computes these results again,
+    so its derivative in the operands, and in the tangents or cotangents that follow, is the whole derivative.
     """
     out = primitive.bind(*primals, **params)
     operands, _, given = _split(params["closed"], primals)
@@ -324,10 +324,10 @@ def _eager(primitive: Primitive, *operands: Array, **params: Any) -> Any:
 
 @contextmanager
 def _unwatched() -> Generator[None]:
-    """Neither `jax_debug_nans` nor `jax_debug_infs`, for what runs inside a region.
+    """Turns `jax_debug_nans` and `jax_debug_infs` off for what runs inside a region.
 
     JAX answers an invalid result by running the function op by op. That would bind the primitive again, without end.
-    And a region has infinities inside that are right: the log-sum-exp of a row that sees no key is -inf.
+    Moreover, some infinities inside a region are correct: the log-sum-exp of a row that sees no key is -inf.
     """
     with jax.debug_nans(False), jax.debug_infs(False):
         yield
@@ -336,7 +336,7 @@ def _unwatched() -> Generator[None]:
 def _watch(
     primitive: Primitive, operands: Sequence[Array], results: Sequence[Array], *, closed: Graph, **params: Any
 ) -> None:
-    """What `jax_debug_nans` and `jax_debug_infs` ask of what a region computed: its outputs, without the residuals.
+    """Checks the outputs of a region, without the residuals, as `jax_debug_nans` and `jax_debug_infs` ask.
 
     Raises:
       FloatingPointError: a value is invalid. The message names the operands that hold such a value already.

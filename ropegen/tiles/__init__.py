@@ -9,9 +9,9 @@ A tile file is JSON. ropegen ships one for each chip that was measured; `ropegen
     ]}
 
 A plan takes an entry only for the same chip and number of cores, the same region, and the same version of the template:
-it does not use what ropegen ships for another version, and refuses such an entry of the caller's file. It takes entries of
-every compiler and says which one it was, so that a plan does not depend on what is installed where it is made. If another
-version of the compiler is installed where the plan is compiled, `Compiled` warns.
+it does not use what ropegen ships for another version, and refuses such an entry of the caller's file. It takes entries
+of every compiler and says which one it was, so that a plan does not depend on what is installed where it is made. If
+another version of the compiler is installed where the plan is compiled, `Compiled` warns.
 """
 
 from __future__ import annotations

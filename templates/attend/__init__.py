@@ -1,1 +1,1 @@
-"""Attention, with rotation inside where the plan says so."""
+"""Attention, with the rotations of q and k inside if the plan says so."""

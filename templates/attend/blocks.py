@@ -1,8 +1,8 @@
 """Attention cut into blocks of scores: what a block reads, and what becomes of its products.
 
-Shared by the passes of `ropegen.templates.attend.tiled`, which only multiply. A site is an attention with one batch
-axis; a sweep (`ropegen.templates.attend.sweep`) visits its blocks; `Scores` applies scale, soft-cap, bias, expressions
-and masks to one of them.
+The passes of `ropegen.templates.attend.tiled` multiply; everything else about a block is here. A `Site` is an attention
+with one batch axis. A sweep (`ropegen.templates.attend.sweep`) visits its blocks. `Scores` applies scale, soft-cap,
+bias, expressions and masks to one block.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from .exponential import exponential
 
 Index: TypeAlias = Any  # an int, or a traced int32
 Carry: TypeAlias = Any  # a pytree of arrays
-Operands: TypeAlias = tuple[Array, Array, Array, dict[str, Array]]  # q, k, v and what else is given
+Operands: TypeAlias = tuple[Array, Array, Array, dict[str, Array]]  # q, k, v, and the optional operands by name
 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """The largest block of scores at a time: `q` query positions (of each head in a group) by `kv` keys."""
+    """The largest block of scores at a time: `q` query positions (of every head in a group) by `kv` keys."""
 
     q: int
     kv: int
@@ -41,12 +41,12 @@ class Static:
     """What is known while tracing."""
 
     q_positions: tuple[int, int] | None = None
-    """(start, length) where the positions are start, start + 1, ...; else None."""
+    """(start, length) if the positions are start, start + 1, ...; otherwise None."""
     kv_positions: tuple[int, int] | None = None
     widened: bool = False
     """Whether half precision is multiplied in float32."""
     polynomial: bool = False
-    """Whether weights are taken by `exponential`, which is of float32."""
+    """Whether `exponential`, which takes float32, computes the weights."""
 
     def known(self, axis: str) -> tuple[int, int] | None:
         """The positions along an axis of the scores, "queries" or "keys"."""
@@ -58,7 +58,7 @@ class Static:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """An optional operand as (rows, its axes), and the row that every batch entry reads: broadcasts are never made."""
+    """An optional operand as (rows, *axes), and the row that every batch entry reads. An operand is never broadcast."""
 
     array: Array
     row: tuple[int, ...]
@@ -102,22 +102,22 @@ class Site:
         return self.wide if self.static.widened else self.dtype
 
     def exp(self, x: Array) -> Array:
-        """The weights of scores less their row's shift, in `wide`."""
+        """The weights of x, the scores minus the shift of their row, in `wide`."""
         return exponential(x) if self.static.polynomial else jnp.exp(x)
 
     @property
     def is_empty(self) -> bool:
-        """There is no query or no key, and so nothing to multiply."""
+        """Whether there is nothing to multiply, because there is no query or no key."""
         return 0 in (self.batch, self.queries, self.heads, self.keys)
 
     @property
     def wide_variables(self) -> tuple[str, ...]:
-        """The variables of the expressions that are int64."""
+        """The variables of the mask and score expressions that are int64."""
         given = {operand.variable: self.given[operand.name] for operand in self.op.beside if operand.name in self.given}
         return tuple(name for name, value in given.items() if name and value.array.dtype == np.int64)
 
     def flat(self, x: Array) -> Array:
-        """Leading dimensions as one."""
+        """The array with its leading dimensions as one."""
         return x.reshape(self.batch, *x.shape[len(self.lead) :])
 
 
@@ -126,7 +126,7 @@ def site_of(op: Attend, tile: Tile, q: Array, k: Array, v: Array, given: dict[st
     flat: dict[str, Given] = {}
     for operand in op.beside:
         if operand.name not in given:
-            continue  # positions that are known
+            continue  # positions that are known while tracing
         x = given[operand.name]
         shape = operand.padded(x.shape, len(lead))
         rows = np.arange(math.prod(shape[: len(lead)])).reshape(shape[: len(lead)])
@@ -155,7 +155,10 @@ def dot(x: Array, y: Array, wide: np.dtype[Any], contract: tuple[int, int] = (1,
 
 
 def cut(x: Array, starts: tuple[Index, ...], sizes: tuple[int, ...]) -> Array:
-    """The part of x from `starts`. Half precision travels as integers: XLA on CPU would convert all of x to float32."""
+    """The part of x that begins at `starts`.
+
+    Half precision is cut as integers, because XLA on CPU would convert all of x to float32 first.
+    """
     if sizes == x.shape:
         return x
     part = lax.dynamic_slice(bits(x), _int32(starts), sizes, allow_negative_indices=False)
@@ -163,27 +166,28 @@ def cut(x: Array, starts: tuple[Index, ...], sizes: tuple[int, ...]) -> Array:
 
 
 def paste(x: Array, part: Array, starts: tuple[Index, ...]) -> Array:
-    """Writes `part` into x from `starts`."""
+    """The array x with `part` written at `starts`."""
     return lax.dynamic_update_slice(x, part, _int32(starts), allow_negative_indices=False)
 
 
 def _int32(starts: tuple[Index, ...]) -> tuple[Index, ...]:
-    """Of one type, also where 64-bit types are enabled."""
+    """The starts as int32: they must have one type, even if 64-bit types are enabled."""
     return tuple(np.int32(start) if isinstance(start, int) else start.astype(np.int32) for start in starts)
 
 
 def bits(x: Array) -> Array:
-    """The array x in half precision as the integers that hold it, any other x as it is."""
+    """An array in half precision as the integers that hold it; any other array unchanged."""
     half = jnp.issubdtype(x.dtype, jnp.floating) and x.dtype.itemsize == 2
     return lax.bitcast_convert_type(x, jnp.uint16) if half else x
 
 
 def head_of(site: Site, x: Array, batch: Index, head: Index, start: Index = 0, size: int | None = None) -> Array:
-    """The rows of one key head, `size` positions from `start` or all: (B, S, heads, E) -> (size * heads of the group, E),
-    query-major.
+    """The rows of one key head: `size` positions from `start`, or all of them.
+
+    From (B, S, heads, E) it makes (size * heads of the group, E), query-major.
     """
     count, size = x.shape[2] // site.kv_heads, x.shape[1] if size is None else size
-    # Keeps `bits` of all of x from being moved out of the loops.
+    # Without the barrier, XLA would move the conversion of all of x (`bits`) out of the loops.
     x, _ = lax.optimization_barrier((x, (head, start)))
     part = cut(x, (batch, start, head * count, 0), (1, size, count, x.shape[3]))
     return part.reshape(size * count, x.shape[3])
@@ -197,10 +201,10 @@ def rows_of(x: Array, start: Index, size: int, axis: int = 0) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A rectangle of scores. `masked`: some of them may be hidden.
+    """A rectangle of scores; `masked` says whether some of them may be hidden.
 
-    Blocks of a loop have one size, so the last of a row may begin before its turn; `q_fresh` and `kv_fresh` are
-    then the first row and column that no other block has.
+    All blocks of a loop have one size, so the last block of a row may overlap the one before it. `q_fresh` and
+    `kv_fresh` are then the first row and column that no other block has.
     """
 
     q: Index
@@ -217,7 +221,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What becomes of the products q . k of one block: (rows, keys), or (keys, rows) where `keys_first`."""
+    """The scores of one block, made of its products q . k: (rows, keys), or (keys, rows) if `keys_first`."""
 
     site: Site
     block: Block
@@ -236,7 +240,8 @@ class Scores:
         """The variables of the expressions. Rows are query-major, so the value of a query repeats for its group."""
         site, block, op = self.site, self.block, self.site.op
         values: dict[str, Any] = {"batch": jnp.asarray(self.batch, jnp.int32)}
-        # XLA would move what does not change from head to head out of their loop, and keep a whole mask in memory.
+        # Without the barrier, XLA would move what is equal for all heads out of their loop, and keep a whole mask in
+        # memory.
         q_start, kv_start, _ = lax.optimization_barrier((block.q, block.kv, self.head))
         if "head" in op.variables:
             heads = self.head * site.group + jnp.arange(site.group, dtype=jnp.int32)
@@ -255,7 +260,7 @@ class Scores:
         return values
 
     def _window(self, given: Given) -> tuple[tuple[Index, ...], tuple[int, ...]]:
-        """Where the block's part of a bias or mask (rows, H, Sq, Skv) is: starts and sizes."""
+        """The starts and sizes of the block's part of a bias or mask (rows, H, Sq, Skv)."""
         spans = [
             self._span(axis) if length > 1 else (0, 1)
             for axis, length in zip(given.axes, given.array.shape[1:], strict=True)
@@ -293,7 +298,7 @@ class Scores:
         return paste(total, cut(total, starts, sizes) + part, starts)
 
     def modify(self, scaled: Array, bias: Array | None = None) -> Array:
-        """Soft-cap, bias and score expression of the scaled products."""
+        """The scaled products after soft-cap, bias and score expression."""
         op, score = self.site.op, scaled
         if op.softcap is not None:
             score = op.softcap * jnp.tanh(score / op.softcap)
@@ -308,7 +313,7 @@ class Scores:
         return None if given is None else self.part(given).astype(self.site.wide)
 
     def visible(self) -> Array | None:
-        """Which scores of the block are seen, or None where all are."""
+        """Which scores of the block are seen, or None if all are."""
         site, block = self.site, self.block
         terms: list[Array] = []
         if block.masked and site.op.visible != masks.full:
@@ -325,7 +330,7 @@ class Scores:
         return shown
 
     def hidden(self, score: Array) -> Array:
-        """The scores, with -inf where they are not seen."""
+        """The scores, with -inf for those that are not seen."""
         visible = self.visible()
         return score if visible is None else jnp.where(visible, score, -jnp.inf)
 
@@ -335,7 +340,9 @@ class Scores:
 
     @property
     def are_products(self) -> bool:
-        """The scores are the products but for a positive scale, so that the highest of both is in one place."""
+        """Whether the scores are the products times a positive scale, so that both have their maximum in the same
+        place.
+        """
         site, block, op = self.site, self.block, self.site.op
         altered = op.softcap is not None or op.score != masks.identity or "bias" in site.given
         hiding = block.kv_fresh is not None or (block.masked and (op.visible != masks.full or "mask" in site.given))
@@ -344,7 +351,7 @@ class Scores:
     def weights_tangent(
         self, scaled: Array, d_scaled: Array, bias_tangent: Given | None, shift: Array
     ) -> tuple[Array, Array]:
-        """exp(score - shift), and the tangent of the scores, 0 where there is no weight."""
+        """The weights exp(score - shift), and the tangent of the scores, which is 0 if the weight is 0."""
         bias = self.bias()
         if bias is None:
             score, d_score = jax.jvp(self.modify, (scaled,), (d_scaled,))
@@ -357,7 +364,9 @@ class Scores:
     def weights_cotangents(
         self, scaled: Array, shift: Array
     ) -> tuple[Array, Callable[[Array], tuple[Array, Array | None]]]:
-        """exp(score - shift), and the function from the cotangent of the scores to those of `scaled` and the bias."""
+        """The weights exp(score - shift), and the function from the cotangent of the scores to those of `scaled` and
+        the bias.
+        """
         bias = self.bias()
         if bias is not None:
             bias = jnp.broadcast_to(bias, scaled.shape)
@@ -368,7 +377,7 @@ class Scores:
             d_scaled, d_bias = pull(d_score)
             if self.site.op.score == masks.identity:
                 return d_scaled, d_bias
-            # An expression may have no finite derivative where nothing is seen.
+            # The expression may have no finite derivative at a hidden score.
             nothing = d_score == 0
             return jnp.where(nothing, 0.0, d_scaled), None if d_bias is None else jnp.where(nothing, 0.0, d_bias)
 
@@ -376,7 +385,7 @@ class Scores:
 
 
 def expressed(site: Site, score: Array, values: dict[str, Any], may_be_infinite: bool) -> Array:
-    """The score expression; where the bias made a score -inf it has a value and no derivative (which could be NaN)."""
+    """The value of the score expression. If the bias made a score -inf, its derivative is 0; it could be NaN otherwise."""
 
     def evaluate(score: Array) -> Array:
         result = masks.evaluate(site.op.score, jnp, score=score, wide=site.wide_variables, **values)
@@ -389,19 +398,21 @@ def expressed(site: Site, score: Array, values: dict[str, Any], may_be_infinite:
 
 
 def d_sinks(sinks: Array, shift: Array, drag: Array) -> Array:
-    """The cotangent of the sinks, (H,). `shift` (..., Sq, H) is that of `shift_of`, and `drag` (..., Sq, H) how much one more
-    unit of softmax denominator, relative, lowers the result.
+    """The cotangent of the sinks, (H,).
+
+    `shift` (..., Sq, H) comes from `shift_of`. `drag` (..., Sq, H) says how much the result falls per relative increase
+    of the softmax denominator.
     """
     return -jnp.sum(jnp.exp(sinks - shift) * drag, tuple(range(shift.ndim - 1)))
 
 
 def shift_of(lse: Array) -> Array:
-    """What makes exp(score - shift) the weight: the log-sum-exp, +inf in a row that sees nothing."""
+    """The shift for which exp(score - shift) is the weight: the log-sum-exp, or +inf for a row that sees no key."""
     return jnp.where(lse == -jnp.inf, jnp.inf, lse)
 
 
 def for_heads(site: Site, carry: Carry, body: Callable[[Index, Index, Carry], Carry]) -> Carry:
-    """The carry that `body(batch, key head, carry)` makes of it, for one key head after the other."""
+    """The carry after `body(batch, key_head, carry)` has run for one key head after the other."""
     count = site.batch * site.kv_heads
     if count == 1:
         return body(0, 0, carry)
@@ -413,9 +424,9 @@ def for_heads(site: Site, carry: Carry, body: Callable[[Index, Index, Carry], Ca
 
 
 def placed(site: Site, whole: Array, rows: Array, batch: Index, head: Index, start: Index) -> Array:
-    """`whole` (B, S, heads, E) or (B, S, heads) with rows (size * group, E) or (size * group,) written from `start`.
+    """The array `whole` (B, S, heads, E) or (B, S, heads), with the rows of one key head written from `start`.
 
-    `whole` may hold the bits of the rows' dtype, see `bits`.
+    The rows are (size * group, E) or (size * group,). `whole` may hold them as integers, see `bits`.
     """
     count = whole.shape[2] // site.kv_heads
     part = bits(rows.astype(site.dtype if whole.dtype == np.uint16 else whole.dtype))

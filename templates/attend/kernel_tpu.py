@@ -6,8 +6,8 @@ log-sum-exp is dense in memory. The weighted values gather as (Dv, rows) and are
 
 A step has two halves. One writes the products of a tile to VMEM as scores, with the maximum of each row; the other
 multiplies the weights of a tile with its values. With enough tiles a step makes the scores of one tile and applies the
-weights of the one before, so that neither half waits for the other, and the grid has one step more. Where tiles are few,
-both halves are of the same tile.
+weights of the one before, so that neither half waits for the other, and the grid has one step more. Where tiles are
+few, both halves are of the same tile.
 
 The softmax runs in base 2. Scale and log2(e) are folded into the queries where these pass through float32 on their way
 (rotated or float32 queries); else they are multiplied to the scores.

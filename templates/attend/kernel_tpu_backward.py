@@ -6,8 +6,8 @@ row after row, so that the cotangents of a row of queries gather in VMEM, as (D,
 once. Those of keys and values gather in their float32 output blocks, which stay in VMEM for a whole key head: they
 need as many bytes however many heads share it, where the order by keys would have to hold every query of the group.
 
-More keys than fit take several calls, one for each strip of them. A strip adds to the dq of the one before, in place. No
-order of additions varies.
+More keys than fit take several calls, one for each strip of them. A strip adds to the dq of the one before, in place.
+No order of additions varies.
 """
 
 from __future__ import annotations
@@ -168,10 +168,10 @@ def backward(
     """(dq, dk, dv, d_bias): (B, queries, H * width) (see `Strip.finishes`), (B, keys, kv heads * width) and (...,
     kv heads * value_width) float32, and (B, H, queries, keys) float32 where the strips give it.
 
-    The operands are those of `kernel_tpu.forward` and three more: d_out (B, queries, H * value_width); shift and drag, both
-    (B, kv heads, rows of tiles, chunks, 1, chunk) float32. `shift` is the log-sum-exp in base 2, +inf where nothing is
-    seen; `drag` is out . d_out less the cotangent of the log-sum-exp. `classes` are the classes of all tiles; `apart`
-    marks those that are left out, see `TileMap.without`.
+    The operands are those of `kernel_tpu.forward` and three more: d_out (B, queries, H * value_width); shift and drag,
+    both (B, kv heads, rows of tiles, chunks, 1, chunk) float32. `shift` is the log-sum-exp in base 2, +inf where
+    nothing is seen; `drag` is out . d_out less the cotangent of the log-sum-exp. `classes` are the classes of all
+    tiles; `apart` marks those that are left out, see `TileMap.without`.
     """
     form = parts[0].form
     heads = form.kv_heads * form.group

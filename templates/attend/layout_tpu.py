@@ -86,9 +86,9 @@ def _lanes(form: Form, axis: str) -> int:
 def laid_out(form: Form, operand: Operand, x: Array, lead: tuple[int, ...]) -> Array:
     """An operand of the op as the kernels read it, padded, for a batch of the sizes `lead`.
 
-    q is (B, queries, H * width), k and v are (B, keys, kv heads * width). In float32 are biases and masks, (B or 1, H or
-    1, queries or 1, keys), and what there is one of for a head, (kv heads, chunks, 1, chunk). In int32 are ids of queries,
-    (B or 1, rows of tiles, chunks, 1, chunk), and of keys, (B or 1, 1, keys).
+    q is (B, queries, H * width), k and v are (B, keys, kv heads * width). In float32 are biases and masks, (B or 1, H
+    or 1, queries or 1, keys), and what there is one of for a head, (kv heads, chunks, 1, chunk). In int32 are ids of
+    queries, (B or 1, rows of tiles, chunks, 1, chunk), and of keys, (B or 1, 1, keys).
     """
     match operand.axes:
         case ("queries", "heads", width):
@@ -129,7 +129,9 @@ def whole(form: Form, x: Array, width: int, length: int) -> Array:
 
 
 def of_rows(form: Form, x: Array, rest: float) -> Array:
-    """A number of every row, (..., Sq, H) float32, as (B, kv heads, rows of tiles, chunks, 1, chunk), padded with `rest`."""
+    """A number of every row, (..., Sq, H) float32, as (B, kv heads, rows of tiles, chunks, 1, chunk), padded with
+    `rest`.
+    """
     x = x.reshape(form.batch, *x.shape[-2:])
     x = jnp.pad(x, ((0, 0), (0, form.queries - x.shape[1]), (0, 0)), constant_values=rest)
     x = x.reshape(form.batch, -1, form.q_tile, form.kv_heads, form.group)

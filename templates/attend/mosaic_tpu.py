@@ -1,10 +1,10 @@
 """`attend` by Mosaic for TPU: the kernel of `kernel_tpu`, which visits the tiles of scores that are not empty.
 
-Queries are rotated inside the kernel, once for each row of tiles. Keys are rotated before it, in one pass that XLA fuses
-with their padding: inside, a tile of keys would be turned anew for every row of tiles that reads it. Arrays stay in the
-layout of the graph, (..., S, H * D). A width that is no multiple of 128 and a length that is no multiple of the tile are
-padded with zeros. The backward pass is the kernel of `kernel_tpu_backward`, except where `notes` says otherwise. The
-tangent is that of the `xla` template, which shares the residuals.
+Queries are rotated inside the kernel, once for each row of tiles. Keys are rotated before it, in one pass that XLA
+fuses with their padding: inside, a tile of keys would be turned anew for every row of tiles that reads it. Arrays stay
+in the layout of the graph, (..., S, H * D). A width that is no multiple of 128 and a length that is no multiple of the
+tile are padded with zeros. The backward pass is the kernel of `kernel_tpu_backward`, except where `notes` says
+otherwise. The tangent is that of the `xla` template, which shares the residuals.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from .site import FAMILY, AttendSite
 from .tile_map_tpu import TileMap
 
 _SIZES = (512, 256, 1024, 128)
-# The estimate for the backward kernel holds more of the compiler's temporaries than that for the forward one. It is made
-# for no chip in particular: the default VMEM limit of all is the same.
+# The estimate for the backward kernel holds more of the compiler's temporaries than that for the forward one. It is
+# made for no chip in particular: the default VMEM limit of all is the same.
 _VMEM_BACKWARD = 29 * TPU_KERNEL_MEMORY // 32
 # Rows of scores that the backward kernel has at a time.
 _ROWS_BACKWARD = 512
@@ -48,9 +48,9 @@ _ROWS_BACKWARD = 512
 _STRIP = 2048
 # Three numbers a step, in scalar memory that holds 1 MB.
 _MOST_STEPS = 1 << 16
-# Operations of the vector unit for a score in a full tile: maximum, subtract, sum, rounding, and spills between them; and
-# in the backward kernel, which holds the weights and their cotangents at once. A tile of it takes 2.0 to 2.2 times the
-# cycles of a forward one in libtpu's schedules (benchmarks/tpu.md).
+# Operations of the vector unit for a score in a full tile: maximum, subtract, sum, rounding, and spills between them;
+# and in the backward kernel, which holds the weights and their cotangents at once. A tile of it takes 2.0 to 2.2 times
+# the cycles of a forward one in libtpu's schedules (benchmarks/tpu.md).
 _VECTOR, _VECTOR_BACKWARD = 6.0, 14.0
 
 
@@ -77,7 +77,9 @@ def declines(site: AttendSite, target: Target) -> Iterator[str]:
 
 
 def _divisions(expr: masks.Expr) -> Iterator[str]:
-    """The integer divisions that are no shift. Pallas lowers those for the chip at hand, and plans are made without one."""
+    """The integer divisions that are no shift. Pallas lowers those for the chip at hand, and plans are made without
+    one.
+    """
     match expr:
         case masks.Apply(op=op, args=args):
             if op in ("//", "%"):
@@ -192,8 +194,8 @@ def _cost(
 ) -> Cost:
     """The cost of the tiles of a form that are visited.
 
-    `products` is the multiply-adds of a score, `vector` its vector operations; `moved` is bytes, those outside the kernel
-    too; `strips` is how many kernels share the tiles, one after the other.
+    `products` is the multiply-adds of a score, `vector` its vector operations; `moved` is bytes, those outside the
+    kernel too; `strips` is how many kernels share the tiles, one after the other.
     """
     chip, heads = target.figures, form.batch * form.kv_heads
     scores = float(heads * form.rows * form.kv_tile)

@@ -77,7 +77,8 @@ class Scores:
         parts: list[Array] = []
         for n in range(form.chunk // size):
             first = self.chunk * form.chunk + n * size
-            # Tiles are powers of two, so shifts divide: a division in Mosaic is lowered for one chip, which may not be known.
+            # Tiles are powers of two, so shifts divide: a division in Mosaic is lowered for one chip, which may not be
+            # known.
             head = first >> (form.q_tile.bit_length() - 1) if heads > 1 else 0
             if queries == 1:
                 parts.append(_column(ref[0, head, :, keys], size))

@@ -67,7 +67,9 @@ class Sweep:
 
     @property
     def sizes(self) -> tuple[int, int]:
-        """The sizes of the outer and the inner tile. By key they are `q` keys by `kv` rows, one row for a query and a head."""
+        """The sizes of the outer and the inner tile. By key they are `q` keys by `kv` rows, one row for a query and a
+        head.
+        """
         site, tile = self.site, self.site.tile
         if not self.by_key:
             return min(tile.q, site.queries), min(tile.kv, site.keys)
@@ -118,8 +120,8 @@ class Sweep:
     ) -> Carry:
         """The carry after all outer tiles (start, size).
 
-        For one of them, `begin` makes a state of the carry, `step` takes it through the blocks, and `finish` brings it back
-        into the carry. In a loop, which the last argument of `begin` says, the state keeps its structure.
+        For one of them, `begin` makes a state of the carry, `step` takes it through the blocks, and `finish` brings it
+        back into the carry. In a loop, which the last argument of `begin` says, the state keeps its structure.
         """
         unrolled = self.unrolled()
         if unrolled is not None:
@@ -169,8 +171,8 @@ class Sweep:
         return lax.fori_loop(jnp.int32(0), jnp.int32(len(classes)), row, carry)
 
     def _order(self, classes: npt.NDArray[np.int8]) -> tuple[Array, Array, Array]:
-        """(columns, full, seen) of the rows of tiles: the columns of a row, full ones first and empty ones last; the number
-        of full ones; and of those that are not empty.
+        """(columns, full, seen) of the rows of tiles: the columns of a row, full ones first and empty ones last; the
+        number of full ones; and of those that are not empty.
         """
         apart = self._apart()
         if apart is None:

@@ -21,7 +21,8 @@ from ropegen.tile_classes import TileClasses, classes_of
 from . import sweep, tiled
 from .site import FAMILY, AttendSite
 
-# The most keys, and scores, of a block on CPU: from there on it takes no less for a score, and what masks hide is wasted.
+# The most keys, and scores, of a block on CPU: from there on it takes no less for a score, and what masks hide is
+# wasted.
 _CPU_KEYS, _CPU_SCORES = 2048, 1 << 21
 # Square blocks for a GPU, and the most scores of a block there: 64 MB of float32.
 _GPU_SIZES, _GPU_SCORES = (1024, 2048, 4096), 1 << 24
@@ -49,9 +50,9 @@ class _Pass:
     handed: float
 
 
-# The ops are those that libtpu makes of a block without a mask; a mask adds three. Those of a row are fewer than it makes,
-# most of which do next to nothing. On CPU the tangent of four heads of 128 that share a key head took two to three times
-# what this says: its blocks are those of the forward pass, and it holds more arrays of their scores.
+# The ops are those that libtpu makes of a block without a mask; a mask adds three. Those of a row are fewer than it
+# makes, most of which do next to nothing. On CPU the tangent of four heads of 128 that share a key head took two to
+# three times what this says: its blocks are those of the forward pass, and it holds more arrays of their scores.
 _PASSES: Mapping[Direction, _Pass] = MappingProxyType(
     {
         "forward": _Pass(keyed=1, valued=1, wide=0, vector=4.0, row_ops=4, block_ops=7, handed=16.0),
@@ -71,9 +72,9 @@ def declines(site: AttendSite, target: Target) -> Iterator[str]:
 def tiles(site: AttendSite, target: Target) -> Iterator[Tile]:
     """The tile that measured best for most shapes and a square one, no larger than the sequences.
 
-    On CPU the square one gives way to two of few queries, for masks that hide most, one of many keys, for masks that hide
-    little, and larger ones for more cores, which meet after each operation. On a GPU large square ones come with it,
-    since every block starts its own kernels.
+    On CPU the square one gives way to two of few queries, for masks that hide most, one of many keys, for masks that
+    hide little, and larger ones for more cores, which meet after each operation. On a GPU large square ones come with
+    it, since every block starts its own kernels.
     """
     q, k = (site.sources[name].type.shape for name in ("q", "k"))
     group = max(1, q[-2] // max(1, k[-2]))
@@ -151,8 +152,8 @@ def cost(
 
 @dataclass(frozen=True, slots=True)
 class _Swept:
-    """What a sweep over the tiles of one head visits: rows of tiles, blocks in all, the share of all scores in them, and
-    the share of the visited scores that are masked.
+    """What a sweep over the tiles of one head visits: rows of tiles, blocks in all, the share of all scores in them,
+    and the share of the visited scores that are masked.
     """
 
     rows: int
@@ -195,7 +196,9 @@ def _heads(site: AttendSite) -> int:
 
 
 def _ops_on_cpu(site: AttendSite, target: Target, work: _Pass, blocks: int, scores: float) -> Cost:
-    """What starting the ops of more blocks than one takes. Those of a small block run on one core and wait for no other."""
+    """What starting the ops of more blocks than one takes. Those of a small block run on one core and wait for no
+    other.
+    """
     waits = scores >= _CPU_SHARED * _heads(site) * blocks
     count = _heads(site) * max(0, blocks - 1) * work.block_ops
     return Cost(launch=count * target.figures.op) if waits else NO_COST

@@ -14,8 +14,8 @@ from ropegen.types import numpy_dtype
 
 from .site import FAMILY, EmbedSite
 
-# Operations of a TPU's vector unit that a pass over the rows costs for each element: libtpu's own estimates are 29 to 56
-# on v5e and 21 to 36 on v7x, for rows of 768 and 4,096 features.
+# Operations of a TPU's vector unit that a pass over the rows costs for each element: libtpu's own estimates are 29 to
+# 56 on v5e and 21 to 36 on v7x, for rows of 768 and 4,096 features.
 _TPU_PASS = 32.0
 
 

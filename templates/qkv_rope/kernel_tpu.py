@@ -225,7 +225,9 @@ def forward(form: Form, operands: dict[str, Array]) -> tuple[Array, ...]:
 
 
 def _placed(first: int, count: int) -> Callable[..., tuple[Index, ...]]:
-    """The block of a part's output: its first before the part's steps, its last after them, so that no block is left early."""
+    """The block of a part's output: its first before the part's steps, its last after them, so that no block is left
+    early.
+    """
 
     def place(batch: Index, row: Index, step: Index, columns: Ref) -> tuple[Index, ...]:
         return batch, row, jnp.minimum(jnp.maximum(step - first, 0), count - 1)

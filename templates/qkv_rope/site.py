@@ -1,4 +1,5 @@
-"""The regions of `qkv_rope`: one projection cut into parts of heads, which are normalised and rotated as the graph says.
+"""The regions of `qkv_rope`: one projection cut into parts of heads, which are normalised and rotated as the graph
+says.
 
 p = project(x, weight); for each part: rotate(norm(split_heads(p), ...), angles)
 """

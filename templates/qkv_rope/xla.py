@@ -27,8 +27,8 @@ def tiles(site: QkvRopeSite, target: Target) -> Iterator[Tile]:
 def cost(site: QkvRopeSite, target: Target, tile: Tile, direction: Direction = "forward") -> Cost:
     """The matmul, its float32 sums written and read back, and the parts written in their own element type.
 
-    Derivatives have two products, since x and the weight both have a tangent and a cotangent. Where a part is normed they
-    also make the sums again; rotations are linear and need no sums. On TPU the passes come after the matmul, see
+    Derivatives have two products, since x and the weight both have a tangent and a cotangent. Where a part is normed
+    they also make the sums again; rotations are linear and need no sums. On TPU the passes come after the matmul, see
     `_tpu_cost`. On a GPU the matmul is a kernel, and each part is one more, with another for each norm.
     """
     x, sums = site.project.operands[0], float(site.project.type.size)

@@ -5,8 +5,8 @@ Features lie in lanes, so a partner is reached by turning all lanes of a row. Tw
 - One table as wide as the rows, cosines and then sines, where a head fills the rows and its pairs are halves:
   x cos + (x turned by half of the lanes) sin.
 - Three tables for any width, pairing and number of heads in a row: x cos + (x turned left) first + (x turned right)
-  second. `first` is zero but where a pair's first feature stands, `second` but where its second does. Lanes that are not
-  rotated have a cosine of 1.
+  second. `first` is zero but where a pair's first feature stands, `second` but where its second does. Lanes that are
+  not rotated have a cosine of 1.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 The fields below are the whole schema: msgspec decodes the file into them and refuses everything else. A field that this
 version does not know is refused too. It may be a promise that this version cannot keep, such as a signature that nobody
-would check, and ropegen drops nothing silently. A later version may therefore add an optional field without a new format:
-an artifact that uses the field is refused by name, and one that does not use it still loads.
+would check, and ropegen drops nothing silently. A later version may therefore add an optional field without a new
+format: an artifact that uses the field is refused by name, and one that does not use it still loads.
 """
 
 from __future__ import annotations

@@ -195,7 +195,8 @@ def _committed(values: Mapping[str, Any]) -> dict[str, Any]:
     """The arrays of a call, all committed to the one device that they are on.
 
     The results of an exported program are committed to their device. Where they come back as inputs, as a cache does,
-    `jax.jit` would compile once more, for committed inputs. Arrays that are traced or on several devices stay as they are.
+    `jax.jit` would compile once more, for committed inputs. Arrays that are traced or on several devices stay as they
+    are.
     """
     arrays = {label: value for label, value in values.items() if isinstance(value, jax.Array)}
     loose = {label: array for label, array in arrays.items() if not isinstance(array, Tracer) and not array.committed}

@@ -2,9 +2,9 @@
 
 The predicted time is the larger of cycles over the clock and bytes over the bandwidth. A step of a grid always runs its
 unconditional part. It also runs conditional parts. If the mask of an attention is known, the number of runs of those is
-known too: the parts that multiply run for the full and for the partial tiles, in this order in the kernel, and the other
-parts run once for a row of tiles. For every other kernel the report assumes that every part runs at every step, so its
-time is an upper bound.
+known too: the parts that multiply run for the full and for the partial tiles, in this order in the kernel, and the
+other parts run once for a row of tiles. For every other kernel the report assumes that every part runs at every step,
+so its time is an upper bound.
 """
 
 from __future__ import annotations
