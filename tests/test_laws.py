@@ -50,6 +50,7 @@ LAYERS = {
     "ropegen.models.rope_parameters": 1,
     "ropegen.rotary": 1,
     "ropegen.scaling": 1,
+    "ropegen.arguments": 0,
     "ropegen.dependencies": 0,
     "ropegen.errors": 0,
     "ropegen.target": 0,
