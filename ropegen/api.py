@@ -18,18 +18,20 @@ import numpy as np
 import numpy.typing as npt
 
 from ropegen import masks, models, tiles
+from ropegen.arguments import expect_tiles, path_of
 from ropegen.emit import artifact
 from ropegen.emit.callable import run
 from ropegen.emit.primitive import PLATFORMS
 from ropegen.errors import RopegenError
 from ropegen.ir import text
 from ropegen.ir.build import Builder, Mask
-from ropegen.ir.graph import Graph, Node
+from ropegen.ir.graph import Graph, Node, expect_graph
 from ropegen.planner import Plan, TableKind, Tiles, plan, plan_together
 from ropegen.rotary import Rope
-from ropegen.target import Target
+from ropegen.scaling import whole
+from ropegen.target import Target, one_or_several
 from ropegen.template import AnyTemplate, catalog
-from ropegen.tiles import TileFile
+from ropegen.tiles import TileFile, expect_tile_file
 from ropegen.types import DTYPES, dtype_name, numpy_dtype
 
 Array = jax.Array
@@ -49,16 +51,20 @@ def load_graph(path: str | PathLike[str]) -> Graph:
     Raises:
       RopegenError: the file does not exist, or does not contain a graph; the message shows the line.
     """
-    return text.load(path)
+    return text.load(path_of("load_graph: path", path, "the text of the graph is"))
 
 
-def load_tiles(path: str | PathLike[str]) -> TileFile:
+def load_tiles(path: str | PathLike[str], compiler: str | None = None) -> TileFile:
     """The measured tiles of a file that `ropegen tune` wrote, for `plan` and `export`.
 
+    The file may hold tiles that several versions of a compiler were measured with. A plan then takes those of the newest
+    version for a region. With `compiler`, such as "jaxlib 0.10.2", only the tiles of that version are read.
+
     Raises:
-      RopegenError: the file does not exist, or is no tile file; the message names the field.
+      RopegenError: the file does not exist, or is no tile file; the message names the field. Or it has no tile of
+        `compiler`.
     """
-    return tiles.load(path)
+    return tiles.load(path_of("load_tiles: path", path, "`ropegen tune -o` wrote the tiles"), compiler)
 
 
 def from_hf(
@@ -78,7 +84,7 @@ def export(
     graph: Graph,
     directory: str | PathLike[str],
     *,
-    targets: Iterable[str | Target],
+    targets: str | Target | Iterable[str | Target],
     tile: Tiles | None = None,
     tables: TableKind | None = None,
     measured: TileFile | None = None,
@@ -87,6 +93,8 @@ def export(
 ) -> artifact.Artifact:
     """Writes the artifact of a graph, with a plan for every target, into a directory, and loads it. See `plan`.
 
+    `targets` is one target or several, at most one for a platform.
+
     With `ahead_of_time` the artifact also has a device executable for every TPU chip among the targets, and there may be
     several such chips. The report then has the schedules of their kernels. This needs no TPU, but it needs libtpu: from
     this environment, or from the folder `libtpu` that `pip install --target` filled.
@@ -94,17 +102,29 @@ def export(
     `measured` serves the targets for which it has tiles. The artifact contains the file as `tiles.json`.
 
     Raises:
-      RopegenError: two targets of one platform, a directory that contains something else, no libtpu to compile with, or
-        a tile file without tiles for any of the targets.
+      RopegenError: two targets of one platform, a directory that contains something else, no libtpu to compile with,
+        `libtpu` without `ahead_of_time`, or a tile file without tiles for any of the targets.
     """
-    wanted = [Target.parse(target) for target in targets]
+    expect_graph("export", graph)
+    if measured is not None:
+        expect_tile_file("export", measured)
+    folder = path_of("export: directory", directory, "the artifact goes")
+    compiler = None if libtpu is None else path_of("export: libtpu", libtpu, "`pip install --target DIR libtpu` put it")
+    if compiler is not None and not ahead_of_time:
+        raise RopegenError(
+            f"export: libtpu is {str(compiler)!r}, which is the compiler for ahead_of_time=True; give that too, or leave "
+            "libtpu out"
+        )
+    wanted = [Target.parse(target) for target in one_or_several(targets)]
+    if not wanted:
+        raise RopegenError('export: targets is empty; name at least one, such as "cpu"')
     tuned = measured.for_some_of(wanted) if measured is not None else ()
     plans = [
         plan(graph, target, tile=tile, tables=tables, measured=measured if target in tuned else None)
         for target in wanted
     ]
     content = measured.content if measured is not None else None
-    return artifact.export(plans, directory, ahead_of_time=ahead_of_time, libtpu=libtpu, tiles=content)
+    return artifact.export(plans, folder, ahead_of_time=ahead_of_time, libtpu=compiler, tiles=content)
 
 
 def load(directory: str | PathLike[str]) -> artifact.Artifact:
@@ -113,7 +133,7 @@ def load(directory: str | PathLike[str]) -> artifact.Artifact:
     Raises:
       RopegenError: a file is missing, damaged, foreign or of a newer format.
     """
-    return artifact.load(directory)
+    return artifact.load(path_of("load: directory", directory, "`export` wrote the artifact"))
 
 
 def rope(
@@ -135,7 +155,10 @@ def _rope_pair(
     call = Call("rope")
     _expect_rope(call.name, rope)
     nodes = [call.array(f"x{index}", x) for index, x in enumerate(values)]
-    at = call.positions("positions", positions, nodes[0].type.shape[-3] if nodes[0].type.rank >= 3 else 0)
+    for x in nodes:
+        if x.type.rank < 3:
+            raise RopegenError(f"rope: x is {x.type}; give (..., sequence, heads, width)")
+    at = call.positions("positions", positions, nodes[0].type.shape[-3])
     for x in nodes:
         _expect_positions("rope: positions", at, x, rope)
         _expect_magnitude(positions, x.type.shape[-1], rope)
@@ -166,8 +189,9 @@ def rope_table(positions: ArrayLike | int, rope: Rope, width: int, *, length: in
       RopegenError: a width or positions that do not fit, a family that needs `length`.
     """
     call = Call("rope_table")
-    at = call.positions("positions", *((None, positions) if isinstance(positions, int) else (positions, 0)))
-    table = call.builder.angles(at, rope, width, length=length)
+    _expect_rope(call.name, rope)
+    at = call.positions_or_length(positions)
+    table = call.builder.angles(at, rope, whole("rope_table: width", width), length=length)
     if not isinstance(positions, int):
         _expect_magnitude(positions, width, rope)
     return call.run({"out": table})["out"]
@@ -184,7 +208,7 @@ def sinusoid(
       RopegenError: an odd width for "half", or an option that does not exist.
     """
     call = Call("sinusoid")
-    at = call.positions("positions", *((None, positions) if isinstance(positions, int) else (positions, 0)))
+    at = call.positions_or_length(positions)
     return call.run({"out": call.builder.sinusoid(at, width, pairing=pairing, theta=theta, precision=angles)})["out"]
 
 
@@ -428,14 +452,20 @@ class Call:
                 return self.builder.positions(known.size, start)
         return self.array(label, known.astype(np.int32) if _fits_int32(known) else value)
 
+    def positions_or_length(self, given: ArrayLike | int) -> Node:
+        """An input for positions (..., S); a number S stands for 0 .. S-1."""
+        if given is None:
+            raise RopegenError(
+                f"{self.name}: positions is None; give an array of positions, or the number of positions"
+            )
+        if isinstance(given, int | np.integer) and not isinstance(given, bool):
+            return self.positions("positions", None, int(given))
+        return self.positions("positions", given, 0)
+
     def run(self, outputs: Mapping[str, Node], target: Targets = None, tile: Tiles | None = None) -> dict[str, Array]:
         """The values of the outputs, from a program with a plan for every platform; see `planned_for`."""
         graph = self.builder.build(**outputs)
-        for name, sizes in dict[str, object](tile or {}).items():
-            if not isinstance(sizes, Mapping):
-                raise RopegenError(
-                    f"{self.name}: the tile of {name} is {sizes!r}; give its sizes by name, as in {{'q': 256, 'kv': 512}}"
-                )
+        expect_tiles(self.name, tile)
         fixed = tuple((name, tuple(sizes.items())) for name, sizes in (tile or {}).items())
         first, *others = _planned(graph, planned_for(target), fixed, catalog())
         return run(first, {}, self._values, others)
@@ -464,15 +494,16 @@ def parse_targets(target: Targets) -> tuple[Target, ...]:
     Raises:
       RopegenError: an unknown target, or two of one platform.
     """
-    given = () if target is None else (target,) if isinstance(target, str | Target) else tuple(target)
-    by_platform: dict[str, Target] = {}
-    for parsed in map(Target.parse, given):
-        other = by_platform.setdefault(parsed.platform, parsed)
-        if other is not parsed:
+    by_platform: dict[str, tuple[Target, str]] = {}
+    for given in () if target is None else one_or_several(target):
+        parsed = Target.parse(given)
+        if parsed.platform in by_platform:
+            _, other = by_platform[parsed.platform]
             raise RopegenError(
-                f"targets {other} and {parsed} are both {parsed.platform}; give one target for a platform"
+                f"targets {other!r} and {str(given)!r} are both {parsed.platform}; give one target for a platform"
             )
-    return tuple(by_platform.values())
+        by_platform[parsed.platform] = parsed, str(given)
+    return tuple(parsed for parsed, _ in by_platform.values())
 
 
 def planned_for(target: Targets) -> tuple[Target, ...]:

@@ -137,14 +137,17 @@ class RotaryPositionalEmbedding(eqx.Module):
     """Rotary embedding (RoFormer, arXiv:2104.09864) of x (sequence, embedding_size); it pairs j with j + size/2.
 
     `dtype` is the type of the cosines and sines. They are computed in float32 (in JAX's 64-bit mode in float64, exact to
-    the last place) and then cast; None stands for JAX's default float. The products and their sum have the wider type
+    the last place) and then cast; `dtype` is JAX's default float if it is not given. The products and their sum have the wider type
     of x and `dtype`, and the result has the type of x. Every theta has its own table, while equinox 0.13.8 can give a
     layer the table of another layer's theta. theta must be above 1.
+
+    `target` is that of `ropegen.rope`. The rotation is the same ops on every platform today, so it is only checked.
     """
 
     embedding_size: int = eqx.field(static=True)
     theta: float = eqx.field(static=True, default=10_000.0)
     dtype: Any = eqx.field(static=True, default_factory=_default_float)
+    target: tuple[Target, ...] = eqx.field(static=True, default=(), kw_only=True, converter=parse_targets)
 
     def __check_init__(self) -> None:
         if self.embedding_size < 0 or self.embedding_size % 2:

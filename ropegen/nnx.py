@@ -231,12 +231,22 @@ class LearnedPositionalEmbedding(nnx.Module):
     """A learned row per position, added to x.
 
     State: `embedding` (num_positions, d_model) float32: a normal distribution truncated at -2 and 2, times `init_std`.
+    `target` is that of `ropegen.embed`. The sum is the same op on every platform, so it is only checked.
 
     Raises:
-      RopegenError: a size below 1.
+      RopegenError: a size below 1, or a target that does not exist.
     """
 
-    def __init__(self, rngs: nnx.Rngs, *, num_positions: int, d_model: int, init_std: float = 0.02) -> None:
+    def __init__(
+        self,
+        rngs: nnx.Rngs,
+        *,
+        num_positions: int,
+        d_model: int,
+        init_std: float = 0.02,
+        target: Targets = None,
+    ) -> None:
+        self.target = parse_targets(target)
         self.num_positions = _size("LearnedPositionalEmbedding: num_positions", num_positions)
         self.d_model = _size("LearnedPositionalEmbedding: d_model", d_model)
         drawn = jax.random.truncated_normal(rngs.params(), -2.0, 2.0, (self.num_positions, self.d_model))

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ropegen.api import Targets, rope, rotate
+from ropegen.api import Targets, parse_targets, rope, rotate
 from ropegen.errors import RopegenError
 from ropegen.rotary import Rope
 from ropegen.scaling import whole
@@ -63,6 +63,9 @@ class ApplyRoPE(pz.nn.Layer):
     positions_input_name: Any = dataclasses.field(default=None, metadata={"pytree_node": False})
     positions: Any = None
     target: Targets = dataclasses.field(default=None, metadata={"pytree_node": False})
+
+    def __post_init__(self) -> None:
+        parse_targets(self.target)  # refuse it now, not at the first call
 
     @classmethod
     def from_config(cls, positions_tag: Any, embedding_axis: str, max_wavelength: float = 10_000) -> ApplyRoPE:
@@ -124,6 +127,9 @@ class ApplyRoPEToSubset(pz.nn.Layer):
     rope_subset_size: int = _static()
     positions_input_name: Any = _static()
     target: Targets = dataclasses.field(default=None, metadata={"pytree_node": False})
+
+    def __post_init__(self) -> None:
+        parse_targets(self.target)  # refuse it now, not at the first call
 
     @classmethod
     def from_penzai(cls, layer: Any) -> ApplyRoPEToSubset:

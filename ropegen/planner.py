@@ -15,16 +15,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
 from ropegen import passes, selection
+from ropegen.arguments import expect_tiles
 from ropegen.cost import DIRECTIONS, NO_COST, Cost, Direction
 from ropegen.errors import RopegenError, nearest
 from ropegen.ir import ops
-from ropegen.ir.graph import Graph, Node, topological
+from ropegen.ir.graph import Graph, Node, expect_graph, topological
 from ropegen.ir.text import digest
 from ropegen.passes.rewrite import Trace
 from ropegen.plain import plain_cost
-from ropegen.target import Target
+from ropegen.target import Target, one_or_several
 from ropegen.template import AnyTemplate, Region, Site, Tile, catalog, cost_of, families, reasons_of, tiles_of
-from ropegen.tiles import Measured, MeasuredTile, TileFile
+from ropegen.tiles import Measured, MeasuredTile, TileFile, expect_tile_file
 
 if TYPE_CHECKING:
     from ropegen.emit.callable import Compiled
@@ -199,7 +200,7 @@ def plan(
 
 def plan_together(
     source: Graph,
-    targets: Iterable[str | Target],
+    targets: str | Target | Iterable[str | Target],
     *,
     tile: Tiles | None = None,
     tables: TableKind | None = None,
@@ -225,14 +226,17 @@ def plan_together(
     Raises:
       RopegenError: no target, or what `plan` raises; a tile file without entries for any of the targets.
     """
-    chips = tuple(Target.parse(target) for target in targets)
+    expect_graph("plan", source)
+    chips = tuple(Target.parse(target) for target in one_or_several(targets))
     if not chips:
         raise RopegenError('no target was given; name at least one, such as "cpu"')
     if tables is not None and tables not in get_args(TableKind):
         raise RopegenError(f"tables are {tables!r}; {nearest(str(tables), get_args(TableKind))}")
     weighed = _directions(weigh)
     if measured is not None:
+        expect_tile_file("plan", measured)
         measured.for_some_of(chips)
+    expect_tiles("plan", tile)
     canonical, trace = passes.run(source)
     offers = _offers(canonical, _Prices(chips, _caller_tiles(tile or {}), weighed, measured))
     taken, remarks = _choose(canonical, offers, chips)
@@ -295,11 +299,14 @@ class _Offer:
 
 def _directions(given: Sequence[Direction]) -> tuple[Direction, ...]:
     """The directions, forward first."""
-    if isinstance(given, str) or not given or len(set(given)) < len(given):
-        raise RopegenError(f'weigh is {given!r}; name every direction once, as in ("forward", "backward")')
+    named: object = given
+    if not isinstance(named, list | tuple) or not named:
+        raise RopegenError(f'weigh is {named!r:.60}; name every direction once, as in ("forward", "backward")')
     for direction in given:
         if direction not in DIRECTIONS:
-            raise RopegenError(f"weigh names the direction {direction!r}; {nearest(str(direction), DIRECTIONS)}")
+            raise RopegenError(f"weigh names the direction {direction!r:.60}; {nearest(str(direction), DIRECTIONS)}")
+    if len(set(given)) < len(given):
+        raise RopegenError(f'weigh is {named!r:.60}; name every direction once, as in ("forward", "backward")')
     return tuple(direction for direction in DIRECTIONS if direction in given)
 
 
@@ -310,11 +317,13 @@ def _caller_tiles(given: Tiles) -> dict[str, Tile]:
         if name not in known:
             raise RopegenError(f"a tile was given for the template {name!r}; {nearest(name, known)}")
         names = known[name].tile
+        if not names:
+            raise RopegenError(f"a tile {dict(sizes)} was given for {name}, which has no tile; leave it out")
         if set(sizes) != set(names) or not all(size >= 1 for size in sizes.values()):
             raise RopegenError(
-                f"a tile {dict(sizes)} was given for {name}; give positive sizes for exactly {', '.join(names) or 'nothing'}"
+                f"a tile {dict(sizes)} was given for {name}; give positive sizes for exactly {', '.join(names)}"
             )
-        fixed[name] = Tile.of(**{label: sizes[label] for label in names})
+        fixed[name] = Tile.of(**{label: int(sizes[label]) for label in names})
     return fixed
 
 

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from ropegen import masks
 from ropegen.errors import RopegenError, nearest
 from ropegen.ir import ops
-from ropegen.ir.graph import Graph, Node, label_of
+from ropegen.ir.graph import Graph, Node, expect_graph, label_of
 from ropegen.ir.op import Op
 from ropegen.types import FLOATS, INTEGERS, TensorType, dtype_name, numpy_dtype
 
@@ -38,7 +38,14 @@ def evaluate(graph: Graph, inputs: Mapping[str, npt.ArrayLike]) -> dict[str, Arr
     Raises:
       RopegenError: an input is missing, unknown, or of another shape or element type than declared; negative lengths.
     """
+    expect_graph("reference.evaluate", graph)
     declared = graph.input_types
+    given: object = inputs
+    if not isinstance(given, Mapping):
+        raise RopegenError(
+            f"reference.evaluate: inputs is {given!r:.60}; give an array for every label, as in "
+            f"{{{', '.join(f'{label!r}: ...' for label in declared)}}}"
+        )
     for label in inputs:
         if label not in declared:
             raise RopegenError(f"graph {graph.name!r} has no input {label!r}; {nearest(label, declared)}")

@@ -235,8 +235,17 @@ class Rope:
 
 
 def grid_positions(height: int, width: int) -> npt.NDArray[np.int32]:
-    """The rows, then the columns, of the patches of an image, row by row: (2, height * width) int32."""
-    rows, columns = np.indices((whole("grid_positions: height", height), whole("grid_positions: width", width)))
+    """The rows, then the columns, of the patches of an image, row by row: (2, height * width) int32.
+
+    Raises:
+      RopegenError: a side is not a whole number, is negative, or there are 2^31 patches or more.
+    """
+    sides = whole("grid_positions: height", height), whole("grid_positions: width", width)
+    _expect(
+        min(sides) >= 0 and math.prod(sides) < 1 << 31,
+        f"grid_positions: {sides[0]} x {sides[1]} patches; give sides from 0 on, with fewer than 2^31 patches in all",
+    )
+    rows, columns = np.indices(sides)
     return np.stack([rows.ravel(), columns.ravel()]).astype(np.int32)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 from ropegen.errors import RopegenError, nearest
 
@@ -251,16 +251,20 @@ class Target:
         that is not known; plans for them fit every generation.
 
         Raises:
-          RopegenError: an unknown platform or chip.
+          RopegenError: an unknown platform or chip, or neither a name nor a target.
         """
-        if isinstance(text, Target):
-            return text
+        given: object = text
+        if isinstance(given, Target):
+            return given
+        if not isinstance(given, str):
+            raise RopegenError(f"the target is {given!r:.60}; give a name, e.g. cpu, cpu:8, gpu:h200 or tpu:v5e")
+        text = given
         platform, colon, chip = text.strip().lower().partition(":")
         if platform == "host" and not colon:
             return Target.host()
         if platform not in PLATFORMS:
             hint = "did you mean 'gpu'?" if platform in ("cuda", "rocm") else nearest(platform, (*PLATFORMS, "host"))
-            raise RopegenError(f"unknown target {text!r}; {hint} e.g. cpu, cpu:8, gpu:h200, tpu:v5e")
+            raise RopegenError(f"unknown target {text!r}; {_ended(hint)} Write e.g. cpu, cpu:8, gpu:h200 or tpu:v5e")
         if platform == "cpu":
             words = chip.split(":") if colon else []
             kind = words.pop() if words and words[-1] in _CPU else "generic"
@@ -276,8 +280,12 @@ class Target:
         if chip == _ANY:
             return Target(platform, _ANY)
         if chip not in chips:
-            asked = f"has no chip {chip!r}" if chip else "needs a chip"
-            raise RopegenError(f"target {text!r} {asked}; {nearest(chip, chips)} e.g. {platform}:{next(iter(chips))}")
+            example = f"write e.g. {platform}:{next(iter(chips))}, or {platform}:{_ANY} if the chip is not known"
+            if not chip:
+                raise RopegenError(f"target {text!r} needs a chip ({', '.join(sorted(chips))}); {example}")
+            raise RopegenError(
+                f"target {text!r} has no chip {chip!r}; {_ended(nearest(chip, chips))} {example.capitalize()}"
+            )
         return Target(platform, chip)
 
     @staticmethod
@@ -353,11 +361,31 @@ class Target:
         )
 
 
+def _ended(hint: str) -> str:
+    """A hint of `nearest` as a whole sentence."""
+    return hint if hint.endswith("?") else f"{hint}."
+
+
 @functools.cache
 def _has_amx() -> bool:
     """Whether Linux states that the processors have AMX. On other systems the answer is no."""
     about = Path("/proc/cpuinfo")
     return about.is_file() and "amx_bf16" in about.read_text(encoding="utf-8", errors="replace").split()
+
+
+def one_or_several(targets: object) -> tuple[Any, ...]:
+    """What names targets, one by one: a name or a `Target` stands for itself.
+
+    Raises:
+      RopegenError: it is neither, and cannot be iterated.
+    """
+    if isinstance(targets, str | Target):
+        return (targets,)
+    if isinstance(targets, Iterable) and not isinstance(targets, bytes):
+        return tuple(cast("Iterable[Any]", targets))
+    raise RopegenError(
+        f"the targets are {targets!r:.60}; give one, such as 'tpu:v5e', or a list, such as ['cpu', 'tpu:v5e']"
+    )
 
 
 def host_platform() -> str:

@@ -328,13 +328,18 @@ def _contender(choice: Choice, alone: Plan, drawn: Drawn, arrays: Any) -> bench.
     jitted: Any = jax.jit(function)
     arguments = (inputs,)
     if drawn.cotangents is not None:
-        jitted = jax.jit(with_gradients(function, drawn.differentiated))
+        jitted = jax.jit(with_gradients(function, drawn.gradients))
         arguments = (inputs, cotangents)
 
     def call() -> Any:
         return jax.block_until_ready(jitted(*arguments))
 
-    return bench.Contender(str(choice), call, lambda out: {label: np.asarray(value) for label, value in out.items()})
+    return bench.Contender(
+        str(choice),
+        call,
+        lambda out: {label: np.asarray(value) for label, value in out.items()},
+        frozenset(drawn.gradients.values()),
+    )
 
 
 def _entry(closed: Graph, choice: Choice, target: Target, what: str, evidence: dict[str, int | float | str]) -> Entry:

@@ -21,6 +21,7 @@ import pytest
 import ropegen as rg
 from ropegen import bench, cli
 from ropegen.bench import attention, measure, report, torch_attention
+from ropegen.bench.contenders import with_gradients
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 HAS_MATPLOTLIB = importlib.util.find_spec("matplotlib") is not None
@@ -121,14 +122,24 @@ def test_one_wrong_row_of_many_is_seen() -> None:
         measure.difference(right[:, :1], right)
 
 
-@pytest.mark.parametrize(("name", "size", "agrees"), [("d_q", 0.01, True), ("out", 0.01, False), ("d_q", 1.0, False)])
-def test_a_row_of_a_gradient_that_cancels_is_measured_by_the_others(name: str, size: float, agrees: bool) -> None:
+@pytest.mark.parametrize(
+    ("name", "gradients", "size", "agrees"),
+    [
+        ("d_q", {"d_q"}, 0.01, True),
+        ("d_q", {"d_q"}, 1.0, False),
+        ("out", set[str](), 0.01, False),
+        ("d_model", set[str](), 0.01, False),  # an output of the user's
+    ],
+)
+def test_a_row_of_a_gradient_that_cancels_is_measured_by_the_others(
+    name: str, gradients: set[str], size: float, agrees: bool
+) -> None:
     right = np.random.default_rng(0).standard_normal((1000, 64))
     right[17] *= size
     wrong = right.copy()
     wrong[17] = 0.0
     contenders = [
-        bench.Contender(contender, lambda: None, lambda _, value=value: {name: value})
+        bench.Contender(contender, lambda: None, lambda _, value=value: {name: value}, frozenset(gradients))
         for contender, value in (("a", right), ("b", wrong))
     ]
     if agrees:
@@ -136,6 +147,27 @@ def test_a_row_of_a_gradient_that_cancels_is_measured_by_the_others(name: str, s
     else:
         with pytest.raises(rg.RopegenError, match=f"{name} of b differs from a's"):
             bench.compare(contenders, tolerance=0.05)
+
+
+def test_an_output_that_is_named_like_a_gradient_is_compared_too() -> None:
+    b = rg.Builder("named")
+    q = b.input("q", (2, 4), "f32")
+    drawn = attention.draw(b.build(d_q=b.scale(q, 2.0), out=b.scale(q, 3.0)), grad=True)
+    assert drawn.gradients == {"q": "dd_q"}
+    assert attention.draw(drawn.graph).gradients == {}
+    both = with_gradients(lambda inputs: {"d_q": 2.0 * inputs["q"], "out": 3.0 * inputs["q"]}, drawn.gradients)
+    assert drawn.cotangents is not None
+    results = both(drawn.inputs, drawn.cotangents)
+    np.testing.assert_allclose(results["d_q"], 2.0 * drawn.inputs["q"], rtol=1e-6)
+    wanted = 2.0 * drawn.cotangents["d_q"] + 3.0 * drawn.cotangents["out"]
+    np.testing.assert_allclose(results["dd_q"], wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_contenders_that_call_other_results_gradients_are_refused() -> None:
+    clock = Clock()
+    other = bench.Contender("other", lambda: 1.0, lambda out: {"out": np.asarray(out)}, frozenset({"out"}))
+    with pytest.raises(rg.RopegenError, match=r"the gradients of other are \['out'\], and those of one are \[\]"):
+        clock.race(clock.contender("one", 1.0), other)
 
 
 def test_results_of_other_names_are_refused() -> None:

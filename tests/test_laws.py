@@ -51,6 +51,7 @@ LAYERS = {
     "ropegen.rotary": 1,
     "ropegen.scaling": 1,
     "ropegen.tile_classes": 1,
+    "ropegen.arguments": 0,
     "ropegen.dependencies": 0,
     "ropegen.errors": 0,
     "ropegen.target": 0,

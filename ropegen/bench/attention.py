@@ -60,15 +60,32 @@ class Drawn:
         """The inputs that get gradients: those of a floating element type."""
         return tuple(label for label, kind in self.graph.input_types.items() if kind.is_float)
 
+    @property
+    def gradients(self) -> dict[str, str]:
+        """The name of every gradient by the label of its input: `d_` + label, or `dd_` + label where an output is `d_` +
+        label, and so on. There are none without cotangents.
+        """
+        taken = {label for label, _ in self.graph.outputs}
+        names = {label: f"d_{label}" for label in self.differentiated if self.cotangents is not None}
+        for label in names:
+            while names[label] in taken:
+                names[label] = f"d{names[label]}"
+        return names
+
 
 def draw(graph: Graph, *, grad: bool = False, seed: int = 0) -> Drawn:
-    """Random valid inputs, and with `grad` normally distributed cotangents in the outputs' element types."""
+    """Random valid inputs, and with `grad` normally distributed cotangents in the outputs' element types.
+
+    Raises:
+      RopegenError: the seed is not a whole number from 0 on.
+    """
+    inputs = drawn_inputs(graph, seed)
     random = np.random.default_rng(seed + 1)
     cotangents = {
         label: random.standard_normal(value.type.shape).astype(numpy_dtype(value.type.dtype))
         for label, value in graph.outputs
     }
-    return Drawn(graph, drawn_inputs(graph, seed), cotangents if grad else None)
+    return Drawn(graph, inputs, cotangents if grad else None)
 
 
 def attention_of(graph: Graph) -> Attention | str:

@@ -93,28 +93,31 @@ def jax_contender(name: str, function: Function, drawn: Drawn) -> Contender | Le
     jitted: Any = jax.jit(function)
     if drawn.cotangents is not None:
         arguments.append(jax.device_put(dict(drawn.cotangents)))
-        jitted = jax.jit(with_gradients(function, drawn.differentiated))
+        jitted = jax.jit(with_gradients(function, drawn.gradients))
     needed, memory = _temporaries(jitted, arguments), _memory()
     if memory and needed > 0.7 * memory:
         return LeftOut(
             name,
             f"it needs {needed / 1e9:.1f} GB of temporaries, and may use 70 % of this machine's {memory / 1e9:.1f} GB",
         )
-    return _finished(name, jitted, arguments)
+    return _finished(name, jitted, arguments, drawn)
 
 
-def with_gradients(function: Function, labels: Sequence[str]) -> Callable[[Arrays, Arrays], dict[str, jax.Array]]:
-    """A function of inputs and cotangents: it returns the outputs, and the gradients of `labels` named `d_` + label."""
+def with_gradients(function: Function, names: Mapping[str, str]) -> Callable[[Arrays, Arrays], dict[str, jax.Array]]:
+    """A function of inputs and cotangents: it returns the outputs, and the gradients of the inputs in `names`.
+
+    `names` gives the name of the gradient for the label of an input, see `Drawn.gradients`.
+    """
 
     def differentiated(inputs: Arrays, cotangents: Arrays) -> dict[str, jax.Array]:
-        moving = {label: inputs[label] for label in labels}
+        moving = {label: inputs[label] for label in names}
 
         def of_moving(some: Arrays) -> dict[str, jax.Array]:
             return function({**inputs, **some})
 
         out, backward = jax.vjp(of_moving, moving)
         (gradients,) = backward(dict(cotangents))
-        return {**out, **{f"d_{label}": gradient for label, gradient in gradients.items()}}
+        return {**out, **{names[label]: gradient for label, gradient in gradients.items()}}
 
     return differentiated
 
@@ -127,9 +130,9 @@ def _subject(subject: Compiled | Artifact, drawn: Drawn) -> Contender:
         def function(inputs: Arrays) -> dict[str, jax.Array]:
             return _named(labels, subject(**{label: inputs[label] for label in read}))
 
-        jitted = jax.jit(with_gradients(function, drawn.differentiated))
+        jitted = jax.jit(with_gradients(function, drawn.gradients))
         arguments = jax.device_put((dict(drawn.inputs), dict(drawn.cotangents)))
-        return _finished("ropegen", jitted, arguments)
+        return _finished("ropegen", jitted, arguments, drawn)
     parameters = drawn.graph.labels("parameter")
     inputs: Any = jax.device_put(dict(drawn.inputs))
     if isinstance(subject, Compiled):
@@ -143,11 +146,11 @@ def _subject(subject: Compiled | Artifact, drawn: Drawn) -> Contender:
     return Contender("ropegen", call, lambda out: _to_numpy(_named(labels, out)))
 
 
-def _finished(name: str, function: Callable[..., Any], arguments: Sequence[Any]) -> Contender:
+def _finished(name: str, function: Callable[..., Any], arguments: Sequence[Any], drawn: Drawn) -> Contender:
     def call() -> Any:
         return jax.block_until_ready(function(*arguments))
 
-    return Contender(name, call, _to_numpy)
+    return Contender(name, call, _to_numpy, frozenset(drawn.gradients.values()))
 
 
 def _plain(graph: Graph) -> Function:

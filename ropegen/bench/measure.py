@@ -34,6 +34,8 @@ class Contender:
     name: str
     call: Callable[[], Any]
     arrays: Callable[[Any], Mapping[str, np.ndarray]]
+    gradients: frozenset[str] = frozenset()
+    """The names of the arrays that are gradients, see `compare`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,14 +168,16 @@ def compare(
 ) -> Mapping[str, float]:
     """By how much every contender's results differ from the first's, see `difference`.
 
-    In a gradient (its name begins with "d_"), a row that is smaller than the whole is measured relative to the whole:
+    In a gradient (see `Contender.gradients`), a row that is smaller than the whole is measured relative to the whole:
     the sums of a row may cancel, but the rounding errors before the sums do not.
 
     Raises:
-      RopegenError: results differ by more than `tolerance`, or have other names or shapes.
+      RopegenError: results differ by more than `tolerance`, or have other names or shapes; or two contenders call
+        different results gradients.
     """
     worst: dict[str, float] = {}
     first: Mapping[str, np.ndarray] = {}
+    gradients = contenders[0].gradients if contenders else frozenset[str]()
     for contender in contenders:
         progress(f"compiling and comparing {contender.name}")
         results = contender.arrays(contender.call())
@@ -183,8 +187,13 @@ def compare(
                 f"bench: {contender.name} returns {', '.join(results)}, but {contenders[0].name} returns "
                 f"{', '.join(first)}; nothing was timed"
             )
+        if contender.gradients != gradients:
+            raise RopegenError(
+                f"bench: the gradients of {contender.name} are {sorted(contender.gradients)}, and those of "
+                f"{contenders[0].name} are {sorted(gradients)}; nothing was timed"
+            )
         differences = {
-            label: difference(value, first[label], 1.0 if label.startswith("d_") else 0.1)
+            label: difference(value, first[label], 1.0 if label in gradients else 0.1)
             for label, value in results.items()
         }
         for label, value in differences.items():

@@ -57,7 +57,7 @@ def contenders(
             said = " ".join(str(error).split())
             left_out.append(LeftOut(name, f"{type(error).__name__}: {said[:300] or 'no message'}"))
             continue
-        names = (attention.output, *(f"d_{label}" for label in labels)) if grad else (attention.output,)
+        names = (attention.output, *(drawn.gradients[label] for label in labels)) if grad else (attention.output,)
         of = (attention.output, *labels)
         running.append(
             Contender(
@@ -67,6 +67,7 @@ def contenders(
                     label: _array(torch, result, shapes[shape])
                     for label, shape, result in zip(names, of, out, strict=False)
                 },
+                frozenset(drawn.gradients.values()),
             )
         )
     return running, left_out

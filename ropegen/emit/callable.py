@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from ropegen import angles, plain
-from ropegen.emit.inputs import Values, check_inputs
+from ropegen.emit.inputs import Values, check_inputs, expect_keywords
 from ropegen.emit.primitive import Choice, Choices, bind
 from ropegen.ir.graph import Graph, Node, label_of
 from ropegen.planner import Plan, Step, Table
@@ -57,12 +57,13 @@ class Compiled:
     def __repr__(self) -> str:
         return f"<compiled {self.plan.graph.name} for {self.plan.target}>"
 
-    def __call__(self, **inputs: Any) -> Any:
+    def __call__(self, /, *positional: Any, **inputs: Any) -> Any:
+        expect_keywords(positional, self._types)
         # The check runs only when a call is traced, so that a call of fitting arrays costs no more than `jax.jit` does.
         # JAX itself refuses values that are no arrays. The second call checks everything and states what is wrong.
         try:
             return self._run(inputs)
-        except (_UnfitError, TypeError):
+        except (_UnfitError, TypeError, OverflowError):
             unfit = inputs
         return self._run(check_inputs(self._types, unfit, self._declared))
 
@@ -75,13 +76,14 @@ class Compiled:
             for label, value in inputs.items()
         )
 
-    def bind(self, **parameters: Any) -> Callable[..., Any]:
+    def bind(self, /, *positional: Any, **parameters: Any) -> Callable[..., Any]:
         """A function of the activations and states, with these parameters prepared.
 
         Raises:
           RopegenError: a parameter is missing, unknown, or of another type.
         """
         labels = self.plan.graph.labels("parameter")
+        expect_keywords(positional, labels)
         known = {label: self._types[label] for label in labels}
         given = check_inputs(known, parameters, self._declared)
         prepared = self._prepare(given)
@@ -89,7 +91,10 @@ class Compiled:
 
         return functools.partial(self._call_bound, prepared, given, others)
 
-    def _call_bound(self, prepared: Values, given: Values, others: Mapping[str, TensorType], /, **inputs: Any) -> Any:
+    def _call_bound(
+        self, prepared: Values, given: Values, others: Mapping[str, TensorType], /, *positional: Any, **inputs: Any
+    ) -> Any:
+        expect_keywords(positional, others)
         return self._rest(prepared, {**given, **check_inputs(others, inputs, self._declared)})
 
     def _call(self, values: Values) -> Any:

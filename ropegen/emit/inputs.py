@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,6 +12,15 @@ from ropegen.errors import RopegenError, nearest
 from ropegen.types import TensorType, numpy_dtype
 
 Values = dict[str, jax.Array]
+
+
+def expect_keywords(positional: Sequence[object], labels: Iterable[str]) -> None:
+    """Raises a RopegenError if a call has arguments by position; the message shows the call by keyword."""
+    if positional:
+        raise RopegenError(
+            f"the call has {len(positional)} arguments without a name; give the inputs by keyword: "
+            f"f({', '.join(f'{label}=...' for label in labels)})"
+        )
 
 
 def check_inputs(
@@ -28,7 +37,7 @@ def check_inputs(
     missing = [label for label in wanted if label not in given]
     if missing:
         described = ", ".join(f"{label} ({wanted[label]})" for label in missing)
-        raise RopegenError(f"missing inputs: {described}; give each by keyword")
+        raise RopegenError(f"missing inputs: {described}; give all of them by keyword")
     checked: Values = {}
     for label, kind in wanted.items():
         dtype = numpy_dtype(kind.dtype)
@@ -36,7 +45,12 @@ def check_inputs(
             raise RopegenError(
                 f"input {label} is {kind}, and JAX runs without 64-bit types; set jax_enable_x64 to True first"
             )
-        value = jnp.asarray(given[label])
+        try:
+            value = jnp.asarray(given[label])
+        except (TypeError, ValueError, OverflowError):
+            raise RopegenError(
+                f"input {label} is {given[label]!r:.60}, and the graph reads {kind}; give an array of numbers"
+            ) from None
         if value.shape != kind.shape or value.dtype != dtype:
             hint = (
                 "a plan is made for one shape; plan again"

@@ -35,6 +35,9 @@ class Builder:
     """
 
     def __init__(self, name: str = "graph") -> None:
+        given: object = name
+        if not isinstance(given, str):
+            raise RopegenError(f"Builder: name is {given!r:.60}; give a text, such as Builder('front-end')")
         self._name = name
         self._inputs: dict[str, Node] = {}
 

@@ -144,6 +144,14 @@ def graph(name: str, inputs: Iterable[Node], outputs: Mapping[str, Node] | Itera
         return made
 
 
+def expect_graph(call: str, given: object) -> None:
+    """Raises a RopegenError unless `given` is a graph; the message begins with the name of the call."""
+    if not isinstance(given, Graph):
+        raise RopegenError(
+            f"{call}: graph is {given!r:.60}; give a ropegen.Graph, from load_graph, loads, from_hf or Builder.build"
+        )
+
+
 class _HasOperands(Protocol):
     @property
     def operands(self) -> tuple[Self, ...]: ...

@@ -74,8 +74,9 @@ def dumps(graph: Graph) -> str:
     """The text of `graph`, the same bytes in every process and with every supported jax.
 
     Raises:
-      RopegenError: a size does not fit in 64 bits, or the text would be too large to read back.
+      RopegenError: `graph` is no graph, a size does not fit in 64 bits, or the text would be too large to read back.
     """
+    expect_graph("dumps", graph)
     with _context(), ir.Location.unknown():
         module = ir.Module.create()
         module.operation.attributes["ropegen.name"] = ir.StringAttr.get(graph.name)

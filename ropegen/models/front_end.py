@@ -71,6 +71,7 @@ def from_hf(
       RopegenError: an unknown model type, a field that is missing or that changes the front-end in a way that is not
         supported, or a size that does not fit the model.
     """
+    _expect_config(config)
     model, facts = _declared(config)
     _check(model, facts)
     if phase not in PHASES:
@@ -116,7 +117,7 @@ def from_case(case: Mapping[str, object]) -> Graph:
     Raises:
       RopegenError: an unknown argument under "build", and whatever `from_hf` refuses.
     """
-    if "config" not in case:
+    if not isinstance(case, Mapping) or "config" not in case:
         return from_hf(case)
     for name in case:
         if name not in ("config", "build"):
@@ -135,6 +136,20 @@ def from_case(case: Mapping[str, object]) -> Graph:
 
 
 # What the config says -------------------------------------------------------------------------------------------------
+
+
+def _expect_config(given: object) -> None:
+    if not isinstance(given, Mapping):
+        read = 'json.loads(pathlib.Path("config.json").read_text())'
+        raise RopegenError(
+            f"from_hf: config is {given!r:.60}; give the mapping in a model's config.json: {read}"
+            + (", or config.to_dict()" if hasattr(given, "to_dict") else "")
+        )
+    if "config" in given and "model_type" not in given:
+        raise RopegenError(
+            'from_hf: config has a field "config" and no model_type, so it is a case; give it to '
+            'ropegen.models.from_case, or give config["config"] and its "build" as arguments'
+        )
 
 
 def _declared(given: Mapping[str, object]) -> tuple[Config, FrontEnd]:

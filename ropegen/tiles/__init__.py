@@ -175,6 +175,12 @@ class Measured:
         )
 
 
+def expect_tile_file(call: str, given: object) -> None:
+    """Raises a RopegenError unless `given` is a tile file; the message begins with the name of the call."""
+    if not isinstance(given, TileFile):
+        raise RopegenError(f"{call}: measured is {given!r:.60}; give ropegen.load_tiles(PATH)")
+
+
 def load(path: str | PathLike[str]) -> TileFile:
     """The tile file of a path, such as `ropegen tune -o FILE` wrote it.
 

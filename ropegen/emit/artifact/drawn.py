@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ropegen.errors import RopegenError
 from ropegen.ir import ops
 from ropegen.ir.graph import Graph, Node
 from ropegen.types import numpy_dtype
@@ -17,10 +18,14 @@ _INTEGERS_BELOW = 8
 
 
 def drawn_inputs(graph: Graph, seed: int) -> dict[str, npt.NDArray[Any]]:
-    """An array for every input, by label: ids inside their table, lengths inside their cache, weights that keep the
-    size of activations near one. Arrays have the declared shapes and element types. The same seed gives the same
-    arrays.
+    """An array for every input, by label: ids inside their table, lengths inside their cache, weights that keep the size
+    of activations near one. Arrays have the declared shapes and element types. The same seed gives the same arrays.
+
+    Raises:
+      RopegenError: the seed is not a whole number from 0 on.
     """
+    if not isinstance(seed, int) or seed < 0:
+        raise RopegenError(f"the seed is {seed!r}; give a whole number from 0 on")
     random = np.random.default_rng(seed)
     users = graph.users()
     values: dict[str, npt.NDArray[Any]] = {}

@@ -19,7 +19,7 @@ from jax.core import Tracer
 from ropegen.emit.artifact import executables, manifest, portable
 from ropegen.emit.artifact.check import Check, check
 from ropegen.emit.artifact.manifest import GRAPH, MANIFEST, Manifest
-from ropegen.emit.inputs import check_inputs
+from ropegen.emit.inputs import check_inputs, expect_keywords
 from ropegen.emit.module import stablehlo
 from ropegen.errors import RopegenError
 from ropegen.ir import text
@@ -125,17 +125,19 @@ class Artifact:
         """The graph that it was built from."""
         return text.load(self.directory / GRAPH)
 
-    def __call__(self, **inputs: Any) -> Any:
+    def __call__(self, /, *positional: Any, **inputs: Any) -> Any:
+        expect_keywords(positional, self._inputs)
         self._check_platform()
         values = check_inputs(self._inputs, inputs, self._inputs)
         return self._run(self._prepared(values), values)
 
-    def bind(self, **parameters: Any) -> Callable[..., Any]:
+    def bind(self, /, *positional: Any, **parameters: Any) -> Callable[..., Any]:
         """A function of the activations and states; what depends only on the parameters is computed once, here.
 
         Raises:
           RopegenError: a parameter is missing, unknown, or of another type.
         """
+        expect_keywords(positional, self.graph.labels("parameter"))
         self._check_platform()
         known = {label: entry.type for label, entry in self.manifest.inputs.items() if entry.role == "parameter"}
         values = _committed(check_inputs(known, parameters, self._inputs))
@@ -144,8 +146,15 @@ class Artifact:
         return functools.partial(self._call_bound, prepared, values, others)
 
     def _call_bound(
-        self, prepared: Mapping[str, Any], values: Mapping[str, Any], others: Mapping[str, TensorType], /, **inputs: Any
+        self,
+        prepared: Mapping[str, Any],
+        values: Mapping[str, Any],
+        others: Mapping[str, TensorType],
+        /,
+        *positional: Any,
+        **inputs: Any,
     ) -> Any:
+        expect_keywords(positional, others)
         return self._run(prepared, {**values, **check_inputs(others, inputs, others)})
 
     def check(self, seed: int = 0) -> Check:
@@ -153,6 +162,9 @@ class Artifact:
 
         It runs the program of this machine's platform, and on the same device the files for consumers without JAX, which
         hold the plain formulas: `module.mlirbc` and `semantic.mlir`. Kernels for other platforms do not run here.
+
+        Raises:
+          RopegenError: `seed` is not a whole number from 0 on.
         """
         labels = tuple(self.manifest.outputs)
 
