@@ -16,17 +16,17 @@ from ..tpu.mosaic import Index
 from ..tpu.rotation import Rotation
 
 LOG2_E = math.log2(math.e)
-# Rows of scores that are computed at a time, as libtpu schedules them best: with 256 keys, as float32 they fill the
-# registers.
+# Rows of scores that are computed at a time. libtpu schedules this number best: with 256 keys, they fill the registers
+# as float32.
 ROWS = 256
-# Blocks of rows, and keys, in straight-line code: the matrix unit has the products of one to do while the weights of
-# another are made.
+# Blocks of rows, and keys, in straight-line code. The matrix unit computes the products of one block while the vector
+# units compute the weights of another.
 TOGETHER, STRAIGHT = 2, 512
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """The shapes of a kernel and what it honours; sizes are padded to whole tiles and lanes."""
+    """The shapes of a kernel and its options. Sizes are padded to whole tiles and lanes."""
 
     op: Attend
     batch: int
@@ -43,24 +43,24 @@ class Form:
     q_start: int
     kv_start: int
     rotation: Rotation | None = None
-    """How the queries are rotated inside; None where they are not."""
-    at_once: int = ROWS  # rows of scores at a time, at most
+    """How the kernel rotates the queries; None if it does not."""
+    at_once: int = ROWS  # the largest number of rows of scores at a time
     products: Products = "last in halves"
-    """Their order, see `kernel_tpu.order`."""
-    stride: int = 0  # between the tile maps of two batch entries, 0 where they have one
+    """The order of products and weights, see `kernel_tpu.order`."""
+    stride: int = 0  # from the tile map of one batch entry to the next; 0 if all share one
 
     def place(self, batch: Index, step: Index) -> Index:
-        """Where the tile map has a step."""
+        """The index of a step in the tile map."""
         return batch * self.stride + step if self.stride else step
 
     @property
     def rows(self) -> int:
-        """Rows of a tile: its queries of every head in the group, head after head."""
+        """The rows of a tile: its queries, for every head in the group, head after head."""
         return self.group * self.q_tile
 
     @property
     def chunk(self) -> int:
-        """Rows of scores at a time: a part of one head's, or several heads'."""
+        """The rows of scores at a time: a part of the rows of one head, or the rows of several heads."""
         if self.q_tile >= self.at_once:
             return self.at_once
         heads = max(n for n in range(1, self.group + 1) if self.group % n == 0 and n * self.q_tile <= self.at_once)
@@ -72,32 +72,32 @@ class Form:
 
     @property
     def together(self) -> int:
-        """Blocks of rows in straight-line code."""
+        """The number of blocks of rows in straight-line code."""
         return TOGETHER if self.chunks % TOGETHER == 0 else 1
 
     @property
     def runs(self) -> int:
-        """Straight-line pieces that a tile's keys take."""
+        """The number of straight-line pieces into which the keys of a tile are cut."""
         return -(-self.kv_tile // STRAIGHT)
 
     @property
     def is_wide(self) -> bool:
-        """Queries pass through float32 inside, so that a factor costs no rounding."""
+        """Whether queries pass through float32 in the kernel, so that a factor costs no rounding."""
         return self.rotation is not None or self.dtype == np.float32
 
     @property
     def is_altered(self) -> bool:
-        """The scores are more than scaled products."""
+        """Whether the scores are more than scaled products."""
         return self.op.softcap is not None or self.op.score != masks.identity or "bias" in self.op.given
 
     @property
     def factor(self) -> float:
-        """What the products are multiplied by, before or after."""
+        """The factor of the scores, applied to the queries or to the products."""
         return self.op.scale if self.is_altered else self.op.scale * LOG2_E
 
     @property
     def beside(self) -> int:
-        """Bytes of the blocks of a tile beside q, k and v: tables of angles, biases and masks, segments."""
+        """Bytes of the other blocks of a tile, apart from q, k and v: tables of angles, biases, masks, segments."""
         size = 4 * self.q_tile * self.width * self.rotation.count if self.rotation is not None else 0
         size += 4 * self.rows * self.kv_tile * sum(operand.axes == self.op.SCORES for operand in self.op.beside)
         if any(operand.holds == "integer" for operand in self.op.beside):

@@ -1,16 +1,17 @@
 """The forward kernel of attention for Mosaic TPU: one grid step for each tile of scores that is not empty.
 
-Scores lie transposed, keys in sublanes and the rows (the queries of every head that shares a key head) in lanes: the
-running maximum and sum are then one row of lanes, reduced by additions of registers and never across lanes, and the
-log-sum-exp is dense in memory. The weighted values gather as (Dv, rows) and are transposed once a row of tiles.
+Scores are transposed: keys are in sublanes, and the rows (the queries of every head that shares a key head) are in
+lanes. The running maximum and sum are then one row of lanes. They are reduced register by register and never across
+lanes, and the log-sum-exp is dense in memory. The weighted values accumulate as (Dv, rows) and are transposed once per
+row of tiles.
 
-A step has two halves. One writes the products of a tile to VMEM as scores, with the maximum of each row; the other
-multiplies the weights of a tile with its values. With enough tiles a step makes the scores of one tile and applies the
-weights of the one before, so that neither half waits for the other, and the grid has one step more. Where tiles are
-few, both halves are of the same tile.
+A step has two halves. One writes the products of a tile to VMEM as scores, with the maximum of each row. The other
+multiplies the weights of a tile by its values. If there are enough tiles, a step computes the scores of one tile and
+applies the weights of the tile before it. Then neither half waits for the other, and the grid has one step more. If
+there are few tiles, both halves work on the same tile.
 
-The softmax runs in base 2. Scale and log2(e) are folded into the queries where these pass through float32 on their way
-(rotated or float32 queries); else they are multiplied to the scores.
+The softmax runs in base 2. Scale and log2(e) are folded into the queries if these pass through float32 on their way
+(rotated or float32 queries). Otherwise, the scores are multiplied by them.
 """
 
 from __future__ import annotations
@@ -35,9 +36,10 @@ from .layout_tpu import AXES, TABLES, block, spec
 from .scores_tpu import Scores
 from .tile_map_tpu import BEGINS, ENDS, FULL, PARTIAL, VOID, TileMap
 
-# Keys of scores that are computed at a time, with `form_tpu.ROWS` rows.
+# The number of keys whose scores are computed at a time, with `form_tpu.ROWS` rows.
 _KEYS = 256
-# From so many steps on, one more costs less than what the halves of a step gain by being of two tiles.
+# With at least this many steps, one more step costs less than what is gained when the halves of a step work on two
+# tiles.
 _AHEAD = 8
 _LOWEST = float(np.finfo(np.float32).min)
 
@@ -45,26 +47,26 @@ _LOWEST = float(np.finfo(np.float32).min)
 def order(
     products: Products, blocks: int, keys: Sequence[int]
 ) -> list[tuple[list[tuple[int, int]], list[tuple[int, int]]]]:
-    """What the matrix unit is given, in turns of products and of weights, as (block of rows, first key).
+    """The order in which the matrix unit gets products and weights, as (block of rows, first key).
 
-    libtpu keeps to the order. Which one leaves the fewest bundles and spills differs from chip to chip;
+        libtpu keeps this order. Which order needs the fewest bundles and spills differs from chip to chip;
     `benchmarks/tpu.py` measures it.
     """
     by_block = [(block, key) for block in range(blocks) for key in keys]
     by_key = [(block, key) for key in keys for block in range(blocks)]
-    if products == "in turns":  # the products of one half wait while the other is weighed
+    if products == "in turns":  # the products of one half wait while the weights of the other are computed
         half = len(by_key) // 2
         return [(by_key[:half], by_block[:half]), (by_key[half:], by_block[half:])]
     return [(by_key if products == "by key" else by_block, by_key)]
 
 
 def angle_tables(form: Form, given: dict[str, Ref]) -> list[Array]:
-    """The tables that turn the queries of a tile; none where the kernel does not turn them."""
+    """The tables that rotate the queries of a tile; empty if the kernel does not rotate them."""
     return [] if form.rotation is None else [given[name][0] for name in form.rotation.names(TABLES)]
 
 
 def gather_queries(form: Form, given: dict[str, Ref], queries: Ref) -> None:
-    """Writes the rows of a tile as they are multiplied, rotated and scaled where `is_wide`, (chunks, chunk, width)."""
+    """Writes the rows of a tile as the products read them: (chunks, chunk, width), rotated and scaled if `is_wide`."""
     tables = angle_tables(form, given)
     for head in range(form.group):
         x = given["q"][0, :, head * form.width : (head + 1) * form.width]
@@ -76,7 +78,7 @@ def gather_queries(form: Form, given: dict[str, Ref], queries: Ref) -> None:
 
 
 def gather(form: Form, x: Array, head: int, rows: Ref) -> None:
-    """Writes a head's part of a tile (q_tile, width) to its place in rows (chunks, chunk, width)."""
+    """Writes the part of a tile that belongs to one head, (q_tile, width), to its place in rows (chunks, chunk, width)."""
     size = min(form.q_tile, form.chunk)
     for start in range(0, form.q_tile, size):
         chunk, place = divmod(head * form.q_tile + start, form.chunk)
@@ -103,12 +105,14 @@ def _kernel(form: Form, is_ahead: bool, names: tuple[str, ...], *refs: Ref) -> N
             forget()
 
     def attend(masked: bool, start: int, several: Index) -> None:
-        """Some chunks of rows over at most `STRAIGHT` keys of the tile."""
+        """Attention of some chunks of rows over at most `STRAIGHT` keys of the tile."""
         chunks = [several * form.together + n for n in range(form.together)]
         run, count = start // STRAIGHT, min(_KEYS, form.kv_tile)
         places = range(start, min(start + STRAIGHT, form.kv_tile), count)
         products: dict[tuple[int, int], Array] = {}
-        gathered: dict[int, tuple[Array, Array, Array, Array | None]] = {}  # peak, fade, sum and mixed values
+        gathered: dict[
+            int, tuple[Array, Array, Array, Array | None]
+        ] = {}  # maximum, factor of older sums, sum, weighted values
 
         def multiply(n: int, key: int) -> None:
             is_last = (n, key) == (form.together - 1, places[-1])
@@ -150,7 +154,7 @@ def _kernel(form: Form, is_ahead: bool, names: tuple[str, ...], *refs: Ref) -> N
         for multiplied, weighed in turns:
             for block_and_key in multiplied:
                 multiply(*block_and_key)
-            for block_and_key in weighed if is_ahead else ():  # before new scores take the place of those it reads
+            for block_and_key in weighed if is_ahead else ():  # before new scores overwrite those that it reads
                 weigh(*block_and_key)
         for n in range(form.together):
             keep(n)
@@ -195,7 +199,7 @@ def _kernel(form: Form, is_ahead: bool, names: tuple[str, ...], *refs: Ref) -> N
 
 
 def without_carry(body: Callable[[Index], None]) -> Callable[[Index, None], None]:
-    """A loop's body over an index, for `lax.fori_loop`."""
+    """The body of a loop over an index, for `lax.fori_loop`."""
 
     def run(index: Index, carry: None) -> None:
         body(index)

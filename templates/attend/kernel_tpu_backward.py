@@ -1,13 +1,14 @@
 """The backward kernel of attention for Mosaic TPU: dq, dk and dv in one visit of each tile that is not empty.
 
-One kernel, not one for dk and dv and another for dq: the weights and their cotangents are made once, which is five
-products and one exponential a score where two kernels have seven and two. Tiles are visited as in the forward pass,
-row after row, so that the cotangents of a row of queries gather in VMEM, as (D, rows), and are turned and rotated back
-once. Those of keys and values gather in their float32 output blocks, which stay in VMEM for a whole key head: they
-need as many bytes however many heads share it, where the order by keys would have to hold every query of the group.
+There is one kernel, and not one for dk and dv and another for dq. It computes the weights and their cotangents once,
+with five products and one exponential for every score; two kernels would need seven and two. Tiles are visited as in
+the forward pass, row after row. The cotangents of a row of queries accumulate in VMEM, as (D, rows), and are transposed
+and rotated back once. The cotangents of keys and values accumulate in their float32 output blocks, which stay in VMEM
+for a whole key head. These blocks need the same memory however many heads share the key head. Visiting the tiles by
+keys instead would have to hold every query of the group.
 
-More keys than fit take several calls, one for each strip of them. A strip adds to the dq of the one before, in place.
-No order of additions varies.
+If not all keys fit, there are several calls, one for each strip of keys. A strip adds to the dq of the strip before it,
+in place. The order of additions never varies.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ from .layout_tpu import AXES, block, spec
 from .scores_tpu import Scores
 from .tile_map_tpu import BEGINS, ENDS, FULL, PARTIAL, TileMap
 
-# Keys whose scores are computed at a time, with 512 rows.
+# The number of keys whose scores are computed at a time, with 512 rows.
 _KEYS = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """The columns of tiles whose keys one call visits."""
+    """The columns of tiles that one call visits."""
 
     form: Form
     column: int
@@ -45,9 +46,11 @@ class Strip:
     """Whether a strip before it has written dq."""
     is_last: bool
     finishes: bool
-    """Whether dq is that of the operand: rotated back, and in the kernel's dtype. Else float32 as the scores read q."""
+    """Whether dq is the cotangent of the operand, rotated back and in the kernel's dtype. Otherwise it is the float32
+    cotangent of q as the scores read it.
+    """
     gives_bias: bool
-    """Whether the cotangents of every score go to memory, for a bias."""
+    """Whether the cotangents of all scores are written to memory, for a bias."""
 
     @property
     def keys(self) -> int:
@@ -59,7 +62,7 @@ class Strip:
 
     @property
     def vmem(self) -> int:
-        """Bytes of fast memory: blocks twice, scratch, and the scores of a straight run that are alive at once."""
+        """Bytes of fast memory: every block twice, scratch, and the scores of straight-line code that are live at once."""
         form, size = self.form, self.form.dtype.itemsize
         blocks = (form.rows + form.kv_tile) * (form.width + form.value_width) * size
         blocks += form.rows * form.width * self.dq_dtype.itemsize * (1 + self.adds)
@@ -70,7 +73,9 @@ class Strip:
 
 
 def strips(form: Form, most: int, finishes: bool, gives_bias: bool) -> tuple[Strip, ...]:
-    """The fewest equal strips of which none needs more than `most` bytes of VMEM; none where a single tile needs more."""
+    """The smallest number of equal strips that need at most `most` bytes of VMEM each; empty if a single tile needs
+    more.
+    """
     columns = form.keys // form.kv_tile
     for count in range(1, columns + 1):
         size = -(-columns // count)
@@ -103,7 +108,7 @@ def _kernel(strip: Strip, names: tuple[str, ...], *refs: Ref) -> None:
     if bias:
 
         @pl.when((todo & (BEGINS + FULL + PARTIAL)) == BEGINS)
-        def nothing() -> None:  # its block goes to memory all the same
+        def nothing() -> None:  # its block is written to memory anyway
             bias[0][...] = jnp.zeros(bias[0].shape, jnp.float32)
 
     @pl.when((todo & BEGINS) != 0)
@@ -115,7 +120,7 @@ def _kernel(strip: Strip, names: tuple[str, ...], *refs: Ref) -> None:
         turned[...] = jnp.zeros(turned.shape, jnp.float32)
 
     def attend(masked: bool, chunk: Index, start: int) -> None:
-        """One chunk of rows over at most `STRAIGHT` keys of the tile."""
+        """The cotangents of one chunk of rows over at most `STRAIGHT` keys of the tile."""
         shift, drag = given["shift"][0, 0, 0, chunk], given["drag"][0, 0, 0, chunk]
         count = min(_KEYS, form.kv_tile)
         places = range(start, min(start + STRAIGHT, form.kv_tile), count)
@@ -185,7 +190,7 @@ def backward(
         columns = slice(strip.column, strip.column + strip.columns)
         tiles = TileMap.of(classes[:, columns])
         if dq is not None:
-            tiles = tiles.working()  # the other rows of dq stay as they are
+            tiles = tiles.working()  # the other rows of dq keep their values
         if tiles.steps and apart is not None:
             tiles = tiles.without(apart[:, :, columns])
         tiles = replace(tiles, column=tiles.column + strip.column)
@@ -220,7 +225,7 @@ def _call(
     if dq is not None:
         aliases[3 + len(given)] = 0
         names, given, specs = (*names, "dq"), [*given, dq], [*specs, of_queries]
-    if d_bias is not None:  # tiles that are not visited stay zero
+    if d_bias is not None:  # tiles that are not visited keep zeros
         aliases[3 + len(given)] = len(shapes)
         names, given = (*names, "d_bias"), [*given, d_bias]
         specs.append(pl.BlockSpec(memory_space=pl.ANY))
@@ -247,7 +252,7 @@ def _call(
         compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "parallel", "arbitrary")),
         name="ropegen_attend_backward",
     )
-    # The queries are multiplied as the scores need them; of that factor dk keeps the scale alone.
+    # The queries carry the factor of the scores, scale times log2(e); dk keeps only the scale.
     rest = form.op.scale if not form.is_wide else 1.0 if form.is_altered else 1 / LOG2_E
     own_dq, dk, dv, *bias = call(*tiles.prefetched, *given)
     return own_dq, dk * np.float32(rest), dv, bias[0] if bias else None

@@ -1,7 +1,7 @@
 """The operands of the kernels of attention for TPU: how arrays are laid out, and the block that a step reads.
 
-Both follow from the axes of an operand, which `ops.Attend` declares and `AXES` extends by what the kernels read beside.
-A kernel's rows are the queries of every head that shares a key head, head after head, and stand in lanes.
+Both follow from the axes of an operand. `ops.Attend` declares them, and `AXES` adds the operands that only the kernels
+read. The rows of a kernel are the queries of every head that shares a key head, head after head. They are in lanes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from .form_tpu import Form
 
 # The operand that the tables of angles are named after.
 TABLES = "angles"
-# The axes of every operand of the kernels, by name: those of the op, the tables, and what the backward kernel reads.
+# The axes of every operand of the kernels, by name: the operands of the op, the tables, and those of the backward
+# kernel.
 AXES: dict[str, tuple[str, ...]] = {
     **{operand.name: operand.axes for operand in Attend.operands},
     **dict.fromkeys((TABLES, f"{TABLES}_cos", f"{TABLES}_first", f"{TABLES}_second"), ("queries", "width")),
@@ -39,7 +40,7 @@ def block(
 ) -> Any:
     """The block that a step reads or writes: `index` of its batch entry, key head, row and column of tiles.
 
-    Where it `is_late`, row and column are those of the step before.
+    If it `is_late`, row and column are those of the step before.
     """
 
     def place(batch: Index, head: Index, step: Index, rows: Ref, columns: Ref, does: Ref) -> tuple[Index, ...]:
@@ -50,7 +51,7 @@ def block(
 
 
 def spec(form: Form, axes: tuple[str, ...], shape: tuple[int, ...], is_late: bool = False) -> Any:
-    """The block of an operand that is laid out; a first size of 1 is shared by the batch."""
+    """The block of an operand that is laid out. If its first size is 1, the whole batch shares it."""
     batch = int(shape[0] > 1)
     rows, keys = form.q_tile, form.kv_tile
     match axes:
@@ -86,9 +87,11 @@ def _lanes(form: Form, axis: str) -> int:
 def laid_out(form: Form, operand: Operand, x: Array, lead: tuple[int, ...]) -> Array:
     """An operand of the op as the kernels read it, padded, for a batch of the sizes `lead`.
 
-    q is (B, queries, H * width), k and v are (B, keys, kv heads * width). In float32 are biases and masks, (B or 1, H
-    or 1, queries or 1, keys), and what there is one of for a head, (kv heads, chunks, 1, chunk). In int32 are ids of
-    queries, (B or 1, rows of tiles, chunks, 1, chunk), and of keys, (B or 1, 1, keys).
+    - q is (B, queries, H * width); k and v are (B, keys, kv heads * width).
+    - Biases and masks are (B or 1, H or 1, queries or 1, keys), float32.
+    - An operand with one number per head is (kv heads, chunks, 1, chunk), float32.
+    - Ids of queries are (B or 1, rows of tiles, chunks, 1, chunk), and ids of keys are (B or 1, 1, keys), int32.
+
     """
     match operand.axes:
         case ("queries", "heads", width):
@@ -110,7 +113,7 @@ def laid_out(form: Form, operand: Operand, x: Array, lead: tuple[int, ...]) -> A
 
 
 def _scores(form: Form, operand: Operand, x: Array, lead: tuple[int, ...]) -> Array:
-    """A bias or mask as (B or 1, H or 1, queries or 1, keys), padded; only the axes that it has are made."""
+    """A bias or mask as (B or 1, H or 1, queries or 1, keys), padded. An axis that it does not have gets the size 1."""
     x = x.reshape(operand.padded(x.shape, len(lead)))
     if any(size > 1 for size in x.shape[:-3]):
         x = jnp.broadcast_to(x, (*lead, *x.shape[-3:]))
@@ -123,13 +126,13 @@ def _scores(form: Form, operand: Operand, x: Array, lead: tuple[int, ...]) -> Ar
 
 
 def whole(form: Form, x: Array, width: int, length: int) -> Array:
-    """(..., S, heads, D) as (B, length, heads * width), padded with zeros."""
+    """An array (..., S, heads, D) as (B, length, heads * width), padded with zeros."""
     x = x.reshape(form.batch, *x.shape[-3:])
     return extended(extended(x, 3, width), 1, length).reshape(form.batch, length, -1)
 
 
 def of_rows(form: Form, x: Array, rest: float) -> Array:
-    """A number of every row, (..., Sq, H) float32, as (B, kv heads, rows of tiles, chunks, 1, chunk), padded with
+    """One number per row, (..., Sq, H) float32, as (B, kv heads, rows of tiles, chunks, 1, chunk), padded with
     `rest`.
     """
     x = x.reshape(form.batch, *x.shape[-2:])
@@ -139,6 +142,8 @@ def of_rows(form: Form, x: Array, rest: float) -> Array:
 
 
 def tables(form: Form, rotation: Rotation, angles: Array) -> dict[str, Array]:
-    """The angles (..., S, dim) as the tables that the kernels multiply, (B or 1, queries, width), by name."""
+    """The tables that the kernels multiply with, (B or 1, queries, width), by name; they come from angles (..., S,
+    dim).
+    """
     angles = extended(angles.reshape(-1, *angles.shape[-2:]), 1, form.queries)
     return dict(zip(rotation.names(TABLES), rotation.tables(angles), strict=True))

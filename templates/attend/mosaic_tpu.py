@@ -1,10 +1,10 @@
 """`attend` by Mosaic for TPU: the kernel of `kernel_tpu`, which visits the tiles of scores that are not empty.
 
 Queries are rotated inside the kernel, once for each row of tiles. Keys are rotated before it, in one pass that XLA
-fuses with their padding: inside, a tile of keys would be turned anew for every row of tiles that reads it. Arrays stay
-in the layout of the graph, (..., S, H * D). A width that is no multiple of 128 and a length that is no multiple of the
-tile are padded with zeros. The backward pass is the kernel of `kernel_tpu_backward`, except where `notes` says
-otherwise. The tangent is that of the `xla` template, which shares the residuals.
+fuses with their padding. Inside the kernel, a tile of keys would be rotated again for every row of tiles that reads it.
+Arrays stay in the layout of the graph, (..., S, H * D). A width that is not a multiple of 128, and a length that is not
+a multiple of the tile, are padded with zeros. The backward pass is the kernel of `kernel_tpu_backward`, except where
+`notes` says otherwise. The tangent is that of the `xla` template, which shares the residuals.
 """
 
 from __future__ import annotations
@@ -39,18 +39,19 @@ from .site import FAMILY, AttendSite
 from .tile_map_tpu import TileMap
 
 _SIZES = (512, 256, 1024, 128)
-# The estimate for the backward kernel holds more of the compiler's temporaries than that for the forward one. It is
-# made for no chip in particular: the default VMEM limit of all is the same.
+# The estimate for the backward kernel includes more of the compiler's temporaries than the one for the forward kernel.
+# It does not depend on the chip, because all chips have the same default VMEM limit.
 _VMEM_BACKWARD = 29 * TPU_KERNEL_MEMORY // 32
-# Rows of scores that the backward kernel has at a time.
+# Rows of scores that the backward kernel computes at a time.
 _ROWS_BACKWARD = 512
-# Keys that a smaller tile of queries is worth: with fewer at a time, queries are fetched too often.
+# A strip should have at least this many keys, even if the tile of queries must be smaller for it: every strip fetches
+# the queries again.
 _STRIP = 2048
-# Three numbers a step, in scalar memory that holds 1 MB.
+# A step takes three numbers in scalar memory, which holds 1 MB.
 _MOST_STEPS = 1 << 16
-# Operations of the vector unit for a score in a full tile: maximum, subtract, sum, rounding, and spills between them;
-# and in the backward kernel, which holds the weights and their cotangents at once. A tile of it takes 2.0 to 2.2 times
-# the cycles of a forward one in libtpu's schedules (benchmarks/tpu.md).
+# Operations of the vector unit for a score in a full tile: maximum, subtraction, sum, rounding, and spills between
+# them. The backward kernel has more, because it holds the weights and their cotangents at once. Its tiles take 2.0 to
+# 2.2 times the cycles of the forward kernel in libtpu's schedules (benchmarks/tpu.md).
 _VECTOR, _VECTOR_BACKWARD = 6.0, 14.0
 
 
@@ -77,9 +78,7 @@ def declines(site: AttendSite, target: Target) -> Iterator[str]:
 
 
 def _divisions(expr: masks.Expr) -> Iterator[str]:
-    """The integer divisions that are no shift. Pallas lowers those for the chip at hand, and plans are made without
-    one.
-    """
+    """The integer divisions that are not shifts. Pallas lowers them for the chip at hand, and planning has none."""
     match expr:
         case masks.Apply(op=op, args=args):
             if op in ("//", "%"):
@@ -113,10 +112,11 @@ def _steps_at_most(site: AttendSite, tile: Tile) -> int:
 
 
 def cost(site: AttendSite, target: Target, tile: Tile, direction: Direction = "forward") -> Cost | None:
-    """The tiles that are visited, whole and padded, with the matrix, vector and transcendental units side by side.
+    """The cost of the visited tiles, with their padding; the matrix, vector and transcendental units work at the same
+    time.
 
-    Backward has five products for each tile, where forward has two. None for the tangent, and for the gradients that
-    `notes` names: those are left to the `xla` template.
+    Backward has five products for each tile, and forward has two. The cost is None for the tangent, and for the
+    gradients that `notes` names: the `xla` template computes those.
     """
     match direction:
         case "forward":
@@ -163,7 +163,7 @@ def _backward_cost(site: AttendSite, target: Target, parts: tuple[Strip, ...]) -
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """The tiles of one head: rows of tiles, tiles that are visited, and those of them that are masked."""
+    """The tiles of one head: rows of tiles, visited tiles, and visited tiles that need the mask."""
 
     rows: int
     visited: int
@@ -192,10 +192,11 @@ def _cost(
     vmem: int,
     strips: int = 1,
 ) -> Cost:
-    """The cost of the tiles of a form that are visited.
+    """The cost of the visited tiles of a form.
 
-    `products` is the multiply-adds of a score, `vector` its vector operations; `moved` is bytes, those outside the
-    kernel too; `strips` is how many kernels share the tiles, one after the other.
+    `products` is the number of multiply-adds for a score, and `vector` the number of vector operations. `moved` is in
+    bytes, and includes those that are moved outside the kernel. `strips` is the number of kernels that share the tiles,
+    one after the other.
     """
     chip, heads = target.figures, form.batch * form.kv_heads
     scores = float(heads * form.rows * form.kv_tile)
@@ -205,7 +206,7 @@ def _cost(
     rate = chip.matmul(site.sources["q"].type.dtype)
     units = (matmul / rate, elementwise / chip.vector, exponentials / chip.transcendental)
     steps = heads * max(seen.visited, strips * seen.rows) * chip.grid_step / (chip.clock * chip.cores)
-    # A bundle holds an operation for every unit; what the longest leaves idle the others do not fill.
+    # A bundle has an operation for every unit, but the units do not overlap completely.
     busy = max(units) + 0.2 * (sum(units) - max(units)) + steps
     return Cost.longest(compute=busy, memory=moved / chip.bandwidth) + Cost(
         flops=matmul + elementwise + exponentials, bytes=moved, temporary=float(vmem), launch=strips * chip.launch
@@ -213,19 +214,21 @@ def _cost(
 
 
 def _gradient_strips(site: AttendSite, tile: Tile) -> tuple[Strip, ...]:
-    """The strips of the backward kernel for the gradients of all operands but angles; none where `xla` gives them."""
+    """The strips of the backward kernel for the gradients of all operands but angles; empty if the `xla` template
+    computes them.
+    """
     if "bias" in site.sources and not _is_whole(site):
         return ()
     return _strips(site, tile, {"bias"} & site.sources.keys())
 
 
 def _power(length: int) -> int:
-    """The least power of two from 128 up that holds `length`."""
+    """The smallest power of two that is at least `length` and at least 128."""
     return max(LANES, 1 << (length - 1).bit_length())
 
 
 def _classes(site: AttendSite, tile: Tile) -> TileClasses:
-    """The classes of the tiles; a column with padding is masked."""
+    """The classes of the tiles. A full tile with padding counts as partial, because the padding must be masked."""
     classes = xla.visited(site, tile)
     if site.op.visible == masks.full:
         classes = TileClasses.uniform(classes.rows, classes.columns, masks.FULL)
@@ -276,7 +279,7 @@ def _form(site: AttendSite, tile: Tile, at_once: int = ROWS) -> Form:
 
 
 def build(site: AttendSite, tile: Tile, target: Target) -> Kernel:
-    """Operands padded, one kernel, its results cut; and the same backward.
+    """Pads the operands, runs one kernel and cuts its results; the backward pass does the same.
 
     Raises:
       RopegenError: a tile that the kernel cannot take.
@@ -335,12 +338,12 @@ def notes(site: AttendSite, tile: Tile) -> Iterator[str]:
 
 
 def _strips(site: AttendSite, tile: Tile, wanted: Collection[str]) -> tuple[Strip, ...]:
-    """How the backward pass visits the keys; nothing where no tile fits.
+    """The strips of keys that the backward pass visits; empty if no tile fits.
 
-    The tile is the largest one, up to that of the forward pass, that leaves room for enough keys at a time.
+    The tile is the largest one, at most that of the forward pass, that leaves room for enough keys at a time.
     """
     best: tuple[Strip, ...] = ()
-    # The cotangents of the angles are made of dq before it is rotated back.
+    # The cotangents of the angles need dq before it is rotated back.
     rotates = _form(site, tile).rotation is not None
     finishes = site.q_pairing is None or (rotates and "q_angles" not in wanted)
     for kv in _halvings(tile["kv"]):
@@ -375,13 +378,13 @@ def _backward(
     results: dict[str, Array],
     cotangents: dict[str, Array | None],
 ) -> dict[Node, Array]:
-    """The cotangents of all operands, by node; those that have none are left out."""
+    """The cotangents of the operands, by node. Operands without one are left out."""
     form = parts[0].form
     (q, k, v), given, padded = _read(site, form, operands)
     values: dict[Node, Array] = dict(zip(site.operands, operands, strict=True))
     out, lse = results["output"], results["log_sum_exp"]
     d_out, d_lse = cotangents["output"], cotangents["log_sum_exp"]
-    # How much one more unit of softmax denominator, relative, lowers the result: (..., Sq, H).
+    # How much the result falls per relative increase of the softmax denominator, (..., Sq, H).
     drag = jnp.zeros_like(lse) if d_lse is None else -d_lse
     if d_out is None:
         d_out = jnp.zeros_like(out)
@@ -409,7 +412,7 @@ def _backward(
     totals: dict[Node, Array] = {}
 
     def add(name: str, value: Array) -> None:
-        node = site.sources[name]  # one value may be read twice
+        node = site.sources[name]  # the region may read one value twice
         totals[node] = totals[node] + value.astype(jnp.float32) if node in totals else value.astype(jnp.float32)
 
     add("v", dv)
@@ -434,9 +437,9 @@ def _backward(
 def _read(
     site: AttendSite, form: Form, operands: Arrays
 ) -> tuple[tuple[Array, Array, Array], dict[str, Array], dict[str, Array]]:
-    """q, k and v before they are laid out, what else is given, and the operands of the kernels.
+    """q, k and v before they are laid out, the other operands by name, and the operands of the kernels.
 
-    Keys are rotated, and so are queries where the kernel does not rotate them itself.
+    Keys are rotated. Queries are rotated too if the kernel does not do so.
     """
     values: dict[Node, Array] = dict(zip(site.operands, operands, strict=True))
     turned_q, k_node, v_node = site.values
@@ -457,9 +460,9 @@ def _read(
 
 
 def _apart(site: AttendSite, form: Form, given: dict[str, Array], steps: int) -> Array | None:
-    """The tiles that have no segment id in common, by their lowest and highest ids: (B or 1, rows of tiles, columns).
+    """Which tiles have no segment id in common, judged by the lowest and highest ids: (B or 1, rows of tiles, columns).
 
-    None where segments hide nothing, or where one map of `steps` for every batch entry is too much.
+    None if segments hide nothing, or if a map with `steps` for every batch entry would be too large.
     """
     if not sweep.matches_segments(site.op.visible):
         return None

@@ -27,7 +27,7 @@ def _column(row: Array, width: int) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """One block of scores, (keys, rows): where it is, and what it reads beside q, k and v."""
+    """One block of scores, (keys, rows): its place, and what it reads in addition to q, k and v."""
 
     form: Form
     refs: dict[str, Ref]
@@ -47,7 +47,7 @@ class Scores:
         return lax.broadcasted_iota(jnp.int32, self.shape, 0) + (self.column * self.form.kv_tile + self.key)
 
     def _values(self, names: frozenset[str]) -> dict[str, Any]:
-        """The variables of the expressions, all as wide as the block: Mosaic broadcasts no booleans."""
+        """The variables of the expressions, all in the shape of the block, because Mosaic does not broadcast booleans."""
         form = self.form
         place = lax.broadcasted_iota(jnp.int32, self.shape, 1) + self.chunk * form.chunk
         values: dict[str, Any] = {}
@@ -77,8 +77,8 @@ class Scores:
         parts: list[Array] = []
         for n in range(form.chunk // size):
             first = self.chunk * form.chunk + n * size
-            # Tiles are powers of two, so shifts divide: a division in Mosaic is lowered for one chip, which may not be
-            # known.
+            # Tiles are powers of two, so shifts can divide. Mosaic lowers a division for one chip, and the chip may not
+            # be known.
             head = first >> (form.q_tile.bit_length() - 1) if heads > 1 else 0
             if queries == 1:
                 parts.append(_column(ref[0, head, :, keys], size))
@@ -99,7 +99,7 @@ class Scores:
             ref[0, head, pl.ds(start, size), keys] = scores[:, n * size : (n + 1) * size].T
 
     def scores(self, products: Array, masked: bool) -> Array:
-        """In base 2: soft-cap, bias, score expression, and -inf where nothing is seen."""
+        """The scores in base 2, after soft-cap, bias and score expression; -inf for hidden keys."""
         form = self.form
         score = products if form.is_wide else products * np.float32(form.factor)
         values = self._read(masked)
@@ -111,8 +111,10 @@ class Scores:
     def weights(
         self, products: Array, masked: bool, shift: Array
     ) -> tuple[Array, Callable[[Array], tuple[Array, Array | None]]]:
-        """exp2(score - shift), and the function from the cotangent of the scores, in base e and before they are
-        scaled, to those of the scaled products and of the bias, None without one.
+        """The weights exp2(score - shift), and a function that takes the cotangent of the scores, in base e.
+
+        The function returns the cotangents of the scaled products and of the bias; the latter is None without a bias.
+
         """
         form = self.form
         score = products if form.is_wide else products * np.float32(form.factor)
@@ -126,7 +128,7 @@ class Scores:
         def cotangents(d_score: Array) -> tuple[Array, Array | None]:
             pulled: tuple[Array, ...] = pull(d_score)
             if form.op.score != masks.identity:
-                # An expression may have no finite derivative where nothing is seen.
+                # The expression may have no finite derivative at a hidden score.
                 pulled = tuple(jnp.where(d_score == 0, 0.0, x) for x in pulled)
             return pulled[0], pulled[1] if bias else None
 

@@ -1,6 +1,8 @@
-"""The regions of `attend`: attention, and the rotations of its queries and keys where they stand just before it.
+"""The regions of `attend`: attention, with the rotations of its queries and keys if they come directly before it.
 
-attend(rotate(q, q_angles), rotate(k, k_angles), v, ...), the output, the log-sum-exp, or both
+The pattern is `attend(rotate(q, q_angles), rotate(k, k_angles), v, ...)`. It returns the output, the log-sum-exp, or
+both.
+
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ class AttendSite(Site):
     """One attention: its op, where its operands come from, and which of them are rotated on the way in.
 
     `sources` maps q, k, v, q_angles, k_angles and the optional operands of the op to nodes of the closed
-    region: inputs, or `positions` that are known now.
+    region: inputs, or `positions` whose values are known when the plan is made.
     """
 
     op: ops.Attend
@@ -30,12 +32,12 @@ class AttendSite(Site):
 
     @property
     def positions(self) -> dict[str, ops.Positions]:
-        """The positions that are known now, by operand name."""
+        """The positions whose values are known when the plan is made, by operand name."""
         return {name: source.op for name, source in self.sources.items() if isinstance(source.op, ops.Positions)}
 
     @property
     def values(self) -> tuple[Node, Node, Node]:
-        """q, k and v as attention reads them: rotated."""
+        """q, k and v as attention reads them, rotated if the region rotates them."""
         q, k, v = (self.sources[name] for name in ("q", "k", "v"))
         if self.q_pairing is not None:
             q = node(ops.Rotate(pairing=self.q_pairing), q, self.sources["q_angles"])
@@ -50,7 +52,7 @@ class AttendSite(Site):
 
 
 def find(whole: Graph) -> Iterator[Region]:
-    """Every attention three times: with both rotations inside, with that of the queries, and with none."""
+    """Up to three regions for every attention: with both rotations inside, with that of the queries, and with none."""
     users = whole.users()
     outputs = {value for _, value in whole.outputs}
     for first in whole.nodes:
@@ -58,7 +60,7 @@ def find(whole: Graph) -> Iterator[Region]:
             continue
         twins = [user for user in users[first.operands[0]] if _same_attention(first, user)]
         if twins[0] is not first:
-            continue  # its twin comes first
+            continue  # the region begins at its twin
         inside = {
             name: not (value in outputs or set(users[value]) - set(twins))
             for name, value in zip("qk", first.operands, strict=False)
@@ -92,7 +94,7 @@ def _returns(value: Node) -> str:
 
 
 def site(closed: Graph) -> AttendSite:
-    """Reads a closed region from its attention back through the rotations."""
+    """Reads a closed region, from its attention back through the rotations."""
     attention = closed.outputs[0][1]
     op = attention.op
     if not isinstance(op, ops.Attend):
@@ -114,7 +116,7 @@ def covers(site: AttendSite) -> Graph:
 
 
 def residuals(site: AttendSite) -> tuple[Node, ...]:
-    """The output and the log-sum-exp, whichever the region does not return already."""
+    """The output and the log-sum-exp, without those that the region itself returns."""
     returned = {label for label, _ in site.closed.outputs}
     return tuple(site.returning(what) for what in ("output", "log_sum_exp") if what not in returned)
 

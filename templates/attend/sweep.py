@@ -1,6 +1,6 @@
 """The schedule of attention in blocks of scores: which are visited, and in which order.
 
-The tiles that a mask hides are known while tracing, except those that segment ids hide: these are compared at run time.
+The tiles that a mask hides are known while tracing. Segment ids are an exception: they are compared at run time.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from ropegen.tile_classes import TileClasses, classes_of
 
 from .blocks import Block, Carry, Index, Site, cut
 
-# The range of keys that an unrolled tile of queries reads is trimmed to multiples of this.
+# The range of keys that an unrolled tile of queries reads is cut to multiples of this.
 GRANULE = 128
-# Unrolling more blocks than this would take longer to compile than it saves.
+# Compiling more unrolled blocks than this would take longer than running them saves.
 _UNROLLED = 4
-# The widest block of a band, in inner tiles: more scores at a time would leave the caches.
+# The widest block of a band, in inner tiles. More scores at a time would not stay in the caches.
 _WIDEST = 4
 # The time of a score in a block with a mask, over that in a block without.
 _MASKED = 1.25
@@ -32,7 +32,7 @@ _SEGMENTS_TURNED = apply("==", Var("kv_segment"), Var("q_segment"))
 
 
 def _edges(length: int, size: int, whole: bool) -> npt.NDArray[np.int64]:
-    """The index ranges of tiles, (n, 2), both ends inside. The last is shorter; if all are `whole`, it begins earlier."""
+    """The first and last index of every tile, (n, 2). The last tile is shorter or, if all are `whole`, begins earlier."""
     starts = np.arange(0, length, size)
     ends = np.minimum(starts + size, length) - 1
     return np.stack([ends - (size - 1) if whole else starts, ends], 1)
@@ -59,7 +59,7 @@ def _classes(site: Site, q_size: int, kv_size: int, whole: bool) -> TileClasses:
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """The visit of all blocks of a batch entry, in rows of tiles of `outer`: the queries, or the keys (`by_key`)."""
+    """The visit of all blocks of a batch entry, row after row of tiles. A row has some queries or, `by_key`, some keys."""
 
     site: Site
     batch: Index
@@ -67,7 +67,7 @@ class Sweep:
 
     @property
     def sizes(self) -> tuple[int, int]:
-        """The sizes of the outer and the inner tile. By key they are `q` keys by `kv` rows, one row for a query and a
+        """The sizes of the outer and the inner tile. By key, they are `q` keys and `kv` rows; a row is one query of one
         head.
         """
         site, tile = self.site, self.site.tile
@@ -91,8 +91,10 @@ class Sweep:
         return Block(outer, outer_size, inner, inner_size, masked)
 
     def unrolled(self) -> list[tuple[int, int, list[Block]]] | None:
-        """(start, size, blocks) of each outer tile: blocks are as long as the inner tile where all is visible, and
-        trimmed where it is not. None where they are too many.
+        """(start, size, blocks) of each outer tile, or None if there are too many blocks.
+
+        A block is as long as the inner tile if all of it is visible; otherwise it is trimmed.
+
         """
         (outer, inner), (length, inner_length) = self.sizes, self.lengths
         granule = min(GRANULE, inner)
@@ -120,8 +122,9 @@ class Sweep:
     ) -> Carry:
         """The carry after all outer tiles (start, size).
 
-        For one of them, `begin` makes a state of the carry, `step` takes it through the blocks, and `finish` brings it
-        back into the carry. In a loop, which the last argument of `begin` says, the state keeps its structure.
+        For every outer tile, `begin` makes a state from the carry, `step` updates the state with one block, and
+        `finish` writes the state back into the carry. The last argument of `begin` says whether the steps run in a
+        loop; the structure of the state must then stay the same.
         """
         unrolled = self.unrolled()
         if unrolled is not None:
@@ -171,8 +174,8 @@ class Sweep:
         return lax.fori_loop(jnp.int32(0), jnp.int32(len(classes)), row, carry)
 
     def _order(self, classes: npt.NDArray[np.int8]) -> tuple[Array, Array, Array]:
-        """(columns, full, seen) of the rows of tiles: the columns of a row, full ones first and empty ones last; the
-        number of full ones; and of those that are not empty.
+        """(columns, full, seen) for the rows of tiles: the columns in the order of the visit (full tiles first, empty
+        tiles last), the number of full tiles, and the number of tiles that are not empty.
         """
         apart = self._apart()
         if apart is None:
@@ -185,7 +188,7 @@ class Sweep:
         return order, full, seen
 
     def _apart(self) -> Array | None:
-        """Whether tiles have no segment id in common, by their lowest and highest ids: (outer, inner) booleans."""
+        """Which tiles have no segment id in common, judged by their lowest and highest ids: (outer, inner) booleans."""
         if not matches_segments(self.site.op.visible):
             return None
         tiles: list[Array] = []
@@ -197,7 +200,7 @@ class Sweep:
         return apart(*tiles)
 
     def _band(self, classes: TileClasses) -> tuple[npt.NDArray[np.int32], int] | None:
-        """The band of these tiles, see `band`; none where segment ids hide more at run time."""
+        """The band of these tiles, see `band`; None if segment ids hide more tiles at run time."""
         if matches_segments(self.site.op.visible):
             return None
         (outer, inner), (_, inner_length) = self.sizes, self.lengths
@@ -207,7 +210,9 @@ class Sweep:
     def _banded(
         self, first: npt.NDArray[np.int32], width: int, carry: Carry, begin: Any, step: Any, finish: Any
     ) -> Carry:
-        """One block for each row of tiles, so that no softmax fades and no tile is visited for a corner."""
+        """Visits one block for each row of tiles, so nothing is rescaled, and no tile is visited only for a corner of
+        it.
+        """
         (outer, _), (length, _) = self.sizes, self.lengths
 
         def row(i: Index, carry: Carry) -> Carry:
@@ -221,13 +226,13 @@ class Sweep:
 
 
 def matches_segments(visible: Expr) -> bool:
-    """Whether a query sees only keys of its own segment; the ids are known at run time."""
+    """Whether a query sees only keys of its own segment. The ids are known only at run time."""
     terms = visible.args if isinstance(visible, Apply) and visible.op == "&" else (visible,)
     return any(term in (masks.segments, _SEGMENTS_TURNED) for term in terms)
 
 
 def apart(tiles: Array, others: Array) -> Array:
-    """Whether tiles of ids (..., n, size) have no id in common with others (..., m, size), as (..., n, m) booleans.
+    """Which tiles of ids (..., n, size) have no id in common with which others (..., m, size): (..., n, m) booleans.
 
     Only the lowest and highest ids of the tiles are compared, so False means that they may have one in common.
     """
@@ -238,10 +243,11 @@ def apart(tiles: Array, others: Array) -> Array:
 def band(
     classes: TileClasses, tile: int, finer: Callable[[], TileClasses], granule: int, length: int
 ) -> tuple[npt.NDArray[np.int32], int] | None:
-    """(first, width): where each row of tiles begins to see, and how far the widest does.
+    """(first, width): the first index that each row of tiles sees, and the width that all rows need.
 
-    `classes` are those of tiles of `tile` along the row, `finer()` those of `granule`; the row is `length` long. None where
-    the tiles in turn take less, as they do unless all rows see about as far: a window, or documents of one length.
+    `classes` are the classes of tiles with `tile` columns, and `finer()` those of tiles with `granule` columns; a row has
+    `length` columns. The result is None if visiting tile after tile takes less time. That is so unless all rows see
+    about equally many columns, as with a window or with documents of one length.
     """
     if not classes.number(masks.EMPTY):
         return None
@@ -254,9 +260,10 @@ def band(
 
 
 def _chunks(classes: npt.NDArray[np.int8], granule: int, longest: int, length: int) -> Iterator[tuple[int, int, bool]]:
-    """(start, stop, masked) of the runs of granules of one kind, empty ones left out, in pieces of about `longest`.
+    """(start, stop, masked) of the runs of full or partial granules, in pieces of about `longest`.
 
-    A run that is full for the lesser part is taken as masked: two small matmuls cost more than one with a mask.
+    A run counts as masked if less than half of it is full, because two small matmuls cost more than one with a mask.
+
     """
     per_piece = max(1, longest // granule)
     seen = np.flatnonzero(classes != masks.EMPTY)

@@ -18,15 +18,16 @@ IntArray: TypeAlias = Any  # known while tracing, or at run time
 
 # What a step of the grid does, as bits in the tile map.
 BEGINS, ENDS, FULL, PARTIAL = 1, 2, 4, 8
-# Where the scores are made a step ahead: the step before has no weights, and whatever was multiplied is forgotten.
+# Used when scores are computed one step ahead: the step before computed no scores, so this step has no weights to apply
+# and discards what it multiplies.
 VOID = 16
 
 
 @dataclass(frozen=True, slots=True)
 class TileMap:
-    """The tiles that are visited, row after row of them. A row without any has one step that does nothing.
+    """The tiles that are visited, row after row. A row without visible tiles has one step that does nothing.
 
-    The arrays are (steps,), or (entries, steps) where the entries of a batch have maps of their own.
+    The arrays are (steps,), or (entries, steps) if every entry of a batch has a map of its own.
     """
 
     row: IntArray
@@ -39,17 +40,17 @@ class TileMap:
 
     @property
     def stride(self) -> int:
-        """How far the map of a batch entry is from that of the one before."""
+        """The distance between the maps of two successive batch entries; 0 if they share one."""
         return self.steps if self.row.ndim > 1 and len(self.row) > 1 else 0
 
     @property
     def prefetched(self) -> tuple[IntArray, IntArray, IntArray]:
-        """As the kernels read it: three arrays of (entries * steps,)."""
+        """The map as the kernels read it: three arrays of (entries * steps,)."""
         return self.row.reshape(-1), self.column.reshape(-1), self.does.reshape(-1)
 
     @staticmethod
     def of(classes: npt.NDArray[np.int8]) -> TileMap:
-        """The map of tile classes (`masks.EMPTY`, `PARTIAL`, `FULL`), (rows of tiles, columns)."""
+        """The map for tile classes (`masks.EMPTY`, `PARTIAL`, `FULL`) of shape (rows of tiles, columns)."""
         steps: list[tuple[int, int, int]] = []
         column = 0
         for row, of_row in enumerate(classes):
@@ -57,14 +58,14 @@ class TileMap:
             for place, column in enumerate(seen):
                 ends = BEGINS * (place == 0) + ENDS * (place == len(seen) - 1)
                 steps.append((row, column, ends + (FULL if of_row[column] == masks.FULL else PARTIAL)))
-            if not seen:  # the block that is there already is not fetched again
+            if not seen:  # it names the block that is already in fast memory, so nothing is fetched
                 steps.append((row, column, BEGINS + ENDS))
         return TileMap(*np.asarray(steps, np.int32).reshape(-1, 3).T.copy())
 
     def without(self, apart: Array) -> TileMap:
-        """Without the tiles that are `apart`, known at run time: (entries, rows of tiles, columns) booleans.
+        """The map without the tiles that are `apart`: (entries, rows of tiles, columns) booleans, known at run time.
 
-        There are as many steps as before. Those that are left over come last; they do nothing and fetch nothing.
+        The number of steps stays the same. The steps that are left over come last; they do nothing and fetch nothing.
         """
         assert isinstance(self.row, np.ndarray)
         place = np.arange(self.steps)
@@ -80,7 +81,7 @@ class TileMap:
         order = jnp.argsort(does == 0, axis=1, stable=True)
 
         def latest(x: npt.NDArray[np.int32], where: Array) -> Array:
-            """In the new order, the entry of the last step that `where` marks."""
+            """At every step in the new order, the entry of the latest step that `where` marks."""
             step = lax.cummax(jnp.where(where, place, 0), axis=1)
             return jnp.take_along_axis(jnp.asarray(x)[order], step, axis=1)
 
@@ -88,7 +89,9 @@ class TileMap:
         return TileMap(latest(self.row, does != 0), latest(self.column, (does & (FULL + PARTIAL)) != 0), does)
 
     def ahead(self) -> TileMap:
-        """With one step more: a step makes the scores of a tile, and applies the weights of the tile before."""
+        """The map with one more step: a step computes the scores of its tile and applies the weights of the tile
+        before.
+        """
         xp: Any = np if isinstance(self.row, np.ndarray) else jnp
         nothing = xp.zeros((*self.row.shape[:-1], 1), np.int32)
         works = self.does & (FULL + PARTIAL)
@@ -101,6 +104,6 @@ class TileMap:
         return TileMap(row, column, does.astype(np.int32))
 
     def working(self) -> TileMap:
-        """Without the steps that do nothing."""
+        """The map without the steps that do nothing."""
         works = (self.does & (FULL + PARTIAL)) != 0
         return TileMap(self.row[works], self.column[works], self.does[works])

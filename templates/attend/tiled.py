@@ -1,12 +1,12 @@
 """Attention in tiles of scores, as plain lax: forward, tangent and backward, for any platform that XLA compiles for.
 
-No more than one tile of scores of one key head exists at a time, so memory grows with S, not with S * S. The
-tiles follow FlashAttention (Dao et al. 2022, 2023): an online softmax in the forward pass, and weights recomputed
-from the log-sum-exp in the others. Queries that share a key head are rows of one matmul, so K and V never repeat.
+At most one tile of scores of one key head exists at a time, so memory grows with S, not with S * S. The
+algorithm is FlashAttention (Dao et al. 2022, 2023): an online softmax in the forward pass, and weights recomputed
+from the log-sum-exp in the others. Queries that share a key head are rows of one matmul, so K and V are never repeated.
 
-The mask expression is classified once per tile while tracing (`masks.classify_tiles`): empty tiles cost nothing and
-full tiles have no mask arithmetic. Few tiles are unrolled, with the keys that they need and no more; many run in a loop
-over a table of the tiles that are not empty.
+The mask expression is classified once per tile while tracing (`masks.classify_tiles`): empty tiles cost nothing, and
+full tiles have no mask arithmetic. If there are few tiles, they are unrolled, and each reads only the keys that it
+needs. If there are many, they run in a loop over a table of the tiles that are not empty.
 
 All arrays are in the layout of `ops.Attend`; `out` is (..., Sq, H, Dv) in q's dtype and `lse`, the logarithm of the
 softmax denominator, (..., Sq, H) in float32 (float64 for float64).
@@ -85,7 +85,8 @@ def forward(
             scores = Scores(site, block, batch, head)
             score = scores.of(products)
             highest = jnp.max(products, 1) * op.scale if scores.are_products else jnp.max(score, 1)
-            # A row that sees nothing has the lowest number for its highest score: exp(-inf - lowest) is 0, not NaN.
+            # The maximum of a row that sees nothing is the lowest finite number, because exp(-inf - lowest) is 0 and
+            # not NaN.
             highest = jnp.maximum(highest, lowest if before is None else before[0])
             weight = site.exp(score - highest[:, None])
             total = jnp.sum(weight, 1)
@@ -131,7 +132,7 @@ def tangent(
     tangents: tuple[Array | None, Array | None, Array | None, dict[str, Array | None]],
     static: Static,
 ) -> tuple[Array, Array]:
-    """(d_out, d_lse) along the tangents of q, k, v and of the bias and sinks, None where zero; linear in them.
+    """(d_out, d_lse) for the tangents of q, k, v, bias and sinks, in which None stands for zero; linear in them.
 
     With p the weights and ds the tangent of the scores: d_lse = sum p ds, d_out = sum (p ds v + p dv) - d_lse out.
     """
@@ -178,7 +179,7 @@ def tangent(
                 d_products += dot(part, rows_of(d_keys, block.kv, block.kv_size), site.wide, (1, 1))
             weight, d_score = scores.weights_tangent(scaled, d_products * op.scale, bias_tangent, shift_of(logarithm))
             change = weight * d_score
-            # In full precision: what `finish` takes away again may be larger than what remains.
+            # This needs full precision, because `finish` subtracts a number that may be larger than the result.
             mixed += dot(change, v_part.astype(site.wide), site.wide)
             if d_values is not None:
                 mixed += dot(weight.astype(site.multiplied), rows_of(d_values, block.kv, block.kv_size), site.wide)
@@ -194,7 +195,7 @@ def tangent(
                 if sinks_tangent is not None:
                     own_sinks = rows_of(sinks_tangent, head * site.group, site.group).astype(site.wide)
                     moved += weight * jnp.tile(own_sinks, size)
-            # One, but for the rounding of the log-sum-exp, which is taken out again.
+            # The total is 1, apart from the rounding of the log-sum-exp; the division corrects that.
             total = jnp.where(total > 0, total, 1.0)
             moved = moved / total
             result = mixed / total[:, None] - moved[:, None] * rows_of(results, first, count)
@@ -217,16 +218,16 @@ def tangent(
 def backward(
     op: Attend, tile: Tile, operands: Operands, out: Array, lse: Array, d_out: Array, d_lse: Array, static: Static
 ) -> tuple[Array, Array, Array, dict[str, Array]]:
-    """The cotangents of q, k, v and, in a dict, of the bias and sinks that are given; every call gives the same bits.
+    """The cotangents of q, k, v and, in a dict, of the bias and sinks that are given. Every call gives the same bits.
 
-    Scores are held as (keys, rows), so that of the five matmuls none reads a tile of scores across. With
-    p the weights, dp = d_out . v: ds = p (dp - out . d_out + d_lse), dv = p d_out, dk = ds q, dq = ds k.
+    Scores are held as (keys, rows), so that none of the five matmuls reads a tile of scores transposed. With
+    the weights p and dp = d_out . v: ds = p (dp - out . d_out + d_lse), dv = p d_out, dk = ds q, dq = ds k.
     """
     q, k, v, given = operands
     site = site_of(op, tile, q, k, v, given, static)
     wide, group = site.wide, site.group
     extra: dict[str, Array] = {}
-    # How much one more unit of softmax denominator, relative, lowers the result: (..., Sq, H).
+    # How much the result falls per relative increase of the softmax denominator, (..., Sq, H).
     drag = jnp.sum(out.astype(wide) * d_out.astype(wide), -1) - d_lse.astype(wide)
     if "sinks" in given:
         sinks = given["sinks"]
@@ -272,7 +273,8 @@ def backward(
 
         def finish(carry: Carry, state: Carry, start: Index, size: int) -> Carry:
             _, dk_part, dv_part, (dq_turned, dk, dv, d_bias) = state
-            # Added, since the last tile of a loop begins before its turn: there it has zeros.
+            # The parts are added, because the last tile of a loop overlaps the one before. In the overlap its part is
+            # zero.
             dk = paste(dk, rows_of(dk, start, size) + dk_part, (start, 0))
             dv = paste(dv, rows_of(dv, start, size) + dv_part, (start, 0))
             return dq_turned, dk, dv, d_bias
@@ -294,9 +296,10 @@ def backward(
 
 
 def default_tile(op: Attend, q_shape: tuple[int, ...], kv_shape: tuple[int, ...]) -> Tile:
-    """A tile of 512 x 512 scores a head, of up to four heads at once; of more keys where queries are few.
+    """A tile of 512 x 512 scores per head, for up to four heads at once; it has more keys if there are few queries.
 
-    `q_shape` is (..., Sq, H, D), `kv_shape` (..., Skv, Hkv, D). Measured on two cores, for widths of 64 and 128.
+    `q_shape` is (..., Sq, H, D), `kv_shape` (..., Skv, Hkv, D). The sizes were measured on two cores, for widths of 64
+    and 128.
     """
     group = max(1, q_shape[-2] // max(1, kv_shape[-2]))
     q = max(1, min(512, 2048 // group, q_shape[-3]))

@@ -1,4 +1,4 @@
-"""`attend` by XLA: tiles of scores in plain lax, without the empty ones, after one pass that rotates queries and keys."""
+"""`attend` by XLA: one pass that rotates queries and keys, then tiles of scores in plain lax, without the empty ones."""
 
 from __future__ import annotations
 
@@ -21,38 +21,42 @@ from ropegen.tile_classes import TileClasses, classes_of
 from . import sweep, tiled
 from .site import FAMILY, AttendSite
 
-# The most keys, and scores, of a block on CPU: from there on it takes no less for a score, and what masks hide is
-# wasted.
+# The most keys and the most scores of a block on CPU. A larger block takes no less time per score, and computes more
+# scores that the mask hides.
 _CPU_KEYS, _CPU_SCORES = 2048, 1 << 21
 # Square blocks for a GPU, and the most scores of a block there: 64 MB of float32.
 _GPU_SIZES, _GPU_SCORES = (1024, 2048, 4096), 1 << 24
-# Scores of a block from which on all cores take part.
+# All cores take part in a block that has at least this many scores.
 _CPU_SHARED = 1 << 16
-# Vector operations of one `exponential`, its multiplications and additions fused.
+# Vector operations of one `exponential`; a fused multiply-add counts as one.
 _CPU_EXPONENTIAL = 14
-# The share of the chip's rate for ops that change layouts which they reach here, where they work head by head.
+# Ops that change layouts work head by head here, and reach this share of their usual rate (`Chip.relayout`).
 _TPU_HEADWISE = 0.66
 
 
 @dataclass(frozen=True, slots=True)
 class _Pass:
-    """What a pass of `tiled` does: products over the features of queries and keys, over those of values, and over those
-    of values in the accumulator's type; vector operations for each score besides its exponential; ops of XLA for each
-    row of tiles and for each block; and bytes of each score that go from one op to the next.
-    """
+    """What a pass of `tiled` does."""
 
     keyed: int
+    """Products over the features of queries and keys."""
     valued: int
+    """Products over the features of values."""
     wide: int
+    """Products over the features of values, in the accumulator's type."""
     vector: float
+    """Vector operations for each score, without its exponential."""
     row_ops: int
+    """Ops of XLA for each row of tiles."""
     block_ops: int
+    """Ops of XLA for each block."""
     handed: float
+    """Bytes of each score that go from one op to the next."""
 
 
-# The ops are those that libtpu makes of a block without a mask; a mask adds three. Those of a row are fewer than it
-# makes, most of which do next to nothing. On CPU the tangent of four heads of 128 that share a key head took two to
-# three times what this says: its blocks are those of the forward pass, and it holds more arrays of their scores.
+# `block_ops` is the number of ops that libtpu makes of a block without a mask; a mask adds three. `row_ops` leaves out
+# ops that do next to nothing. On CPU, the tangent of four heads of 128 that share a key head took two to three times
+# the predicted time, because it uses the blocks of the forward pass and holds more arrays of their scores.
 _PASSES: Mapping[Direction, _Pass] = MappingProxyType(
     {
         "forward": _Pass(keyed=1, valued=1, wide=0, vector=4.0, row_ops=4, block_ops=7, handed=16.0),
@@ -60,7 +64,8 @@ _PASSES: Mapping[Direction, _Pass] = MappingProxyType(
         "backward": _Pass(keyed=3, valued=2, wide=0, vector=9.0, row_ops=5, block_ops=8, handed=28.0),
     }
 )
-# Kernels more that a GPU starts for each block: the count of the loop, its condition, and the copy of that to the host.
+# Additional kernels that a GPU starts for each block: the counter of the loop, its condition, and the copy of the
+# condition to the host.
 _GPU_LOOP_KERNELS = 3
 
 
@@ -70,11 +75,11 @@ def declines(site: AttendSite, target: Target) -> Iterator[str]:
 
 
 def tiles(site: AttendSite, target: Target) -> Iterator[Tile]:
-    """The tile that measured best for most shapes and a square one, no larger than the sequences.
+    """The tile that measured best for most shapes, and others for special cases. No tile is larger than the sequences.
 
-    On CPU the square one gives way to two of few queries, for masks that hide most, one of many keys, for masks that
-    hide little, and larger ones for more cores, which meet after each operation. On a GPU large square ones come with
-    it, since every block starts its own kernels.
+    - On CPU: two tiles of few queries, for masks that hide most scores; one tile of many keys, for masks that hide few;
+      and larger tiles for more cores, because the cores wait for each other after every operation.
+    - Elsewhere: a square tile. On a GPU there are also large square tiles, because every block starts its own kernels.
     """
     q, k = (site.sources[name].type.shape for name in ("q", "k"))
     group = max(1, q[-2] // max(1, k[-2]))
@@ -93,7 +98,7 @@ def tiles(site: AttendSite, target: Target) -> Iterator[Tile]:
 
 
 def visited(site: AttendSite, tile: Tile) -> TileClasses:
-    """The classes of the tiles (q tiles, kv tiles); all are partial where positions are not known."""
+    """The classes of the tiles, (q tiles, kv tiles); all are partial if positions are not known."""
     lengths = site.sources["q"].type.shape[-3], site.sources["k"].type.shape[-3]
     read = masks.variables(site.op.visible)
     ranges: list[np.ndarray] = []
@@ -112,12 +117,12 @@ def visited(site: AttendSite, tile: Tile) -> TileClasses:
 def cost(
     site: AttendSite, target: Target, tile: Tile, direction: Direction = "forward", *, multiplied: str | None = None
 ) -> Cost:
-    """The products and one exponential for each score of the blocks that are visited.
+    """The cost of the products, and of one exponential for each score, in the blocks that are visited.
 
     Forward and tangent read K and V once for each row of tiles, if fast memory does not hold them. Backward visits rows
-    of keys, and reads Q and the cotangent of the output instead. Starting the ops of the blocks comes after that, see
-    `_ops_on_cpu`, `_ops_on_tpu` and `_kernels_on_gpu`. `multiplied` is the element type that the products read; None
-    means that of q.
+    of keys, and reads Q and the cotangent of the output instead. `_ops_on_cpu`, `_ops_on_tpu` and `_kernels_on_gpu` add
+    the cost of starting the ops of the blocks. `multiplied` is the element type that the products read; None means that
+    of q.
     """
     q, k, v = (site.sources[name].type for name in ("q", "k", "v"))
     work, swept = _PASSES[direction], _swept(site, tile, by_key=direction == "backward")
@@ -152,18 +157,20 @@ def cost(
 
 @dataclass(frozen=True, slots=True)
 class _Swept:
-    """What a sweep over the tiles of one head visits: rows of tiles, blocks in all, the share of all scores in them,
-    and the share of the visited scores that are masked.
-    """
+    """What a sweep over the tiles of one head visits."""
 
     rows: int
+    """Rows of tiles."""
     blocks: int
+    """All visited blocks."""
     share: float
+    """The share of all scores that is in visited blocks."""
     hidden: float
+    """The share of the visited scores that is in blocks with a mask."""
 
 
 def _swept(site: AttendSite, tile: Tile, *, by_key: bool) -> _Swept:
-    """The sweep over rows of queries or, `by_key`, over rows of keys; see `sweep.Sweep.sizes`."""
+    """The sweep over rows of queries or, if `by_key`, over rows of keys; see `sweep.Sweep.sizes`."""
     queries, keys = (site.sources[name].type.shape[-3] for name in ("q", "k"))
     group = max(1, site.sources["q"].type.shape[-2] // max(1, site.sources["k"].type.shape[-2]))
     outer, inner, length = tile["q"], tile["kv"], keys
@@ -185,42 +192,42 @@ def _swept(site: AttendSite, tile: Tile, *, by_key: bool) -> _Swept:
 
 
 def _takes_polynomial(site: AttendSite, target: Target) -> bool:
-    """Whether weights are made by `exponential`: XLA for CPU takes longer for its own."""
+    """Whether `exponential` computes the weights: on CPU, because the exponential of XLA takes longer there."""
     return target.platform == "cpu" and site.sources["q"].type.dtype != "f64"
 
 
 def _heads(site: AttendSite) -> int:
-    """Key heads of the whole batch: what is worked on one after the other."""
+    """The number of key heads in the whole batch. They are computed one after the other."""
     k = site.sources["k"].type
     return k.size // max(1, k.shape[-1] * k.shape[-3])
 
 
 def _ops_on_cpu(site: AttendSite, target: Target, work: _Pass, blocks: int, scores: float) -> Cost:
-    """What starting the ops of more blocks than one takes. Those of a small block run on one core and wait for no
-    other.
-    """
+    """The cost of starting the ops of all blocks but one. The ops of a small block run on one core and never wait."""
     waits = scores >= _CPU_SHARED * _heads(site) * blocks
     count = _heads(site) * max(0, blocks - 1) * work.block_ops
     return Cost(launch=count * target.figures.op) if waits else NO_COST
 
 
 def _kernels_on_gpu(site: AttendSite, work: _Pass, swept: _Swept) -> float:
-    """The kernels after the first. The loops over heads, rows of tiles and blocks start them one after the other, and
-    the scores between the kernels of a block go through L2, which is about as fast as memory.
+    """The number of kernels after the first one.
+
+    The loops over heads, rows of tiles and blocks start them one after the other. The scores between the kernels of a
+    block go through L2, which is about as fast as memory.
     """
     kernels = work.row_ops * swept.rows + (work.block_ops + _GPU_LOOP_KERNELS) * swept.blocks
     return float(max(0, _heads(site) * kernels - 1))
 
 
 def _ops_on_tpu(site: AttendSite, target: Target, direction: Direction, swept: _Swept) -> Cost:
-    """What XLA for TPU adds: ops for each tile and row of tiles, head by head, and passes over memory.
+    """The cost that XLA for TPU adds: ops for each tile and row of tiles, head by head, and passes over memory.
 
-    Nothing of a tile is fused into its matmuls: products, highest score, weights and their sum are ops of their own,
-    none of which libtpu estimates below the chip's least; the scores between them stay in fast memory. A result is
-    written as zeros, head by head, and once more as bf16. Operands are cut into heads. What is rotated is read and
-    written as halves, then as a whole. With these the cost of the forward pass is 0.55 to 1.7 of what libtpu estimates
-    for what it compiles, over the shapes of eight models on v5e and v7x. Backward also turns q, k and the cotangent of
-    the output.
+    XLA fuses nothing into the matmuls of a tile: products, maximum, weights and their sum are separate ops. libtpu
+    estimates every op at the least time of the chip or more. The scores between the ops stay in fast memory. A result
+    is written three times: as zeros, head by head, and as bf16. Operands are cut into heads. Operands that are rotated
+    are read and written as halves, then as a whole. With these terms, the cost of the forward pass is 0.55 to 1.7 of
+    what libtpu estimates for what it compiles, over the shapes of eight models on v5e and v7x. Backward also transposes
+    q, k and the cotangent of the output.
     """
     q, k, v = (site.sources[name].type for name in ("q", "k", "v"))
     work, figures = _PASSES[direction], target.figures
@@ -239,9 +246,9 @@ def _ops_on_tpu(site: AttendSite, target: Target, direction: Direction, swept: _
 
 
 def build(site: AttendSite, tile: Tile, target: Target, *, widened: bool = False) -> Kernel:
-    """Rotations by the plain op, then the tiles; derivatives by the tiled tangent and backward passes.
+    """Rotates by the plain formula, then computes the tiles; derivatives are the tiled tangent and backward passes.
 
-    `widened`: half precision is multiplied in float32, and the weights are not rounded.
+    If `widened`, half precision is multiplied in float32, and the weights are not rounded.
     """
     q, k, v = site.values
     inner = (q, k, v, *(site.sources[name] for name in site.op.given))
@@ -325,7 +332,7 @@ def _floating(values: Arrays) -> Arrays:
 
 
 def _spread(values: Arrays, floating: Arrays) -> Tangents:
-    """Tangents of the floating values put back in the places of all."""
+    """One tangent per value: those of the floating values in their places, and None for the others."""
     remaining = iter(floating)
     return tuple(next(remaining) if jnp.issubdtype(value.dtype, jnp.floating) else None for value in values)
 

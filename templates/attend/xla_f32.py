@@ -1,7 +1,7 @@
 """`attend` by XLA on a CPU without matrix units for half precision: the tiles of `xla`, multiplied in float32.
 
-XLA multiplies bfloat16 there at 0.6 of the rate of float32, and converts both operands of every matmul. Here a head is
-converted once, and the weights stay in float32.
+On such a CPU, XLA multiplies bfloat16 at 0.6 of the rate of float32, and converts both operands of every matmul. This
+template converts a head once, and keeps the weights in float32.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .site import FAMILY, AttendSite
 
 
 def declines(site: AttendSite, target: Target) -> Iterator[str]:
-    """Element types other than half precision, which have nothing to widen."""
+    """Declines element types other than half precision, because there is nothing to widen."""
     dtype = site.sources["q"].type.dtype
     if dtype not in ("bf16", "f16"):
         yield f"{dtype} is multiplied as it is"

@@ -1,1 +1,1 @@
-"""What the templates for Mosaic TPU share; no family, so it has no template of its own."""
+"""What the templates for Mosaic TPU share. This folder is not a family and has no template."""

@@ -18,7 +18,7 @@ VMEM_SHARE = 3 / 4
 
 
 def round_up(size: int, unit: int) -> int:
-    """The least multiple of `unit` that is at least `size`."""
+    """The smallest multiple of `unit` that is at least `size`."""
     return -(-size // unit) * unit
 
 
@@ -28,7 +28,7 @@ def is_power(size: int, least: int) -> bool:
 
 
 def extended(x: Array, axis: int, size: int, rest: float = 0) -> Array:
-    """The array x with `axis` extended to `size` by the value `rest`; x itself where it has that size."""
+    """The array x with `axis` extended to `size` by the value `rest`; x itself if it has that size already."""
     if x.shape[axis] == size:
         return x
     widths = [(0, size - length if place == axis else 0) for place, length in enumerate(x.shape)]
@@ -36,12 +36,12 @@ def extended(x: Array, axis: int, size: int, rest: float = 0) -> Array:
 
 
 def lane(shape: tuple[int, ...]) -> Array:
-    """The number of the lane of every element, int32 of this shape."""
+    """The lane number of every element, as int32 of this shape."""
     return lax.broadcasted_iota(jnp.int32, shape, 1)
 
 
 def dot(a: Array, b: Array, contracted: tuple[int, int] = (1, 0)) -> Array:
-    """A 2-D product that accumulates in float32; float32 is multiplied exactly."""
+    """A 2-D product that accumulates in float32; float32 operands are multiplied at full precision."""
     exact = lax.Precision.HIGHEST if a.dtype == jnp.float32 else None
     dimensions = (((contracted[0],), (contracted[1],)), ((), ()))
     return lax.dot_general(a, b, dimensions, precision=exact, preferred_element_type=jnp.float32)

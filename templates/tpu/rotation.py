@@ -1,12 +1,13 @@
 """Rotary embedding inside a kernel for Mosaic TPU: the tables that XLA makes before it, and the rotation of rows.
 
-Features lie in lanes, so a partner is reached by turning all lanes of a row. Two forms do that:
+Features lie in lanes, so rolling all lanes of a row brings the partner of every feature to its lane. There are two
+forms:
 
-- One table as wide as the rows, cosines and then sines, where a head fills the rows and its pairs are halves:
-  x cos + (x turned by half of the lanes) sin.
-- Three tables for any width, pairing and number of heads in a row: x cos + (x turned left) first + (x turned right)
-  second. `first` is zero but where a pair's first feature stands, `second` but where its second does. Lanes that are
-  not rotated have a cosine of 1.
+- One table as wide as the rows, cosines and then sines, if a head fills the rows and its pairs are halves:
+  x cos + (x rolled by half of the lanes) sin.
+- Three tables for any width, pairing and number of heads in a row: x cos + (x rolled left) first + (x rolled right)
+  second. `first` is zero except at the first feature of a pair, and `second` except at its second feature. Lanes that
+  are not rotated have a cosine of 1.
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ from .mosaic import Array, extended, lane
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """The rotation of rows of `lanes`, in which a head stands every `stride` lanes."""
+    """The rotation of rows of `lanes` lanes, in which a head begins every `stride` lanes."""
 
     pairing: str
-    dim: int  # features of a head that are rotated
+    dim: int  # the number of features of a head that are rotated
     stride: int
     lanes: int
 
     @property
     def is_whole(self) -> bool:
-        """Whether one table serves."""
+        """Whether one table is enough: the first form above."""
         return self.pairing == "half" and self.dim == self.stride == self.lanes
 
     @property
@@ -41,11 +42,11 @@ class Rotation:
 
     @property
     def count(self) -> int:
-        """How many tables there are."""
+        """The number of tables."""
         return 1 if self.is_whole else 3
 
     def names(self, prefix: str) -> tuple[str, ...]:
-        """The names of the tables, as a kernel's operands."""
+        """The names of the tables as operands of a kernel."""
         return (prefix,) if self.is_whole else tuple(f"{prefix}_{part}" for part in ("cos", "first", "second"))
 
     def tables(self, angles: Array) -> tuple[Array, ...]:
@@ -64,7 +65,7 @@ class Rotation:
         return tuple(jnp.tile(table, copies) if copies > 1 else table for table in tables)
 
     def turned(self, x: Array, tables: Sequence[Array], back: bool = False) -> Array:
-        """Float32 rows (n, lanes) turned by their tables (n, lanes); `back` is the transpose."""
+        """Float32 rows (n, lanes), rotated by their tables (n, lanes); `back` applies the transpose."""
         if self.is_whole:
             (table,) = tables
             other = pltpu.roll(table, self.shift, 1)
@@ -75,5 +76,5 @@ class Rotation:
         left, right = self.lanes - self.shift, self.shift
         if back:
             return x * cos + pltpu.roll(x * first, right, 1) + pltpu.roll(x * second, left, 1)
-        # The partner of a pair's first feature stands after it, that of its second before it.
+        # The partner of a pair's first feature comes after it; the partner of the second comes before it.
         return x * cos + pltpu.roll(x, left, 1) * first + pltpu.roll(x, right, 1) * second
