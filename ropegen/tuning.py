@@ -1,7 +1,7 @@
 """Times the tiles that templates offer for a graph's own regions, on this machine.
 
 A region of the plan is planned, compiled and timed on its own, once for every template and tile that it may have. All
-candidates run in turns in one process, so that what slows the machine down slows all of them. The fastest is timed once
+candidates run in turns in one process, so whatever slows the machine down slows all of them. The fastest is timed once
 more, beside what the plan takes without a tile file: it is kept if it is faster by 5 % both times. Otherwise the plan's
 own choice is kept.
 """
@@ -83,7 +83,7 @@ def tune(
 ) -> Iterator[Outcome]:
     """Yields an outcome for every different region of the graph's plan for this machine that has a choice of tiles.
 
-    `seconds` is the time to spend on timing a region, half of it for each round; compiling is not in it. With `grad` a
+    `seconds` is the time for timing a region, half of it for each round. It does not include compiling. With `grad` a
     call is the forward and the backward, with the gradients of all floating inputs of the region.
 
     Raises:
@@ -114,7 +114,7 @@ def merge(old: TileFile | None, outcomes: Sequence[Outcome], target: Target) -> 
         for entry in (old.entries if old is not None else ())
         if entry.target != target or entry.region not in replaced
     ]
-    # What was measured for a region comes before what the outcome of another region says of it.
+    # A measurement of the region itself takes precedence over the outcome of another region.
     measured = {outcome.region for outcome in outcomes}
     fresh: dict[tuple[str, str], Entry] = {}
     for outcome in outcomes:

@@ -1,4 +1,6 @@
-"""The tiled attention against a dense formula in float64: forward, tangent, backward, and the plain lowering to second order."""
+"""The tiled attention against a dense formula in float64: forward, tangent, backward, and the plain formula to second
+order.
+"""
 
 from __future__ import annotations
 

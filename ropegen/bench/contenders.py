@@ -1,7 +1,7 @@
 """The contenders: ropegen's compiled plan or artifact, plain JAX, and torch's attention, on equal inputs.
 
 An attention-shaped graph (`ropegen.bench.attention`) competes with `jax.nn.dot_product_attention` and with torch's
-attention. Every other graph competes with its own plain lowering under jit.
+attention. Every other graph competes with its own plain formulas under jit.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def contenders(
         if isinstance(attention, Attention):
             rival = jax_contender("jax.nn", _jax_nn(attention), drawn)
         else:
-            rival = jax_contender("jax plain lowering", _plain(graph), drawn)
+            rival = jax_contender("jax plain formulas", _plain(graph), drawn)
         if isinstance(rival, LeftOut):
             left_out.append(rival)
         else:

@@ -41,7 +41,7 @@ def add_graph(
     parser.add_argument("graph", metavar="GRAPH", help=what)
     group = parser.add_argument_group("for a config.json")
     group.add_argument("--batch", type=int, help="sequences at once (default: 1)")
-    group.add_argument("--seq", type=int, help="tokens of each (default: 2048, or 1 in decode)")
+    group.add_argument("--seq", type=int, help="tokens per sequence (default: 2048, or 1 in decode)")
     group.add_argument("--dtype", help="bf16, f16, f32 or f64 (default: bf16)")
     group.add_argument(
         "--phase", choices=models.PHASES, help="the whole prompt, or steps over a cache (default: prefill)"
@@ -81,7 +81,7 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 
 def tile(given: Sequence[str]) -> dict[str, dict[str, int]]:
-    """The sizes by template of what --tile was given.
+    """The sizes that --tile gives, by template.
 
     Raises:
       RopegenError: a word that is not of the form TEMPLATE:NAME=SIZE,..., or one template twice.

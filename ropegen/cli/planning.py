@@ -17,7 +17,7 @@ def tile_file(options: argparse.Namespace, targets: Iterable[Target]) -> TileFil
     """The file of --tiles. A target that it has no tiles for is named on stderr.
 
     Raises:
-      RopegenError: the file is none, or has tiles for none of the targets.
+      RopegenError: the file is not a tile file, or has tiles for none of the targets.
     """
     if not options.tiles:
         return None

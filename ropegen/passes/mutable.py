@@ -187,7 +187,9 @@ class MutableGraph(View):
                 changed.add(value)
 
     def _redirect(self, merging: Mapping[Value, Value], changed: set[Value]) -> dict[Value, Value]:
-        """Lets the readers of the keys read the values. Returns the readers that now equal other values, by these."""
+        """Lets the readers of the keys read the values. Returns a mapping from the readers that now equal other values
+        to those.
+        """
         for key in merging:
             self._forget(key)
         readers = dict.fromkeys(reader for key in merging for reader in key.readers if reader not in merging)

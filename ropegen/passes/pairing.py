@@ -102,7 +102,7 @@ def _reordered(
 ) -> tuple[list[Value], dict[Value, Value]] | None:
     """The tops of the paths with their features reordered, and the other values that must then be replaced.
 
-    None if that is not free.
+    None if that would need work at run time.
     """
     if not all(paths):
         return None

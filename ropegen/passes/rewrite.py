@@ -25,11 +25,11 @@ from ropegen.ir.op import Op, attributes
 from ropegen.ir.ops import Input
 from ropegen.passes.mutable import MutableGraph, Value, View
 
-# A graph of n nodes settles within a few firings a node; far more than that is a rule that undoes another.
+# A graph settles within a few firings per node. Far more firings mean that one rule undoes another.
 _FIRINGS_A_NODE = 50
-# How many ops below a change a value may be to enter the worklists again: most rules look at three ops in a row.
+# Values at most this many ops behind a change enter the worklists again. Most rules look at three ops in a row.
 _NEAR = 2
-# How deep the notation of the trace shows what a rule replaced.
+# How many ops deep the notation of the trace shows a replaced value.
 _SHOWN_DEPTH = 12
 
 
@@ -130,7 +130,7 @@ Trace: TypeAlias = "tuple[Step, ...]"
 
 
 def settle(graph: Graph, passes: Sequence[Pass]) -> tuple[Graph, Trace]:
-    """The graph after the passes, one after another, again from the first until a whole round changes nothing.
+    """The graph after rounds of all passes, until a whole round changes nothing.
 
     Therefore settling twice is the same as settling once. It ends because every rule lowers a measure that no other
     rule raises without lowering one of its own: nodes to cancel, scales, interleaved rotations, projections, operands
@@ -223,7 +223,9 @@ def _near(changed: Collection[Value], released: Iterable[Value]) -> set[Value]:
 
 
 def _notation(change: Change) -> tuple[str, str]:
-    """Both sides as `op(operand, attribute=value)`. What the two share is written %op, an input as its label."""
+    """Both sides as `op(operand, attribute=value)`. A value that both sides share is written %op, and an input as its
+    label.
+    """
     if change.unused:
         labels = (value.op.label for value in change.unused if isinstance(value.op, Input))
         return f"unused inputs {', '.join(labels)}", "none"

@@ -8,10 +8,10 @@ A tile file is JSON. ropegen ships one for each chip that was measured; `ropegen
        "what": "forward 8x2x128 bf16 causal 512", "tile": {"q": 256, "kv": 512}, "evidence": {"candidates": 3}}
     ]}
 
-A plan takes an entry only for the same chip and number of cores, the same region, and the same version of the template:
-it does not use what ropegen ships for another version, and refuses such an entry of the caller's file. It takes entries
-of every compiler and says which one it was, so that a plan does not depend on what is installed where it is made. If
-another version of the compiler is installed where the plan is compiled, `Compiled` warns.
+A plan takes an entry only for the same chip and number of cores, the same region, and the same version of the template.
+If the version differs, it ignores an entry that ropegen ships, and refuses an entry of the caller's file. The compiler
+may differ: the plan says which one it was, so a plan does not depend on the packages that are installed where it is
+made. If another version of the compiler is installed where the plan is compiled, `Compiled` warns.
 """
 
 from __future__ import annotations
@@ -92,7 +92,9 @@ class MeasuredTile:
     """The package of that compiler: jaxlib or libtpu."""
     version: str
     from_file: bool
-    """Whether it is of the caller's file, which decides the template too: `ropegen tune` times all of them."""
+    """Whether it comes from the caller's file. Such an entry decides the template too: `ropegen tune` times all of
+    them.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +187,7 @@ def load(path: str | PathLike[str]) -> TileFile:
     """The tile file of a path, such as `ropegen tune -o FILE` wrote it.
 
     Raises:
-      RopegenError: the file is not there, or is no tile file; the message names the field.
+      RopegenError: the file does not exist, or is not a tile file; the message names the field.
     """
     try:
         raw = Path(path).read_bytes()
@@ -195,10 +197,10 @@ def load(path: str | PathLike[str]) -> TileFile:
 
 
 def parse(raw: bytes, name: str) -> TileFile:
-    """The tile file of some bytes; `name` is what messages call it.
+    """The tile file that some bytes hold; `name` is what messages call it.
 
     Raises:
-      RopegenError: they are no tile file; the message names the field.
+      RopegenError: they are not a tile file; the message names the field.
     """
     again = "make it again with `ropegen tune`"
     try:

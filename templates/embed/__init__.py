@@ -1,1 +1,1 @@
-"""Token rows from a table."""
+"""Embedding: rows of a table, by ids."""

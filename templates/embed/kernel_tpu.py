@@ -1,8 +1,9 @@
-"""The kernel of `embed` for Mosaic TPU: rows fetched one by one, by ids in scalar memory, a tile of them at a time.
+"""The kernel of `embed` for Mosaic TPU: it fetches rows one by one, by ids in scalar memory, and works on a tile at a
+time.
 
-While a tile's rows are worked on, those of the next arrive. Two rows of bfloat16 share the words of a memory tile, so
-the pair that holds a row is fetched, and the row is its lower or upper half of every word, which is float32 already
-but for a shift. Every step on the rows runs in float32; what goes to memory is the result, once.
+While the kernel works on the rows of a tile, the rows of the next tile arrive. Two rows of bfloat16 share the words of
+a memory tile, so the kernel fetches the pair that holds a row. The row is the lower or the upper half of every word; a
+shift makes float32 of it. Every step on the rows runs in float32, and only the result is written to memory, once.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from ropegen.ir import ops
 
 from ..tpu.mosaic import LANES, Array, Index, Ref, round_up
 
-# Rows that are worked on at a time: a tile of bfloat16 in registers.
+# Rows that a step computes at a time: a tile of bfloat16 in registers.
 CHUNK = 16
-# Copies that are issued in straight-line code.
+# The number of copies that are issued in straight-line code.
 _UNROLLED = 8
 
 
@@ -48,9 +49,9 @@ class Form:
     table_dtype: np.dtype[Any]
     dtype: np.dtype[Any]
     fills: bool
-    """Whether ids outside the table give rows of NaN; else every id is inside."""
+    """Whether ids outside the table give rows of NaN. Otherwise, every id is inside."""
     steps: tuple[Step, ...]
-    wide: int  # bytes of the tiles of added rows, for one row
+    wide: int  # bytes of added rows in the tiles, for one row
 
     @property
     def tiles(self) -> int:
@@ -58,27 +59,29 @@ class Form:
 
     @property
     def halves(self) -> int:
-        """The tiles are split over two cores, where the chip has them and there are enough."""
+        """The number of parts into which the tiles are split: two, for two cores, if there are enough tiles."""
         return 2 if self.tiles >= 8 and self.tiles % 2 == 0 else 1
 
     @property
     def fetched(self) -> int:
-        """Rows of the table that are fetched for one row."""
+        """The number of rows of the table that are fetched for one row."""
         return 2 if self.table_dtype.itemsize == 2 else 1
 
     @property
     def has_column(self) -> bool:
-        """The ids are read in lanes beside the rows too: which half of a pair, and whether the row is filled."""
+        """Whether the kernel also reads the ids as a column beside the rows. They say which half of a pair to take, and
+        whether to fill the row.
+        """
         return self.fetched == 2 or self.fills
 
     @property
     def has_tail(self) -> bool:
-        """The last row has no partner in the table; it is read from a pair of its own."""
+        """Whether the last row of the table has no partner. It is then read from a pair of its own."""
         return self.fetched == 2 and self.vocabulary % 2 == 1
 
     @property
     def vmem(self) -> int:
-        """Bytes of fast memory: two tiles of fetched rows, the other blocks twice, and a chunk's float32."""
+        """Bytes of fast memory: two tiles of fetched rows, the other blocks twice, and a chunk in float32."""
         padded = round_up(self.features, LANES)
         fetched = self.row_tile * self.fetched * self.table_dtype.itemsize * padded
         blocks = self.row_tile * (padded * self.dtype.itemsize + self.wide) + 16 * 4 * padded
@@ -116,7 +119,7 @@ def _kernel(form: Form, names: tuple[str, ...], ids: Ref, *refs: Ref) -> None:
     if form.has_column:
         lanes = jnp.broadcast_to(given["ids"][0], (LANES, given["ids"].shape[2]))
         column[...] = lanes.T[: form.row_tile]
-    # The copies of a tile add up to its bytes.
+    # All copies of a tile together have the bytes of the tile, so one wait is enough.
     pltpu.make_async_copy(fetched.at[slot], fetched.at[slot], arrived.at[slot]).wait()
 
     def chunk(number: Index, carry: None) -> None:
@@ -141,13 +144,13 @@ def _kernel(form: Form, names: tuple[str, ...], ids: Ref, *refs: Ref) -> None:
 
 
 def _across(column: Array, width: int) -> Array:
-    """Equal lanes (n, 128) as (n, width)."""
+    """Rows of equal lanes, (n, 128), as (n, width)."""
     whole = jnp.concatenate([column] * -(-width // LANES), axis=1) if width > LANES else column
     return whole[:, :width]
 
 
 def _stepped(step: Step, x: Array, others: dict[str, Array]) -> Array:
-    """One step on float32 rows (n, features); the others are (n or 1, features)."""
+    """The rows after one step, float32 (n, features). The other operands are (n or 1, features)."""
     op = step.op
     if isinstance(op, ops.Scale):
         return x * np.float32(op.factor)
@@ -168,8 +171,9 @@ def _stepped(step: Step, x: Array, others: dict[str, Array]) -> Array:
 def forward(form: Form, ids: Array, operands: dict[str, Array]) -> Array:
     """The rows, (rows, features).
 
-    `ids` is (rows,) int32: inside the table or, where the kernel fills, -1. The operands are the table (vocabulary,
-    features) and what is added or normed with, (rows of a period that is whole tiles, or 1; features).
+    `ids` is (rows,) int32. An id is inside the table or, if the kernel fills, -1. The operands are the table
+    (vocabulary, features), and the other operands of the steps, (period, features). A period is a number of whole
+    tiles, or 1.
     """
     tiles, size = form.tiles, form.row_tile
     steps = tiles // form.halves
@@ -215,10 +219,10 @@ def forward(form: Form, ids: Array, operands: dict[str, Array]) -> Array:
         functools.partial(_kernel, form, names),
         grid_spec=grid,
         out_shape=jax.ShapeDtypeStruct((form.rows, form.features), form.dtype),
-        # The ids are inside the table, and a check costs as much as the copy that it guards.
+        # The ids are inside the table, and a bounds check would cost as much as the copy.
         compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "arbitrary"), disable_bounds_checks=True),
         name="ropegen_embed",
     )
-    # An id to fill still fetches a row, which is not looked at.
+    # An id to fill still fetches a row, which is ignored.
     rows: Array = call(jnp.maximum(padded, 0), *operands.values())
     return rows

@@ -1,10 +1,10 @@
-"""`embed` by Mosaic for TPU: the rows' gather and every step on them in one kernel, one pass over the memory.
+"""`embed` by Mosaic for TPU: the gather of the rows, and every step on them, in one kernel with one pass over memory.
 
-XLA gathers, then reads the rows again for each statistic of a norm and once more to normalise them. Here a row is
-fetched by its id, worked on in float32 and written once. A row of bfloat16 costs the fetch of two, which share their
-words. An added tensor is read where it lies if it varies with the whole rows, the sequence or not at all; else it is
-spread out first. Tangent and backward are those of the `xla` template: the cotangent of a table is a scatter, for which
-a kernel gains nothing.
+XLA gathers the rows, reads them again for each statistic of a norm, and once more to normalise them. This kernel
+fetches a row by its id, computes in float32, and writes the row once. Fetching a row of bfloat16 fetches two, because
+they share their words. An added tensor is read in place if all rows have their own values, if all sequences share the
+values, or if all rows share them. Otherwise, it is broadcast first. Tangent and backward are those of the `xla`
+template: the cotangent of a table is a scatter, which a kernel does not make faster.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from .kernel_tpu import forward as kernel_forward
 from .site import FAMILY, EmbedSite
 
 _SIZES = (256, 128, 64, 32, 16)
-# Ids are in scalar memory, which holds 1 MB.
+# The ids are in scalar memory, which holds 1 MB.
 _MOST_IDS = 1 << 17
-# Bundles of VLIW instructions that libtpu's schedules spend to issue a copy, and the same where the table's last row is
-# read apart.
+# Bundles of VLIW instructions that issue one copy in libtpu's schedules. The second number is for tables whose last row
+# is read separately.
 _COPY_BUNDLES, _COPY_APART_BUNDLES = 14, 30
 
 
 def declines(site: EmbedSite, target: Target) -> Iterator[str]:
-    """Element types other than bf16 and f32, more ids than scalar memory holds, and rows that no tile holds."""
+    """Declines element types other than bf16 and f32, more ids than scalar memory holds, and rows that fit no tile."""
     table, ids = site.table.type, site.ids.type
     values = [table, *(step.value.type for step in site.steps)]
     if others := sorted({value.dtype for value in values} - {"bf16", "f32"}):
@@ -54,7 +54,7 @@ def declines(site: EmbedSite, target: Target) -> Iterator[str]:
 
 
 def tiles(site: EmbedSite, target: Target) -> Iterator[Tile]:
-    """Powers of two that fit fast memory, no larger than the rows."""
+    """Powers of two that fit fast memory and are not larger than the number of rows."""
     for size in _SIZES:
         tile = Tile.of(rows=size)
         limit = VMEM_SHARE * target.figures.kernel_memory
@@ -63,9 +63,9 @@ def tiles(site: EmbedSite, target: Target) -> Iterator[Tile]:
 
 
 def cost(site: EmbedSite, target: Target, tile: Tile, direction: Direction = "forward") -> Cost | None:
-    """Each row fetched, with its neighbour in bf16, and written once; each copy issued by itself.
+    """Every row is fetched (in bf16 with its neighbour) and written once. Every copy is issued separately.
 
-    None for derivatives, which are those of the `xla` template.
+    The cost is None for derivatives, which the `xla` template computes.
     """
     if direction != "forward":
         return None
@@ -83,26 +83,28 @@ def cost(site: EmbedSite, target: Target, tile: Tile, direction: Direction = "fo
     )
     moved = fetched + rows.type.bytes + others + spread
     vector = rows.type.size * (form.fetched + 4.0 * len(site.steps))
-    share = form.halves / chip.cores if form.halves < chip.cores else 1.0  # of the chip's cores
+    share = form.halves / chip.cores if form.halves < chip.cores else 1.0  # of cores with work
     copies = form.row_tile * (_COPY_APART_BUNDLES if form.has_tail else _COPY_BUNDLES)
     issued = form.tiles / form.halves * (copies + chip.grid_step) / chip.clock
     working = Cost.longest(
         compute=issued + vector / (share * chip.vector),
         memory=max(moved / chip.bandwidth, form.tiles / form.halves * chip.latency),
     )
-    # Nothing is worked on before the first tile's rows are there.
+    # The kernel waits until the rows of the first tile have arrived.
     first = Cost(memory=max(fetched / form.tiles / chip.bandwidth, chip.latency))
     return working + first + Cost(flops=vector, bytes=moved, temporary=float(form.vmem), launch=chip.launch)
 
 
 def _added(site: EmbedSite) -> tuple[Node, ...]:
-    """The tensors that are added to the rows."""
+    """The tensors that the steps add to the rows."""
     added = [other for step in site.steps if isinstance(step.value.op, ops.Add) for other in step.others]
     return tuple(dict.fromkeys(added))
 
 
 def _period(site: EmbedSite, added: Node, tile: Tile) -> int | None:
-    """After how many rows an added tensor repeats, None where it must be spread out: 1, whole tiles, or all rows."""
+    """The number of rows after which an added tensor repeats: 1, whole tiles, or all rows. None if it must be
+    broadcast.
+    """
     rows = site.outputs[0].type.shape
     shape = (1,) * (len(rows) - added.type.rank) + added.type.shape
     varies = next((axis for axis, size in enumerate(shape[:-1]) if size > 1), len(rows) - 1)
@@ -117,7 +119,7 @@ def _form(site: EmbedSite, tile: Tile) -> Form:
     steps: list[Step] = []
     names = _names(site)
     for step in site.steps:
-        if isinstance(step.value.op, ops.Scale | ops.Add | ops.Norm):  # a cast is the rounding at the end
+        if isinstance(step.value.op, ops.Scale | ops.Add | ops.Norm):  # a cast is only the rounding at the end
             steps.append(Step(step.value.op, tuple(names[other] for other in step.others)))
     wide = [numpy_dtype(other.type.dtype).itemsize for other in _added(site) if _period(site, other, tile) != 1]
     return Form(
@@ -134,18 +136,18 @@ def _form(site: EmbedSite, tile: Tile) -> Form:
 
 
 def _names(site: EmbedSite) -> dict[Node, str]:
-    """The kernel's names of what the steps read beside the rows."""
+    """The names that the kernel gives to the other operands of the steps."""
     others = dict.fromkeys(other for step in site.steps for other in step.others)
     return {other: f"other{index}" for index, other in enumerate(others)}
 
 
 def notes(site: EmbedSite, tile: Tile) -> Iterator[str]:
-    """Which derivatives are left to the `xla` template."""
+    """Which derivatives the `xla` template computes."""
     yield "tangent and gradients by embed/xla"
 
 
 def build(site: EmbedSite, tile: Tile, target: Target) -> Kernel:
-    """Ids put inside the table, then one kernel.
+    """Clips or marks the ids that are outside the table, then runs one kernel.
 
     Raises:
       RopegenError: a tile that the kernel cannot take.

@@ -1,6 +1,8 @@
-"""The regions of `embed`: rows of a table, and what is done to a row on its way to the first layer.
+"""The regions of `embed`: rows of a table, and the steps that follow before the first layer.
 
-x = embed(ids, table); then any of scale, cast, add(x, other), norm(x, ...), if it is the only reader of the step before
+The pattern is `x = embed(ids, table)`, then any of `scale(x)`, `cast(x)`, `add(x, other)` and `norm(x, ...)`. A step
+must be the only reader of the step before it.
+
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ _STEPS = (ops.Scale, ops.Cast, ops.Add, ops.Norm)
 
 @dataclass(frozen=True)
 class Step:
-    """One op on the rows: its value in the closed region, and which of its operands the rows are."""
+    """One op on the rows: its value in the closed region, and the operand that holds the rows."""
 
     value: Node
     rows: Node
@@ -39,7 +41,7 @@ class EmbedSite(Site):
 
 
 def find(whole: Graph) -> Iterator[Region]:
-    """Every lookup, with all steps after it that are the only reader of the step before."""
+    """Every lookup, with the steps after it, as long as a step is the only reader of the step before it."""
     users = whole.users()
     outputs = {value for _, value in whole.outputs}
     for start in whole.nodes:
@@ -56,7 +58,7 @@ def find(whole: Graph) -> Iterator[Region]:
 
 
 def site(closed: Graph) -> EmbedSite:
-    """Reads a closed region from its end back to the lookup."""
+    """Reads a closed region, from its end back to the lookup."""
     ((_, value),) = closed.outputs
     steps: list[Step] = []
     while isinstance(value.op, _STEPS):
@@ -79,7 +81,9 @@ def covers(site: EmbedSite) -> Graph:
 
 
 def _rows(value: Node) -> Node:
-    """The operand that carries the rows. That of an `add` comes from a lookup and has the shape of the result."""
+    """The operand that holds the rows. For an `add`, it is the one that comes from a lookup and has the type of the
+    result.
+    """
     if not isinstance(value.op, ops.Add):
         return value.operands[0]
     a, b = value.operands

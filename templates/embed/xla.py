@@ -1,4 +1,4 @@
-"""`embed` by XLA: one gather, then every step on its rows in float32, rounded once at the end."""
+"""`embed` by XLA: one gather, then every step on the rows in float32, with one rounding at the end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ropegen.types import numpy_dtype
 
 from .site import FAMILY, EmbedSite
 
-# Operations of a TPU's vector unit that a pass over the rows costs for each element: libtpu's own estimates are 29 to
+# The number of vector operations per element that a pass over the rows costs on TPU. libtpu's own estimates are 29 to
 # 56 on v5e and 21 to 36 on v7x, for rows of 768 and 4,096 features.
 _TPU_PASS = 32.0
 
@@ -30,10 +30,11 @@ def tiles(site: EmbedSite, target: Target) -> Iterator[Tile]:
 
 
 def cost(site: EmbedSite, target: Target, tile: Tile, direction: Direction = "forward") -> Cost:
-    """Every row read and written once; on TPU as `_tpu_cost` says; on a GPU one kernel, and one for each statistic.
+    """Every row is read and written once. On a GPU there is one kernel, and one for each statistic; for TPU see
+    `_tpu_cost`.
 
-    JAX differentiates the forward pass. The tangent makes the rows again beside their tangents. Backward makes them
-    again, takes the cotangents through the steps, and adds them to a table of zeros.
+    JAX differentiates the forward pass. The tangent computes the rows again, together with their tangents. Backward
+    computes them again, takes the cotangents through the steps, and adds them to a table of zeros.
     """
     (rows,) = site.outputs
     others = float(sum(value.type.bytes for value in site.operands if value is not site.table))
@@ -49,16 +50,16 @@ def cost(site: EmbedSite, target: Target, tile: Tile, direction: Direction = "fo
 
 
 def _statistics(site: EmbedSite) -> int:
-    """The sums over whole rows that the steps of the site need."""
+    """The number of sums over whole rows that the steps of the site need."""
     norms = [op for step in site.steps if isinstance(op := step.value.op, ops.Norm)]
     return sum(2 if op.kind == "layer" else 1 for op in norms)
 
 
 def _tpu_cost(site: EmbedSite, target: Target, others: float, direction: Direction) -> Cost:
-    """A gather to memory, then a pass for each statistic of a norm and one that writes: ops one after the other.
+    """The cost of separate ops: a gather to memory, a pass for each statistic of a norm, and a pass that writes.
 
-    Rows of bf16 come in pairs, which share their words. What the passes read mostly stays in fast memory. The tangent
-    gathers twice; its passes read the rows and their tangents at once. Backward has all of it twice.
+    Rows of bf16 come in pairs, which share their words. Most of what the passes read stays in fast memory. The tangent
+    gathers twice, and its passes read the rows and their tangents at once. Backward does everything twice.
     """
     (rows,), table, chip = site.outputs, site.table.type, target.figures
     size, statistics = rows.type.size, _statistics(site)
@@ -66,7 +67,7 @@ def _tpu_cost(site: EmbedSite, target: Target, others: float, direction: Directi
     gathered = size * numpy_dtype(table.dtype).itemsize
     fetched = gathered * (2 if table.dtype == "bf16" else 1)
     passes = statistics + bool(site.steps)
-    # Beside them, on little: ids put inside the table, each statistic's root or mean, weights and biases as float32.
+    # There are more ops, on little data: ids are clipped, statistics are finished, weights and biases become float32.
     little = 1 + statistics + affine
     passed = Cost.longest(compute=_TPU_PASS * size / chip.vector, launch=chip.op)
     moved = Cost.longest(memory=(fetched + gathered + others) / chip.bandwidth, launch=chip.op)
@@ -87,7 +88,7 @@ def _tpu_cost(site: EmbedSite, target: Target, others: float, direction: Directi
 
 
 def build(site: EmbedSite, tile: Tile, target: Target) -> Kernel:
-    """The plain ops over rows kept in the accumulator's element type."""
+    """The plain formulas, with the rows in the element type of the accumulator."""
 
     def forward(*operands: Array) -> Arrays:
         values = dict(zip(site.operands, operands, strict=True))
@@ -96,7 +97,7 @@ def build(site: EmbedSite, tile: Tile, target: Target) -> Kernel:
         if site.steps:
             rows = rows.astype(plain.accumulator(rows.dtype))
         for step in site.steps:
-            if not isinstance(step.value.op, ops.Cast):  # rounding waits for the end
+            if not isinstance(step.value.op, ops.Cast):  # the rounding is at the end
                 rows = plain.compute(
                     step.value, *(rows if value is step.rows else values[value] for value in step.value.operands)
                 )

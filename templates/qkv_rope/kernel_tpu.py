@@ -1,10 +1,12 @@
-"""The kernel of `qkv_rope` for Mosaic TPU: a tile of rows times a tile of columns, which is of one part.
+"""The kernel of `qkv_rope` for Mosaic TPU: a tile of rows times a tile of columns. A tile of columns belongs to one
+part.
 
-The products of a tile gather in float32 in fast memory, where the bias is added and every head is normalised and
-rotated; only the result goes to memory, once. Rows of x are fetched once, the weight once for each tile of rows.
+The products of a tile accumulate in float32 in fast memory. There the kernel adds the bias, and normalises and rotates
+every head. Only the result is written to memory, once. Rows of x are fetched once, the weight once for each tile of
+rows.
 
-A head stands on a stride of lanes: its own width, or the next multiple of 128. Statistics of a head are sums over its
-lanes, the lanes of others masked. The rotation turns whole slabs of lanes, which hold whole heads.
+Heads begin at multiples of a stride of lanes: their own width, or the next multiple of 128. A statistic of a head is a
+sum over its lanes, with the lanes of other heads masked. The rotation works on slabs of lanes, which hold whole heads.
 """
 
 from __future__ import annotations
@@ -26,13 +28,13 @@ from ropegen.target import TPU_KERNEL_MEMORY
 from ..tpu.mosaic import LANES, Array, Index, Ref, dot, lane
 from ..tpu.rotation import Rotation
 
-# Rows that are multiplied at a time: fewer leave the matrix unit waiting for weights, more spill.
+# Rows that are multiplied at a time. With fewer, the matrix unit waits for weights; with more, registers spill.
 CHUNK = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Norm:
-    """The norm of each head; `weight` and `bias` say whether there is a row of that operand."""
+    """The norm of the heads; `weight` and `bias` say whether it has these operands."""
 
     kind: str
     epsilon: float
@@ -42,26 +44,26 @@ class Norm:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """The rotation of a slab, and the name that its tables have in common."""
+    """The rotation of a slab, and the common part of the names of its tables."""
 
     angles: str
     rotation: Rotation
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The operands that are its tables."""
+        """The names of the operands that are its tables."""
         return self.rotation.names(self.angles)
 
 
 @dataclass(frozen=True, slots=True)
 class PartForm:
-    """Columns of the (packed) weight that are the heads of one part."""
+    """The columns of the (packed) weight for the heads of one part."""
 
     start: int
-    columns: int  # padded to whole tiles
+    columns: int  # the number of columns, padded to whole tiles
     width: int  # of a head
-    stride: int  # lanes from a head to the next
-    slab: int  # lanes that hold whole heads: the least multiple of 128 and of the stride
+    stride: int  # lanes from one head to the next
+    slab: int  # lanes that hold whole heads: the least common multiple of 128 and the stride
     norm: Norm | None
     turn: Turn | None
 
@@ -86,7 +88,7 @@ class Form:
 
     @property
     def vmem(self) -> int:
-        """Bytes of fast memory: blocks twice (one is fetched while the other is read) and the sums of a chunk."""
+        """Bytes of fast memory: every block twice (one is fetched while the other is read), and the sums of a chunk."""
         size = self.dtype.itemsize
         blocks = self.features * (self.row_tile + self.column_tile) * size
         blocks += len(self.parts) * self.row_tile * self.column_tile * size
@@ -100,7 +102,7 @@ def _side_by_side(parts: Sequence[Array]) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class _Slab:
-    """What is computed of each head in a slab of lanes (rows, slab), float32."""
+    """Operations on every head in a slab of lanes (rows, slab), float32."""
 
     part: PartForm
 
@@ -108,7 +110,7 @@ class _Slab:
         return range(0, self.part.slab, LANES)
 
     def sums(self, x: Array) -> list[Array]:
-        """The sum of the features of every head, a list of (rows, 1)."""
+        """The sum over the features, one (rows, 1) for every head."""
         totals: list[Array] = []
         for first in range(0, self.part.slab, self.part.stride):
             end = first + self.part.width
@@ -125,7 +127,7 @@ class _Slab:
         return totals
 
     def spread(self, values: Sequence[Array]) -> Array:
-        """One value for every head, (rows, 1), on all lanes of the head: (rows, slab)."""
+        """One value for every head, (rows, 1), copied to all lanes of the head: (rows, slab)."""
         stride = self.part.stride
         parts: list[Array] = []
         for group in self._groups():
@@ -148,7 +150,7 @@ class _Slab:
 
 
 def norm_name(index: int, what: str) -> str:
-    """The operand of a part's weight or bias of the norm."""
+    """The name of the operand that is the weight or the bias of a part's norm."""
     return f"norm_{what}{index}"
 
 
@@ -159,7 +161,7 @@ def _kernel(form: Form, names: tuple[str, ...], *refs: Ref) -> None:
     x, weight = given["x"], given["weight"]
 
     def finish(index: int, part: PartForm, rows: Any) -> None:
-        """The heads of a chunk, a slab at a time: from the sums to the output."""
+        """Computes the output of a chunk from its sums, one slab after the other."""
         tables = [given[name][0, rows] for name in part.turn.names] if part.turn is not None else []
         affine = {
             what: given[norm_name(index, what)][...] if part.norm is not None and getattr(part.norm, what) else None
@@ -189,14 +191,14 @@ def _kernel(form: Form, names: tuple[str, ...], *refs: Ref) -> None:
 
 
 def forward(form: Form, operands: dict[str, Array]) -> tuple[Array, ...]:
-    """The parts, every one (batch, rows, columns) in the kernel's dtype.
+    """The parts, (batch, rows, columns) in the kernel's dtype.
 
     The operands are x (batch, rows, features) and weight (features, columns) in that dtype; bias (1, columns); rows of
     norms (1, slab) float32; tables of angles (batch or 1, rows, lanes) float32.
     """
     names = tuple(operands)
     tiles = [part.columns // form.column_tile for part in form.parts]
-    # The tile of the weight's columns for each step.
+    # For every step, its tile of the weight's columns.
     columns = np.concatenate(
         [part.start // form.column_tile + np.arange(count) for part, count in zip(form.parts, tiles, strict=True)]
     ).astype(np.int32)
@@ -225,8 +227,8 @@ def forward(form: Form, operands: dict[str, Array]) -> tuple[Array, ...]:
 
 
 def _placed(first: int, count: int) -> Callable[..., tuple[Index, ...]]:
-    """The block of a part's output: its first before the part's steps, its last after them, so that no block is left
-    early.
+    """The block of a part's output: the first one before the part's steps, and the last one after them. So every block
+    is complete before the kernel leaves it.
     """
 
     def place(batch: Index, row: Index, step: Index, columns: Ref) -> tuple[Index, ...]:
@@ -241,12 +243,12 @@ def _spec(form: Form, name: str, shape: tuple[int, ...]) -> Any:
         return _block((1, form.row_tile, form.features), lambda b, m, n, columns: (b, m, 0))
     if name in ("weight", "bias"):
         return _block((shape[0], form.column_tile), lambda b, m, n, columns: (0, columns[n]))
-    if len(shape) == 2:  # a row of a norm
+    if len(shape) == 2:  # a weight or bias of a norm
         return _block(shape, lambda b, m, n, columns: (0, 0))
     batch = int(shape[0] > 1)
     return _block((1, form.row_tile, shape[2]), lambda b, m, n, columns: (b * batch, m, 0))
 
 
 def _block(shape: tuple[int, ...], index: Callable[[Index, Index, Index, Ref], tuple[Index, ...]]) -> Any:
-    """The block that a step reads: `index` of its batch entry, row of tiles, number in the row, and the tiles' map."""
+    """The block that a step reads. `index` gets the batch entry, the row of tiles, the number in the row, and the map."""
     return pl.BlockSpec(shape, index)

@@ -1,10 +1,10 @@
 """`qkv_rope` by Mosaic for TPU: one matmul whose tiles are cut, normalised and rotated before they leave fast memory.
 
-XLA writes the product, then reads it for each norm, rotation and part; here each part is written once, as it is to be
-read, (..., S, H * D). Columns of the weight are taken where they lie; where a part is no whole number of tiles (heads
-of odd widths, few of them), columns and heads are first packed apart with zeros between, which costs a pass over the
-weight. Any length is taken: the last tile of rows is cut where it is written. Tangent and backward are those of the
-`xla` template: products and sums that XLA fuses as well.
+XLA writes the product, then reads it for every norm, rotation and part. This kernel writes every part once, in the
+layout that its readers need, (..., S, H * D). It reads the columns of the weight in place. If a part is not a whole
+number of tiles (heads of odd widths, or few heads), the columns are first packed with zeros between the heads, which
+costs a pass over the weight. Any sequence length is possible, because the last tile of rows is cut when it is written.
+Tangent and backward are those of the `xla` template: XLA fuses their products and sums as well.
 """
 
 from __future__ import annotations
@@ -31,15 +31,16 @@ from .site import FAMILY, Part, QkvRopeSite
 
 _ROW_TILES = (1024, 512, 256, 128, 64, 32, 16)
 _MOST_COLUMNS = 1024
-# The share of the chip's fast memory that blocks may fill; the compiler and neighbouring ops need the rest.
+# The share of the chip's fast memory that blocks may fill. The compiler and neighbouring ops need the rest.
 _VMEM_SHARE = 0.6
 _MOST_VMEM = 40 << 20
-# Below this length a batch that shares its angles is one run of rows, with the angles of each row written out.
+# If sequences are shorter than this, the whole batch is one run of rows, and the angles are repeated for every
+# sequence.
 _SHORT = 256
 
 
 def declines(site: QkvRopeSite, target: Target) -> Iterator[str]:
-    """Element types that the chip does not multiply, and shapes that no tile holds."""
+    """Declines element types that the chip does not multiply, and shapes that fit no tile."""
     x, weight = (operand.type for operand in site.project.operands[:2])
     if x.dtype not in ("bf16", "f32"):
         yield f"Mosaic multiplies bf16 and f32, not {x.dtype}"
@@ -55,7 +56,7 @@ def declines(site: QkvRopeSite, target: Target) -> Iterator[str]:
 
 
 def tiles(site: QkvRopeSite, target: Target) -> Iterator[Tile]:
-    """Powers of two of rows, and columns that every part is a whole number of, as fast memory holds them."""
+    """Tiles that fit fast memory: a power of two of rows, and columns of which every part is a whole number."""
     layout = _Layout.of(site)
     whole = math.gcd(*(part.columns for part in layout.parts), *(part.start for part in layout.parts))
     columns = [
@@ -72,9 +73,9 @@ def tiles(site: QkvRopeSite, target: Target) -> Iterator[Tile]:
 
 
 def cost(site: QkvRopeSite, target: Target, tile: Tile, direction: Direction = "forward") -> Cost | None:
-    """The matmul over whole tiles; x and the parts moved once, the weight once for each tile of rows.
+    """The cost of the matmul over whole tiles. x and the parts are moved once, the weight once for each tile of rows.
 
-    None for derivatives, which are those of the `xla` template.
+    The cost is None for derivatives, which the `xla` template computes.
     """
     if direction != "forward":
         return None
@@ -93,12 +94,12 @@ def cost(site: QkvRopeSite, target: Target, tile: Tile, direction: Direction = "
     before += sum(value.type.bytes for value in site.operands if value not in site.project.operands[:2])
     if any(part.turn is not None and not part.turn.rotation.is_whole for part in form.parts):
         before += 4.0 * form.batch * form.rows * form.table_lanes
-    share = min(row_tiles / chip.cores, 1.0)  # of the chip's cores; a tile of rows is one core's
+    share = min(row_tiles / chip.cores, 1.0)  # of cores with work; one core computes a tile of rows
     rate = share * chip.matmul(x.dtype)
     steps = row_tiles * (columns // tile["columns"]) * chip.grid_step / (share * chip.cores * chip.clock)
     busy = matmul / rate + vector / (share * chip.vector) + steps
     moving = (moved + before) / chip.bandwidth
-    # Nothing is multiplied before the first blocks are there, and the last is written when nothing else is left to do.
+    # The kernel waits for the first blocks, and nothing else runs while the last block is written.
     ends = (form.features * (form.row_tile + tile["columns"]) + form.row_tile * tile["columns"]) * item
     return (
         Cost.longest(compute=busy, memory=moving)
@@ -109,7 +110,7 @@ def cost(site: QkvRopeSite, target: Target, tile: Tile, direction: Direction = "
 
 @dataclass(frozen=True, slots=True)
 class _Columns:
-    """Where the heads of a part lie: in the weight itself or, packed, with zeros between them."""
+    """The columns of the heads of a part: in the weight itself or, if packed, with zeros between the heads."""
 
     start: int
     columns: int
@@ -119,7 +120,7 @@ class _Columns:
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """The columns of every part; a tile of columns is a multiple of `unit`."""
+    """The columns of every part. A tile of columns is a multiple of `unit` columns."""
 
     parts: tuple[_Columns, ...]
     unit: int
@@ -156,7 +157,7 @@ def _split(part: Part) -> ops.SplitHeads:
 
 
 def _rows(site: QkvRopeSite) -> tuple[int, int]:
-    """The batch and the rows of the kernel: one run of rows, or a batch where its entries share angles."""
+    """The batch and the rows of the kernel: one run of rows, or a batch whose entries share angles."""
     shape = site.project.operands[0].type.shape
     lead, length = math.prod(shape[:-2]), shape[-2] if len(shape) > 1 else 1
     shares = any(part.rotate is not None and part.rotate.operands[1].type.rank == 2 for part in site.parts)
@@ -164,7 +165,7 @@ def _rows(site: QkvRopeSite) -> tuple[int, int]:
 
 
 def _turns(site: QkvRopeSite, layout: _Layout) -> tuple[Turn | None, ...]:
-    """The rotation of each part; parts that turn alike read the same tables."""
+    """The rotation of each part. Parts with the same rotation read the same tables."""
     alike: dict[object, str] = {}
     turns: list[Turn | None] = []
     for part, place in zip(site.parts, layout.parts, strict=True):
@@ -209,12 +210,12 @@ def _form(site: QkvRopeSite, tile: Tile) -> Form:
 
 
 def notes(site: QkvRopeSite, tile: Tile) -> Iterator[str]:
-    """Which derivatives are left to the `xla` template."""
+    """Which derivatives the `xla` template computes."""
     yield "tangent and gradients by qkv_rope/xla"
 
 
 def build(site: QkvRopeSite, tile: Tile, target: Target) -> Kernel:
-    """Columns packed where they do not lie in whole tiles, one kernel, and its results cut into heads.
+    """Packs the columns if parts are not whole tiles, runs one kernel, and cuts its results into heads.
 
     Raises:
       RopegenError: a tile that the kernel cannot take.
@@ -254,7 +255,7 @@ def _check(site: QkvRopeSite, tile: Tile) -> None:
 
 
 def _packed(site: QkvRopeSite, layout: _Layout, weight: Array) -> Array:
-    """The columns (E, F) of the parts side by side, heads on their strides and parts a whole number of units long."""
+    """The columns (E, F) of the parts side by side, with every head at its stride and every part padded to whole units."""
     if not layout.is_packed:
         return weight
     parts: list[Array] = []
@@ -268,7 +269,7 @@ def _packed(site: QkvRopeSite, layout: _Layout, weight: Array) -> Array:
 
 
 def _affine(index: int, part: Part, into: PartForm, values: dict[Node, Array]) -> dict[str, Array]:
-    """The rows (1, slab) that a part's norm multiplies and adds, one head after the other."""
+    """The weight and bias of a part's norm as rows (1, slab), one head after the other."""
     if part.norm is None:
         return {}
     op = part.norm.op
@@ -287,7 +288,9 @@ def _affine(index: int, part: Part, into: PartForm, values: dict[Node, Array]) -
 
 
 def _tables(form: Form, rotate: Node, turn: Turn, angles: Array) -> dict[str, Array]:
-    """The angles (..., S, dim) as the tables that the kernel multiplies, (batch or 1, rows, slab), by name."""
+    """The tables that the kernel multiplies with, (batch or 1, rows, slab), by name; they come from angles (..., S,
+    dim).
+    """
     dim = angles.shape[-1]
     if form.batch == 1:
         angles = jnp.broadcast_to(angles, (*rotate.type.shape[:-2], dim))

@@ -1,7 +1,7 @@
-"""The regions of `qkv_rope`: one projection cut into parts of heads, which are normalised and rotated as the graph
-says.
+"""The regions of `qkv_rope`: one projection, cut into parts of heads that may be normalised and rotated.
 
-p = project(x, weight); for each part: rotate(norm(split_heads(p), ...), angles)
+The pattern is `p = project(x, weight)` and, for each part, `rotate(norm(split_heads(p), ...), angles)`.
+
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Part:
 
     @property
     def steps(self) -> tuple[Node, ...]:
-        """What follows the split, in order."""
+        """The norm and the rotation, those that are there, in order."""
         return tuple(step for step in (self.norm, self.rotate) if step is not None)
 
 
@@ -38,7 +38,9 @@ class QkvRopeSite(Site):
 
 
 def find(whole: Graph) -> Iterator[Region]:
-    """Every projection that is only cut into heads, twice: with all steps of its parts, and with the norms alone."""
+    """Two regions for every projection that is only cut into heads: with all steps of its parts, and with the norms
+    alone.
+    """
     users = whole.users()
     outputs = {value for _, value in whole.outputs}
     for project in whole.nodes:
@@ -56,7 +58,9 @@ def find(whole: Graph) -> Iterator[Region]:
 
 
 def _follow(value: Node, users: dict[Node, tuple[Node, ...]], outputs: set[Node], kinds: tuple[type, ...]) -> Node:
-    """The end of the part that starts with a split: a norm, then a rotation, if they are the only readers."""
+    """The last node of the part that starts with a split. A norm, then a rotation follow it if they are the only
+    readers.
+    """
     for kind in kinds:
         if value not in outputs and len(users[value]) == 1:
             (user,) = users[value]
@@ -80,7 +84,7 @@ def _region(project: Node, ends: tuple[Node, ...]) -> Region:
 
 
 def site(closed: Graph) -> QkvRopeSite:
-    """Reads a closed region from the end of each part back to the projection."""
+    """Reads a closed region, from the end of each part back to the projection."""
     parts: list[Part] = []
     for _, value in closed.outputs:
         norm = rotate = None

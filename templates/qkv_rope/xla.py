@@ -1,4 +1,4 @@
-"""`qkv_rope` by XLA: one matmul, whose float32 sums stay float32 through norm and rotation and are rounded once."""
+"""`qkv_rope` by XLA: one matmul. Its float32 sums stay float32 through norm and rotation, and are rounded once."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def tiles(site: QkvRopeSite, target: Target) -> Iterator[Tile]:
 
 
 def cost(site: QkvRopeSite, target: Target, tile: Tile, direction: Direction = "forward") -> Cost:
-    """The matmul, its float32 sums written and read back, and the parts written in their own element type.
+    """The matmul; its float32 sums, which are written and read back; and the parts, written in their own element type.
 
-    Derivatives have two products, since x and the weight both have a tangent and a cotangent. Where a part is normed
-    they also make the sums again; rotations are linear and need no sums. On TPU the passes come after the matmul, see
-    `_tpu_cost`. On a GPU the matmul is a kernel, and each part is one more, with another for each norm.
+    Derivatives have two products, since x and the weight both have a tangent and a cotangent. If a part has a norm,
+    they also compute the sums again; rotations are linear and do not need them. On TPU the passes come after the
+    matmul, see `_tpu_cost`. On a GPU the matmul is a kernel, and each part is one more, with another for each norm.
     """
     x, sums = site.project.operands[0], float(site.project.type.size)
     norms = sum(isinstance(step.op, ops.Norm) for part in site.parts for step in part.steps)
-    # How often the sums, or something of their size, are multiplied and passed through the steps of the parts.
+    # How many products there are, and how often an array of the size of the sums passes through the steps of the parts.
     times = 1 if direction == "forward" else 3 if norms else 2
     stepped = 1 if direction == "forward" else 2 if norms else 1
     operands, outputs = (float(sum(value.type.bytes for value in side)) for side in (site.operands, site.outputs))
@@ -55,14 +55,16 @@ def cost(site: QkvRopeSite, target: Target, tile: Tile, direction: Direction = "
 def _tpu_cost(
     site: QkvRopeSite, target: Target, matmul: float, operands: float, outputs: float, times: int, stepped: int
 ) -> Cost:
-    """`times` products, then `stepped` times the passes of each part: XLA fuses neither into the matmul, so they add."""
+    """The cost of `times` products, then of `stepped` times the passes of each part, which XLA does not fuse into a
+    matmul.
+    """
     chip, sums = target.figures, float(site.project.type.size)
     multiplied = Cost.longest(
         compute=matmul / chip.matmul(site.project.operands[0].type.dtype),
         memory=(operands + outputs) / chip.bandwidth,
         launch=times * chip.op,
     )
-    # What stays in fast memory is read at about the same rate: the change of layout is what takes the time.
+    # Data in fast memory is read at about the same rate, because the change of layout takes the time.
     passed = [_tpu_passes(part) for part in site.parts] * stepped
     after = [
         Cost.longest(launch=count * chip.op, memory=moved / (chip.relayout * chip.bandwidth)) for count, moved in passed
@@ -75,11 +77,11 @@ def _tpu_cost(
 
 
 def _tpu_passes(part: Part) -> tuple[int, float]:
-    """The ops after the matmul that make a part of the sums, and the bytes that they read and write.
+    """The ops after the matmul that compute a part from the sums, and the bytes that they read and write.
 
-    As libtpu compiles them: a part without steps is cut out and copied to its layout, both in its own element type. One
-    with steps is cut out in float32, read for the statistics of a norm and again to be normed, and rotated to halves
-    that another op puts together.
+    libtpu compiles a part without steps to a cut and a copy to its layout, both in its own element type. A part with
+    steps is cut out in float32, read for the statistics of a norm and again for the norm itself, and rotated as halves,
+    which another op joins.
     """
     wide, item = 4.0, numpy_dtype(part.split.type.dtype).itemsize
     if not part.steps:
@@ -93,7 +95,7 @@ def _tpu_passes(part: Part) -> tuple[int, float]:
 
 
 def build(site: QkvRopeSite, tile: Tile, target: Target) -> Kernel:
-    """The plain ops over sums kept in the accumulator's element type."""
+    """The plain formulas, with the sums in the element type of the accumulator."""
 
     def forward(*operands: Array) -> Arrays:
         values = dict(zip(site.operands, operands, strict=True))

@@ -5,13 +5,13 @@
     plan.txt           the plan of each target, with every reason
     module.jaxexport   the program for every platform, as jax.export wrote it
     module.mlirbc      the program as portable StableHLO, for consumers without JAX
-    prepare.*          the same two for what is computed once from parameters, where there is such a stage
+    prepare.*          the same two files for the stage that runs once over the parameters, if there is one
     semantic.mlir      the graph as StableHLO composites, for compilers that know the ops
     report.txt         what is in the modules, in figures; with executables, the schedule of each kernel
-    *.executable       device executables, compiled ahead of time, one for each chip and stage, where asked for
+    *.executable       device executables, compiled ahead of time, one for each chip and stage, if asked for
 
-The same graph and targets give the same bytes. `export` writes a directory aside and renames it, so there is never
-half of one. `load` checks every hash, runs only the StableHLO, and imports no template.
+The same graph and targets give the same bytes. `export` writes a temporary directory and renames it, so
+a half-written artifact never appears. `load` checks every hash, runs only the StableHLO, and imports no template.
 """
 
 from ropegen.emit.artifact.check import Check as Check

@@ -17,9 +17,10 @@ from ropegen.ir.graph import Graph
 
 Array = npt.NDArray[Any]
 
-# The error of a correct program is at most so many times the error that rounding is expected to make.
+# The error of a correct program is at most this many times the error that rounding is expected to make.
 _ALLOWED = 4.0
-# Evaluations with rounding errors: enough that the smallest output has so many elements in all of them together.
+# There are enough evaluations with rounding errors that the smallest output has this many elements in all of them
+# together.
 _ELEMENTS, _FEWEST, _MOST = 4096, 2, 32
 
 
@@ -28,7 +29,8 @@ class CheckedOutput:
     """One output of one program against the oracle. `program` is the file that the program is from.
 
     `largest` is the largest absolute error, and `relative` the root mean square of the error over that of the output.
-    `allowed_largest` and `allowed` are what rounding can explain of the two; an output agrees that exceeds neither.
+    `allowed_largest` and `allowed` are their bounds, the errors that rounding can explain. An output agrees if it
+    exceeds neither.
     """
 
     label: str
@@ -42,7 +44,7 @@ class CheckedOutput:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What `Artifact.check` tells of every output."""
+    """The result of `Artifact.check`, for every output."""
 
     outputs: tuple[CheckedOutput, ...]
 
@@ -65,7 +67,7 @@ def check(graph: Graph, programs: Iterable[tuple[str, Callable[..., Any]]], seed
 
 
 def compare(graph: Graph, inputs: Mapping[str, Array], results: Mapping[str, Any], seed: int) -> Check:
-    """The outputs by label that one program gave for these inputs, against the oracle: see `check`."""
+    """Compares the outputs, by label, that one program gave for these inputs with the oracle, see `check`."""
     return _compared(graph, inputs, {"": results}, seed)
 
 

@@ -26,7 +26,7 @@ Program = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Executable:
-    """The executables of a target in an artifact. `unused` says why this machine does not use them, "" if it does."""
+    """The executables of a target in an artifact. `unused` is the reason why this machine does not use them, or ""."""
 
     target: str
     files: tuple[str, ...]
@@ -36,7 +36,7 @@ class Executable:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """The executables of a target: files by name, the entry of the manifest, and what the compiler said of each stage."""
+    """The executables of a target: files by name, the entry of the manifest, and the compiler's output for each stage."""
 
     plan: Plan
     files: Mapping[str, bytes]
@@ -120,7 +120,7 @@ def _in_order(labels: Mapping[str, object]) -> tuple[str, ...]:
 
 
 def unfit(entry: ExecutableEntry, device: Any) -> str:
-    """Why an executable does not fit a device and its runtime; "" if it fits."""
+    """The reason why an executable does not fit a device and its runtime, or ""."""
     if device.device_kind != entry.device_kind:
         return f"it is for a {entry.device_kind}, and this is a {device.device_kind}"
     build = tpu.build_of(device.client.platform_version)

@@ -55,7 +55,7 @@ class Output(Entry, frozen=True, kw_only=True):
     dtype: str
 
     def __post_init__(self) -> None:
-        self.type  # noqa: B018 - it refuses what is no element type
+        self.type  # noqa: B018 - it raises for an unknown element type
 
     @property
     def type(self) -> TensorType:
@@ -157,7 +157,7 @@ class Manifest(Entry, frozen=True, kw_only=True):
 
 
 class _Format(Struct):
-    """The one field that every format has; the others belong to the format."""
+    """The one field that a manifest of any format has."""
 
     format: int
 
@@ -197,7 +197,7 @@ def read(folder: Path) -> Manifest:
 
 
 def _with_key(content: bytes, message: str) -> str:
-    """The message of msgspec with the key in place of `[...]`, which is all that it says of the entry of a dictionary."""
+    """The message of msgspec with the key in place of `[...]`, which msgspec writes for every key of a dictionary."""
     match = re.search(r"`\$\.(\w+)\[\.\.\.\]", message)
     if match is None:
         return message

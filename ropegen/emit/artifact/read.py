@@ -55,7 +55,7 @@ class Artifact:
     def __deepcopy__(self, memo: dict[int, Any]) -> Artifact:
         return self
 
-    # A pickle holds where the files are and what they hold, for what JAX compiled does not leave the process.
+    # Programs that JAX compiled cannot leave the process, so a pickle holds the directory and the hashes of its files.
     def __reduce__(self) -> tuple[Callable[[Path, dict[str, str]], Artifact], tuple[Path, dict[str, str]]]:
         return _load_again, (self.directory.resolve(), dict(self.manifest.files))
 
@@ -206,7 +206,7 @@ class Artifact:
 def _committed(values: Mapping[str, Any]) -> dict[str, Any]:
     """The arrays of a call, all committed to the one device that they are on.
 
-    The results of an exported program are committed to their device. Where they come back as inputs, as a cache does,
+    The results of an exported program are committed to their device. If they come back as inputs, as a cache does,
     `jax.jit` would compile once more, for committed inputs. Arrays that are traced or on several devices stay as they
     are.
     """
@@ -226,7 +226,7 @@ def _load_again(directory: Path, files: Mapping[str, str]) -> Artifact:
     """The artifact that was pickled, from its directory.
 
     Raises:
-      RopegenError: as `load`, and if the directory now holds another artifact.
+      RopegenError: `load` raises it, or the directory now holds another artifact.
     """
     artifact = load(directory)
     if artifact.manifest.files != files:
@@ -264,7 +264,7 @@ def load(directory: str | PathLike[str]) -> Artifact:
 def _deserialized(path: Path) -> jax_export.Exported:
     try:
         return jax_export.deserialize(bytearray(path.read_bytes()))
-    # The hash is right, so the layout is one that this jax does not know; it can fail in any of these ways.
+    # The hash is right, so this jax does not know the format. It can then fail in any of these ways.
     except (
         ArithmeticError,
         AttributeError,

@@ -2,7 +2,7 @@
 
 The tolerance must not come from the formulas that the artifact is made of, because a wrong formula would then excuse
 itself. So this module uses the oracle alone. It evaluates the graph in float64 again, with random errors of the size
-that a correct program makes, and looks how far the outputs move.
+that a correct program makes, and measures how far the outputs move.
 
 The size of the errors is the standard model of floating-point arithmetic (N. Higham, "Accuracy and Stability of
 Numerical Algorithms", 2nd edition, SIAM 2002). `u` is half the distance from 1 to the next number of an element type.
@@ -44,7 +44,7 @@ Array = npt.NDArray[Any]
 _FUNCTIONS = 4.0
 # A frequency is a power of theta. Its float32 error is a few units times the logarithm of theta, at most about 14.
 _POWER = 16.0
-# Cosines and sines that are reduced exactly are within this many units of the largest of their row.
+# The error of cosines and sines that are reduced exactly, in units of the largest number of their row.
 _TABLE = 4.0
 
 
@@ -121,7 +121,7 @@ def _rounded(node: Node, value: Array, random: np.random.Generator) -> Array:
     wide = value.astype(np.float64, copy=False)
     noise = random.uniform(-1.0, 1.0, value.shape)
     if isinstance(node.op, ops.Angles | ops.Sinusoid):
-        # The reduction of the angle leaves an absolute error, which the largest of a row measures.
+        # The reduction of the angle leaves an absolute error, in proportion to the largest number of a row.
         largest = np.max(np.abs(wide), axis=-1, keepdims=True, initial=0.0)
         computed = "f64" if dtype == "f64" and node.op.precision == "exact" else "f32"
         wide = wide + _TABLE * unit(computed) * largest * noise

@@ -21,7 +21,7 @@ from ropegen.target import Chip
 
 # The kernels of Mosaic templates are named after their family; all others come from XLA.
 _OURS = "ropegen_"
-# The report lists so many of XLA's kernels, the longest ones, and adds up the others.
+# The report lists this many of XLA's kernels, the longest ones, and adds up the others.
 _LISTED = 6
 
 

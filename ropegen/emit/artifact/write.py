@@ -57,7 +57,7 @@ def export(
     the file with measured tiles that `plan` was given; the artifact keeps it as `tiles.json`.
 
     Raises:
-      RopegenError: two plans are for one platform; the directory holds something else than an artifact, or cannot be
+      RopegenError: two plans are for one platform; the directory holds something other than an artifact, or cannot be
         written; there is no libtpu, or it refuses a module.
     """
     held = executables.split(plans) if ahead_of_time else plans
@@ -168,8 +168,8 @@ def _write(folder: Path, files: Mapping[str, bytes]) -> None:
 
 def _check_replaceable(target: Path) -> None:
     if target.is_dir():
-        # Many programs have a manifest.json, and people keep notes beside artifacts: only files that our manifest lists
-        # may be removed.
+        # Many programs write a manifest.json, and people keep notes beside artifacts: only files that our manifest
+        # lists may be removed.
         others = sorted({path.name for path in target.iterdir()} - _own_files(target))
         if others:
             shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
