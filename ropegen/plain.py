@@ -73,7 +73,7 @@ def compute_for_platform(node: Node, *values: Array) -> Array:
 
 
 def accumulator(dtype: Any) -> Any:
-    """The element type that sums of `dtype` run in: float64 for float64, else float32."""
+    """The element type in which sums of `dtype` run: float64 for float64, otherwise float32."""
     return jnp.float64 if dtype == jnp.float64 else jnp.float32
 
 
@@ -244,7 +244,7 @@ def _append_cache(node: Node, cache: Array, update: Array, lengths: Array) -> Ar
     starts = jnp.broadcast_to(lengths, lead).reshape(count)
     flat_cache, flat_update = cache.reshape(count, *cache.shape[-3:]), update.reshape(count, *update.shape[-3:])
     where = starts[:, None] + jnp.arange(rows, dtype=starts.dtype)
-    where = jnp.where(where < 0, cache.shape[-3], where)  # scatter would count a negative row from the end
+    where = jnp.where(where < 0, cache.shape[-3], where)  # a scatter would count a negative row from the end
     written = flat_cache.at[jnp.arange(count)[:, None], where].set(flat_update, mode="drop", unique_indices=True)
     return written.reshape(cache.shape)
 
@@ -274,7 +274,7 @@ def attend(op: ops.Attend, q: Array, k: Array, v: Array, given: Mapping[str, Arr
         return _nothing_to_attend(given.get("sinks"), (*lead, queries, heads), v.shape[-1], q.dtype, wide)
     rows = q.reshape(batch, queries, *split, q.shape[-1])
     k, v = k.reshape(batch, keys, kv_heads, k.shape[-1]), v.reshape(batch, keys, kv_heads, v.shape[-1])
-    # Scores are (batch, kv_heads, group, queries, keys); every operand is brought to those axes.
+    # Scores are (batch, kv_heads, group, queries, keys); every operand gets these axes.
     aligned = {operand.name: _on_score_axes(operand, given[operand.name], lead, split) for operand in op.beside}
 
     # The size is not a static argument of the checkpoint, because JAX keeps a function with static arguments, and with
@@ -300,7 +300,7 @@ def attend(op: ops.Attend, q: Array, k: Array, v: Array, given: Mapping[str, Arr
 
 
 def _chunk_rows(batch: int, queries: int, heads: int, keys: int) -> int:
-    """The queries of a chunk of the plain attention; none of the sizes is 0."""
+    """The number of queries in a chunk of the plain attention. No size may be 0."""
     return min(queries, max(1, _CHUNK_SCORES // (batch * heads * keys)))
 
 
@@ -310,7 +310,9 @@ def _chunks_to_rows(x: Array) -> Array:
 
 
 def _on_score_axes(operand: Operand, x: Array, lead: tuple[int, ...], split: tuple[int, int]) -> Array:
-    """An optional operand as (batch, kv_heads, group, queries, keys); a size is 1 where it does not vary."""
+    """An optional operand as (batch, kv_heads, group, queries, keys), with the size 1 along axes where it does not
+    vary.
+    """
     shape = operand.padded(x.shape, len(lead))
     sizes = shape[len(lead) :]
     if operand.batch == "optional" or any(size > 1 for size in shape[: len(lead)]):
@@ -343,7 +345,7 @@ def _attend_rows(op: ops.Attend, q: Array, k: Array, v: Array, given: Mapping[st
     places["batch"] = jnp.arange(q.shape[0], dtype=jnp.int32).reshape(-1, 1, 1, 1, 1)
     places["head"] = jnp.arange(q.shape[2] * q.shape[3], dtype=jnp.int32).reshape(1, q.shape[2], q.shape[3], 1, 1)
     wide_ids = [name for name, value in places.items() if value.dtype == jnp.int64]
-    # A score of -inf hides its key, and no derivative of it may become NaN.
+    # A score of -inf hides its key. Its derivative must not become NaN.
     visible = score != -jnp.inf
     if op.score != masks.identity:
         score = masks.evaluate(op.score, jnp, score=jnp.where(visible, score, 0.0), wide=wide_ids, **places)
@@ -383,7 +385,9 @@ OpWork: TypeAlias = Callable[[Node, Direction], Work]
 
 @dataclass(frozen=True, slots=True)
 class Plain:
-    """An op on its own: its formula over the values of its operands, and the work of one direction of that formula."""
+    """The plain form of an op: a formula over the values of its operands, and the work of that formula in one
+    direction.
+    """
 
     formula: Callable[..., Array]
     work: OpWork
@@ -405,8 +409,8 @@ def plain_of(kind: type[Op]) -> Plain:
 def plain_cost(node: Node, target: Target, direction: Direction = "forward", *, constant: bool = False) -> Cost:
     """The cost of one op on its own, in seconds by cause, in one direction.
 
-    `constant` says that the value is a table that stands in the module, so that nothing computes it. A direction other
-    than `forward` costs nothing where no operand or no result is a floating-point number.
+    `constant` says that the value is a constant of the module, which nothing computes. A direction other
+    than `forward` costs nothing if no operand or no result is a floating-point number.
     """
     if direction != "forward" and not (node.type.is_float and any(value.type.is_float for value in node.operands)):
         return NO_COST
@@ -428,7 +432,8 @@ def _no_work(node: Node, direction: Direction) -> Work:
 
 
 def _linear(operations: float) -> OpWork:
-    """An op that is linear in its operands takes so many operations per element of its result in every direction.
+    """The work of an op that is linear in its operands: this many operations per element of the result, in every
+    direction.
 
     Its tangent is the op itself on tangents. Its transpose reads the cotangent of the result and writes those of the
     operands. No direction reads the values of the operands again.
@@ -441,21 +446,25 @@ def _linear(operations: float) -> OpWork:
 
 
 def _norm_work(node: Node, direction: Direction) -> Work:
-    """Derivatives make the normalised rows again, then the mean of their product with the tangent or cotangent."""
+    """The work of a norm. Derivatives compute the normalised rows again, and the mean of their product with the tangent
+    or cotangent.
+    """
     if direction == "forward":
         return Work(vector=6.0 * node.type.size, moved=_read(node) + node.type.bytes)
     return Work(vector=11.0 * node.type.size, moved=2.0 * _read(node) + node.type.bytes)
 
 
 def _embed_work(node: Node, direction: Direction) -> Work:
-    """One row is read and one is written for each id. The cotangent of the table is zeros to which rows are added."""
+    """For every id, one row is read and one is written. The cotangent of the table is an array of zeros to which rows
+    are added.
+    """
     ids, table = (value.type for value in node.operands)
     moved = 2.0 * node.type.bytes + ids.bytes
     return Work(moved=moved if direction != "backward" else moved + node.type.bytes + table.bytes)
 
 
 def _project_work(node: Node, direction: Direction) -> Work:
-    """One product; two for derivatives, since both factors have a tangent and a cotangent."""
+    """One product, or two for derivatives, because both factors have a tangent and a cotangent."""
     product = 2.0 * node.type.size * node.operands[0].type.shape[-1]
     if direction == "forward":
         return Work(matmul=product, moved=_read(node) + node.type.bytes)
@@ -466,17 +475,17 @@ def _angles_work(node: Node, direction: Direction) -> Work:
     return Work(exponentials=float(node.type.size), moved=_read(node) + node.type.bytes)
 
 
-# Kernels that XLA for GPU starts for a chunk of queries: two products, the masked scores with their highest, the
-# weights with their sum, the division, two writes, the count of chunks. Derivatives add theirs; `backward` makes the
-# scores again.
+# Kernels that XLA for GPU starts for a chunk of queries: two products, the masked scores with their maximum, the
+# weights with their sum, the division, two writes, and the counter of chunks. Derivatives add their own kernels;
+# `backward` computes the scores again.
 _CHUNK_KERNELS: Mapping[Direction, float] = {"forward": 8.0, "tangent": 8.0, "backward": 20.0}
 
 
 def _attend_work(node: Node, direction: Direction) -> Work:
-    """Two products and one exponential for each score, hidden ones too.
+    """Two products and one exponential for every score, hidden ones too.
 
-    Scores and weights go to memory and back between the passes that compute them, not beside them. Derivatives have two
-    products for each of these two, four in all, and backward makes the scores again.
+    Scores and weights go to memory and back between the passes that compute them, so this time comes in addition.
+    Derivatives have two products for each of these two, four in all, and backward computes the scores again.
     """
     q, k, v = (value.type for value in node.operands[:3])
     scores = float(q.size // max(1, q.shape[-1])) * k.shape[-3]

@@ -2,8 +2,8 @@
 
 A region of the plan is planned, compiled and timed on its own, once for every template and tile that it may have. All
 candidates run in turns in one process, so whatever slows the machine down slows all of them. The fastest is timed once
-more, beside what the plan takes without a tile file: it is kept if it is faster by 5 % both times. Otherwise the plan's
-own choice is kept.
+more, together with the choice that the plan makes without a tile file. It is kept if it is faster by 5 % both times.
+Otherwise the plan's own choice is kept.
 """
 
 from __future__ import annotations
@@ -225,7 +225,7 @@ def _two_rounds(
     progress: Progress,
     race: Racer,
 ) -> _Winner:
-    """Times all candidates, then the fastest beside the plan's own choice; `seconds` is for one round."""
+    """Times all candidates, then the fastest together with the plan's own choice; `seconds` is for one round."""
 
     def timed(choices: Iterable[Choice], doing: str) -> bench.Race:
         contenders = [runners[choice] for choice in choices]

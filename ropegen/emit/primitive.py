@@ -5,7 +5,7 @@ transpose of that binds `attend_backward`. So `grad` contains exactly `attend` a
 contains `attend` and `attend_tangent`. A primitive has one lowering for every platform: the kernel that was chosen
 there. Second and higher derivatives come from the plain formulas.
 
-A batch axis becomes one more leading size of the region where its operands allow it (`emit.widen`); otherwise the
+A batch axis becomes one more leading size of the region if its operands allow it (`emit.widen`). Otherwise, the
 kernel runs once for every entry of the batch.
 """
 

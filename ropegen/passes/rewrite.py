@@ -1,8 +1,8 @@
 """Rules, passes, and the driver that applies them until nothing changes.
 
-A rule names values of the graph and equal values to read instead. Every replacement is equal by itself, so a rule is
-right whatever else happens around it; what it asks of the surroundings decides whether it pays. One firing is one
-`Step` of the trace.
+A rule names values of the graph and equal values to read instead. Every replacement is equal on its own, so a rule is
+right whatever else happens around it. Its conditions on the surroundings decide whether it saves anything. One firing
+is one `Step` of the trace.
 
 The driver keeps a worklist for every rule. A worklist starts with the values whose ops the rule is for, operands
 first. After a firing, the values near the change enter the worklists again, and no others. A rule may look further

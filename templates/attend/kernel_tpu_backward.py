@@ -170,12 +170,15 @@ def _kernel(strip: Strip, names: tuple[str, ...], *refs: Ref) -> None:
 def backward(
     parts: tuple[Strip, ...], classes: np.ndarray, apart: Array | None, operands: dict[str, Array]
 ) -> tuple[Array, Array, Array, Array | None]:
-    """(dq, dk, dv, d_bias): (B, queries, H * width) (see `Strip.finishes`), (B, keys, kv heads * width) and (...,
-    kv heads * value_width) float32, and (B, H, queries, keys) float32 where the strips give it.
+    """The cotangents (dq, dk, dv, d_bias).
+
+    - dq is (B, queries, H * width); `Strip.finishes` says in which element type.
+    - dk is (B, keys, kv heads * width) and dv is (B, keys, kv heads * value_width), float32.
+    - d_bias is (B, H, queries, keys) float32, or None if the strips do not give it.
 
     The operands are those of `kernel_tpu.forward` and three more: d_out (B, queries, H * value_width); shift and drag,
-    both (B, kv heads, rows of tiles, chunks, 1, chunk) float32. `shift` is the log-sum-exp in base 2, +inf where
-    nothing is seen; `drag` is out . d_out less the cotangent of the log-sum-exp. `classes` are the classes of all
+    both (B, kv heads, rows of tiles, chunks, 1, chunk) float32. `shift` is the log-sum-exp in base 2, or +inf for a row
+    that sees no key; `drag` is out . d_out minus the cotangent of the log-sum-exp. `classes` are the classes of all
     tiles; `apart` marks those that are left out, see `TileMap.without`.
     """
     form = parts[0].form

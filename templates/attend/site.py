@@ -19,7 +19,7 @@ from ropegen.template import Family, Region, Site, close
 
 @dataclass(frozen=True)
 class AttendSite(Site):
-    """One attention: its op, where its operands come from, and which of them are rotated on the way in.
+    """One attention: its op, the sources of its operands, and the rotations of q and k inside the region.
 
     `sources` maps q, k, v, q_angles, k_angles and the optional operands of the op to nodes of the closed
     region: inputs, or `positions` whose values are known when the plan is made.

@@ -245,8 +245,8 @@ def band(
 ) -> tuple[npt.NDArray[np.int32], int] | None:
     """(first, width): the first index that each row of tiles sees, and the width that all rows need.
 
-    `classes` are the classes of tiles with `tile` columns, and `finer()` those of tiles with `granule` columns; a row has
-    `length` columns. The result is None if visiting tile after tile takes less time. That is so unless all rows see
+    `classes` are the classes of tiles with `tile` columns, and `finer()` those of tiles with `granule` columns; a row
+    has `length` columns. The result is None if visiting tile after tile takes less time. That is so unless all rows see
     about equally many columns, as with a window or with documents of one length.
     """
     if not classes.number(masks.EMPTY):

@@ -59,8 +59,8 @@ def check(graph: Graph, programs: Iterable[tuple[str, Callable[..., Any]]], seed
 
     A program comes with the name of its file, takes the inputs by keyword and returns the outputs by label. An output
     agrees if it is finite exactly where the oracle is, and if neither its largest error nor the root mean square of its
-    errors is more than four times the one that rounding is expected to make. The expectation comes from the oracle too: see
-    `ropegen.emit.artifact.rounding`.
+    errors is more than four times the one that rounding is expected to make. The expectation comes from the oracle too:
+    see `ropegen.emit.artifact.rounding`.
     """
     values = drawn_inputs(graph, seed)
     return _compared(graph, values, {name: run(**values) for name, run in programs}, seed)

@@ -18,8 +18,9 @@ _INTEGERS_BELOW = 8
 
 
 def drawn_inputs(graph: Graph, seed: int) -> dict[str, npt.NDArray[Any]]:
-    """An array for every input, by label: ids inside their table, lengths inside their cache, weights that keep the size
-    of activations near one. Arrays have the declared shapes and element types. The same seed gives the same arrays.
+    """An array for every input, by label: ids inside their table, lengths inside their cache, weights that keep the
+    size of activations near one. Arrays have the declared shapes and element types. The same seed gives the same
+    arrays.
 
     Raises:
       RopegenError: the seed is not a whole number from 0 on.

@@ -1,7 +1,7 @@
 """Running the files of an artifact that are for consumers without JAX, to check them.
 
-A module of portable StableHLO takes positional arguments and knows nothing of JAX. It runs here in the place of a program
-with the same arguments and results that JAX exported.
+A module of portable StableHLO takes positional arguments and does not depend on JAX. It runs here in place of the
+program that JAX exported with the same arguments and results.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ SEMANTIC, PORTABLE = "semantic.mlir", "module.mlirbc"
 
 
 def programs(directory: Path, manifest: Manifest, graph: Graph) -> Iterator[tuple[str, Program]]:
-    """A file's name with a function from the graph's inputs, by keyword, to its outputs: for every file that there is.
+    """The name of every such file, with a function that takes the graph's inputs by keyword and returns its outputs.
 
     Raises:
-      RopegenError: a file is no StableHLO module with the arguments and results of the artifact.
+      RopegenError: a file is not a StableHLO module with the arguments and results of the artifact.
     """
     outputs = {label: value.type for label, value in graph.outputs}
     if PORTABLE in manifest.files:
@@ -58,7 +58,7 @@ def _by_keyword(run: Callable[[Mapping[str, Any]], dict[str, jax.Array]]) -> Pro
 
 
 def _by_stages(directory: Path, manifest: Manifest, graph: Graph, outputs: Mapping[str, TensorType]) -> Program:
-    """The portable module, with what it reads from the module that prepares."""
+    """The portable module; the module that prepares parameters computes a part of its arguments."""
     stages = manifest.stages.by_name
     types = dict(graph.input_types)
     prepare = None

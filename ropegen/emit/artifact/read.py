@@ -160,8 +160,8 @@ class Artifact:
     def check(self, seed: int = 0) -> Check:
         """Runs the artifact on drawn inputs and compares it with the oracle: see `ropegen.emit.artifact.check`.
 
-        It runs the program of this machine's platform, and on the same device the files for consumers without JAX, which
-        hold the plain formulas: `module.mlirbc` and `semantic.mlir`. Kernels for other platforms do not run here.
+        It runs the program of this machine's platform, and on the same device the files for consumers without JAX,
+        which hold the plain formulas: `module.mlirbc` and `semantic.mlir`. Kernels for other platforms do not run here.
 
         Raises:
           RopegenError: `seed` is not a whole number from 0 on.

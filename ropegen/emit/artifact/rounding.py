@@ -80,7 +80,7 @@ def unit(dtype: str) -> float:
 
 
 def _sum_unit(node: Node, terms: int) -> float:
-    """The relative error of the operands of a sum of so many products."""
+    """The relative error of the operands of a sum of this many products."""
     return (_FUNCTIONS + math.sqrt(terms)) * unit("f64" if node.operands[0].type.dtype == "f64" else "f32")
 
 
