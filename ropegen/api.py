@@ -376,7 +376,7 @@ def _expect_positions(what: str, at: Node, x: Node, rope: Rope) -> None:
 
 def _expect_magnitude(positions: ArrayLike | None, width: int, rope: Rope) -> None:
     """Refuses positions of the host at which the magnitude of xPos, or its inverse, leaves the range of float32."""
-    if positions is not None and not isinstance(positions, jax.Array):
+    if positions is not None and not any(isinstance(part, jax.Array) for part in jax.tree.leaves(positions)):
         rope.check_magnitude(positions, width)
 
 
