@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ropegen import masks, models, tiles
-from ropegen.arguments import expect_tiles, path_of
+from ropegen.arguments import expect_tiles, flag_of, path_of
 from ropegen.emit import artifact
 from ropegen.emit.callable import run
 from ropegen.emit.primitive import PLATFORMS
@@ -110,7 +110,7 @@ def export(
         expect_tile_file("export", measured)
     folder = path_of("export: directory", directory, "the artifact goes")
     compiler = None if libtpu is None else path_of("export: libtpu", libtpu, "`pip install --target DIR libtpu` put it")
-    if compiler is not None and not ahead_of_time:
+    if not flag_of("export: ahead_of_time", ahead_of_time) and compiler is not None:
         raise RopegenError(
             f"export: libtpu is {str(compiler)!r}, which is the compiler for ahead_of_time=True; give that too, or leave "
             "libtpu out"
@@ -280,6 +280,7 @@ def attention(
     """
     call = Call("attention")
     b = call.builder
+    with_lse = flag_of("attention: return_lse", return_lse)
     nodes = [call.array(label, array) for label, array in (("q", q), ("k", k), ("v", v))]
     q_node, k_node, v_node = nodes
     if any(node.type.rank < 3 for node in nodes):
@@ -344,10 +345,10 @@ def attention(
         "sinks": call.optional("sinks", sinks),
     }
     outputs = {"out": b.attend(q_node, k_node, v_node, **options)}
-    if return_lse:
+    if with_lse:
         outputs["lse"] = b.attend(q_node, k_node, v_node, **options, returns="log_sum_exp")
     results = call.run(outputs, target, tile)
-    return (results["out"], results["lse"]) if return_lse else results["out"]
+    return (results["out"], results["lse"]) if with_lse else results["out"]
 
 
 def _expect_rope(name: str, given: object) -> None:
@@ -440,10 +441,12 @@ class Call:
                 return self.builder.positions(known.size, start)
         return self.array(label, known.astype(np.int32) if _fits_int32(known) else value)
 
-    def positions_or_length(self, given: ArrayLike | int) -> Node:
+    def positions_or_length(self, given: ArrayLike | int | None) -> Node:
         """An input for positions (..., S); a number S stands for 0 .. S-1."""
         if given is None:
-            raise RopegenError(f"{self.name}: positions is None; give an array of positions, or the number of positions")
+            raise RopegenError(
+                f"{self.name}: positions is None; give an array of positions, or the number of positions"
+            )
         if isinstance(given, int | np.integer) and not isinstance(given, bool):
             return self.positions("positions", None, int(given))
         return self.positions("positions", given, 0)

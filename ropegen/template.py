@@ -194,9 +194,10 @@ def register_template(template: AnyTemplate) -> None:
     A package that is installed declares its templates under the entry point group `ropegen.templates` instead.
 
     Raises:
-      RopegenError: another template has its name, its family is not the one of the catalogue, or its family has no
+      RopegenError: it is no `Template`, another template has its name, its family is not the one of the catalogue, or its family has no
         `xla` template.
     """
+    _expect_template(template, "register_template: template")
     _checked([*catalog(), template])
     _registered.append(template)
 

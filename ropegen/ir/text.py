@@ -28,7 +28,7 @@ from jax.extend.mlir import ir
 
 from ropegen import masks, scaling
 from ropegen.errors import RopegenError, nearest
-from ropegen.ir.graph import Graph, Node, graph, node
+from ropegen.ir.graph import Graph, Node, expect_graph, graph, node
 from ropegen.ir.op import Declared, Op, attributes
 from ropegen.ir.ops import OPS, Input
 from ropegen.ir.script import Grammar, Script, too_large
