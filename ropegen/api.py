@@ -115,7 +115,7 @@ def export(
             f"export: libtpu is {str(compiler)!r}, which is the compiler for ahead_of_time=True; give that too, or leave "
             "libtpu out"
         )
-    wanted = [Target.parse(target) for target in one_or_several(targets)]
+    wanted = parse_artifact_targets(targets, ahead_of_time)
     if not wanted:
         raise RopegenError('export: targets is empty; name at least one, such as "cpu"')
     tuned = measured.for_some_of(wanted) if measured is not None else ()
@@ -154,7 +154,7 @@ def _rope_pair(
 ) -> tuple[Array, ...]:
     call = Call("rope")
     _expect_rope(call.name, rope)
-    nodes = [call.array(f"x{index}", x) for index, x in enumerate(values)]
+    nodes = [call.array("x" if len(values) == 1 else f"x{index}", x) for index, x in enumerate(values)]
     for x in nodes:
         if x.type.rank < 3:
             raise RopegenError(f"rope: x is {x.type}; give (..., sequence, heads, width)")
@@ -477,8 +477,8 @@ def _fits_int32(known: np.ndarray) -> bool:
     return not known.size or bool(limits.min <= known.min() and known.max() <= limits.max)
 
 
-def parse_targets(target: Targets) -> tuple[Target, ...]:
-    """The targets that `target` names: one, several, or none for None.
+def parse_targets(target: Targets, rule: str = "; give one target for a platform") -> tuple[Target, ...]:
+    """The targets that `target` names: one, several, or none for None. `rule` ends the message about two of one platform.
 
     Raises:
       RopegenError: an unknown target, or two of one platform.
@@ -488,11 +488,24 @@ def parse_targets(target: Targets) -> tuple[Target, ...]:
         parsed = Target.parse(given)
         if parsed.platform in by_platform:
             _, other = by_platform[parsed.platform]
-            raise RopegenError(
-                f"targets {other!r} and {str(given)!r} are both {parsed.platform}; give one target for a platform"
-            )
+            raise RopegenError(f"targets {other} and {given} are both {parsed.platform}{rule}")
         by_platform[parsed.platform] = parsed, str(given)
     return tuple(parsed for parsed, _ in by_platform.values())
+
+
+def parse_artifact_targets(
+    targets: str | Target | Iterable[str | Target], ahead_of_time: bool = False
+) -> tuple[Target, ...]:
+    """The targets of an artifact, one for a platform; with `ahead_of_time` there may be several chips of TPU.
+
+    Raises:
+      RopegenError: an unknown target, or two of one platform.
+    """
+    given = one_or_several(targets)
+    chips = tuple(map(Target.parse, given))
+    modules = [name for name, chip in zip(given, chips, strict=True) if not (ahead_of_time and chip.platform == "tpu")]
+    parse_targets(modules, ", and an artifact holds one kernel per platform; build one artifact per target")
+    return chips
 
 
 def planned_for(target: Targets) -> tuple[Target, ...]:

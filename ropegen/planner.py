@@ -323,6 +323,8 @@ def _caller_tiles(given: Tiles) -> dict[str, Tile]:
             raise RopegenError(
                 f"a tile {dict(sizes)} was given for {name}; give positive sizes for exactly {', '.join(names)}"
             )
+        if max(sizes.values()) >= 1 << 31:
+            raise RopegenError(f"a tile {dict(sizes)} was given for {name}; give sizes below 2^31")
         fixed[name] = Tile.of(**{label: int(sizes[label]) for label in names})
     return fixed
 

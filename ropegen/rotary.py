@@ -143,7 +143,7 @@ class Rope:
           RopegenError: positions that are not finite numbers, another count of axes than the sections have, or an xPos
             magnitude that leaves the range of `dtype`.
         """
-        name = dtype_name(dtype)
+        name, inverse = dtype_name(dtype), flag_of("inverse", inverse)
         _expect(
             name in ("f32", "f64"), f"a table of angles is f32 or f64, never {name}: lower precision loses positions"
         )

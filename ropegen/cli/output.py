@@ -96,9 +96,15 @@ def _lock(path: Path) -> int:
 
     while True:
         file = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
-        fcntl.flock(file, fcntl.LOCK_EX)
-        if path.exists() and os.path.samestat(os.fstat(file), path.stat()):
-            return file
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if os.path.samestat(os.fstat(file), path.stat()):
+                return file
+        except FileNotFoundError:
+            pass  # it was removed; make another
+        except BaseException:
+            os.close(file)
+            raise
         os.close(file)
 
 

@@ -42,6 +42,9 @@ Positive = Annotated[int, msgspec.Meta(ge=1)]
 # A release such as 0.10.2, and what may follow it: 0.0.53.dev20261101, 1.0rc1, 0.11.0+local.
 Version = Annotated[str, msgspec.Meta(pattern=r"^[0-9]+(\.[0-9]+)*([.+a-z-].*)?$")]
 
+# What can precede a release, in order.
+_BEFORE_RELEASE = ("dev", "a", "b", "rc")
+
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """One measurement, as it stands in a tile file."""
@@ -88,13 +91,15 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return f"{package} {version}"
 
     @property
-    def age(self) -> tuple[tuple[int, ...], bool, tuple[int, ...], str]:
+    def age(self) -> tuple[tuple[int, ...], int, tuple[int, ...], str]:
         """Orders entries by the version of their compiler, the newest last; a release comes after what led up to it."""
         ((_, version),) = self.compiler.items()
         release = re.match(r"[0-9]+(\.[0-9]+)*", version)
         assert release is not None, "the pattern of a version begins with a release"
         rest = version[release.end() :]
-        return _numbers(release[0]), re.match(r"[.-]?(dev|a|b|c|rc)", rest) is None, _numbers(rest), rest
+        stage = re.match(r"[.-]?(dev|a|b|rc)", rest)
+        rank = len(_BEFORE_RELEASE) if stage is None else _BEFORE_RELEASE.index(stage[1])
+        return _numbers(release[0]), rank, _numbers(rest), rest
 
 
 def _numbers(text: str) -> tuple[int, ...]:
