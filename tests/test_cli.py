@@ -723,14 +723,14 @@ def test_a_lock_lets_one_at_a_time_read_a_file_and_write_it_again(tmp_path: Path
             with locked(str(path)):
                 write(str(path), str(int(path.read_text()) + 1))
 
-    runs = [threading.Thread(target=count) for _ in range(6)]
+    runs = [threading.Thread(target=count, daemon=True) for _ in range(6)]
     with locked(str(path)):
         for run in runs:
             run.start()
         time.sleep(0.05)
         assert path.read_text() == "0"
     for run in runs:
-        run.join()
+        run.join(60)
     assert path.read_text() == "120"
     assert [entry.name for entry in tmp_path.iterdir()] == ["count"]
 
