@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ropegen import masks, models, tiles
-from ropegen.arguments import expect_tiles, path_of
+from ropegen.arguments import expect_tiles, flag_of, path_of
 from ropegen.emit import artifact
 from ropegen.emit.callable import run
 from ropegen.emit.primitive import PLATFORMS
@@ -110,12 +110,12 @@ def export(
         expect_tile_file("export", measured)
     folder = path_of("export: directory", directory, "the artifact goes")
     compiler = None if libtpu is None else path_of("export: libtpu", libtpu, "`pip install --target DIR libtpu` put it")
-    if compiler is not None and not ahead_of_time:
+    if not flag_of("export: ahead_of_time", ahead_of_time) and compiler is not None:
         raise RopegenError(
             f"export: libtpu is {str(compiler)!r}, which is the compiler for ahead_of_time=True; give that too, or leave "
             "libtpu out"
         )
-    wanted = [Target.parse(target) for target in one_or_several(targets)]
+    wanted = parse_artifact_targets(targets, ahead_of_time)
     if not wanted:
         raise RopegenError('export: targets is empty; name at least one, such as "cpu"')
     tuned = measured.for_some_of(wanted) if measured is not None else ()
@@ -154,7 +154,7 @@ def _rope_pair(
 ) -> tuple[Array, ...]:
     call = Call("rope")
     _expect_rope(call.name, rope)
-    nodes = [call.array(f"x{index}", x) for index, x in enumerate(values)]
+    nodes = [call.array("x" if len(values) == 1 else f"x{index}", x) for index, x in enumerate(values)]
     for x in nodes:
         if x.type.rank < 3:
             raise RopegenError(f"rope: x is {x.type}; give (..., sequence, heads, width)")
@@ -284,6 +284,7 @@ def attention(
     """
     call = Call("attention")
     b = call.builder
+    with_lse = flag_of("attention: return_lse", return_lse)
     nodes = [call.array(label, array) for label, array in (("q", q), ("k", k), ("v", v))]
     q_node, k_node, v_node = nodes
     if any(node.type.rank < 3 for node in nodes):
@@ -350,10 +351,10 @@ def attention(
         "sinks": call.optional("sinks", sinks),
     }
     outputs = {"out": b.attend(q_node, k_node, v_node, **options)}
-    if return_lse:
+    if with_lse:
         outputs["lse"] = b.attend(q_node, k_node, v_node, **options, returns="log_sum_exp")
     results = call.run(outputs, target, tile)
-    return (results["out"], results["lse"]) if return_lse else results["out"]
+    return (results["out"], results["lse"]) if with_lse else results["out"]
 
 
 def _expect_rope(name: str, given: object) -> None:
@@ -452,7 +453,7 @@ class Call:
                 return self.builder.positions(known.size, start)
         return self.array(label, known.astype(np.int32) if _fits_int32(known) else value)
 
-    def positions_or_length(self, given: ArrayLike | int) -> Node:
+    def positions_or_length(self, given: ArrayLike | int | None) -> Node:
         """An input for positions (..., S); a number S stands for 0 .. S-1."""
         if given is None:
             raise RopegenError(
@@ -488,8 +489,8 @@ def _fits_int32(known: np.ndarray) -> bool:
     return not known.size or bool(limits.min <= known.min() and known.max() <= limits.max)
 
 
-def parse_targets(target: Targets) -> tuple[Target, ...]:
-    """The targets that `target` names: one, several, or none for None.
+def parse_targets(target: Targets, rule: str = "; give one target for a platform") -> tuple[Target, ...]:
+    """The targets that `target` names: one, several, or none for None. `rule` ends the message about two of one platform.
 
     Raises:
       RopegenError: an unknown target, or two of one platform.
@@ -499,11 +500,24 @@ def parse_targets(target: Targets) -> tuple[Target, ...]:
         parsed = Target.parse(given)
         if parsed.platform in by_platform:
             _, other = by_platform[parsed.platform]
-            raise RopegenError(
-                f"targets {other!r} and {str(given)!r} are both {parsed.platform}; give one target for a platform"
-            )
+            raise RopegenError(f"targets {other} and {given} are both {parsed.platform}{rule}")
         by_platform[parsed.platform] = parsed, str(given)
     return tuple(parsed for parsed, _ in by_platform.values())
+
+
+def parse_artifact_targets(
+    targets: str | Target | Iterable[str | Target], ahead_of_time: bool = False
+) -> tuple[Target, ...]:
+    """The targets of an artifact, one for a platform; with `ahead_of_time` there may be several chips of TPU.
+
+    Raises:
+      RopegenError: an unknown target, or two of one platform.
+    """
+    given = one_or_several(targets)
+    chips = tuple(map(Target.parse, given))
+    modules = [name for name, chip in zip(given, chips, strict=True) if not (ahead_of_time and chip.platform == "tpu")]
+    parse_targets(modules, ", and an artifact holds one kernel per platform; build one artifact per target")
+    return chips
 
 
 def planned_for(target: Targets) -> tuple[Target, ...]:

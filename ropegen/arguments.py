@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import cast
@@ -11,6 +11,55 @@ from typing import cast
 import numpy as np
 
 from ropegen.errors import RopegenError
+
+
+def text_of(what: str, given: object, example: str) -> str:
+    """`given`, if it is text.
+
+    Raises:
+      RopegenError: it is not; the message begins with `what`, and `example` follows "give".
+    """
+    if not isinstance(given, str):
+        raise RopegenError(f"{what} is {given!r:.60}; give {example}")
+    return given
+
+
+def is_one_of(given: object, words: Iterable[str]) -> bool:
+    """Whether `given` is one of the words. It may be anything, such as an array, which `in` would compare by element."""
+    return isinstance(given, str) and given in words
+
+
+def mapping_of(what: str, given: object, example: str) -> Mapping[object, object]:
+    """`given`, if it is a mapping.
+
+    Raises:
+      RopegenError: it is not; the message begins with `what`, and `example` follows "give".
+    """
+    if not isinstance(given, Mapping):
+        raise RopegenError(f"{what} is {given!r:.60}; give {example}")
+    return cast("Mapping[object, object]", given)
+
+
+def number_of(what: str, given: object, example: str) -> float:
+    """`given`, if it is a number, an infinite one or NaN included.
+
+    Raises:
+      RopegenError: it is not; the message begins with `what`, and `example` follows "give".
+    """
+    if not isinstance(given, int | float | np.integer | np.floating) or isinstance(given, bool):
+        raise RopegenError(f"{what} is {given!r:.60}; give {example}")
+    return float(cast(float, given))
+
+
+def flag_of(what: str, given: object) -> bool:
+    """`given`, if it is a truth value of Python or NumPy.
+
+    Raises:
+      RopegenError: it is not; the message begins with `what`.
+    """
+    if not isinstance(given, bool | np.bool_):
+        raise RopegenError(f"{what} must be true or false, got {given!r:.60}")
+    return bool(given)
 
 
 def path_of(what: str, given: object, holds: str) -> Path:
@@ -26,19 +75,16 @@ def path_of(what: str, given: object, holds: str) -> Path:
 
 def expect_tiles(call: str, given: object) -> None:
     """Raises a RopegenError unless `given` is None, or sizes by name by template; whether they fit is not checked."""
-    example = '{"attend/xla": {"q": 256, "kv": 512}}'
+    sizes_example = "{'q': 256, 'kv': 512}"
+    example = f"{{'attend/xla': {sizes_example}}}"
     if given is None:
         return
-    if not isinstance(given, Mapping):
-        raise RopegenError(f"{call}: tile is {given!r:.60}; give sizes by template, as in {example}")
-    for name, sizes in cast("Mapping[object, object]", given).items():
-        if not isinstance(name, str):
-            raise RopegenError(f"{call}: tile names the template {name!r:.60}; give a name, as in {example}")
-        if not isinstance(sizes, Mapping):
-            raise RopegenError(f"{call}: the tile of {name} is {sizes!r:.60}; give its sizes by name, as in {example}")
-        for label, size in cast("Mapping[object, object]", sizes).items():
+    for name, sizes in mapping_of(f"{call}: tile", given, f"sizes by template, as in {example}").items():
+        text_of(f"{call}: a template of tile", name, f"a name, as in {example}")
+        by_name = mapping_of(f"{call}: the tile of {name}", sizes, f"its sizes by name, as in {sizes_example}")
+        for label, size in by_name.items():
             if not isinstance(label, str) or not isinstance(size, int | np.integer) or isinstance(size, bool):
                 raise RopegenError(
                     f"{call}: the tile of {name} has {label!r:.60} = {size!r:.60}; give a whole number for every name, as "
-                    f"in {example}"
+                    f"in {sizes_example}"
                 )

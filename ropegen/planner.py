@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
 from ropegen import passes, selection
-from ropegen.arguments import expect_tiles
+from ropegen.arguments import expect_tiles, is_one_of
 from ropegen.cost import DIRECTIONS, NO_COST, Cost, Direction
 from ropegen.errors import RopegenError, nearest
 from ropegen.ir import ops
@@ -230,8 +230,8 @@ def plan_together(
     chips = tuple(Target.parse(target) for target in one_or_several(targets))
     if not chips:
         raise RopegenError('no target was given; name at least one, such as "cpu"')
-    if tables is not None and tables not in get_args(TableKind):
-        raise RopegenError(f"tables are {tables!r}; {nearest(str(tables), get_args(TableKind))}")
+    if tables is not None and not is_one_of(tables, get_args(TableKind)):
+        raise RopegenError(f"tables are {tables!r:.60}; {nearest(str(tables), get_args(TableKind))}")
     weighed = _directions(weigh)
     if measured is not None:
         expect_tile_file("plan", measured)
@@ -303,7 +303,7 @@ def _directions(given: Sequence[Direction]) -> tuple[Direction, ...]:
     if not isinstance(named, list | tuple) or not named:
         raise RopegenError(f'weigh is {named!r:.60}; name every direction once, as in ("forward", "backward")')
     for direction in given:
-        if direction not in DIRECTIONS:
+        if not is_one_of(direction, DIRECTIONS):
             raise RopegenError(f"weigh names the direction {direction!r:.60}; {nearest(str(direction), DIRECTIONS)}")
     if len(set(given)) < len(given):
         raise RopegenError(f'weigh is {named!r:.60}; name every direction once, as in ("forward", "backward")')
@@ -323,6 +323,8 @@ def _caller_tiles(given: Tiles) -> dict[str, Tile]:
             raise RopegenError(
                 f"a tile {dict(sizes)} was given for {name}; give positive sizes for exactly {', '.join(names)}"
             )
+        if max(sizes.values()) >= 1 << 31:
+            raise RopegenError(f"a tile {dict(sizes)} was given for {name}; give sizes below 2^31")
         fixed[name] = Tile.of(**{label: int(sizes[label]) for label in names})
     return fixed
 

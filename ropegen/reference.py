@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ropegen import masks
+from ropegen.arguments import mapping_of
 from ropegen.errors import RopegenError, nearest
 from ropegen.ir import ops
 from ropegen.ir.graph import Graph, Node, expect_graph, label_of
@@ -40,12 +41,8 @@ def evaluate(graph: Graph, inputs: Mapping[str, npt.ArrayLike]) -> dict[str, Arr
     """
     expect_graph("reference.evaluate", graph)
     declared = graph.input_types
-    given: object = inputs
-    if not isinstance(given, Mapping):
-        raise RopegenError(
-            f"reference.evaluate: inputs is {given!r:.60}; give an array for every label, as in "
-            f"{{{', '.join(f'{label!r}: ...' for label in declared)}}}"
-        )
+    example = f"an array for every label, as in {{{', '.join(f'{label!r}: ...' for label in declared)}}}"
+    mapping_of("reference.evaluate: inputs", inputs, example)
     for label in inputs:
         if label not in declared:
             raise RopegenError(f"graph {graph.name!r} has no input {label!r}; {nearest(label, declared)}")

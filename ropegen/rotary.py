@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ropegen import scaling as scalings
+from ropegen.arguments import flag_of, is_one_of
 from ropegen.errors import RopegenError, nearest
 from ropegen.scaling import Precision, Scaling, even_width, finite, whole
 from ropegen.types import dtype_name, epsilon
@@ -63,17 +64,20 @@ class Rope:
         theta = finite("Rope: theta", self.theta)
         scalings.none().inverse_frequencies(theta, 2)  # the families check the range of theta
         object.__setattr__(self, "theta", theta)
-        if self.pairing not in get_args(Pairing):
+        if not is_one_of(self.pairing, get_args(Pairing)):
             hint = nearest(str(self.pairing), get_args(Pairing))
             end = "" if hint.endswith("?") else "."
             raise RopegenError(f"Rope: unknown pairing {self.pairing!r}; {hint}{end} {_PAIRING_RULE}")
-        if self.angles not in get_args(Angles):
+        if not is_one_of(self.angles, get_args(Angles)):
             raise RopegenError(f"Rope: unknown angles {self.angles!r}; {nearest(str(self.angles), get_args(Angles))}")
         _expect(_is_family(self.scaling), f"Rope: scaling must come from ropegen.scaling, got {self.scaling!r}")
         if self.dim is not None:
             object.__setattr__(self, "dim", even_width("Rope: dim, the rotated width,", whole("Rope: dim", self.dim)))
         sections = section_sizes("Rope: sections", self.sections)
         object.__setattr__(self, "sections", sections)
+        object.__setattr__(
+            self, "interleaved_sections", flag_of("Rope: interleaved_sections", self.interleaved_sections)
+        )
         if self.interleaved_sections:
             _expect(bool(sections), "Rope: interleaved_sections needs sections=, the pairs of each position axis")
             counts = tuple(np.bincount(self._axes(), minlength=len(sections)).tolist())
@@ -97,6 +101,7 @@ class Rope:
         Raises:
           RopegenError: the width is odd or does not fit the head, or the sections do not add up to it.
         """
+        head_dim = whole("the head width", head_dim)
         width = even_width("the head width" if self.dim is None else "the rotated width", self.dim or head_dim)
         _expect(width <= head_dim, f"a rotated width of {width} does not fit a head of {head_dim} features")
         _expect(
@@ -138,7 +143,7 @@ class Rope:
           RopegenError: positions that are not finite numbers, another count of axes than the sections have, or an xPos
             magnitude that leaves the range of `dtype`.
         """
-        name = dtype_name(dtype)
+        name, inverse = dtype_name(dtype), flag_of("inverse", inverse)
         _expect(
             name in ("f32", "f64"), f"a table of angles is f32 or f64, never {name}: lower precision loses positions"
         )
@@ -219,7 +224,10 @@ class Rope:
 
     def _placed(self, positions: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """The position that every pair reads; the shape broadcasts to (..., S, dim/2)."""
-        given = np.asarray(positions)
+        try:
+            given = np.asarray(positions)
+        except ValueError:  # lists of different lengths
+            raise RopegenError(f"positions are {positions!r:.60}; give whole or fractional numbers") from None
         _expect(given.dtype.kind in "iuf", f"positions must be whole or fractional numbers, got {given.dtype}")
         placed = given.astype(np.float64)
         _expect(bool(np.all(np.abs(placed) <= 2.0**53)), "positions must be finite and at most 2^53 to be held exactly")

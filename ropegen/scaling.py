@@ -19,6 +19,7 @@ from typing import ClassVar, cast
 import numpy as np
 import numpy.typing as npt
 
+from ropegen.arguments import flag_of
 from ropegen.errors import RopegenError, nearest
 
 Attribute = str | float | int | bool | tuple[float, ...]
@@ -79,7 +80,7 @@ class Scaling:
                 f"{self.kind} scaling picks its frequencies by the sequence length, and none was given; pass length= "
                 "(the longest sequence that the program will see)"
             )
-        if length is not None and not 0 <= length <= _GREATEST:
+        if length is not None and not 0 <= whole("the sequence length", length) <= _GREATEST:
             raise RopegenError(f"a sequence length must be from 0 to {_GREATEST:g}, got {length}")
         return self._frequencies(theta, dim, length or 0, dtype)
 
@@ -435,12 +436,6 @@ def whole(where: str, value: object) -> int:
     return int(number)
 
 
-def _flag(where: str, value: object) -> bool:
-    if not isinstance(value, (bool, np.bool_)):
-        raise RopegenError(f"{where} must be true or false, got {value!r}")
-    return bool(value)
-
-
 def _numbers(where: str, value: object) -> tuple[float, ...]:
     if isinstance(value, np.ndarray):
         value = cast(list[object], value.tolist())
@@ -453,6 +448,6 @@ def _numbers(where: str, value: object) -> tuple[float, ...]:
 _READERS: Mapping[str, Callable[[str, object], float | bool | tuple[float, ...]]] = {
     "float": finite,
     "int": whole,
-    "bool": _flag,
+    "bool": flag_of,
     "Sequence[float]": _numbers,
 }

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, cast
 
+from ropegen.arguments import text_of
 from ropegen.errors import RopegenError, nearest
 
 PLATFORMS = ("cpu", "gpu", "tpu")
@@ -253,13 +254,10 @@ class Target:
         Raises:
           RopegenError: an unknown platform or chip, or neither a name nor a target.
         """
-        given: object = text
-        if isinstance(given, Target):
-            return given
-        if not isinstance(given, str):
-            raise RopegenError(f"the target is {given!r:.60}; give a name, e.g. cpu, cpu:8, gpu:h200 or tpu:v5e")
-        text = given
-        platform, colon, chip = text.strip().lower().partition(":")
+        if isinstance(text, Target):
+            return text
+        asked = text_of("the target", text, "a name, e.g. cpu, cpu:8, gpu:h200 or tpu:v5e")
+        platform, colon, chip = asked.strip().lower().partition(":")
         if platform == "host" and not colon:
             return Target.host()
         if platform not in PLATFORMS:
@@ -381,7 +379,7 @@ def one_or_several(targets: object) -> tuple[Any, ...]:
     """
     if isinstance(targets, str | Target):
         return (targets,)
-    if isinstance(targets, Iterable) and not isinstance(targets, bytes):
+    if isinstance(targets, Iterable) and not isinstance(targets, bytes) and not hasattr(targets, "shape"):
         return tuple(cast("Iterable[Any]", targets))
     raise RopegenError(
         f"the targets are {targets!r:.60}; give one, such as 'tpu:v5e', or a list, such as ['cpu', 'tpu:v5e']"

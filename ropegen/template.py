@@ -215,8 +215,8 @@ def register_template(template: AnyTemplate) -> None:
     A package that is installed declares its templates under the entry point group `ropegen.templates` instead.
 
     Raises:
-      RopegenError: another template has its name, its family is not the one of the catalogue, or its family has no
-        `xla` template.
+      RopegenError: it is no `Template`, another template has its name, its family is not the one of the catalogue, or its
+        family has no `xla` template.
     """
     _checked([*catalog(), _expect_template(template, "register_template: the template")])
     _registered.append(template)

@@ -18,11 +18,12 @@ import jax
 import numpy as np
 
 from ropegen import bench, passes, tiles
+from ropegen.arguments import number_of
 from ropegen.bench.attention import Drawn, draw
 from ropegen.bench.contenders import with_gradients
 from ropegen.emit import callable as program
 from ropegen.errors import RopegenError
-from ropegen.ir.graph import Graph
+from ropegen.ir.graph import Graph, expect_graph
 from ropegen.ir.text import digest
 from ropegen.planner import Plan, plan
 from ropegen.target import Target
@@ -69,7 +70,7 @@ class Outcome:
     entries: tuple[Entry, ...]
     """For the region, and for the regions that a plan could take in its place."""
     replaces: frozenset[str]
-    """The digests of all of these regions, whose older entries no longer count."""
+    """The digests of all of these regions. Their older entries of the same compiler no longer count."""
 
 
 def tune(
@@ -92,7 +93,8 @@ def tune(
         results differ.
     """
     host = expect_host(target)
-    if seconds <= 0 or not math.isfinite(seconds):
+    expect_graph("tune", graph)
+    if not 0 < number_of("tune: seconds", seconds, "a positive number") < math.inf:
         raise RopegenError(f"tune: {seconds:g} seconds cannot be measured; give a positive number")
     whole = plan(graph, host)
     regions = _tunable(whole)
@@ -107,12 +109,16 @@ def tune(
 
 
 def merge(old: TileFile | None, outcomes: Sequence[Outcome], target: Target) -> tuple[Entry, ...]:
-    """The entries of a file after a measurement: those of other targets and regions stay as they are."""
+    """The entries of a file after a measurement: those of other targets, regions and compilers stay as they are.
+
+    Plans take the entries of the newest compiler, see `ropegen.tiles`.
+    """
     replaced = frozenset[str]().union(*(outcome.replaces for outcome in outcomes))
+    compilers = {entry.compiled_by for outcome in outcomes for entry in outcome.entries}
     kept = [
         entry
         for entry in (old.entries if old is not None else ())
-        if entry.target != target or entry.region not in replaced
+        if entry.target != target or entry.region not in replaced or entry.compiled_by not in compilers
     ]
     # A measurement of the region itself takes precedence over the outcome of another region.
     measured = {outcome.region for outcome in outcomes}

@@ -32,6 +32,8 @@ def dtype_name(dtype: npt.DTypeLike | str) -> str:
     """The IR's name of an element type: `bf16`, `bfloat16` and `jnp.bfloat16` all give `"bf16"`."""
     if isinstance(dtype, str) and dtype in _NUMPY:
         return dtype
+    if hasattr(dtype, "__array__") and not isinstance(dtype, type):
+        raise RopegenError(f"the element type is {dtype!r:.60}, an array; give the dtype of the array")
     try:
         name = np.dtype(dtype).name
     except TypeError:

@@ -9,13 +9,18 @@ import os
 import re
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import GOLDEN, Golden
 
 import ropegen as rg
-from ropegen import cli, explain, models, passes, template
+from ropegen import cli, explain, models, passes, template, tuning
+from ropegen.cli.output import locked, write
 from ropegen.ir import ops, spec
 from ropegen.target import Target, known
 
@@ -51,6 +56,8 @@ def test_check_passes_and_fails(capsys: pytest.CaptureFixture[str], built: Path,
     code, out, _ = call(capsys, "check", str(built))
     assert code == 0
     assert "agrees" in out
+    code, _, err = call(capsys, "check", str(built), "--seed", "-1")
+    assert (code, err) == (2, "error: the seed is -1; give a whole number from 0 on\n")
     code, out, _ = call(capsys, "check", str(built), "--json")
     told = json.loads(out)
     assert told["passed"] is True
@@ -249,7 +256,7 @@ def test_as_a_program(tmp_path: Path) -> None:
         cwd=tmp_path,
     )
     assert done.returncode == 2
-    assert done.stderr == "error: nowhere: No such file or directory\n"
+    assert done.stderr == "error: cannot read nowhere: No such file or directory; give a .mlir graph or a config.json\n"
     with subprocess.Popen(
         [sys.executable, "-m", "ropegen", "explain", CASE], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path
     ) as reader:
@@ -466,8 +473,16 @@ FILES: dict[str, bytes] = {
 }
 
 REFUSED: dict[str, tuple[list[str], str]] = {
-    "no such file": (["explain", "missing.mlir"], "missing.mlir"),
-    "a directory": (["explain", "."], "directory"),
+    "no such file": (["explain", "missing.mlir"], "missing.mlir: No such file or directory; give a .mlir graph"),
+    "a directory": (["explain", "."], "directory; give graph.mlir"),
+    "no such module": (["lower", "missing.mlir", "--target", "cpu"], "give a StableHLO module"),
+    "a seed below 0": (["bench", "graph.mlir", "--seed", "-1"], "from 0 on"),
+    "a platform for a chip": (["explain", "graph.mlir", "--target", "tpu"], "tpu:any"),
+    "one platform by two names": (
+        ["build", "graph.mlir", "--target", "cpu", "--target", "host", "-o", "x"],
+        "targets cpu and host are both cpu",
+    ),
+    "a tile beyond every sequence": (["explain", "graph.mlir", "--tile", f"attend/xla:q={1 << 70},kv=1"], "2^31"),
     **{name: (["explain", name], "") for name in FILES},
     "unknown target": (["explain", "graph.mlir", "--target", "gpu:h10"], "h100"),
     "unknown platform": (["explain", "graph.mlir", "--target", "npu"], "gpu"),
@@ -674,6 +689,50 @@ def test_tune_prints_the_file_and_keeps_what_a_file_has(
     assert after.entries[: len(before)] == before
     assert Target.host() in after.targets
     assert "--tiles" in out
+
+
+def test_what_another_run_wrote_in_the_meantime_stays(
+    attention: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    b = rg.Builder("longer")
+    q, k, v = (b.input(label, (1, 310, heads, 8), "f32") for label, heads in (("q", 2), ("k", 1), ("v", 1)))
+    longer, file = tmp_path / "longer.mlir", str(tmp_path / "tiles.json")
+    longer.write_text(rg.dumps(b.build(out=b.attend(q, k, v, mask=rg.masks.causal))))
+    tune = tuning.tune
+
+    def with_another_run(*arguments: Any, **options: Any) -> Iterator[tuning.Outcome]:
+        yield from tune(*arguments, **options)
+        monkeypatch.setattr(tuning, "tune", tune)
+        assert cli.main(["tune", str(longer), "--seconds", "0.02", "-o", file]) == 0
+
+    monkeypatch.setattr(tuning, "tune", with_another_run)
+    assert call(capsys, "tune", attention, "--seconds", "0.02", "-o", file)[0] == 0
+    lengths = {
+        length for entry in rg.load_tiles(file).entries for length in ("300", "310") if f"1x{length}x" in entry.what
+    }
+    assert lengths == {"300", "310"}
+    assert {path.name for path in tmp_path.iterdir()} == {"attention.mlir", "longer.mlir", "tiles.json"}
+
+
+def test_a_lock_lets_one_at_a_time_read_a_file_and_write_it_again(tmp_path: Path) -> None:
+    path = tmp_path / "count"
+    path.write_text("0")
+
+    def count() -> None:
+        for _ in range(20):
+            with locked(str(path)):
+                write(str(path), str(int(path.read_text()) + 1))
+
+    runs = [threading.Thread(target=count, daemon=True) for _ in range(6)]
+    with locked(str(path)):
+        for run in runs:
+            run.start()
+        time.sleep(0.05)
+        assert path.read_text() == "0"
+    for run in runs:
+        run.join(60)
+    assert path.read_text() == "120"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["count"]
 
 
 def test_a_file_without_the_shapes_of_a_graph_gives_a_note(

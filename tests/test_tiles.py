@@ -259,6 +259,10 @@ UNFIT: dict[str, tuple[dict[str, Any], str]] = {
     "another version of the template": ({"template_version": 999}, "version 999 of the template, and version"),
     "another element type": ({"dtype": "bf16"}, "says bf16, and the region computes f32"),
     "sizes of another template": ({"tile": {"rows": 16}}, "must have q, kv"),
+    "a size beyond the region": (
+        {"tile": {"q": 999_999_999, "kv": 24}},
+        "q=999999999, and the template offers 48 at most",
+    ),
 }
 
 
@@ -295,6 +299,8 @@ DAMAGED: dict[str, tuple[object, str]] = {
     "an unknown chip": ([_with(chip="gpu:h1000", cores=None)], "h100"),
     "a CPU without cores": ([_without("cores")], "cores"),
     "cores of an accelerator": ([_with(chip="tpu:v5e")], "cores"),
+    "the compiler of another chip": ([_with(compiler={"libtpu": "0.0.52"})], "jaxlib compiles for cpu"),
+    "a compiler without a version": ([_with(compiler={"jaxlib": "newest"})], r"\$\.measured\[0\]\.compiler"),
     "one region twice": ([_with(), _with(tile={"q": 8, "kv": 8})], "two tiles of attend/xla"),
 }
 
@@ -308,6 +314,67 @@ def test_a_damaged_file_is_refused(name: str, tmp_path: Path) -> None:
     path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
     with pytest.raises(rg.RopegenError, match=rule):
         rg.load_tiles(path)
+
+
+VERSIONS = ("0.4.1", "0.9.30", "0.10.2.dev20260101", "0.10.2rc1", "0.10.2", "0.12.0")
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_plan_takes_the_tile_of_the_newest_compiler(order: int, tmp_path: Path) -> None:
+    """It does so whatever is installed, and whatever the order in the file."""
+    sizes = {version: {"q": 8 + index, "kv": 24} for index, version in enumerate(VERSIONS)}
+    entries = [entry(compiler={"jaxlib": version}, tile=sizes[version]) for version in VERSIONS]
+    for newest in range(1, len(VERSIONS) + 1):
+        file = rg.load_tiles(written(tmp_path, *entries[:newest][::order]))
+        chosen = attends(rg.plan(attention(), "cpu", measured=file)).chosen
+        assert chosen is not None
+        assert chosen.tile == Tile.of(**sizes[VERSIONS[newest - 1]])
+        assert chosen.tile_from == f"the tile file, jaxlib {VERSIONS[newest - 1]}"
+    one = rg.load_tiles(tmp_path / "tiles.json", "jaxlib 0.9.30")
+    chosen = attends(rg.plan(attention(), "cpu", measured=one)).chosen
+    assert chosen is not None
+    assert chosen.tile == Tile.of(**sizes["0.9.30"])
+    with pytest.raises(rg.RopegenError, match=r"no tile .* compiler 'jaxlib 0\.9'; did you mean 'jaxlib 0\.9\.30'"):
+        rg.load_tiles(tmp_path / "tiles.json", "jaxlib 0.9")
+
+
+def test_of_a_region_only_the_newest_compiler_decides_the_template(tmp_path: Path) -> None:
+    """An older measurement found another template faster; the newer one does not compete with it by the cost model."""
+    b = rg.Builder("attention")
+    q, k, v = (b.input(label, (1, 48, 2, 8), "bf16") for label in "qkv")
+    graph = b.build(out=b.attend(q, k, v))
+    step = attends(rg.plan(graph, "cpu"))
+    assert step.region is not None
+    able = [candidate for candidate in step.considered if candidate.cost is not None]
+    assert len(able) == 2
+    for older, newer in (able, able[::-1]):
+        file = written(
+            tmp_path,
+            *(
+                entry(
+                    dtype="bf16",
+                    compiler={"jaxlib": version},
+                    template=candidate.template,
+                    template_version=candidate.version,
+                    region=digest(step.region.closed),
+                    tile=dict(candidate.tile.sizes),
+                )
+                for version, candidate in (("0.9.9", older), ("0.10.0", newer))
+            ),
+        )
+        chosen = attends(rg.plan(graph, "cpu", measured=rg.load_tiles(file))).chosen
+        assert chosen is not None
+        assert (chosen.template, chosen.tile_from) == (newer.template, "the tile file, jaxlib 0.10.0")
+
+
+def test_a_tile_of_a_template_that_is_not_installed_is_refused_on_its_chip(tmp_path: Path) -> None:
+    unknown = entry(template="attend/xlb", region="0" * 64)
+    elsewhere = entry(template="attend/xlb", cores=7)
+    with pytest.raises(
+        rg.RopegenError, match=r"tiles\.json has a tile .*'attend/xlb'.*did you mean .*remove the entry"
+    ):
+        rg.plan(attention(), "cpu", measured=rg.load_tiles(written(tmp_path, entry(), unknown)))
+    rg.plan(attention(), "cpu", measured=rg.load_tiles(written(tmp_path, entry(), elsewhere)))
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -163,6 +164,14 @@ def test_entries_for_other_regions_and_machines_are_kept() -> None:
     merged = tuning.merge(file, [again], host)
     assert merged == (*other.entries, *again.entries)
     assert tuning.merge(file, [again], there) == (*file.entries, *again.entries)
+
+
+def test_entries_of_other_compilers_are_kept() -> None:
+    host = Target.host()
+    (outcome,) = tuning.tune(rotary(), race=decided(last_is_fastest(1.0)))
+    newer = tuple(msgspec.structs.replace(entry, compiler={"jaxlib": "999.0"}) for entry in outcome.entries)
+    merged = tuning.merge(TileFile("file", (*newer, *outcome.entries)), [outcome], host)
+    assert merged == (*newer, *outcome.entries)
 
 
 def test_every_region_that_overlaps_gets_the_tile_and_loses_older_ones() -> None:

@@ -80,7 +80,7 @@ def draw(graph: Graph, *, grad: bool = False, seed: int = 0) -> Drawn:
       RopegenError: the seed is not a whole number from 0 on.
     """
     inputs = drawn_inputs(graph, seed)
-    random = np.random.default_rng(seed + 1)
+    random = np.random.default_rng(int(seed) + 1)
     cotangents = {
         label: random.standard_normal(value.type.shape).astype(numpy_dtype(value.type.dtype))
         for label, value in graph.outputs

@@ -102,7 +102,7 @@ def race(
     names = [contender.name for contender in contenders]
     if not names or len(set(names)) != len(names):
         raise RopegenError(f"bench: the contenders are {names}; give at least one, and no two of the same name")
-    if seconds <= 0 or not math.isfinite(seconds) or (repeats is not None and repeats < 1):
+    if not 0 < seconds < math.inf or (repeats is not None and repeats < 1):
         asked = f"{seconds:g} seconds" if repeats is None else f"{repeats} repeats"
         raise RopegenError(f"bench: {asked} cannot be measured; give a positive number")
     differences = compare(contenders, tolerance, progress)

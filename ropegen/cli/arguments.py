@@ -80,6 +80,22 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
 
 
+def read(name: str, wanted: str) -> bytes:
+    """The content of the file that an argument names; `wanted` says what may be in it.
+
+    Raises:
+      RopegenError: it cannot be read.
+    """
+    path = Path(name)
+    if path.is_dir():
+        inside = [entry for entry in ("graph.mlir", "config.json") if (path / entry).is_file()]
+        raise RopegenError(f"{name} is a directory; give {path / inside[0] if inside else wanted}")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise RopegenError(f"cannot read {name}: {error.strerror or error}; give {wanted}") from error
+
+
 def tile(given: Sequence[str]) -> dict[str, dict[str, int]]:
     """The sizes that --tile gives, by template.
 
@@ -110,7 +126,7 @@ def graph(options: argparse.Namespace) -> Graph:
     if options.graph == "-":
         content, source = sys.stdin.buffer.read(), "<stdin>"
     else:
-        content, source = Path(options.graph).read_bytes(), options.graph
+        content, source = read(options.graph, "a .mlir graph or a config.json"), options.graph
     try:
         decoded = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -11,7 +11,6 @@ from ropegen.cli import arguments, planning
 from ropegen.cli.output import DONE, new_table, print_json, print_table, progress
 from ropegen.emit import artifact
 from ropegen.errors import RopegenError
-from ropegen.target import Target
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +43,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     graph = arguments.graph(options)
-    targets = [Target.parse(target) for target in options.target]
+    targets = api.parse_artifact_targets(options.target, options.compile)
     if options.libtpu and not options.compile:
         raise RopegenError(
             "--libtpu names the compiler of --compile, which is not given; add it, or leave --libtpu out"

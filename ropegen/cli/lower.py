@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from ropegen.cli import arguments
 from ropegen.cli.output import DONE, print_json, write
@@ -26,7 +25,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.json and options.output in (None, "-"):
         raise RopegenError("--json prints the report on stdout, where the module would go; give -o FILE")
     name = "<stdin>" if options.module == "-" else options.module
-    source = sys.stdin.buffer.read() if options.module == "-" else Path(options.module).read_bytes()
+    source = sys.stdin.buffer.read() if options.module == "-" else arguments.read(options.module, "a StableHLO module")
     made = replace_composites(source, options.target, name=name, tile=arguments.tile(options.tile))
     write(options.output or "-", made.portable if (options.output or "").endswith(".mlirbc") else made.text)
     if options.json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import secrets
 import sys
 from collections.abc import Callable, Generator
@@ -57,6 +58,54 @@ def print_table(table: Table) -> None:
 def print_json(value: object) -> None:
     """Prints one JSON document on stdout."""
     print(json.dumps(value, indent=2))
+
+
+@contextmanager
+def locked(name: str) -> Generator[None]:
+    """Keeps other processes that ask for the same lock away from a file while it is read and written again.
+
+    The lock is on a hidden file beside it, because `write` puts another file in its place. The system releases the lock
+    of a process that ends. A pipe or a device gets no lock, since nothing in it is replaced.
+
+    Raises:
+      RopegenError: the hidden file cannot be made, or the system has no such locks.
+    """
+    path = Path(name).resolve()
+    if path.exists() and not path.is_file():
+        yield
+        return
+    beside = path.with_name(f".{path.name}.lock")
+    try:
+        file = _lock(beside)
+    except ModuleNotFoundError:
+        raise RopegenError(
+            f"cannot lock {name}: Python has no fcntl on this system; give no file, for stdout"
+        ) from None
+    except OSError as error:
+        raise RopegenError(f"cannot lock {name}: {error.strerror or error}; give another file") from error
+    try:
+        yield
+    finally:
+        beside.unlink(missing_ok=True)
+        os.close(file)
+
+
+def _lock(path: Path) -> int:
+    """The descriptor of the file at `path`, locked. The process that had the lock before may have removed the file."""
+    import fcntl  # Windows has none, and needs none for the other verbs
+
+    while True:
+        file = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if os.path.samestat(os.fstat(file), path.stat()):
+                return file
+        except FileNotFoundError:
+            pass  # it was removed; make another
+        except BaseException:
+            os.close(file)
+            raise
+        os.close(file)
 
 
 def write(destination: str, content: str | bytes) -> None:

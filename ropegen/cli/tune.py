@@ -10,7 +10,7 @@ from rich.text import Text
 
 from ropegen import bench, tiles, tuning
 from ropegen.cli import arguments
-from ropegen.cli.output import DONE, new_table, print_json, print_table, progress, write
+from ropegen.cli.output import DONE, locked, new_table, print_json, print_table, progress, write
 from ropegen.errors import RopegenError
 from ropegen.tiles import TileFile
 from ropegen.tuning import Outcome
@@ -44,15 +44,21 @@ def _run(options: argparse.Namespace) -> int:
         raise RopegenError("--json prints the outcome on stdout, where the tile file would go; give -o FILE")
     graph = arguments.graph(options)
     host = tuning.expect_host(options.target)
-    old = None if to_stdout else _existing(options.output)
+    if not to_stdout:
+        _existing(options.output)  # refuse before the work, not after it
+        with locked(options.output):
+            pass
     outcomes: list[Outcome] = []
     with progress() as say:
         for outcome in tuning.tune(graph, host, seconds=options.seconds, grad=options.grad, progress=say):
             outcomes.append(outcome)
             print(f"{outcome.what}: {_in_words(outcome)}", file=sys.stderr)
-    write(options.output or "-", tiles.dump(tuning.merge(old, outcomes, host)))
     if to_stdout:
+        write("-", tiles.dump(tuning.merge(None, outcomes, host)))
         return DONE
+    with locked(options.output):
+        # Another run may have written its own entries while this one measured.
+        write(options.output, tiles.dump(tuning.merge(_existing(options.output), outcomes, host)))
     if options.json:
         print_json(
             {
@@ -81,7 +87,11 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _existing(name: str) -> TileFile | None:
-    """The file that the new entries go into, read before any work; None if there is no file yet."""
+    """The file that the new entries go into; None if there is no file yet.
+
+    Raises:
+      RopegenError: it is not a tile file, or no file can be written there.
+    """
     path = Path(name)
     if not path.resolve().parent.is_dir():
         raise RopegenError(f"cannot write {name}: its directory does not exist; give another file")

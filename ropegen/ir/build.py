@@ -17,6 +17,7 @@ import numpy.typing as npt
 from jax.core import Tracer
 
 from ropegen import masks
+from ropegen.arguments import text_of
 from ropegen.errors import RopegenError
 from ropegen.ir import ops
 from ropegen.ir.graph import Graph, Node, graph, node
@@ -35,10 +36,7 @@ class Builder:
     """
 
     def __init__(self, name: str = "graph") -> None:
-        given: object = name
-        if not isinstance(given, str):
-            raise RopegenError(f"Builder: name is {given!r:.60}; give a text, such as Builder('front-end')")
-        self._name = name
+        self._name = text_of("Builder: name", name, "text, such as Builder('front-end')")
         self._inputs: dict[str, Node] = {}
 
     def input(self, label: str, shape: Sequence[int], dtype: npt.DTypeLike | str, *, role: str = "activation") -> Node:

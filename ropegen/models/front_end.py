@@ -17,6 +17,7 @@ from typing import Any, cast
 import numpy as np
 
 from ropegen import masks
+from ropegen.arguments import mapping_of, text_of
 from ropegen.errors import RopegenError, nearest
 from ropegen.ir.build import Builder
 from ropegen.ir.graph import Graph, Node
@@ -74,7 +75,7 @@ def from_hf(
     _expect_config(config)
     model, facts = _declared(config)
     _check(model, facts)
-    if phase not in PHASES:
+    if text_of("from_hf: phase", phase, " or ".join(map(repr, PHASES))) not in PHASES:
         raise RopegenError(f"from_hf: unknown phase {phase!r}; {nearest(phase, PHASES)}")
     if dtype_name(dtype) not in FLOATS:
         raise RopegenError(
@@ -117,7 +118,7 @@ def from_case(case: Mapping[str, object]) -> Graph:
     Raises:
       RopegenError: an unknown argument under "build", and whatever `from_hf` refuses.
     """
-    if not isinstance(case, Mapping) or "config" not in case:
+    if "config" not in mapping_of("from_case: case", case, '{"config": {...}, "build": {...}}'):
         return from_hf(case)
     for name in case:
         if name not in ("config", "build"):
@@ -139,13 +140,10 @@ def from_case(case: Mapping[str, object]) -> Graph:
 
 
 def _expect_config(given: object) -> None:
-    if not isinstance(given, Mapping):
-        read = 'json.loads(pathlib.Path("config.json").read_text())'
-        raise RopegenError(
-            f"from_hf: config is {given!r:.60}; give the mapping in a model's config.json: {read}"
-            + (", or config.to_dict()" if hasattr(given, "to_dict") else "")
-        )
-    if "config" in given and "model_type" not in given:
+    read = 'json.loads(pathlib.Path("config.json").read_text())'
+    other = ", or config.to_dict()" if hasattr(given, "to_dict") else ""
+    config = mapping_of("from_hf: config", given, f"the mapping in a model's config.json: {read}{other}")
+    if "config" in config and "model_type" not in config:
         raise RopegenError(
             'from_hf: config has a field "config" and no model_type, so it is a case; give it to '
             'ropegen.models.from_case, or give config["config"] and its "build" as arguments'

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TypeGuard
 
 from ropegen import scaling
+from ropegen.arguments import text_of
 from ropegen.errors import RopegenError, nearest
 from ropegen.models.config import Config
 from ropegen.models.families import FAMILIES
@@ -72,6 +73,8 @@ def rope_from_hf(given: object, layer_type: str | None) -> Rope:
         known = [name for name, family in FAMILIES.items() if family.rotary]
         raise RopegenError(f"unknown model_type {model_type!r} in the config; {nearest(str(model_type), known)}")
     config = Config(model_type, FAMILIES[model_type], stated)
+    if layer_type is not None:
+        text_of("from_hf: layer_type", layer_type, 'a kind of layer, such as "full_attention"')
     rope = rope_of(config, layer_type) if config.family.rotary else None
     if rope is None:
         raise config.refuse(f"the model has {config.family.positions} positions and no Rope", "attend without one")

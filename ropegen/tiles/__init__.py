@@ -9,14 +9,19 @@ A tile file is JSON. ropegen ships one for each chip that was measured; `ropegen
     ]}
 
 A plan takes an entry only for the same chip and number of cores, the same region, and the same version of the template.
-If the version differs, it ignores an entry that ropegen ships, and refuses an entry of the caller's file. The compiler
-may differ: the plan says which one it was, so a plan does not depend on the packages that are installed where it is
-made. If another version of the compiler is installed where the plan is compiled, `Compiled` warns.
+If the version differs, it ignores an entry that ropegen ships, and refuses an entry of the caller's file. It also refuses a
+caller's entry for a template that is not installed, and a tile with a size beyond the largest that the template offers
+for the region.
+
+A file can hold entries of several versions of a compiler for a region. A plan takes those of the newest version and says
+which one it was, so a plan does not depend on the packages that are installed where it is made. `load` can read the entries
+of one version alone. If another version of the compiler is installed where the plan is compiled, `Compiled` warns.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
@@ -26,13 +31,18 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from ropegen.errors import RopegenError
+from ropegen.errors import RopegenError, nearest
 from ropegen.ir.graph import Graph
 from ropegen.ir.text import digest
 from ropegen.target import Target
-from ropegen.template import AnyTemplate, Tile
+from ropegen.template import AnyTemplate, Tile, catalog, family
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
+# A release such as 0.10.2, and what may follow it: 0.0.53.dev20261101, 1.0rc1, 0.11.0+local.
+Version = Annotated[str, msgspec.Meta(pattern=r"^[0-9]+(\.[0-9]+)*([.+a-z-].*)?$")]
+
+# What can precede a release, in order.
+_BEFORE_RELEASE = ("dev", "a", "b", "rc")
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -44,7 +54,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Cores of a CPU; an accelerator's entry has none."""
     dtype: str
     """The element type of the region's first output."""
-    compiler: Annotated[dict[str, str], msgspec.Meta(min_length=1, max_length=1)]
+    compiler: Annotated[dict[str, Version], msgspec.Meta(min_length=1, max_length=1)]
     """The package that compiled what was measured, and its version."""
     template: str
     template_version: Positive
@@ -61,19 +71,38 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """The chip and cores that it was measured on.
 
         Raises:
-          RopegenError: an unknown chip; a CPU without cores, or an accelerator with cores.
+          RopegenError: an unknown chip; a CPU without cores, an accelerator with cores, or the compiler of another chip.
         """
         platform, _, kind = self.chip.partition(":")
         if (platform == "cpu") != (self.cores is not None):
             raise RopegenError(f"{self.chip} with cores {self.cores}; the cores of a CPU must be given, and no others")
         name = ":".join(filter(None, ("cpu", str(self.cores), kind))) if platform == "cpu" else self.chip
-        return Target.parse(name)
+        target = Target.parse(name)
+        ((package, _),) = self.compiler.items()
+        if package != compiler_of(target):
+            raise RopegenError(f"the compiler is {package}, and {compiler_of(target)} compiles for {self.chip}")
+        return target
 
     @property
     def compiled_by(self) -> str:
         """The compiler in words, such as `jaxlib 0.10.2`."""
         ((package, version),) = self.compiler.items()
         return f"{package} {version}"
+
+    @property
+    def age(self) -> tuple[tuple[int, ...], int, tuple[int, ...], str]:
+        """Orders entries by the version of their compiler, the newest last; a release comes after what led up to it."""
+        ((_, version),) = self.compiler.items()
+        release = re.match(r"[0-9]+(\.[0-9]+)*", version)
+        assert release is not None, "the pattern of a version begins with a release"
+        rest = version[release.end() :]
+        stage = re.match(r"[.-]?(dev|a|b|rc)", rest)
+        rank = len(_BEFORE_RELEASE) if stage is None else _BEFORE_RELEASE.index(stage[1])
+        return _numbers(release[0]), rank, _numbers(rest), rest
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(map(int, re.findall("[0-9]+", text)))
 
 
 class _Content(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -132,17 +161,23 @@ class TileFile:
 
 
 class Measured:
-    """The measured tiles of one target: those of the caller's file first, then those that ropegen ships."""
+    """The measured tiles of one target: those of the caller's file first, then those that ropegen ships.
+
+    Raises:
+      RopegenError: the caller's file has a tile of a template that is not installed.
+    """
 
     def __init__(self, target: Target, file: TileFile | None = None) -> None:
+        self._target = target
         self._own = file
         files = [tiles for tiles in (_shipped(target), file) if tiles is not None]  # a later file replaces entries
         self._entries = {
             (entry.template, entry.region): (tiles, entry)
             for tiles in files
-            for entry in tiles.entries
-            if entry.target == target
+            for entry in _newest(tiles.entries, target)
         }
+        if file is not None:
+            _expect_templates(file, target)
 
     def look_up(self, template: AnyTemplate, closed: Graph) -> MeasuredTile | None:
         """The measured tile of a template for a closed region; None if there is none.
@@ -167,6 +202,12 @@ class Measured:
         dtype = closed.outputs[0][1].type.dtype
         if entry.dtype != dtype:
             raise RopegenError(f"{what} says {entry.dtype}, and the region computes {dtype}; {again}")
+        if file is self._own:
+            offered = [tile.sizes for tile in template.tiles(family(closed.name).site(closed), self._target)]
+            for name, size in entry.tile.items():
+                most = max((dict(sizes)[name] for sizes in offered), default=size)
+                if size > most:
+                    raise RopegenError(f"{what} has {name}={size}, and the template offers {most} at most; {again}")
         ((package, version),) = entry.compiler.items()
         return MeasuredTile(
             Tile.of(**{name: entry.tile[name] for name in template.tile}),
@@ -183,17 +224,29 @@ def expect_tile_file(call: str, given: object) -> None:
         raise RopegenError(f"{call}: measured is {given!r:.60}; give ropegen.load_tiles(PATH)")
 
 
-def load(path: str | PathLike[str]) -> TileFile:
+def load(path: str | PathLike[str], compiler: str | None = None) -> TileFile:
     """The tile file of a path, such as `ropegen tune -o FILE` wrote it.
 
+    With `compiler`, such as "jaxlib 0.10.2", only the entries of that version of the compiler are read.
+
     Raises:
-      RopegenError: the file does not exist, or is not a tile file; the message names the field.
+      RopegenError: the file does not exist, or is not a tile file; the message names the field. Or it has no entry of
+        `compiler`.
     """
     try:
         raw = Path(path).read_bytes()
     except OSError as error:
-        raise RopegenError(f"cannot read the tile file {path}: {error.strerror or error}") from error
-    return parse(raw, str(path))
+        raise RopegenError(
+            f"cannot read the tile file {path}: {error.strerror or error}; give a file that `ropegen tune -o FILE` wrote"
+        ) from error
+    file = parse(raw, str(path))
+    if compiler is None:
+        return file
+    entries = tuple(entry for entry in file.entries if entry.compiled_by == compiler)
+    if not entries:
+        hint = nearest(str(compiler), {entry.compiled_by for entry in file.entries})
+        raise RopegenError(f"{path} has no tile that was measured with the compiler {compiler!r:.60}; {hint}")
+    return TileFile(file.name, entries)
 
 
 def parse(raw: bytes, name: str) -> TileFile:
@@ -207,15 +260,16 @@ def parse(raw: bytes, name: str) -> TileFile:
         content = msgspec.json.decode(raw, type=_Content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RopegenError(f"{name} is no tile file: {error}; {again}") from error
-    seen: set[tuple[Target, str, str]] = set()
+    seen: set[tuple[Target, str, str, str]] = set()
     for index, entry in enumerate(content.measured):
         try:
-            key = (entry.target, entry.template, entry.region)
+            key = (entry.target, entry.template, entry.region, entry.compiled_by)
         except RopegenError as error:
             raise RopegenError(f"{name} is no tile file: entry {index}: {error}; {again}") from error
         if key in seen:
             raise RopegenError(
-                f"{name} holds two tiles of {entry.template} for {entry.what!r} on {entry.target}; remove one of them"
+                f"{name} holds two tiles of {entry.template} for {entry.what!r} on {entry.target} with "
+                f"{entry.compiled_by}; remove one of them"
             )
         seen.add(key)
     return TileFile(name, content.measured)
@@ -253,6 +307,26 @@ def other_compiler(tile: MeasuredTile) -> str:
     except importlib.metadata.PackageNotFoundError:
         return ""
     return "" if version == tile.version else f"{tile.package} {version}"
+
+
+def _newest(entries: Iterable[Entry], target: Target) -> list[Entry]:
+    """The entries for a target. Of a region, only those of the newest compiler that any template was measured with."""
+    by_region: dict[str, list[Entry]] = {}
+    for entry in entries:
+        if entry.target == target:
+            by_region.setdefault(entry.region, []).append(entry)
+    newest = {region: max(entry.age for entry in those) for region, those in by_region.items()}
+    return [entry for region, those in by_region.items() for entry in those if entry.age == newest[region]]
+
+
+def _expect_templates(file: TileFile, target: Target) -> None:
+    known = [str(template) for template in catalog()]
+    for entry in file.entries:
+        if entry.target == target and entry.template not in known:
+            raise RopegenError(
+                f"{file.name} has a tile of the template {entry.template!r} for {entry.what!r}, which is not installed "
+                f"({nearest(entry.template, known)}); install the package that registers it, or remove the entry"
+            )
 
 
 def _shipped(target: Target) -> TileFile | None:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from ropegen.errors import RopegenError
 from ropegen.ir import ops
 from ropegen.ir.graph import Graph, Node
+from ropegen.scaling import whole
 from ropegen.types import numpy_dtype
 
 # Positions, segments and lengths are below this, so that positions meet each other and masks hide some keys.
@@ -25,9 +26,9 @@ def drawn_inputs(graph: Graph, seed: int) -> dict[str, npt.NDArray[Any]]:
     Raises:
       RopegenError: the seed is not a whole number from 0 on.
     """
-    if not isinstance(seed, int) or seed < 0:
-        raise RopegenError(f"the seed is {seed!r}; give a whole number from 0 on")
-    random = np.random.default_rng(seed)
+    if whole("the seed", seed) < 0:
+        raise RopegenError(f"the seed is {seed}; give a whole number from 0 on")
+    random = np.random.default_rng(whole("the seed", seed))
     users = graph.users()
     values: dict[str, npt.NDArray[Any]] = {}
     for value in graph.inputs:
