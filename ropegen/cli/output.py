@@ -8,7 +8,7 @@ import os
 import secrets
 import sys
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -96,16 +96,16 @@ def _lock(path: Path) -> int:
 
     while True:
         file = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+        holds = False
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
-            if os.path.samestat(os.fstat(file), path.stat()):
-                return file
-        except FileNotFoundError:
-            pass  # it was removed; make another
-        except BaseException:
-            os.close(file)
-            raise
-        os.close(file)
+            with suppress(FileNotFoundError):  # it was removed: make another
+                holds = os.path.samestat(os.fstat(file), path.stat())
+        finally:
+            if not holds:
+                os.close(file)
+        if holds:
+            return file
 
 
 def write(destination: str, content: str | bytes) -> None:
