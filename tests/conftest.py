@@ -37,6 +37,7 @@ ANY_JAX = frozenset(
         "mask_pages",
         "masks",
         "models",
+        "nonsense",
         "passes",
         "plan",
         "rope",
@@ -47,6 +48,7 @@ ANY_JAX = frozenset(
         "tiles",
         "tpu_costs",
         "transformers",
+        "tuning",
         "weights",
     )
 )
