@@ -79,9 +79,16 @@ def plan_all(length: int, target: str, *chosen: str) -> None:
         begun = time.process_time()
         rg.plan(graph, target)
         spent = time.process_time() - begun
-        print(
-            f"{name:16} {spent:6.2f} s {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:6.0f} MB", flush=True
-        )
+        print(f"{name:16} {spent:6.2f} s {peak_memory() / 1e6:6.0f} MB", flush=True)
+
+
+def peak_memory() -> float:
+    """The most bytes that this process held. On Linux, `getrusage` would also count what its parent held when it began."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        return 1024.0 * int(re.findall(r"VmHWM:\s+(\d+) kB", status.read_text())[0])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return float(peak) * (1 if sys.platform == "darwin" else 1024)
 
 
 def figures(length: int, target: str, *chosen: str) -> dict[str, tuple[float, float]]:
