@@ -125,7 +125,7 @@ def wheel(arguments: list[str]) -> None:
         options = ("--target", "cpu", "--target", "tpu:v5e", "--vocabulary", "64", "--seq", "16", "-o", "kernels")
         call(python, "-m", "ropegen", "build", str(case), *options, cwd=empty)
         call(python, "-m", "ropegen", "check", "kernels", cwd=empty)
-        call(
+        output(
             python, "-m", "ropegen", "explain", str(case), "--target", "cpu", cwd=ROOT
         )  # runs the clone, not the wheel
         example = shutil.copytree(ROOT / "docs" / "template", folder / "template")  # pip builds where the sources are
