@@ -44,8 +44,6 @@ class Values:
 
     operands: tuple[Node, ...]
     results: tuple[Node, ...]
-    outputs: int
-    """How many of the results are outputs."""
 
 
 def values_of(closed: Graph) -> Values:
@@ -58,7 +56,7 @@ def _values_of(closed: Graph, templates: tuple[AnyTemplate, ...]) -> Values:
     """`templates` is the catalogue, whose family states the residuals; it is part of the key."""
     its: Family[Any] = family(closed.name)
     outputs = tuple(value for _, value in closed.outputs)
-    return Values(closed.inputs, (*outputs, *its.residuals(its.site(closed))), len(outputs))
+    return Values(closed.inputs, (*outputs, *its.residuals(its.site(closed))))
 
 
 @dataclass(frozen=True, slots=True)
