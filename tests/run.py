@@ -79,11 +79,11 @@ def tpu(arguments: list[str]) -> None:
 
 
 def floor_environment() -> Path:
-    return environment("floor", interpreter("3.11"), [*FLOOR, "-e", ".[test,iree,seeds]"])
+    return environment("floor", interpreter("3.11"), [*FLOOR, "-e", ".[test,iree,seeds,native]"])
 
 
 def ceiling_environment() -> Path:
-    return environment("ceiling", interpreter("3.12"), [*CEILING, "-e", ".[test,seeds]"])
+    return environment("ceiling", interpreter("3.12"), [*CEILING, "-e", ".[test,seeds,native]"])
 
 
 def libtpu(python: Path) -> Path:
