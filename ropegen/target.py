@@ -67,6 +67,65 @@ class Chip:
         return self.matmul_f32 if dtype == "f32" else self.matmul_f32 / 2
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VectorUnit:
+    """The vector instructions of a core, as LLVM names them, and the micro-tile that fills its registers.
+
+    A micro-tile of a matrix product is `rows` scalars, broadcast one after the other, by `columns` registers.
+    """
+
+    name: str
+    triple: str
+    cpu: str
+    features: str
+    requires: tuple[str, ...]
+    """The features that a CPU must have, by LLVM's names."""
+    lanes: int
+    """float32 numbers in a register."""
+    registers: int
+    rows: int
+    columns: int
+
+
+VECTOR_UNITS: Mapping[str, VectorUnit] = MappingProxyType(
+    {
+        "avx2": VectorUnit(
+            name="avx2",
+            triple="x86_64-unknown-linux-gnu",
+            cpu="x86-64-v3",
+            features="",
+            requires=("avx2", "fma", "f16c", "bmi2"),
+            lanes=8,
+            registers=16,
+            rows=4,
+            columns=2,
+        ),
+        "avx512": VectorUnit(
+            name="avx512",
+            triple="x86_64-unknown-linux-gnu",
+            cpu="x86-64-v4",
+            features="-prefer-256-bit",
+            requires=("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx2", "fma", "f16c", "bmi2"),
+            lanes=16,
+            registers=32,
+            rows=8,
+            columns=2,
+        ),
+        "neon": VectorUnit(
+            name="neon",
+            triple="aarch64-unknown-linux-gnu",
+            cpu="generic",
+            features="+neon",
+            requires=("neon",),
+            lanes=4,
+            registers=32,
+            rows=4,
+            columns=4,
+        ),
+    }
+)
+
+
 # XLA's cores wait for each other after every op that they share. A block of attention has about seven such ops. When
 # the same scores were cut into more blocks with fewer queries, every additional block took 60 µs (S of 2048 to 8192,
 # two cores).
