@@ -19,12 +19,12 @@ import numpy as np
 
 from ropegen import masks
 from ropegen.native.call import Kernel, Stage, Written, address, stage, written
-from ropegen.native.ir import F32, I1, Function, Module, Number, Value
-from ropegen.native.vectors import LOG2_E, LOG_2, broadcast, exp2, first_lanes, store_f32
+from ropegen.native.ir import F32, I1, Function, Module, Number, Type, Value
+from ropegen.native.vectors import LOG2_E, LOG_2, broadcast, exp2, first_lanes, load_f32, store_f32
 
 from .layout_cpu import Problem, operands_of, results_of
 from .pack_cpu import Rows, pack_keys, pack_queries, pack_values
-from .scores_cpu import Scores, Span
+from .scores_cpu import Scores, Span, Tile
 
 # Keys that are masked, or seen, together: the mask is asked for every such group of a tile that is partly masked.
 GRANULE = 16
@@ -164,11 +164,11 @@ class _Block:
                 first = self.first + panel * problem.panel
                 rows = Span(first, f.minimum(first + problem.panel, problem.queries))
                 if not problem.hides:
-                    self._tile(scores, panel, rows, keys, f.value(I1, 1))
+                    self._tile(scores, panel, Tile(rows, keys, self.place.slot), f.value(I1, 1))
                 else:
                     some, every = scores.shown(rows, keys)
                     with f.when(some):
-                        self._tile(scores, panel, rows, keys, every)
+                        self._tile(scores, panel, Tile(rows, keys, self.place.slot), every)
 
         with f.range(0, problem.keys, problem.keys_in_tile) as tile:
             if not problem.hides:
@@ -199,46 +199,48 @@ class _Block:
 
     # One panel and one tile ---------------------------------------------------------------------------------------
 
-    def _tile(self, scores: Scores, panel: Value, rows: Span, keys: Span, every: Value) -> None:
+    def _tile(self, scores: Scores, panel: Value, tile: Tile, every: Value) -> None:
         """Adds a tile of keys to a panel; `every` says that the mask shows all of its scores."""
-        f, problem, slot = self.f, self.problem, self.problem.slot
+        f, slot = self.f, self.problem.slot
         kind = F32.vector(self._lanes)
         highest, total = self._part(slot.highest, panel), self._part(slot.total, panel)
         before = [f.load(kind, highest, part * self._lanes) for part in range(self._columns)]
-        scores.load_panels(rows, keys, self.place.slot)
-        start, stop, *after = self._scores(scores, panel, rows, keys, every, before)
+        scores.load_panels(tile)
+        start, stop, *after = self._scores(scores, panel, tile, every, before)
         for part, value in enumerate(after):
             f.store(value, highest, part * self._lanes)
         fade = [self._power(old - new) for old, new in zip(before, after, strict=True)]
         sums = [f.load(kind, total, part * self._lanes) * fade[part] for part in range(self._columns)]
         for part, value in enumerate(self._weights(start, stop, after, sums)):
             f.store(value, total, part * self._lanes)
-        self._mix(panel, keys.first, start, stop, fade)
+        self._mix(panel, tile.keys.first, start, stop, fade)
 
     def _power(self, difference: Value) -> Value:
         """The weight of a score, from its difference to the highest score."""
         return exp2(self.f, difference if self.problem.is_simple else difference * LOG2_E)
 
-    def _scores(
-        self, scores: Scores, panel: Value, rows: Span, keys: Span, every: Value, highest: list[Value]
-    ) -> list[Value]:
+    def _scores(self, scores: Scores, panel: Value, tile: Tile, every: Value, highest: list[Value]) -> list[Value]:
         """Writes the scores; returns the first key and the one after the last, inside the tile, and the maxima."""
         f, problem = self.f, self.problem
-        size = keys.stop - keys.first
+        keys, size = tile.keys, tile.keys.stop - tile.keys.first
         queries = self._part(problem.slot.queries, panel, problem.packed_width)
-        tile = f.offset(self.place.keys, keys.first * problem.packed_width, F32)
+        packed = f.offset(self.place.keys, keys.first * problem.packed_width, F32)
         may_end_inside = problem.keys % GRANULE != 0
 
         def products(start: Value, stop: Value, *maxima: Value) -> list[Value]:
             return f.loop(
-                start, stop, problem.unit.rows, lambda key, *now: self._products(queries, tile, key, list(now)), maxima
+                start,
+                stop,
+                problem.unit.rows,
+                lambda key, *now: self._products(queries, packed, key, list(now)),
+                maxima,
             )
 
         def granule(key: Value, first: Value, last: Value, *maxima: Value) -> list[Value]:
             part = Span(keys.first + key, f.minimum(keys.first + key + GRANULE, problem.keys))
             some, shown = f.value(I1, 1), f.value(I1, 1)
             if problem.hides:
-                some, shown = scores.shown(part, part) if False else scores.shown(rows, part)
+                some, shown = scores.shown(tile.rows, part)
             if may_end_inside:
                 shown = shown & (part.stop - part.first).equals(GRANULE)
 
@@ -246,7 +248,7 @@ class _Block:
                 raised = products(key, key + GRANULE, *maxima)
 
                 def modified(masked: bool) -> list[Value]:
-                    return self._modify(scores, rows, keys, key, masked, list(maxima))
+                    return self._modify(scores, tile, key, masked, list(maxima))
 
                 if problem.is_simple:
                     return f.branch(shown, lambda: raised, lambda: modified(True))
@@ -317,9 +319,7 @@ class _Block:
         with f.range(0, GRANULE * self.problem.panel, self._lanes) as at:
             f.store(f.value(F32.vector(self._lanes), -math.inf), self._score(key), at)
 
-    def _modify(
-        self, scores: Scores, rows: Span, keys: Span, first: Value, masked: bool, highest: list[Value]
-    ) -> list[Value]:
+    def _modify(self, scores: Scores, tile: Tile, first: Value, masked: bool, highest: list[Value]) -> list[Value]:
         """Applies soft-cap, bias, score expression and mask to a granule; returns the raised maxima."""
         f, kind = self.f, F32.vector(self._lanes)
 
@@ -327,9 +327,7 @@ class _Block:
             raised: list[Value] = []
             for part, most in enumerate(maxima):
                 at = part * self._lanes
-                score = scores.modified(
-                    f.load(kind, self._score(key), at), rows, keys, key, part, masked=masked, slot=self.place.slot
-                )
+                score = scores.modified(f.load(kind, self._score(key), at), tile, key, part, masked=masked)
                 f.store(score, self._score(key), at)
                 raised.append(f.maximum(score, most))
             return raised
@@ -435,15 +433,13 @@ class _Block:
 
     def _sink(self, index: int, dtype: str) -> Value:
         f = self.f
-        from ropegen.native.vectors import load_f32
-
         loaded = load_f32(f, dtype, 1, address(f, index), self.head)
         return f.splat(f.extract(loaded, 0), self._lanes)
 
     def _take_mean(self, source: Value, unseen: Value) -> None:
         """Replaces the results of queries that see no key by the mean of the values."""
         f, problem, lanes, group = self.f, self.problem, self._lanes, self.problem.unit.rows
-        bits = f.bitcast(unseen, type(I1)("int", lanes))
+        bits = f.bitcast(unseen, Type("int", lanes))
         with f.when(bits.differs(0)), f.range(0, problem.packed_value_width) as feature:
             zero = f.zero(F32)
 

@@ -100,7 +100,8 @@ class Rows:
         """Rotates the first features; returns how many."""
         f, problem, lanes = self.f, self.problem, self.problem.unit.lanes
         operand = problem.operand(f"{self.name}_angles")
-        assert operand is not None and self.angles is not None
+        assert operand is not None
+        assert self.angles is not None
         angles, (length, turned) = self.angles, operand.shape
         pairing = problem.site.q_pairing if self.name == "q" else problem.site.k_pairing
         half = turned // 2
