@@ -7,13 +7,12 @@ template, which shares the residuals.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 from ropegen.cost import Cost, Direction, Work
 from ropegen.native import machine
 from ropegen.native.call import call
-from ropegen.target import Target, VectorUnit
+from ropegen.target import VECTOR_UNITS, Target, VectorUnit
 from ropegen.template import Array, Arrays, Kernel, Template, Tile
 
 from . import kernel_cpu, xla
@@ -34,6 +33,7 @@ def declines(site: AttendSite, target: Target) -> Iterator[str]:
     """Element types that XLA multiplies as fast or faster, and what the code does not compute."""
     if not machine.is_installed():
         yield f"llvmlite is not installed; {machine.INSTALL}"
+        return
     q, k, v = (site.sources[name].type for name in ("q", "k", "v"))
     if q.dtype == "f64":
         yield "it computes in float32, and q is f64"
@@ -69,7 +69,7 @@ def tiles(site: AttendSite, target: Target) -> Iterator[Tile]:
     for keys in dict.fromkeys((first, 64, 128)):
         for panels in (4, 8, 2):
             tile = Tile.of(kv=min(keys, -(-k.shape[-3] // GRANULE) * GRANULE), panels=panels)
-            problem = _problem(site, tile, target, machine.VECTOR_UNITS["avx512"])
+            problem = _problem(site, tile, target, VECTOR_UNITS["avx512"])
             if problem.threads * problem.slot.size <= _MOST_SLOTS:
                 yield tile
 
@@ -79,6 +79,7 @@ def _problem(site: AttendSite, tile: Tile, target: Target, unit: VectorUnit) -> 
 
 
 def _threads(target: Target) -> int:
+    """The most threads of a call: the cores of the target, and those of this machine if the target names no chip."""
     return target.cores
 
 
@@ -98,8 +99,7 @@ def cost(site: AttendSite, target: Target, tile: Tile, direction: Direction = "f
 
 def build(site: AttendSite, tile: Tile, target: Target) -> Kernel:
     """The native kernel for the vector unit of the target."""
-    unit = machine.host_unit()
-    assert unit is not None
+    unit = machine.unit_for(target)
     problem = _problem(site, tile, target, unit)
     order = [label for label, _ in site.closed.outputs]
     order += [label for label in ("output", "log_sum_exp") if label not in order]
@@ -123,4 +123,5 @@ TEMPLATE = Template(
     cost=cost,
     build=build,
     derivatives="attend/xla",
+    needs_process=machine.cannot_run,
 )

@@ -55,8 +55,19 @@ class Scores:
             some = every
         else:
             ranges = {name: self._range(name, rows, keys) for name in sorted(masks.variables(op.visible))}
-            some, every = intervals.shown(f, op.visible, ranges)
+            some, every = intervals.shown(f, op.visible, ranges, self._wide)
         return some, every & False if "mask" in op.given else every
+
+    @property
+    def _wide(self) -> list[str]:
+        """The variables whose operands hold i64."""
+        site = self.problem.site
+        given = {variable: site.op.NEEDS[variable] for variable in site.op.variables & site.op.NEEDS.keys()}
+        return [
+            variable
+            for variable, name in given.items()
+            if name not in site.positions and self._given(name).dtype == "i64"
+        ]
 
     def _range(self, variable: str, rows: Span, keys: Span) -> tuple[Value, Value]:
         """The lowest and highest value of a variable."""
