@@ -23,7 +23,7 @@ from ropegen.native import expressions, machine
 from ropegen.native.ir import BF16, F32, I1, I32, I64, Function, Module, Type, Value
 from ropegen.target import VECTOR_UNITS
 
-drawn = settings(deadline=None, max_examples=100)
+drawn = settings(deadline=None, max_examples=50)
 
 # What a query, a key and a pair of both have of their own: vectors, scalars of a key, and scalars of the whole call.
 SCALARS = ("kv_pos", "kv_segment", "head", "batch")
