@@ -232,13 +232,10 @@ class _Block:
         may_end_inside = problem.keys % GRANULE != 0
 
         def products(start: Value, stop: Value, *maxima: Value) -> list[Value]:
-            return f.loop(
-                start,
-                stop,
-                problem.unit.rows,
-                lambda key, *now: self._products(queries, packed, key, list(now)),
-                maxima,
-            )
+            def step(key: Value, *now: Value) -> list[Value]:
+                return self._products(queries, packed, key, list(now))
+
+            return f.loop(start, stop, problem.unit.rows, step, maxima)
 
         def granule(key: Value, first: Value, last: Value, *maxima: Value) -> list[Value]:
             part = Span(keys.first + key, f.minimum(keys.first + key + GRANULE, problem.keys))
@@ -450,9 +447,11 @@ class _Block:
             def tile(first: Value, total: Value, feature: Value = feature) -> list[Value]:
                 at = first // problem.keys_in_tile * problem.value_tile + feature // group * problem.value_stride
                 column = f.offset(self.place.values, at + feature % group, F32)
-                (part,) = f.loop(
-                    0, problem.keys_in_tile, 1, lambda key, sum_: [sum_ + f.load(F32, column, key * group)], [zero]
-                )
+
+                def add(key: Value, part: Value) -> list[Value]:
+                    return [part + f.load(F32, column, key * group)]
+
+                (part,) = f.loop(0, problem.keys_in_tile, 1, add, [zero])
                 return [total + part]
 
             (total,) = f.loop(0, problem.packed_keys, problem.keys_in_tile, tile, [zero])
