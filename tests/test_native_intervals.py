@@ -56,6 +56,11 @@ WRITTEN = (
     "(q_pos < 5) == (kv_pos < 5)",
     "(q_pos < 5) != (kv_pos < 5)",
     "q_pos + 1 > 0",
+    "q_pos * -3 > kv_pos - 40",
+    "-6 * kv_pos < q_pos - 99",
+    "q_pos // -3 + kv_pos // 2 > 0",
+    "q_pos // -1 < 0",
+    "q_pos % -4 > -4",
     "min(q_pos, -kv_pos) * max(kv_pos, 2) != where(q_segment == kv_segment, -3, head)",
     "~(q_pos * q_pos > 50)",
     "q_pos // 1 < kv_pos",
@@ -149,8 +154,8 @@ boxes = st.fixed_dictionaries(
 )
 
 
-def near_boxes(count: int) -> list[Box]:
-    """Boxes of positions from 0 to about 50, some of one point."""
+def written_boxes(count: int) -> list[Box]:
+    """Boxes of positions from 0 to about 50, some of one point, and some boxes at the ends of int32."""
     random = np.random.default_rng(0)
     sizes = {
         "q_pos": (40, 9),
@@ -164,13 +169,15 @@ def near_boxes(count: int) -> list[Box]:
     for _ in range(count):
         lows = {name: int(random.integers(start)) for name, (start, _) in sizes.items()}
         drawn.append({name: (low, low + int(random.integers(sizes[name][1]))) for name, low in lows.items()})
+    extremes = [(INT_MIN, INT_MIN), (INT_MIN, INT_MIN + 2), (INT_MAX - 2, INT_MAX), (INT_MAX, INT_MAX)]
+    drawn += [{**drawn[0], "q_pos": q_pos, "kv_pos": kv_pos} for q_pos in extremes for kv_pos in ((3, 5), extremes[2])]
     return drawn
 
 
 def test_masks_of_the_gallery_have_the_class_that_the_planner_gives_a_tile() -> None:
     exprs = gallery()
     assert len(exprs) > len(WRITTEN) + 10
-    drawn = near_boxes(40)
+    drawn = written_boxes(40)
     classes = compiled(list(exprs.values()))(drawn)
     kinds: dict[str, set[int]] = {}
     for place, (name, expr) in enumerate(exprs.items()):
