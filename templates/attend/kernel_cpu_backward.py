@@ -18,6 +18,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ropegen.native import call
 from ropegen.native.call import Kernel, Stage, Written, address, stage, written
 from ropegen.native.ir import F32, I1, I64, Function, Module, Type, Value
 from ropegen.native.vectors import LOG2_E, LOG_2, exp2, first_lanes
@@ -43,8 +44,8 @@ def backward(gradient: Gradient) -> Written:
         Stage("pull", gradient.wave_heads // gradient.item_heads * gradient.chunks),
         Stage("finish", blocks),
     )
-    buffers = gradient.operands, gradient.results
-    return written(Kernel("attend_backward", module, *buffers, stages, gradient.waves, problem.threads))
+    buffers, waves = (gradient.operands, gradient.results), gradient.waves
+    return written(Kernel("attend_backward", module, *buffers, stages, waves, problem.threads, gradient.scratch_bytes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class _Place:
     @staticmethod
     def of(f: Function, gradient: Gradient, local: Value) -> _Place:
         problem = gradient.problem
-        scratch = address(f, gradient.index("scratch"))
+        scratch = call.scratch(f)
         wave, slot = f.parameters["wave"], f.parameters["slot"]
         head = wave * gradient.wave_heads + local
         half = wave % 2 if gradient.waves > 1 else f.i64(0)

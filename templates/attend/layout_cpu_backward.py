@@ -20,8 +20,9 @@ from .layout_cpu import Operand, Problem, operands_of, up
 _KEYS, _QUERIES = 64, 64
 # The most keys in a strip. The queries are packed once for every strip.
 _STRIP = 512
-# The most bytes for the cotangents of the queries, and what else there is for every query, of one wave of heads.
-_WAVE = 16 << 20
+# The most bytes for the cotangents of the queries, and what else there is for every query, of one wave of heads: so
+# much, or so much for each thread.
+_WAVE, _WAVE_OF_THREAD = 16 << 20, 4 << 20
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Gradient:
 
     @functools.cached_property
     def results(self) -> tuple[Buffer, ...]:
-        """The cotangents of q, k and v, what those of sinks and bias are sums of, and the scratch memory."""
+        """The cotangents of q, k and v, and what those of sinks and bias are sums of."""
         problem = self.problem
         types = (problem.site.sources[name].type for name in "qkv")
         moved = [Buffer(f"d_{name}", kind.dtype, kind.shape) for name, kind in zip("qkv", types, strict=True)]
@@ -62,7 +63,7 @@ class Gradient:
             moved.append(Buffer("drag", "f32", (*problem.lead, problem.queries, problem.heads)))
         if self.wants_bias:
             moved.append(Buffer("d_bias", "f32", self.bias_shape))
-        return (*moved, Buffer("scratch", "u8", (self.scratch_bytes,)))
+        return tuple(moved)
 
     def index(self, name: str) -> int:
         """The place of a buffer that is not an operand of the region."""
@@ -131,8 +132,13 @@ class Gradient:
         heads = 1 if self.shares_bias else problem.batch * problem.kv_heads
         if heads % problem.threads == 0 or heads >= 4 * problem.threads:
             return 1
-        room = _WAVE // (problem.group * self.padded_queries * problem.packed_width * 4)
+        room = self._most // (problem.group * self.padded_queries * problem.packed_width * 4)
         return max(1, min(-(-4 * problem.threads // heads), problem.tiles, room))
+
+    @property
+    def _most(self) -> int:
+        """The most bytes of a wave, if it has more than one head."""
+        return max(_WAVE, _WAVE_OF_THREAD * self.problem.threads)
 
     @property
     def strip(self) -> int:
@@ -143,9 +149,9 @@ class Gradient:
     def wave_heads(self) -> int:
         """Key heads in a wave."""
         whole = self.problem.batch * self.problem.kv_heads
-        if self.shares_bias or whole * self.head_bytes <= 2 * _WAVE:
+        if self.shares_bias or whole * self.head_bytes <= 2 * self._most:
             return whole
-        return max(1, _WAVE // self.head_bytes)
+        return max(1, self._most // self.head_bytes)
 
     @property
     def item_heads(self) -> int:
