@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -14,13 +15,15 @@ from test_mask_pages import BY_NAME, arguments
 from test_masks import built, mask_programs
 
 from ropegen import masks
+from ropegen.errors import RopegenError
 from ropegen.masks import EMPTY, FULL, INT_MAX, INT_MIN, NAMES, PARTIAL, Apply, Expr, Table, classify, evaluate, parse
+from ropegen.target import VECTOR_UNITS
 
 pytest.importorskip("llvmlite", reason="native code needs llvmlite: pip install 'ropegen[native]'")
 
 from ropegen.native import machine
 from ropegen.native.intervals import shown
-from ropegen.native.ir import I8, I64, POINTER, Module
+from ropegen.native.ir import I1, I8, I64, POINTER, Function, Module, Value
 
 Box = Mapping[str, tuple[int, int]]
 ENDS = [(name, end) for name in NAMES for end in (0, 1)]
