@@ -615,6 +615,11 @@ class Module:
     def declare(self, name: str, declaration: str) -> None:
         self._declared.setdefault(name, declaration)
 
+    def external(self, name: str) -> str:
+        """A variable of 8 bytes outside of the module; returns its name, which can stand for a pointer."""
+        self.declare(name, f"@{name} = external global i64, align 8")
+        return f"@{name}"
+
     def text_constant(self, text: str) -> str:
         """A text that ends with a zero byte; returns its name, which can stand for a pointer."""
         data = text.encode()
