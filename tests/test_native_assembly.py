@@ -11,13 +11,18 @@ from dataclasses import dataclass
 
 import pytest
 from native import needs_llvmlite
+from ropegen.templates.attend import kernel_cpu
+from ropegen.templates.attend.layout_cpu import Problem
+from ropegen.templates.attend.site import FAMILY
 
+import ropegen as rg
+from ropegen import masks
 from ropegen.native import machine
 from ropegen.native.ir import F32, I64, POINTER, Function, Module, Value
 from ropegen.native.vectors import broadcast
 from ropegen.target import VECTOR_UNITS, VectorUnit
 
-pytestmark = [pytest.mark.any_jax, needs_llvmlite]
+pytestmark = needs_llvmlite
 
 
 @dataclass(frozen=True)
@@ -101,3 +106,19 @@ def test_a_larger_micro_tile_is_seen_to_spill(unit: VectorUnit) -> None:
     (loop,) = loops_of_product(unit, unit.rows * 3)
     assert loop.multiply_adds == 6 * unit.rows * unit.columns
     assert len(loop.spills) >= 4
+
+
+@pytest.mark.parametrize("unit", VECTOR_UNITS.values(), ids=VECTOR_UNITS)
+def test_the_products_of_attention_do_not_spill(unit: VectorUnit) -> None:
+    b = rg.Builder()
+    q, k, v = (b.input(name, (1, 256, heads, 64), "f32") for name, heads in (("q", 4), ("k", 2), ("v", 2)))
+    (region,) = FAMILY.find(b.build(out=b.attend(q, k, v, mask=masks.causal)))
+    kernel = kernel_cpu.forward(Problem(region.closed, unit, 128, 4, 2))
+    loops = innermost_loops(machine.assembly(kernel.text, unit), "attend")
+    tile = unit.rows * unit.columns
+    products = [loop for loop in loops if loop.multiply_adds and loop.multiply_adds % tile == 0]
+    assert len(products) >= 2  # scores and weighted values
+    for loop in products:
+        assert not loop.spills
+        # A load serves a whole row or column of multiply-adds, and counting costs little.
+        assert len(loop.instructions) < 2 * loop.multiply_adds
