@@ -248,7 +248,7 @@ def plan_together(
     - `step.chosen`: the template and tile of a region on this target. It is None if the plain formulas of its ops are
       cheaper there, or if every template declines. The region is then *unfused* on this target; `step.region` still
       states it.
-    - `step.considered` and `step.cost`; `plan.rejected`, `plan.cost` and `plan.digest`.
+    - `step.instead`, `step.considered` and `step.cost`; `plan.rejected`, `plan.cost` and `plan.digest`.
 
     `measured` is used for those of the targets that it has entries for.
 

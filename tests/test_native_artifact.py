@@ -1,0 +1,211 @@
+"""Kernels that are code in this process: where they run, and what takes their place where they cannot go.
+
+The template under test is `native_rows`, a lookup of rows. A row is copied or it is not, so results are compared bit by
+bit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import native_rows
+import numpy as np
+import pytest
+
+import ropegen as rg
+from ropegen import template
+from ropegen.emit.module import semantic
+from ropegen.emit.module.replace import replace_composites
+from ropegen.native import machine
+from ropegen.target import VECTOR_UNITS, Target, known
+
+TESTS = Path(__file__).resolve().parent
+TABLE = jnp.asarray(np.random.default_rng(0).standard_normal((50, 24)), jnp.float32)
+IDS = jnp.asarray([[0, 49, 3], [7, 7, 60]], jnp.int32)
+ROWS = np.asarray(TABLE)[np.clip(np.asarray(IDS), 0, 49)]
+
+
+@pytest.fixture
+def native() -> Iterator[None]:
+    """The template, registered for one test."""
+    rg.register_template(native_rows.TEMPLATE)
+    yield
+    template._registered.remove(native_rows.TEMPLATE)
+
+
+def lookup() -> rg.Graph:
+    b = rg.Builder("lookup")
+    ids, table = b.input("ids", IDS.shape, "i32"), b.input("table", TABLE.shape, "f32", role="parameter")
+    return b.build(rows=b.embed(ids, table))
+
+
+def calls(text: str) -> bool:
+    """Whether the text of a module calls the native kernel."""
+    return "ropegen_rows_" in text
+
+
+def embed(ids: jax.Array, table: jax.Array) -> jax.Array:
+    return rg.embed(ids, table)
+
+
+# Targets ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_chip_names_the_vector_unit_of_its_native_code() -> None:
+    units = {name: Target.parse(name).unit for name in known()}
+    named = {name.removeprefix("cpu:"): unit.name for name, unit in units.items() if unit is not None}
+    assert named == {"avx2": "avx2", "avx512": "avx512", "avx512bf16": "avx512", "amx": "avx512", "neon": "neon"}
+    assert Target.parse("cpu:64:avx2").unit is VECTOR_UNITS["avx2"]
+    assert Target.parse("cpu:64").unit is None
+    assert Target.host().chip in ("generic", "amx", "avx512bf16")
+
+
+def test_this_machine_runs_the_units_that_it_has_and_says_what_it_lacks() -> None:
+    own = machine.host_unit()
+    assert own is not None, "the project's tests of native code need AVX2 or NEON"
+    other = "neon" if own.name != "neon" else "avx2"
+    assert not list(machine.cannot_run(Target.parse("cpu:3")))
+    assert not list(machine.cannot_run(Target.parse(f"cpu:{own.name}")))
+    assert list(machine.cannot_run(Target.parse(f"cpu:{other}"))) == [
+        f"this machine lacks {', '.join(machine.missing(VECTOR_UNITS[other]))}, which cpu:{other} has"
+    ]
+    assert machine.unit_for(Target.parse("cpu")) is own
+    assert machine.unit_for(Target.parse(f"cpu:{other}")) is VECTOR_UNITS[other]
+
+
+# Where the kernel runs --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("native")
+def test_a_call_runs_the_native_kernel_and_its_exported_module_does_not() -> None:
+    assert calls(jax.jit(embed).lower(IDS, TABLE).as_text())
+    np.testing.assert_array_equal(embed(IDS, TABLE), ROWS)
+    exported = jax.export.export(jax.jit(embed), platforms=["cpu", "tpu"])(IDS, TABLE)
+    assert not calls(exported.mlir_module())
+    again = jax.export.deserialize(exported.serialize())
+    np.testing.assert_array_equal(jax.jit(again.call)(IDS, TABLE), ROWS)
+
+
+@pytest.mark.usefixtures("native")
+def test_derivatives_and_batches_of_a_native_kernel() -> None:
+    def loss(table: jax.Array, ids: jax.Array = IDS) -> jax.Array:
+        return jnp.sum(jnp.sin(embed(ids, table)))
+
+    expected = np.zeros(TABLE.shape, np.float64)
+    np.add.at(expected, np.clip(np.asarray(IDS), 0, 49), np.cos(ROWS.astype(np.float64)))
+    assert calls(jax.jit(jax.grad(loss)).lower(TABLE).as_text())
+    np.testing.assert_allclose(jax.grad(loss)(TABLE), expected, atol=1e-6)
+    exported = jax.export.export(jax.jit(loss), platforms=["cpu"])(TABLE)
+    again = jax.export.deserialize(exported.serialize(vjp_order=1))
+    np.testing.assert_allclose(jax.grad(again.call)(TABLE), expected, atol=1e-6)
+    batched = jax.vmap(embed, in_axes=(0, None))
+    assert calls(jax.jit(batched).lower(IDS, TABLE).as_text())
+    np.testing.assert_array_equal(batched(IDS, TABLE), ROWS)
+
+
+@pytest.mark.usefixtures("native")
+def test_a_cpu_that_this_machine_is_not_gets_the_module_of_xla() -> None:
+    own = machine.host_unit()
+    assert own is not None
+    other = "avx2" if own.name == "neon" else "neon"
+    compiled = {name: rg.plan(lookup(), f"cpu:{name}").compile() for name in (own.name, other)}
+    text = {
+        name: jax.jit(lambda ids, table, run=run: run(ids=ids, table=table)).lower(IDS, TABLE).as_text()
+        for name, run in compiled.items()
+    }
+    assert {name: calls(text[name]) for name in text} == {own.name: True, other: False}
+    for run in compiled.values():
+        np.testing.assert_array_equal(run(ids=IDS, table=TABLE), ROWS)
+
+
+ELSEWHERE = """
+import sys
+if "hide" in sys.argv:
+    sys.modules["llvmlite"] = None  # as if it were not installed
+import jax
+import native_rows
+import numpy as np
+import ropegen as rg
+rg.register_template(native_rows.TEMPLATE)
+table, ids = np.arange(40, dtype=np.float32).reshape(10, 4), np.asarray([[3, 11], [0, 7]], np.int32)
+embed = jax.jit(rg.embed)
+mesh = jax.sharding.Mesh(np.asarray(jax.devices()), ("data",))
+split = jax.device_put(ids, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data")))
+for name, given in (("one", ids), ("several", split)):
+    np.testing.assert_array_equal(embed(given, table), table[np.clip(ids, 0, 9)])
+    print(name, "ropegen_rows_" in embed.lower(given, table).as_text())
+b = rg.Builder("lookup")
+plan = rg.plan(b.build(rows=b.embed(b.input("ids", (2, 2), "i32"), b.input("table", (10, 4), "f32"))), "cpu")
+print(plan.steps[0].chosen.template)
+print(*(line.strip() for line in plan.explain().splitlines() if "native_rows" in line or "modules" in line), sep="\\n")
+"""
+
+
+def child(code: str, *arguments: str) -> str:
+    environment = {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)]),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_several_devices_get_the_module_of_xla_and_the_plan_says_so() -> None:
+    one, several, chosen, *lines = child(ELSEWHERE).splitlines()
+    assert (one, several, chosen) == ("one True", "several False", "embed/native_rows")
+    assert any("in exported modules and on several devices embed/xla takes its place" in line for line in lines)
+
+
+def test_without_llvmlite_the_plan_says_how_to_get_it() -> None:
+    one, several, chosen, *lines = child(ELSEWHERE, "hide").splitlines()
+    assert (one, several, chosen) == ("one False", "several False", "embed/xla")
+    assert any("declines: it needs llvmlite; pip install 'ropegen[native]'" in line for line in lines)
+
+
+# Plans ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("native")
+def test_the_plan_states_both_and_the_lowered_module_has_the_one_that_travels() -> None:
+    plan = rg.plan(lookup(), "cpu")
+    (step,) = plan.steps
+    assert step.chosen is not None
+    assert step.instead is not None
+    assert (step.chosen.template, step.instead.template) == ("embed/native_rows", "embed/xla")
+    assert plan.cost.seconds == pytest.approx(1e-9)
+    travels = plan.exported
+    assert travels.steps[0].chosen == step.instead
+    assert travels.cost == step.instead.cost
+    assert travels.exported == travels
+    assert len({plan.digest, travels.digest}) == 2
+    lowered = replace_composites(semantic.semantic(lookup()).encode(), "cpu")
+    assert lowered.replaced
+    assert not calls(lowered.text)
+    assert "embed/xla" in lowered.report
+
+
+def test_a_template_that_travels_leaves_nothing_to_one_that_does_not() -> None:
+    stays = native_rows.TEMPLATE
+    travels: Any = dataclasses.replace(stays, name="travels", needs_process=None, derivatives="embed/native_rows")
+    own = dataclasses.replace(stays, derivatives="own")
+    rg.register_template(own)
+    try:
+        with pytest.raises(rg.RopegenError, match="whose kernels do not leave the process"):
+            rg.register_template(travels)
+    finally:
+        template._registered.remove(own)
+    with pytest.raises(rg.RopegenError, match="must go everywhere"):
+        dataclasses.replace(stays, name="xla")
