@@ -127,7 +127,14 @@ boxes = st.fixed_dictionaries(
 def near_boxes(count: int) -> list[Box]:
     """Boxes of positions from 0 to about 50, some of one point."""
     random = np.random.default_rng(0)
-    sizes = {"q_pos": (40, 9), "kv_pos": (40, 9), "q_segment": (4, 3), "kv_segment": (4, 3), "head": (4, 3), "batch": (4, 3)}
+    sizes = {
+        "q_pos": (40, 9),
+        "kv_pos": (40, 9),
+        "q_segment": (4, 3),
+        "kv_segment": (4, 3),
+        "head": (4, 3),
+        "batch": (4, 3),
+    }
     drawn: list[Box] = []
     for _ in range(count):
         lows = {name: int(random.integers(start)) for name, (start, _) in sizes.items()}

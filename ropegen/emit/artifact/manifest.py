@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any, Generic, TypeVar, cast
+from typing import Annotated, Any, Generic, Literal, TypeVar, cast
 
 import msgspec
 from msgspec import Meta, Struct
@@ -118,6 +118,15 @@ class ExecutableEntry(Entry, frozen=True, kw_only=True):
     stages: Stages[ExecutableStage]
 
 
+class NativeEntry(Entry, frozen=True, kw_only=True):
+    """A plan for CPU with kernels that are not in the modules: their templates, and what `plan` was given."""
+
+    templates: tuple[str, ...]
+    weighed: tuple[Literal["forward", "tangent", "backward"], ...]
+    tile: dict[str, dict[str, Annotated[int, Meta(ge=1)]]] = {}
+    tables: Literal["constant", "argument", "computed"] | None = None
+
+
 class Manifest(Entry, frozen=True, kw_only=True):
     """What an artifact is. `data()` gives the same as plain dictionaries and lists."""
 
@@ -134,6 +143,7 @@ class Manifest(Entry, frozen=True, kw_only=True):
     stages: Stages[Stage]
     files: dict[str, Sha256]  # every file of the directory but this one
     executables: dict[str, ExecutableEntry] = {}  # by target
+    native: dict[str, NativeEntry] = {}  # by target
     tiles: str | None = None  # the file with the measured tiles that `plan` was given
 
     def __post_init__(self) -> None:

@@ -12,7 +12,7 @@ from os import PathLike
 from pathlib import Path
 
 from ropegen import explain
-from ropegen.emit.artifact import executables, manifest
+from ropegen.emit.artifact import executables, manifest, native
 from ropegen.emit.artifact.manifest import (
     FORMAT,
     GRAPH,
@@ -154,6 +154,7 @@ def _manifest(
         stages=stages,
         files={name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())},
         executables={str(made.plan.target): made.entry for made in compiled},
+        native={str(plan.target): entry for plan in plans if (entry := native.entry(plan)) is not None},
         tiles=TILES if TILES in files else None,
     )
 

@@ -262,13 +262,14 @@ def _program_on(platform: str) -> Callable[..., list[jax.Array]]:
     def compute(*operands: jax.Array, plans: tuple[Plan, ...], stage: Stage) -> list[jax.Array]:
         plan = next(plan for plan in plans if plan.target.jax_platform == platform)
         kinds, results = argument_types(plans[0], stage), result_types(plans[0], stage)
-        values = _staged(plan, stage, dict(zip(kinds, operands, strict=True)))
+        values = staged(plan, stage, dict(zip(kinds, operands, strict=True)))
         return [values[label] for label in results]
 
     return compute
 
 
-def _staged(plan: Plan, stage: Stage, values: dict[str, jax.Array]) -> dict[str, jax.Array]:
+def staged(plan: Plan, stage: Stage, values: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """The results of a stage by label, from its arguments by label."""
     return prepare(plan, values) if stage == "prepare" else run(plan, values, values)
 
 
