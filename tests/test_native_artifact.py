@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import msgspec
 import native_rows
 import numpy as np
 import pytest
@@ -169,10 +170,27 @@ def test_several_devices_get_the_module_of_xla_and_the_plan_says_so() -> None:
     assert any("in exported modules and on several devices embed/xla takes its place" in line for line in lines)
 
 
-def test_without_llvmlite_the_plan_says_how_to_get_it() -> None:
-    one, several, chosen, *lines = child(ELSEWHERE, "hide").splitlines()
+LOADED = """
+import warnings
+with warnings.catch_warnings(record=True) as warned:
+    warnings.simplefilter("always")
+    loaded = rg.load(sys.argv[2])
+    table, ids = np.arange(1200, dtype=np.float32).reshape(50, 24), np.asarray([[0, 49, 3], [7, 7, 60]], np.int32)
+    for _ in range(2):
+        np.testing.assert_array_equal(loaded(ids=ids, table=table), table[np.clip(ids, 0, 49)])
+print(loaded.runs)
+print(*(entry.message for entry in warned), sep="\\n")
+"""
+
+
+@pytest.mark.usefixtures("native")
+def test_without_llvmlite_plans_and_artifacts_say_how_to_get_it(tmp_path: Path) -> None:
+    directory = str(rg.export(lookup(), tmp_path / "kernels", targets="cpu").directory)
+    one, several, chosen, *lines, runs, warned = child(ELSEWHERE + LOADED, "hide", directory).splitlines()
     assert (one, several, chosen) == ("one False", "several False", "embed/xla")
     assert any("declines: it needs llvmlite; pip install 'ropegen[native]'" in line for line in lines)
+    assert runs == "StableHLO; no native kernels for cpu: llvmlite is not installed; pip install 'ropegen[native]'"
+    assert warned == f"{directory} runs {runs}"
 
 
 # Plans ------------------------------------------------------------------------------------------------------------------
@@ -209,3 +227,66 @@ def test_a_template_that_travels_leaves_nothing_to_one_that_does_not() -> None:
         template._registered.remove(own)
     with pytest.raises(rg.RopegenError, match="must go everywhere"):
         dataclasses.replace(stays, name="xla")
+
+
+# Artifacts --------------------------------------------------------------------------------------------------------------
+
+
+def rotated(dtype: str = "f32") -> rg.Graph:
+    """An attention with rotary embedding whose frequencies are scaled."""
+    b = rg.Builder("rotated")
+    q, k, v = (b.input(label, (1, 40, heads, 16), dtype) for label, heads in (("q", 4), ("k", 2), ("v", 2)))
+    at = b.positions(40)
+    rope = rg.Rope(10_000.0, pairing="half")
+    return b.build(
+        out=b.attend(b.rope(q, at, rope), b.rope(k, at, rope), v, mask=rg.masks.causal, q_positions=at, kv_positions=at)
+    )
+
+
+@pytest.mark.usefixtures("native")
+def test_a_loaded_artifact_runs_its_native_kernels_and_its_modules_stay_plain(tmp_path: Path) -> None:
+    made = rg.export(lookup(), tmp_path / "kernels", targets=["cpu", "tpu:v5e"])
+    assert made.manifest.custom_calls == {}
+    assert made.runs == "native kernels of embed/native_rows, compiled here for cpu"
+    np.testing.assert_array_equal(made(ids=IDS, table=TABLE), ROWS)
+    bound = made.bind(table=TABLE)
+    np.testing.assert_array_equal(bound(ids=IDS), ROWS)
+    traced = jax.jit(lambda ids: made(ids=ids, table=TABLE)).lower(IDS).as_text()
+    assert calls(traced)
+    checked = made.check()
+    assert checked.passed
+    programs = [output.program for output in checked.outputs]
+    assert programs == ["native kernels", "module.jaxexport", "module.mlirbc", "semantic.mlir"]
+    template._registered.clear()
+    try:
+        other = rg.load(made.directory)
+        with pytest.warns(
+            UserWarning, match="runs StableHLO; no native kernels for cpu: no template 'embed/native_rows'"
+        ):
+            np.testing.assert_array_equal(other(ids=IDS, table=TABLE), ROWS)
+        assert [output.program for output in other.check().outputs] == programs[1:]
+    finally:
+        template._registered.append(native_rows.TEMPLATE)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"tables": "computed"},
+        {"tables": "argument", "tile": {"attend/llvm_cpu": {"kv": 64, "panels": 2}, "attend/xla": {"q": 8, "kv": 8}}},
+    ],
+)
+def test_the_plan_is_made_again_with_what_was_asked_for(options: dict[str, Any], tmp_path: Path) -> None:
+    made = rg.export(rotated(), tmp_path / "kernels", targets="cpu:1", **options)
+    assert made.runs == "native kernels of attend/llvm_cpu, compiled here for cpu:1"
+    assert made.check().passed
+
+
+def test_an_artifact_that_is_planned_otherwise_here_runs_its_stablehlo(tmp_path: Path) -> None:
+    made = rg.export(rotated(), tmp_path / "kernels", targets="cpu")
+    forged = msgspec.structs.replace(made.manifest, plans={"cpu": "0" * 64})
+    (made.directory / "manifest.json").write_bytes(forged.encoded())
+    other = rg.load(made.directory)
+    assert "what is installed here plans the graph otherwise for cpu; build the artifact again" in other.runs
+    with pytest.warns(UserWarning, match="runs StableHLO"):
+        assert other.check().passed

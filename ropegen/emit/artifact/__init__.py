@@ -11,7 +11,8 @@
     *.executable       device executables, compiled ahead of time, one for each chip and stage, if asked for
 
 The same graph and targets give the same bytes. `export` writes a temporary directory and renames it, so
-a half-written artifact never appears. `load` checks every hash, runs only the StableHLO, and imports no template.
+a half-written artifact never appears. `load` checks every hash. What runs is the StableHLO, and no template is imported,
+unless the plan for CPU has native kernels: see `ropegen.emit.artifact.native`.
 """
 
 from ropegen.emit.artifact.check import Check as Check
