@@ -290,3 +290,83 @@ def test_an_artifact_that_is_planned_otherwise_here_runs_its_stablehlo(tmp_path:
     assert "what is installed here plans the graph otherwise for cpu; build the artifact again" in other.runs
     with pytest.warns(UserWarning, match="runs StableHLO"):
         assert other.check().passed
+
+
+# Ahead of time ----------------------------------------------------------------------------------------------------------
+
+OBJECTS = """
+import sys
+if "hide" in sys.argv:
+    sys.modules["llvmlite"] = None  # as if it were not installed
+import numpy as np
+import ropegen as rg
+table, ids = np.arange(1200, dtype=np.float32).reshape(50, 24), np.asarray([[0, 49, 3], [7, 7, 60]], np.int32)
+loaded = rg.load(sys.argv[1], objects=True)
+if "hide" not in sys.argv:
+    np.testing.assert_array_equal(loaded(ids=ids, table=table), table[np.clip(ids, 0, 49)])
+print(loaded.runs)
+"""
+ELF_MACHINE = {"avx2": 62, "avx512": 62, "neon": 183}
+
+
+def own_unit() -> str:
+    unit = machine.host_unit()
+    assert unit is not None
+    return unit.name
+
+
+@pytest.mark.usefixtures("native")
+def test_objects_are_made_for_every_unit_and_run_without_the_template(tmp_path: Path) -> None:
+    units = ("avx2", "avx512", "neon")
+    made = rg.export(
+        lookup(), tmp_path / "kernels", targets=["cpu", *(f"cpu:{unit}" for unit in units)], ahead_of_time=True
+    )
+    assert made.manifest.platforms == ("cpu",)
+    assert made.manifest.custom_calls == {}
+    for unit in units:
+        objects = made.manifest.native[f"cpu:{unit}"].objects
+        assert objects is not None
+        (name,) = objects.files
+        head = (made.directory / name).read_bytes()[:20]
+        assert (head[:4], int.from_bytes(head[18:20], "little")) == (b"\x7fELF", ELF_MACHINE[unit])
+        assert name in made.manifest.files
+        assert name in (made.directory / "report.txt").read_text()
+    assert made.runs.startswith(f"native kernels of embed/native_rows, compiled here for cpu:{own_unit()}")
+    np.testing.assert_array_equal(made(ids=IDS, table=TABLE), ROWS)
+    assert child(OBJECTS, str(made.directory)).startswith(
+        f"native kernels of embed/native_rows, compiled ahead of time for cpu:{own_unit()}"
+    )
+    assert child(OBJECTS, str(made.directory), "hide").startswith("StableHLO; no native kernels for cpu:")
+
+
+def test_an_attention_compiled_ahead_of_time_agrees_with_the_oracle(tmp_path: Path) -> None:
+    made = rg.export(rotated(), tmp_path / "kernels", targets=f"cpu:{own_unit()}", ahead_of_time=True, source=True)
+    loaded = rg.load(made.directory, objects=True)
+    assert loaded.runs == f"native kernels of attend/llvm_cpu, compiled ahead of time for cpu:{own_unit()}"
+    assert loaded.check().passed
+    kernels = made.manifest.native[f"cpu:{own_unit()}"].objects
+    assert kernels is not None
+    for kernel in kernels.kernels:
+        code = (made.directory / f"{kernel}.{own_unit()}.ll").read_text()
+        assert code.startswith(f"; plan of rotated for cpu:{own_unit()}\n")
+        assert (
+            machine.object_code(code, VECTOR_UNITS[own_unit()])
+            == (made.directory / f"{kernel}.{own_unit()}.o").read_bytes()
+        )
+        assembly = (made.directory / f"{kernel}.{own_unit()}.s").read_text()
+        assert " plan of rotated for cpu:" in assembly.partition("\n")[0]
+        assert f"{kernel}:" in assembly
+
+
+def test_what_cannot_be_compiled_ahead_of_time_is_said(tmp_path: Path) -> None:
+    b = rg.Builder("sum")
+    graph = b.build(y=b.add(b.input("x", (3,), "f32"), b.input("z", (3,), "f32")))
+    with pytest.raises(rg.RopegenError, match=r"the plan for cpu:avx2 has no native kernels to compile ahead of time"):
+        rg.export(graph, tmp_path / "kernels", targets="cpu:avx2", ahead_of_time=True)
+    with pytest.raises(rg.RopegenError, match=r"have no native kernels, whose code --source"):
+        rg.export(graph, tmp_path / "kernels", targets="cpu", source=True)
+    with pytest.raises(rg.RopegenError, match=r"--target cpu:avx2"):
+        rg.export(graph, tmp_path / "kernels", targets="cpu", ahead_of_time=True)
+    with pytest.raises(rg.RopegenError, match=r"the targets cpu:avx2, cpu:avx2 name a chip twice"):
+        rg.export(rotated(), tmp_path / "kernels", targets=["cpu:avx2", "cpu:avx2"], ahead_of_time=True)
+    assert not list(tmp_path.iterdir())

@@ -42,7 +42,7 @@ class Artifact:
     `manifest` says what the artifact is, in typed fields; `manifest.data()` gives the same as plain dictionaries.
     """
 
-    def __init__(self, directory: Path, manifest: Manifest) -> None:
+    def __init__(self, directory: Path, manifest: Manifest, *, runs_objects: bool = False) -> None:
         self.directory = directory
         self.manifest = manifest
         self._inputs = {label: entry.type for label, entry in manifest.inputs.items()}
@@ -50,6 +50,7 @@ class Artifact:
         self._check_calls()
         self._compiled = {stage: jax.jit(program.call) for stage, program in self._programs.items()}
         self._has_warned = False
+        self._runs_objects = runs_objects
 
     # Nothing in it changes, so a copy would only compile again.
     def __copy__(self) -> Artifact:
@@ -59,8 +60,8 @@ class Artifact:
         return self
 
     # Programs that JAX compiled cannot leave the process, so a pickle holds the directory and the hashes of its files.
-    def __reduce__(self) -> tuple[Callable[[Path, dict[str, str]], Artifact], tuple[Path, dict[str, str]]]:
-        return _load_again, (self.directory.resolve(), dict(self.manifest.files))
+    def __reduce__(self) -> tuple[Callable[[Path, dict[str, str], bool], Artifact], tuple[Path, dict[str, str], bool]]:
+        return _load_again, (self.directory.resolve(), dict(self.manifest.files), self._runs_objects)
 
     def __repr__(self) -> str:
         return f"<artifact {self.manifest.graph.name} for {', '.join(self.targets)}>"
@@ -104,7 +105,7 @@ class Artifact:
 
     @functools.cached_property
     def _native(self) -> native.Native:
-        return native.load(self.directory, self.manifest, lambda: self.graph)
+        return native.load(self.directory, self.manifest, lambda: self.graph, trusted=self._runs_objects)
 
     @property
     def runs(self) -> str:
@@ -256,13 +257,13 @@ def _committed(values: Mapping[str, Any]) -> dict[str, Any]:
     return {**values, **jax.device_put(loose, device)}
 
 
-def _load_again(directory: Path, files: Mapping[str, str]) -> Artifact:
+def _load_again(directory: Path, files: Mapping[str, str], objects: bool) -> Artifact:
     """The artifact that was pickled, from its directory.
 
     Raises:
       RopegenError: `load` raises it, or the directory now holds another artifact.
     """
-    artifact = load(directory)
+    artifact = load(directory, objects=objects)
     if artifact.manifest.files != files:
         raise RopegenError(
             f"{directory} holds another artifact than the one that was pickled; load it with ropegen.load, and pickle that"
@@ -270,8 +271,11 @@ def _load_again(directory: Path, files: Mapping[str, str]) -> Artifact:
     return artifact
 
 
-def load(directory: str | PathLike[str]) -> Artifact:
+def load(directory: str | PathLike[str], *, objects: bool = False) -> Artifact:
     """An artifact from its directory.
+
+    With `objects`, native kernels that were compiled ahead of time run as they are. They are machine code and can do
+    whatever this process can do. Without it, they are compiled here, from the graph.
 
     Raises:
       RopegenError: the directory is not there or is not an artifact, the format is newer, or a file is missing or
@@ -292,7 +296,7 @@ def load(directory: str | PathLike[str]) -> Artifact:
             raise RopegenError(
                 f"{path} is damaged: its sha256 is {actual[:12]}..., the manifest says {digest[:12]}...; build the artifact again"
             )
-    return Artifact(folder, stated)
+    return Artifact(folder, stated, runs_objects=objects)
 
 
 def _deserialized(path: Path) -> jax_export.Exported:
