@@ -32,6 +32,7 @@ from ropegen.emit.kernels import CompleteKernel, built_kernel, unfused_kernel, v
 from ropegen.emit.widen import widen
 from ropegen.errors import RopegenError
 from ropegen.ir.graph import Graph, Node
+from ropegen.native import call as native_call
 from ropegen.planner import Candidate, cheapest
 from ropegen.target import Target
 from ropegen.template import AnyTemplate, Array, Arrays, Tile, catalog, template
@@ -118,12 +119,21 @@ def _kernel(closed: Graph, choices: Choices, place: _Place) -> CompleteKernel:
     if choice.template is None:
         return unfused_kernel(closed)
     made_by = template(choice.template)
-    if made_by.needs_process is not None and (not place.stays or any(made_by.needs_process(choice.target))):
+    is_collected = place.platform == "cpu" and native_call.is_collecting()
+    if (
+        made_by.needs_process is not None
+        and not is_collected
+        and not (place.stays and _can_run(made_by, choice.target))
+    ):
         instead = choice.instead or Choice.of(
             choice.target, cheapest(closed, choice.target, goes_everywhere=True), None
         )
         return _kernel(closed, Choices((instead,)), place)
     return built_kernel(closed, made_by, choice.target, choice.tile)
+
+
+def _can_run(made_by: AnyTemplate, target: Target) -> bool:
+    return made_by.needs_process is None or not any(made_by.needs_process(target))
 
 
 def _plain(closed: Graph) -> Callable[..., Arrays]:
