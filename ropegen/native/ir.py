@@ -9,6 +9,7 @@ numbers in `//`, `%` and `>>`.
 from __future__ import annotations
 
 import itertools
+import operator
 import struct
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
@@ -159,12 +160,18 @@ _FOLD: dict[str, Callable[[int, int], int]] = {
     "mul": lambda a, b: a * b,
     "udiv": lambda a, b: a // b,
     "urem": lambda a, b: a % b,
+    "and": lambda a, b: a & b,
+    "or": lambda a, b: a | b,
+    "xor": lambda a, b: a ^ b,
 }
 # The right operands that change nothing, and the operations whose operands may change places.
-_NEUTRAL = {"add": 0, "sub": 0, "mul": 1, "udiv": 1, "shl": 0, "lshr": 0, "or": 0}
+_NEUTRAL = {"add": 0, "sub": 0, "mul": 1, "udiv": 1, "shl": 0, "lshr": 0, "or": 0, "xor": 0}
 _SYMMETRIC = ("add", "mul", "and", "or", "xor")
 # LLVM's names of comparisons: signed integers, and floats that are ordered; only != is true for NaN.
 _COMPARISONS = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "==": "eq", "!=": "ne"}
+_FOLD_COMPARISON: dict[str, Callable[[int, int], bool]] = {
+    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq, "!=": operator.ne,
+}  # fmt: skip
 
 
 def _is_known(*values: Value) -> bool:
@@ -232,8 +239,11 @@ class Function:
             text = float_text(number)
         elif kind == POINTER:
             text = "null"
+        elif kind.bits == 1:
+            number = bool(number)
+            text = str(number).lower()
         else:
-            text = str(int(number)) if kind.bits > 1 else str(bool(number)).lower()
+            text = str(int(number))
         return Value(self, kind, f"splat ({kind.element} {text})" if kind.lanes else text, number)
 
     def i64(self, number: Number) -> Value:
@@ -257,26 +267,33 @@ class Function:
         if kind.kind == "int" and right.constant is not None:
             if _NEUTRAL.get(operation) == right.constant:
                 return left
-            if operation == "mul" and right.constant == 0:
+            ones = -1 if kind.bits > 1 else True
+            if operation == "and" and right.constant == ones:
+                return left
+            if {"mul": 0, "and": 0, "or": ones}.get(operation) == right.constant:
                 return right
         name = f"f{operation}" if kind.is_float else operation
         return self.instruction(kind, f"{name} {kind} {left.text}, {right.text}")
 
-    def compare(self, operator: str, left: Value, right: Number) -> Value:
+    def compare(self, sign: str, left: Value, right: Number) -> Value:
         kind = left.type
         right = self.value(kind, right)
-        word = _COMPARISONS[operator]
+        word = _COMPARISONS[sign]
         result = I1.vector(kind.lanes)
+        if _is_known(left, right):
+            return self.value(result, _FOLD_COMPARISON[sign](int(left.constant or 0), int(right.constant or 0)))
         if kind.is_float:
             return self.instruction(
-                result, f"fcmp {'u' if operator == '!=' else 'o'}{word} {kind} {left.text}, {right.text}"
+                result, f"fcmp {'u' if sign == '!=' else 'o'}{word} {kind} {left.text}, {right.text}"
             )
-        sign = "" if operator in ("==", "!=") else "s"
-        return self.instruction(result, f"icmp {sign}{word} {kind} {left.text}, {right.text}")
+        signed = "" if sign in ("==", "!=") else "s"
+        return self.instruction(result, f"icmp {signed}{word} {kind} {left.text}, {right.text}")
 
     def select(self, condition: Value, chosen: Value, otherwise: Number) -> Value:
         """`chosen` where the condition is true; the condition is one for all lanes, or one for every lane."""
         otherwise = self.value(chosen.type, otherwise)
+        if condition.constant is not None:
+            return chosen if condition.constant else otherwise
         return self.instruction(
             chosen.type,
             f"select {condition.type} {condition.text}, {chosen.type} {chosen.text}, {chosen.type} {otherwise.text}",

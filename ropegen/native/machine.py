@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import importlib.util
 import platform
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
 from ropegen.errors import RopegenError
-from ropegen.target import VECTOR_UNITS, VectorUnit
+from ropegen.target import VECTOR_UNITS, Target, VectorUnit
 
 INSTALL = "pip install 'ropegen[native]'"
 
@@ -26,14 +27,48 @@ def host_unit() -> VectorUnit | None:
     Raises:
       RopegenError: llvmlite is not installed.
     """
-    binding = _binding()
-    if platform.machine().lower() in ("aarch64", "arm64"):
-        return VECTOR_UNITS["neon"]
-    features = dict(binding.get_host_cpu_features())
-    for unit in (VECTOR_UNITS["avx512"], VECTOR_UNITS["avx2"]):
-        if all(features.get(name) for name in unit.requires):
-            return unit
-    return None
+    widest_first = (VECTOR_UNITS["avx512"], VECTOR_UNITS["avx2"], VECTOR_UNITS["neon"])
+    return next((unit for unit in widest_first if not missing(unit)), None)
+
+
+@functools.cache
+def missing(unit: VectorUnit) -> tuple[str, ...]:
+    """The features of a vector unit that this machine lacks, by LLVM's names.
+
+    Raises:
+      RopegenError: llvmlite is not installed.
+    """
+    features = dict(_binding().get_host_cpu_features())
+    # Every 64-bit CPU by Arm has it; LLVM does not list it on every system.
+    features["neon"] = platform.machine().lower() in ("aarch64", "arm64")
+    return tuple(name for name in unit.requires if not features.get(name))
+
+
+def cannot_run(target: Target) -> Iterator[str]:
+    """The reasons why this process cannot compile and run native code for a target; none if it can."""
+    unit = target.unit
+    if not is_installed():
+        yield f"llvmlite is not installed; {INSTALL}"
+    elif unit is None:
+        if host_unit() is None:
+            yield f"this machine has none of the vector units {', '.join(VECTOR_UNITS)}"
+    elif absent := missing(unit):
+        yield f"this machine lacks {', '.join(absent)}, which {target} has"
+
+
+def unit_for(target: Target) -> VectorUnit:
+    """The vector unit that native code for a target is compiled for in this process.
+
+    Raises:
+      RopegenError: llvmlite is not installed, or the target names no unit and this machine has none that ropegen knows.
+    """
+    unit = target.unit or host_unit()
+    if unit is None:
+        raise RopegenError(
+            f"native code for {target} is for the machine that compiles it, and this one has none of the vector units "
+            f"{', '.join(VECTOR_UNITS)}; name the chip, e.g. cpu:avx2"
+        )
+    return unit
 
 
 def assembly(module: str, unit: VectorUnit) -> str:
