@@ -423,9 +423,7 @@ class Function:
         at = self.offset(pointer, index, kind)
         return self.instruction(kind, f"load {kind}, ptr {at.text}, align {align or kind.element.size}")
 
-    def store(
-        self, value: Value, pointer: Value, index: Number = 0, *, align: int = 0, streams: bool = False
-    ) -> None:
+    def store(self, value: Value, pointer: Value, index: Number = 0, *, align: int = 0, streams: bool = False) -> None:
         """Stores a value. With `streams` it bypasses the caches, the place is a multiple of the value's size, and the
         function ends with a `fence`.
         """

@@ -82,7 +82,8 @@ class Form:
         return -(-self.batch * self.rows // self.block)
 
 
-def kernel(form: Form, unit: VectorUnit) -> call.Kernel:
+@functools.cache
+def forward(form: Form, unit: VectorUnit) -> call.Written:
     """The kernel. Its operands are the arrays, then the angles; its results are the rotated arrays."""
     module = Module()
     arrays = [
@@ -93,7 +94,8 @@ def kernel(form: Form, unit: VectorUnit) -> call.Kernel:
     results = tuple(call.Buffer(f"out{index}", given.dtype, given.shape) for index, given in enumerate(arrays))
     _write_stage(call.stage(module, "rotate"), form, unit)
     stages = (call.Stage("rotate", form.items),)
-    return call.Kernel("rope", module, (*arrays, angles), results, stages, threads=form.threads)
+    kernel = call.Kernel("rope", module, (*arrays, angles), results, stages, threads=form.threads)
+    return call.written(kernel)
 
 
 def _write_stage(f: Function, form: Form, unit: VectorUnit) -> None:
@@ -159,10 +161,8 @@ class _Turn:
 
     def write(self, source: Value, result: Value, table: Value) -> None:
         pairs, rest = self.form.dim // 2, self.heads.width - self.form.dim
-        if self.heads.pairing == "half":
-            turn = self._half
-        else:
-            turn = self._neighbours_of_bf16 if self.heads.dtype == "bf16" else self._neighbours
+        neighbours = self._neighbours_of_bf16 if self.heads.dtype == "bf16" else self._neighbours
+        turn = self._half if self.heads.pairing == "half" else neighbours
         self._each(pairs, _pairs(self.heads, self.unit), lambda at, lanes: turn(at, lanes, source, result, table))
         copied = _register(self.unit) // self.heads.size
         self._each(rest, copied, lambda at, lanes: self._copy(at + self.form.dim, lanes, source, result))
