@@ -135,8 +135,8 @@ class Compiled:
         for given in (*sources, table):
             given.array[...] = random.standard_normal(given.array.shape).astype(given.array.dtype)
         before = [given.array.copy() for given in (*sources, table)]
-        context = np.zeros(call.BUFFERS // 8 + 2 * len(sources) + 1, np.int64)
-        context[call.BUFFERS // 8 :] = [buffer.address for buffer in (*sources, table, *results)]
+        context = np.zeros(call._BUFFERS // 8 + 2 * len(sources) + 1, np.int64)
+        context[call._BUFFERS // 8 :] = [buffer.address for buffer in (*sources, table, *results)]
         for item in range(form.items):
             self.stage(context.ctypes.data, 0, item, 0)
         for given, kept in zip((*sources, table), before, strict=True):
