@@ -18,15 +18,14 @@ import numpy.typing as npt
 import pytest
 from independent import formula
 from native import host
+from ropegen.templates.rope.kernel_cpu import Form, Heads, forward
+from ropegen.templates.rope.site import FAMILY
 
 import ropegen as rg
 from ropegen.emit.primitive import Choice, Choices, bind
-from ropegen.ir import ops
 from ropegen.native import call, machine
 from ropegen.target import VECTOR_UNITS, Target, VectorUnit
 from ropegen.template import template
-from ropegen.templates.rope.kernel_cpu import Form, Heads, forward
-from ropegen.templates.rope.site import FAMILY
 from ropegen.types import numpy_dtype
 
 TESTS = Path(__file__).resolve().parent
@@ -149,7 +148,9 @@ class Compiled:
 
 def test_the_tails_have_items_of_several_blocks_and_rows_of_every_kind() -> None:
     assert {rows for _, _, rows, _ in TAILS} >= {1, 40}
-    forms = [Form(batch, rows, dim, False, every_array(dim + rest), False, False, 3) for dim, rest, rows, batch in TAILS]
+    forms = [
+        Form(batch, rows, dim, False, every_array(dim + rest), False, False, 3) for dim, rest, rows, batch in TAILS
+    ]
     assert any(form.items > 2 and form.batch * form.rows % form.block for form in forms)
 
 
@@ -226,7 +227,10 @@ def test_derivatives_are_those_of_the_formula(lead: tuple[int, ...], table: tupl
         same(jax.grad(f)(at), jax.grad(expected)(at))
         second = [jax.jvp(jax.grad(function), (at,), (slopes,)) for function in (f, expected)]
         same(*second)
-    same(jax.vmap(jax.grad(of_some(mine, labels)))(stacked(given)), jax.vmap(jax.grad(of_some(plainly, labels)))(stacked(given)))
+    same(
+        jax.vmap(jax.grad(of_some(mine, labels)))(stacked(given)),
+        jax.vmap(jax.grad(of_some(plainly, labels)))(stacked(given)),
+    )
 
 
 def stacked(values: dict[str, jax.Array]) -> dict[str, jax.Array]:
@@ -270,7 +274,9 @@ def test_q_and_k_are_one_region_and_layers_are_not() -> None:
     plan = rg.plan(b.build(out=x), "cpu")
     taken = [step.region for step in plan.steps if step.region is not None]
     assert [len(region.outputs) for region in taken] == [2, 2, 2]
-    assert all(step.chosen is not None and step.chosen.template == "rope/llvm_cpu" for step in plan.steps if step.region)
+    assert all(
+        step.chosen is not None and step.chosen.template == "rope/llvm_cpu" for step in plan.steps if step.region
+    )
 
 
 def test_other_platforms_rotate_as_before() -> None:
