@@ -12,7 +12,8 @@ kernel runs once for every entry of the batch.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Generator, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,7 @@ from jax.interpreters import ad, batching, mlir
 
 from ropegen import plain
 from ropegen.emit.kernels import CompleteKernel, built_kernel, unfused_kernel, values_of
+from ropegen.emit.varying import NO_MESH, alike, typed_beside
 from ropegen.emit.widen import widen
 from ropegen.errors import RopegenError
 from ropegen.ir.graph import Graph, Node
@@ -85,7 +87,7 @@ class Trio:
 
 def bind(closed: Graph, choices: Choices, operands: Sequence[Array]) -> Arrays:
     """The outputs of a closed region for arrays in the order of its inputs."""
-    results = _trio(closed.name).forward.bind(*operands, closed=closed, choices=choices)
+    results = _trio(closed.name).forward.bind(*alike(operands), closed=closed, choices=choices)
     return tuple(results[: len(closed.outputs)])
 
 
@@ -144,23 +146,26 @@ def _backward_impl(
     return tuple(cotangent for cotangent in pulled if cotangent is not None)
 
 
-def _shaped(value: Node) -> ShapedArray:
-    return ShapedArray(value.type.shape, numpy_dtype(value.type.dtype))
+def _shaped(values: Iterable[Node], beside: Sequence[ShapedArray]) -> list[ShapedArray]:
+    """The types of values, which vary over the same mesh axes as the operands `beside` them."""
+    return [
+        typed_beside(ShapedArray(value.type.shape, numpy_dtype(value.type.dtype)), beside) for value in values
+    ]
 
 
 def _forward_abstract(*operands: Any, closed: Graph, choices: Choices) -> list[ShapedArray]:
-    return [_shaped(result) for result in values_of(closed).results]
+    return _shaped(values_of(closed).results, operands)
 
 
 def _tangent_abstract(*flat: Any, closed: Graph, choices: Choices, moving: tuple[bool, ...]) -> list[ShapedArray]:
-    return [_shaped(result) for result in values_of(closed).results]
+    return _shaped(values_of(closed).results, flat)
 
 
 def _backward_abstract(
     *flat: Any, closed: Graph, choices: Choices, given: tuple[bool, ...], wanted: tuple[bool, ...]
 ) -> list[ShapedArray]:
     operands = values_of(closed).operands
-    return [_shaped(operand) for operand, is_wanted in zip(operands, wanted, strict=True) if is_wanted]
+    return _shaped(itertools.compress(operands, wanted), flat)
 
 
 def _is_zero(tangent: Any) -> bool:
@@ -275,7 +280,7 @@ def _trio(name: str) -> Trio:
         primitive.def_impl(functools.partial(_eager, primitive))
         for platform in PLATFORMS:
             rule = mlir.lower_fun(functools.partial(impl, platform), multiple_results=True)
-            mlir.register_lowering(primitive, rule, platform=platform)
+            mlir.register_lowering(primitive, functools.partial(_lowered, rule), platform=platform)
         batching.primitive_batchers[primitive] = functools.partial(_batch, primitive)
     ad.primitive_jvps[trio.forward] = forward_jvp
     ad.primitive_jvps[trio.tangent] = functools.partial(_jvp_by_plain, trio.tangent, _plain_tangent)
@@ -283,6 +288,13 @@ def _trio(name: str) -> Trio:
     ad.primitive_transposes[trio.tangent] = tangent_transpose
     ad.primitive_transposes[trio.backward] = backward_transpose
     return trio
+
+
+def _lowered(rule: Callable[..., Any], context: Any, *operands: Any, **params: Any) -> Any:
+    """Lowers a kernel as on one device: it knows nothing of the mesh axes over which its operands vary."""
+    plain_types = [ShapedArray(value.shape, value.dtype) for value in context.avals_in]
+    with jax.sharding.use_abstract_mesh(NO_MESH):
+        return rule(context.replace(avals_in=plain_types), *operands, **params)
 
 
 def _with_tangents(
