@@ -39,6 +39,8 @@ class Split:
 
     mesh: Mesh | AbstractMesh
     over: tuple[tuple[str, tuple[str, ...]], ...]
+    sharding: Sharding | None = None
+    """What the split was made from, None if it was read off types."""
 
     def axes(self, name: str) -> tuple[str, ...]:
         """The mesh axes of an axis; none if the axis is whole on every device."""
@@ -108,7 +110,7 @@ def split_of(call: str, sharding: object, axes: Axes) -> Split:
             )
         if named:
             over[name] = named
-    return Split(mesh, tuple(over.items()))
+    return Split(mesh, tuple(over.items()), sharding)
 
 
 def _mesh_axes(entry: Any) -> tuple[str, ...]:
@@ -153,6 +155,8 @@ class Part:
     """(input, axis, count): `count` key heads are fewer than the devices, so several devices read the same one."""
     counted: tuple[tuple[str, ops.Positions], ...]
     """Positions that are known and lie over the devices: they became inputs."""
+    names: tuple[tuple[str, tuple[str, ...]], ...]
+    """What the axes of the inputs are, see `ropegen.ir.axes`."""
     partial: frozenset[str]
     """The outputs that are sums over the devices of the heads."""
     once: frozenset[str]
@@ -186,6 +190,10 @@ class _Parting:
         for value in self.source.nodes:
             if lost := [operand for operand in value.operands if operand in self.partial]:
                 raise self._refuse(f"{value.op.name} reads the sum over the heads of a {lost[0].op.name}", HEADS)
+        for label, value in outputs.items():
+            for axis, count in enumerate(self.axes.counts[value]):
+                if self._is_split(value, HEADS, axis) and count % self.split.count(HEADS):
+                    raise self._refuse(f"the output {label} has {count} heads, fewer than there are parts", HEADS)
         inputs = [(label_of(value), self._spec(value)) for value in self.source.inputs]
         inputs += [(label, self.split.spec((SEQUENCE,))) for label, _ in self.counted]
         declared = [made[value] for value in self.source.inputs]
@@ -197,6 +205,7 @@ class _Parting:
             tuple((label, self._spec(value)) for label, value in outputs.items()),
             tuple(self.repeated),
             tuple(self.counted),
+            tuple((label_of(value), self.axes.names[value]) for value in self.source.inputs),
             frozenset(label for label, value in outputs.items() if value in self.partial),
             frozenset(self.once),
         )
@@ -351,10 +360,11 @@ def over_devices(
         return {label: lax.psum(value, heads) if label in first.partial else value for label, value in made.items()}
 
     def whole(values: Values) -> dict[str, Array]:
-        counted = {label: jnp.arange(op.start, op.start + op.length) for label, op in first.counted if label in inputs}
-        given = {label: _laid_out(value, split.mesh, inputs[label]) for label, value in {**values, **counted}.items()}
-        specs = {label: inputs[label] for label in given}
-        return jax.shard_map(on_a_device, in_specs=(specs,), out_specs=dict(results), **_manual(split.mesh))(given)
+        counted = {label: jnp.arange(op.start, op.start + op.length, dtype=jnp.int32) for label, op in first.counted}
+        given = {**values, **counted}
+        laid = {label: _laid_out(given[label], split.mesh, spec) for label, spec in inputs.items()}
+        specs = (dict(inputs),)
+        return jax.shard_map(on_a_device, in_specs=specs, out_specs=dict(results), **_manual(split.mesh))(laid)
 
     return whole
 

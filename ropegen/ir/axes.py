@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ropegen.ir import ops
-from ropegen.ir.graph import Graph, Node
+from ropegen.ir.graph import Graph, Node, label_of
 from ropegen.ir.op import Op
 
 SEQUENCE, HEADS = "sequence", "heads"
@@ -42,8 +42,8 @@ class Axes:
         return (*batch, *(name for name in (SEQUENCE, HEADS) if name in present))
 
 
-def axes_of(graph: Graph) -> Axes:
-    """The axes of every value of a graph.
+def axes_of(graph: Graph, given: Mapping[str, tuple[str, ...]] | None = None) -> Axes:
+    """The axes of every value of a graph. `given` are the names of the axes of some inputs, by label.
 
     An axis of features is one with the heads whose features it holds, as in the columns of the weights of q.
     """
@@ -61,7 +61,9 @@ def axes_of(graph: Graph) -> Axes:
             other = root(first.setdefault((name, size), place))
             parent[root(place)] = other
     names: dict[_Place, str] = {}
-    for place, name in _named(graph):
+    stated = [(value, (given or {}).get(label_of(value), ())) for value in graph.inputs]
+    own = [((value, index), name) for value, its in stated for index, name in enumerate(its) if name]
+    for place, name in (*own, *_named(graph)):
         names.setdefault(root(place), name)
     least: dict[_Place, int] = {}
     for value in graph.nodes:
