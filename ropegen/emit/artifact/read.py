@@ -16,7 +16,7 @@ import jax
 from jax import export as jax_export
 from jax.core import Tracer
 
-from ropegen.emit.artifact import executables, manifest, portable
+from ropegen.emit.artifact import executables, manifest, native, portable
 from ropegen.emit.artifact.check import Check, check
 from ropegen.emit.artifact.manifest import GRAPH, MANIFEST, Manifest
 from ropegen.emit.inputs import check_inputs, expect_keywords
@@ -33,13 +33,16 @@ class Artifact:
 
     A graph with one output gives that output, a graph with several gives a dictionary by name. A device executable of
     the artifact runs if it was compiled for this chip by the compiler build of this runtime. Otherwise the StableHLO is
-    compiled, with a warning if there is an executable for this platform. A call that JAX traces always takes the
-    StableHLO, because it becomes a part of a larger program.
+    compiled, with a warning if there is an executable for this platform. A call that JAX traces takes no executable,
+    because it becomes a part of a larger program.
+
+    If the plan for CPU has native kernels, they are compiled here, see `ropegen.emit.artifact.native`. Where that is not
+    possible, the StableHLO runs, with a warning that says why. `runs` says which it is.
 
     `manifest` says what the artifact is, in typed fields; `manifest.data()` gives the same as plain dictionaries.
     """
 
-    def __init__(self, directory: Path, manifest: Manifest) -> None:
+    def __init__(self, directory: Path, manifest: Manifest, *, runs_objects: bool = False) -> None:
         self.directory = directory
         self.manifest = manifest
         self._inputs = {label: entry.type for label, entry in manifest.inputs.items()}
@@ -47,6 +50,7 @@ class Artifact:
         self._check_calls()
         self._compiled = {stage: jax.jit(program.call) for stage, program in self._programs.items()}
         self._has_warned = False
+        self._runs_objects = runs_objects
 
     # Nothing in it changes, so a copy would only compile again.
     def __copy__(self) -> Artifact:
@@ -56,8 +60,8 @@ class Artifact:
         return self
 
     # Programs that JAX compiled cannot leave the process, so a pickle holds the directory and the hashes of its files.
-    def __reduce__(self) -> tuple[Callable[[Path, dict[str, str]], Artifact], tuple[Path, dict[str, str]]]:
-        return _load_again, (self.directory.resolve(), dict(self.manifest.files))
+    def __reduce__(self) -> tuple[Callable[[Path, dict[str, str], bool], Artifact], tuple[Path, dict[str, str], bool]]:
+        return _load_again, (self.directory.resolve(), dict(self.manifest.files), self._runs_objects)
 
     def __repr__(self) -> str:
         return f"<artifact {self.manifest.graph.name} for {', '.join(self.targets)}>"
@@ -99,21 +103,41 @@ class Artifact:
                     programs = loaded
         return programs, unused
 
+    @functools.cached_property
+    def _native(self) -> native.Native:
+        return native.load(self.directory, self.manifest, lambda: self.graph, trusted=self._runs_objects)
+
+    @property
+    def runs(self) -> str:
+        """What a call runs on this machine, in words: an executable, native kernels, or the StableHLO and why."""
+        if host_platform() == "cpu" and self.manifest.native:
+            unused = "".join(f"; no native kernels for {name}: {why}" for name, why in self._native.unused.items())
+            return f"{self._native.what}{unused}"
+        used = [made.target for made in self.executables if not made.unused]
+        return f"the executable for {used[0]}" if used else "StableHLO"
+
     def _stage(self, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Runs a stage: the executable of this device if there is one, else the StableHLO."""
+        """Runs a stage: the executable of this device or native kernels if there are any, else the StableHLO."""
         arguments = {label: values[label] for label in self.manifest.stages.by_name[name].arguments}
         if self.manifest.executables and not any(isinstance(value, Tracer) for value in arguments.values()):
             programs, _ = self._device_programs
             if name in programs:
                 return programs[name](values)
             self._warn_of_unused()
+        if self.manifest.native and host_platform() == "cpu":
+            if name in self._native.programs:
+                return self._native.programs[name](_committed(arguments))
+            self._warn_of_unused()
         return self._compiled[name](_committed(arguments))
 
     def _warn_of_unused(self) -> None:
-        """Warns once that the StableHLO is compiled although there is an executable for this platform."""
+        """Warns once that the StableHLO is compiled although there is other code for this platform."""
         if self._has_warned:
             return
         self._has_warned = True
+        if self.manifest.native and host_platform() == "cpu":
+            warnings.warn(f"{self.directory} runs {self.runs}", stacklevel=4)
+            return
         entries = self.manifest.executables
         unused = [made for made in self.executables if entries[made.target].platform == host_platform()]
         if unused:
@@ -172,8 +196,19 @@ class Artifact:
             results = self(**inputs)
             return {labels[0]: results} if len(labels) == 1 else results
 
+        def exported(**inputs: Any) -> Mapping[str, Any]:
+            values = check_inputs(self._inputs, inputs, self._inputs)
+            for name, run in self._compiled.items():
+                stage = self.manifest.stages.by_name[name]
+                values = {**values, **run(_committed({label: values[label] for label in stage.arguments}))}
+            return {label: values[label] for label in labels}
+
+        is_native = bool(self.manifest.native) and host_platform() == "cpu" and bool(self._native.programs)
+        programs = (
+            [("native kernels", own), ("module.jaxexport", exported)] if is_native else [("module.jaxexport", own)]
+        )
         files = portable.programs(self.directory, self.manifest, self.graph)
-        return check(self.graph, itertools.chain([("module.jaxexport", own)], files), seed)
+        return check(self.graph, itertools.chain(programs, files), seed)
 
     def _check_platform(self) -> None:
         platform = host_platform()
@@ -222,13 +257,13 @@ def _committed(values: Mapping[str, Any]) -> dict[str, Any]:
     return {**values, **jax.device_put(loose, device)}
 
 
-def _load_again(directory: Path, files: Mapping[str, str]) -> Artifact:
+def _load_again(directory: Path, files: Mapping[str, str], objects: bool) -> Artifact:
     """The artifact that was pickled, from its directory.
 
     Raises:
       RopegenError: `load` raises it, or the directory now holds another artifact.
     """
-    artifact = load(directory)
+    artifact = load(directory, objects=objects)
     if artifact.manifest.files != files:
         raise RopegenError(
             f"{directory} holds another artifact than the one that was pickled; load it with ropegen.load, and pickle that"
@@ -236,8 +271,11 @@ def _load_again(directory: Path, files: Mapping[str, str]) -> Artifact:
     return artifact
 
 
-def load(directory: str | PathLike[str]) -> Artifact:
+def load(directory: str | PathLike[str], *, objects: bool = False) -> Artifact:
     """An artifact from its directory.
+
+    With `objects`, native kernels that were compiled ahead of time run as they are. They are machine code and can do
+    whatever this process can do. Without it, they are compiled here, from the graph.
 
     Raises:
       RopegenError: the directory is not there or is not an artifact, the format is newer, or a file is missing or
@@ -258,7 +296,7 @@ def load(directory: str | PathLike[str]) -> Artifact:
             raise RopegenError(
                 f"{path} is damaged: its sha256 is {actual[:12]}..., the manifest says {digest[:12]}...; build the artifact again"
             )
-    return Artifact(folder, stated)
+    return Artifact(folder, stated, runs_objects=objects)
 
 
 def _deserialized(path: Path) -> jax_export.Exported:
