@@ -136,12 +136,7 @@ def _kernel(closed: Graph, choices: Choices, place: _Place) -> CompleteKernel:
     if choice.template is None:
         return unfused_kernel(closed)
     made_by = template(choice.template)
-    is_collected = place.platform == "cpu" and native_call.is_collecting()
-    if (
-        made_by.needs_process is not None
-        and not is_collected
-        and not (place.stays and _can_run(made_by, choice.target))
-    ):
+    if not _can_go(made_by, choice.target, place):
         instead = choice.instead or Choice.of(
             choice.target, cheapest(closed, choice.target, goes_everywhere=True), None
         )
@@ -156,8 +151,11 @@ def _kernel(closed: Graph, choices: Choices, place: _Place) -> CompleteKernel:
     return built_kernel(closed, made_by, choice.target, choice.tile, place.devices)
 
 
-def _can_run(made_by: AnyTemplate, target: Target) -> bool:
-    return made_by.needs_process is None or not any(made_by.needs_process(target))
+def _can_go(made_by: AnyTemplate, target: Target, place: _Place) -> bool:
+    """Whether the module at a place can call the kernels of a template."""
+    if made_by.needs_process is None or native_call.is_collecting():
+        return True
+    return place.stays and not any(made_by.needs_process(target))
 
 
 def _plain(closed: Graph) -> Callable[..., Arrays]:

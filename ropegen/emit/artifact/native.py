@@ -145,12 +145,13 @@ def load(directory: Path, manifest: Manifest, graph: Callable[[], Graph], *, tru
     unused: dict[str, str] = {}
     for target in sorted(map(Target.parse, manifest.native), key=_lanes, reverse=True):
         stated = manifest.native[str(target)]
+        objects = stated.objects if trusted else None
         try:
-            if reason := "; ".join(dict.fromkeys(_reasons(stated, target))):
-                unused[str(target)] = reason
+            if reasons := [*_reasons(stated, objects, target)]:
+                unused[str(target)] = "; ".join(dict.fromkeys(reasons))
                 continue
-            if trusted and stated.objects is not None:
-                programs, how = _linked(directory, stated.objects), "compiled ahead of time"
+            if objects is not None:
+                programs, how = _linked(directory, objects), "compiled ahead of time"
             else:
                 made = _planned(directory, manifest, graph(), target)
                 programs = {name: _program(made, stage) for name, stage in stablehlo.stages(made).items()}
@@ -166,7 +167,11 @@ def _lanes(target: Target) -> int:
     return 0 if target.unit is None else target.unit.lanes
 
 
-def _reasons(stated: NativeEntry, target: Target) -> Iterator[str]:
+def _reasons(stated: NativeEntry, objects: NativeObjects | None, target: Target) -> Iterator[str]:
+    """Why the kernels cannot run in this process. Object files need no template."""
+    if objects is not None:
+        yield from machine.cannot_run(target)
+        return
     for name in stated.templates:
         needs_process = template(name).needs_process
         if needs_process is not None:
