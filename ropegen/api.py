@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
+from jax.sharding import NamedSharding
 
 from ropegen import masks, models, tiles
 from ropegen.arguments import expect_tiles, flag_of, path_of
@@ -91,6 +92,7 @@ def export(
     measured: TileFile | None = None,
     ahead_of_time: bool = False,
     libtpu: str | PathLike[str] | None = None,
+    sharding: NamedSharding | None = None,
 ) -> artifact.Artifact:
     """Writes the artifact of a graph, with a plan for every target, into a directory, and loads it. See `plan`.
 
@@ -101,6 +103,9 @@ def export(
     this environment, or from the folder `libtpu` that `pip install --target` filled.
 
     `measured` serves the targets for which it has tiles. The artifact contains the file as `tiles.json`.
+
+    `sharding` makes an artifact for several devices, which need not be there: a NamedSharding over a jax.sharding.Mesh or
+    AbstractMesh, with a PartitionSpec over (batch, ..., sequence, heads); see `Plan.compile`.
 
     Raises:
       RopegenError: two targets of one platform, a directory that contains something else, no libtpu to compile with,
@@ -125,7 +130,8 @@ def export(
         for target in wanted
     ]
     content = measured.content if measured is not None else None
-    return artifact.export(plans, folder, ahead_of_time=ahead_of_time, libtpu=compiler, tiles=content)
+    split = None if sharding is None else mesh.split_for("export", graph, sharding, {})
+    return artifact.export(plans, folder, ahead_of_time=ahead_of_time, libtpu=compiler, tiles=content, split=split)
 
 
 def load(directory: str | PathLike[str]) -> artifact.Artifact:
