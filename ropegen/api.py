@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
+from jax.sharding import NamedSharding
 
 from ropegen import masks, models, tiles
 from ropegen.arguments import expect_tiles, flag_of, path_of
@@ -92,6 +93,7 @@ def export(
     ahead_of_time: bool = False,
     libtpu: str | PathLike[str] | None = None,
     source: bool = False,
+    sharding: NamedSharding | None = None,
 ) -> artifact.Artifact:
     """Writes the artifact of a graph, with a plan for every target, into a directory, and loads it. See `plan`.
 
@@ -105,6 +107,9 @@ def export(
     With `source` the artifact also has the code of the native kernels for readers, as LLVM's text form and as assembly.
 
     `measured` serves the targets for which it has tiles. The artifact contains the file as `tiles.json`.
+
+    `sharding` makes an artifact for several devices, which need not be there: a NamedSharding over a jax.sharding.Mesh or
+    AbstractMesh, with a PartitionSpec over (batch, ..., sequence, heads); see `Plan.compile`.
 
     Raises:
       RopegenError: two targets of one platform, a directory that contains something else, no libtpu to compile with,
@@ -130,6 +135,7 @@ def export(
         for target in wanted
     ]
     content = measured.content if measured is not None else None
+    split = None if sharding is None else mesh.split_for("export", graph, sharding, {})
     return artifact.export(
         plans,
         folder,
@@ -137,6 +143,7 @@ def export(
         libtpu=compiler,
         source=flag_of("export: source", source),
         tiles=content,
+        split=split,
     )
 
 

@@ -12,7 +12,6 @@ import itertools
 import json
 import re
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -119,7 +118,9 @@ def front_end(batch: int = BATCH, heads: int = HEADS, key_heads: int = KEY_HEADS
     features = HEADS * WIDTH
     x = b.input("x", (batch, ROWS, features), "f32")
     q, k, v = (
-        b.split_heads(b.project(x, b.input(f"w{name}", (features, count * WIDTH), "f32", role="parameter")), count, WIDTH)
+        b.split_heads(
+            b.project(x, b.input(f"w{name}", (features, count * WIDTH), "f32", role="parameter")), count, WIDTH
+        )
         for name, count in (("q", heads), ("k", key_heads), ("v", key_heads))
     )
     at = b.positions(ROWS)

@@ -18,6 +18,7 @@ from ropegen.emit.artifact.manifest import (
     GRAPH,
     MANIFEST,
     TILES,
+    Devices,
     GraphEntry,
     Input,
     Manifest,
@@ -28,6 +29,8 @@ from ropegen.emit.artifact.manifest import (
 )
 from ropegen.emit.artifact.read import Artifact, load
 from ropegen.emit.artifact.report import report
+from ropegen.emit.callable import Stages as DeviceStages
+from ropegen.emit.mesh import Split, mesh_axes
 from ropegen.emit.module import semantic, stablehlo
 from ropegen.errors import RopegenError
 from ropegen.ir import ops, text
@@ -48,6 +51,7 @@ def export(
     libtpu: str | PathLike[str] | None = None,
     source: bool = False,
     tiles: bytes | None = None,
+    split: Split | None = None,
     progress: Progress = lambda doing: None,
 ) -> Artifact:
     """Writes the artifact of plans of one graph, one plan for each platform, and loads it.
@@ -56,8 +60,9 @@ def export(
     `ahead_of_time`, every TPU chip gets an executable of its own plan, and every CPU whose vector unit is named gets its
     native kernels as object files; the modules hold the plan of the first chip of a platform. `libtpu` is the folder of
     the compiler's package, by default the one of this environment. With `source`, the native kernels are also written
-    for readers. `tiles` is the content of
-    the file with measured tiles that `plan` was given; the artifact keeps it as `tiles.json`.
+    for readers. `tiles` is the content of the file with measured tiles that `plan` was given; the artifact keeps it as
+    `tiles.json`. With a `split`, the artifact is for the devices of its mesh; the files for consumers without JAX are for
+    one device all the same.
 
     Raises:
       RopegenError: two plans are for one platform; the directory holds something other than an artifact, or cannot be
@@ -76,7 +81,7 @@ def export(
         target.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         try:
-            _write(aside, _files(held, plans, compiled, objects, sources, tiles, progress))
+            _write(aside, _files(held, plans, compiled, objects, sources, tiles, split, progress))
             progress("putting it in place")
             _put_in_place(aside, target)
         finally:
@@ -107,6 +112,7 @@ def _files(
     objects: Sequence[native.Made],
     sources: Mapping[str, bytes],
     tiles: bytes | None,
+    split: Split | None,
     progress: Progress,
 ) -> dict[str, bytes]:
     """The content of every file, the manifest last. The modules hold the plans `held`, a part of `plans`."""
@@ -120,7 +126,7 @@ def _files(
     counts: dict[str, dict[str, int]] = {}
     for name, stage in stablehlo.stages(first).items():
         progress(f"lowering {name} for {', '.join(str(plan.target) for plan in held)}")
-        module = stablehlo.exported(held, stage)
+        module = stablehlo.exported(held, stage, split=split)
         files[f"{name}.jaxexport"] = bytes(module.serialize(vjp_order=0))
         files[f"{name}.mlirbc"] = stablehlo.portable(first, stage)
         counts[name] = stablehlo.op_counts(module.mlir_module_serialized)
@@ -137,7 +143,7 @@ def _files(
     if tiles is not None:
         files[TILES] = tiles
     files["report.txt"] = report(plans, files, counts, compiled, objects).encode()
-    stated = _manifest(held, plans, Stages(**stages), compiled, objects, files)
+    stated = _manifest(held, plans, Stages(**stages), compiled, objects, files, split)
     return files | {MANIFEST: stated.encoded()}
 
 
@@ -148,6 +154,7 @@ def _manifest(
     compiled: Sequence[executables.Made],
     objects: Sequence[native.Made],
     files: Mapping[str, bytes],
+    split: Split | None,
 ) -> Manifest:
     by_target = {made.plan.target: made.entry for made in objects}
     entries = {str(plan.target): native.entry(plan, by_target.get(plan.target)) for plan in plans}
@@ -175,7 +182,15 @@ def _manifest(
         files={name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())},
         executables={str(made.plan.target): made.entry for made in compiled},
         native={target: entry for target, entry in entries.items() if entry is not None},
+        devices=None if split is None else _devices(held, split),
         tiles=TILES if TILES in files else None,
+    )
+
+
+def _devices(held: Sequence[Plan], split: Split) -> Devices:
+    specs = DeviceStages(held, split).specs
+    return Devices(
+        mesh=dict(split.mesh.shape), inputs={label: tuple(map(mesh_axes, spec)) for label, spec in specs.items()}
     )
 
 
