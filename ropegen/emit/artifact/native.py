@@ -101,7 +101,7 @@ def _made(made: Plan, unit: VectorUnit) -> Made:
             "--compile (ahead_of_time), or leave this target out"
         )
     entry = NativeObjects(
-        unit=unit.name,
+        unit=cast("Any", unit.name),
         kernels=tuple(one.kernel.name for one in kernels.values()),
         llvmlite=importlib.metadata.version("llvmlite"),
         programs=programs,
