@@ -102,9 +102,16 @@ def split_of(call: str, sharding: object, axes: Axes) -> Split:
             f"{call}: sharding is {spec}, and there is no mesh that has its axes; run the call under "
             "`with jax.set_mesh(mesh):`, or give jax.sharding.NamedSharding(mesh, spec)"
         )
+    around = jax.sharding.get_abstract_mesh()
+    kinds = dict(zip(around.axis_names, around.axis_types, strict=True))
     over: dict[str, tuple[str, ...]] = {}
     for name, entry in itertools.zip_longest(axes.known, spec):
         named = mesh_axes(entry)
+        if inside := [axis for axis in named if kinds.get(axis) == AxisType.Manual]:
+            raise RopegenError(
+                f"{call}: sharding is {spec}, and the call is inside a shard_map over {inside[0]!r}, where every array is one "
+                "device's part already; leave that axis out of `sharding`"
+            )
         if unknown := [axis for axis in named if axis not in mesh.axis_names]:
             raise RopegenError(
                 f"{call}: sharding is {spec}, and the mesh has no axis {unknown[0]!r}; {nearest(unknown[0], mesh.axis_names)}"
@@ -415,11 +422,11 @@ def over_devices(
             mine[label] = jnp.where(lax.axis_index(heads) == 0, mine[label], 0)
         return mine
 
+    def compute(values: dict[str, Array]) -> dict[str, Array]:
+        return functions[0](values) if len(parts) == 1 else lax.switch(_place(parts, split), functions, values)
+
     def on_a_device(values: Mapping[str, Array]) -> dict[str, Array]:
-        if len(parts) == 1:
-            made = functions[0](own(values))
-        else:
-            made = lax.switch(_place(parts, split), functions, own(values))
+        made = compute(own(values))
         return {label: lax.psum(value, heads) if label in first.partial else value for label, value in made.items()}
 
     def whole(values: Values) -> dict[str, Array]:

@@ -44,6 +44,8 @@ from ropegen.types import TensorType, numpy_dtype
 
 # Every consumer of this StableHLO version or a newer one can read a portable module.
 PORTABLE_VERSION = "1.9.0"
+# These custom calls say where `shard_map` begins and ends in a serialized module. XLA replaces them, and they run nothing.
+_SHARDY = "xla.sdy."
 # `text` elides constants with more elements than this.
 _SHOWN_ELEMENTS = 16
 
@@ -73,7 +75,8 @@ def exported(
 ) -> export.Exported:
     """The module of a stage for the platforms of the plans; its arguments and results are dictionaries by label.
 
-    With a `split`, the module is for all devices of its mesh, and every device runs the plans of its part. `named` keeps the names of kernels, which a compiler repeats in its reports.
+    With a `split`, the module is for all devices of its mesh, and every device runs the plans of its part. `named` keeps
+    the names of kernels, which a compiler repeats in its reports.
 
     Raises:
       RopegenError: see `check_platforms`; an input has 64 bits while JAX runs without them; or a module has a custom
@@ -171,13 +174,15 @@ def custom_calls(serialized: bytes) -> tuple[str, ...]:
 
 def _calls(module: Any) -> tuple[str, ...]:
     return tuple(
-        sorted(
+        name
+        for name in sorted(
             {
                 _call_target(operation)
                 for operation in walk(module.operation)
                 if operation.name == "stablehlo.custom_call"
             }
         )
+        if not name.startswith(_SHARDY)
     )
 
 
