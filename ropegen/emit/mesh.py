@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -103,6 +104,14 @@ def split_of(call: str, sharding: object, axes: Axes) -> Split:
             "`with jax.set_mesh(mesh):`, or give jax.sharding.NamedSharding(mesh, spec)"
         )
     around = jax.sharding.get_abstract_mesh()
+    if not around.empty and dict(around.shape) != dict(mesh.shape):
+        raise RopegenError(
+            f"{call}: sharding is over the mesh {dict(mesh.shape)}, and `jax.set_mesh` has set {dict(around.shape)}; give a "
+            "PartitionSpec over the mesh that is set, or set this one"
+        )
+    named_twice = Counter(axis for entry in spec for axis in mesh_axes(entry))
+    if twice := [axis for axis, count in named_twice.items() if count > 1]:
+        raise RopegenError(f"{call}: sharding is {spec}, which names {twice[0]!r} twice; a mesh axis splits one axis")
     kinds = dict(zip(around.axis_names, around.axis_types, strict=True))
     over: dict[str, tuple[str, ...]] = {}
     for name, entry in itertools.zip_longest(axes.known, spec):
@@ -293,7 +302,7 @@ class _Parting:
             parts, count = self.split.count(name), self.axes.counts[value][axis]
             if count % parts and (name != HEADS or parts % count):
                 raise self._uneven(value, name, count)
-            shape.append(size // min(parts, count) if parts > 1 else size)
+            shape.append(size // max(1, min(parts, count)))
         return tuple(shape)
 
     def _made(self, value: Node, operands: list[Node]) -> Node:

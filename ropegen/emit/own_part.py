@@ -85,9 +85,7 @@ def _of_positions(
     batch: int,
 ) -> Iterator[Question]:
     """For all positions that do not vary over an axis over which something else does."""
-    for value in graph.nodes:
-        if not any(value is at for user in graph.nodes for at in _positions_of(user)):
-            continue
+    for value in dict.fromkeys(at for user in graph.nodes for at in _positions_of(user)):
         given = values.get(label_of(value)) if isinstance(value.op, ops.Input) else None
         if states:
             axes = states - (frozenset() if given is None else jax.typeof(given).manual_axis_type.varying)
