@@ -1,8 +1,7 @@
 """The functions for programs in JAX: a compiler for graphs, and fused functions that need no graph.
 
 `attention`, `rope` and `embed` build the graph that their arguments describe, plan it, and bind its regions as
-primitives. `jit`, `grad`, `jvp`, `vmap`, `checkpoint` and `jax.export` take them. So does `shard_map` over batch or
-heads; it needs `check_vma=False` for gradients.
+primitives. `jit`, `grad`, `jvp`, `vmap`, `checkpoint`, `shard_map` and `jax.export` take them.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from ropegen.arguments import expect_tiles, flag_of, path_of
 from ropegen.emit import artifact, mesh
 from ropegen.emit.callable import run
 from ropegen.emit.mesh import Sharding
+from ropegen.emit.own_part import with_own_part
 from ropegen.emit.primitive import PLATFORMS
 from ropegen.errors import RopegenError
 from ropegen.ir import text
@@ -530,7 +530,7 @@ class Call:
         if split is not None:
             return _over_devices(self.name, graph, split, planned_for(target), fixed, catalog())(self._values)
         first, *others = _planned(graph, planned_for(target), fixed, catalog())
-        return run(first, {}, self._values, others)
+        return run(first, {}, with_own_part(self.name, graph, self._values), others)
 
 
 def _on_host(value: ArrayLike) -> np.ndarray | None:

@@ -13,6 +13,7 @@ from ropegen import angles, plain
 from ropegen.emit import mesh
 from ropegen.emit.inputs import Values, check_inputs, expect_keywords
 from ropegen.emit.mesh import Sharding
+from ropegen.emit.own_part import with_own_part
 from ropegen.emit.primitive import Choice, Choices, bind
 from ropegen.ir.axes import axes_of
 from ropegen.ir.graph import Graph, Node, label_of
@@ -117,7 +118,7 @@ class Compiled:
     def _call_prepared(self, prepared: Values, values: Values) -> Any:
         split = self._split_for(values)
         if split is None:
-            return _result(run(self.plan, prepared, values))
+            return _result(run(self.plan, prepared, with_own_part("call", self.plan.graph, values)))
         return _result(Stages((self.plan,), split).function("run", _run_part)({**values, **prepared}))
 
     def _split_for(self, values: Values) -> mesh.Split | None:

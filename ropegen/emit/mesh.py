@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -102,9 +103,24 @@ def split_of(call: str, sharding: object, axes: Axes) -> Split:
             f"{call}: sharding is {spec}, and there is no mesh that has its axes; run the call under "
             "`with jax.set_mesh(mesh):`, or give jax.sharding.NamedSharding(mesh, spec)"
         )
+    around = jax.sharding.get_abstract_mesh()
+    if not around.empty and dict(around.shape) != dict(mesh.shape):
+        raise RopegenError(
+            f"{call}: sharding is over the mesh {dict(mesh.shape)}, and `jax.set_mesh` has set {dict(around.shape)}; give a "
+            "PartitionSpec over the mesh that is set, or set this one"
+        )
+    named_twice = Counter(axis for entry in spec for axis in mesh_axes(entry))
+    if twice := [axis for axis, count in named_twice.items() if count > 1]:
+        raise RopegenError(f"{call}: sharding is {spec}, which names {twice[0]!r} twice; a mesh axis splits one axis")
+    kinds = dict(zip(around.axis_names, around.axis_types, strict=True))
     over: dict[str, tuple[str, ...]] = {}
     for name, entry in itertools.zip_longest(axes.known, spec):
         named = mesh_axes(entry)
+        if inside := [axis for axis in named if kinds.get(axis) == AxisType.Manual]:
+            raise RopegenError(
+                f"{call}: sharding is {spec}, and the call is inside a shard_map over {inside[0]!r}, where every array is one "
+                "device's part already; leave that axis out of `sharding`"
+            )
         if unknown := [axis for axis in named if axis not in mesh.axis_names]:
             raise RopegenError(
                 f"{call}: sharding is {spec}, and the mesh has no axis {unknown[0]!r}; {nearest(unknown[0], mesh.axis_names)}"
@@ -286,7 +302,7 @@ class _Parting:
             parts, count = self.split.count(name), self.axes.counts[value][axis]
             if count % parts and (name != HEADS or parts % count):
                 raise self._uneven(value, name, count)
-            shape.append(size // min(parts, count) if parts > 1 else size)
+            shape.append(size // max(1, min(parts, count)))
         return tuple(shape)
 
     def _made(self, value: Node, operands: list[Node]) -> Node:
@@ -415,11 +431,11 @@ def over_devices(
             mine[label] = jnp.where(lax.axis_index(heads) == 0, mine[label], 0)
         return mine
 
+    def compute(values: dict[str, Array]) -> dict[str, Array]:
+        return functions[0](values) if len(parts) == 1 else lax.switch(_place(parts, split), functions, values)
+
     def on_a_device(values: Mapping[str, Array]) -> dict[str, Array]:
-        if len(parts) == 1:
-            made = functions[0](own(values))
-        else:
-            made = lax.switch(_place(parts, split), functions, own(values))
+        made = compute(own(values))
         return {label: lax.psum(value, heads) if label in first.partial else value for label, value in made.items()}
 
     def whole(values: Values) -> dict[str, Array]:

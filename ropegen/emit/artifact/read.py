@@ -22,6 +22,7 @@ from ropegen.emit.artifact.check import Check, check
 from ropegen.emit.artifact.manifest import GRAPH, MANIFEST, Manifest
 from ropegen.emit.inputs import check_inputs, expect_keywords
 from ropegen.emit.module import stablehlo
+from ropegen.emit.own_part import inside_shard_map, with_own_part
 from ropegen.errors import RopegenError
 from ropegen.ir import text
 from ropegen.ir.graph import Graph
@@ -181,6 +182,8 @@ class Artifact:
         expect_keywords(positional, self._inputs)
         self._check_platform()
         values = check_inputs(self._inputs, inputs, self._inputs)
+        if inside_shard_map():
+            values = with_own_part("artifact", self.graph, values)
         return self._run(self._prepared(values), values)
 
     def bind(self, /, *positional: Any, **parameters: Any) -> Callable[..., Any]:

@@ -45,6 +45,8 @@ from ropegen.types import TensorType, numpy_dtype
 
 # Every consumer of this StableHLO version or a newer one can read a portable module.
 PORTABLE_VERSION = "1.9.0"
+# These custom calls say where `shard_map` begins and ends in a serialized module. XLA replaces them, and they run nothing.
+_SHARDY = "xla.sdy."
 # `text` elides constants with more elements than this.
 _SHOWN_ELEMENTS = 16
 
@@ -202,13 +204,15 @@ def custom_calls(serialized: bytes) -> tuple[str, ...]:
 
 def _calls(module: Any) -> tuple[str, ...]:
     return tuple(
-        sorted(
+        name
+        for name in sorted(
             {
                 _call_target(operation)
                 for operation in walk(module.operation)
                 if operation.name == "stablehlo.custom_call"
             }
         )
+        if not name.startswith(_SHARDY)
     )
 
 
