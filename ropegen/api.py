@@ -127,13 +127,20 @@ def export(
     return artifact.export(plans, folder, ahead_of_time=ahead_of_time, libtpu=compiler, tiles=content)
 
 
-def load(directory: str | PathLike[str]) -> artifact.Artifact:
-    """The artifact in a directory. Every hash is checked, and no code of the model is needed.
+def load(directory: str | PathLike[str], *, allow: Iterable[str] = (), keys: artifact.Keys = None) -> artifact.Artifact:
+    """The artifact in a directory. No code of the model is needed.
+
+    Loading trusts no file: hashes, schema, graph and programs are held against each other, and damaged bytecode is met
+    by another process. But hashes do not say who made an artifact, and a program computes what its maker wants; the page
+    docs/trust.md says what that means. A program may use the custom calls that ropegen's templates emit, and those named
+    in `allow`, such as ("my_call",). With `keys`, one or several files with public keys of Ed25519, an artifact that
+    none of them signed is refused; see `ropegen sign`.
 
     Raises:
-      RopegenError: a file is missing, damaged, foreign or of a newer format.
+      RopegenError: a file is missing, damaged, foreign or of a newer format; a program has a custom call that is not
+        allowed; or no key of `keys` signed the artifact.
     """
-    return artifact.load(path_of("load: directory", directory, "`export` wrote the artifact"))
+    return artifact.load(path_of("load: directory", directory, "`export` wrote the artifact"), allow=allow, keys=keys)
 
 
 def rope(

@@ -10,8 +10,11 @@
     report.txt         what is in the modules, in figures; with executables, the schedule of each kernel
     *.executable       device executables, compiled ahead of time, one for each chip and stage, if asked for
 
-The same graph and targets give the same bytes. `export` writes a temporary directory and renames it, so
-a half-written artifact never appears. `load` checks every hash, runs only the StableHLO, and imports no template.
+    manifest.sig       who signed the manifest, if anybody did
+
+The same graph and targets give the same bytes. `export` writes a hidden directory and exchanges it for the one that is
+there, so that a half-written artifact never appears. `load` trusts no file, runs only the StableHLO, and imports no
+template.
 """
 
 from ropegen.emit.artifact.check import Check as Check
@@ -19,5 +22,7 @@ from ropegen.emit.artifact.check import CheckedOutput as CheckedOutput
 from ropegen.emit.artifact.drawn import drawn_inputs as drawn_inputs
 from ropegen.emit.artifact.manifest import MANIFEST as MANIFEST
 from ropegen.emit.artifact.read import Artifact as Artifact
+from ropegen.emit.artifact.read import Keys as Keys
 from ropegen.emit.artifact.read import load as load
+from ropegen.emit.artifact.read import sign as sign
 from ropegen.emit.artifact.write import export as export

@@ -167,7 +167,9 @@ class Manifest(Entry, frozen=True, kw_only=True):
         for name, stage in stages.by_name.items():
             twice = len({*stage.arguments}) < len(stage.arguments) or len({*stage.results}) < len(stage.results)
             if twice or not known.issuperset(stage.arguments):
-                raise ValueError(f"`arguments` of {name} must be inputs and what is prepared, and no label may stand twice")
+                raise ValueError(
+                    f"`arguments` of {name} must be inputs and what is prepared, and no label may stand twice"
+                )
             if not known.isdisjoint(stage.results) and name == "prepare":
                 raise ValueError("`results` of prepare must not have the labels of inputs")
             known |= {*stage.results}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +54,14 @@ def sealed(made: jax_export.Exported, graph_digest: str, stage: str) -> jax_expo
 
 
 def read(
-    content: bytes, path: Path, wanted: Signature, *, name: str, graph_digest: str, allow: Collection[str], trusted: bool
+    content: bytes,
+    path: Path,
+    wanted: Signature,
+    *,
+    name: str,
+    graph_digest: str,
+    allow: Collection[str],
+    trusted: bool,
 ) -> jax_export.Exported:
     """The program in the content of a file. `name` is that of the graph; `allow` are custom calls besides ropegen's own.
 
@@ -96,28 +103,29 @@ def result_types(made: jax_export.Exported, labels: tuple[str, ...]) -> dict[str
 def _expect_signature(made: jax_export.Exported, path: Path, wanted: Signature) -> None:
     """Refuses a program with other arguments, results or platforms, or with anything that ropegen never exports."""
     labels = sorted(wanted.arguments)
-    facts: dict[str, Callable[[], tuple[object, object]]] = {
-        "arguments": lambda: (made.in_tree, jax.tree.structure(((dict.fromkeys(labels, 0),), {}))),
-        "results": lambda: (made.out_tree, jax.tree.structure(dict.fromkeys(wanted.results, 0))),
-        "types of arguments": lambda: (
-            [str(_type_of(aval)) for aval in made.in_avals],
-            [str(wanted.arguments[label]) for label in labels],
-        ),
-        "platforms": lambda: (made.platforms, wanted.platforms),
-        "calling convention": lambda: (made.calling_convention_version, wanted.calling_convention),
-        "devices": lambda: (made.nr_devices, 1),
-        "shardings": lambda: ({*made.in_shardings_hlo, *made.out_shardings_hlo} - {None}, set[object]()),
-        "effects": lambda: ((*made.ordered_effects, *made.unordered_effects), ()),
-        "disabled checks": lambda: (made.disabled_safety_checks, ()),
-        "derivatives": lambda: (made.has_vjp(), False),
-        "kept arguments": lambda: (
-            made.module_kept_var_idx,
-            tuple(sorted({*made.module_kept_var_idx} & {*range(len(made.in_avals))})),
-        ),
-    }
-    for what, compare in facts.items():
-        with _Reading(path):
-            stated, expected = compare()
+    with _Reading(path):
+        of_jax: Any = made  # some of its fields have no types
+        count = len(of_jax.in_avals)
+        facts: dict[str, tuple[object, object]] = {
+            "arguments": (of_jax.in_tree, jax.tree.structure(((dict.fromkeys(labels, 0),), {}))),
+            "results": (of_jax.out_tree, jax.tree.structure(dict.fromkeys(wanted.results, 0))),
+            "types of arguments": (
+                [str(_type_of(aval)) for aval in of_jax.in_avals],
+                [str(wanted.arguments[label]) for label in labels],
+            ),
+            "platforms": (of_jax.platforms, wanted.platforms),
+            "calling convention": (of_jax.calling_convention_version, wanted.calling_convention),
+            "devices": (of_jax.nr_devices, 1),
+            "shardings": ({*of_jax.in_shardings_hlo, *of_jax.out_shardings_hlo} - {None}, set[object]()),
+            "effects": ((*of_jax.ordered_effects, *of_jax.unordered_effects), ()),
+            "disabled checks": (of_jax.disabled_safety_checks, ()),
+            "derivatives": (of_jax.has_vjp(), False),
+            "kept arguments": (
+                of_jax.module_kept_var_idx,
+                tuple(sorted({*of_jax.module_kept_var_idx} & {*range(count)})),
+            ),
+        }
+    for what, (stated, expected) in facts.items():
         if stated != expected:
             raise RopegenError(
                 f"{path} has the {what} {stated!s:.200}, and {MANIFEST} says {expected!s:.200}; the files are of two "

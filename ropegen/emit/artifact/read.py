@@ -269,6 +269,24 @@ def load(directory: str | PathLike[str], *, allow: Iterable[str] = (), keys: Key
     return while_whole(folder, lambda: _load(folder, allowed, trusted))
 
 
+def sign(directory: str | PathLike[str], key: str | PathLike[str]) -> str:
+    """Signs the artifact in a directory with the private key of Ed25519 in a file; returns the public key.
+
+    The signature is beside those that are there. A later build into the directory removes them all.
+
+    Raises:
+      RopegenError: `load` raises it; the file holds no such key; or the directory cannot be written.
+    """
+    folder = Path(directory)
+
+    def vouch() -> str:
+        load(folder)  # nobody should vouch for damage
+        _, content = manifest.read(folder)
+        return signature.sign(folder, content, Path(key))
+
+    return while_whole(folder, vouch)
+
+
 def while_whole(folder: Path, read: Callable[[], T]) -> T:
     """The result of `read`, which reads a directory that another process may replace. If the directory is another one
     after an error than it was before, it is read again, so that no error comes from files of two artifacts.
@@ -323,7 +341,10 @@ def assembled(
     programs: dict[str, jax_export.Exported] = {}
     for name, stage in stated.stages.by_name.items():
         wanted = program.Signature(
-            {label: types[label] for label in stage.arguments}, stage.results, stated.platforms, stage.calling_convention
+            {label: types[label] for label in stage.arguments},
+            stage.results,
+            stated.platforms,
+            stage.calling_convention,
         )
         programs[name] = program.read(
             files[f"{name}.jaxexport"], folder / f"{name}.jaxexport", wanted,
@@ -342,9 +363,7 @@ def _expect_graph(folder: Path, stated: Manifest, graph: Graph) -> None:
     path = folder / GRAPH
     if graph.name != stated.graph.name:
         raise _of_two(path, "is named", {"graph": graph.name}, {"graph": stated.graph.name})
-    roles = {
-        value.op.label: (value.type, value.op.role) for value in graph.inputs if isinstance(value.op, ops.Input)
-    }
+    roles = {value.op.label: (value.type, value.op.role) for value in graph.inputs if isinstance(value.op, ops.Input)}
     inputs = {label: (entry.type, entry.role) for label, entry in stated.inputs.items()}
     there = {label: entry for label, entry in roles.items() if label in inputs}
     if there != inputs:
@@ -395,7 +414,9 @@ def _expect_regular(path: Path) -> None:
         mode = path.stat().st_mode
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise RopegenError(f"the artifact {path.parent} has lost its file {path.name} ({reason}); build it again") from error
+        raise RopegenError(
+            f"the artifact {path.parent} has lost its file {path.name} ({reason}); build it again"
+        ) from error
     if not stat.S_ISREG(mode):
         raise RopegenError(f"the artifact {path.parent} has something else than a file at {path.name}; build it again")
 
@@ -416,7 +437,9 @@ def _decoded(content: bytes, path: Path) -> str:
 
 def _names(allow: object) -> tuple[str, ...]:
     """The names of custom calls that a caller allows."""
-    names = tuple(cast("Iterable[object]", allow)) if isinstance(allow, Iterable) and not isinstance(allow, str) else None
+    names = (
+        tuple(cast("Iterable[object]", allow)) if isinstance(allow, Iterable) and not isinstance(allow, str) else None
+    )
     if names is None or not all(isinstance(name, str) for name in names):
         raise RopegenError(f"load: allow is {allow!r:.60}; give the targets of custom calls, such as ('my_call',)")
     return cast("tuple[str, ...]", names)

@@ -11,6 +11,7 @@ The keys are files as OpenSSL or OpenSSH makes them: `openssl genpkey -algorithm
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
@@ -137,7 +138,9 @@ def _private(path: Path) -> Ed25519PrivateKey:
             "-algorithm ed25519`"
         ) from error
     if not isinstance(key, Ed25519PrivateKey):
-        raise RopegenError(f"{path} holds a key of another kind than Ed25519; make one with `openssl genpkey -algorithm ed25519`")
+        raise RopegenError(
+            f"{path} holds a key of another kind than Ed25519; make one with `openssl genpkey -algorithm ed25519`"
+        )
     return key
 
 
@@ -172,12 +175,10 @@ def _content(path: Path) -> bytes:
 
 
 def _expect_installed() -> None:
-    try:
-        import cryptography  # noqa: F401 - only whether it is there
-    except ModuleNotFoundError as error:
+    if importlib.util.find_spec("cryptography") is None:
         raise RopegenError(
             "signatures need the package cryptography, which is not installed; pip install 'ropegen[sign]'"
-        ) from error
+        )
 
 
 def _hex_of(key: Ed25519PublicKey) -> str:

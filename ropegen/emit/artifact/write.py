@@ -65,11 +65,11 @@ def export(
     if target.is_symlink():  # the link stays, and the directory that it points to is replaced
         target = target.resolve()
     try:
-        _expect_replaceable(target, target)
+        expect_replaceable(target, target)
         files, stated = _files(held, plans, compiled, tiles, progress)
         made = assembled(target, stated, files, trusted=True)
         progress("putting it in place")
-        place.put(files | {MANIFEST: stated.encoded()}, target, _expect_replaceable)
+        place.put(files | {MANIFEST: stated.encoded()}, target, expect_replaceable)
     except OSError as error:
         raise RopegenError(
             f"cannot write {target}: {error.strerror or error}; give a directory that can be written"
@@ -151,7 +151,7 @@ def _manifest(
     )
 
 
-def _expect_replaceable(folder: Path, target: Path) -> None:
+def expect_replaceable(folder: Path, target: Path) -> None:
     """Refuses to replace what is at `target` if that is no artifact; it stands at `folder`.
 
     Raises:

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.extend.mlir as mlir_tools
 from jax.extend.mlir import ir
 from jax.interpreters import mlir
 
