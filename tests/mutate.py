@@ -28,7 +28,7 @@ from typing import Any
 LOWERED = 20  # every so many mutations, one is for `ropegen lower`
 VALUES = (None, True, 7, -1, 2**70, 1.5, "words", "", [], [[]], ["ids"], {}, {"a": {}}, "0" * 64, [1, 2])
 SAME = 1e-5  # results that differ by less come from the same program
-SECONDS = 300  # after so many, a mutation counts as one that kills the process
+SECONDS = 100  # of CPU time; a mutation that takes longer kills the process
 
 # What may become of a mutation.
 REFUSED, RIGHT, READ = "refused", "right result", "still a module"
@@ -75,7 +75,9 @@ def change_field(manifest: dict[str, Any], other: dict[str, Any], draw: random.R
         case 0:
             del inner[last]
         case 1 if isinstance(inner, dict):
-            inner[draw.choice(("new", "format", "ids", "cpu", "../manifest.json", "a\0b", "\ud800"))] = draw.choice(VALUES)
+            inner[draw.choice(("new", "format", "ids", "cpu", "../manifest.json", "a\0b", "\ud800"))] = draw.choice(
+                VALUES
+            )
         case 2:
             with contextlib.suppress(LookupError, TypeError):
                 inner[last] = copy.deepcopy(theirs[last])
@@ -235,21 +237,18 @@ def work(room: Path, numbers: range) -> None:
     trial = Trial(room)
     for number in numbers:
         print(f"try {number}", flush=True)
-        signal.alarm(SECONDS)
-        try:
-            kind, outcome = trial.attempt(number)
-        except Exception as error:
-            kind, outcome = "any", f"{RAISED} {type(error).__name__} {error!s:.80}".replace("\n", " ")
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
+        kind, outcome = trial.attempt(number)
         print(f"{kind}: {outcome}", flush=True)
 
 
 def run(numbers: range) -> Iterator[tuple[int, str]]:
     """The number of every mutation, and what became of it. A child process that dies is replaced."""
-    with tempfile.TemporaryDirectory() as room:
+    with tempfile.TemporaryDirectory() as room, tempfile.TemporaryFile("w+", errors="replace") as said_last:
         rest = numbers
         while rest:
             command = [sys.executable, __file__, "--work", room, str(rest.start), str(rest.stop)]
-            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as child:
+            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said_last, text=True) as child:
                 assert child.stdout is not None
                 tried = None
                 for line in child.stdout:
@@ -260,8 +259,10 @@ def run(numbers: range) -> Iterator[tuple[int, str]]:
                         yield tried, line.strip()
                         rest, tried = range(tried + 1, numbers.stop), None
             if child.returncode:
-                assert tried is not None, f"the child ended with {child.returncode} before a mutation"
-                yield tried, f"any: {DIED} with {child.returncode}"
+                assert tried is not None, f"the child ended with {child.returncode}, and not because of a mutation"
+                said_last.seek(0)
+                last_words = said_last.read().strip().rpartition("\n")[2]
+                yield tried, f"any: {RAISED if child.returncode == 1 else DIED} ({child.returncode}) {last_words}"
                 rest = range(tried + 1, numbers.stop)
 
 
