@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,7 @@ def copy(built: Path, tmp_path: Path) -> Path:
 # Forgeries -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.any_jax
 def test_own_calls_are_what_templates_declare() -> None:
     own = [template for template in catalog() if template.build.__module__.startswith("ropegen.templates")]
     assert {call for template in own for call in template.calls} == OWN_CALLS
@@ -217,8 +220,8 @@ def test_an_artifact_without_seals_loads(tmp_path: Path) -> None:
 
 def test_no_mutation_gives_a_wrong_result_or_ends_the_process() -> None:
     """`python tests/mutate.py 10000` draws more."""
-    found = Counter(outcome for _, outcome in mutate.run(range(60)))
-    assert found.total() == 60
+    found = Counter(outcome for _, outcome in mutate.run(range(40)))
+    assert found.total() == 40
     assert not [words for words in found if any(bad in words for bad in (mutate.WRONG, mutate.RAISED, mutate.DIED))]
     assert all(any(words.endswith(good) for words in found) for good in (mutate.REFUSED, mutate.RIGHT))
 
@@ -255,6 +258,7 @@ def new_keys(folder: Path, name: str) -> tuple[Path, Path]:
     return folder / f"{name}.pem", folder / f"{name}.pub"
 
 
+@pytest.mark.any_jax
 def test_a_signature_says_who_made_an_artifact(copy: Path, keys: tuple[Path, Path], tmp_path: Path) -> None:
     private, public = keys
     _, stranger = new_keys(tmp_path, "stranger")
@@ -270,6 +274,7 @@ def test_a_signature_says_who_made_an_artifact(copy: Path, keys: tuple[Path, Pat
         rg.load(copy, keys=[])
 
 
+@pytest.mark.any_jax
 def test_a_forgery_has_no_signature_of_its_maker(copy: Path, keys: tuple[Path, Path], tmp_path: Path) -> None:
     private, public = keys
     cli.main(["sign", str(copy), "--key", str(private)])
@@ -284,6 +289,7 @@ def test_a_forgery_has_no_signature_of_its_maker(copy: Path, keys: tuple[Path, P
         rg.load(copy, keys=public)
 
 
+@pytest.mark.any_jax
 def test_signatures_of_several_stay_until_the_next_build(copy: Path, keys: tuple[Path, Path], tmp_path: Path) -> None:
     private, public = keys
     second, its_public = new_keys(tmp_path, "second")
@@ -295,6 +301,7 @@ def test_signatures_of_several_stay_until_the_next_build(copy: Path, keys: tuple
     assert not (copy / "manifest.sig").exists()
 
 
+@pytest.mark.any_jax
 def test_what_is_no_key_is_refused(copy: Path, keys: tuple[Path, Path], tmp_path: Path) -> None:
     private, public = keys
     with pytest.raises(rg.RopegenError, match="holds no private key"):
@@ -312,16 +319,18 @@ def test_what_is_no_key_is_refused(copy: Path, keys: tuple[Path, Path], tmp_path
 # Kills and races -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.any_jax
 def test_builders_are_killed_and_readers_see_whole_artifacts() -> None:
     """`python tests/race.py 200 60` kills more of them, and races longer."""
-    killed, raced = race.run(6, 2.0)
-    assert (killed.kills, killed.false_alarms, killed.left_over) == (6, (), ())
+    killed, raced = race.run(4, 1.5)
+    assert (killed.kills, killed.false_alarms, killed.left_over) == (4, (), ())
     assert (raced.false_alarms, raced.left_over) == ((), ())
-    assert killed.builds >= 6
+    assert killed.builds >= 4
     assert raced.builds > 2
     assert raced.loads > 4
 
 
+@pytest.mark.any_jax
 def test_a_terminated_command_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "graph.mlir").write_text(rg.dumps(GRAPH))
     command = [sys.executable, "-m", "ropegen", "build", str(tmp_path / "graph.mlir"), "--target", "cpu"]
@@ -336,6 +345,7 @@ def test_a_terminated_command_leaves_nothing(tmp_path: Path) -> None:
     assert (child.returncode, names) in ((143, []), (0, ["kernels"]), (143, ["kernels"])), said
 
 
+@pytest.mark.any_jax
 def test_a_file_that_comes_at_the_last_moment_is_kept(copy: Path) -> None:
     asked: list[Path] = []
 
@@ -350,3 +360,59 @@ def test_a_file_that_comes_at_the_last_moment_is_kept(copy: Path) -> None:
     assert {path.name: path.read_bytes() for path in copy.iterdir()} == before
     assert [path.name for path in copy.parent.iterdir()] == [copy.name]
     assert len(asked) == 2
+
+
+# Long runs, threads and processes ------------------------------------------------------------------------------------
+
+# Caches without a bound, with a key from a closed set: a class of ops, a family of templates, the installed packages.
+CLOSED = {"attributes", "_trio", "_installed", "_has_amx"}
+
+
+def test_every_cache_has_a_bound() -> None:
+    caches = {
+        name: value.cache_info().maxsize
+        for module in [module for name, module in sys.modules.items() if name.startswith("ropegen")]
+        for name, value in vars(module).items()
+        if hasattr(value, "cache_info") and value.__module__ == module.__name__
+    }
+    assert {name for name, most in caches.items() if most is None} <= CLOSED
+    assert len(caches) > len(CLOSED)
+
+
+def test_plans_are_forgotten() -> None:
+    """`python tests/long_run.py trace 10000` traces plain calls too, and shows the memory."""
+
+    def objects(lengths: range) -> int:
+        for length in lengths:
+            b = rg.Builder("one")
+            x = b.input("x", (1, length, 2, 4), "f32")
+            rg.plan(b.build(out=b.attend(x, x, x)), "cpu")
+        gc.collect()
+        return len(gc.get_objects())
+
+    first = objects(range(1, 101))
+    assert objects(range(101, 301)) < first + 1000
+
+
+def test_one_artifact_in_many_threads(built: Path) -> None:
+    values = artifact.drawn_inputs(GRAPH, 0)
+    loaded = rg.load(built)
+    expected = np.asarray(loaded(**values))
+    with ThreadPoolExecutor(8) as pool:
+        results = [pool.submit(lambda: rg.load(built)(**values)) for _ in range(4)]
+        results += [pool.submit(loaded, **values) for _ in range(20)]
+    for result in results:
+        np.testing.assert_array_equal(result.result(), expected)
+
+
+@pytest.mark.any_jax
+def test_what_was_pickled_runs_in_a_child_process(built: Path) -> None:
+    values = artifact.drawn_inputs(GRAPH, 0)
+    loaded, compiled = rg.load(built), rg.plan(GRAPH, "cpu").compile()
+    with race.CONTEXT.Pool(1) as pool:
+        for run in (loaded, compiled):
+            np.testing.assert_array_equal(pool.apply(call, (run, values)), np.asarray(run(**values)))
+
+
+def call(run: Callable[..., Any], values: dict[str, Any]) -> Any:
+    return np.asarray(run(**values))

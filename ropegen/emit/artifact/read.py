@@ -20,7 +20,7 @@ from jax.extend.mlir import ir
 from ropegen.emit.artifact import executables, manifest, portable, program, signature
 from ropegen.emit.artifact.check import Check, check
 from ropegen.emit.artifact.manifest import GRAPH, Manifest
-from ropegen.emit.inputs import check_inputs, expect_keywords
+from ropegen.emit.inputs import check_inputs, expect_keywords, expect_room, rooms
 from ropegen.errors import RopegenError
 from ropegen.ir import ops, text
 from ropegen.ir.graph import Graph
@@ -62,6 +62,7 @@ class Artifact:
         """The graph that it was built from."""
         self._allow = allow
         self._inputs = {label: entry.type for label, entry in manifest.inputs.items()}
+        self._rooms = rooms(graph)
         self._compiled = {stage: jax.jit(program.call) for stage, program in programs.items()}
         self._has_warned = False
 
@@ -150,6 +151,7 @@ class Artifact:
         expect_keywords(positional, self._inputs)
         self._check_platform()
         values = check_inputs(self._inputs, inputs, self._inputs)
+        expect_room(self._rooms, inputs)
         return self._run(self._prepared(values), values)
 
     def bind(self, /, *positional: Any, **parameters: Any) -> Callable[..., Any]:
@@ -176,6 +178,7 @@ class Artifact:
         **inputs: Any,
     ) -> Any:
         expect_keywords(positional, others)
+        expect_room(self._rooms, inputs)
         return self._run(prepared, {**values, **check_inputs(others, inputs, others)})
 
     def check(self, seed: int = 0) -> Check:
