@@ -41,18 +41,8 @@ def put(files: Mapping[str, bytes], target: Path, expect_replaceable: Callable[[
             _write(made / name, content)
         made.chmod(0o755)
         _flush(made)
-        try:
-            made.rename(target)
-        except OSError as error:  # only an empty directory gives way to a renamed one
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) and not target.is_dir():
-                raise
-            expect_replaceable(target, target)
-            _exchange(made, target)
-            try:
-                expect_replaceable(made, target)  # somebody may have put a file there since
-            except RopegenError:
-                _exchange(made, target)
-                raise
+        while not _moved(made, target, expect_replaceable):
+            pass  # another builder was faster
         _flush(target.parent)
 
 
@@ -68,6 +58,33 @@ def put_file(content: bytes, folder: Path, name: str) -> None:
         _flush(folder)
 
 
+def _moved(made: Path, target: Path, expect_replaceable: Callable[[Path, Path], None]) -> bool:
+    """Whether the finished directory came to its place; then the former one, if there was one, is at `made`."""
+    try:
+        made.rename(target)
+    except OSError:
+        if not target.is_dir():
+            raise
+    else:
+        return True
+    # The lock keeps other builders from taking the former directory for a leftover while it may have to come back.
+    try:
+        lock = _lock(target, wait=True)
+    except FileNotFoundError:
+        return False
+    try:
+        expect_replaceable(target, target)
+        _exchange(made, target)
+        try:
+            expect_replaceable(made, target)  # somebody may have put a file there since
+        except RopegenError:
+            _exchange(made, target)
+            raise
+    finally:
+        _unlock(lock)
+    return True
+
+
 @contextmanager
 def _aside(target: Path, make: Callable[[Path], None]) -> Generator[Path]:
     """A hidden path beside `target`, made by `make`, locked, and removed at the end with whatever is there then."""
@@ -79,34 +96,31 @@ def _aside(target: Path, make: Callable[[Path], None]) -> Generator[Path]:
         try:
             lock = _lock(path, wait=True)
         except FileNotFoundError:
-            continue  # another builder held it for a leftover, between the two lines above
-        except OSError:
-            lock = None  # the file system has no locks, so nobody takes it for a leftover
+            continue  # another builder took it for a leftover, between the two lines above
         break
     try:
         yield path
     finally:
         _remove(path)
-        if lock is not None:
-            os.close(lock)
+        _unlock(lock)
 
 
 def _remove_leftovers(folder: Path, prefix: str) -> None:
     """Removes what builders that ended before their time left in a folder."""
     for path in folder.glob(f"{glob.escape(prefix)}*"):
-        with contextlib.suppress(OSError):  # its builder is alive, or another builder removes it too
+        with contextlib.suppress(BlockingIOError, FileNotFoundError):  # its builder lives, or another one removes it
             lock = _lock(path, wait=False)
             if lock is not None:
                 _remove(path)
-                os.close(lock)
+            _unlock(lock)
 
 
 def _lock(path: Path, *, wait: bool) -> int | None:
-    """The descriptor of a path, locked; None where Python has no locks.
+    """The descriptor of a path, locked; None where Python or the file system has no locks.
 
     Raises:
-      FileNotFoundError: somebody removed it before it was locked.
-      OSError: another process holds the lock and `wait` is false, or the file system has no locks.
+      FileNotFoundError: somebody removed or replaced it before it was locked.
+      BlockingIOError: another process holds the lock, and `wait` is false.
     """
     try:
         import fcntl
@@ -115,12 +129,21 @@ def _lock(path: Path, *, wait: bool) -> int | None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        if not os.path.samestat(os.fstat(descriptor), path.stat()):
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
-    except OSError:
+        is_there = os.path.samestat(os.fstat(descriptor), path.stat())
+    except OSError as error:
         os.close(descriptor)
-        raise
+        if isinstance(error, BlockingIOError | FileNotFoundError):
+            raise
+        return None
+    if not is_there:
+        os.close(descriptor)
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     return descriptor
+
+
+def _unlock(lock: int | None) -> None:
+    if lock is not None:
+        os.close(lock)
 
 
 def _remove(path: Path) -> None:

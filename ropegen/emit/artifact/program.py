@@ -29,12 +29,15 @@ from ropegen.types import TensorType, dtype_name
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What an artifact says of a stage: the types of its arguments by label, the labels of its results, its platforms."""
+    """What an artifact says of a stage: the types of its arguments by label, the labels of its results, its platforms,
+    its calling convention, and the custom calls of all stages.
+    """
 
     arguments: Mapping[str, TensorType]
     results: tuple[str, ...]
     platforms: tuple[str, ...]
     calling_convention: int
+    calls: Collection[str]
 
 
 def seal(graph_digest: str, stage: str, module: bytes) -> str:
@@ -87,6 +90,11 @@ def read(
             else parsed(text_of(module, str(path)), str(path))
         )
         calls = stablehlo.calls_of(read_module)
+        if unlisted := [call for call in calls if call not in wanted.calls]:
+            raise RopegenError(
+                f"{path} calls {', '.join(unlisted)}, which {MANIFEST} does not list; the files are of two artifacts: "
+                "build it again"
+            )
         allowed = {*calls} - {*unknown_calls(calls)} | {*allow}
         expect_program(read_module, str(path), allowed, [*index, *kept], [*map(_type_of, made.out_avals)])
         if trusted:

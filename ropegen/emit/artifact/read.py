@@ -348,6 +348,7 @@ def assembled(
             stage.results,
             stated.platforms,
             stage.calling_convention,
+            stated.custom_calls.keys(),
         )
         programs[name] = program.read(
             files[f"{name}.jaxexport"], folder / f"{name}.jaxexport", wanted,

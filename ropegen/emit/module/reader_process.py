@@ -52,7 +52,7 @@ def main() -> int:
 
 def _limit() -> None:
     """Limit the memory of this process, and leave no file behind if it crashes."""
-    with contextlib.suppress(ModuleNotFoundError):  # Windows has no such limits
+    with contextlib.suppress(ModuleNotFoundError, ValueError, OSError):  # Windows has no such limits, and macOS not all
         import resource
 
         for limit, most in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_AS, _MEMORY)):
