@@ -116,7 +116,7 @@ def _remove_leftovers(folder: Path, prefix: str) -> None:
 
 
 def _lock(path: Path, *, wait: bool) -> int | None:
-    """The descriptor of a path, locked; None where Python or the file system has no locks.
+    """The descriptor of a path, locked; None where Python or the file system has no locks, or the path is others'.
 
     Raises:
       FileNotFoundError: somebody removed or replaced it before it was locked.
@@ -126,22 +126,22 @@ def _lock(path: Path, *, wait: bool) -> int | None:
         import fcntl
     except ModuleNotFoundError:  # Windows
         return None
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = None
     try:
+        descriptor = os.open(path, os.O_RDONLY)
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        is_there = os.path.samestat(os.fstat(descriptor), path.stat())
+        if not os.path.samestat(os.fstat(descriptor), path.stat()):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     except OSError as error:
-        os.close(descriptor)
+        _unlock(descriptor)
         if isinstance(error, BlockingIOError | FileNotFoundError):
             raise
         return None
-    if not is_there:
-        os.close(descriptor)
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     return descriptor
 
 
 def _unlock(lock: int | None) -> None:
+    """Gives a lock back, if there is one."""
     if lock is not None:
         os.close(lock)
 
