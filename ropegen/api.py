@@ -147,18 +147,31 @@ def export(
     )
 
 
-def load(directory: str | PathLike[str], *, objects: bool = False) -> artifact.Artifact:
-    """The artifact in a directory. Every hash is checked, and no code of the model is needed.
+def load(
+    directory: str | PathLike[str], *, allow: Iterable[str] = (), keys: artifact.Keys = None, objects: bool = False
+) -> artifact.Artifact:
+    """The artifact in a directory. No code of the model is needed.
 
-    If the plan for CPU has native kernels, they are compiled here when they are first called. With `objects`, those that
-    the artifact holds as object files run instead, without compilation. They are machine code and can do whatever this
-    process can do, so give it only for artifacts of people that you trust.
+    Loading trusts no file: hashes, schema, graph and programs are held against each other, and damaged bytecode is met
+    by another process. But hashes do not say who made an artifact, and a program computes what its maker wants; the page
+    docs/trust.md says what that means. A program may use the custom calls that ropegen's templates emit, and those named
+    in `allow`, such as ("my_call",). With `keys`, one or several files with public keys of Ed25519, an artifact that
+    none of them signed is refused; see `ropegen sign`.
+
+    If the plan for CPU has native kernels, they are compiled here when they are first called. With `objects` or `keys`,
+    those that the artifact holds as object files run instead, without compilation. They are machine code and can do
+    whatever this process can do, so give `objects` only for artifacts of people that you trust.
 
     Raises:
-      RopegenError: a file is missing, damaged, foreign or of a newer format.
+      RopegenError: a file is missing, damaged, foreign or of a newer format; a program has a custom call that is not
+        allowed; or no key of `keys` signed the artifact.
     """
-    folder = path_of("load: directory", directory, "`export` wrote the artifact")
-    return artifact.load(folder, objects=flag_of("load: objects", objects))
+    return artifact.load(
+        path_of("load: directory", directory, "`export` wrote the artifact"),
+        allow=allow,
+        keys=keys,
+        objects=flag_of("load: objects", objects),
+    )
 
 
 def rope(

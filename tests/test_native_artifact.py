@@ -287,12 +287,31 @@ def test_the_plan_is_made_again_with_what_was_asked_for(options: dict[str, Any],
     assert made.check().passed
 
 
-def test_an_artifact_that_is_planned_otherwise_here_runs_its_stablehlo(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("tile", "reason"),
+    [
+        (
+            {"attend/llvm_cpu": {"kv": 128, "panels": 2}},
+            "what is installed here plans the graph otherwise for cpu; build",
+        ),
+        (
+            {"attend/llvm_cpu": {"kv": 1 << 20, "panels": 2}},
+            "attend/llvm_cpu does not offer the tile kv=1048576 panels=2",
+        ),
+    ],
+)
+def test_an_artifact_that_is_planned_otherwise_here_runs_its_stablehlo(
+    tile: dict[str, dict[str, int]], reason: str, tmp_path: Path
+) -> None:
+    """Nobody but this process decides which code it writes: a forged tile is refused even if its digest fits."""
     made = rg.export(rotated(), tmp_path / "kernels", targets="cpu")
-    forged = msgspec.structs.replace(made.manifest, plans={"cpu": "0" * 64})
+    native = {"cpu": msgspec.structs.replace(made.manifest.native["cpu"], tile=tile)}
+    plans = made.manifest.plans if "otherwise" in reason else {"cpu": rg.plan(rotated(), "cpu", tile=tile).digest}
+    forged = msgspec.structs.replace(made.manifest, native=native, plans=plans)
     (made.directory / "manifest.json").write_bytes(forged.encoded())
     other = rg.load(made.directory)
-    assert "what is installed here plans the graph otherwise for cpu; build the artifact again" in other.runs
+    assert other.runs.startswith("StableHLO; no native kernels for cpu: ")
+    assert reason in other.runs
     with pytest.warns(UserWarning, match="runs StableHLO"):
         assert other.check().passed
 

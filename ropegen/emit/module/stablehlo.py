@@ -108,7 +108,7 @@ def exported(
         if named:
             return made
         stripped = _without_locations(module)
-        serialized = mlir_tools.serialize_portable_artifact(stripped, _version(made.mlir_module_serialized))
+        serialized = mlir_tools.serialize_portable_artifact(stripped, version_of(made.mlir_module_serialized))
     return dataclasses.replace(made, mlir_module_serialized=bytes(serialized), fun_name=plans[0].graph.name)
 
 
@@ -187,7 +187,7 @@ def check_calls(module: Any, declared: Sequence[str]) -> tuple[str, ...]:
     Raises:
       RopegenError: no chosen template declares one of them.
     """
-    calls = _calls(module)
+    calls = calls_of(module)
     unknown = [call for call in calls if call not in declared]
     if unknown:
         raise RopegenError(
@@ -197,17 +197,18 @@ def check_calls(module: Any, declared: Sequence[str]) -> tuple[str, ...]:
 
 
 def custom_calls(serialized: bytes) -> tuple[str, ...]:
-    """The custom-call targets of a serialized module, without duplicates."""
+    """The custom-call targets of a serialized module that is trusted, without duplicates."""
     with mlir.make_ir_context() as context:
-        return _calls(mlir_tools.deserialize_portable_artifact(serialized, context))
+        return calls_of(mlir_tools.deserialize_portable_artifact(serialized, context))
 
 
-def _calls(module: Any) -> tuple[str, ...]:
+def calls_of(module: Any) -> tuple[str, ...]:
+    """The custom-call targets of a module, without duplicates."""
     return tuple(
         name
         for name in sorted(
             {
-                _call_target(operation)
+                call_target(operation)
                 for operation in walk(module.operation)
                 if operation.name == "stablehlo.custom_call"
             }
@@ -235,11 +236,12 @@ def op_counts(serialized: bytes) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def _call_target(operation: Any) -> str:
+def call_target(operation: Any) -> str:
+    """The target of a custom call."""
     return ir.StringAttr(operation.attributes["call_target_name"]).value
 
 
-def _need_64_bit(kinds: dict[str, TensorType]) -> None:
+def _need_64_bit(kinds: Mapping[str, TensorType]) -> None:
     wide = [label for label, kind in kinds.items() if kind.dtype in ("f64", "i64")]
     if wide and not jax.config.read("jax_enable_x64"):
         raise RopegenError(
@@ -290,7 +292,7 @@ def _without_locations(module: Any) -> Any:
     return ir.Module.parse(bare)
 
 
-def _version(serialized: bytes) -> str:
+def version_of(serialized: bytes) -> str:
     """The StableHLO version at the head of a portable module."""
     match = re.search(rb"StableHLO_v(\d+\.\d+\.\d+)", serialized[:64])
     if match is None:
