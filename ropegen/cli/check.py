@@ -1,4 +1,4 @@
-"""`ropegen check`: the hashes of an artifact, then its results against the oracle's."""
+"""`ropegen check`: the files of an artifact, then its results against the oracle's."""
 
 from __future__ import annotations
 
@@ -16,14 +16,20 @@ from ropegen.errors import RopegenError
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("directory", metavar="DIR", help="what `ropegen build -o` made")
     parser.add_argument("--seed", type=int, default=0, help="of the drawn inputs (default: 0)")
+    parser.add_argument(
+        "--key", action="append", metavar="FILE", help="a public key that must have signed the artifact; repeatable"
+    )
+    parser.add_argument(
+        "--allow", action="append", default=[], metavar="CALL", help="a custom call that no template emits; repeatable"
+    )
     arguments.add_json(parser)
 
 
 def _run(options: argparse.Namespace) -> int:
     with progress() as say:
-        say("checking hashes")
+        say("checking the files")
         try:
-            loaded = artifact.load(options.directory)
+            loaded = artifact.load(options.directory, allow=options.allow, keys=options.key)
         except RopegenError as error:
             if not (Path(options.directory) / artifact.MANIFEST).is_file():
                 raise

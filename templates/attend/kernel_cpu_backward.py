@@ -353,7 +353,7 @@ class _Block:
                 part.compute(f.value(I1, 1))
             else:
                 some, every = scores.shown(queries, keys)
-                f.branch(some, lambda part=part, every=every: part.compute(every), part.clear)
+                f.branch(some, functools.partial(part.compute, every), part.clear)
         self._add_to_keys(keys)
 
     def _add_to_keys(self, keys: Span) -> None:

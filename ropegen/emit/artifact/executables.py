@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -142,14 +141,14 @@ def unfit(entry: ExecutableEntry, device: Any) -> str:
     return ""
 
 
-def load(folder: Path, entry: ExecutableEntry, device: Any) -> dict[str, Program] | str:
-    """The program of each stage on a device, or the reason why there is none."""
+def load(content: Callable[[str], bytes], entry: ExecutableEntry, device: Any) -> dict[str, Program] | str:
+    """The program of every stage on a device, or the reason why there is none. `content` reads a file by its name."""
     if reason := unfit(entry, device):
         return reason
     programs: dict[str, Program] = {}
     for name, stage in entry.stages.by_name.items():
         try:
-            loaded = device.client.deserialize_executable((folder / stage.file).read_bytes(), [device])
+            loaded = device.client.deserialize_executable(content(stage.file), [device])
         except (jax.errors.JaxRuntimeError, ValueError, TypeError) as error:
             return f"the runtime refuses {stage.file}: {str(error).strip().partition(chr(10))[0]}"
         programs[name] = _program(loaded, device, stage.arguments, stage.results)
