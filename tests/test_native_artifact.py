@@ -278,7 +278,7 @@ def test_a_loaded_artifact_runs_its_native_kernels_and_its_modules_stay_plain(tm
     "options",
     [
         {"tables": "computed"},
-        {"tables": "argument", "tile": {"attend/llvm_cpu": {"kv": 64, "panels": 2}, "attend/xla": {"q": 8, "kv": 8}}},
+        {"tables": "argument", "tile": {"attend/llvm_cpu": {"kv": 48, "panels": 2}, "attend/xla": {"q": 8, "kv": 8}}},
     ],
 )
 def test_the_plan_is_made_again_with_what_was_asked_for(options: dict[str, Any], tmp_path: Path) -> None:
