@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
 from ropegen import passes, selection
@@ -28,9 +28,13 @@ from ropegen.template import AnyTemplate, Region, Site, Tile, catalog, cost_of, 
 from ropegen.tiles import Measured, MeasuredTile, TileFile, expect_tile_file
 
 if TYPE_CHECKING:
+    from jax.sharding import NamedSharding, PartitionSpec
+
     from ropegen.emit.callable import Compiled
 
 FORWARD: tuple[Direction, ...] = ("forward",)
+# The words of a plan for what the caller fixed: a tile, and where tables come from.
+CALLER, ASKED = "the caller", "asked for"
 
 Tiles = Mapping[str, Mapping[str, int]]
 TableKind = Literal["constant", "argument", "computed"]
@@ -54,6 +58,8 @@ class Candidate:
     cost: Cost | None = None
     """The cost of a call, summed over the directions that the plan weighs; None for a template that declines."""
     declined: tuple[str, ...] = ()
+    needs_process: bool = False
+    """Whether its kernels are code in this process, see `Template.needs_process`."""
     notes: tuple[str, ...] = field(default=(), repr=False)
     """What the template says of its kernel. It follows from the other fields, so no digest contains it."""
     measured: MeasuredTile | None = field(default=None, repr=False)
@@ -97,6 +103,15 @@ class Step:
     """Whether it depends on parameters alone, and so runs once before the calls."""
     table: Table | None = None
     """Where the cosines and sines of known positions come from; None for other values."""
+    instead: Candidate | None = None
+    """What computes the region where `chosen` cannot go because its kernels are code in this process: in modules that
+    leave it, and on several devices. None if `chosen` can go everywhere, and for a region that is unfused there.
+    """
+
+    @property
+    def exported(self) -> Candidate | None:
+        """The template and tile of the region in modules that leave this process."""
+        return self.instead if self.chosen is not None and self.chosen.needs_process else self.chosen
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -115,6 +130,15 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """What the caller of `plan` fixed, besides the target and the tile file."""
+
+    tile: tuple[tuple[str, Tile], ...] = ()
+    """Templates with their tiles."""
+    tables: TableKind | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """How every value is computed. `graph` is `source` after the passes, and `trace` has their steps."""
 
@@ -128,6 +152,7 @@ class Plan:
     """The directions whose costs are summed: forward alone, or also those of the derivatives that a program takes."""
     remarks: tuple[str, ...] = ()
     """Says how the regions were chosen, if they are not certain to be the best choice for this target alone."""
+    asked: Asked = Asked()
 
     def explain(self) -> str:
         """The plan and every reason, as text."""
@@ -135,11 +160,32 @@ class Plan:
 
         return explain.text(self)
 
-    def compile(self) -> Compiled:
-        """The plan as a function of JAX arrays by keyword. The transformations of JAX take it."""
+    def compile(self, *, sharding: PartitionSpec | NamedSharding | None = None) -> Compiled:
+        """The plan as a function of JAX arrays by keyword. The transformations of JAX take it.
+
+        `sharding` is a PartitionSpec over (batch, ..., sequence, heads) for the mesh of `jax.set_mesh`, or a NamedSharding
+        with one. Every device then runs a plan of its own part, for the same target and with the tiles that the caller
+        gave. Where heads are split, so are the columns of the weights that make them, and the rows of those that read them.
+
+        Raises:
+          RopegenError: a size does not divide evenly, or an op needs the whole of an axis that is split.
+        """
         from ropegen.emit.callable import Compiled
 
-        return Compiled(self)
+        return Compiled(self, sharding)
+
+    def for_part(self, source: Graph) -> Plan:
+        """The plan of a part of the graph for the same target, with what the caller asked for."""
+        chosen = [step.chosen for step in self.steps if step.chosen is not None]
+        tile = {its.template: dict(its.tile.sizes) for its in chosen if its.tile_from == CALLER}
+        tables = [step.table for step in self.steps if step.table is not None]
+        asked: list[TableKind] = [table.kind for table in tables if table.reason == ASKED]
+        return plan(source, self.target, tile=tile, tables=asked[0] if asked else None, weigh=self.weighed)
+
+    @property
+    def exported(self) -> Plan:
+        """The plan of a module that leaves this process: the same steps, without code of this process."""
+        return replace(self, steps=tuple(_exported(step, self) for step in self.steps))
 
     @property
     def cost(self) -> Cost:
@@ -165,8 +211,21 @@ class Plan:
             by = (
                 "unfused" if step.chosen is None else f"{step.chosen.template} {step.chosen.version} {step.chosen.tile}"
             )
+            if step.chosen is not None and step.chosen.needs_process:
+                other = step.instead
+                by += " else " + (f"{other.template} {other.version} {other.tile}" if other else "unfused")
             lines.append(f"{step.prepares} {step.table.kind if step.table else ''} {computed} {by}")
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _exported(step: Step, plan: Plan) -> Step:
+    other = step.exported
+    if other is step.chosen or step.region is None:
+        return step
+    cost = None if other is None else other.cost
+    if cost is None:
+        cost = _unfused_region(step.region.closed, plan.target, plan.weighed)
+    return replace(step, chosen=other, cost=cost, instead=None)
 
 
 def plan(
@@ -219,7 +278,7 @@ def plan_together(
     - `step.chosen`: the template and tile of a region on this target. It is None if the plain formulas of its ops are
       cheaper there, or if every template declines. The region is then *unfused* on this target; `step.region` still
       states it.
-    - `step.considered` and `step.cost`; `plan.rejected`, `plan.cost` and `plan.digest`.
+    - `step.instead`, `step.considered` and `step.cost`; `plan.rejected`, `plan.cost` and `plan.digest`.
 
     `measured` is used for those of the targets that it has entries for.
 
@@ -238,23 +297,37 @@ def plan_together(
         measured.for_some_of(chips)
     expect_tiles("plan", tile)
     canonical, trace = passes.run(source)
-    offers = _offers(canonical, _Prices(chips, _caller_tiles(tile or {}), weighed, measured))
+    fixed = _caller_tiles(tile or {})
+    offers = _offers(canonical, _Prices(chips, fixed, weighed, measured))
     taken, remarks = _choose(canonical, offers, chips)
     placed = {node: _place(canonical, node, tables) for node in canonical.nodes if is_table(node)}
     plain, regions = _plain_steps(canonical, chips, weighed, taken, placed), _region_steps(canonical, taken, placed)
     steps = _in_order(canonical, [*plain, *regions])
     rejected = _rejected(offers, taken, chips)
+    asked = Asked(tuple(fixed.items()), tables)
     return tuple(
         Plan(
-            source, canonical, trace, target, tuple(alike[index] for alike in steps), rejected[index], weighed, remarks
+            source,
+            canonical,
+            trace,
+            target,
+            tuple(alike[index] for alike in steps),
+            rejected[index],
+            weighed,
+            remarks,
+            asked,
         )
         for index, target in enumerate(chips)
     )
 
 
-def cheapest(closed: Graph, target: Target) -> Candidate | None:
-    """The template and tile that compute a closed region fastest on a target; None if it is cheaper unfused."""
-    return _Prices((target,), {}, FORWARD, None).of(closed)[0].chosen
+def cheapest(closed: Graph, target: Target, *, goes_everywhere: bool = False) -> Candidate | None:
+    """The template and tile that compute a closed region fastest on a target; None if it is cheaper unfused.
+
+    With `goes_everywhere`, it is the fastest of those templates whose kernels are not code in this process.
+    """
+    price = _Prices((target,), {}, FORWARD, None).of(closed)[0]
+    return price.everywhere if goes_everywhere else price.chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +350,12 @@ class _Price:
     def chosen(self) -> Candidate | None:
         """The cheapest template, unless the ops are cheaper unfused."""
         return self.cheapest if self.saving >= 0 else None
+
+    @property
+    def everywhere(self) -> Candidate | None:
+        """The cheapest template whose kernels are not code in this process, unless the ops are cheaper unfused."""
+        found = _cheapest(candidate for candidate in self.considered if not candidate.needs_process)
+        return replace(self, cheapest=found).chosen
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -403,10 +482,7 @@ class _Prices:
             for template in catalog()
             if template.family.name == closed.name and target.platform in template.runs_on
         )
-        able = [candidate for candidate in considered if candidate.cost is not None]
-        cheapest = min(able, key=lambda candidate: candidate.preference) if able else None
-        nodes = topological(value for _, value in closed.outputs)
-        return _Price(considered, cheapest, sum((_unfused(node, target, self._weighed) for node in nodes), NO_COST))
+        return _Price(considered, _cheapest(considered), _unfused_region(closed, target, self._weighed))
 
     def _cost(self, template: AnyTemplate, closed: Graph, target: Target, tile: Tile) -> Cost:
         site = self._site(closed)
@@ -419,15 +495,28 @@ class _Prices:
             return Candidate(name, template.version, declined=reasons)
         measured = None
         if name in self._caller:
-            tile, tile_from = self._caller[name], "the caller"
+            tile, tile_from = self._caller[name], CALLER
         elif measured := table.look_up(template, closed):
             tile, tile_from = measured.tile, measured.source
         else:
             offered = tiles_of(template, site, target)
             tile = min(offered, key=lambda choice: self._cost(template, closed, target, choice).seconds)
             tile_from = f"the cheapest of {len(offered)}" if len(offered) > 1 else "the only one"
-        cost, notes = self._cost(template, closed, target, tile), tuple(template.notes(site, tile))
-        return Candidate(name, template.version, tile, tile_from, cost, notes=notes, measured=measured)
+        return Candidate(
+            name,
+            template.version,
+            tile,
+            tile_from,
+            self._cost(template, closed, target, tile),
+            needs_process=template.needs_process is not None,
+            notes=tuple(template.notes(site, tile)),
+            measured=measured,
+        )
+
+
+def _cheapest(considered: Iterable[Candidate]) -> Candidate | None:
+    able = [candidate for candidate in considered if candidate.cost is not None]
+    return min(able, key=lambda candidate: candidate.preference, default=None)
 
 
 def _choose(graph: Graph, offers: Sequence[_Offer], targets: Sequence[Target]) -> tuple[list[_Offer], tuple[str, ...]]:
@@ -469,7 +558,7 @@ def _place(graph: Graph, value: Node, asked: TableKind | None) -> Table:
     if isinstance(value.op, ops.Angles) and isinstance(positions, ops.Positions) and positions.length:
         value.op.rope.check_magnitude([positions.start, positions.start + positions.length - 1], value.op.head_width)
     if asked is not None:
-        return Table(asked, "asked for")
+        return Table(asked, ASKED)
     if value.type.bytes <= LARGEST_CONSTANT:
         return Table("constant", f"at most {LARGEST_CONSTANT / 1e6:.1f} MB")
     larger = f"more than {LARGEST_CONSTANT / 1e6:.1f} MB"
@@ -485,6 +574,11 @@ _Alike = tuple[Step, ...]
 def _unfused(node: Node, target: Target, weighed: Sequence[Direction], *, constant: bool = False) -> Cost:
     """The cost of one op by its plain formula; `constant` says that the module contains the value."""
     return sum((plain_cost(node, target, direction, constant=constant) for direction in weighed), NO_COST)
+
+
+def _unfused_region(closed: Graph, target: Target, weighed: Sequence[Direction]) -> Cost:
+    nodes = topological(value for _, value in closed.outputs)
+    return sum((_unfused(node, target, weighed) for node in nodes), NO_COST)
 
 
 def _plain_steps(
@@ -531,6 +625,7 @@ def _region_steps(graph: Graph, taken: Iterable[_Offer], tables: Mapping[Node, T
                 price.chosen,
                 price.considered,
                 prepares,
+                instead=price.everywhere if price.chosen is not None and price.chosen.needs_process else None,
             )
             for price in offer.prices
         )

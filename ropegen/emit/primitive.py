@@ -5,6 +5,8 @@ transpose of that binds `attend_backward`. So `grad` contains exactly `attend` a
 contains `attend` and `attend_tangent`. A primitive has one lowering for every platform: the kernel that was chosen
 there. Second and higher derivatives come from the plain formulas.
 
+Some kernels are code in this process. A module that leaves the process or runs on several devices takes another choice.
+
 A batch axis becomes one more leading size of the region if its operands allow it (`emit.widen`). Otherwise, the
 kernel runs once for every entry of the batch.
 """
@@ -12,7 +14,9 @@ kernel runs once for every entry of the batch.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Generator, Mapping, Sequence
+import itertools
+import math
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -27,10 +31,12 @@ from jax.interpreters import ad, batching, mlir
 
 from ropegen import plain
 from ropegen.emit.kernels import CompleteKernel, built_kernel, unfused_kernel, values_of
+from ropegen.emit.varying import NO_MESH, alike, typed_beside
 from ropegen.emit.widen import widen
 from ropegen.errors import RopegenError
 from ropegen.ir.graph import Graph, Node
-from ropegen.planner import cheapest
+from ropegen.native import call as native_call
+from ropegen.planner import Candidate, cheapest
 from ropegen.target import Target
 from ropegen.template import AnyTemplate, Array, Arrays, Tile, catalog, template
 from ropegen.types import numpy_dtype
@@ -48,6 +54,16 @@ class Choice:
     target: Target
     template: str | None
     tile: Tile = Tile()
+    instead: Choice | None = None
+    """The choice where this one cannot go because its kernels are code in this process."""
+
+    @staticmethod
+    def of(target: Target, chosen: Candidate | None, instead: Candidate | None) -> Choice:
+        """The choice of what the planner chose, and of what it chose `instead` where that cannot go."""
+        if chosen is None:
+            return Choice(target, None)
+        other = Choice.of(target, instead, None) if chosen.needs_process else None
+        return Choice(target, chosen.template, chosen.tile, other)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +86,7 @@ class Choices:
 @functools.lru_cache(maxsize=_EAGER_KERNELS)
 def _default_choice(closed: Graph, target: Target, templates: tuple[AnyTemplate, ...]) -> Choice:
     """The cheapest way to compute a closed region on a target; `templates` is the catalogue, which is part of the key."""
-    candidate = cheapest(closed, target)
-    return Choice(target, None) if candidate is None else Choice(target, candidate.template, candidate.tile)
+    return Choice.of(target, cheapest(closed, target), cheapest(closed, target, goes_everywhere=True))
 
 
 @dataclass(frozen=True)
@@ -85,17 +100,64 @@ class Trio:
 
 def bind(closed: Graph, choices: Choices, operands: Sequence[Array]) -> Arrays:
     """The outputs of a closed region for arrays in the order of its inputs."""
-    results = _trio(closed.name).forward.bind(*operands, closed=closed, choices=choices)
+    results = _trio(closed.name).forward.bind(*alike(operands), closed=closed, choices=choices)
     return tuple(results[: len(closed.outputs)])
 
 
-def _kernel(closed: Graph, choices: Choices, platform: str) -> CompleteKernel:
-    choice = choices.on(platform, closed)
-    if choice.target.jax_platform != platform:
-        raise RopegenError(f"a kernel for {choice.target} cannot run on {platform}; plan for a target of that platform")
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a kernel is lowered for."""
+
+    platform: str
+    stays: bool
+    """Whether the module stays in this process and runs on one device, so that it can call code of the process."""
+    devices: int
+    """The number of devices over which XLA splits the kernel: 1 on one device, and where `shard_map` splits all axes."""
+
+    @staticmethod
+    def of(platform: str, module: mlir.ModuleContext) -> _Place:
+        """The place of a module that is being lowered."""
+        axes = module.axis_context
+        if not isinstance(axes, mlir.SPMDAxisContext):
+            return _Place(
+                platform, not module.lowering_parameters.for_export and axes.num_devices == 1, axes.num_devices
+            )
+        manual = axes.manual_axes | {*axes.mesh.manual_axes}
+        free = math.prod(size for axis, size in axes.mesh.shape.items() if axis not in manual)
+        return _Place(platform, not module.lowering_parameters.for_export and axes.mesh.size == 1, free)
+
+
+def _kernel(closed: Graph, choices: Choices, place: _Place) -> CompleteKernel:
+    choice = choices.on(place.platform, closed)
+    if choice.target.jax_platform != place.platform:
+        raise RopegenError(
+            f"a kernel for {choice.target} cannot run on {place.platform}; plan for a target of that platform"
+        )
     if choice.template is None:
         return unfused_kernel(closed)
-    return built_kernel(closed, template(choice.template), choice.target, choice.tile)
+    made_by = template(choice.template)
+    is_collected = place.platform == "cpu" and native_call.is_collecting()
+    if (
+        made_by.needs_process is not None
+        and not is_collected
+        and not (place.stays and _can_run(made_by, choice.target))
+    ):
+        instead = choice.instead or Choice.of(
+            choice.target, cheapest(closed, choice.target, goes_everywhere=True), None
+        )
+        return _kernel(closed, Choices((instead,)), place)
+    if place.devices > 1 and made_by.calls:
+        raise RopegenError(
+            f"{closed.name}: the kernel {made_by} for {choice.target} computes one device's part, and XLA splits this program "
+            f"over {place.devices} devices and cannot split the kernel. Say how the call lies over the devices, in one of two "
+            'ways: call it with sharding=jax.sharding.PartitionSpec("data", None, "heads") under `with jax.set_mesh(mesh):`, '
+            "or inside a jax.shard_map over all axes of the mesh"
+        )
+    return built_kernel(closed, made_by, choice.target, choice.tile, place.devices)
+
+
+def _can_run(made_by: AnyTemplate, target: Target) -> bool:
+    return made_by.needs_process is None or not any(made_by.needs_process(target))
 
 
 def _plain(closed: Graph) -> Callable[..., Arrays]:
@@ -125,42 +187,43 @@ def _placed(present: Sequence[bool], given: Sequence[Any]) -> tuple[Any, ...]:
 
 
 @plain.own_promotion()
-def _forward_impl(platform: str, *operands: Array, closed: Graph, choices: Choices) -> Arrays:
-    return _kernel(closed, choices, platform).forward(*operands)
+def _forward_impl(place: _Place, *operands: Array, closed: Graph, choices: Choices) -> Arrays:
+    return _kernel(closed, choices, place).forward(*operands)
 
 
 @plain.own_promotion()
-def _tangent_impl(platform: str, *flat: Array, closed: Graph, choices: Choices, moving: tuple[bool, ...]) -> Arrays:
+def _tangent_impl(place: _Place, *flat: Array, closed: Graph, choices: Choices, moving: tuple[bool, ...]) -> Arrays:
     operands, results, tangents = _split(closed, flat)
-    return _kernel(closed, choices, platform).tangent(operands, results, _placed(moving, tangents))
+    return _kernel(closed, choices, place).tangent(operands, results, _placed(moving, tangents))
 
 
 @plain.own_promotion()
 def _backward_impl(
-    platform: str, *flat: Array, closed: Graph, choices: Choices, given: tuple[bool, ...], wanted: tuple[bool, ...]
+    place: _Place, *flat: Array, closed: Graph, choices: Choices, given: tuple[bool, ...], wanted: tuple[bool, ...]
 ) -> Arrays:
     operands, results, cotangents = _split(closed, flat)
-    pulled = _kernel(closed, choices, platform).backward(operands, results, _placed(given, cotangents), wanted)
+    pulled = _kernel(closed, choices, place).backward(operands, results, _placed(given, cotangents), wanted)
     return tuple(cotangent for cotangent in pulled if cotangent is not None)
 
 
-def _shaped(value: Node) -> ShapedArray:
-    return ShapedArray(value.type.shape, numpy_dtype(value.type.dtype))
+def _shaped(values: Iterable[Node], beside: Sequence[ShapedArray]) -> list[ShapedArray]:
+    """The types of values, which vary over the same mesh axes as the operands `beside` them."""
+    return [typed_beside(ShapedArray(value.type.shape, numpy_dtype(value.type.dtype)), beside) for value in values]
 
 
 def _forward_abstract(*operands: Any, closed: Graph, choices: Choices) -> list[ShapedArray]:
-    return [_shaped(result) for result in values_of(closed).results]
+    return _shaped(values_of(closed).results, operands)
 
 
 def _tangent_abstract(*flat: Any, closed: Graph, choices: Choices, moving: tuple[bool, ...]) -> list[ShapedArray]:
-    return [_shaped(result) for result in values_of(closed).results]
+    return _shaped(values_of(closed).results, flat)
 
 
 def _backward_abstract(
     *flat: Any, closed: Graph, choices: Choices, given: tuple[bool, ...], wanted: tuple[bool, ...]
 ) -> list[ShapedArray]:
     operands = values_of(closed).operands
-    return [_shaped(operand) for operand, is_wanted in zip(operands, wanted, strict=True) if is_wanted]
+    return _shaped(itertools.compress(operands, wanted), flat)
 
 
 def _is_zero(tangent: Any) -> bool:
@@ -274,8 +337,7 @@ def _trio(name: str) -> Trio:
         primitive.def_abstract_eval(abstract)
         primitive.def_impl(functools.partial(_eager, primitive))
         for platform in PLATFORMS:
-            rule = mlir.lower_fun(functools.partial(impl, platform), multiple_results=True)
-            mlir.register_lowering(primitive, rule, platform=platform)
+            mlir.register_lowering(primitive, functools.partial(_lowered, impl, platform), platform=platform)
         batching.primitive_batchers[primitive] = functools.partial(_batch, primitive)
     ad.primitive_jvps[trio.forward] = forward_jvp
     ad.primitive_jvps[trio.tangent] = functools.partial(_jvp_by_plain, trio.tangent, _plain_tangent)
@@ -283,6 +345,21 @@ def _trio(name: str) -> Trio:
     ad.primitive_transposes[trio.tangent] = tangent_transpose
     ad.primitive_transposes[trio.backward] = backward_transpose
     return trio
+
+
+def _lowered(
+    impl: Callable[..., Arrays], platform: str, context: mlir.LoweringRuleContext, *operands: Any, **params: Any
+) -> Any:
+    """Lowers a kernel as on one device: it knows nothing of the mesh axes over which its operands vary."""
+    rule = mlir.lower_fun(functools.partial(impl, _Place.of(platform, context.module_context)), multiple_results=True)
+    plain_types = [ShapedArray(value.shape, value.dtype) for value in map(_shaped_type, context.avals_in)]
+    with jax.sharding.use_abstract_mesh(NO_MESH):
+        return rule(context.replace(avals_in=plain_types), *operands, **params)
+
+
+def _shaped_type(value: Any) -> ShapedArray:
+    assert isinstance(value, ShapedArray)
+    return value
 
 
 def _with_tangents(

@@ -17,7 +17,7 @@ from jax import export as jax_export
 from jax.core import Tracer
 from jax.extend.mlir import ir
 
-from ropegen.emit.artifact import executables, manifest, portable, program, signature
+from ropegen.emit.artifact import executables, manifest, native, portable, program, signature
 from ropegen.emit.artifact.check import Check, check
 from ropegen.emit.artifact.manifest import GRAPH, Manifest
 from ropegen.emit.inputs import check_inputs, expect_keywords, expect_room, rooms
@@ -42,8 +42,11 @@ class Artifact:
 
     A graph with one output gives that output, a graph with several gives a dictionary by name. A device executable of
     the artifact runs if it was compiled for this chip by the compiler build of this runtime. Otherwise the StableHLO is
-    compiled, with a warning if there is an executable for this platform. A call that JAX traces always takes the
-    StableHLO, because it becomes a part of a larger program.
+    compiled, with a warning if there is an executable for this platform. A call that JAX traces takes no executable,
+    because it becomes a part of a larger program.
+
+    If the plan for CPU has native kernels, they are compiled here, see `ropegen.emit.artifact.native`. Where that is not
+    possible, the StableHLO runs, with a warning that says why. `runs` says which it is.
 
     `manifest` says what the artifact is, in typed fields; `manifest.data()` gives the same as plain dictionaries.
     """
@@ -54,7 +57,9 @@ class Artifact:
         manifest: Manifest,
         graph: Graph,
         programs: Mapping[str, jax_export.Exported],
+        *,
         allow: tuple[str, ...] = (),
+        runs_objects: bool = False,
     ) -> None:
         self.directory = directory
         self.manifest = manifest
@@ -65,6 +70,7 @@ class Artifact:
         self._rooms = rooms(graph)
         self._compiled = {stage: jax.jit(program.call) for stage, program in programs.items()}
         self._has_warned = False
+        self._runs_objects = runs_objects
 
     # Nothing in it changes, so a copy would only compile again.
     def __copy__(self) -> Artifact:
@@ -74,8 +80,8 @@ class Artifact:
         return self
 
     # Programs that JAX compiled cannot leave the process, so a pickle holds the directory and the hashes of its files.
-    def __reduce__(self) -> tuple[Callable[..., Artifact], tuple[Path, dict[str, str], tuple[str, ...]]]:
-        return _load_again, (self.directory.resolve(), dict(self.manifest.files), self._allow)
+    def __reduce__(self) -> tuple[Callable[..., Artifact], tuple[Path, dict[str, str], tuple[str, ...], bool]]:
+        return _load_again, (self.directory.resolve(), dict(self.manifest.files), self._allow, self._runs_objects)
 
     def __repr__(self) -> str:
         return f"<artifact {self.manifest.graph.name} for {', '.join(self.targets)}>"
@@ -117,13 +123,30 @@ class Artifact:
                     programs = loaded
         return programs, unused
 
+    @functools.cached_property
+    def _native(self) -> native.Native:
+        return native.load(self.directory, self._content, self.manifest, self.graph, trusted=self._runs_objects)
+
+    @property
+    def runs(self) -> str:
+        """What a call runs on this machine, in words: an executable, native kernels, or the StableHLO and why."""
+        if host_platform() == "cpu" and self.manifest.native:
+            unused = "".join(f"; no native kernels for {name}: {why}" for name, why in self._native.unused.items())
+            return f"{self._native.what}{unused}"
+        used = [made.target for made in self.executables if not made.unused]
+        return f"the executable for {used[0]}" if used else "StableHLO"
+
     def _stage(self, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Runs a stage: the executable of this device if there is one, else the StableHLO."""
+        """Runs a stage: the executable of this device or native kernels if there are any, else the StableHLO."""
         arguments = {label: values[label] for label in self.manifest.stages.by_name[name].arguments}
         if self.manifest.executables and not any(isinstance(value, Tracer) for value in arguments.values()):
             programs, _ = self._device_programs
             if name in programs:
                 return programs[name](values)
+            self._warn_of_unused()
+        if self.manifest.native and host_platform() == "cpu":
+            if name in self._native.programs:
+                return self._native.programs[name](_committed(arguments))
             self._warn_of_unused()
         try:
             return self._compiled[name](_committed(arguments))
@@ -137,10 +160,13 @@ class Artifact:
         return _content(self.directory / name, self.manifest.files[name])
 
     def _warn_of_unused(self) -> None:
-        """Warns once that the StableHLO is compiled although there is an executable for this platform."""
+        """Warns once that the StableHLO is compiled although there is other code for this platform."""
         if self._has_warned:
             return
         self._has_warned = True
+        if self.manifest.native and host_platform() == "cpu":
+            warnings.warn(f"{self.directory} runs {self.runs}", stacklevel=4)
+            return
         entries = self.manifest.executables
         unused = [made for made in self.executables if entries[made.target].platform == host_platform()]
         if unused:
@@ -196,8 +222,19 @@ class Artifact:
             results = self(**inputs)
             return {labels[0]: results} if len(labels) == 1 else results
 
+        def exported(**inputs: Any) -> Mapping[str, Any]:
+            values = check_inputs(self._inputs, inputs, self._inputs)
+            for name, run in self._compiled.items():
+                stage = self.manifest.stages.by_name[name]
+                values = {**values, **run(_committed({label: values[label] for label in stage.arguments}))}
+            return {label: values[label] for label in labels}
+
+        is_native = bool(self.manifest.native) and host_platform() == "cpu" and bool(self._native.programs)
+        programs = (
+            [("native kernels", own), ("module.jaxexport", exported)] if is_native else [("module.jaxexport", own)]
+        )
         files = portable.programs(self.directory, self._content, self.manifest, self.graph)
-        return check(self.graph, itertools.chain([("module.jaxexport", own)], files), seed)
+        return check(self.graph, itertools.chain(programs, files), seed)
 
     def _check_platform(self) -> None:
         platform = host_platform()
@@ -236,13 +273,13 @@ def _committed(values: Mapping[str, Any]) -> dict[str, Any]:
     return {**values, **jax.device_put(loose, device)}
 
 
-def _load_again(directory: Path, files: Mapping[str, str], allow: tuple[str, ...]) -> Artifact:
+def _load_again(directory: Path, files: Mapping[str, str], allow: tuple[str, ...], objects: bool) -> Artifact:
     """The artifact that was pickled, from its directory.
 
     Raises:
       RopegenError: `load` raises it, or the directory now holds another artifact.
     """
-    artifact = load(directory, allow=allow)
+    artifact = load(directory, allow=allow, objects=objects)
     if artifact.manifest.files != files:
         raise RopegenError(
             f"{directory} holds another artifact than the one that was pickled; load it with ropegen.load, and pickle that"
@@ -250,7 +287,9 @@ def _load_again(directory: Path, files: Mapping[str, str], allow: tuple[str, ...
     return artifact
 
 
-def load(directory: str | PathLike[str], *, allow: Iterable[str] = (), keys: Keys = None) -> Artifact:
+def load(
+    directory: str | PathLike[str], *, allow: Iterable[str] = (), keys: Keys = None, objects: bool = False
+) -> Artifact:
     """An artifact from its directory.
 
     What it trusts: without `keys`, nothing that the files say. Every hash is checked, the manifest must fit its schema,
@@ -262,6 +301,9 @@ def load(directory: str | PathLike[str], *, allow: Iterable[str] = (), keys: Key
     `keys` are one or several files with public keys of Ed25519, in PEM or as OpenSSH writes them. The artifact must
     have a signature by one of them, see `ropegen.emit.artifact.signature`; then no other process reads the bytecode.
 
+    With `objects`, native kernels that were compiled ahead of time run as they are. They are machine code and can do
+    whatever this process can do. Without it, they are compiled here, from the graph.
+
     Raises:
       RopegenError: the directory is not there or is not an artifact, the format is newer, a file is missing, damaged or
         of another artifact, a program has a custom call that is not allowed, or no key of `keys` signed the artifact.
@@ -269,7 +311,7 @@ def load(directory: str | PathLike[str], *, allow: Iterable[str] = (), keys: Key
     folder = Path(directory)
     allowed = _names(allow)
     trusted = None if keys is None else signature.read_keys(keys)
-    return while_whole(folder, lambda: _load(folder, allowed, trusted))
+    return while_whole(folder, lambda: _load(folder, allowed, trusted, objects))
 
 
 def sign(directory: str | PathLike[str], key: str | PathLike[str]) -> str:
@@ -313,7 +355,7 @@ def _identity(folder: Path) -> tuple[int, ...] | None:
     return about.st_dev, about.st_ino, about.st_mtime_ns
 
 
-def _load(folder: Path, allow: tuple[str, ...], keys: signature.PublicKeys | None) -> Artifact:
+def _load(folder: Path, allow: tuple[str, ...], keys: signature.PublicKeys | None, objects: bool) -> Artifact:
     try:
         stated, content = manifest.read(folder)
         if keys is not None:
@@ -327,11 +369,17 @@ def _load(folder: Path, allow: tuple[str, ...], keys: signature.PublicKeys | Non
                 _expect_digest(folder / name, digest)
     except OSError as error:
         raise RopegenError(f"cannot read {error.filename or folder}: {error.strerror or error}") from error
-    return assembled(folder, stated, files, allow=allow, trusted=keys is not None)
+    return assembled(folder, stated, files, allow=allow, trusted=keys is not None, objects=objects)
 
 
 def assembled(
-    folder: Path, stated: Manifest, files: Mapping[str, bytes], *, allow: tuple[str, ...] = (), trusted: bool
+    folder: Path,
+    stated: Manifest,
+    files: Mapping[str, bytes],
+    *,
+    allow: tuple[str, ...] = (),
+    trusted: bool,
+    objects: bool = False,
 ) -> Artifact:
     """The artifact of a manifest and the content of its files. See `program.read` for what `trusted` means.
 
@@ -359,7 +407,7 @@ def assembled(
             types |= made
         elif made != (outputs := {label: entry.type for label, entry in stated.outputs.items()}):
             raise _of_two(folder / f"{name}.jaxexport", "returns", made, outputs)
-    return Artifact(folder, stated, graph, programs, allow)
+    return Artifact(folder, stated, graph, programs, allow=allow, runs_objects=objects)
 
 
 def _expect_graph(folder: Path, stated: Manifest, graph: Graph) -> None:

@@ -9,7 +9,7 @@ from os import PathLike
 from pathlib import Path
 
 from ropegen import explain
-from ropegen.emit.artifact import executables, manifest, place, program
+from ropegen.emit.artifact import executables, manifest, native, place, program
 from ropegen.emit.artifact.manifest import (
     FORMAT,
     GRAPH,
@@ -44,29 +44,34 @@ def export(
     *,
     ahead_of_time: bool = False,
     libtpu: str | PathLike[str] | None = None,
+    source: bool = False,
     tiles: bytes | None = None,
     progress: Progress = lambda doing: None,
 ) -> Artifact:
     """Writes the artifact of plans of one graph, one plan for each platform, and loads it.
 
     An artifact that is there already is replaced as a whole. `progress` is told what is being done. With
-    `ahead_of_time`, every TPU chip gets an executable of its own plan; the modules hold the plan of the first chip.
-    `libtpu` is the folder of the compiler's package, by default the one of this environment. `tiles` is the content of
+    `ahead_of_time`, every TPU chip gets an executable of its own plan, and every CPU whose vector unit is named gets its
+    native kernels as object files; the modules hold the plan of the first chip of a platform. `libtpu` is the folder of
+    the compiler's package, by default the one of this environment. With `source`, the native kernels are also written
+    for readers. `tiles` is the content of
     the file with measured tiles that `plan` was given; the artifact keeps it as `tiles.json`.
 
     Raises:
       RopegenError: two plans are for one platform; the directory holds something other than an artifact, or cannot be
-        written; there is no libtpu, or it refuses a module.
+        written; there is no libtpu, or it refuses a module; there are no native kernels to compile or to write.
     """
     held = executables.split(plans) if ahead_of_time else plans
     stablehlo.check_platforms(held)
     compiled = executables.make(plans, libtpu=libtpu, progress=progress) if ahead_of_time else ()
+    objects = native.make(plans, progress=progress) if ahead_of_time else ()
+    sources = _sources(plans) if source else {}
     target = Path(directory)
     if target.is_symlink():  # the link stays, and the directory that it points to is replaced
         target = target.resolve()
     try:
         expect_replaceable(target, target)
-        files, stated = _files(held, plans, compiled, tiles, progress)
+        files, stated = _files(held, plans, compiled, objects, sources, tiles, progress)
         made = assembled(target, stated, files, trusted=True)
         progress("putting it in place")
         place.put(files | {MANIFEST: stated.encoded()}, target, expect_replaceable)
@@ -77,10 +82,24 @@ def export(
     return made
 
 
+def _sources(plans: Sequence[Plan]) -> dict[str, bytes]:
+    sources: dict[str, bytes] = {}
+    for plan in plans:
+        sources |= native.source(plan)
+    if not sources:
+        raise RopegenError(
+            f"the plans for {', '.join(str(plan.target) for plan in plans)} have no native kernels, whose code --source "
+            "(source=True) writes; leave it out, or name a CPU"
+        )
+    return sources
+
+
 def _files(
     held: Sequence[Plan],
     plans: Sequence[Plan],
     compiled: Sequence[executables.Made],
+    objects: Sequence[native.Made],
+    sources: Mapping[str, bytes],
     tiles: bytes | None,
     progress: Progress,
 ) -> tuple[dict[str, bytes], Manifest]:
@@ -93,10 +112,7 @@ def _files(
     files["plan.txt"] = "\n\n".join(explain.text(plan) for plan in plans).encode()
     stages: dict[str, Stage] = {}
     counts: dict[str, dict[str, int]] = {}
-    names: dict[str, stablehlo.Stage] = {"prepare": "prepare", "module": "run"}
-    for name, stage in names.items():
-        if stage == "prepare" and not first.prepared:
-            continue
+    for name, stage in stablehlo.stages(first).items():
         progress(f"lowering {name} for {', '.join(str(plan.target) for plan in held)}")
         module = program.sealed(stablehlo.exported(held, stage), text.digest(source), name)
         files[f"{name}.jaxexport"] = bytes(module.serialize(vjp_order=0))
@@ -109,12 +125,13 @@ def _files(
         )
     progress("writing the semantic form")
     files["semantic.mlir"] = semantic.semantic(source).encode()
-    for made in compiled:
+    for made in (*compiled, *objects):
         files |= made.files
+    files |= sources
     if tiles is not None:
         files[TILES] = tiles
-    files["report.txt"] = report(plans, files, counts, compiled).encode()
-    return files, _manifest(held, plans, Stages(**stages), compiled, files)
+    files["report.txt"] = report(plans, files, counts, compiled, objects).encode()
+    return files, _manifest(held, plans, Stages(**stages), compiled, objects, files)
 
 
 def _manifest(
@@ -122,8 +139,11 @@ def _manifest(
     plans: Sequence[Plan],
     stages: Stages[Stage],
     compiled: Sequence[executables.Made],
+    objects: Sequence[native.Made],
     files: Mapping[str, bytes],
 ) -> Manifest:
+    by_target = {made.plan.target: made.entry for made in objects}
+    entries = {str(plan.target): native.entry(plan, by_target.get(plan.target)) for plan in plans}
     graph = held[0].graph
     release = importlib.metadata.version("jax")
     return Manifest(
@@ -147,6 +167,7 @@ def _manifest(
         stages=stages,
         files={name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())},
         executables={str(made.plan.target): made.entry for made in compiled},
+        native={target: entry for target, entry in entries.items() if entry is not None},
         tiles=TILES if TILES in files else None,
     )
 

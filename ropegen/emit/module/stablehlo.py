@@ -26,6 +26,7 @@ from ropegen.emit.callable import prepare, prepare_labels, prepared_names, run, 
 from ropegen.emit.primitive import PLATFORMS
 from ropegen.errors import RopegenError
 from ropegen.ir.graph import Node, label_of
+from ropegen.native import call
 from ropegen.planner import Plan
 from ropegen.template import template
 from ropegen.types import TensorType, numpy_dtype
@@ -58,30 +59,46 @@ def check_platforms(plans: Sequence[Plan]) -> None:
             )
 
 
-def exported(plans: Sequence[Plan], stage: Stage, *, named: bool = False) -> export.Exported:
+def exported(plans: Sequence[Plan], stage: Stage, *, named: bool = False, calls: Sequence[str] = ()) -> export.Exported:
     """The module of a stage for the platforms of the plans; its arguments and results are dictionaries by label.
 
-    `named` keeps the names of kernels, which a compiler repeats in its reports.
+    `named` keeps the names of kernels, which a compiler repeats in its reports. `calls` are targets of custom calls that
+    the module may have besides those that templates declare, without a promise by jax.export.
 
     Raises:
       RopegenError: see `check_platforms`; an input has 64 bits while JAX runs without them; or a module has a custom
         call that no chosen template declares.
     """
     check_platforms(plans)
-    kinds = argument_types(plans[0], stage)
-    _need_64_bit(kinds)
-    arguments = {label: jax.ShapeDtypeStruct(kind.shape, numpy_dtype(kind.dtype)) for label, kind in kinds.items()}
-    function = jax.jit(functools.partial(_program, tuple(plans), stage))
+    function, arguments = _function(plans, stage)
+    unchecked = [export.DisabledSafetyCheck.custom_call(name) for name in calls]
+    platforms = [plan.target.jax_platform for plan in plans]
     with _no_locations():
-        made = export.export(function, platforms=[plan.target.jax_platform for plan in plans])(arguments)
+        made = export.export(function, platforms=platforms, disabled_checks=unchecked)(arguments)
     with mlir.make_ir_context() as context:
         module = mlir_tools.deserialize_portable_artifact(made.mlir_module_serialized, context)
-        check_calls(module, declared_calls(plans))
+        check_calls(module, (*declared_calls(plans), *calls))
         if named:
             return made
         stripped = _without_locations(module)
         serialized = mlir_tools.serialize_portable_artifact(stripped, version_of(made.mlir_module_serialized))
     return dataclasses.replace(made, mlir_module_serialized=bytes(serialized), fun_name=plans[0].graph.name)
+
+
+def native_kernels(plan: Plan, stage: Stage) -> dict[str, call.Called]:
+    """The native kernels of a stage, by the targets of their custom calls; nothing is compiled."""
+    function, arguments = _function([plan], stage)
+    with call.collected() as kernels:
+        function.trace(arguments).lower(lowering_platforms=(plan.target.jax_platform,))
+    return kernels
+
+
+def _function(plans: Sequence[Plan], stage: Stage) -> tuple[Any, dict[str, jax.ShapeDtypeStruct]]:
+    """The jitted function of a stage, and its arguments."""
+    kinds = argument_types(plans[0], stage)
+    _need_64_bit(kinds)
+    arguments = {label: jax.ShapeDtypeStruct(kind.shape, numpy_dtype(kind.dtype)) for label, kind in kinds.items()}
+    return jax.jit(functools.partial(_program, tuple(plans), stage)), arguments
 
 
 def portable(plan: Plan, stage: Stage) -> bytes:
@@ -99,6 +116,11 @@ def text(plan: Plan, stage: Stage = "run") -> str:
         return _plain_module(plan, stage).operation.get_asm(
             enable_debug_info=False, large_elements_limit=_SHOWN_ELEMENTS
         )
+
+
+def stages(plan: Plan) -> dict[str, Stage]:
+    """The stages of a plan by the names of their files, in the order in which they run."""
+    return {**({"prepare": "prepare"} if plan.prepared else {}), "module": "run"}
 
 
 def argument_types(plan: Plan, stage: Stage) -> dict[str, TensorType]:
@@ -120,8 +142,8 @@ def _results(plan: Plan, stage: Stage) -> dict[str, Node]:
 
 
 def declared_calls(plans: Sequence[Plan]) -> tuple[str, ...]:
-    """The custom-call targets that the chosen templates declare."""
-    chosen = {step.chosen.template for plan in plans for step in plan.steps if step.chosen is not None}
+    """The custom-call targets that the chosen templates declare, in modules that leave this process."""
+    chosen = {step.exported.template for plan in plans for step in plan.steps if step.exported is not None}
     return tuple(sorted({call for name in chosen for call in template(name).calls}))
 
 
@@ -138,6 +160,12 @@ def check_calls(module: Any, declared: Sequence[str]) -> tuple[str, ...]:
             f"the module calls {', '.join(unknown)}, which no chosen template declares; add it to the `calls` of the template that emits it"
         )
     return calls
+
+
+def custom_calls(serialized: bytes) -> tuple[str, ...]:
+    """The custom-call targets of a serialized module that is trusted, without duplicates."""
+    with mlir.make_ir_context() as context:
+        return calls_of(mlir_tools.deserialize_portable_artifact(serialized, context))
 
 
 def calls_of(module: Any) -> tuple[str, ...]:
@@ -258,13 +286,14 @@ def _program_on(platform: str) -> Callable[..., list[jax.Array]]:
     def compute(*operands: jax.Array, plans: tuple[Plan, ...], stage: Stage) -> list[jax.Array]:
         plan = next(plan for plan in plans if plan.target.jax_platform == platform)
         kinds, results = argument_types(plans[0], stage), result_types(plans[0], stage)
-        values = _staged(plan, stage, dict(zip(kinds, operands, strict=True)))
+        values = staged(plan, stage, dict(zip(kinds, operands, strict=True)))
         return [values[label] for label in results]
 
     return compute
 
 
-def _staged(plan: Plan, stage: Stage, values: dict[str, jax.Array]) -> dict[str, jax.Array]:
+def staged(plan: Plan, stage: Stage, values: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """The results of a stage by label, from its arguments by label."""
     return prepare(plan, values) if stage == "prepare" else run(plan, values, values)
 
 
