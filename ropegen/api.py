@@ -159,12 +159,8 @@ def load(
       RopegenError: a file is missing, damaged, foreign or of a newer format; a program has a custom call that is not
         allowed; or no key of `keys` signed the artifact.
     """
-    return artifact.load(
-        path_of("load: directory", directory, "`export` wrote the artifact"),
-        allow=allow,
-        keys=keys,
-        objects=flag_of("load: objects", objects),
-    )
+    folder = path_of("load: directory", directory, "`export` wrote the artifact")
+    return artifact.load(folder, allow=allow, keys=keys, objects=flag_of("load: objects", objects))
 
 
 def rope(

@@ -136,10 +136,12 @@ def _why_none(made: Plan) -> str:
     return "; ".join(f"{name} declines: {', '.join(why)}" for name, why in declined.items() if why) or "none fits it"
 
 
-def load(manifest: Manifest, graph: Graph, content: Callable[[str], bytes], *, trusted: bool) -> Native:
+def load(
+    directory: Path, content: Callable[[str], bytes], manifest: Manifest, graph: Graph, *, trusted: bool
+) -> Native:
     """The native programs of the first target, widest vectors first, whose kernels run in this process.
 
-    `content` reads a file of the artifact.
+    `content` reads a file of the directory by its name, and compares its hash.
     Object files run only from an artifact that is `trusted`; otherwise the kernels are compiled here.
     """
     unused: dict[str, str] = {}
@@ -151,9 +153,9 @@ def load(manifest: Manifest, graph: Graph, content: Callable[[str], bytes], *, t
                 unused[str(target)] = "; ".join(dict.fromkeys(reasons))
                 continue
             if objects is not None:
-                programs, how = _linked(objects, content), "compiled ahead of time"
+                programs, how = _linked(directory, content, objects), "compiled ahead of time"
             else:
-                made = _planned(manifest, graph, content, target)
+                made = _planned(directory, content, manifest, graph, target)
                 programs = {name: _program(made, stage) for name, stage in stablehlo.stages(made).items()}
                 how = "compiled here"
         except RopegenError as error:
@@ -178,7 +180,9 @@ def _reasons(stated: NativeEntry, objects: NativeObjects | None, target: Target)
             yield from needs_process(target)
 
 
-def _planned(manifest: Manifest, graph: Graph, content: Callable[[str], bytes], target: Target) -> Plan:
+def _planned(
+    directory: Path, content: Callable[[str], bytes], manifest: Manifest, graph: Graph, target: Target
+) -> Plan:
     """The plan that the artifact was built with, made again.
 
     Raises:
@@ -191,7 +195,7 @@ def _planned(manifest: Manifest, graph: Graph, content: Callable[[str], bytes], 
         tile=stated.tile,
         tables=stated.tables,
         weigh=stated.weighed,
-        measured=_measured(manifest, content, target),
+        measured=_measured(directory, content, manifest, target),
     )
     if made.digest != manifest.plans[str(target)]:
         raise RopegenError(
@@ -206,15 +210,15 @@ def _planned(manifest: Manifest, graph: Graph, content: Callable[[str], bytes], 
     return made
 
 
-def _measured(manifest: Manifest, content: Callable[[str], bytes], target: Target) -> TileFile | None:
+def _measured(directory: Path, content: Callable[[str], bytes], manifest: Manifest, target: Target) -> TileFile | None:
     """The tile file that the plan was made with; None if it has no tile for the target."""
     if manifest.tiles is None:
         return None
-    file = tiles.parse(content(TILES), TILES)
+    file = tiles.parse(content(TILES), str(directory / TILES))
     return file if target in file.targets else None
 
 
-def _linked(objects: NativeObjects, content: Callable[[str], bytes]) -> dict[str, Program]:
+def _linked(directory: Path, content: Callable[[str], bytes], objects: NativeObjects) -> dict[str, Program]:
     """The programs that call the object files, which are loaded into this process."""
     for kernel, name in zip(objects.kernels, objects.files, strict=True):
         call.register(kernel, objects.unit, functools.partial(content, name))

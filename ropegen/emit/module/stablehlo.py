@@ -162,6 +162,12 @@ def check_calls(module: Any, declared: Sequence[str]) -> tuple[str, ...]:
     return calls
 
 
+def custom_calls(serialized: bytes) -> tuple[str, ...]:
+    """The custom-call targets of a serialized module that is trusted, without duplicates."""
+    with mlir.make_ir_context() as context:
+        return calls_of(mlir_tools.deserialize_portable_artifact(serialized, context))
+
+
 def calls_of(module: Any) -> tuple[str, ...]:
     """The custom-call targets of a module, without duplicates."""
     return tuple(
