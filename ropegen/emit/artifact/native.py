@@ -28,7 +28,7 @@ from ropegen.errors import RopegenError
 from ropegen.ir.graph import Graph
 from ropegen.native import call, machine
 from ropegen.planner import Plan, plan
-from ropegen.target import Target, VectorUnit
+from ropegen.target import VECTOR_UNITS, Target, VectorUnit
 from ropegen.template import template, tiles_of
 from ropegen.tiles import TileFile
 
@@ -54,6 +54,7 @@ def entry(made: Plan, objects: NativeObjects | None) -> NativeEntry | None:
         return None
     return NativeEntry(
         templates=tuple(names),
+        unit=None if made.target.unit is None else made.target.unit.name,
         weighed=made.weighed,
         tile={name: dict(tile.sizes) for name, tile in made.asked.tile},
         tables=made.asked.tables,
@@ -70,18 +71,37 @@ class Made:
     entry: NativeObjects
 
 
-def make(plans: Sequence[Plan], *, progress: Callable[[str], None]) -> tuple[Made, ...]:
-    """The native kernels of every plan for a CPU whose vector unit is named.
+def make(plans: Sequence[Plan], held: Plan, *, progress: Callable[[str], None]) -> tuple[Made, ...]:
+    """The native kernels of every plan for a CPU whose vector unit is named. `held` is the plan of the modules.
 
     Raises:
-      RopegenError: such a plan has no native kernels.
+      RopegenError: such a plan has no native kernels, or its stages have other arguments than those of `held`.
     """
     made: list[Made] = []
     for one in plans:
         if one.target.unit is not None:
             progress(f"compiling for {one.target}")
+            if _labels(one) != _labels(held):
+                raise RopegenError(
+                    f"the plan for {one.target} prepares other values than the one for {held.target}, whose modules the "
+                    f"artifact holds; build an artifact for {one.target} alone"
+                )
             made.append(_made(one, one.target.unit))
     return tuple(made)
+
+
+def _labels(made: Plan) -> dict[str, tuple[frozenset[str], frozenset[str]]]:
+    """The labels of the arguments and results of every stage."""
+    return {
+        name: (frozenset(stablehlo.argument_types(made, stage)), frozenset(stablehlo.result_types(made, stage)))
+        for name, stage in stablehlo.stages(made).items()
+    }
+
+
+def _stated_labels(manifest: Manifest) -> dict[str, tuple[frozenset[str], frozenset[str]]]:
+    return {
+        name: (frozenset(stage.arguments), frozenset(stage.results)) for name, stage in manifest.stages.by_name.items()
+    }
 
 
 def _made(made: Plan, unit: VectorUnit) -> Made:
@@ -146,28 +166,28 @@ def load(
     Object files run only from an artifact that is `trusted`; otherwise the kernels are compiled here.
     """
     unused: dict[str, str] = {}
-    for target in sorted(map(Target.parse, manifest.native), key=_lanes, reverse=True):
-        stated = manifest.native[str(target)]
+    for name, stated in sorted(manifest.native.items(), key=lambda entry: _lanes(entry[1]), reverse=True):
         objects = stated.objects if trusted else None
         try:
+            target = Target.parse(name)
             if reasons := [*_reasons(stated, objects, target)]:
-                unused[str(target)] = "; ".join(dict.fromkeys(reasons))
+                unused[name] = "; ".join(dict.fromkeys(reasons))
                 continue
             if objects is not None:
                 programs, how = _linked(directory, content, objects), "compiled ahead of time"
             else:
                 made = _planned(directory, content, manifest, graph, target)
-                programs = {name: _program(made, stage) for name, stage in stablehlo.stages(made).items()}
+                programs = {stage: _program(made, of_plan) for stage, of_plan in stablehlo.stages(made).items()}
                 how = "compiled here"
         except RopegenError as error:
-            unused[str(target)] = str(error)
+            unused[name] = str(error)
             continue
-        return Native(programs, f"native kernels of {', '.join(stated.templates)}, {how} for {target}", unused)
+        return Native(programs, f"native kernels of {', '.join(stated.templates)}, {how} for {name}", unused)
     return Native({}, "StableHLO", unused)
 
 
-def _lanes(target: Target) -> int:
-    return 0 if target.unit is None else target.unit.lanes
+def _lanes(stated: NativeEntry) -> int:
+    return 0 if stated.unit is None else VECTOR_UNITS[stated.unit].lanes
 
 
 def _reasons(stated: NativeEntry, objects: NativeObjects | None, target: Target) -> Iterator[str]:
@@ -198,7 +218,7 @@ def _planned(
         weigh=stated.weighed,
         measured=_measured(directory, content, manifest, target),
     )
-    if made.digest != manifest.plans[str(target)]:
+    if made.digest != manifest.plans[str(target)] or _labels(made) != _stated_labels(manifest):
         raise RopegenError(
             f"ropegen {manifest.built_with.ropegen} built the artifact, and what is installed here plans the graph "
             f"otherwise for {target}; build the artifact again"

@@ -64,7 +64,7 @@ def export(
     held = executables.split(plans) if ahead_of_time else plans
     stablehlo.check_platforms(held)
     compiled = executables.make(plans, libtpu=libtpu, progress=progress) if ahead_of_time else ()
-    objects = native.make(plans, progress=progress) if ahead_of_time else ()
+    objects = native.make(plans, held[0], progress=progress) if ahead_of_time else ()
     sources = _sources(plans) if source else {}
     target = Path(directory)
     if target.is_symlink():  # the link stays, and the directory that it points to is replaced
