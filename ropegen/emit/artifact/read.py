@@ -155,7 +155,7 @@ class Artifact:
             if name in programs:
                 return programs[name](values)
             self._warn_of_unused()
-        if self.manifest.native and self.manifest.devices is None and host_platform() == "cpu":
+        if self.manifest.native and host_platform() == "cpu":
             if name in self._native.programs:
                 return self._native.programs[name](_committed(arguments))
             self._warn_of_unused()
