@@ -158,20 +158,16 @@ def load(
     in `allow`, such as ("my_call",). With `keys`, one or several files with public keys of Ed25519, an artifact that
     none of them signed is refused; see `ropegen sign`.
 
-    If the plan for CPU has native kernels, they are compiled here when they are first called. With `objects` or `keys`,
-    those that the artifact holds as object files run instead, without compilation. They are machine code and can do
-    whatever this process can do, so give `objects` only for artifacts of people that you trust.
+    If the plan for CPU has native kernels, they are compiled here when they are first called. With `objects`, those that
+    the artifact holds as object files run instead, without compilation. They are machine code and can do whatever this
+    process can do, so give it only for artifacts of people that you trust.
 
     Raises:
       RopegenError: a file is missing, damaged, foreign or of a newer format; a program has a custom call that is not
         allowed; or no key of `keys` signed the artifact.
     """
-    return artifact.load(
-        path_of("load: directory", directory, "`export` wrote the artifact"),
-        allow=allow,
-        keys=keys,
-        objects=flag_of("load: objects", objects),
-    )
+    folder = path_of("load: directory", directory, "`export` wrote the artifact")
+    return artifact.load(folder, allow=allow, keys=keys, objects=flag_of("load: objects", objects))
 
 
 def rope(

@@ -1,10 +1,12 @@
 """Mutations of an artifact: each must give a RopegenError or the right result, and the process must live.
 
-`python tests/mutate.py 10000` draws so many, tries each in a child process, and prints what became of them. Mutation
-number n is the same in every run. Most change a file, a field of the manifest, or swap files with another artifact of the
-same shapes. Afterwards the hashes are left as they are, made again, or `forged`: all of them and the seal, as only somebody
-could who knows ropegen. A forged artifact can be another program without a fault. Nothing but a signature can tell then;
-`Artifact.check` must notice that it does not compute its graph. Every twentieth mutation is bytecode for `ropegen lower`.
+`python tests/mutate.py 10000` draws so many, tries each in a child process, and prints what became of them;
+`python tests/mutate.py 5000 10000` draws those with these numbers. Mutation number n is the same in every run.
+
+Most change a file or a field of the manifest, or swap files with another artifact of the same shapes. Afterwards the
+hashes are left as they are, made again, or `forged`: all of them and the seal, as only somebody could who knows ropegen.
+A forged artifact can be another program without a fault. Nothing but a signature can tell then, and `Artifact.check` must
+notice that it does not compute its graph. Every twentieth mutation is one of bytecode, for `ropegen lower`.
 """
 
 from __future__ import annotations
@@ -26,8 +28,10 @@ from pathlib import Path
 from typing import Any
 
 LOWERED = 20  # every so many mutations, one is for `ropegen lower`
+NATIVE = 10  # and one is of an artifact whose plan for CPU has native kernels
 VALUES = (None, True, 7, -1, 2**70, 1.5, "words", "", [], [[]], ["ids"], {}, {"a": {}}, "0" * 64, [1, 2])
 SAME = 1e-5  # results that differ by less come from the same program
+SHOWN = 250  # the counts are printed after so many mutations
 SECONDS = 100  # of CPU time; a mutation that takes longer kills the process
 
 # What may become of a mutation.
@@ -172,9 +176,12 @@ class Trial:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
         self.room, self.whole, self.other = room, room / "whole", room / "other"
-        for theta, folder in ((100.0, self.whole), (110.0, self.other)):
+        self.native = room / "native"
+        for theta, folder in ((100.0, self.whole), (110.0, self.other), (100.0, self.native)):
             if not folder.is_dir():
                 rg.export(small(theta), folder, targets=["cpu", "tpu:v5e"])
+                if folder is not self.native:  # the programs in the artifact run, in place of native kernels
+                    without_native(folder)
         self.inputs = drawn_inputs(small(100.0), 0)
         self.wanted = np.asarray(rg.load(self.whole)(**self.inputs))
         with mlir.make_ir_context():
@@ -197,7 +204,7 @@ class Trial:
             return "bytecode", READ
         folder = self.room / "mutation"
         shutil.rmtree(folder, ignore_errors=True)
-        hashes = mutate(folder, self.whole, self.other, draw)
+        hashes = mutate(folder, self.native if number % NATIVE == 1 else self.whole, self.other, draw)
         try:
             return f"{hashes} hashes", self.outcome(folder, forged=hashes == "forged")
         except RopegenError:
@@ -215,6 +222,13 @@ class Trial:
         if not forged:
             return WRONG
         return RIGHT if made.check().passed else OTHER
+
+
+def without_native(folder: Path) -> None:
+    """Makes an artifact one that was built where there is no llvmlite, so that its own programs run."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest.pop("native", None)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 def small(theta: float) -> Any:
@@ -266,14 +280,16 @@ def run(numbers: range) -> Iterator[tuple[int, str]]:
                 rest = range(tried + 1, numbers.stop)
 
 
-def main(count: int) -> int:
+def main(numbers: range) -> int:
     counts: Counter[str] = Counter()
-    for number, outcome in run(range(count)):
+    for number, outcome in run(numbers):
         counts[outcome] += 1
         if any(word in outcome for word in (WRONG, DIED, RAISED)):
             print(f"mutation {number}: {outcome}", flush=True)
-    for outcome, found in sorted(counts.items()):
-        print(f"{found:>8,}  {outcome}")
+        if (number + 1) % SHOWN == 0 or number + 1 == numbers.stop:
+            print(f"{counts.total():,} mutations, to number {number}", flush=True)
+            for what, found in sorted(counts.items()):
+                print(f"{found:>8,}  {what}", flush=True)
     return any(word in outcome for word in (WRONG, DIED, RAISED) for outcome in counts)
 
 
@@ -281,4 +297,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "--work":
         work(Path(sys.argv[2]), range(int(sys.argv[3]), int(sys.argv[4])))
     else:
-        sys.exit(main(int(sys.argv[1])))
+        sys.exit(main(range(*map(int, sys.argv[1:]))))

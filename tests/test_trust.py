@@ -29,7 +29,7 @@ from jax.interpreters import mlir
 import ropegen as rg
 from ropegen import cli
 from ropegen.emit import artifact
-from ropegen.emit.artifact.place import put
+from ropegen.emit.artifact import place
 from ropegen.emit.module.reader import expect_program, parsed
 from ropegen.emit.module.replace import replace_composites
 from ropegen.template import OWN_CALLS, catalog
@@ -356,10 +356,35 @@ def test_a_file_that_comes_at_the_last_moment_is_kept(copy: Path) -> None:
 
     before = {path.name: path.read_bytes() for path in copy.iterdir()}
     with pytest.raises(rg.RopegenError, match="notes"):
-        put({"new": b"new"}, copy, refuse_the_second_time)
+        place.put({"new": b"new"}, copy, refuse_the_second_time)
     assert {path.name: path.read_bytes() for path in copy.iterdir()} == before
     assert [path.name for path in copy.parent.iterdir()] == [copy.name]
     assert len(asked) == 2
+
+
+@pytest.mark.any_jax
+def test_where_directories_cannot_be_exchanged(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(place, "_exchanged", lambda one, other: False)
+    place.put({"new": b"new"}, copy, lambda folder, target: None)
+    assert [path.name for path in copy.iterdir()] == ["new"]
+    assert [path.name for path in copy.parent.iterdir()] == [copy.name]
+
+
+@pytest.mark.any_jax
+def test_only_what_dead_builders_left_is_removed(copy: Path) -> None:
+    dead, file, living, foreign = (
+        copy.with_name(name)
+        for name in (".copy.building-1", ".copy.building-2", ".copy.building-3", ".copies.building-4")
+    )
+    for folder in (dead, living, foreign):
+        folder.mkdir()
+        (folder / "module.jaxexport").touch()
+    file.touch()
+    lock = place._lock(living, wait=True)
+    assert lock is not None
+    place.put({"new": b"new"}, copy, lambda folder, target: None)
+    os.close(lock)
+    assert {path.name for path in copy.parent.iterdir()} == {copy.name, living.name, foreign.name}
 
 
 # Long runs, threads and processes ------------------------------------------------------------------------------------

@@ -62,8 +62,8 @@ class Artifact:
         manifest: Manifest,
         graph: Graph,
         programs: Mapping[str, jax_export.Exported],
-        allow: tuple[str, ...] = (),
         *,
+        allow: tuple[str, ...] = (),
         runs_objects: bool = False,
     ) -> None:
         self.directory = directory
@@ -136,7 +136,7 @@ class Artifact:
 
     @functools.cached_property
     def _native(self) -> native.Native:
-        return native.load(self.manifest, self.graph, self._content, trusted=self._runs_objects)
+        return native.load(self.directory, self._content, self.manifest, self.graph, trusted=self._runs_objects)
 
     @property
     def runs(self) -> str:
@@ -155,7 +155,7 @@ class Artifact:
             if name in programs:
                 return programs[name](values)
             self._warn_of_unused()
-        if self.manifest.native and self.manifest.devices is None and host_platform() == "cpu":
+        if self.manifest.native and host_platform() == "cpu":
             if name in self._native.programs:
                 return self._native.programs[name](_committed(arguments))
             self._warn_of_unused()
@@ -352,8 +352,8 @@ def load(
     `keys` are one or several files with public keys of Ed25519, in PEM or as OpenSSH writes them. The artifact must
     have a signature by one of them, see `ropegen.emit.artifact.signature`; then no other process reads the bytecode.
 
-    With `objects` or `keys`, native kernels that were compiled ahead of time run as they are. They are machine code and
-    can do whatever this process can do. Without both, they are compiled here, from the graph.
+    With `objects`, native kernels that were compiled ahead of time run as they are. They are machine code and can do
+    whatever this process can do. Without it, they are compiled here, from the graph.
 
     Raises:
       RopegenError: the directory is not there or is not an artifact, the format is newer, a file is missing, damaged or
@@ -362,7 +362,7 @@ def load(
     folder = Path(directory)
     allowed = _names(allow)
     trusted = None if keys is None else signature.read_keys(keys)
-    return while_whole(folder, lambda: _load(folder, allowed, trusted, objects or trusted is not None))
+    return while_whole(folder, lambda: _load(folder, allowed, trusted, objects))
 
 
 def sign(directory: str | PathLike[str], key: str | PathLike[str]) -> str:
@@ -460,7 +460,7 @@ def assembled(
             types |= made
         elif made != (outputs := {label: entry.type for label, entry in stated.outputs.items()}):
             raise _of_two(folder / f"{name}.jaxexport", "returns", made, outputs)
-    return Artifact(folder, stated, graph, programs, allow, runs_objects=objects)
+    return Artifact(folder, stated, graph, programs, allow=allow, runs_objects=objects)
 
 
 def _expect_graph(folder: Path, stated: Manifest, graph: Graph) -> None:

@@ -64,12 +64,18 @@ def export(
 
     Raises:
       RopegenError: two plans are for one platform; the directory holds something other than an artifact, or cannot be
-        written; there is no libtpu, or it refuses a module; there are no native kernels to compile or to write.
+        written; there is no libtpu, or it refuses a module; there are no native kernels to compile or to write;
+        or there is a `split`, and `ahead_of_time` or `source` too.
     """
+    if split is not None and (ahead_of_time or source):
+        raise RopegenError(
+            f"executables, native kernels and their sources are for one device, and the artifact is for "
+            f"{split.mesh.size} devices; build it without --compile and --source (ahead_of_time, source), or for one device"
+        )
     held = executables.split(plans) if ahead_of_time else plans
     stablehlo.check_platforms(held)
     compiled = executables.make(plans, libtpu=libtpu, progress=progress) if ahead_of_time else ()
-    objects = native.make(plans, progress=progress) if ahead_of_time else ()
+    objects = native.make(plans, held[0], progress=progress) if ahead_of_time else ()
     sources = _sources(plans) if source else {}
     target = Path(directory)
     if target.is_symlink():  # the link stays, and the directory that it points to is replaced
@@ -174,7 +180,8 @@ def _manifest(
         stages=stages,
         files={name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())},
         executables={str(made.plan.target): made.entry for made in compiled},
-        native={target: entry for target, entry in entries.items() if entry is not None},
+        # Native kernels are for one device.
+        native={target: entry for target, entry in entries.items() if entry is not None and split is None},
         devices=None if split is None else _devices(held, split),
         tiles=TILES if TILES in files else None,
     )
