@@ -48,7 +48,8 @@ def _run(options: argparse.Namespace) -> int:
         ]
         programs = [dataclasses.asdict(program) for program in loaded.executables]
         facts = {"directory": str(loaded.directory), "passed": result.passed, "outputs": rows}
-        print_json(facts | ({"executables": programs} if programs else {}))
+        native = {"runs": loaded.runs} if loaded.manifest.native else {}
+        print_json(facts | ({"executables": programs} if programs else {}) | native)
     else:
         table = new_table(
             "output", "program", "largest error", "allowed", "error, root mean square, relative", "allowed", ""
@@ -66,6 +67,8 @@ def _run(options: argparse.Namespace) -> int:
         print_table(table)
         for program in loaded.executables:
             print(f"{program.target}: {', '.join(program.files)} by {program.made_by}; {program.unused or 'used'}")
+        if loaded.manifest.native:
+            print(f"here it runs {loaded.runs}")
     return DONE if result.passed else FAILED
 
 

@@ -9,9 +9,10 @@ format: an artifact that uses the field is refused by name, and one that does no
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
-from typing import Annotated, Any, Generic, TypeVar, cast
+from typing import Annotated, Any, Generic, Literal, TypeVar, cast
 
 import msgspec
 from msgspec import Meta, Struct
@@ -118,6 +119,45 @@ class ExecutableEntry(Entry, frozen=True, kw_only=True):
     stages: Stages[ExecutableStage]
 
 
+class NativeObjects(Entry, frozen=True, kw_only=True):
+    """Native kernels compiled ahead of time: the vector unit, the kernels, and the programs that call them.
+
+    The object file of a kernel is `KERNEL.UNIT.o`.
+    """
+
+    unit: Literal["avx2", "avx512", "neon"]
+    kernels: tuple[str, ...]
+    llvmlite: str  # the version that compiled them
+    programs: dict[str, str]  # the file with the exported module of a stage
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The object files, in the order of the kernels."""
+        return tuple(f"{kernel}.{self.unit}.o" for kernel in self.kernels)
+
+
+class NativeEntry(Entry, frozen=True, kw_only=True):
+    """A plan for CPU with kernels that are not in the modules: their templates, and what `plan` was given."""
+
+    templates: tuple[str, ...]
+    weighed: tuple[Literal["forward", "tangent", "backward"], ...]
+    tile: dict[str, dict[str, Annotated[int, Meta(ge=1)]]] = {}
+    tables: Literal["constant", "argument", "computed"] | None = None
+    objects: NativeObjects | None = None
+
+
+class Devices(Entry, frozen=True, kw_only=True):
+    """The devices that an artifact is for: a mesh, and the axes of it over which the inputs of every stage lie."""
+
+    mesh: dict[str, Annotated[int, Meta(ge=1)]]  # the sizes of the axes, in order
+    inputs: dict[str, tuple[tuple[str, ...], ...]]  # for every axis of an input, the axes of the mesh
+
+    @property
+    def count(self) -> int:
+        """The number of devices."""
+        return math.prod(self.mesh.values())
+
+
 class Manifest(Entry, frozen=True, kw_only=True):
     """What an artifact is. `data()` gives the same as plain dictionaries and lists."""
 
@@ -134,6 +174,8 @@ class Manifest(Entry, frozen=True, kw_only=True):
     stages: Stages[Stage]
     files: dict[str, Sha256]  # every file of the directory but this one
     executables: dict[str, ExecutableEntry] = {}  # by target
+    native: dict[str, NativeEntry] = {}  # by target
+    devices: Devices | None = None  # None for one device
     tiles: str | None = None  # the file with the measured tiles that `plan` was given
 
     def __post_init__(self) -> None:
@@ -142,6 +184,11 @@ class Manifest(Entry, frozen=True, kw_only=True):
                 raise ValueError(f"`files` must list plain file names, and it lists {name!r}")
         needed = [GRAPH, *(f"{stage}.jaxexport" for stage in self.stages.by_name)]
         needed += [stage.file for entry in self.executables.values() for stage in entry.stages.by_name.values()]
+        for entry in self.native.values():
+            if entry.objects is not None:
+                needed += [*entry.objects.files, *entry.objects.programs.values()]
+                if set(entry.objects.programs) != set(self.stages.by_name):
+                    raise ValueError("`native` must have a program for every stage")
         needed += [] if self.tiles is None else [self.tiles]
         missing = sorted(set(needed) - set(self.files))
         if missing:

@@ -15,16 +15,18 @@ from typing import Any
 import jax
 from jax import export as jax_export
 from jax.core import Tracer
+from jax.sharding import NamedSharding, PartitionSpec
 
-from ropegen.emit.artifact import executables, manifest, portable
+from ropegen.emit.artifact import executables, manifest, native, portable
 from ropegen.emit.artifact.check import Check, check
 from ropegen.emit.artifact.manifest import GRAPH, MANIFEST, Manifest
 from ropegen.emit.inputs import check_inputs, expect_keywords
 from ropegen.emit.module import stablehlo
+from ropegen.emit.own_part import inside_shard_map, with_own_part
 from ropegen.errors import RopegenError
 from ropegen.ir import text
 from ropegen.ir.graph import Graph
-from ropegen.target import host_device, host_platform
+from ropegen.target import host_device, host_devices, host_platform
 from ropegen.types import TensorType
 
 
@@ -33,20 +35,29 @@ class Artifact:
 
     A graph with one output gives that output, a graph with several gives a dictionary by name. A device executable of
     the artifact runs if it was compiled for this chip by the compiler build of this runtime. Otherwise the StableHLO is
-    compiled, with a warning if there is an executable for this platform. A call that JAX traces always takes the
-    StableHLO, because it becomes a part of a larger program.
+    compiled, with a warning if there is an executable for this platform. A call that JAX traces takes no executable,
+    because it becomes a part of a larger program.
+
+    If the plan for CPU has native kernels, they are compiled here, see `ropegen.emit.artifact.native`. Where that is not
+    possible, the StableHLO runs, with a warning that says why. `runs` says which it is.
+
+    An artifact for several devices takes whole arrays, and brings those that JAX does not trace to the devices. It holds
+    the forward pass alone.
 
     `manifest` says what the artifact is, in typed fields; `manifest.data()` gives the same as plain dictionaries.
     """
 
-    def __init__(self, directory: Path, manifest: Manifest) -> None:
+    def __init__(self, directory: Path, manifest: Manifest, *, runs_objects: bool = False) -> None:
         self.directory = directory
         self.manifest = manifest
         self._inputs = {label: entry.type for label, entry in manifest.inputs.items()}
         self._programs = {stage: _deserialized(directory / f"{stage}.jaxexport") for stage in manifest.stages.by_name}
         self._check_calls()
-        self._compiled = {stage: jax.jit(program.call) for stage, program in self._programs.items()}
+        self._compiled = {
+            stage: jax.jit(_without_derivative(program.call)) for stage, program in self._programs.items()
+        }
         self._has_warned = False
+        self._runs_objects = runs_objects
 
     # Nothing in it changes, so a copy would only compile again.
     def __copy__(self) -> Artifact:
@@ -56,11 +67,17 @@ class Artifact:
         return self
 
     # Programs that JAX compiled cannot leave the process, so a pickle holds the directory and the hashes of its files.
-    def __reduce__(self) -> tuple[Callable[[Path, dict[str, str]], Artifact], tuple[Path, dict[str, str]]]:
-        return _load_again, (self.directory.resolve(), dict(self.manifest.files))
+    def __reduce__(self) -> tuple[Callable[[Path, dict[str, str], bool], Artifact], tuple[Path, dict[str, str], bool]]:
+        return _load_again, (self.directory.resolve(), dict(self.manifest.files), self._runs_objects)
 
     def __repr__(self) -> str:
-        return f"<artifact {self.manifest.graph.name} for {', '.join(self.targets)}>"
+        devices = "" if self.devices == 1 else f", on {self.devices} devices"
+        return f"<artifact {self.manifest.graph.name} for {', '.join(self.targets)}{devices}>"
+
+    @property
+    def devices(self) -> int:
+        """The number of devices that a call runs on."""
+        return 1 if self.manifest.devices is None else self.manifest.devices.count
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -99,21 +116,57 @@ class Artifact:
                     programs = loaded
         return programs, unused
 
+    @functools.cached_property
+    def _native(self) -> native.Native:
+        return native.load(self.directory, self.manifest, lambda: self.graph, trusted=self._runs_objects)
+
+    @property
+    def runs(self) -> str:
+        """What a call runs on this machine, in words: an executable, native kernels, or the StableHLO and why."""
+        if host_platform() == "cpu" and self.manifest.native:
+            unused = "".join(f"; no native kernels for {name}: {why}" for name, why in self._native.unused.items())
+            return f"{self._native.what}{unused}"
+        used = [made.target for made in self.executables if not made.unused]
+        return f"the executable for {used[0]}" if used else "StableHLO"
+
     def _stage(self, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Runs a stage: the executable of this device if there is one, else the StableHLO."""
+        """Runs a stage: the executable of this device or native kernels if there are any, else the StableHLO."""
         arguments = {label: values[label] for label in self.manifest.stages.by_name[name].arguments}
         if self.manifest.executables and not any(isinstance(value, Tracer) for value in arguments.values()):
             programs, _ = self._device_programs
             if name in programs:
                 return programs[name](values)
             self._warn_of_unused()
-        return self._compiled[name](_committed(arguments))
+        if self.manifest.native and self.manifest.devices is None and host_platform() == "cpu":
+            if name in self._native.programs:
+                return self._native.programs[name](_committed(arguments))
+            self._warn_of_unused()
+        return self._compiled[name](self._placed(arguments))
+
+    def _placed(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The arguments of a stage where it reads them; those that JAX traces stay as they are."""
+        stated = self.manifest.devices
+        if stated is None:
+            return _committed(arguments)
+        if any(isinstance(value, Tracer) for value in arguments.values()):
+            return arguments
+        mesh = jax.make_mesh(
+            tuple(stated.mesh.values()), tuple(stated.mesh), axis_types=(jax.sharding.AxisType.Auto,) * len(stated.mesh)
+        )
+        lies = {
+            label: NamedSharding(mesh, PartitionSpec(*(axes or None for axes in its)))
+            for label, its in stated.inputs.items()
+        }
+        return jax.device_put(arguments, {label: lies[label] for label in arguments})
 
     def _warn_of_unused(self) -> None:
-        """Warns once that the StableHLO is compiled although there is an executable for this platform."""
+        """Warns once that the StableHLO is compiled although there is other code for this platform."""
         if self._has_warned:
             return
         self._has_warned = True
+        if self.manifest.native and host_platform() == "cpu":
+            warnings.warn(f"{self.directory} runs {self.runs}", stacklevel=4)
+            return
         entries = self.manifest.executables
         unused = [made for made in self.executables if entries[made.target].platform == host_platform()]
         if unused:
@@ -129,6 +182,8 @@ class Artifact:
         expect_keywords(positional, self._inputs)
         self._check_platform()
         values = check_inputs(self._inputs, inputs, self._inputs)
+        if inside_shard_map():
+            values = with_own_part("artifact", self.graph, values)
         return self._run(self._prepared(values), values)
 
     def bind(self, /, *positional: Any, **parameters: Any) -> Callable[..., Any]:
@@ -172,8 +227,19 @@ class Artifact:
             results = self(**inputs)
             return {labels[0]: results} if len(labels) == 1 else results
 
+        def exported(**inputs: Any) -> Mapping[str, Any]:
+            values = check_inputs(self._inputs, inputs, self._inputs)
+            for name, run in self._compiled.items():
+                stage = self.manifest.stages.by_name[name]
+                values = {**values, **run(_committed({label: values[label] for label in stage.arguments}))}
+            return {label: values[label] for label in labels}
+
+        is_native = bool(self.manifest.native) and host_platform() == "cpu" and bool(self._native.programs)
+        programs = (
+            [("native kernels", own), ("module.jaxexport", exported)] if is_native else [("module.jaxexport", own)]
+        )
         files = portable.programs(self.directory, self.manifest, self.graph)
-        return check(self.graph, itertools.chain([("module.jaxexport", own)], files), seed)
+        return check(self.graph, itertools.chain(programs, files), seed)
 
     def _check_platform(self) -> None:
         platform = host_platform()
@@ -181,6 +247,12 @@ class Artifact:
             raise RopegenError(
                 f"this program runs on {platform} and the artifact holds {', '.join(self.manifest.platforms)}; build it "
                 f"with a target for {platform}, or choose one of those with JAX_PLATFORMS"
+            )
+        if (there := host_devices()) < self.devices and self.manifest.devices is not None:
+            axes = ", ".join(f"{axis}={size}" for axis, size in self.manifest.devices.mesh.items())
+            raise RopegenError(
+                f"{self.directory} runs on {self.devices} devices (a mesh of {axes}), and this program has {there}; start it "
+                "with that many, or build the artifact for fewer"
             )
 
     def _check_calls(self) -> None:
@@ -203,6 +275,20 @@ class Artifact:
         return {label: results[label] for label in self.manifest.outputs}
 
 
+def _without_derivative(program: Callable[..., Any]) -> Callable[..., Any]:
+    """The program, which refuses to be differentiated in words of ropegen."""
+    forward = jax.custom_jvp(program)
+
+    @forward.defjvp
+    def refuse(primals: Any, tangents: Any) -> Any:  # pyright: ignore[reportUnusedFunction]
+        raise RopegenError(
+            "an artifact holds the forward pass alone, and its derivative was asked for; differentiate "
+            "`rg.plan(artifact.graph, target).compile()`, which computes the same"
+        )
+
+    return forward
+
+
 def _committed(values: Mapping[str, Any]) -> dict[str, Any]:
     """The arrays of a call, all committed to the one device that they are on.
 
@@ -222,13 +308,13 @@ def _committed(values: Mapping[str, Any]) -> dict[str, Any]:
     return {**values, **jax.device_put(loose, device)}
 
 
-def _load_again(directory: Path, files: Mapping[str, str]) -> Artifact:
+def _load_again(directory: Path, files: Mapping[str, str], objects: bool) -> Artifact:
     """The artifact that was pickled, from its directory.
 
     Raises:
       RopegenError: `load` raises it, or the directory now holds another artifact.
     """
-    artifact = load(directory)
+    artifact = load(directory, objects=objects)
     if artifact.manifest.files != files:
         raise RopegenError(
             f"{directory} holds another artifact than the one that was pickled; load it with ropegen.load, and pickle that"
@@ -236,8 +322,11 @@ def _load_again(directory: Path, files: Mapping[str, str]) -> Artifact:
     return artifact
 
 
-def load(directory: str | PathLike[str]) -> Artifact:
+def load(directory: str | PathLike[str], *, objects: bool = False) -> Artifact:
     """An artifact from its directory.
+
+    With `objects`, native kernels that were compiled ahead of time run as they are. They are machine code and can do
+    whatever this process can do. Without it, they are compiled here, from the graph.
 
     Raises:
       RopegenError: the directory is not there or is not an artifact, the format is newer, or a file is missing or
@@ -258,7 +347,7 @@ def load(directory: str | PathLike[str]) -> Artifact:
             raise RopegenError(
                 f"{path} is damaged: its sha256 is {actual[:12]}..., the manifest says {digest[:12]}...; build the artifact again"
             )
-    return Artifact(folder, stated)
+    return Artifact(folder, stated, runs_objects=objects)
 
 
 def _deserialized(path: Path) -> jax_export.Exported:

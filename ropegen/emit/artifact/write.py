@@ -12,12 +12,13 @@ from os import PathLike
 from pathlib import Path
 
 from ropegen import explain
-from ropegen.emit.artifact import executables, manifest
+from ropegen.emit.artifact import executables, manifest, native
 from ropegen.emit.artifact.manifest import (
     FORMAT,
     GRAPH,
     MANIFEST,
     TILES,
+    Devices,
     GraphEntry,
     Input,
     Manifest,
@@ -28,6 +29,8 @@ from ropegen.emit.artifact.manifest import (
 )
 from ropegen.emit.artifact.read import Artifact, load
 from ropegen.emit.artifact.report import report
+from ropegen.emit.callable import Stages as DeviceStages
+from ropegen.emit.mesh import Split, mesh_axes
 from ropegen.emit.module import semantic, stablehlo
 from ropegen.errors import RopegenError
 from ropegen.ir import ops, text
@@ -46,23 +49,30 @@ def export(
     *,
     ahead_of_time: bool = False,
     libtpu: str | PathLike[str] | None = None,
+    source: bool = False,
     tiles: bytes | None = None,
+    split: Split | None = None,
     progress: Progress = lambda doing: None,
 ) -> Artifact:
     """Writes the artifact of plans of one graph, one plan for each platform, and loads it.
 
     An artifact that is there already is replaced as a whole. `progress` is told what is being done. With
-    `ahead_of_time`, every TPU chip gets an executable of its own plan; the modules hold the plan of the first chip.
-    `libtpu` is the folder of the compiler's package, by default the one of this environment. `tiles` is the content of
-    the file with measured tiles that `plan` was given; the artifact keeps it as `tiles.json`.
+    `ahead_of_time`, every TPU chip gets an executable of its own plan, and every CPU whose vector unit is named gets its
+    native kernels as object files; the modules hold the plan of the first chip of a platform. `libtpu` is the folder of
+    the compiler's package, by default the one of this environment. With `source`, the native kernels are also written
+    for readers. `tiles` is the content of the file with measured tiles that `plan` was given; the artifact keeps it as
+    `tiles.json`. With a `split`, the artifact is for the devices of its mesh; the files for consumers without JAX are for
+    one device all the same.
 
     Raises:
       RopegenError: two plans are for one platform; the directory holds something other than an artifact, or cannot be
-        written; there is no libtpu, or it refuses a module.
+        written; there is no libtpu, or it refuses a module; there are no native kernels to compile or to write.
     """
     held = executables.split(plans) if ahead_of_time else plans
     stablehlo.check_platforms(held)
     compiled = executables.make(plans, libtpu=libtpu, progress=progress) if ahead_of_time else ()
+    objects = native.make(plans, progress=progress) if ahead_of_time else ()
+    sources = _sources(plans) if source else {}
     target = Path(directory)
     if target.is_symlink():  # the link stays, and the directory that it points to is replaced
         target = target.resolve()
@@ -71,7 +81,7 @@ def export(
         target.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         try:
-            _write(aside, _files(held, plans, compiled, tiles, progress))
+            _write(aside, _files(held, plans, compiled, objects, sources, tiles, split, progress))
             progress("putting it in place")
             _put_in_place(aside, target)
         finally:
@@ -83,11 +93,26 @@ def export(
     return load(target)
 
 
+def _sources(plans: Sequence[Plan]) -> dict[str, bytes]:
+    sources: dict[str, bytes] = {}
+    for plan in plans:
+        sources |= native.source(plan)
+    if not sources:
+        raise RopegenError(
+            f"the plans for {', '.join(str(plan.target) for plan in plans)} have no native kernels, whose code --source "
+            "(source=True) writes; leave it out, or name a CPU"
+        )
+    return sources
+
+
 def _files(
     held: Sequence[Plan],
     plans: Sequence[Plan],
     compiled: Sequence[executables.Made],
+    objects: Sequence[native.Made],
+    sources: Mapping[str, bytes],
     tiles: bytes | None,
+    split: Split | None,
     progress: Progress,
 ) -> dict[str, bytes]:
     """The content of every file, the manifest last. The modules hold the plans `held`, a part of `plans`."""
@@ -99,12 +124,9 @@ def _files(
     files["plan.txt"] = "\n\n".join(explain.text(plan) for plan in plans).encode()
     stages: dict[str, Stage] = {}
     counts: dict[str, dict[str, int]] = {}
-    names: dict[str, stablehlo.Stage] = {"prepare": "prepare", "module": "run"}
-    for name, stage in names.items():
-        if stage == "prepare" and not first.prepared:
-            continue
+    for name, stage in stablehlo.stages(first).items():
         progress(f"lowering {name} for {', '.join(str(plan.target) for plan in held)}")
-        module = stablehlo.exported(held, stage)
+        module = stablehlo.exported(held, stage, split=split)
         files[f"{name}.jaxexport"] = bytes(module.serialize(vjp_order=0))
         files[f"{name}.mlirbc"] = stablehlo.portable(first, stage)
         counts[name] = stablehlo.op_counts(module.mlir_module_serialized)
@@ -115,12 +137,13 @@ def _files(
         )
     progress("writing the semantic form")
     files["semantic.mlir"] = semantic.semantic(source).encode()
-    for made in compiled:
+    for made in (*compiled, *objects):
         files |= made.files
+    files |= sources
     if tiles is not None:
         files[TILES] = tiles
-    files["report.txt"] = report(plans, files, counts, compiled).encode()
-    stated = _manifest(held, plans, Stages(**stages), compiled, files)
+    files["report.txt"] = report(plans, files, counts, compiled, objects).encode()
+    stated = _manifest(held, plans, Stages(**stages), compiled, objects, files, split)
     return files | {MANIFEST: stated.encoded()}
 
 
@@ -129,8 +152,12 @@ def _manifest(
     plans: Sequence[Plan],
     stages: Stages[Stage],
     compiled: Sequence[executables.Made],
+    objects: Sequence[native.Made],
     files: Mapping[str, bytes],
+    split: Split | None,
 ) -> Manifest:
+    by_target = {made.plan.target: made.entry for made in objects}
+    entries = {str(plan.target): native.entry(plan, by_target.get(plan.target)) for plan in plans}
     graph = held[0].graph
     release = importlib.metadata.version("jax")
     return Manifest(
@@ -154,7 +181,16 @@ def _manifest(
         stages=stages,
         files={name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())},
         executables={str(made.plan.target): made.entry for made in compiled},
+        native={target: entry for target, entry in entries.items() if entry is not None},
+        devices=None if split is None else _devices(held, split),
         tiles=TILES if TILES in files else None,
+    )
+
+
+def _devices(held: Sequence[Plan], split: Split) -> Devices:
+    specs = DeviceStages(held, split).specs
+    return Devices(
+        mesh=dict(split.mesh.shape), inputs={label: tuple(map(mesh_axes, spec)) for label, spec in specs.items()}
     )
 
 
