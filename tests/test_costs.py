@@ -183,6 +183,7 @@ def sites() -> dict[str, tuple[str, Site]]:
         "rotated": ("qkv_rope", b.rope(heads, positions, rope)),
         "normed": ("qkv_rope", b.rope(normed, positions, rope)),
         "attend": ("attend", b.attend(b.rope(q, positions, rope), b.rope(k, positions, rope), v)),
+        "rope": ("rope", b.rope(v, positions, rope)),
     }
     chosen: dict[str, tuple[str, Site]] = {}
     for name, (family, output) in outputs.items():
@@ -193,7 +194,7 @@ def sites() -> dict[str, tuple[str, Site]]:
     return chosen
 
 
-@pytest.mark.parametrize("name", ["embed", "rotated", "normed", "attend"])
+@pytest.mark.parametrize("name", ["embed", "rotated", "normed", "attend", "rope"])
 def test_the_work_of_the_xla_templates_is_that_of_xla_s_count_in_every_direction(name: str) -> None:
     family, site = sites()[name]
     xla = template(f"{family}/xla")

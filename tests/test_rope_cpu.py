@@ -19,14 +19,14 @@ import numpy.typing as npt
 import pytest
 from independent import formula
 from native import host
+from ropegen.templates.rope.kernel_cpu import Form, Heads, forward
+from ropegen.templates.rope.site import FAMILY
 
 import ropegen as rg
 from ropegen.emit.primitive import Choice, Choices, bind
 from ropegen.native import call, machine
 from ropegen.target import VECTOR_UNITS, Target, VectorUnit
 from ropegen.template import template
-from ropegen.templates.rope.kernel_cpu import Form, Heads, forward
-from ropegen.templates.rope.site import FAMILY
 from ropegen.types import numpy_dtype
 
 TESTS = Path(__file__).resolve().parent
@@ -146,7 +146,9 @@ class Compiled:
 
 def test_the_tails_have_items_of_several_blocks_and_rows_of_every_kind() -> None:
     assert {rows for _, _, rows, _ in TAILS} >= {1, 40}
-    forms = [Form(batch, rows, dim, False, every_array(dim + rest), False, False, 3) for dim, rest, rows, batch in TAILS]
+    forms = [
+        Form(batch, rows, dim, False, every_array(dim + rest), False, False, 3) for dim, rest, rows, batch in TAILS
+    ]
     assert any(form.items > 2 and form.batch * form.rows % form.block for form in forms)
 
 
@@ -270,7 +272,9 @@ def test_q_and_k_are_one_region_and_layers_are_not() -> None:
     plan = rg.plan(b.build(out=x), "cpu")
     taken = [step.region for step in plan.steps if step.region is not None]
     assert [len(region.outputs) for region in taken] == [2, 2, 2]
-    assert all(step.chosen is not None and step.chosen.template == "rope/llvm_cpu" for step in plan.steps if step.region)
+    assert all(
+        step.chosen is not None and step.chosen.template == "rope/llvm_cpu" for step in plan.steps if step.region
+    )
 
 
 def test_other_platforms_rotate_as_before() -> None:
@@ -326,7 +330,9 @@ def test_registers_stay_registers_and_stores_bypass_the_caches(name: str, pairin
     for dtype in ("f32", "bf16", "f16"):
         form = Form(1, 64, 128, False, (Heads(dtype, 8, 128, pairing),), False, True, 1)
         lines = list(code_of(form, VECTOR_UNITS[name]))
-        assert not [line for line in lines if re.search(r"%[xyz]mm|\b[qvd]\d+\b", line) and re.search(r"\b[re]?sp\b", line)]
+        assert not [
+            line for line in lines if re.search(r"%[xyz]mm|\b[qvd]\d+\b", line) and re.search(r"\b[re]?sp\b", line)
+        ]
         if name != "neon":  # there the compiler may take a store that also interleaves instead
             past = [line for line in lines if line.startswith("\tvmovnt")]
             sizes = {"x": 16, "y": 32, "z": 64}
