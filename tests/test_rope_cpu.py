@@ -280,6 +280,15 @@ def test_q_and_k_are_one_region_and_layers_are_not() -> None:
     )
 
 
+def test_a_region_has_at_most_eight_rotations_of_equal_leading_sizes() -> None:
+    b = rg.Builder("many")
+    angles = b.input("angles", (4, 8), "f32")
+    lead = [(), *[(2,)] * 10]
+    xs = [b.input(f"x{index}", (*sizes, 4, 1, 8), "f32") for index, sizes in enumerate(lead)]
+    outputs = {f"out{index}": b.rotate(x, angles, pairing="half") for index, x in enumerate(xs)}
+    assert sorted(len(closed.outputs) for closed in regions(b.build(**outputs))) == [*[1] * 11, 2, 8]
+
+
 def test_other_platforms_rotate_as_before() -> None:
     b = rg.Builder("one")
     graph = b.build(out=b.rope(b.input("x", (1, 8, 4, 16), "f32"), b.positions(8), ROPE))
