@@ -1,8 +1,7 @@
 """The functions for programs in JAX: a compiler for graphs, and fused functions that need no graph.
 
 `attention`, `rope` and `embed` build the graph that their arguments describe, plan it, and bind its regions as
-primitives. `jit`, `grad`, `jvp`, `vmap`, `checkpoint` and `jax.export` take them. So does `shard_map` over batch or
-heads; it needs `check_vma=False` for gradients.
+primitives. `jit`, `grad`, `jvp`, `vmap`, `checkpoint`, `shard_map` and `jax.export` take them.
 """
 
 from __future__ import annotations
@@ -16,12 +15,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
+from jax.sharding import NamedSharding
 
 from ropegen import masks, models, tiles
 from ropegen.arguments import expect_tiles, flag_of, path_of
 from ropegen.emit import artifact, mesh
 from ropegen.emit.callable import run
 from ropegen.emit.mesh import Sharding
+from ropegen.emit.own_part import with_own_part
 from ropegen.emit.primitive import PLATFORMS
 from ropegen.errors import RopegenError
 from ropegen.ir import text
@@ -92,6 +93,7 @@ def export(
     ahead_of_time: bool = False,
     libtpu: str | PathLike[str] | None = None,
     source: bool = False,
+    sharding: NamedSharding | None = None,
 ) -> artifact.Artifact:
     """Writes the artifact of a graph, with a plan for every target, into a directory, and loads it. See `plan`.
 
@@ -105,6 +107,9 @@ def export(
     With `source` the artifact also has the code of the native kernels for readers, as LLVM's text form and as assembly.
 
     `measured` serves the targets for which it has tiles. The artifact contains the file as `tiles.json`.
+
+    `sharding` makes an artifact for several devices, which need not be there: a NamedSharding over a jax.sharding.Mesh or
+    AbstractMesh, with a PartitionSpec over (batch, ..., sequence, heads); see `Plan.compile`.
 
     Raises:
       RopegenError: two targets of one platform, a directory that contains something else, no libtpu to compile with,
@@ -130,6 +135,7 @@ def export(
         for target in wanted
     ]
     content = measured.content if measured is not None else None
+    split = None if sharding is None else mesh.split_for("export", graph, sharding, {})
     return artifact.export(
         plans,
         folder,
@@ -137,6 +143,7 @@ def export(
         libtpu=compiler,
         source=flag_of("export: source", source),
         tiles=content,
+        split=split,
     )
 
 
@@ -151,16 +158,20 @@ def load(
     in `allow`, such as ("my_call",). With `keys`, one or several files with public keys of Ed25519, an artifact that
     none of them signed is refused; see `ropegen sign`.
 
-    If the plan for CPU has native kernels, they are compiled here when they are first called. With `objects`, those that
-    the artifact holds as object files run instead, without compilation. They are machine code and can do whatever this
-    process can do, so give it only for artifacts of people that you trust.
+    If the plan for CPU has native kernels, they are compiled here when they are first called. With `objects` or `keys`,
+    those that the artifact holds as object files run instead, without compilation. They are machine code and can do
+    whatever this process can do, so give `objects` only for artifacts of people that you trust.
 
     Raises:
       RopegenError: a file is missing, damaged, foreign or of a newer format; a program has a custom call that is not
         allowed; or no key of `keys` signed the artifact.
     """
-    folder = path_of("load: directory", directory, "`export` wrote the artifact")
-    return artifact.load(folder, allow=allow, keys=keys, objects=flag_of("load: objects", objects))
+    return artifact.load(
+        path_of("load: directory", directory, "`export` wrote the artifact"),
+        allow=allow,
+        keys=keys,
+        objects=flag_of("load: objects", objects),
+    )
 
 
 def rope(
@@ -532,7 +543,7 @@ class Call:
         if split is not None:
             return _over_devices(self.name, graph, split, planned_for(target), fixed, catalog())(self._values)
         first, *others = _planned(graph, planned_for(target), fixed, catalog())
-        return run(first, {}, self._values, others)
+        return run(first, {}, with_own_part(self.name, graph, self._values), others)
 
 
 def _on_host(value: ArrayLike) -> np.ndarray | None:

@@ -23,6 +23,7 @@ import pytest
 
 import ropegen as rg
 from ropegen import template
+from ropegen.cli import main
 from ropegen.emit.module import semantic
 from ropegen.emit.module.replace import replace_composites
 from ropegen.native import machine
@@ -172,6 +173,7 @@ def test_several_devices_get_the_module_of_xla_and_the_plan_says_so() -> None:
 
 LOADED = """
 import warnings
+import ropegen.cli
 with warnings.catch_warnings(record=True) as warned:
     warnings.simplefilter("always")
     loaded = rg.load(sys.argv[2])
@@ -180,17 +182,20 @@ with warnings.catch_warnings(record=True) as warned:
         np.testing.assert_array_equal(loaded(ids=ids, table=table), table[np.clip(ids, 0, 49)])
 print(loaded.runs)
 print(*(entry.message for entry in warned), sep="\\n")
+ropegen.cli.main(["env"])
 """
 
 
 @pytest.mark.usefixtures("native")
 def test_without_llvmlite_plans_and_artifacts_say_how_to_get_it(tmp_path: Path) -> None:
     directory = str(rg.export(lookup(), tmp_path / "kernels", targets="cpu").directory)
-    one, several, chosen, *lines, runs, warned = child(ELSEWHERE + LOADED, "hide", directory).splitlines()
+    one, several, chosen, *lines = child(ELSEWHERE + LOADED, "hide", directory).splitlines()
     assert (one, several, chosen) == ("one False", "several False", "embed/xla")
     assert any("declines: it needs llvmlite; pip install 'ropegen[native]'" in line for line in lines)
-    assert runs == "StableHLO; no native kernels for cpu: llvmlite is not installed; pip install 'ropegen[native]'"
-    assert warned == f"{directory} runs {runs}"
+    runs = "StableHLO; no native kernels for cpu: llvmlite is not installed; pip install 'ropegen[native]'"
+    assert runs in lines
+    assert lines.count(f"{directory} runs {runs}") == 1
+    assert any("native code" in line and "none: llvmlite is not installed; pip" in line for line in lines)
 
 
 # Plans ------------------------------------------------------------------------------------------------------------------
@@ -282,12 +287,31 @@ def test_the_plan_is_made_again_with_what_was_asked_for(options: dict[str, Any],
     assert made.check().passed
 
 
-def test_an_artifact_that_is_planned_otherwise_here_runs_its_stablehlo(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("tile", "reason"),
+    [
+        (
+            {"attend/llvm_cpu": {"kv": 128, "panels": 2}},
+            "what is installed here plans the graph otherwise for cpu; build",
+        ),
+        (
+            {"attend/llvm_cpu": {"kv": 1 << 20, "panels": 2}},
+            "attend/llvm_cpu does not offer the tile kv=1048576 panels=2",
+        ),
+    ],
+)
+def test_an_artifact_that_is_planned_otherwise_here_runs_its_stablehlo(
+    tile: dict[str, dict[str, int]], reason: str, tmp_path: Path
+) -> None:
+    """Nobody but this process decides which code it writes: a forged tile is refused even if its digest fits."""
     made = rg.export(rotated(), tmp_path / "kernels", targets="cpu")
-    forged = msgspec.structs.replace(made.manifest, plans={"cpu": "0" * 64})
+    native = {"cpu": msgspec.structs.replace(made.manifest.native["cpu"], tile=tile)}
+    plans = made.manifest.plans if "otherwise" in reason else {"cpu": rg.plan(rotated(), "cpu", tile=tile).digest}
+    forged = msgspec.structs.replace(made.manifest, native=native, plans=plans)
     (made.directory / "manifest.json").write_bytes(forged.encoded())
     other = rg.load(made.directory)
-    assert "what is installed here plans the graph otherwise for cpu; build the artifact again" in other.runs
+    assert other.runs.startswith("StableHLO; no native kernels for cpu: ")
+    assert reason in other.runs
     with pytest.warns(UserWarning, match="runs StableHLO"):
         assert other.check().passed
 
@@ -339,22 +363,27 @@ def test_objects_are_made_for_every_unit_and_run_without_the_template(tmp_path: 
     assert child(OBJECTS, str(made.directory), "hide").startswith("StableHLO; no native kernels for cpu:")
 
 
-def test_an_attention_compiled_ahead_of_time_agrees_with_the_oracle(tmp_path: Path) -> None:
-    made = rg.export(rotated(), tmp_path / "kernels", targets=f"cpu:{own_unit()}", ahead_of_time=True, source=True)
-    loaded = rg.load(made.directory, objects=True)
-    assert loaded.runs == f"native kernels of attend/llvm_cpu, compiled ahead of time for cpu:{own_unit()}"
+def test_the_command_line_builds_checks_and_shows_native_kernels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    graph, folder, target = tmp_path / "graph.mlir", tmp_path / "kernels", f"cpu:{own_unit()}"
+    graph.write_text(rg.dumps(rotated()))
+    assert main(["build", str(graph), "--target", target, "--compile", "--source", "-o", str(folder)]) == 0
+    assert main(["check", str(folder)]) == 0
+    assert main(["env"]) == 0
+    said = capsys.readouterr().out
+    assert f"here it runs native kernels of attend/llvm_cpu, compiled here for {target}" in said
+    assert any(line.split() == ["native", "code", "for", own_unit()] for line in said.splitlines())
+    loaded = rg.load(folder, objects=True)
+    assert loaded.runs == f"native kernels of attend/llvm_cpu, compiled ahead of time for {target}"
     assert loaded.check().passed
-    kernels = made.manifest.native[f"cpu:{own_unit()}"].objects
-    assert kernels is not None
-    for kernel in kernels.kernels:
-        code = (made.directory / f"{kernel}.{own_unit()}.ll").read_text()
-        assert code.startswith(f"; plan of rotated for cpu:{own_unit()}\n")
-        assert (
-            machine.object_code(code, VECTOR_UNITS[own_unit()])
-            == (made.directory / f"{kernel}.{own_unit()}.o").read_bytes()
-        )
-        assembly = (made.directory / f"{kernel}.{own_unit()}.s").read_text()
-        assert " plan of rotated for cpu:" in assembly.partition("\n")[0]
+    objects = loaded.manifest.native[target].objects
+    assert objects is not None
+    for kernel, name in zip(objects.kernels, objects.files, strict=True):
+        code, assembly = ((folder / name).with_suffix(ending).read_text() for ending in (".ll", ".s"))
+        assert code.startswith(f"; plan of rotated for {target}\n")
+        assert machine.object_code(code, VECTOR_UNITS[own_unit()]) == (folder / name).read_bytes()
+        assert assembly[2:].lstrip().startswith(f"plan of rotated for {target}\n")
         assert f"{kernel}:" in assembly
 
 

@@ -31,7 +31,7 @@ from jax.interpreters import ad, batching, mlir
 
 from ropegen import plain
 from ropegen.emit.kernels import CompleteKernel, built_kernel, unfused_kernel, values_of
-from ropegen.emit.varying import NO_MESH, alike, typed_beside
+from ropegen.emit.varying import alike, lowered_alone, typed_beside
 from ropegen.emit.widen import widen
 from ropegen.errors import RopegenError
 from ropegen.ir.graph import Graph, Node
@@ -136,12 +136,7 @@ def _kernel(closed: Graph, choices: Choices, place: _Place) -> CompleteKernel:
     if choice.template is None:
         return unfused_kernel(closed)
     made_by = template(choice.template)
-    is_collected = place.platform == "cpu" and native_call.is_collecting()
-    if (
-        made_by.needs_process is not None
-        and not is_collected
-        and not (place.stays and _can_run(made_by, choice.target))
-    ):
+    if not _can_go(made_by, choice.target, place):
         instead = choice.instead or Choice.of(
             choice.target, cheapest(closed, choice.target, goes_everywhere=True), None
         )
@@ -156,8 +151,11 @@ def _kernel(closed: Graph, choices: Choices, place: _Place) -> CompleteKernel:
     return built_kernel(closed, made_by, choice.target, choice.tile, place.devices)
 
 
-def _can_run(made_by: AnyTemplate, target: Target) -> bool:
-    return made_by.needs_process is None or not any(made_by.needs_process(target))
+def _can_go(made_by: AnyTemplate, target: Target, place: _Place) -> bool:
+    """Whether the module at a place can call the kernels of a template."""
+    if made_by.needs_process is None or native_call.is_collecting():
+        return True
+    return place.stays and not any(made_by.needs_process(target))
 
 
 def _plain(closed: Graph) -> Callable[..., Arrays]:
@@ -350,16 +348,8 @@ def _trio(name: str) -> Trio:
 def _lowered(
     impl: Callable[..., Arrays], platform: str, context: mlir.LoweringRuleContext, *operands: Any, **params: Any
 ) -> Any:
-    """Lowers a kernel as on one device: it knows nothing of the mesh axes over which its operands vary."""
-    rule = mlir.lower_fun(functools.partial(impl, _Place.of(platform, context.module_context)), multiple_results=True)
-    plain_types = [ShapedArray(value.shape, value.dtype) for value in map(_shaped_type, context.avals_in)]
-    with jax.sharding.use_abstract_mesh(NO_MESH):
-        return rule(context.replace(avals_in=plain_types), *operands, **params)
-
-
-def _shaped_type(value: Any) -> ShapedArray:
-    assert isinstance(value, ShapedArray)
-    return value
+    place = _Place.of(platform, context.module_context)
+    return lowered_alone(functools.partial(impl, place), context, *operands, **params)
 
 
 def _with_tangents(

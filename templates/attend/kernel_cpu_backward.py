@@ -354,7 +354,7 @@ class _Block:
                 part.compute(f.value(I1, 1))
             else:
                 some, every = scores.shown(queries, keys)
-                f.branch(some, lambda part=part, every=every: part.compute(every), part.clear)
+                f.branch(some, functools.partial(part.compute, every), part.clear)
         self._add_to_keys(keys)
 
     def _add_to_keys(self, keys: Span) -> None:
@@ -365,14 +365,30 @@ class _Block:
             marks = f.offset(place.own("panels"), key // GRANULE * 2, I64)
             steps = f.load(I64, marks) * problem.panel, f.load(I64, marks, 1) * problem.panel
             with f.when(steps[0] < steps[1]):
-                for scalars, rows, target, width in (
-                    ("weights", "d_output_rows", "d_values", problem.packed_value_width),
-                    ("d_scores", "query_rows", "d_keys", problem.packed_width),
-                ):
-                    place_of = f.offset(place.own(target), (tile + key) * width, F32)
-                    row = self.gradient.row
-                    read = Scalars(f.offset(place.own(scalars), key * row, F32), step=1, row=row)
-                    self.add(read, GRANULE, place.own(rows), self.gradient.block, steps, place_of, width)
+                self._add_to_granule(key, tile, steps)
+
+    def _add_to_granule(self, key: Value, tile: Value, steps: tuple[Value, Value]) -> None:
+        f, problem, place, row = self.f, self._problem, self.place, self.gradient.row
+        of_values = "weights", "d_output_rows", "d_values"
+        of_keys = "d_scores", "query_rows", "d_keys"
+
+        def add(scalars: Value, rows: Value, target: Value, width: int) -> None:
+            read = Scalars(f.offset(scalars, key * row, F32), step=1, row=row)
+            place_of = f.offset(target, (tile + key) * width, F32)
+            self.add(read, GRANULE, rows, self.gradient.block, steps, place_of, width)
+
+        width, value_width = problem.packed_width, problem.packed_value_width
+        if width != value_width:
+            for names, own_width in ((of_values, value_width), (of_keys, width)):
+                scalars, rows, target = map(place.own, names)
+                add(scalars, rows, target, own_width)
+            return
+        # One loop for both products: the code of a micro-tile is long.
+        with f.range(0, 2) as number:
+            first = number.equals(0)
+            pairs = zip(map(place.own, of_values), map(place.own, of_keys), strict=True)
+            scalars, rows, target = (f.select(first, one, other) for one, other in pairs)
+            add(scalars, rows, target, width)
 
     def add(
         self,
@@ -527,18 +543,22 @@ class _Panel:
         unit, panel = problem.unit, problem.panel
         strip = self.tile.keys.first - self.block.strip.first + key
         queries = f.offset(place.slot, problem.slot.queries)
-        with f.range(0, GRANULE, unit.rows) as row:
-            for target, packed, columns, width in (
-                ("weights", "keys", queries, problem.packed_width),
-                ("d_scores", "values", place.own("d_outputs"), problem.packed_value_width),
-            ):
-                scalars = Scalars(f.offset(place.own(packed), (strip + row) * width, F32), step=unit.rows, row=1)
-                registers = Registers(f.offset(columns, self.number * (width * panel), F32), panel)
+        widths = problem.packed_width, problem.packed_value_width
+        # One loop for both products: the code of a micro-tile is long.
+        with f.range(0, 2) as number:
+            first = number.equals(0)
+            width = widths[0] if widths[0] == widths[1] else f.select(first, f.i64(widths[0]), widths[1])
+            packed = f.select(first, place.own("keys"), place.own("values"))
+            columns = f.select(first, queries, place.own("d_outputs"))
+            target = f.select(first, self._scores("weights", key), self._scores("d_scores", key))
+            registers = Registers(f.offset(columns, self.number * (width * panel), F32), panel)
+            with f.range(0, GRANULE, unit.rows) as row:
+                scalars = Scalars(f.offset(packed, (strip + row) * width, F32), step=unit.rows, row=1)
                 zeros = [f.zero(self._kind)] * (unit.rows * unit.columns)
                 products = multiply(f, scalars, registers, (0, width), zeros, unit.columns)
-                place_of = self._scores(target, key + row)
                 for at, value in enumerate(products):
-                    f.store(value, place_of, at // unit.columns * self._gradient.row + at % unit.columns * unit.lanes)
+                    place_of = (row + at // unit.columns) * self._gradient.row + at % unit.columns * unit.lanes
+                    f.store(value, target, place_of)
 
     def _weigh(self, first: Value, masked: bool) -> None:
         """Replaces the products of a granule by weights and cotangents of the products."""

@@ -126,8 +126,8 @@ class Gradient:
         return self.block + self.problem.panel
 
     @functools.cached_property
-    def chunks(self) -> int:
-        """Items that share a key head, so that all threads have work; each has its own cotangent of the queries."""
+    def _shares(self) -> int:
+        """Items that should share a key head, so that all threads have work."""
         problem = self.problem
         heads = 1 if self.shares_bias else problem.batch * problem.kv_heads
         if heads % problem.threads == 0 or heads >= 4 * problem.threads:
@@ -136,14 +136,19 @@ class Gradient:
         return max(1, min(-(-4 * problem.threads // heads), problem.tiles, room))
 
     @property
+    def strip(self) -> int:
+        """Keys in a strip: whole tiles."""
+        return min(_STRIP, up(-(-self.problem.keys // self._shares), self.problem.keys_in_tile))
+
+    @property
+    def chunks(self) -> int:
+        """Items that share a key head; each has its own copy of the cotangent of the queries."""
+        return min(self._shares, -(-self.problem.keys // self.strip))
+
+    @property
     def _most(self) -> int:
         """The most bytes of a wave, if it has more than one head."""
         return max(_WAVE, _WAVE_OF_THREAD * self.problem.threads)
-
-    @property
-    def strip(self) -> int:
-        """Keys in a strip: whole tiles."""
-        return min(_STRIP, up(-(-self.problem.keys // self.chunks), self.problem.keys_in_tile))
 
     @property
     def wave_heads(self) -> int:

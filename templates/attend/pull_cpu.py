@@ -40,10 +40,9 @@ def pull(
     output, lse = (result[label] for label in ("output", "log_sum_exp"))
     assert output is not None
     assert lse is not None
-    d_output, d_lse = (
-        jnp.zeros_like(value) if cotangent[label] is None else cotangent[label]
-        for label, value in (("output", output), ("log_sum_exp", lse))
-    )
+    d_output, d_lse = cotangent["output"], cotangent["log_sum_exp"]
+    d_output = jnp.zeros_like(output) if d_output is None else d_output
+    d_lse = jnp.zeros_like(lse) if d_lse is None else d_lse
     gradient = Gradient(problem, "bias" in given and given["bias"] in asked)
     buffers = (*operands, output, lse, d_output, d_lse)
     computed = call(backward(gradient), problem.unit, buffers)

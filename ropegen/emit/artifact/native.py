@@ -15,8 +15,7 @@ import functools
 import importlib.metadata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 from jax import export
@@ -29,7 +28,7 @@ from ropegen.ir.graph import Graph
 from ropegen.native import call, machine
 from ropegen.planner import Plan, plan
 from ropegen.target import Target, VectorUnit
-from ropegen.template import template
+from ropegen.template import template, tiles_of
 from ropegen.tiles import TileFile
 
 Program = Callable[[Mapping[str, Any]], dict[str, Any]]
@@ -101,7 +100,7 @@ def _made(made: Plan, unit: VectorUnit) -> Made:
             "--compile (ahead_of_time), or leave this target out"
         )
     entry = NativeObjects(
-        unit=unit.name,
+        unit=cast("Any", unit.name),
         kernels=tuple(one.kernel.name for one in kernels.values()),
         llvmlite=importlib.metadata.version("llvmlite"),
         programs=programs,
@@ -137,25 +136,24 @@ def _why_none(made: Plan) -> str:
     return "; ".join(f"{name} declines: {', '.join(why)}" for name, why in declined.items() if why) or "none fits it"
 
 
-def load(
-    directory: Path, content: Callable[[str], bytes], manifest: Manifest, graph: Graph, *, trusted: bool
-) -> Native:
+def load(manifest: Manifest, graph: Graph, content: Callable[[str], bytes], *, trusted: bool) -> Native:
     """The native programs of the first target, widest vectors first, whose kernels run in this process.
 
-    `content` reads a file of the directory by its name, and compares its hash.
+    `content` reads a file of the artifact.
     Object files run only from an artifact that is `trusted`; otherwise the kernels are compiled here.
     """
     unused: dict[str, str] = {}
     for target in sorted(map(Target.parse, manifest.native), key=_lanes, reverse=True):
         stated = manifest.native[str(target)]
+        objects = stated.objects if trusted else None
         try:
-            if reason := "; ".join(dict.fromkeys(_reasons(stated, target))):
-                unused[str(target)] = reason
+            if reasons := [*_reasons(stated, objects, target)]:
+                unused[str(target)] = "; ".join(dict.fromkeys(reasons))
                 continue
-            if trusted and stated.objects is not None:
-                programs, how = _linked(directory, content, stated.objects), "compiled ahead of time"
+            if objects is not None:
+                programs, how = _linked(objects, content), "compiled ahead of time"
             else:
-                made = _planned(directory, content, manifest, graph, target)
+                made = _planned(manifest, graph, content, target)
                 programs = {name: _program(made, stage) for name, stage in stablehlo.stages(made).items()}
                 how = "compiled here"
         except RopegenError as error:
@@ -169,20 +167,22 @@ def _lanes(target: Target) -> int:
     return 0 if target.unit is None else target.unit.lanes
 
 
-def _reasons(stated: NativeEntry, target: Target) -> Iterator[str]:
+def _reasons(stated: NativeEntry, objects: NativeObjects | None, target: Target) -> Iterator[str]:
+    """Why the kernels cannot run in this process. Object files need no template."""
+    if objects is not None:
+        yield from machine.cannot_run(target)
+        return
     for name in stated.templates:
         needs_process = template(name).needs_process
         if needs_process is not None:
             yield from needs_process(target)
 
 
-def _planned(
-    directory: Path, content: Callable[[str], bytes], manifest: Manifest, graph: Graph, target: Target
-) -> Plan:
+def _planned(manifest: Manifest, graph: Graph, content: Callable[[str], bytes], target: Target) -> Plan:
     """The plan that the artifact was built with, made again.
 
     Raises:
-      RopegenError: what is installed here plans the graph otherwise.
+      RopegenError: what is installed here plans the graph otherwise, or a tile is none that its template offers.
     """
     stated = manifest.native[str(target)]
     made = plan(
@@ -191,35 +191,40 @@ def _planned(
         tile=stated.tile,
         tables=stated.tables,
         weigh=stated.weighed,
-        measured=_measured(directory, content, manifest, target),
+        measured=_measured(manifest, content, target),
     )
     if made.digest != manifest.plans[str(target)]:
         raise RopegenError(
             f"ropegen {manifest.built_with.ropegen} built the artifact, and what is installed here plans the graph "
             f"otherwise for {target}; build the artifact again"
         )
+    for step in made.steps:
+        if step.region is not None and step.chosen is not None and step.chosen.needs_process:
+            by = template(step.chosen.template)
+            if step.chosen.tile not in tiles_of(by, by.family.site(step.region.closed), target):
+                raise RopegenError(f"{by} does not offer the tile {step.chosen.tile}; build with another tile")
     return made
 
 
-def _measured(directory: Path, content: Callable[[str], bytes], manifest: Manifest, target: Target) -> TileFile | None:
+def _measured(manifest: Manifest, content: Callable[[str], bytes], target: Target) -> TileFile | None:
     """The tile file that the plan was made with; None if it has no tile for the target."""
     if manifest.tiles is None:
         return None
-    file = tiles.parse(content(TILES), str(directory / TILES))
+    file = tiles.parse(content(TILES), TILES)
     return file if target in file.targets else None
 
 
-def _linked(directory: Path, content: Callable[[str], bytes], objects: NativeObjects) -> dict[str, Program]:
+def _linked(objects: NativeObjects, content: Callable[[str], bytes]) -> dict[str, Program]:
     """The programs that call the object files, which are loaded into this process."""
     for kernel, name in zip(objects.kernels, objects.files, strict=True):
-        call.register(kernel, objects.unit, (directory / name).read_bytes)
+        call.register(kernel, objects.unit, functools.partial(content, name))
     targets = {call.target_of(kernel, objects.unit) for kernel in objects.kernels}
     programs: dict[str, Program] = {}
     for stage, name in objects.programs.items():
         module = export.deserialize(bytearray(content(name)))
         unlisted = set(stablehlo.custom_calls(module.mlir_module_serialized)) - targets
         if unlisted:
-            raise RopegenError(f"{directory / name} calls {', '.join(sorted(unlisted))}; build the artifact again")
+            raise RopegenError(f"{name} calls {', '.join(sorted(unlisted))}; build the artifact again")
         programs[stage] = jax.jit(module.call)
     return programs
 

@@ -16,15 +16,17 @@ import jax
 from jax import export as jax_export
 from jax.core import Tracer
 from jax.extend.mlir import ir
+from jax.sharding import NamedSharding, PartitionSpec
 
 from ropegen.emit.artifact import executables, manifest, native, portable, program, signature
 from ropegen.emit.artifact.check import Check, check
 from ropegen.emit.artifact.manifest import GRAPH, Manifest
 from ropegen.emit.inputs import check_inputs, expect_keywords, expect_room, rooms
+from ropegen.emit.own_part import inside_shard_map, with_own_part
 from ropegen.errors import RopegenError
 from ropegen.ir import ops, text
 from ropegen.ir.graph import Graph
-from ropegen.target import host_device, host_platform
+from ropegen.target import host_device, host_devices, host_platform
 from ropegen.types import TensorType
 
 T = TypeVar("T")
@@ -48,6 +50,9 @@ class Artifact:
     If the plan for CPU has native kernels, they are compiled here, see `ropegen.emit.artifact.native`. Where that is not
     possible, the StableHLO runs, with a warning that says why. `runs` says which it is.
 
+    An artifact for several devices takes whole arrays, and brings those that JAX does not trace to the devices. It holds
+    the forward pass alone.
+
     `manifest` says what the artifact is, in typed fields; `manifest.data()` gives the same as plain dictionaries.
     """
 
@@ -57,8 +62,8 @@ class Artifact:
         manifest: Manifest,
         graph: Graph,
         programs: Mapping[str, jax_export.Exported],
-        *,
         allow: tuple[str, ...] = (),
+        *,
         runs_objects: bool = False,
     ) -> None:
         self.directory = directory
@@ -68,7 +73,7 @@ class Artifact:
         self._allow = allow
         self._inputs = {label: entry.type for label, entry in manifest.inputs.items()}
         self._rooms = rooms(graph)
-        self._compiled = {stage: jax.jit(program.call) for stage, program in programs.items()}
+        self._compiled = {stage: jax.jit(_without_derivative(program.call)) for stage, program in programs.items()}
         self._has_warned = False
         self._runs_objects = runs_objects
 
@@ -84,7 +89,13 @@ class Artifact:
         return _load_again, (self.directory.resolve(), dict(self.manifest.files), self._allow, self._runs_objects)
 
     def __repr__(self) -> str:
-        return f"<artifact {self.manifest.graph.name} for {', '.join(self.targets)}>"
+        devices = "" if self.devices == 1 else f", on {self.devices} devices"
+        return f"<artifact {self.manifest.graph.name} for {', '.join(self.targets)}{devices}>"
+
+    @property
+    def devices(self) -> int:
+        """The number of devices that a call runs on."""
+        return 1 if self.manifest.devices is None else self.manifest.devices.count
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -125,7 +136,7 @@ class Artifact:
 
     @functools.cached_property
     def _native(self) -> native.Native:
-        return native.load(self.directory, self._content, self.manifest, self.graph, trusted=self._runs_objects)
+        return native.load(self.manifest, self.graph, self._content, trusted=self._runs_objects)
 
     @property
     def runs(self) -> str:
@@ -144,16 +155,36 @@ class Artifact:
             if name in programs:
                 return programs[name](values)
             self._warn_of_unused()
-        if self.manifest.native and host_platform() == "cpu":
+        if self.manifest.native and self.manifest.devices is None and host_platform() == "cpu":
             if name in self._native.programs:
                 return self._native.programs[name](_committed(arguments))
             self._warn_of_unused()
+        return self._exported(name, arguments)
+
+    def _exported(self, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Runs the StableHLO of a stage."""
         try:
-            return self._compiled[name](_committed(arguments))
+            return self._compiled[name](self._placed(arguments))
         except (jax.errors.JaxRuntimeError, ir.MLIRError) as error:
             raise RopegenError(
                 f"{self.directory / name}.jaxexport does not run on {host_platform()}: {str(error).partition(chr(10))[0]}"
             ) from error
+
+    def _placed(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The arguments of a stage where it reads them; those that JAX traces stay as they are."""
+        stated = self.manifest.devices
+        if stated is None:
+            return _committed(arguments)
+        if any(isinstance(value, Tracer) for value in arguments.values()):
+            return arguments
+        mesh = jax.make_mesh(
+            tuple(stated.mesh.values()), tuple(stated.mesh), axis_types=(jax.sharding.AxisType.Auto,) * len(stated.mesh)
+        )
+        lies = {
+            label: NamedSharding(mesh, PartitionSpec(*(axes or None for axes in its)))
+            for label, its in stated.inputs.items()
+        }
+        return jax.device_put(dict(arguments), {label: lies[label] for label in arguments})
 
     def _content(self, name: str) -> bytes:
         """The content of a file, which must be what it was when the artifact was loaded."""
@@ -178,6 +209,8 @@ class Artifact:
         self._check_platform()
         values = check_inputs(self._inputs, inputs, self._inputs)
         expect_room(self._rooms, inputs)
+        if inside_shard_map():
+            values = with_own_part("artifact", self.graph, values)
         return self._run(self._prepared(values), values)
 
     def bind(self, /, *positional: Any, **parameters: Any) -> Callable[..., Any]:
@@ -224,15 +257,13 @@ class Artifact:
 
         def exported(**inputs: Any) -> Mapping[str, Any]:
             values = check_inputs(self._inputs, inputs, self._inputs)
-            for name, run in self._compiled.items():
-                stage = self.manifest.stages.by_name[name]
-                values = {**values, **run(_committed({label: values[label] for label in stage.arguments}))}
+            for name, stage in self.manifest.stages.by_name.items():
+                values = {**values, **self._exported(name, {label: values[label] for label in stage.arguments})}
             return {label: values[label] for label in labels}
 
-        is_native = bool(self.manifest.native) and host_platform() == "cpu" and bool(self._native.programs)
-        programs = (
-            [("native kernels", own), ("module.jaxexport", exported)] if is_native else [("module.jaxexport", own)]
-        )
+        programs = [("module.jaxexport", own)]
+        if self.manifest.native and host_platform() == "cpu" and self._native.programs:
+            programs = [("native kernels", own), ("module.jaxexport", exported)]
         files = portable.programs(self.directory, self._content, self.manifest, self.graph)
         return check(self.graph, itertools.chain(programs, files), seed)
 
@@ -243,6 +274,12 @@ class Artifact:
                 f"this program runs on {platform} and the artifact holds {', '.join(self.manifest.platforms)}; build it "
                 f"with a target for {platform}, or choose one of those with JAX_PLATFORMS"
             )
+        if (there := host_devices()) < self.devices and self.manifest.devices is not None:
+            axes = ", ".join(f"{axis}={size}" for axis, size in self.manifest.devices.mesh.items())
+            raise RopegenError(
+                f"{self.directory} runs on {self.devices} devices (a mesh of {axes}), and this program has {there}; start it "
+                "with that many, or build the artifact for fewer"
+            )
 
     def _prepared(self, values: Mapping[str, Any]) -> dict[str, Any]:
         return self._stage("prepare", values) if "prepare" in self._compiled else {}
@@ -252,6 +289,20 @@ class Artifact:
         if len(results) == 1:
             return next(iter(results.values()))
         return {label: results[label] for label in self.manifest.outputs}
+
+
+def _without_derivative(program: Callable[..., Any]) -> Callable[..., Any]:
+    """The program, which refuses to be differentiated in words of ropegen."""
+    forward = jax.custom_jvp(program)
+
+    @forward.defjvp
+    def refuse(primals: Any, tangents: Any) -> Any:  # pyright: ignore[reportUnusedFunction]
+        raise RopegenError(
+            "an artifact holds the forward pass alone, and its derivative was asked for; differentiate "
+            "`rg.plan(artifact.graph, target).compile()`, which computes the same"
+        )
+
+    return forward
 
 
 def _committed(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -301,8 +352,8 @@ def load(
     `keys` are one or several files with public keys of Ed25519, in PEM or as OpenSSH writes them. The artifact must
     have a signature by one of them, see `ropegen.emit.artifact.signature`; then no other process reads the bytecode.
 
-    With `objects`, native kernels that were compiled ahead of time run as they are. They are machine code and can do
-    whatever this process can do. Without it, they are compiled here, from the graph.
+    With `objects` or `keys`, native kernels that were compiled ahead of time run as they are. They are machine code and
+    can do whatever this process can do. Without both, they are compiled here, from the graph.
 
     Raises:
       RopegenError: the directory is not there or is not an artifact, the format is newer, a file is missing, damaged or
@@ -311,7 +362,7 @@ def load(
     folder = Path(directory)
     allowed = _names(allow)
     trusted = None if keys is None else signature.read_keys(keys)
-    return while_whole(folder, lambda: _load(folder, allowed, trusted, objects))
+    return while_whole(folder, lambda: _load(folder, allowed, trusted, objects or trusted is not None))
 
 
 def sign(directory: str | PathLike[str], key: str | PathLike[str]) -> str:
@@ -383,6 +434,8 @@ def assembled(
 ) -> Artifact:
     """The artifact of a manifest and the content of its files. See `program.read` for what `trusted` means.
 
+    With `objects`, it runs its object files.
+
     Raises:
       RopegenError: the graph, the programs and the manifest do not fit each other.
     """
@@ -407,7 +460,7 @@ def assembled(
             types |= made
         elif made != (outputs := {label: entry.type for label, entry in stated.outputs.items()}):
             raise _of_two(folder / f"{name}.jaxexport", "returns", made, outputs)
-    return Artifact(folder, stated, graph, programs, allow=allow, runs_objects=objects)
+    return Artifact(folder, stated, graph, programs, allow, runs_objects=objects)
 
 
 def _expect_graph(folder: Path, stated: Manifest, graph: Graph) -> None:

@@ -16,6 +16,7 @@ from ropegen.emit.artifact.manifest import (
     MANIFEST,
     SIGNATURES,
     TILES,
+    Devices,
     GraphEntry,
     Input,
     Manifest,
@@ -26,6 +27,8 @@ from ropegen.emit.artifact.manifest import (
 )
 from ropegen.emit.artifact.read import Artifact, assembled, while_whole
 from ropegen.emit.artifact.report import report
+from ropegen.emit.callable import Stages as DeviceStages
+from ropegen.emit.mesh import Split, mesh_axes
 from ropegen.emit.module import semantic, stablehlo
 from ropegen.errors import RopegenError
 from ropegen.ir import ops, text
@@ -46,6 +49,7 @@ def export(
     libtpu: str | PathLike[str] | None = None,
     source: bool = False,
     tiles: bytes | None = None,
+    split: Split | None = None,
     progress: Progress = lambda doing: None,
 ) -> Artifact:
     """Writes the artifact of plans of one graph, one plan for each platform, and loads it.
@@ -54,8 +58,9 @@ def export(
     `ahead_of_time`, every TPU chip gets an executable of its own plan, and every CPU whose vector unit is named gets its
     native kernels as object files; the modules hold the plan of the first chip of a platform. `libtpu` is the folder of
     the compiler's package, by default the one of this environment. With `source`, the native kernels are also written
-    for readers. `tiles` is the content of
-    the file with measured tiles that `plan` was given; the artifact keeps it as `tiles.json`.
+    for readers. `tiles` is the content of the file with measured tiles that `plan` was given; the artifact keeps it as
+    `tiles.json`. With a `split`, the artifact is for the devices of its mesh; the files for consumers without JAX are for
+    one device all the same.
 
     Raises:
       RopegenError: two plans are for one platform; the directory holds something other than an artifact, or cannot be
@@ -71,7 +76,7 @@ def export(
         target = target.resolve()
     try:
         expect_replaceable(target, target)
-        files, stated = _files(held, plans, compiled, objects, sources, tiles, progress)
+        files, stated = _files(held, plans, compiled, objects, sources, tiles, split, progress)
         made = assembled(target, stated, files, trusted=True)
         progress("putting it in place")
         place.put(files | {MANIFEST: stated.encoded()}, target, expect_replaceable)
@@ -101,6 +106,7 @@ def _files(
     objects: Sequence[native.Made],
     sources: Mapping[str, bytes],
     tiles: bytes | None,
+    split: Split | None,
     progress: Progress,
 ) -> tuple[dict[str, bytes], Manifest]:
     """The content of every file, and the manifest. The modules hold the plans `held`, a part of `plans`."""
@@ -114,7 +120,7 @@ def _files(
     counts: dict[str, dict[str, int]] = {}
     for name, stage in stablehlo.stages(first).items():
         progress(f"lowering {name} for {', '.join(str(plan.target) for plan in held)}")
-        module = program.sealed(stablehlo.exported(held, stage), text.digest(source), name)
+        module = program.sealed(stablehlo.exported(held, stage, split=split), text.digest(source), name)
         files[f"{name}.jaxexport"] = bytes(module.serialize(vjp_order=0))
         files[f"{name}.mlirbc"] = stablehlo.portable(first, stage)
         counts[name] = stablehlo.op_counts(module.mlir_module_serialized)
@@ -131,7 +137,7 @@ def _files(
     if tiles is not None:
         files[TILES] = tiles
     files["report.txt"] = report(plans, files, counts, compiled, objects).encode()
-    return files, _manifest(held, plans, Stages(**stages), compiled, objects, files)
+    return files, _manifest(held, plans, Stages(**stages), compiled, objects, files, split)
 
 
 def _manifest(
@@ -141,6 +147,7 @@ def _manifest(
     compiled: Sequence[executables.Made],
     objects: Sequence[native.Made],
     files: Mapping[str, bytes],
+    split: Split | None,
 ) -> Manifest:
     by_target = {made.plan.target: made.entry for made in objects}
     entries = {str(plan.target): native.entry(plan, by_target.get(plan.target)) for plan in plans}
@@ -168,7 +175,15 @@ def _manifest(
         files={name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())},
         executables={str(made.plan.target): made.entry for made in compiled},
         native={target: entry for target, entry in entries.items() if entry is not None},
+        devices=None if split is None else _devices(held, split),
         tiles=TILES if TILES in files else None,
+    )
+
+
+def _devices(held: Sequence[Plan], split: Split) -> Devices:
+    specs = DeviceStages(held, split).specs
+    return Devices(
+        mesh=dict(split.mesh.shape), inputs={label: tuple(map(mesh_axes, spec)) for label, spec in specs.items()}
     )
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.extend.mlir as mlir_tools
@@ -20,10 +20,22 @@ from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.extend.mlir import ir
 from jax.interpreters import mlir
+from jax.sharding import NamedSharding
 
 from ropegen import plain
-from ropegen.emit.callable import prepare, prepare_labels, prepared_names, run, run_labels, table_of
+from ropegen.emit.callable import (
+    Stage,
+    Stages,
+    prepare,
+    prepare_labels,
+    prepared_names,
+    run,
+    run_labels,
+    table_of,
+)
+from ropegen.emit.mesh import Split
 from ropegen.emit.primitive import PLATFORMS
+from ropegen.emit.varying import alike, lowered_alone, typed_beside
 from ropegen.errors import RopegenError
 from ropegen.ir.graph import Node, label_of
 from ropegen.native import call
@@ -31,10 +43,10 @@ from ropegen.planner import Plan
 from ropegen.template import template
 from ropegen.types import TensorType, numpy_dtype
 
-Stage = Literal["prepare", "run"]
-
 # Every consumer of this StableHLO version or a newer one can read a portable module.
 PORTABLE_VERSION = "1.9.0"
+# These custom calls say where `shard_map` begins and ends in a serialized module. XLA replaces them, and they run nothing.
+_SHARDY = "xla.sdy."
 # `text` elides constants with more elements than this.
 _SHOWN_ELEMENTS = 16
 
@@ -59,20 +71,35 @@ def check_platforms(plans: Sequence[Plan]) -> None:
             )
 
 
-def exported(plans: Sequence[Plan], stage: Stage, *, named: bool = False, calls: Sequence[str] = ()) -> export.Exported:
+def exported(
+    plans: Sequence[Plan],
+    stage: Stage,
+    *,
+    named: bool = False,
+    calls: Sequence[str] = (),
+    split: Split | None = None,
+) -> export.Exported:
     """The module of a stage for the platforms of the plans; its arguments and results are dictionaries by label.
 
     `named` keeps the names of kernels, which a compiler repeats in its reports. `calls` are targets of custom calls that
-    the module may have besides those that templates declare, without a promise by jax.export.
+    the module may have besides those that templates declare, without a promise by jax.export. With a `split`, the module
+    is for all devices of its mesh, and every device runs the plans of its part.
 
     Raises:
       RopegenError: see `check_platforms`; an input has 64 bits while JAX runs without them; or a module has a custom
         call that no chosen template declares.
     """
     check_platforms(plans)
-    function, arguments = _function(plans, stage)
+    if split is None:
+        function, arguments = _function(plans, stage)
+    else:
+        stages = Stages(plans, split)
+        function = jax.jit(stages.function(stage, functools.partial(_program, stage)))
+        lies = {label: NamedSharding(split.mesh, spec) for label, spec in stages.specs.items()}
+        arguments = _arguments(stages.arguments(stage), lies)
+        plans = [plan for part in stages.plans for plan in part]
+    platforms = list(dict.fromkeys(plan.target.jax_platform for plan in plans))
     unchecked = [export.DisabledSafetyCheck.custom_call(name) for name in calls]
-    platforms = [plan.target.jax_platform for plan in plans]
     with _no_locations():
         made = export.export(function, platforms=platforms, disabled_checks=unchecked)(arguments)
     with mlir.make_ir_context() as context:
@@ -95,10 +122,17 @@ def native_kernels(plan: Plan, stage: Stage) -> dict[str, call.Called]:
 
 def _function(plans: Sequence[Plan], stage: Stage) -> tuple[Any, dict[str, jax.ShapeDtypeStruct]]:
     """The jitted function of a stage, and its arguments."""
-    kinds = argument_types(plans[0], stage)
+    arguments = _arguments(argument_types(plans[0], stage), {})
+    return jax.jit(functools.partial(_program, stage, tuple(plans))), arguments
+
+
+def _arguments(kinds: Mapping[str, TensorType], lies: Mapping[str, NamedSharding]) -> dict[str, jax.ShapeDtypeStruct]:
+    """The arguments of a stage as JAX traces them, and how they lie over the devices."""
     _need_64_bit(kinds)
-    arguments = {label: jax.ShapeDtypeStruct(kind.shape, numpy_dtype(kind.dtype)) for label, kind in kinds.items()}
-    return jax.jit(functools.partial(_program, tuple(plans), stage)), arguments
+    return {
+        label: jax.ShapeDtypeStruct(kind.shape, numpy_dtype(kind.dtype), sharding=lies.get(label))
+        for label, kind in kinds.items()
+    }
 
 
 def portable(plan: Plan, stage: Stage) -> bytes:
@@ -171,13 +205,15 @@ def custom_calls(serialized: bytes) -> tuple[str, ...]:
 def calls_of(module: Any) -> tuple[str, ...]:
     """The custom-call targets of a module, without duplicates."""
     return tuple(
-        sorted(
+        name
+        for name in sorted(
             {
                 call_target(operation)
                 for operation in walk(module.operation)
                 if operation.name == "stablehlo.custom_call"
             }
         )
+        if not name.startswith(_SHARDY)
     )
 
 
@@ -205,7 +241,7 @@ def call_target(operation: Any) -> str:
     return ir.StringAttr(operation.attributes["call_target_name"]).value
 
 
-def _need_64_bit(kinds: dict[str, TensorType]) -> None:
+def _need_64_bit(kinds: Mapping[str, TensorType]) -> None:
     wide = [label for label, kind in kinds.items() if kind.dtype in ("f64", "i64")]
     if wide and not jax.config.read("jax_enable_x64"):
         raise RopegenError(
@@ -270,16 +306,16 @@ _program_p = Primitive("program")
 _program_p.multiple_results = True
 
 
-def _program(plans: tuple[Plan, ...], stage: Stage, values: dict[str, jax.Array]) -> dict[str, jax.Array]:
+def _program(stage: Stage, plans: tuple[Plan, ...], values: dict[str, jax.Array]) -> dict[str, jax.Array]:
     kinds, results = argument_types(plans[0], stage), result_types(plans[0], stage)
-    outputs = _program_p.bind(*(values[label] for label in kinds), plans=plans, stage=stage)
+    outputs = _program_p.bind(*alike([values[label] for label in kinds]), plans=plans, stage=stage)
     return dict(zip(results, outputs, strict=True))
 
 
 @_program_p.def_abstract_eval
 def _program_abstract(*operands: Any, plans: tuple[Plan, ...], stage: Stage) -> list[ShapedArray]:  # pyright: ignore[reportUnusedFunction]
     results = result_types(plans[0], stage).values()
-    return [ShapedArray(kind.shape, numpy_dtype(kind.dtype)) for kind in results]
+    return [typed_beside(ShapedArray(kind.shape, numpy_dtype(kind.dtype)), operands) for kind in results]
 
 
 def _program_on(platform: str) -> Callable[..., list[jax.Array]]:
@@ -298,6 +334,4 @@ def staged(plan: Plan, stage: Stage, values: dict[str, jax.Array]) -> dict[str, 
 
 
 for _platform in PLATFORMS:
-    mlir.register_lowering(
-        _program_p, mlir.lower_fun(_program_on(_platform), multiple_results=True), platform=_platform
-    )
+    mlir.register_lowering(_program_p, functools.partial(lowered_alone, _program_on(_platform)), platform=_platform)
