@@ -450,6 +450,7 @@ def assembled(
             stated.platforms,
             stage.calling_convention,
             stated.custom_calls.keys(),
+            1 if stated.devices is None else stated.devices.count,
         )
         programs[name] = program.read(
             files[f"{name}.jaxexport"], folder / f"{name}.jaxexport", wanted,
