@@ -389,8 +389,8 @@ def test_only_what_dead_builders_left_is_removed(copy: Path) -> None:
 
 # Long runs, threads and processes ------------------------------------------------------------------------------------
 
-# Caches without a bound, with a key from a closed set: a class of ops, a family of templates, the installed packages.
-CLOSED = {"attributes", "_trio", "_installed", "_has_amx"}
+# Caches without a bound. They have no key, or one from a closed set: a class of ops, a family, a vector unit.
+CLOSED = {"attributes", "_trio", "_installed", "_bf16_unit", "host_unit", "missing", "_target_machine", "_binding"}
 
 
 def test_every_cache_has_a_bound() -> None:
@@ -401,7 +401,7 @@ def test_every_cache_has_a_bound() -> None:
         if hasattr(value, "cache_info") and value.__module__ == module.__name__
     }
     assert {name for name, most in caches.items() if most is None} <= CLOSED
-    assert len(caches) > len(CLOSED)
+    assert caches.keys() >= {"_planned", "_text_of", "attributes"}
 
 
 def test_plans_are_forgotten() -> None:
@@ -411,7 +411,7 @@ def test_plans_are_forgotten() -> None:
         for length in lengths:
             b = rg.Builder("one")
             x = b.input("x", (1, length, 2, 4), "f32")
-            rg.plan(b.build(out=b.attend(x, x, x)), "cpu")
+            rg.plan(b.build(out=b.attend(x, x, x)), "gpu:h200")
         gc.collect()
         return len(gc.get_objects())
 

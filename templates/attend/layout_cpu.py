@@ -230,7 +230,7 @@ class Slot:
     size: int
 
     @staticmethod
-    @functools.cache
+    @functools.lru_cache(maxsize=256)
     def of(problem: Problem) -> Slot:
         lines, tile = problem.panels * problem.panel * 4, problem.keys_in_tile * problem.panel * 4
         widest = max(problem.packed_width, problem.packed_value_width)

@@ -83,7 +83,7 @@ class Form:
         return -(-self.batch * self.rows // self.block)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def forward(form: Form, unit: VectorUnit) -> call.Written:
     """The kernel. Its operands are the arrays, then the angles; its results are the rotated arrays."""
     module = Module()

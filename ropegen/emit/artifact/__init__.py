@@ -11,6 +11,7 @@
     *.executable       device executables, compiled ahead of time, one for each chip and stage, if asked for
     *.o                native kernels for CPU, compiled ahead of time, and the programs that call them, if asked for
     *.ll, *.s          the code of native kernels for readers, if asked for
+
     manifest.sig       who signed the manifest, if anybody did
 
 The same graph and targets give the same bytes. `export` writes a hidden directory and exchanges it for the one that is

@@ -30,7 +30,7 @@ from ropegen.types import TensorType, dtype_name
 @dataclass(frozen=True, slots=True)
 class Signature:
     """What an artifact says of a stage: the types of its arguments by label, the labels of its results, its platforms,
-    its calling convention, and the custom calls of all stages.
+    its calling convention, the custom calls of all stages, and the number of devices.
     """
 
     arguments: Mapping[str, TensorType]
@@ -38,6 +38,7 @@ class Signature:
     platforms: tuple[str, ...]
     calling_convention: int
     calls: Collection[str]
+    devices: int
 
 
 def seal(graph_digest: str, stage: str, module: bytes) -> str:
@@ -96,7 +97,8 @@ def read(
                 "build it again"
             )
         allowed = {*calls} - {*unknown_calls(calls)} | {*allow}
-        expect_program(read_module, str(path), allowed, [*index, *kept], [*map(_type_of, made.out_avals)])
+        types = [*index, *kept], [*map(_type_of, made.out_avals)]
+        expect_program(read_module, str(path), allowed, *types, devices=wanted.devices)
         if trusted:
             return made
         again = mlir_tools.serialize_portable_artifact(read_module, stablehlo.version_of(module))
@@ -123,8 +125,13 @@ def _expect_signature(made: jax_export.Exported, path: Path, wanted: Signature) 
             ),
             "platforms": (of_jax.platforms, wanted.platforms),
             "calling convention": (of_jax.calling_convention_version, wanted.calling_convention),
-            "devices": (of_jax.nr_devices, 1),
-            "shardings": ({*of_jax.in_shardings_hlo, *of_jax.out_shardings_hlo} - {None}, set[object]()),
+            "devices": (of_jax.nr_devices, wanted.devices),
+            "shardings": (
+                {*of_jax.in_shardings_hlo, *of_jax.out_shardings_hlo} - {None}
+                if wanted.devices == 1
+                else set[object](),
+                set[object](),
+            ),
             "effects": ((*of_jax.ordered_effects, *of_jax.unordered_effects), ()),
             "disabled checks": (of_jax.disabled_safety_checks, ()),
             "derivatives": (of_jax.has_vjp(), False),

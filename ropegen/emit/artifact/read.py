@@ -62,8 +62,8 @@ class Artifact:
         manifest: Manifest,
         graph: Graph,
         programs: Mapping[str, jax_export.Exported],
-        *,
         allow: tuple[str, ...] = (),
+        *,
         runs_objects: bool = False,
     ) -> None:
         self.directory = directory
@@ -155,7 +155,7 @@ class Artifact:
             if name in programs:
                 return programs[name](values)
             self._warn_of_unused()
-        if self.manifest.native and host_platform() == "cpu":
+        if self.manifest.native and self.manifest.devices is None and host_platform() == "cpu":
             if name in self._native.programs:
                 return self._native.programs[name](_committed(arguments))
             self._warn_of_unused()
@@ -352,8 +352,8 @@ def load(
     `keys` are one or several files with public keys of Ed25519, in PEM or as OpenSSH writes them. The artifact must
     have a signature by one of them, see `ropegen.emit.artifact.signature`; then no other process reads the bytecode.
 
-    With `objects`, native kernels that were compiled ahead of time run as they are. They are machine code and can do
-    whatever this process can do. Without it, they are compiled here, from the graph.
+    With `objects` or `keys`, native kernels that were compiled ahead of time run as they are. They are machine code and
+    can do whatever this process can do. Without both, they are compiled here, from the graph.
 
     Raises:
       RopegenError: the directory is not there or is not an artifact, the format is newer, a file is missing, damaged or
@@ -362,7 +362,7 @@ def load(
     folder = Path(directory)
     allowed = _names(allow)
     trusted = None if keys is None else signature.read_keys(keys)
-    return while_whole(folder, lambda: _load(folder, allowed, trusted, objects))
+    return while_whole(folder, lambda: _load(folder, allowed, trusted, objects or trusted is not None))
 
 
 def sign(directory: str | PathLike[str], key: str | PathLike[str]) -> str:
@@ -450,6 +450,7 @@ def assembled(
             stated.platforms,
             stage.calling_convention,
             stated.custom_calls.keys(),
+            1 if stated.devices is None else stated.devices.count,
         )
         programs[name] = program.read(
             files[f"{name}.jaxexport"], folder / f"{name}.jaxexport", wanted,

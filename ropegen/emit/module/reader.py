@@ -19,7 +19,7 @@ from typing import Any
 
 from jax.extend.mlir import ir
 
-from ropegen.emit.module.stablehlo import call_target, walk
+from ropegen.emit.module.stablehlo import SHARDY, call_target, walk
 from ropegen.errors import RopegenError
 from ropegen.ir.script import MODULE, Script
 from ropegen.types import TensorType
@@ -33,12 +33,14 @@ _KEPT_TEXTS = 4
 # No tensor of a module has more elements; beyond, the compiler's own arithmetic overflows.
 _MOST_ELEMENTS = 2**48
 
-# Operations that reach out of the program: they wait for a host or for other devices that an artifact does not have.
-_OUTSIDE = frozenset(
+# Operations that reach out of the program, and wait for a host.
+_OUTSIDE = frozenset(f"stablehlo.{name}" for name in ("after_all", "create_token", "infeed", "outfeed", "recv", "send"))
+# Operations that wait for other devices.
+_COLLECTIVE = frozenset(
     f"stablehlo.{name}"
     for name in (
-        "after_all", "all_gather", "all_reduce", "all_to_all", "collective_broadcast", "collective_permute",
-        "create_token", "infeed", "outfeed", "partition_id", "recv", "reduce_scatter", "replica_id", "send",
+        "all_gather", "all_reduce", "all_to_all", "collective_broadcast", "collective_permute", "partition_id",
+        "reduce_scatter", "replica_id",
     )
 )  # fmt: skip
 _DIALECTS = frozenset({"builtin", "func", "stablehlo", "chlo"})
@@ -102,19 +104,24 @@ def expect_program(
     allowed: Collection[str],
     arguments: Sequence[TensorType],
     results: Sequence[TensorType],
+    *,
+    devices: int = 1,
 ) -> None:
     """Refuses a module that could do more than compute its results, or other ones than its artifact says.
 
-    `allowed` are the targets of its custom calls; `arguments` and `results` are the types of `main`.
+    `allowed` are the targets of its custom calls; `arguments` and `results` are the types of `main`. A module for several
+    `devices` may exchange values between them.
 
     Raises:
       RopegenError: an operation reaches out of the program or is of another dialect; a custom call is not allowed; a
         tensor is too large; or `main` has other arguments or results.
     """
+    outside = _OUTSIDE | (_COLLECTIVE if devices == 1 else frozenset())
     for operation in walk(module.operation):
-        if operation.name in _OUTSIDE or operation.name.partition(".")[0] not in _DIALECTS:
+        if operation.name in outside or operation.name.partition(".")[0] not in _DIALECTS:
             raise RopegenError(f"{name} has the operation {operation.name}, and no kernel of ropegen has it; {AGAIN}")
-        if operation.name == "stablehlo.custom_call" and (call := call_target(operation)) not in allowed:
+        call = call_target(operation) if operation.name == "stablehlo.custom_call" else None
+        if call is not None and call not in allowed and not (devices > 1 and call.startswith(SHARDY)):
             raise RopegenError(
                 f"{name} calls {call}, which no template of ropegen emits; if you trust whoever made it, give "
                 f"ropegen.load(..., allow=({call!r},))"

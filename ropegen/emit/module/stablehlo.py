@@ -46,7 +46,7 @@ from ropegen.types import TensorType, numpy_dtype
 # Every consumer of this StableHLO version or a newer one can read a portable module.
 PORTABLE_VERSION = "1.9.0"
 # These custom calls say where `shard_map` begins and ends in a serialized module. XLA replaces them, and they run nothing.
-_SHARDY = "xla.sdy."
+SHARDY = "xla.sdy."
 # `text` elides constants with more elements than this.
 _SHOWN_ELEMENTS = 16
 
@@ -213,7 +213,7 @@ def calls_of(module: Any) -> tuple[str, ...]:
                 if operation.name == "stablehlo.custom_call"
             }
         )
-        if not name.startswith(_SHARDY)
+        if not name.startswith(SHARDY)
     )
 
 
