@@ -72,13 +72,22 @@ def test_cell(found: dict[str, Any], cell: Cell) -> None:
         assert result["error"] <= ALLOWED[cell[3]]
 
 
-@pytest.mark.parametrize("cell", [cell for cell in CELLS if cell[2] != "sequence"], ids=" - ".join)
-def test_batch_and_heads_exchange_nothing_but_sums_over_what_is_shared(found: dict[str, Any], cell: Cell) -> None:
-    result = found[json.dumps(cell)]
-    if "refused" not in result and cell[:2] != ("jit, automatic axes", "artifact"):
-        assert set(result["collectives"]) <= {"all-reduce"}
-        if cell[3] == "forward" and cell[1:3] != ("plan", "heads") and cell[1:3] != ("artifact", "heads"):
-            assert not result["collectives"]
+def _exchanges_only_sums(cell: Cell) -> bool:
+    """Whether a split over batch or heads needs no exchange besides the sums of what several devices share.
+
+    The exceptions are written in docs/devices.md: an artifact for one device that XLA splits, and the columns of a table,
+    which `sharding=` and explicit axes bring together.
+    """
+    way, name, split, _ = cell
+    if split == "sequence" or cell in REFUSED or (way, name) == ("jit, automatic axes", "artifact"):
+        return False
+    return (name, split) != ("embed", "heads") or way == "jit, automatic axes" or way in _MAPPED
+
+
+@pytest.mark.parametrize("cell", filter(_exchanges_only_sums, CELLS), ids=" - ".join)
+def test_batch_and_heads_exchange_nothing_but_sums(found: dict[str, Any], cell: Cell) -> None:
+    has_sum = cell[3] == "gradient" or cell[1:3] in (("plan", "heads"), ("artifact", "heads"))
+    assert set(found[json.dumps(cell)]["collectives"]) <= ({"all-reduce"} if has_sum else set())
 
 
 @pytest.mark.parametrize("name", devices.CHECKS)

@@ -124,6 +124,8 @@ def _files(
     files["plan.txt"] = "\n\n".join(explain.text(plan) for plan in plans).encode()
     stages: dict[str, Stage] = {}
     counts: dict[str, dict[str, int]] = {}
+    if split is not None:
+        _expect_same_stages(held, first, split)
     for name, stage in stablehlo.stages(first).items():
         progress(f"lowering {name} for {', '.join(str(plan.target) for plan in held)}")
         module = program.sealed(stablehlo.exported(held, stage, split=split), text.digest(source), name)
@@ -185,6 +187,18 @@ def _manifest(
         devices=None if split is None else _devices(held, split),
         tiles=TILES if TILES in files else None,
     )
+
+
+def _expect_same_stages(held: Sequence[Plan], first: Plan, split: Split) -> None:
+    """Refuses a split whose parts prepare other values than the plan of the whole, which the portable files hold."""
+    parts = DeviceStages(held, split)
+    for stage in ("prepare", "run"):
+        whole, own = set(stablehlo.argument_types(first, stage)), set(parts.arguments(stage))
+        if whole != own:
+            raise RopegenError(
+                f"the plan of a device's part reads {', '.join(sorted(own))} and that of the whole {', '.join(sorted(whole))}; "
+                'give tables="constant" (--tables constant), so that both prepare the same values'
+            )
 
 
 def _devices(held: Sequence[Plan], split: Split) -> Devices:
