@@ -252,9 +252,12 @@ def plan_together(
     )
 
 
-def cheapest(closed: Graph, target: Target) -> Candidate | None:
-    """The template and tile that compute a closed region fastest on a target; None if it is cheaper unfused."""
-    return _Prices((target,), {}, FORWARD, None).of(closed)[0].chosen
+def cheapest(closed: Graph, target: Target, tile: Tiles | None = None) -> Candidate | None:
+    """The template and tile that compute a closed region fastest on a target; None if it is cheaper unfused.
+
+    `tile` fixes the tiles of some templates, as in `plan`.
+    """
+    return _Prices((target,), _caller_tiles(tile or {}), FORWARD, None).of(closed)[0].chosen
 
 
 @dataclass(frozen=True, slots=True)

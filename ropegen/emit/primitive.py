@@ -26,14 +26,14 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from ropegen import plain
-from ropegen.emit.kernels import CompleteKernel, built_kernel, unfused_kernel, values_of
+from ropegen.emit.kernels import CompleteKernel, built_kernel, cotangent_types, unfused_kernel, values_of
 from ropegen.emit.widen import widen
 from ropegen.errors import RopegenError
-from ropegen.ir.graph import Graph, Node
+from ropegen.ir.graph import Graph
 from ropegen.planner import cheapest
 from ropegen.target import Target
 from ropegen.template import AnyTemplate, Array, Arrays, Tile, catalog, template
-from ropegen.types import numpy_dtype
+from ropegen.types import TensorType, numpy_dtype
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -87,6 +87,27 @@ def bind(closed: Graph, choices: Choices, operands: Sequence[Array]) -> Arrays:
     """The outputs of a closed region for arrays in the order of its inputs."""
     results = _trio(closed.name).forward.bind(*operands, closed=closed, choices=choices)
     return tuple(results[: len(closed.outputs)])
+
+
+def bind_backward(
+    closed: Graph, choices: Choices, operands: Sequence[Array], results: Sequence[Array], cotangents: Sequence[Array]
+) -> dict[str, Array]:
+    """The cotangents of the floating operands of a closed region, by label, from the cotangents of all its results.
+
+    `results` need not be those that `bind` returns: the results of a whole attention give the share of a part in its
+    gradient.
+    """
+    wanted = {label: kind.is_float for label, kind in closed.input_types.items()}
+    pulled = _trio(closed.name).backward.bind(
+        *operands,
+        *results,
+        *cotangents,
+        closed=closed,
+        choices=choices,
+        given=(True,) * len(results),
+        wanted=tuple(wanted.values()),
+    )
+    return dict(zip((label for label, is_wanted in wanted.items() if is_wanted), pulled, strict=True))
 
 
 def _kernel(closed: Graph, choices: Choices, platform: str) -> CompleteKernel:
@@ -144,23 +165,22 @@ def _backward_impl(
     return tuple(cotangent for cotangent in pulled if cotangent is not None)
 
 
-def _shaped(value: Node) -> ShapedArray:
-    return ShapedArray(value.type.shape, numpy_dtype(value.type.dtype))
+def _shaped(kind: TensorType) -> ShapedArray:
+    return ShapedArray(kind.shape, numpy_dtype(kind.dtype))
 
 
 def _forward_abstract(*operands: Any, closed: Graph, choices: Choices) -> list[ShapedArray]:
-    return [_shaped(result) for result in values_of(closed).results]
+    return [_shaped(result.type) for result in values_of(closed).results]
 
 
 def _tangent_abstract(*flat: Any, closed: Graph, choices: Choices, moving: tuple[bool, ...]) -> list[ShapedArray]:
-    return [_shaped(result) for result in values_of(closed).results]
+    return [_shaped(result.type) for result in values_of(closed).results]
 
 
 def _backward_abstract(
     *flat: Any, closed: Graph, choices: Choices, given: tuple[bool, ...], wanted: tuple[bool, ...]
 ) -> list[ShapedArray]:
-    operands = values_of(closed).operands
-    return [_shaped(operand) for operand, is_wanted in zip(operands, wanted, strict=True) if is_wanted]
+    return [_shaped(kind) for kind, is_wanted in zip(cotangent_types(closed), wanted, strict=True) if is_wanted]
 
 
 def _is_zero(tangent: Any) -> bool:

@@ -314,6 +314,9 @@ def build(site: AttendSite, tile: Tile, target: Target, *, widened: bool = False
             static,
         )
         d_inner = (d_q, d_k, d_v, *(d_given.get(name) for name in site.op.given))
+        if site.op.partial and inner == site.operands:  # nothing comes before it, so nothing is rounded
+            return tuple(pulled if is_wanted else None for pulled, is_wanted in zip(d_inner, wanted, strict=True))
+        d_inner = tuple(x if x is None else x.astype(y.dtype) for x, y in zip(d_inner, whole, strict=True))
         _, pull = jax.vjp(functools.partial(moved, operands, moving), *(operands[index] for index in moving))
         floating = tuple(
             jnp.zeros_like(value) if cotangent is None else cotangent
