@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -135,8 +134,8 @@ def context_parallel(
 
     method: "ring" moves keys and values around the devices while they compute; "gather" gives every device all keys and
       values; "ulysses" exchanges sequence for heads, so that a device computes all positions of some heads. None takes
-      the one that is estimated to be fastest; `context_plan` says why. They differ in rounding only. "ring" has first
-      derivatives, in reverse mode.
+      the one that is estimated to be fastest; `context_plan` says why. They differ in rounding only. "ulysses"
+      has all derivatives; the others have first ones, in reverse mode.
     order: the positions that the devices hold if positions are left out: "contiguous" (device i holds the i-th part of
       the sequence) or "zigzag" (see `ropegen.zigzag`). Keys then travel only as far as the mask lets queries see.
     q_positions, kv_positions: the positions of this device's queries and keys, which differ between devices.
@@ -182,13 +181,10 @@ def context_parallel(
     targets = planned_for(target)
     taken = choose(Shared(types[0], types[1], types[2], spread, visible, scored), targets[0], method).method
     options: dict[str, Any] = {"softcap": softcap, "scale": scale, "masked_row": masked_row, "tile": tile, "target": target}
-    match taken:
-        case "ring":
-            out, lse = _ring(arrays, axis, spread, visible, scored, reads, options)
-        case "gather":
-            out, lse = _gather(arrays, axis, spread, visible, scored, reads, options)
-        case _:
-            out, lse = _ulysses(arrays, axis, spread, visible, scored, reads, options)
+    if taken == "ulysses":
+        out, lse = _ulysses(arrays, axis, spread, visible, scored, reads, options)
+    else:
+        out, lse = _by_keys(arrays, axis, spread, visible, scored, reads, options, gathers=taken == "gather")
     return (out, lse) if with_lse else out
 
 
@@ -261,7 +257,7 @@ def _expect_all_keys(label: str, x: Array | None, keys: int) -> None:
 # The methods --------------------------------------------------------------------------------------------------------
 
 
-def _ring(
+def _by_keys(
     arrays: dict[str, Array],
     axis: str,
     spread: Order,
@@ -269,7 +265,10 @@ def _ring(
     scored: Expr,
     reads: frozenset[str],
     options: Mapping[str, Any],
+    *,
+    gathers: bool,
 ) -> tuple[Array, Array]:
+    """By the methods that bring all keys to the queries of a device."""
     read = [operand for operand in ops.Attend.operands if not operand.variable or operand.variable in reads]
     kept = {operand.name: arrays[operand.name] for operand in read if operand.name in arrays}
     if spread.name is not None:
@@ -286,6 +285,7 @@ def _ring(
         softcap=options["softcap"],
         targets=planned_for(options["target"]),
         tile=tuple((name, tuple(sizes.items())) for name, sizes in fixed.items()),
+        gathers=gathers,
     )
     out, lse = ring.attend(setting, floats, {label: x for label, x in kept.items() if label not in floats})
     if options["masked_row"] == "mean" and "sinks" not in arrays:
@@ -297,45 +297,9 @@ def _ring(
     return out, lse
 
 
-def _gather(
-    arrays: dict[str, Array],
-    axis: str,
-    spread: Order,
-    visible: Expr,
-    scored: Expr,
-    reads: frozenset[str],
-    options: Mapping[str, Any],
-) -> tuple[Array, Array]:
-    all_keys = {label: gathered(x, axis, x.ndim - 3) for label, x in arrays.items() if label in ("k", "v")}
-    given: dict[str, Any] = {label: arrays[label] for label in ("bias", "sinks", "q_segments") if label in arrays}
-    if "kv_segments" in arrays:
-        given["kv_segments"] = _all(arrays["kv_segments"], axis)
-    if POSITIONS & reads:
-        given["q_positions"] = arrays["q_positions"]
-        known = spread.name is not None
-        length = all_keys["k"].shape[-3]
-        given["kv_positions"] = spread.positions(length) if known else _all(arrays["kv_positions"], axis)
-    mask = arrays["mask"] if "mask" in arrays else visible
-    return attention(arrays["q"], all_keys["k"], all_keys["v"], mask=mask, score=scored, return_lse=True, **given, **options)
-
-
 def _all(x: Array, axis: str) -> Array:
     """The last axis of all devices, one after the other."""
     return lax.all_gather(x, axis, axis=x.ndim - 1, tiled=True)
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2))
-def gathered(x: Array, axis: str, place: int) -> Array:
-    """The axis `place` of all devices, one after the other. Cotangents are summed in float32 or wider."""
-    return lax.all_gather(x, axis, axis=place, tiled=True)
-
-
-@gathered.defjvp
-def _gathered_jvp(axis: str, place: int, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    (x,), (dx,) = primals, tangents
-    wide = jnp.promote_types(x.dtype, jnp.float32)
-    moved = lax.all_gather(dx.astype(wide), axis, axis=place, tiled=True).astype(x.dtype)
-    return gathered(x, axis, place), moved
 
 
 def _ulysses(

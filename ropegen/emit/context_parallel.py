@@ -60,6 +60,8 @@ class Ring:
     softcap: float | None
     targets: tuple[Target, ...]
     tile: FixedTiles = ()
+    gathers: bool = False
+    """Whether every device gets all keys first, instead of one block after the other."""
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -101,8 +103,8 @@ def _differentiated_once(values: Any) -> Any:
 @_differentiated_once.defjvp
 def _refuse_second_derivative(primals: Any, tangents: Any) -> Any:
     raise RopegenError(
-        'context_parallel: a second derivative was taken through method="ring", which has first derivatives only; give '
-        'method="gather" or method="ulysses"'
+        'context_parallel: a second derivative was taken, and method="ring" and method="gather" have first derivatives '
+        'only; give method="ulysses"'
     )
 
 
@@ -304,6 +306,18 @@ class _Device:
 
         return compute
 
+    def at_once(self, block: Arrays, carry: Any) -> Any:
+        """The carry after the keys of all devices, which `block` holds, one device after the other."""
+        order, arrays = self.plan.order, self.own | block
+        if order.name is not None:
+            here, length = self.own["q"].shape[-3], block["k"].shape[-3]
+            positions = jnp.asarray(order.positions(length), jnp.int32)
+            arrays["q_positions"] = lax.dynamic_slice_in_dim(positions, self.index * here, here)
+            arrays["kv_positions"] = positions
+        rows, columns = (0, self.own["q"].shape[-3]), (0, block["k"].shape[-3])
+        place = _Place(rows, columns, columns, 0, 0)
+        return self.step(_part(self.ring, Case(self.ring.mask, reads_positions=True), arrays), arrays, place, carry)
+
     def around(self, block: Arrays, state: Any, gathered: Any) -> tuple[Any, list[Any]]:
         """The state after all blocks have been here, and for each way around what the own block gathered.
 
@@ -380,10 +394,20 @@ def _forward(ring: Ring, floats: Arrays, others: Arrays) -> tuple[Array, Array]:
     sinks = floats.get("sinks")
     device, block = _device(ring, {name: x for name, x in floats.items() if name != "sinks"}, others, step)
     nothing = jnp.zeros((*q.shape[:-1], v.shape[-1]), wide), jnp.full(q.shape[:-1], -jnp.inf, wide)
-    (out, lse), _ = device.around(block, _like(nothing, floats, others), ())
+    state = _like(nothing, floats, others)
+    if ring.gathers:
+        (out, lse), _ = device.at_once(_all(ring, block), (state, ()))
+    else:
+        (out, lse), _ = device.around(block, state, ())
     if sinks is not None:
         out, lse = _merged((out, lse), (jnp.zeros_like(out), jnp.broadcast_to(sinks.astype(wide), lse.shape)))
     return out.astype(q.dtype), lse
+
+
+def _all(ring: Ring, block: Arrays) -> Arrays:
+    """The blocks of all devices, one after the other."""
+    places = {name: x.ndim - len(_OPERANDS[name].axes) for name, x in block.items()}
+    return {name: lax.all_gather(x, ring.axis, axis=places[name], tiled=True) for name, x in block.items()}
 
 
 def _like(values: Any, *given: Any) -> Any:
@@ -428,12 +452,19 @@ def _backward(
     sinks = floats.get("sinks")
     device, block = _device(ring, {name: x for name, x in floats.items() if name != "sinks"}, others, step)
 
-    def zeros(names: Sequence[str]) -> Arrays:
-        return _like({name: jnp.zeros(floats[name].shape, wide) for name in names if name in floats}, floats, others)
+    def zeros(arrays: Arrays, names: Sequence[str]) -> Arrays:
+        return _like({name: jnp.zeros(arrays[name].shape, wide) for name in names if name in arrays}, floats, others)
 
-    pulled, brought = device.around(block, zeros(("q", "bias")), zeros(("k", "v")))
-    for gathered in brought:
-        pulled |= {name: pulled[name] + x if name in pulled else x for name, x in gathered.items()}
+    state = zeros(floats, ("q", "bias"))
+    if ring.gathers:
+        block = _all(ring, block)
+        pulled, gathered = device.at_once(block, (state, zeros(block, ("k", "v"))))
+        for name, x in gathered.items():
+            pulled[name] = lax.psum_scatter(x, ring.axis, scatter_dimension=x.ndim - 3, tiled=True)
+    else:
+        pulled, brought = device.around(block, state, zeros(block, ("k", "v")))
+        for gathered in brought:
+            pulled |= {name: pulled[name] + x if name in pulled else x for name, x in gathered.items()}
     if sinks is not None:
         drag = jnp.sum(out.astype(wide) * d_out.astype(wide), -1) - d_lse
         weight = jnp.exp(sinks.astype(wide) - lse)
