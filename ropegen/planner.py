@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
 from ropegen import passes, selection
@@ -54,6 +54,8 @@ class Candidate:
     cost: Cost | None = None
     """The cost of a call, summed over the directions that the plan weighs; None for a template that declines."""
     declined: tuple[str, ...] = ()
+    needs_process: bool = False
+    """Whether its kernels are code in this process, see `Template.needs_process`."""
     notes: tuple[str, ...] = field(default=(), repr=False)
     """What the template says of its kernel. It follows from the other fields, so no digest contains it."""
     measured: MeasuredTile | None = field(default=None, repr=False)
@@ -97,6 +99,15 @@ class Step:
     """Whether it depends on parameters alone, and so runs once before the calls."""
     table: Table | None = None
     """Where the cosines and sines of known positions come from; None for other values."""
+    instead: Candidate | None = None
+    """What computes the region where `chosen` cannot go because its kernels are code in this process: in modules that
+    leave it, and on several devices. None if `chosen` can go everywhere, and for a region that is unfused there.
+    """
+
+    @property
+    def exported(self) -> Candidate | None:
+        """The template and tile of the region in modules that leave this process."""
+        return self.instead if self.chosen is not None and self.chosen.needs_process else self.chosen
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -142,6 +153,11 @@ class Plan:
         return Compiled(self)
 
     @property
+    def exported(self) -> Plan:
+        """The plan of a module that leaves this process: the same steps, without code of this process."""
+        return replace(self, steps=tuple(_exported(step, self) for step in self.steps))
+
+    @property
     def cost(self) -> Cost:
         """The sum over the steps of a call, without those that run once before the calls."""
         return sum((step.cost for step in self.steps if not step.prepares), NO_COST)
@@ -165,8 +181,21 @@ class Plan:
             by = (
                 "unfused" if step.chosen is None else f"{step.chosen.template} {step.chosen.version} {step.chosen.tile}"
             )
+            if step.chosen is not None and step.chosen.needs_process:
+                other = step.instead
+                by += " else " + (f"{other.template} {other.version} {other.tile}" if other else "unfused")
             lines.append(f"{step.prepares} {step.table.kind if step.table else ''} {computed} {by}")
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _exported(step: Step, plan: Plan) -> Step:
+    other = step.exported
+    if other is step.chosen or step.region is None:
+        return step
+    cost = None if other is None else other.cost
+    if cost is None:
+        cost = _unfused_region(step.region.closed, plan.target, plan.weighed)
+    return replace(step, chosen=other, cost=cost, instead=None)
 
 
 def plan(
@@ -252,12 +281,16 @@ def plan_together(
     )
 
 
-def cheapest(closed: Graph, target: Target, tile: Tiles | None = None) -> Candidate | None:
+def cheapest(
+    closed: Graph, target: Target, tile: Tiles | None = None, *, goes_everywhere: bool = False
+) -> Candidate | None:
     """The template and tile that compute a closed region fastest on a target; None if it is cheaper unfused.
 
-    `tile` fixes the tiles of some templates, as in `plan`.
+    `tile` fixes the tiles of some templates, as in `plan`. With `goes_everywhere`, it is the fastest of those templates
+    whose kernels are not code in this process.
     """
-    return _Prices((target,), _caller_tiles(tile or {}), FORWARD, None).of(closed)[0].chosen
+    price = _Prices((target,), _caller_tiles(tile or {}), FORWARD, None).of(closed)[0]
+    return price.everywhere if goes_everywhere else price.chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +313,12 @@ class _Price:
     def chosen(self) -> Candidate | None:
         """The cheapest template, unless the ops are cheaper unfused."""
         return self.cheapest if self.saving >= 0 else None
+
+    @property
+    def everywhere(self) -> Candidate | None:
+        """The cheapest template whose kernels are not code in this process, unless the ops are cheaper unfused."""
+        found = _cheapest(candidate for candidate in self.considered if not candidate.needs_process)
+        return replace(self, cheapest=found).chosen
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -406,10 +445,7 @@ class _Prices:
             for template in catalog()
             if template.family.name == closed.name and target.platform in template.runs_on
         )
-        able = [candidate for candidate in considered if candidate.cost is not None]
-        cheapest = min(able, key=lambda candidate: candidate.preference) if able else None
-        nodes = topological(value for _, value in closed.outputs)
-        return _Price(considered, cheapest, sum((_unfused(node, target, self._weighed) for node in nodes), NO_COST))
+        return _Price(considered, _cheapest(considered), _unfused_region(closed, target, self._weighed))
 
     def _cost(self, template: AnyTemplate, closed: Graph, target: Target, tile: Tile) -> Cost:
         site = self._site(closed)
@@ -429,8 +465,21 @@ class _Prices:
             offered = tiles_of(template, site, target)
             tile = min(offered, key=lambda choice: self._cost(template, closed, target, choice).seconds)
             tile_from = f"the cheapest of {len(offered)}" if len(offered) > 1 else "the only one"
-        cost, notes = self._cost(template, closed, target, tile), tuple(template.notes(site, tile))
-        return Candidate(name, template.version, tile, tile_from, cost, notes=notes, measured=measured)
+        return Candidate(
+            name,
+            template.version,
+            tile,
+            tile_from,
+            self._cost(template, closed, target, tile),
+            needs_process=template.needs_process is not None,
+            notes=tuple(template.notes(site, tile)),
+            measured=measured,
+        )
+
+
+def _cheapest(considered: Iterable[Candidate]) -> Candidate | None:
+    able = [candidate for candidate in considered if candidate.cost is not None]
+    return min(able, key=lambda candidate: candidate.preference, default=None)
 
 
 def _choose(graph: Graph, offers: Sequence[_Offer], targets: Sequence[Target]) -> tuple[list[_Offer], tuple[str, ...]]:
@@ -490,6 +539,11 @@ def _unfused(node: Node, target: Target, weighed: Sequence[Direction], *, consta
     return sum((plain_cost(node, target, direction, constant=constant) for direction in weighed), NO_COST)
 
 
+def _unfused_region(closed: Graph, target: Target, weighed: Sequence[Direction]) -> Cost:
+    nodes = topological(value for _, value in closed.outputs)
+    return sum((_unfused(node, target, weighed) for node in nodes), NO_COST)
+
+
 def _plain_steps(
     graph: Graph,
     targets: Sequence[Target],
@@ -534,6 +588,7 @@ def _region_steps(graph: Graph, taken: Iterable[_Offer], tables: Mapping[Node, T
                 price.chosen,
                 price.considered,
                 prepares,
+                instead=price.everywhere if price.chosen is not None and price.chosen.needs_process else None,
             )
             for price in offer.prices
         )

@@ -1,9 +1,9 @@
 """What a plan is made for: a platform and a chip, with the figures that the cost models read.
 
 The figures of GPUs and TPUs are the peaks that their makers publish: dense matrix rates without sparsity, and memory
-bandwidth. They are per chip; a chip of TPU v4, v5p and v7x has two cores. The figures of a CPU are per core, for a
-server core with AVX-512 at 2.6 GHz. Its rates for half precision are those that XLA's own dot reached on such a core,
-with AMX and without.
+bandwidth. They are per chip; a chip of TPU v4, v5p and v7x has two cores. The figures of a CPU are per core. `generic`
+is a server core with AVX-512 at 2.6 GHz. Its rates for half precision are those that XLA's own dot reached on such a
+core, with AMX and without.
 """
 
 from __future__ import annotations
@@ -67,27 +67,113 @@ class Chip:
         return self.matmul_f32 if dtype == "f32" else self.matmul_f32 / 2
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VectorUnit:
+    """The vector instructions of a core, as LLVM names them, and the micro-tile that fills its registers.
+
+    A micro-tile of a matrix product is `rows` scalars, broadcast one after the other, by `columns` registers.
+    """
+
+    name: str
+    triple: str
+    cpu: str
+    features: str
+    requires: tuple[str, ...]
+    """The features that a CPU must have, by LLVM's names."""
+    lanes: int
+    """float32 numbers in a register."""
+    registers: int
+    rows: int
+    columns: int
+
+
+VECTOR_UNITS: Mapping[str, VectorUnit] = MappingProxyType(
+    {
+        "avx2": VectorUnit(
+            name="avx2",
+            triple="x86_64-unknown-linux-gnu",
+            cpu="x86-64-v3",
+            features="",
+            requires=("avx2", "fma", "f16c", "bmi2"),
+            lanes=8,
+            registers=16,
+            rows=4,
+            columns=2,
+        ),
+        "avx512": VectorUnit(
+            name="avx512",
+            triple="x86_64-unknown-linux-gnu",
+            cpu="x86-64-v4",
+            features="-prefer-256-bit",
+            requires=("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx2", "fma", "f16c", "bmi2"),
+            lanes=16,
+            registers=32,
+            rows=8,
+            columns=2,
+        ),
+        "neon": VectorUnit(
+            name="neon",
+            triple="aarch64-unknown-linux-gnu",
+            cpu="generic",
+            features="+neon",
+            requires=("neon",),
+            lanes=4,
+            registers=32,
+            rows=4,
+            columns=4,
+        ),
+    }
+)
+
+
 # XLA's cores wait for each other after every op that they share. A block of attention has about seven such ops. When
 # the same scores were cut into more blocks with fewer queries, every additional block took 60 µs (S of 2048 to 8192,
 # two cores).
 _CPU_OP = 6e-5 / 7
 
 
-def _core(*, matmul_bf16: float) -> Chip:
-    """One core with AVX-512 at 2.6 GHz."""
-    return Chip(
-        matmul_bf16=matmul_bf16,
-        matmul_f32=1.4e11,
-        vector=2.0e10,
-        transcendental=8.0e8,
-        bandwidth=1.2e10,
-        fast_memory=2 << 20,
-        launch=3e-6,
-        op=_CPU_OP,
+# One core with AVX-512 at 2.6 GHz.
+_GENERIC = Chip(
+    matmul_bf16=8.4e10,
+    matmul_f32=1.4e11,
+    vector=2.0e10,
+    transcendental=8.0e8,
+    bandwidth=1.2e10,
+    fast_memory=2 << 20,
+    launch=3e-6,
+    op=_CPU_OP,
+)
+
+
+def _slower(matmul_f32: float) -> Chip:
+    """A core whose registers hold fewer numbers: its other rates are those of `_GENERIC` in proportion."""
+    share = matmul_f32 / _GENERIC.matmul_f32
+    return replace(
+        _GENERIC,
+        matmul_bf16=share * _GENERIC.matmul_bf16,
+        matmul_f32=matmul_f32,
+        vector=share * _GENERIC.vector,
+        transcendental=share * _GENERIC.transcendental,
     )
 
 
-_CPU: Mapping[str, Chip] = MappingProxyType({"generic": _core(matmul_bf16=8.4e10), "amx": _core(matmul_bf16=3.1e11)})
+_CPU: Mapping[str, Chip] = MappingProxyType(
+    {
+        "generic": _GENERIC,
+        "avx2": _slower(9.5e10),  # the rate of multiply-adds that was measured on a core at 3 GHz
+        "avx512": _GENERIC,
+        # XLA's rate for bfloat16 on such a core is not measured, so it is that of a core without the instructions.
+        "avx512bf16": _GENERIC,
+        "amx": replace(_GENERIC, matmul_bf16=3.1e11),
+        # Two multiply-adds of four lanes in a cycle at 2.6 GHz, as Arm states for Neoverse N1; not measured.
+        "neon": _slower(4.2e10),
+    }
+)
+# The vector unit of a chip. The code for `generic` is for the unit of the machine that compiles it.
+_CPU_UNIT: Mapping[str, str] = MappingProxyType(
+    {"avx2": "avx2", "avx512": "avx512", "avx512bf16": "avx512", "amx": "avx512", "neon": "neon"}
+)
+_CPU_FORMS = "cpu, cpu:CORES, cpu:CHIP or cpu:CORES:CHIP"
 
 # The host starts kernels one after the other. NVIDIA measured 3.8 µs from one short kernel to the next in a stream, and
 # 2.9 µs for such a kernel alone ("Getting Started with CUDA Graphs", NVIDIA Technical Blog, 2019, on a V100).
@@ -247,9 +333,11 @@ class Target:
         """The target that a text names: `cpu`, `cpu:CORES`, `gpu:h200`, `gpu:sm90`, `tpu:v5e`, or `host` for this
         machine.
 
-        `cpu` alone means two cores, so that the same text gives the same plan on every machine. `cpu:amx` and
-        `cpu:CORES:amx` are cores with Intel's matrix unit for bfloat16. `gpu:any` and `tpu:any` stand for a chip
-        that is not known; plans for them fit every generation.
+        `cpu` alone means two cores, so that the same text gives the same plan on every machine. `cpu:CHIP` and
+        `cpu:CORES:CHIP` name what the cores have: `avx2`, `avx512`, `neon`, `avx512bf16` (AVX-512 with products of
+        bfloat16) or `amx` (Intel's matrix unit for bfloat16). Native code for a CPU without a chip is for the machine
+        that compiles it. `gpu:any` and `tpu:any` stand for a chip that is not known; plans for them fit every
+        generation.
 
         Raises:
           RopegenError: an unknown platform or chip, or neither a name nor a target.
@@ -270,8 +358,8 @@ class Target:
                 return Target("cpu", kind, 2)
             if len(words) > 1 or not words[0].isdecimal() or not 1 <= int(words[0]) <= 1024:
                 raise RopegenError(
-                    f"target {text!r}: {':'.join(words)!r} is not a number of cores; write cpu, cpu:CORES or "
-                    "cpu:CORES:amx, 1 to 1024 cores"
+                    f"target {text!r}: {':'.join(words)!r} is not a number of cores, 1 to 1024; write {_CPU_FORMS}, "
+                    f"with CHIP one of {', '.join(_CPU_UNIT)}"
                 )
             return Target("cpu", kind, int(words[0]))
         chips = {**_GPU, **_CAPABILITY} if platform == "gpu" else _TPU
@@ -298,7 +386,7 @@ class Target:
         device = host_device()
         if device.platform == "cpu":
             cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-            return Target("cpu", "amx" if _has_amx() else "generic", cores)
+            return Target("cpu", _bf16_unit(), cores)
         kind = device.device_kind.lower()
         platform = "gpu" if device.platform in ("gpu", "cuda") else device.platform
         names = (
@@ -338,6 +426,13 @@ class Target:
         return _JAX_PLATFORM[self.platform]
 
     @property
+    def unit(self) -> VectorUnit | None:
+        """The vector unit that native code for a CPU uses; None for `generic`, which leaves it to the machine that
+        compiles, and for accelerators.
+        """
+        return VECTOR_UNITS[_CPU_UNIT[self.chip]] if self.platform == "cpu" and self.chip in _CPU_UNIT else None
+
+    @property
     def figures(self) -> Chip:
         """The figures of the whole chip."""
         if self.chip == _ANY:
@@ -365,10 +460,12 @@ def _ended(hint: str) -> str:
 
 
 @functools.cache
-def _has_amx() -> bool:
-    """Whether Linux states that the processors have AMX. On other systems the answer is no."""
+def _bf16_unit() -> str:
+    """The chip of this machine's CPU by its instructions for bfloat16, as Linux states them; elsewhere `generic`."""
     about = Path("/proc/cpuinfo")
-    return about.is_file() and "amx_bf16" in about.read_text(encoding="utf-8", errors="replace").split()
+    features = about.read_text(encoding="utf-8", errors="replace").split() if about.is_file() else []
+    chips = {"amx_bf16": "amx", "avx512_bf16": "avx512bf16"}
+    return next((chip for feature, chip in chips.items() if feature in features), "generic")
 
 
 def one_or_several(targets: object) -> tuple[Any, ...]:
@@ -401,4 +498,9 @@ def host_device() -> Any:
 
 def known() -> tuple[str, ...]:
     """The names of all targets, for lists and messages."""
-    return ("cpu", "cpu:amx", *(f"gpu:{chip}" for chip in _GPU), *(f"tpu:{chip}" for chip in _TPU))
+    return (
+        "cpu",
+        *(f"cpu:{chip}" for chip in _CPU_UNIT),
+        *(f"gpu:{chip}" for chip in _GPU),
+        *(f"tpu:{chip}" for chip in _TPU),
+    )

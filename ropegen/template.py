@@ -176,6 +176,11 @@ class Template(Generic[S]):
     build: Callable[[S, Tile, Target], Kernel]
     derivatives: str = OWN
     """`OWN`, or the name of the template, e.g. "attend/xla", that computes the derivatives which `build` leaves out."""
+    needs_process: Callable[[Target], Iterator[str]] | None = None
+    """None if the kernels are a part of the module and go wherever it goes. Otherwise they are code in this process, and
+    this yields the reasons why this process cannot make or run the code for a target; none if it can. A module that
+    leaves the process, such as an exported one, or that runs on several devices, takes another template.
+    """
     notes: Callable[[S, Tile], Iterator[str]] = _no_notes
     """What a plan says about the kernel besides its cost, such as which derivatives another template computes."""
 
@@ -192,6 +197,8 @@ class Template(Generic[S]):
             raise RopegenError(
                 f"template {self} runs on {self.runs_on!r}; give a tuple of platforms, of {', '.join(PLATFORMS)}"
             )
+        if self.name == "xla" and self.needs_process is not None:
+            raise RopegenError(f"template {self} needs the process; the xla template of a family must go everywhere")
         for field in ("calls", "tile"):
             if not isinstance(getattr(self, field), tuple):
                 raise RopegenError(f"template {self}: {field} is {getattr(self, field)!r}; give a tuple of names")
@@ -306,6 +313,8 @@ def _check_derivatives(template: AnyTemplate, by_name: Mapping[str, AnyTemplate]
         raise RopegenError(f"{leaves}, which is of another family; name a template of {template.family.name}")
     if named.derivatives != OWN:
         raise RopegenError(f"{leaves}, which leaves its own to {named.derivatives!r}; name a template that has its own")
+    if named.needs_process is not None and template.needs_process is None:
+        raise RopegenError(f"{leaves}, whose kernels do not leave the process; name a template whose kernels do")
     if missing := [platform for platform in template.runs_on if platform not in named.runs_on]:
         raise RopegenError(
             f"{leaves}, which does not run on {', '.join(missing)}; name one that does, e.g. the family's xla"

@@ -47,6 +47,7 @@ LAYERS = {
     "ropegen.compilers": 1,
     "ropegen.expression": 1,
     "ropegen.masks": 1,
+    "ropegen.native": 1,
     "ropegen.models.config": 1,
     "ropegen.models.families": 1,
     "ropegen.models.family": 1,

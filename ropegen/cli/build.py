@@ -20,7 +20,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         required=True,
         metavar="T",
-        help="cpu, cpu:CORES, gpu:CHIP, tpu:CHIP or host; repeatable, one a platform",
+        help="cpu, cpu:CORES, cpu:CHIP, gpu:CHIP, tpu:CHIP or host; repeatable, one a platform",
     )
     parser.add_argument(
         "-o",

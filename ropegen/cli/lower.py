@@ -13,7 +13,9 @@ from ropegen.errors import RopegenError
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("module", metavar="MODULE", help="StableHLO, as text or bytecode, or - for stdin")
-    parser.add_argument("--target", required=True, metavar="T", help="cpu, cpu:CORES, gpu:CHIP, tpu:CHIP or host")
+    parser.add_argument(
+        "--target", required=True, metavar="T", help="cpu, cpu:CORES, cpu:CHIP, gpu:CHIP, tpu:CHIP or host"
+    )
     parser.add_argument(
         "-o", "--output", metavar="FILE", help="write there: bytecode to FILE.mlirbc, else text (default: text, stdout)"
     )

@@ -13,8 +13,7 @@ from ropegen import angles, plain
 from ropegen.emit.inputs import Values, check_inputs, expect_keywords
 from ropegen.emit.primitive import Choice, Choices, bind
 from ropegen.ir.graph import Graph, Node, label_of
-from ropegen.planner import Plan, Step, Table
-from ropegen.target import Target
+from ropegen.planner import Plan, Table
 from ropegen.tiles import other_compiler
 from ropegen.types import TensorType, numpy_dtype
 
@@ -174,14 +173,10 @@ def _execute(plan: Plan, together: Sequence[Plan], known: dict[Node, Array], *, 
         elif step.region is None:
             known[step.outputs[0]] = plain.compute_for_platform(step.outputs[0], *operands)
         else:
-            choices = Choices(tuple(map(_choice, targets, alike)))
+            choices = Choices(
+                tuple(Choice.of(target, one.chosen, one.instead) for target, one in zip(targets, alike, strict=True))
+            )
             known.update(zip(step.outputs, bind(step.region.closed, choices, operands), strict=True))
-
-
-def _choice(target: Target, step: Step) -> Choice:
-    if step.chosen is None:
-        return Choice(target, None)
-    return Choice(target, step.chosen.template, step.chosen.tile)
 
 
 @plain.own_promotion()

@@ -5,6 +5,8 @@ transpose of that binds `attend_backward`. So `grad` contains exactly `attend` a
 contains `attend` and `attend_tangent`. A primitive has one lowering for every platform: the kernel that was chosen
 there. Second and higher derivatives come from the plain formulas.
 
+Some kernels are code in this process. A module that leaves the process or runs on several devices takes another choice.
+
 A batch axis becomes one more leading size of the region if its operands allow it (`emit.widen`). Otherwise, the
 kernel runs once for every entry of the batch.
 """
@@ -30,7 +32,7 @@ from ropegen.emit.kernels import CompleteKernel, built_kernel, cotangent_types, 
 from ropegen.emit.widen import widen
 from ropegen.errors import RopegenError
 from ropegen.ir.graph import Graph
-from ropegen.planner import cheapest
+from ropegen.planner import Candidate, cheapest
 from ropegen.target import Target
 from ropegen.template import AnyTemplate, Array, Arrays, Tile, catalog, template
 from ropegen.types import TensorType, numpy_dtype
@@ -48,6 +50,16 @@ class Choice:
     target: Target
     template: str | None
     tile: Tile = Tile()
+    instead: Choice | None = None
+    """The choice where this one cannot go because its kernels are code in this process."""
+
+    @staticmethod
+    def of(target: Target, chosen: Candidate | None, instead: Candidate | None) -> Choice:
+        """The choice of what the planner chose, and of what it chose `instead` where that cannot go."""
+        if chosen is None:
+            return Choice(target, None)
+        other = Choice.of(target, instead, None) if chosen.needs_process else None
+        return Choice(target, chosen.template, chosen.tile, other)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +82,7 @@ class Choices:
 @functools.lru_cache(maxsize=_EAGER_KERNELS)
 def _default_choice(closed: Graph, target: Target, templates: tuple[AnyTemplate, ...]) -> Choice:
     """The cheapest way to compute a closed region on a target; `templates` is the catalogue, which is part of the key."""
-    candidate = cheapest(closed, target)
-    return Choice(target, None) if candidate is None else Choice(target, candidate.template, candidate.tile)
+    return Choice.of(target, cheapest(closed, target), cheapest(closed, target, goes_everywhere=True))
 
 
 @dataclass(frozen=True)
@@ -110,13 +121,30 @@ def bind_backward(
     return dict(zip((label for label, is_wanted in wanted.items() if is_wanted), pulled, strict=True))
 
 
-def _kernel(closed: Graph, choices: Choices, platform: str) -> CompleteKernel:
-    choice = choices.on(platform, closed)
-    if choice.target.jax_platform != platform:
-        raise RopegenError(f"a kernel for {choice.target} cannot run on {platform}; plan for a target of that platform")
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a kernel is lowered for."""
+
+    platform: str
+    stays: bool
+    """Whether the module stays in this process and runs on one device, so that it can call code of the process."""
+
+
+def _kernel(closed: Graph, choices: Choices, place: _Place) -> CompleteKernel:
+    choice = choices.on(place.platform, closed)
+    if choice.target.jax_platform != place.platform:
+        raise RopegenError(
+            f"a kernel for {choice.target} cannot run on {place.platform}; plan for a target of that platform"
+        )
     if choice.template is None:
         return unfused_kernel(closed)
-    return built_kernel(closed, template(choice.template), choice.target, choice.tile)
+    made_by = template(choice.template)
+    if made_by.needs_process is not None and (not place.stays or any(made_by.needs_process(choice.target))):
+        instead = choice.instead or Choice.of(
+            choice.target, cheapest(closed, choice.target, goes_everywhere=True), None
+        )
+        return _kernel(closed, Choices((instead,)), place)
+    return built_kernel(closed, made_by, choice.target, choice.tile)
 
 
 def _plain(closed: Graph) -> Callable[..., Arrays]:
@@ -146,22 +174,22 @@ def _placed(present: Sequence[bool], given: Sequence[Any]) -> tuple[Any, ...]:
 
 
 @plain.own_promotion()
-def _forward_impl(platform: str, *operands: Array, closed: Graph, choices: Choices) -> Arrays:
-    return _kernel(closed, choices, platform).forward(*operands)
+def _forward_impl(place: _Place, *operands: Array, closed: Graph, choices: Choices) -> Arrays:
+    return _kernel(closed, choices, place).forward(*operands)
 
 
 @plain.own_promotion()
-def _tangent_impl(platform: str, *flat: Array, closed: Graph, choices: Choices, moving: tuple[bool, ...]) -> Arrays:
+def _tangent_impl(place: _Place, *flat: Array, closed: Graph, choices: Choices, moving: tuple[bool, ...]) -> Arrays:
     operands, results, tangents = _split(closed, flat)
-    return _kernel(closed, choices, platform).tangent(operands, results, _placed(moving, tangents))
+    return _kernel(closed, choices, place).tangent(operands, results, _placed(moving, tangents))
 
 
 @plain.own_promotion()
 def _backward_impl(
-    platform: str, *flat: Array, closed: Graph, choices: Choices, given: tuple[bool, ...], wanted: tuple[bool, ...]
+    place: _Place, *flat: Array, closed: Graph, choices: Choices, given: tuple[bool, ...], wanted: tuple[bool, ...]
 ) -> Arrays:
     operands, results, cotangents = _split(closed, flat)
-    pulled = _kernel(closed, choices, platform).backward(operands, results, _placed(given, cotangents), wanted)
+    pulled = _kernel(closed, choices, place).backward(operands, results, _placed(given, cotangents), wanted)
     return tuple(cotangent for cotangent in pulled if cotangent is not None)
 
 
@@ -294,8 +322,7 @@ def _trio(name: str) -> Trio:
         primitive.def_abstract_eval(abstract)
         primitive.def_impl(functools.partial(_eager, primitive))
         for platform in PLATFORMS:
-            rule = mlir.lower_fun(functools.partial(impl, platform), multiple_results=True)
-            mlir.register_lowering(primitive, rule, platform=platform)
+            mlir.register_lowering(primitive, functools.partial(_lowered, impl, platform), platform=platform)
         batching.primitive_batchers[primitive] = functools.partial(_batch, primitive)
     ad.primitive_jvps[trio.forward] = forward_jvp
     ad.primitive_jvps[trio.tangent] = functools.partial(_jvp_by_plain, trio.tangent, _plain_tangent)
@@ -303,6 +330,20 @@ def _trio(name: str) -> Trio:
     ad.primitive_transposes[trio.tangent] = tangent_transpose
     ad.primitive_transposes[trio.backward] = backward_transpose
     return trio
+
+
+def _lowered(
+    impl: Callable[..., Arrays], platform: str, context: mlir.LoweringRuleContext, *operands: Any, **params: Any
+) -> Any:
+    place = _Place(platform, _stays(context.module_context))
+    return mlir.lower_fun(functools.partial(impl, place), multiple_results=True)(context, *operands, **params)
+
+
+def _stays(module: mlir.ModuleContext) -> bool:
+    """Whether a module that is being lowered stays in this process and runs on one device."""
+    axes = module.axis_context
+    devices = axes.mesh.size if isinstance(axes, mlir.SPMDAxisContext) else axes.num_devices
+    return not module.lowering_parameters.for_export and devices == 1
 
 
 def _with_tangents(

@@ -117,7 +117,7 @@ def _step(plan: Plan, index: int, step: Step, names: Mapping[Node, str]) -> Fact
         "ops": [node.op.name for node in step.nodes],
         "tile": _tile(chosen.tile) if chosen is not None else {},
         "tile_from": chosen.tile_from if chosen is not None else None,
-        "notes": list(chosen.notes) if chosen is not None else [],
+        "notes": [*_notes(step)],
         "prepares": step.prepares,
         "reads": [names[value] for value in step.operands],
         "outputs": [{"name": names[value], **_typed(value.type)} for value in step.outputs],
@@ -129,6 +129,16 @@ def _step(plan: Plan, index: int, step: Step, names: Mapping[Node, str]) -> Fact
         ],
         "angles": [*_angles(plan.graph, step, names)],
     }
+
+
+def _notes(step: Step) -> Iterator[str]:
+    if step.chosen is None:
+        return
+    yield from step.chosen.notes
+    if step.chosen.needs_process:
+        other = step.instead
+        takes = "its ops take its place unfused" if other is None else f"{other.template} takes its place"
+        yield f"in exported modules and on several devices {takes}"
 
 
 def _tile(tile: Tile) -> dict[str, int]:

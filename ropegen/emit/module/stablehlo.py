@@ -120,8 +120,8 @@ def _results(plan: Plan, stage: Stage) -> dict[str, Node]:
 
 
 def declared_calls(plans: Sequence[Plan]) -> tuple[str, ...]:
-    """The custom-call targets that the chosen templates declare."""
-    chosen = {step.chosen.template for plan in plans for step in plan.steps if step.chosen is not None}
+    """The custom-call targets that the chosen templates declare, in modules that leave this process."""
+    chosen = {step.exported.template for plan in plans for step in plan.steps if step.exported is not None}
     return tuple(sorted({call for name in chosen for call in template(name).calls}))
 
 

@@ -1,0 +1,131 @@
+"""Compiles LLVM IR for a vector unit with llvmlite, in this process or to an object file for another machine."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import platform
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+from ropegen.errors import RopegenError
+from ropegen.target import VECTOR_UNITS, Target, VectorUnit
+
+INSTALL = "pip install 'ropegen[native]'"
+
+
+def is_installed() -> bool:
+    """Whether llvmlite can be imported."""
+    return importlib.util.find_spec("llvmlite") is not None
+
+
+@functools.cache
+def host_unit() -> VectorUnit | None:
+    """The widest vector unit of this machine that ropegen writes code for, or None.
+
+    Raises:
+      RopegenError: llvmlite is not installed.
+    """
+    widest_first = (VECTOR_UNITS["avx512"], VECTOR_UNITS["avx2"], VECTOR_UNITS["neon"])
+    return next((unit for unit in widest_first if not missing(unit)), None)
+
+
+@functools.cache
+def missing(unit: VectorUnit) -> tuple[str, ...]:
+    """The features of a vector unit that this machine lacks, by LLVM's names.
+
+    Raises:
+      RopegenError: llvmlite is not installed.
+    """
+    features = dict(_binding().get_host_cpu_features())
+    # Every 64-bit CPU by Arm has it; LLVM does not list it on every system.
+    features["neon"] = platform.machine().lower() in ("aarch64", "arm64")
+    return tuple(name for name in unit.requires if not features.get(name))
+
+
+def cannot_run(target: Target) -> Iterator[str]:
+    """The reasons why this process cannot compile and run native code for a target; none if it can."""
+    unit = target.unit
+    if not is_installed():
+        yield f"llvmlite is not installed; {INSTALL}"
+    elif unit is None:
+        if host_unit() is None:
+            yield f"this machine has none of the vector units {', '.join(VECTOR_UNITS)}"
+    elif absent := missing(unit):
+        yield f"this machine lacks {', '.join(absent)}, which {target} has"
+
+
+def unit_for(target: Target) -> VectorUnit:
+    """The vector unit that native code for a target is compiled for in this process.
+
+    Raises:
+      RopegenError: llvmlite is not installed, or the target names no unit and this machine has none that ropegen knows.
+    """
+    unit = target.unit or host_unit()
+    if unit is None:
+        raise RopegenError(
+            f"native code for {target} is for the machine that compiles it, and this one has none of the vector units "
+            f"{', '.join(VECTOR_UNITS)}; name the chip, e.g. cpu:avx2"
+        )
+    return unit
+
+
+def assembly(module: str, unit: VectorUnit) -> str:
+    """The assembly of a module in LLVM's text form."""
+    machine = _target_machine(unit)
+    return machine.emit_assembly(_parsed(module, unit))
+
+
+def object_code(module: str, unit: VectorUnit) -> bytes:
+    """The object file of a module, for any place in memory."""
+    machine = _target_machine(unit)
+    return machine.emit_object(_parsed(module, unit))
+
+
+# XLA keeps the addresses of functions. So the code of a process is never freed.
+_kept: list[Any] = []
+
+
+def load(code: bytes, name: str) -> int:
+    """Places an object file in the memory of this process, and returns the address of its function `name`."""
+    binding = _binding()
+    empty = binding.parse_assembly("")
+    engine = binding.create_mcjit_compiler(empty, binding.Target.from_default_triple().create_target_machine())
+    engine.add_object_file(binding.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    address: int = engine.get_function_address(name)
+    if not address:
+        raise RopegenError(f"the object code has no function {name!r}; build it again")
+    _kept.append(engine)
+    return address
+
+
+def _parsed(module: str, unit: VectorUnit) -> Any:
+    binding = _binding()
+    parsed = binding.parse_assembly(module)
+    parsed.triple = unit.triple
+    parsed.verify()
+    return parsed
+
+
+@functools.cache
+def _target_machine(unit: VectorUnit) -> Any:
+    target = _binding().Target.from_triple(unit.triple)
+    return target.create_target_machine(cpu=unit.cpu, features=unit.features, opt=3, reloc="pic", codemodel="small")
+
+
+@functools.cache
+def _binding() -> ModuleType:
+    """Llvmlite's binding of LLVM, ready for all machines that it knows.
+
+    Raises:
+      RopegenError: llvmlite is not installed.
+    """
+    if not is_installed():
+        raise RopegenError(f"native code for CPU needs llvmlite, which is not installed; {INSTALL}")
+    from llvmlite import binding
+
+    binding.initialize_all_targets()
+    binding.initialize_all_asmprinters()
+    return binding

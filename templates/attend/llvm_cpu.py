@@ -1,0 +1,129 @@
+"""`attend` on CPU as native code: the kernels of `kernel_cpu`, compiled by LLVM when a program is lowered.
+
+Queries and keys are rotated and scaled while they are packed. Half precision is converted to float32 while it is packed,
+and multiplied in float32. Keys and values are not repeated for grouped queries. The tangent is that of the `xla`
+template, which shares the residuals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ropegen.cost import Cost, Direction, Work
+from ropegen.native import machine
+from ropegen.native.call import call
+from ropegen.target import VECTOR_UNITS, Target, VectorUnit
+from ropegen.template import Array, Arrays, Kernel, Template, Tile
+
+from . import kernel_cpu, xla
+from .kernel_cpu import GRANULE
+from .layout_cpu import Problem
+from .site import FAMILY, AttendSite
+
+# The most nodes of a mask or score expression: its code stands in a kernel several times.
+_MOST_NODES = 256
+# The most bytes of scratch memory for the items of all threads.
+_MOST_SLOTS = 32 << 20
+# Vector operations for a score: the polynomial of its weight, maximum and sum. They run at the full rate of the unit,
+# several times the rate that `Chip.vector` states for ops of XLA.
+_VECTOR = 5.0
+
+
+def declines(site: AttendSite, target: Target) -> Iterator[str]:
+    """Element types that XLA multiplies as fast or faster, and what the code does not compute."""
+    if not machine.is_installed():
+        yield f"llvmlite is not installed; {machine.INSTALL}"
+        return
+    q, k, v = (site.sources[name].type for name in ("q", "k", "v"))
+    if q.dtype == "f64":
+        yield "it computes in float32, and q is f64"
+    if site.op.partial and q.dtype != site.op.partial:
+        yield f"it writes the type of q, {q.dtype}, and parts of an attention are {site.op.partial}"
+    if q.dtype == "bf16" and target.chip not in _WITHOUT_BF16:
+        yield f"cores of {target} multiply bf16 themselves, which XLA uses"
+    if 0 in (*q.shape, *k.shape, *v.shape):
+        yield "there is no query, key or feature to multiply"
+        return
+    for operand in site.op.beside:
+        kind = site.sources[operand.name].type.dtype
+        if operand.variable and operand.name in site.op.needed and kind not in ("i32", "i64"):
+            yield f"{operand.name} are {kind}; it compares integers"
+        if operand.holds == "float" and kind == "f64":
+            yield f"{operand.name} is f64; it computes in float32"
+    for name in ("q_angles", "k_angles"):
+        if name in site.sources and site.sources[name].type.dtype == "f64":
+            yield f"{name} are f64; it rotates in float32"
+    for what, expression in (("mask", site.op.visible), ("score", site.op.score)):
+        if expression.size > _MOST_NODES:
+            yield f"the {what} has {expression.size} nodes; it takes at most {_MOST_NODES}"
+    if not any(True for _ in tiles(site, target)):
+        yield f"heads of {q.shape[-1]} and {v.shape[-1]} features need more than {_MOST_SLOTS >> 20} MB of scratch memory"
+
+
+# CPUs that do not multiply bfloat16.
+_WITHOUT_BF16 = ("generic", "avx2", "avx512", "neon")
+
+
+def tiles(site: AttendSite, target: Target) -> Iterator[Tile]:
+    """Tiles of keys that stay in the first cache, and blocks of queries that stay in the second one."""
+    q, k = (site.sources[name].type for name in ("q", "k"))
+    first = 128 if q.shape[-1] <= 64 else 64
+    for keys in dict.fromkeys((first, 64, 128)):
+        for panels in (4, 8, 2):
+            tile = Tile.of(kv=min(keys, -(-k.shape[-3] // GRANULE) * GRANULE), panels=panels)
+            problem = _problem(site, tile, target, VECTOR_UNITS["avx512"])
+            if problem.threads * problem.slot.size <= _MOST_SLOTS:
+                yield tile
+
+
+def _problem(site: AttendSite, tile: Tile, target: Target, unit: VectorUnit) -> Problem:
+    return Problem(site.closed, unit, tile["kv"], tile["panels"], _threads(target))
+
+
+def _threads(target: Target) -> int:
+    """The most threads of a call: the cores of the target, and those of this machine if the target names no chip."""
+    return target.cores
+
+
+def cost(site: AttendSite, target: Target, tile: Tile, direction: Direction = "forward") -> Cost | None:
+    """The cost of both products and of the weights, in the tiles that are visited; None for derivatives."""
+    if direction != "forward":
+        return None
+    q, k, v = (site.sources[name].type for name in ("q", "k", "v"))
+    seen = xla.visited(site, Tile.of(q=4 * GRANULE, kv=4 * GRANULE))
+    scores = q.size / q.shape[-1] * k.shape[-3] * seen.visited / max(1, seen.count)
+    packed = 4.0 * (k.size + v.size)
+    moved = sum(value.type.bytes for value in (*site.operands, *site.outputs)) + 2 * packed
+    return Work(
+        matmul=2.0 * scores * (q.shape[-1] + v.shape[-1]), vector=_VECTOR * scores, moved=moved, temporary=packed
+    ).on(target, "f32")
+
+
+def build(site: AttendSite, tile: Tile, target: Target) -> Kernel:
+    """The native kernel for the vector unit of the target."""
+    unit = machine.unit_for(target)
+    problem = _problem(site, tile, target, unit)
+    order = [label for label, _ in site.closed.outputs]
+    order += [label for label in ("output", "log_sum_exp") if label not in order]
+
+    def forward(*operands: Array) -> Arrays:
+        output, log_sum_exp, _ = call(kernel_cpu.forward(problem), unit, operands)
+        results = {"output": output, "log_sum_exp": log_sum_exp}
+        return tuple(results[label] for label in order)
+
+    return Kernel(forward)
+
+
+TEMPLATE = Template(
+    name="llvm_cpu",
+    version=1,
+    family=FAMILY,
+    runs_on=("cpu",),
+    declines=declines,
+    tile=("kv", "panels"),
+    tiles=tiles,
+    cost=cost,
+    build=build,
+    derivatives="attend/xla",
+    needs_process=machine.cannot_run,
+)
