@@ -8,7 +8,7 @@ heads; it needs `check_vma=False` for gradients.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from os import PathLike
 from typing import Any, TypeAlias
 
@@ -19,8 +19,9 @@ import numpy.typing as npt
 
 from ropegen import masks, models, tiles
 from ropegen.arguments import expect_tiles, flag_of, path_of
-from ropegen.emit import artifact
+from ropegen.emit import artifact, mesh
 from ropegen.emit.callable import run
+from ropegen.emit.mesh import Sharding
 from ropegen.emit.primitive import PLATFORMS
 from ropegen.errors import RopegenError
 from ropegen.expression import Expr
@@ -138,20 +139,32 @@ def load(directory: str | PathLike[str]) -> artifact.Artifact:
 
 
 def rope(
-    x: Array, positions: ArrayLike | None, rope: Rope, *, length: int | None = None, target: Targets = None
+    x: Array,
+    positions: ArrayLike | None,
+    rope: Rope,
+    *,
+    length: int | None = None,
+    target: Targets = None,
+    sharding: Sharding | None = None,
 ) -> Array:
     """Rotary embedding of x (..., S, H, D) at positions (S,) or (..., S), None for 0 .. S-1, in x's type.
 
-    `length` is the longest sequence, for the frequency families that depend on it; `target` is that of `attention`.
+    `length` is the longest sequence, for the frequency families that depend on it; `target` and `sharding` are those of
+    `attention`.
 
     Raises:
       RopegenError: shapes that do not fit, an odd width, a family that needs `length`.
     """
-    return _rope_pair((x,), positions, rope, length, target)[0]
+    return _rope_pair((x,), positions, rope, length, target, sharding)[0]
 
 
 def _rope_pair(
-    values: tuple[Array, ...], positions: ArrayLike | None, rope: Rope, length: int | None, target: Targets
+    values: tuple[Array, ...],
+    positions: ArrayLike | None,
+    rope: Rope,
+    length: int | None,
+    target: Targets,
+    sharding: Sharding | None = None,
 ) -> tuple[Array, ...]:
     call = Call("rope")
     _expect_rope(call.name, rope)
@@ -164,7 +177,7 @@ def _rope_pair(
         _expect_positions("rope: positions", at, x, rope)
         _expect_magnitude(positions, x.type.shape[-1], rope)
     outputs = {f"out{index}": call.builder.rope(x, at, rope, length=length) for index, x in enumerate(nodes)}
-    return tuple(call.run(outputs, target).values())
+    return tuple(call.run(outputs, target, sharding=sharding).values())
 
 
 def rotated(
@@ -240,19 +253,26 @@ def sinusoid(
 
 
 def embed(
-    ids: ArrayLike, table: Array, *, mode: str = "clip", scale: float | None = None, target: Targets = None
+    ids: ArrayLike,
+    table: Array,
+    *,
+    mode: str = "clip",
+    scale: float | None = None,
+    target: Targets = None,
+    sharding: Sharding | None = None,
 ) -> Array:
     """Rows of a table: ids (...) integers, table (V, E) -> (..., E), times `scale`.
 
     An id outside 0..V-1 takes the nearest row (`mode="clip"`) or a row of NaN (`mode="fill"`). `target` is that of
-    `attention`.
+    `attention`, and so is `sharding`, over the axes of ids. Every device has the whole table.
 
     Raises:
       RopegenError: ids that are not integers, a table of another rank or type, an unknown mode.
     """
     call = Call("embed")
     rows = call.builder.embed(call.array("ids", ids), call.array("table", table), mode=mode)
-    return call.run({"out": rows if scale is None else call.builder.scale(rows, scale)}, target)["out"]
+    outputs = {"out": rows if scale is None else call.builder.scale(rows, scale)}
+    return call.run(outputs, target, sharding=sharding)["out"]
 
 
 def attention(
@@ -276,6 +296,7 @@ def attention(
     return_lse: bool = False,
     tile: Tiles | None = None,
     target: Targets = None,
+    sharding: Sharding | None = None,
 ) -> Any:
     """Attention: q (..., Sq, H, D), k (..., Skv, Hkv, D), v (..., Skv, Hkv, Dv) -> (..., Sq, H, Dv), q's type.
 
@@ -305,6 +326,10 @@ def attention(
       platform. On every other platform the plan is for this machine's own chip, if it is of that platform, and otherwise
       for a default: `cpu` (two cores), `tpu:any` (tiles that fit every generation) or `gpu:any` (XLA alone). The target
       decides how fast the result is computed, not what the result is.
+    sharding: how the call lies over several devices: a PartitionSpec over (..., sequence, heads) of q, for the mesh of
+      `jax.set_mesh`, or a NamedSharding. PartitionSpec("data", None, "heads") splits the batch over the mesh axis "data" and
+      the heads over "heads"; every device then runs the kernel of its own part. Without it, arrays on a mesh with explicit
+      axes are computed as they lie.
 
     Raises:
       RopegenError: shapes, types or options that do not fit; the message says how to correct them.
@@ -368,7 +393,7 @@ def attention(
     outputs = {"out": b.attend(q_node, k_node, v_node, **options)}
     if with_lse:
         outputs["lse"] = b.attend(q_node, k_node, v_node, **options, returns="log_sum_exp")
-    results = call.run(outputs, target, tile)
+    results = call.run(outputs, target, tile, sharding)
     return (results["out"], results["lse"]) if with_lse else results["out"]
 
 
@@ -506,11 +531,23 @@ class Call:
             return self.positions("positions", None, int(given))
         return self.positions("positions", given, 0)
 
-    def run(self, outputs: Mapping[str, Node], target: Targets = None, tile: Tiles | None = None) -> dict[str, Array]:
-        """The values of the outputs, from a program with a plan for every platform; see `planned_for`."""
+    def run(
+        self,
+        outputs: Mapping[str, Node],
+        target: Targets = None,
+        tile: Tiles | None = None,
+        sharding: Sharding | None = None,
+    ) -> dict[str, Array]:
+        """The values of the outputs, from a program with a plan for every platform; see `planned_for`.
+
+        `sharding` is a PartitionSpec or NamedSharding over (batch, ..., sequence, heads).
+        """
         graph = self.builder.build(**outputs)
         expect_tiles(self.name, tile)
         fixed = tuple((name, tuple(sizes.items())) for name, sizes in (tile or {}).items())
+        split = mesh.split_for(self.name, graph, sharding, self._values)
+        if split is not None:
+            return _over_devices(self.name, graph, split, planned_for(target), fixed, catalog())(self._values)
         first, *others = _planned(graph, planned_for(target), fixed, catalog())
         return run(first, {}, self._values, others)
 
@@ -580,6 +617,24 @@ def planned_for(target: Targets) -> tuple[Target, ...]:
     named = parse_targets(target) or own
     by_platform |= {chip.jax_platform: chip for chip in named}
     return tuple(dict.fromkeys((*named, *(by_platform[platform] for platform in PLATFORMS))))
+
+
+@functools.lru_cache(maxsize=_KEPT_PLANS)
+def _over_devices(
+    call: str,
+    graph: Graph,
+    split: mesh.Split,
+    targets: tuple[Target, ...],
+    tile: tuple[tuple[str, tuple[tuple[str, int], ...]], ...],
+    templates: tuple[AnyTemplate, ...],
+) -> Callable[[dict[str, Array]], dict[str, Array]]:
+    """The program of a graph over several devices, with a plan for the part of a device."""
+    parts = mesh.parts_of(call, graph, split)
+    functions: list[Callable[[dict[str, Array]], dict[str, Array]]] = []
+    for part in parts:
+        first, *others = _planned(part.graph, targets, tile, templates)
+        functions.append(functools.partial(run, first, {}, together=others))
+    return jax.jit(mesh.over_devices(parts, functions, dict(parts[0].inputs), dict(parts[0].outputs)))
 
 
 @functools.lru_cache(maxsize=_KEPT_PLANS)

@@ -28,9 +28,13 @@ from ropegen.template import AnyTemplate, Region, Site, Tile, catalog, cost_of, 
 from ropegen.tiles import Measured, MeasuredTile, TileFile, expect_tile_file
 
 if TYPE_CHECKING:
+    from jax.sharding import NamedSharding, PartitionSpec
+
     from ropegen.emit.callable import Compiled
 
 FORWARD: tuple[Direction, ...] = ("forward",)
+# The words of a plan for what the caller fixed: a tile, and where tables come from.
+CALLER, ASKED = "the caller", "asked for"
 
 Tiles = Mapping[str, Mapping[str, int]]
 TableKind = Literal["constant", "argument", "computed"]
@@ -146,11 +150,26 @@ class Plan:
 
         return explain.text(self)
 
-    def compile(self) -> Compiled:
-        """The plan as a function of JAX arrays by keyword. The transformations of JAX take it."""
+    def compile(self, *, sharding: PartitionSpec | NamedSharding | None = None) -> Compiled:
+        """The plan as a function of JAX arrays by keyword. The transformations of JAX take it.
+
+        `sharding` is a PartitionSpec over (batch, ..., sequence, heads) for the mesh of `jax.set_mesh`, or a NamedSharding
+        with one. Every device then runs a plan of its own part, for the same target and with the tiles that the caller
+        gave. Where heads are split, so are the columns of the weights that make them, and the rows of those that read them.
+
+        Raises:
+          RopegenError: a size does not divide evenly, or an op needs the whole of an axis that is split.
+        """
         from ropegen.emit.callable import Compiled
 
-        return Compiled(self)
+        return Compiled(self, sharding)
+
+    def for_part(self, source: Graph) -> Plan:
+        """The plan of a part of the graph for the same target, with what the caller asked for."""
+        chosen = [step.chosen for step in self.steps if step.chosen is not None]
+        tile = {its.template: dict(its.tile.sizes) for its in chosen if its.tile_from == CALLER}
+        asked = [step.table.kind for step in self.steps if step.table is not None and step.table.reason == ASKED]
+        return plan(source, self.target, tile=tile, tables=asked[0] if asked else None, weigh=self.weighed)
 
     @property
     def exported(self) -> Plan:
@@ -458,7 +477,7 @@ class _Prices:
             return Candidate(name, template.version, declined=reasons)
         measured = None
         if name in self._caller:
-            tile, tile_from = self._caller[name], "the caller"
+            tile, tile_from = self._caller[name], CALLER
         elif measured := table.look_up(template, closed):
             tile, tile_from = measured.tile, measured.source
         else:
@@ -521,7 +540,7 @@ def _place(graph: Graph, value: Node, asked: TableKind | None) -> Table:
     if isinstance(value.op, ops.Angles) and isinstance(positions, ops.Positions) and positions.length:
         value.op.rope.check_magnitude([positions.start, positions.start + positions.length - 1], value.op.head_width)
     if asked is not None:
-        return Table(asked, "asked for")
+        return Table(asked, ASKED)
     if value.type.bytes <= LARGEST_CONSTANT:
         return Table("constant", f"at most {LARGEST_CONSTANT / 1e6:.1f} MB")
     larger = f"more than {LARGEST_CONSTANT / 1e6:.1f} MB"

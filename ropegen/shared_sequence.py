@@ -15,6 +15,7 @@ from ropegen.api import Array, ArrayLike, Call, Targets, attention, expect_reads
 from ropegen.arguments import expect_tiles, flag_of, is_one_of, text_of
 from ropegen.method import ContextPlan, Shared, choose
 from ropegen.emit import context_parallel as ring
+from ropegen.emit.varying import varying
 from ropegen.errors import RopegenError, nearest
 from ropegen.expression import Apply, Expr, Table, Var, apply, table_of
 from ropegen.ir import ops
@@ -236,8 +237,9 @@ def _positions(
 
 def _own(label: str, positions: ArrayLike | None, axis: str) -> Array:
     """Positions that differ between the devices of an axis."""
-    tells = ring.varying(lax.axis_index(axis))
-    if not isinstance(positions, jax.Array) or (tells and axis not in ring.varying(positions)):
+    if not isinstance(positions, jax.Array) or axis in varying([jax.typeof(lax.axis_index(axis))]) - varying(
+        [jax.typeof(positions)]
+    ):
         raise RopegenError(
             f"context_parallel: {label} are equal on all devices of the axis {axis!r}, and every device holds another part "
             f"of the sequence; split them like q, with in_specs P({axis!r}), compute them from jax.lax.axis_index({axis!r}), "

@@ -5,13 +5,17 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 
 from ropegen import angles, plain
+from ropegen.emit import mesh
 from ropegen.emit.inputs import Values, check_inputs, expect_keywords
+from ropegen.emit.mesh import Sharding
 from ropegen.emit.primitive import Choice, Choices, bind
+from ropegen.ir.axes import axes_of
 from ropegen.ir.graph import Graph, Node, label_of
 from ropegen.planner import Plan, Table
 from ropegen.tiles import other_compiler
@@ -29,22 +33,26 @@ class Compiled:
 
     If the graph has one output, the result is that output, and otherwise a dictionary by name. `Compiled` is a JAX
     function: `jit`, `grad`, `jvp`, `vmap`, `checkpoint` and `jax.export` take it. `bind(**parameters)` computes once what
-    depends on parameters alone, and returns a function of the other inputs.
+    depends on parameters alone, and returns a function of the other inputs. `sharding` says how a call lies over several
+    devices, see `Plan.compile`.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, sharding: Sharding | None = None) -> None:
         self.plan = plan
+        self._split = mesh.split_for("compile", plan.source, sharding, {})
+        if self._split is not None:
+            mesh.parts_of("compile", plan.source, self._split)  # refuses now what a call could not do
         _warn_of_another_compiler(plan)
         self._types = plan.graph.input_types
         self._declared = plan.source.input_types
         self._exact = {label: (kind.shape, numpy_dtype(kind.dtype)) for label, kind in self._types.items()}
         self._run = jax.jit(self._call)
-        self._prepare = jax.jit(functools.partial(prepare, plan))
+        self._prepare = jax.jit(self._call_prepare)
         self._rest = jax.jit(self._call_prepared)
 
     # What JAX compiled does not leave the process, and a plan says everything. So a pickle holds the plan.
-    def __reduce__(self) -> tuple[type[Compiled], tuple[Plan]]:
-        return Compiled, (self.plan,)
+    def __reduce__(self) -> tuple[type[Compiled], tuple[Plan, Sharding | None]]:
+        return Compiled, (self.plan, None if self._split is None else self._split.sharding)
 
     # Nothing in it changes, so a copy would only compile again.
     def __copy__(self) -> Compiled:
@@ -99,10 +107,55 @@ class Compiled:
     def _call(self, values: Values) -> Any:
         if not self._fits(values):
             raise _UnfitError
-        return self._call_prepared(prepare(self.plan, values), values)
+        return self._call_prepared(self._call_prepare(values), values)
+
+    def _call_prepare(self, values: Values) -> Values:
+        split = self._split_for(values)
+        return prepare(self.plan, values) if split is None else stages_of(self.plan, split).prepare(values)
 
     def _call_prepared(self, prepared: Values, values: Values) -> Any:
-        return _result(run(self.plan, prepared, values))
+        split = self._split_for(values)
+        if split is None:
+            return _result(run(self.plan, prepared, values))
+        return _result(stages_of(self.plan, split).run({**values, **prepared}))
+
+    def _split_for(self, values: Values) -> mesh.Split | None:
+        """How the call lies over devices: as asked for, or else as arrays with explicit axes lie."""
+        return self._split or mesh.split_for("call", self.plan.source, None, values)
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """The two stages of a plan over several devices, as functions of whole arrays by name."""
+
+    plans: tuple[Plan, ...]
+    """The plan of a device's part; several if the parts differ."""
+    prepare: Callable[[Values], Values]
+    run: Callable[[Values], Values]
+
+
+def stages_of(plan: Plan, split: mesh.Split) -> Stages:
+    """The stages of a plan over several devices.
+
+    Raises:
+      RopegenError: a size does not divide evenly, or an op needs the whole of an axis that is split.
+    """
+    parts = mesh.parts_of("compile", plan.source, split)
+    plans = tuple(plan.for_part(part.graph) for part in parts)
+    first, specs = plans[0], dict(parts[0].inputs)
+    names = axes_of(first.graph, dict(parts[0].names)).names
+    prepared = {name: split.spec(names[value]) for name, value in prepared_names(first).items()}
+    prepares = {label: specs[label] for label in prepare_labels(first)}
+    reads = {**{label: specs[label] for label in run_labels(first)}, **prepared}
+    return Stages(
+        plans,
+        mesh.over_devices(parts[:1], [functools.partial(prepare, first)], prepares, prepared),
+        mesh.over_devices(parts, [functools.partial(_run_alone, one) for one in plans], reads, dict(parts[0].outputs)),
+    )
+
+
+def _run_alone(plan: Plan, values: Values) -> Values:
+    return run(plan, values, values)
 
 
 def _warn_of_another_compiler(plan: Plan) -> None:

@@ -22,6 +22,7 @@ from jax import lax
 
 from ropegen import masks, plain
 from ropegen.emit.primitive import Choice, Choices, bind, bind_backward
+from ropegen.emit.varying import alike
 from ropegen.errors import RopegenError
 from ropegen.expression import Expr
 from ropegen.ir import ops
@@ -108,18 +109,9 @@ def _refuse_second_derivative(primals: Any, tangents: Any) -> Any:
     )
 
 
-def vary(arrays: Any, axis: str) -> Any:
-    """The arrays, all as values that may differ between the devices of the axis and of every axis that one varies over."""
-    leaves = jax.tree.leaves(arrays)
-    axes = frozenset({axis}).union(*(varying(leaf) for leaf in leaves))
-    if not any(map(varying, (lax.axis_index(axis), *leaves))):  # shard_map(..., check_vma=False) does not tell
-        return arrays
-    return jax.tree.map(lambda leaf: lax.pcast(leaf, tuple(sorted(axes - varying(leaf))), to="varying"), arrays)
-
-
-def varying(array: Array) -> frozenset[str]:
-    """The mesh axes over which the array may differ; none inside shard_map(..., check_vma=False)."""
-    return frozenset(getattr(jax.typeof(array), "vma", frozenset()))
+def vary(arrays: Arrays, axis: str) -> Arrays:
+    """The arrays, all varying over the axis and over every other axis of the mesh that one of them varies over."""
+    return dict(zip(arrays, alike([lax.axis_index(axis), *arrays.values()])[1:], strict=True))
 
 
 # The kernels of parts -----------------------------------------------------------------------------------------------
@@ -178,10 +170,13 @@ def _known_part(
     }
     (region,) = family("attend").find(b.build(**outputs))
     tile = {name: dict(sizes) for name, sizes in ring.tile}
-    best = [(target, cheapest(region.closed, target, tile)) for target in ring.targets]
     choices = [
-        Choice(target, None) if candidate is None else Choice(target, candidate.template, candidate.tile)
-        for target, candidate in best
+        Choice.of(
+            target,
+            cheapest(region.closed, target, tile),
+            cheapest(region.closed, target, tile, goes_everywhere=True),
+        )
+        for target in ring.targets
     ]
     return _Part(region.closed, Choices(tuple(choices)))
 
@@ -394,7 +389,7 @@ def _forward(ring: Ring, floats: Arrays, others: Arrays) -> tuple[Array, Array]:
     sinks = floats.get("sinks")
     device, block = _device(ring, {name: x for name, x in floats.items() if name != "sinks"}, others, step)
     nothing = jnp.zeros((*q.shape[:-1], v.shape[-1]), wide), jnp.full(q.shape[:-1], -jnp.inf, wide)
-    state = _like(nothing, floats, others)
+    state = _like(nothing, floats)
     if ring.gathers:
         (out, lse), _ = device.at_once(_all(ring, block), (state, ()))
     else:
@@ -410,10 +405,10 @@ def _all(ring: Ring, block: Arrays) -> Arrays:
     return {name: lax.all_gather(x, ring.axis, axis=places[name], tiled=True) for name, x in block.items()}
 
 
-def _like(values: Any, *given: Any) -> Any:
-    """Values that may differ between devices as the given arrays do, as a carry of a loop must."""
-    axes = frozenset[str]().union(*(varying(leaf) for leaf in jax.tree.leaves(given)))
-    return jax.tree.map(lambda x: lax.pcast(x, tuple(sorted(axes)), to="varying") if axes else x, values)
+def _like(values: Any, given: Arrays) -> Any:
+    """Values that vary over the axes of the mesh over which the given arrays vary, as the carry of a loop must."""
+    leaves, tree = jax.tree.flatten(values)
+    return jax.tree.unflatten(tree, alike([*given.values(), *leaves])[len(given) :])
 
 
 def _merged(one: tuple[Array, Array], other: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -453,7 +448,7 @@ def _backward(
     device, block = _device(ring, {name: x for name, x in floats.items() if name != "sinks"}, others, step)
 
     def zeros(arrays: Arrays, names: Sequence[str]) -> Arrays:
-        return _like({name: jnp.zeros(arrays[name].shape, wide) for name in names if name in arrays}, floats, others)
+        return _like({name: jnp.zeros(arrays[name].shape, wide) for name in names if name in arrays}, floats)
 
     state = zeros(floats, ("q", "bias"))
     if ring.gathers:

@@ -14,7 +14,8 @@ kernel runs once for every entry of the batch.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Generator, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,7 @@ from jax.interpreters import ad, batching, mlir
 
 from ropegen import plain
 from ropegen.emit.kernels import CompleteKernel, built_kernel, cotangent_types, unfused_kernel, values_of
+from ropegen.emit.varying import NO_MESH, alike, typed_beside
 from ropegen.emit.widen import widen
 from ropegen.errors import RopegenError
 from ropegen.ir.graph import Graph
@@ -96,7 +98,7 @@ class Trio:
 
 def bind(closed: Graph, choices: Choices, operands: Sequence[Array]) -> Arrays:
     """The outputs of a closed region for arrays in the order of its inputs."""
-    results = _trio(closed.name).forward.bind(*operands, closed=closed, choices=choices)
+    results = _trio(closed.name).forward.bind(*alike(operands), closed=closed, choices=choices)
     return tuple(results[: len(closed.outputs)])
 
 
@@ -193,22 +195,28 @@ def _backward_impl(
     return tuple(cotangent for cotangent in pulled if cotangent is not None)
 
 
-def _shaped(kind: TensorType) -> ShapedArray:
-    return ShapedArray(kind.shape, numpy_dtype(kind.dtype))
+def _shaped(types: Iterable[TensorType], beside: Sequence[ShapedArray]) -> list[ShapedArray]:
+    """The types of values, which vary over the same mesh axes as the operands `beside` them."""
+    return [typed_beside(ShapedArray(kind.shape, numpy_dtype(kind.dtype)), beside) for kind in types]
+
+
+def _result_types(closed: Graph) -> list[TensorType]:
+    return [result.type for result in values_of(closed).results]
 
 
 def _forward_abstract(*operands: Any, closed: Graph, choices: Choices) -> list[ShapedArray]:
-    return [_shaped(result.type) for result in values_of(closed).results]
+    return _shaped(_result_types(closed), operands)
 
 
 def _tangent_abstract(*flat: Any, closed: Graph, choices: Choices, moving: tuple[bool, ...]) -> list[ShapedArray]:
-    return [_shaped(result.type) for result in values_of(closed).results]
+    return _shaped(_result_types(closed), flat)
 
 
 def _backward_abstract(
     *flat: Any, closed: Graph, choices: Choices, given: tuple[bool, ...], wanted: tuple[bool, ...]
 ) -> list[ShapedArray]:
-    return [_shaped(kind) for kind, is_wanted in zip(cotangent_types(closed), wanted, strict=True) if is_wanted]
+    types = zip(cotangent_types(closed), wanted, strict=True)
+    return _shaped((kind for kind, is_wanted in types if is_wanted), flat)
 
 
 def _is_zero(tangent: Any) -> bool:
@@ -335,8 +343,12 @@ def _trio(name: str) -> Trio:
 def _lowered(
     impl: Callable[..., Arrays], platform: str, context: mlir.LoweringRuleContext, *operands: Any, **params: Any
 ) -> Any:
+    """Lowers a kernel as on one device: it knows nothing of the mesh axes over which its operands vary."""
     place = _Place(platform, _stays(context.module_context))
-    return mlir.lower_fun(functools.partial(impl, place), multiple_results=True)(context, *operands, **params)
+    rule = mlir.lower_fun(functools.partial(impl, place), multiple_results=True)
+    plain_types = [ShapedArray(value.shape, value.dtype) for value in context.avals_in]
+    with jax.sharding.use_abstract_mesh(NO_MESH):
+        return rule(context.replace(avals_in=plain_types), *operands, **params)
 
 
 def _stays(module: mlir.ModuleContext) -> bool:
