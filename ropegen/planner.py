@@ -168,7 +168,8 @@ class Plan:
         """The plan of a part of the graph for the same target, with what the caller asked for."""
         chosen = [step.chosen for step in self.steps if step.chosen is not None]
         tile = {its.template: dict(its.tile.sizes) for its in chosen if its.tile_from == CALLER}
-        asked = [step.table.kind for step in self.steps if step.table is not None and step.table.reason == ASKED]
+        tables = [step.table for step in self.steps if step.table is not None]
+        asked: list[TableKind] = [table.kind for table in tables if table.reason == ASKED]
         return plan(source, self.target, tile=tile, tables=asked[0] if asked else None, weigh=self.weighed)
 
     @property

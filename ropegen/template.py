@@ -174,6 +174,8 @@ class Template(Generic[S]):
     cost: CostModel[S]
     """The cost of one direction with a tile, in seconds by cause."""
     build: Callable[[S, Tile, Target], Kernel]
+    build_split: Callable[[S, Tile, Target, int], Kernel] | None = None
+    """Builds a kernel that XLA splits over some devices, over batch and heads without communication; None if `build` does."""
     derivatives: str = OWN
     """`OWN`, or the name of the template, e.g. "attend/xla", that computes the derivatives which `build` leaves out."""
     needs_process: Callable[[Target], Iterator[str]] | None = None

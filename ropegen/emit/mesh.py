@@ -214,7 +214,9 @@ class _Parting:
         return self.axes.names[value][axis] == name and self.split.count(name) > 1
 
     def _spec(self, value: Node) -> PartitionSpec:
-        whole = {axis for label, axis, _ in self.repeated if isinstance(value.op, ops.Input) and label == label_of(value)}
+        whole = {
+            axis for label, axis, _ in self.repeated if isinstance(value.op, ops.Input) and label == label_of(value)
+        }
         names = self.axes.names[value]
         return self.split.spec(["" if axis in whole else name for axis, name in enumerate(names)])
 
@@ -267,7 +269,9 @@ class _Parting:
                 return op
             case ops.Attend():
                 if any(self._is_split(operand, SEQUENCE, -3) for operand in value.operands[:3]):
-                    raise self._refuse("every query of an attention must see the keys of the other devices too", SEQUENCE)
+                    raise self._refuse(
+                        "every query of an attention must see the keys of the other devices too", SEQUENCE
+                    )
                 return self._placed(op, value)
             case _:
                 return op

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -130,6 +131,20 @@ class _Place:
     platform: str
     stays: bool
     """Whether the module stays in this process and runs on one device, so that it can call code of the process."""
+    devices: int
+    """The number of devices over which XLA splits the kernel: 1 on one device, and where `shard_map` splits all axes."""
+
+    @staticmethod
+    def of(platform: str, module: mlir.ModuleContext) -> _Place:
+        """The place of a module that is being lowered."""
+        axes = module.axis_context
+        if not isinstance(axes, mlir.SPMDAxisContext):
+            return _Place(
+                platform, not module.lowering_parameters.for_export and axes.num_devices == 1, axes.num_devices
+            )
+        manual = axes.manual_axes | {*axes.mesh.manual_axes}
+        free = math.prod(size for axis, size in axes.mesh.shape.items() if axis not in manual)
+        return _Place(platform, not module.lowering_parameters.for_export and axes.mesh.size == 1, free)
 
 
 def _kernel(closed: Graph, choices: Choices, place: _Place) -> CompleteKernel:
@@ -146,7 +161,14 @@ def _kernel(closed: Graph, choices: Choices, place: _Place) -> CompleteKernel:
             choice.target, cheapest(closed, choice.target, goes_everywhere=True), None
         )
         return _kernel(closed, Choices((instead,)), place)
-    return built_kernel(closed, made_by, choice.target, choice.tile)
+    if place.devices > 1 and made_by.calls:
+        raise RopegenError(
+            f"{closed.name}: the kernel {made_by} for {choice.target} computes one device's part, and XLA splits this program "
+            f"over {place.devices} devices and cannot split the kernel. Say how the call lies over the devices, in one of two "
+            'ways: call it with sharding=jax.sharding.PartitionSpec("data", None, "heads") under `with jax.set_mesh(mesh):`, '
+            "or inside a jax.shard_map over all axes of the mesh"
+        )
+    return built_kernel(closed, made_by, choice.target, choice.tile, place.devices)
 
 
 def _plain(closed: Graph) -> Callable[..., Arrays]:
@@ -344,18 +366,15 @@ def _lowered(
     impl: Callable[..., Arrays], platform: str, context: mlir.LoweringRuleContext, *operands: Any, **params: Any
 ) -> Any:
     """Lowers a kernel as on one device: it knows nothing of the mesh axes over which its operands vary."""
-    place = _Place(platform, _stays(context.module_context))
-    rule = mlir.lower_fun(functools.partial(impl, place), multiple_results=True)
-    plain_types = [ShapedArray(value.shape, value.dtype) for value in context.avals_in]
+    rule = mlir.lower_fun(functools.partial(impl, _Place.of(platform, context.module_context)), multiple_results=True)
+    plain_types = [ShapedArray(value.shape, value.dtype) for value in map(_shaped_type, context.avals_in)]
     with jax.sharding.use_abstract_mesh(NO_MESH):
         return rule(context.replace(avals_in=plain_types), *operands, **params)
 
 
-def _stays(module: mlir.ModuleContext) -> bool:
-    """Whether a module that is being lowered stays in this process and runs on one device."""
-    axes = module.axis_context
-    devices = axes.mesh.size if isinstance(axes, mlir.SPMDAxisContext) else axes.num_devices
-    return not module.lowering_parameters.for_export and devices == 1
+def _shaped_type(value: Any) -> ShapedArray:
+    assert isinstance(value, ShapedArray)
+    return value
 
 
 def _with_tangents(

@@ -9,6 +9,9 @@ turns. A thread waits only for items that another thread has already begun, so n
 The handler runs items itself, and it asks XLA's pool for more threads. A task that starts late finds nothing to do. The
 context of the call is counted: whoever uses it last frees it.
 
+The process keeps one block of scratch memory between calls, the largest that a call has needed, because the system takes
+longer to hand out fresh pages than a kernel takes to fill them. A call that finds no block there makes one.
+
 The structures of XLA's foreign function interface are those of `xla/ffi/api/c_api.h` in `jax.ffi.include_dir()`.
 """
 
@@ -74,8 +77,9 @@ DATA_TYPES: Mapping[str, int] = MappingProxyType(
 
 # The context of a call: counters on cache lines of their own, then the buffers' addresses, then a counter for every
 # stage of every wave.
-_NEXT, _FINISHED, _SLOTS, _REFERENCES, _BUFFERS = 0, 64, 128, 192, 256
-_LINE = 64
+_NEXT, _FINISHED, _SLOTS, _REFERENCES, _SCRATCH, _BUFFERS = 0, 64, 128, 192, 256, 264
+# A block of scratch memory begins with its size, on a page of its own.
+_PAGE = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +104,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """A native kernel before its compilation. A scratch buffer is a result like the others."""
+    """A native kernel before its compilation."""
 
     title: str
     module: Module
@@ -110,6 +114,8 @@ class Kernel:
     waves: int = 1
     threads: int = 1
     """The most threads that take part in one call."""
+    scratch: int = 0
+    """Bytes of scratch memory of a call."""
 
     @property
     def buffers(self) -> tuple[Buffer, ...]:
@@ -130,6 +136,11 @@ def stage(kernel_module: Module, name: str) -> Function:
 def address(f: Function, index: int) -> Value:
     """The address of a buffer, which `index` counts over the operands, then the results."""
     return f.load(POINTER, f.offset(f.parameters["context"], _BUFFERS + 8 * index))
+
+
+def scratch(f: Function) -> Value:
+    """The address of the scratch memory of the call; it begins on a page. Its bytes may have any value."""
+    return f.load(POINTER, f.offset(f.parameters["context"], _SCRATCH))
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,6 +313,8 @@ def _write_handler(kernel: Kernel, run: Function, drop: Function, task: Function
     f.call("llvm.memset.p0.i64", None, context, f.value(I8, 0), f.i64(_context_size(kernel)), f.value(I1, 0))
     for index, data in enumerate(found):
         f.store(data, context, _BUFFERS // 8 + index)
+    block = _take_scratch(f, kernel) if kernel.scratch else f.zero(POINTER)
+    f.store(f.offset(block, _PAGE), context, _SCRATCH // 8)
     references = f.offset(context, _REFERENCES)
     most = min(kernel.threads, kernel.items)
     if most > 1:
@@ -323,9 +336,40 @@ def _write_handler(kernel: Kernel, run: Function, drop: Function, task: Function
         f.store(f.i64(1), references)
     f.call_pointer(run.address, None, context)
     _wait_until(f, f.offset(context, _FINISHED), kernel.items)
+    if kernel.scratch:
+        _keep_scratch(f, block)
     f.call_pointer(drop.address, None, context)
     f.give_back(f.zero(POINTER))
     return f
+
+
+def _take_scratch(f: Function, kernel: Kernel) -> Value:
+    """A block with enough scratch memory: the one that the process keeps, or a new one."""
+    kept = _exchange(f, f.zero(POINTER))
+    needed = -(-kernel.scratch // _PAGE) * _PAGE + _PAGE
+    size = f.branch(kept.equals(f.zero(POINTER)), lambda: [f.i64(0)], lambda: [f.load(I64, kept)])[0]
+
+    def made() -> list[Value]:
+        f.call("free", None, kept)
+        block = f.call("aligned_alloc", POINTER, f.i64(_PAGE), f.i64(needed))
+        f.store(f.i64(needed), block)
+        return [block]
+
+    return f.branch(size < needed, made, lambda: [kept])[0]
+
+
+def _keep_scratch(f: Function, block: Value) -> None:
+    """Keeps the block for the next call. Of two blocks, the larger is kept, and the other one is freed."""
+    other = _exchange(f, block)
+    with f.when(other.differs(f.zero(POINTER))):
+        smaller = f.load(I64, other) <= f.load(I64, block)
+        f.call("free", None, f.branch(smaller, lambda: [other], lambda: [_exchange(f, other)])[0])
+
+
+def _exchange(f: Function, block: Value) -> Value:
+    """Puts a block, or null, in the place of the block that the process keeps."""
+    place = f.module.external(machine.KEPT_BLOCK)
+    return f.instruction(POINTER, f"atomicrmw xchg ptr {place}, ptr {block.text} acq_rel")
 
 
 def _answer_metadata(frame: _Frame) -> None:

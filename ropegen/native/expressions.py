@@ -219,7 +219,7 @@ class _Writer:
                 return (slope + slope * value) * (one - value)
             case "sqrt", _:
                 return slope * (f.value(value.type, 0.5) / value)
-            case ("min" | "max"), _:
+            case (("min" | "max"), _):
                 share = f.select(other.equals(value), f.value(value.type, 0.5), 1.0)
                 return slope * f.select(x.equals(value), share, 0.0)
             case _:

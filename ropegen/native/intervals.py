@@ -16,7 +16,7 @@ from typing import TypeAlias
 import numpy as np
 
 from ropegen.errors import RopegenError
-from ropegen.expression import INT_MAX, INT_MIN, NAMES, Apply, Const, Expr, Table, Var, excerpt, variables
+from ropegen.expression import INT_MAX, INT_MIN, NAMES, Apply, Expr, Table, Var, excerpt, variables
 from ropegen.masks import Interval, interval_of
 
 from .ir import I1, I8, I32, I64, POINTER, Function, Type, Value

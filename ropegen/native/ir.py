@@ -8,6 +8,7 @@ numbers in `//`, `%` and `>>`.
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import operator
 import struct
@@ -184,7 +185,14 @@ def float_text(number: float) -> str:
 
 
 def rounded_to_f32(number: float) -> float:
-    return struct.unpack("<f", struct.pack("<f", number))[0]
+    """The nearest float32; infinity for a number beyond its range."""
+    return ctypes.c_float(number).value
+
+
+def _wrapped(number: int, bits: int) -> int:
+    """The signed integer of some bits that is equal to the number modulo 2**bits."""
+    number %= 1 << bits
+    return number - (1 << bits) if number >> (bits - 1) else number
 
 
 Body: TypeAlias = Callable[..., "Sequence[Value] | None"]
@@ -240,10 +248,11 @@ class Function:
         elif kind == POINTER:
             text = "null"
         elif kind.bits == 1:
-            number = bool(number)
+            number = bool(int(number) & 1)
             text = str(number).lower()
         else:
-            text = str(int(number))
+            number = _wrapped(int(number), kind.bits)
+            text = str(number)
         return Value(self, kind, f"splat ({kind.element} {text})" if kind.lanes else text, number)
 
     def i64(self, number: Number) -> Value:
@@ -263,7 +272,8 @@ class Function:
         if operation in _SYMMETRIC and left.constant is not None:
             left, right = right, left
         if operation in _FOLD and _is_known(left, right):
-            return self.value(kind, _FOLD[operation](int(left.constant or 0), int(right.constant or 0)))
+            first, second = (int(value.constant or 0) % (1 << kind.bits) for value in (left, right))
+            return self.value(kind, _FOLD[operation](first, second))
         if kind.kind == "int" and right.constant is not None:
             if _NEUTRAL.get(operation) == right.constant:
                 return left
@@ -341,7 +351,8 @@ class Function:
         if source == kind:
             return value
         if value.constant is not None:
-            return self.value(kind, value.constant)
+            unsigned = not signed and not source.is_float
+            return self.value(kind, value.constant % (1 << source.bits) if unsigned else value.constant)
         if source.is_float and kind.is_float:
             name = "fpext" if kind.bits > source.bits else "fptrunc"
         elif source.is_float:
@@ -353,6 +364,10 @@ class Function:
         else:
             name = "sext" if signed and source.bits > 1 else "zext"
         return self.instruction(kind, f"{name} {source} {value.text} to {kind}")
+
+    def truncate(self, value: Value, kind: Type) -> Value:
+        """Floats as integers, rounded towards zero; the nearest integer of the type if it has none, and 0 for NaN."""
+        return self.call(f"llvm.fptosi.sat.{_suffix(kind)}.{_suffix(value.type)}", kind, value)
 
     def bitcast(self, value: Value, kind: Type) -> Value:
         """The same bits as another type of the same size."""
@@ -445,6 +460,17 @@ class Function:
         self.write(
             f"call void @{name}({kind} {value.text}, ptr align {kind.element.size} {at.text}, {shown.type} {shown.text})"
         )
+
+    def gather(self, kind: Type, pointer: Value, indices: Value) -> Value:
+        """A vector of the elements that lie at these indices (a vector of i32) after the pointer."""
+        pointers, every = POINTER.vector(kind.lanes), self.value(I1.vector(kind.lanes), 1)
+        at = self.instruction(
+            pointers, f"getelementptr inbounds {kind.element}, ptr {pointer.text}, {indices.type} {indices.text}"
+        )
+        name = f"llvm.masked.gather.{_suffix(kind)}.{_suffix(pointers)}"
+        self.module.declare(name, f"declare {kind} @{name}({pointers}, {every.type}, {kind})")
+        given = f"{pointers} align {kind.element.size} {at.text}, {every.type} {every.text}, {kind} poison"
+        return self.instruction(kind, f"call {kind} @{name}({given})")
 
     def array(self, kind: Type, count: int, align: int = 64) -> Value:
         """Memory of the running call for `count` elements. Write it at the start of a function, outside of loops."""
@@ -560,7 +586,7 @@ class Function:
 
 def _suffix(kind: Type) -> str:
     """The suffix of an overloaded intrinsic, such as v8f32."""
-    name = {"int": "i", "float": "f", "bfloat": "bf", "pointer": "p"}[kind.kind] + str(kind.bits)
+    name = {"int": f"i{kind.bits}", "float": f"f{kind.bits}", "bfloat": f"bf{kind.bits}", "pointer": "p0"}[kind.kind]
     return f"v{kind.lanes}{name}" if kind.lanes else name
 
 
@@ -573,7 +599,8 @@ class Module:
 
     functions: list[Function] = field(default_factory=list[Function])
     _declared: dict[str, str] = field(default_factory=dict[str, str])
-    _constants: list[str] = field(default_factory=list[str])
+    _constants: dict[str, str] = field(default_factory=dict[str, str])
+    """The names of constants by their text."""
 
     def function(
         self,
@@ -588,17 +615,19 @@ class Module:
     def declare(self, name: str, declaration: str) -> None:
         self._declared.setdefault(name, declaration)
 
+    def external(self, name: str) -> str:
+        """A variable of 8 bytes outside of the module; returns its name, which can stand for a pointer."""
+        self.declare(name, f"@{name} = external global i64, align 8")
+        return f"@{name}"
+
     def text_constant(self, text: str) -> str:
         """A text that ends with a zero byte; returns its name, which can stand for a pointer."""
         data = text.encode()
-        name = f"@text{len(self._constants)}"
         escaped = "".join(f"\\{byte:02x}" for byte in (*data, 0))
-        self._constants.append(f'{name} = private constant [{len(data) + 1} x i8] c"{escaped}"')
-        return name
+        return self._constant("text", f'[{len(data) + 1} x i8] c"{escaped}"')
 
     def table(self, kind: Type, numbers: Sequence[int | float]) -> str:
         """A constant array; returns its name, which can stand for a pointer."""
-        name = f"@table{len(self._constants)}"
 
         def written(number: int | float) -> str:
             return (
@@ -606,11 +635,15 @@ class Module:
             )
 
         listed = ", ".join(f"{kind} {written(number)}" for number in numbers)
-        self._constants.append(f"{name} = private constant [{len(numbers)} x {kind}] [{listed}], align 64")
-        return name
+        return self._constant("table", f"[{len(numbers)} x {kind}] [{listed}], align 64")
+
+    def _constant(self, title: str, text: str) -> str:
+        """The name of a constant; equal constants have one name."""
+        return self._constants.setdefault(f"private constant {text}", f"@{title}{len(self._constants)}")
 
     def __str__(self) -> str:
         """The module in LLVM's text form."""
         defined = {function.name for function in self.functions}
         declarations = [text for name, text in self._declared.items() if name not in defined]
-        return "\n".join([*self._constants, *declarations, *map(str, self.functions), ""])
+        constants = [f"{name} = {text}" for text, name in self._constants.items()]
+        return "\n".join([*constants, *declarations, *map(str, self.functions), ""])

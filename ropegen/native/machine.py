@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import importlib.util
 import platform
@@ -83,6 +84,10 @@ def object_code(module: str, unit: VectorUnit) -> bytes:
     return machine.emit_object(_parsed(module, unit))
 
 
+# The symbol of the variable that holds the block of scratch memory which the process keeps between calls.
+KEPT_BLOCK = "ropegen_kept_block"
+_kept_block = ctypes.c_int64(0)
+
 # XLA keeps the addresses of functions. So the code of a process is never freed.
 _kept: list[Any] = []
 
@@ -90,6 +95,7 @@ _kept: list[Any] = []
 def load(code: bytes, name: str) -> int:
     """Places an object file in the memory of this process, and returns the address of its function `name`."""
     binding = _binding()
+    binding.add_symbol(KEPT_BLOCK, ctypes.addressof(_kept_block))
     empty = binding.parse_assembly("")
     engine = binding.create_mcjit_compiler(empty, binding.Target.from_default_triple().create_target_machine())
     engine.add_object_file(binding.ObjectFileRef.from_data(code))

@@ -100,7 +100,7 @@ def exp2(f: Function, x: Value) -> Value:
 
 
 def exp(f: Function, x: Value) -> Value:
-    """exp(x) of float32 numbers: error of at most 2 units in the last place, infinity above 88.72, NaN for NaN.
+    """The exponential of float32 numbers: error of at most 2 units in the last place, infinity above 88.72, NaN for NaN.
 
     A result below 2**-126 is 0 where the processor flushes such numbers to zero, as it does in all code that XLA calls.
     """

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ropegen import masks
+from ropegen.native import call
 from ropegen.native.call import Kernel, Stage, Written, address, stage, written
 from ropegen.native.ir import F32, I1, Function, Module, Number, Type, Value
 from ropegen.native.vectors import LOG2_E, LOG_2, broadcast, exp2, first_lanes, load_f32, store_f32
@@ -52,6 +53,7 @@ def forward(problem: Problem) -> Written:
             stages,
             problem.waves,
             problem.threads,
+            problem.scratch_bytes,
         )
     )
 
@@ -71,7 +73,7 @@ class Place:
     @staticmethod
     def of(f: Function, problem: Problem, local: Value) -> Place:
         """The place of a key head, which `local` counts inside the wave."""
-        scratch = address(f, len(problem.closed.inputs) + 2)
+        scratch = call.scratch(f)
         wave, slot = f.parameters["wave"], f.parameters["slot"]
         head = wave * problem.wave_heads + local
         half = wave % 2 if problem.waves > 1 else f.i64(0)
@@ -99,11 +101,13 @@ def _write_pack(module: Module, problem: Problem) -> None:
     buffer = f.offset(place.slot, problem.slot.rows)
     keys, values = (place.rows(f, problem, name, place.kv_head) for name in ("k", "v"))
     # A wave has no more heads than there are, but the last wave has fewer.
-    with f.when(place.batch < problem.batch), f.range(0, problem.keys_in_tile, problem.unit.rows) as row:
-        key_target = f.offset(place.keys, (first + row) * problem.packed_width, F32)
-        pack_keys(f, problem, keys, buffer, first + row, key_target)
-        at = first * problem.packed_value_width + row * problem.unit.rows
-        pack_values(f, problem, values, buffer, first + row, f.offset(place.values, at, F32))
+    with f.when(place.batch < problem.batch):
+        with f.range(0, problem.keys_in_tile, problem.unit.rows) as row:
+            key_target = f.offset(place.keys, (first + row) * problem.packed_width, F32)
+            pack_keys(f, problem, keys, buffer, first + row, key_target)
+        with f.range(0, problem.keys_in_tile, problem.unit.rows) as row:
+            at = tile * problem.value_tile + row * problem.unit.rows
+            pack_values(f, problem, values, buffer, first + row, f.offset(place.values, at, F32))
     f.give_back()
 
 
@@ -228,13 +232,10 @@ class _Block:
         may_end_inside = problem.keys % GRANULE != 0
 
         def products(start: Value, stop: Value, *maxima: Value) -> list[Value]:
-            return f.loop(
-                start,
-                stop,
-                problem.unit.rows,
-                lambda key, *now: self._products(queries, packed, key, list(now)),
-                maxima,
-            )
+            def step(key: Value, *now: Value) -> list[Value]:
+                return self._products(queries, packed, key, list(now))
+
+            return f.loop(start, stop, problem.unit.rows, step, maxima)
 
         def granule(key: Value, first: Value, last: Value, *maxima: Value) -> list[Value]:
             part = Span(keys.first + key, f.minimum(keys.first + key + GRANULE, problem.keys))
@@ -358,11 +359,11 @@ class _Block:
         f, problem, unit = self.f, self.problem, self.problem.unit
         kind, width = F32.vector(self._lanes), problem.packed_value_width
         results = self._part(problem.slot.results, panel, width)
-        values = f.offset(self.place.values, tile * width, F32)
+        values = f.offset(self.place.values, tile // problem.keys_in_tile * problem.value_tile, F32)
         unrolled = 4
         with f.range(0, width, unit.rows) as column:
             target = f.offset(results, column * problem.panel, F32)
-            group = f.offset(values, column * problem.keys_in_tile, F32)
+            group = f.offset(values, column // unit.rows * problem.value_stride, F32)
             places = [
                 row * problem.panel + part * self._lanes for row in range(unit.rows) for part in range(unit.columns)
             ]
@@ -444,11 +445,13 @@ class _Block:
             zero = f.zero(F32)
 
             def tile(first: Value, total: Value, feature: Value = feature) -> list[Value]:
-                at = first * problem.packed_value_width + (feature // group) * (problem.keys_in_tile * group)
+                at = first // problem.keys_in_tile * problem.value_tile + feature // group * problem.value_stride
                 column = f.offset(self.place.values, at + feature % group, F32)
-                (part,) = f.loop(
-                    0, problem.keys_in_tile, 1, lambda key, sum_: [sum_ + f.load(F32, column, key * group)], [zero]
-                )
+
+                def add(key: Value, part: Value) -> list[Value]:
+                    return [part + f.load(F32, column, key * group)]
+
+                (part,) = f.loop(0, problem.keys_in_tile, 1, add, [zero])
                 return [total + part]
 
             (total,) = f.loop(0, problem.packed_keys, problem.keys_in_tile, tile, [zero])

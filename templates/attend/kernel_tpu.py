@@ -21,7 +21,6 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax

@@ -1,6 +1,6 @@
 """What the code of a native attention depends on, and where its scratch memory holds what.
 
-All scratch memory is one result of the call. It holds the packed keys and values of one wave of heads, twice if there are
+The scratch memory holds the packed keys and values of one wave of heads, twice if there are
 several waves, and then the memory of each thread's item: queries, results, scores.
 """
 
@@ -20,8 +20,9 @@ from ropegen.target import VectorUnit
 
 from .site import AttendSite, site
 
-# The most bytes of packed keys and values that exist at once. A wave has at least one head.
-_PACKED = 40 << 20
+# The most bytes of packed keys and values that exist at once, for each thread. A wave has at least one head. Packed
+# numbers should still be in a cache when they are read: 4 MB of them took three times as long as 2 MB.
+_PACKED = 2 << 20
 _LINE = 64
 
 
@@ -167,14 +168,27 @@ class Problem:
         return self.packed_keys * self.packed_width * 4
 
     @property
+    def value_stride(self) -> int:
+        """Numbers from one group of columns of a tile of values to the next.
+
+        One line more than they need, so that the groups, which are written in turns, do not share places in the cache.
+        """
+        return self.keys_in_tile * self.unit.rows + _LINE // 4
+
+    @property
+    def value_tile(self) -> int:
+        """Numbers of a packed tile of values."""
+        return self.packed_value_width // self.unit.rows * self.value_stride
+
+    @property
     def value_bytes(self) -> int:
-        return self.packed_keys * self.packed_value_width * 4
+        return self.tiles * self.value_tile * 4
 
     @property
     def wave_heads(self) -> int:
         """Key heads in a wave; all of them if there is room."""
-        whole, one = self.batch * self.kv_heads, self.key_bytes + self.value_bytes
-        return whole if whole * one <= _PACKED else max(1, min(whole, _PACKED // (2 * one)))
+        whole, one, most = self.batch * self.kv_heads, self.key_bytes + self.value_bytes, _PACKED * self.threads
+        return whole if whole * one <= most else max(1, most // (2 * one))
 
     @property
     def waves(self) -> int:
@@ -240,12 +254,11 @@ class Slot:
 
 
 def results_of(problem: Problem) -> tuple[Buffer, ...]:
-    """The output, the log-sum-exp, and the scratch memory."""
+    """The output and the log-sum-exp."""
     shape = (*problem.lead, problem.queries, problem.heads)
     return (
         Buffer("output", problem.dtype, (*shape, problem.value_width)),
         Buffer("log_sum_exp", "f32", shape),
-        Buffer("scratch", "u8", (problem.scratch_bytes,)),
     )
 
 

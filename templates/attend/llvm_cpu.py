@@ -107,7 +107,7 @@ def build(site: AttendSite, tile: Tile, target: Target) -> Kernel:
     order += [label for label in ("output", "log_sum_exp") if label not in order]
 
     def forward(*operands: Array) -> Arrays:
-        output, log_sum_exp, _ = call(kernel_cpu.forward(problem), unit, operands)
+        output, log_sum_exp = call(kernel_cpu.forward(problem), unit, operands)
         results = {"output": output, "log_sum_exp": log_sum_exp}
         return tuple(results[label] for label in order)
 

@@ -176,7 +176,7 @@ def pack_values(f: Function, problem: Problem, rows: Rows, buffer: Value, first:
             register = f.load(wide, buffer, column + row * width)
             for part in range(0, lanes, piece):
                 columns = column + part
-                at = (columns // group) * (problem.keys_in_tile * group) + columns % group + row * group
+                at = (columns // group) * problem.value_stride + columns % group + row * group
                 f.store(f.shuffle(register, register, range(part, part + piece)), target, at)
 
 

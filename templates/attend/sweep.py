@@ -42,7 +42,7 @@ def _edges(length: int, size: int, whole: bool) -> npt.NDArray[np.int64]:
 
 def _classes(site: Site, q_size: int, kv_size: int, whole: bool) -> TileClasses:
     """The classes of the tiles of the whole attention."""
-    anywhere = np.iinfo(np.int32)
+    anywhere, among = np.iinfo(np.int32), site.static.among
 
     def positions(length: int, size: int, known: tuple[int, int] | None) -> npt.NDArray[np.int64]:
         edges = _edges(length, size, whole)
@@ -52,8 +52,8 @@ def _classes(site: Site, q_size: int, kv_size: int, whole: bool) -> TileClasses:
         site.op.visible,
         positions(site.queries, q_size, site.static.q_positions),
         positions(site.keys, kv_size, site.static.kv_positions),
-        head=(0, site.heads - 1),
-        batch=(0, site.batch - 1),
+        head=(0, (site.heads if among is None else among.heads) - 1),
+        batch=(0, (site.batch if among is None else among.batches) - 1),
         wide=site.wide_variables,
     )
     return classes.masked if "mask" in site.given else classes
@@ -193,6 +193,8 @@ class Sweep:
         """Which tiles the mask hides, judged by their lowest and highest positions and segment ids: (outer, inner)
         booleans. None if all of these are known while tracing.
         """
+        if self.site.static.among is not None:
+            return None  # heads that are computed side by side visit the same tiles
         visible, is_at_run_time = self.site.op.visible, False
         ranges: dict[str, tuple[Array | npt.NDArray[np.int32], Array | npt.NDArray[np.int32]]] = {}
         for operand in self.site.op.beside:
