@@ -328,12 +328,20 @@ def attention(
       decides how fast the result is computed, not what the result is.
     sharding: how the call lies over several devices: a PartitionSpec over (..., sequence, heads) of q, for the mesh of
       `jax.set_mesh`, or a NamedSharding. PartitionSpec("data", None, "heads") splits the batch over the mesh axis "data" and
-      the heads over "heads"; every device then runs the kernel of its own part. Without it, arrays on a mesh with explicit
-      axes are computed as they lie.
+      the heads over "heads"; every device then runs the kernel of its own part. If the sequence is split, the call is
+      `ropegen.context_parallel` on every device. Without it, arrays on a mesh with explicit axes are computed as they lie.
 
     Raises:
       RopegenError: shapes, types or options that do not fit; the message says how to correct them.
     """
+    if sharding is not None and mesh.splits_sequence(call="attention", sharding=sharding, rank=np.ndim(q)):
+        from ropegen import shared_sequence  # it builds on this function
+
+        options = {"rope": rope, "score": score, "softcap": softcap, "scale": scale, "masked_row": masked_row}
+        options |= {"length": length, "return_lse": return_lse, "tile": tile, "target": target}
+        given = {"bias": bias, "sinks": sinks, "q_positions": q_positions, "kv_positions": kv_positions}
+        given |= {"q_segments": q_segments, "kv_segments": kv_segments}
+        return shared_sequence.attention_over(sharding, {"q": q, "k": k, "v": v, **given}, mask, options)
     call = Call("attention")
     b = call.builder
     with_lse = flag_of("attention: return_lse", return_lse)

@@ -8,6 +8,7 @@ pairs of chunks see nothing, which terms of it hide something there, and how far
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -105,7 +106,7 @@ class Schedule:
         needed = [step for step in range(1, parts) if np.any(self._of_step(step))]
         ends = [0, *needed, parts]
         return min(
-            ((up, parts - after) for up, after in zip(ends, ends[1:], strict=False)),
+            ((up, parts - after) for up, after in itertools.pairwise(ends)),
             key=lambda hops: (sum(hops), hops[1]),
         )
 
@@ -206,4 +207,3 @@ def work_in_scores(order: Order, mask: Expr, length: int, heads: int, finest: in
     seen = masks.classify_tiles(mask, ranges, ranges, head=(0, max(0, heads - 1))) != masks.EMPTY
     by_chunk = seen.reshape(order.chunks, chunk // tile, -1).mean((1, 2))
     return by_chunk[order.held].mean(1)
-

@@ -112,5 +112,5 @@ def _computed(op: str, spans: list[_Span], divisor: int) -> _Span | None:
             low, high = a.low // divisor, a.high // divisor
         case _:
             return None
-    near = ((-_FAR <= end) & (end <= _FAR) for span in spans for end in (span.low, span.high))
+    near = (abs(end) <= _FAR for span in spans for end in (span.low, span.high))
     return _Span(low, high, functools.reduce(operator.and_, near) & a.is_known & b.is_known)

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import AbstractMesh, Mesh, PartitionSpec
 
 from ropegen import masks
 from ropegen.api import Array, ArrayLike, Call, Targets, attention, expect_reads, planned_for, rotated
 from ropegen.arguments import expect_tiles, flag_of, is_one_of, text_of
-from ropegen.method import ContextPlan, Shared, choose
 from ropegen.emit import context_parallel as ring
+from ropegen.emit import mesh
+from ropegen.emit.mesh import Sharding
 from ropegen.emit.varying import varying
 from ropegen.errors import RopegenError, nearest
 from ropegen.expression import Apply, Expr, Table, Var, apply, table_of
 from ropegen.ir import ops
 from ropegen.ir.build import Mask
+from ropegen.method import ContextPlan, Shared, choose
 from ropegen.planner import Tiles
 from ropegen.ring import ORDERS, POSITIONS, Order
 from ropegen.rotary import Rope
@@ -27,7 +33,7 @@ from ropegen.types import TensorType, dtype_name
 
 
 def zigzag(x: Array, parts: int, *, axis: int = 1) -> Array:
-    """x with one axis in zigzag order: device i of `parts` then holds chunks i and 2 * parts - 1 - i of 2 * parts.
+    """The array x with one axis in zigzag order: device i of `parts` then holds chunks i and 2 * parts - 1 - i of 2 * parts.
 
     Under a causal mask every device then computes about equally much. `unzigzag` is the inverse.
 
@@ -38,7 +44,7 @@ def zigzag(x: Array, parts: int, *, axis: int = 1) -> Array:
 
 
 def unzigzag(x: Array, parts: int, *, axis: int = 1) -> Array:
-    """x with one axis back in the order of positions: the inverse of `zigzag`.
+    """The array x with one axis back in the order of positions: the inverse of `zigzag`.
 
     Raises:
       RopegenError: the axis does not exist, or 2 * parts does not divide it.
@@ -181,12 +187,130 @@ def context_parallel(
         arrays["q"], arrays["k"] = turned
     targets = planned_for(target)
     taken = choose(Shared(types[0], types[1], types[2], spread, visible, scored), targets[0], method).method
-    options: dict[str, Any] = {"softcap": softcap, "scale": scale, "masked_row": masked_row, "tile": tile, "target": target}
+    options: dict[str, Any] = {
+        "softcap": softcap,
+        "scale": scale,
+        "masked_row": masked_row,
+        "tile": tile,
+        "target": target,
+    }
     if taken == "ulysses":
         out, lse = _ulysses(arrays, axis, spread, visible, scored, reads, options)
     else:
         out, lse = _by_keys(arrays, axis, spread, visible, scored, reads, options, gathers=taken == "gather")
     return (out, lse) if with_lse else out
+
+
+def attention_over(
+    sharding: Sharding, arrays: Mapping[str, Any], mask: Mask | Array, options: Mapping[str, Any]
+) -> Any:
+    """`attention` with a sharding that splits the sequence: `context_parallel` on every device of the mesh.
+
+    `arrays` are the operands by name, None for those that are left out. Host positions that count from 0, or that are in
+    zigzag order, are known to the planner.
+
+    Raises:
+      RopegenError: sizes that do not divide evenly, a mask or score that reads the index along an axis that is split, or
+        what `context_parallel` raises.
+    """
+    given = {label: x for label, x in arrays.items() if x is not None}
+    if isinstance(mask, jax.Array | np.ndarray):
+        given["mask"], mask = mask, masks.full
+    split = _Split.of(sharding, [jnp.shape(given[label]) for label in ("q", "k", "v")])
+    reads = masks.variables(masks.as_mask(mask)) | masks.variables(masks.as_score(options["score"]))
+    for name, axes in (("head", mesh.mesh_axes(split.heads)), ("batch", split.whole_batch)):
+        if name in reads and axes:
+            raise RopegenError(
+                f"attention: sharding is {split.spec}, and the mask or score reads `{name}`, whose index would count from 0 on "
+                f"every device; leave the axis of the {'heads' if name == 'head' else 'batch'} whole, or give `bias` instead"
+            )
+    order = _known_order(given, split.parts)
+    if order is not None:
+        given = {label: x for label, x in given.items() if not label.endswith("_positions")}
+    values = {label: jnp.asarray(x) for label, x in given.items()}
+    specs = {label: split.of_operand(label, x.shape) for label, x in values.items()}
+    call = functools.partial(context_parallel, axis=split.axis, order=order or "contiguous", **options)
+
+    def on_a_device(mine: dict[str, Array]) -> Any:
+        beside = {label: x for label, x in mine.items() if label not in ("q", "k", "v")}
+        return call(mine["q"], mine["k"], mine["v"], **{"mask": mask, **beside})
+
+    result = split.of_operand("q", values["q"].shape)
+    results: Any = (result, PartitionSpec(*result[:-1])) if options["return_lse"] else result
+    laid = {label: mesh.laid_out(x, split.mesh, specs[label]) for label, x in values.items()}
+    return jax.shard_map(on_a_device, in_specs=(specs,), out_specs=results, **mesh.manual(split.mesh))(laid)
+
+
+@dataclass(frozen=True, slots=True)
+class _Split:
+    """A sharding of q (..., sequence, heads, width), and the axis over which its sequence lies."""
+
+    mesh: Mesh | AbstractMesh
+    spec: PartitionSpec
+    batch: tuple[Any, ...]
+    axis: str
+    heads: Any
+
+    @staticmethod
+    def of(sharding: Sharding, shapes: Sequence[tuple[int, ...]]) -> _Split:
+        its, spec = mesh.mesh_and_spec("attention", sharding)
+        rank = len(shapes[0])
+        entries = (*spec, *(None,) * (rank - len(spec)))
+        axes = mesh.mesh_axes(entries[rank - 3])
+        for name in (name for entry in entries for name in mesh.mesh_axes(entry)):
+            if name not in its.axis_names:
+                raise RopegenError(
+                    f"attention: sharding is {spec}, and the mesh has no axis {name!r}; {nearest(name, its.axis_names)}"
+                )
+        if len(axes) > 1 or len(spec) > rank - 1:
+            raise RopegenError(
+                f"attention: sharding is {spec} for q with {rank} axes; split the sequence over one axis of the mesh, and give "
+                f"at most {rank - 1} entries, because the width stays whole"
+            )
+        split = _Split(its, spec, entries[: rank - 3], axes[0], entries[rank - 2])
+        for label, shape in zip(("q", "k", "v"), shapes, strict=True):
+            for place, entry in enumerate(entries[: len(shape) - 1]):
+                parts = math.prod(its.shape[name] for name in mesh.mesh_axes(entry))
+                if shape[place] % parts:
+                    raise RopegenError(
+                        f"attention: sharding is {spec}, and {label} has {shape[place]} along axis {place}, which is split into "
+                        f"{parts} parts; make it a multiple of {parts}, pad it, or leave this axis whole"
+                    )
+        return split
+
+    @property
+    def parts(self) -> int:
+        return self.mesh.shape[self.axis]
+
+    @property
+    def whole_batch(self) -> tuple[str, ...]:
+        """All axes of the mesh over which the batch lies."""
+        return tuple(name for entry in self.batch for name in mesh.mesh_axes(entry))
+
+    def of_operand(self, label: str, shape: tuple[int, ...]) -> PartitionSpec:
+        """How an operand lies over the devices: an axis of size 1 that broadcasts is whole, and so are all keys."""
+        (operand,) = (operand for operand in ops.Attend.operands if operand.name == label)
+        own = {"queries": self.axis, "heads": self.heads, "kv_heads": self.heads}
+        if operand.batch != "broadcast":
+            own["keys"] = self.axis
+        entries = (*self.batch, *(own.get(axis) for axis in operand.axes))
+        entries = entries[len(entries) - len(shape) :] if len(shape) <= len(entries) else (None, *entries)
+        broadcasts = operand.batch == "broadcast"
+        return PartitionSpec(*(None if broadcasts and size == 1 else e for size, e in zip(shape, entries, strict=True)))
+
+
+def _known_order(given: Mapping[str, Any], parts: int) -> str | None:
+    """The order that host positions have; None for others, and "contiguous" for positions that are left out."""
+    places = [given.get("q_positions"), given.get("kv_positions")]
+    if all(at is None for at in places):
+        return "contiguous"
+    length = jnp.shape(given["q"])[-3]
+    for name in ORDERS:
+        if length % Order(parts, name).chunks == 0:
+            known = Order(parts, name).positions(length)
+            if all(isinstance(at, np.ndarray) and np.array_equal(at, known) for at in places):
+                return name
+    return None
 
 
 # Arguments ----------------------------------------------------------------------------------------------------------
@@ -224,9 +348,7 @@ def _order(
     return None
 
 
-def _positions(
-    spread: Order, axis: str, places: Mapping[str, ArrayLike | None], length: int
-) -> dict[str, Array]:
+def _positions(spread: Order, axis: str, places: Mapping[str, ArrayLike | None], length: int) -> dict[str, Array]:
     """The positions of this device's queries and keys."""
     if spread.name is None:
         return {label: _own(label, x, axis) for label, x in places.items()}
@@ -323,7 +445,9 @@ def _ulysses(
 
     copies = parts // int(np.gcd(arrays["k"].shape[-2], parts))
     q, k, v = (to_heads(x) for x in (arrays["q"], *(jnp.repeat(arrays[label], copies, rank - 2) for label in "kv")))
-    given: dict[str, Any] = {label: _all(arrays[label], axis) for label in ("q_segments", "kv_segments") if label in arrays}
+    given: dict[str, Any] = {
+        label: _all(arrays[label], axis) for label in ("q_segments", "kv_segments") if label in arrays
+    }
     if "sinks" in arrays:
         given["sinks"] = lax.dynamic_slice_in_dim(arrays["sinks"], first, own_heads)
     if "bias" in arrays:

@@ -128,7 +128,7 @@ def run(case: Case) -> dict[str, Any]:
         floats["sinks"] = jnp.asarray(draw.normal(size=heads), jnp.float32)
     if case.dense:
         whole["mask"] = jnp.asarray((draw.random((heads, length, length)) < 0.3) & (np.arange(length) % 7 > 0)[:, None])
-    weight = jnp.asarray(draw.normal(size=floats["v"].shape[:-2] + (heads, 16)), jnp.float32)
+    weight = jnp.asarray(draw.normal(size=(2, length, heads, 16)), jnp.float32)
     mesh = Mesh(np.array(jax.devices()[: case.parts]), ("seq",))
 
     def one(floats: dict[str, Array], whole: dict[str, Array]) -> tuple[Array, Array]:

@@ -330,7 +330,9 @@ class _Device:
             ) -> tuple[Arrays, Any, Any]:
                 here, state, with_it = carry
                 after = self._moved(here, direction)  # while this device computes
-                state, with_it = self.visit(here, self._home(step * direction), visits or Visits((), ()), (state, with_it))
+                state, with_it = self.visit(
+                    here, self._home(step * direction), visits or Visits((), ()), (state, with_it)
+                )
                 return after, state, self._moved(with_it, direction)
 
             if hops > first:
@@ -424,9 +426,7 @@ def _merged(one: tuple[Array, Array], other: tuple[Array, Array]) -> tuple[Array
 
 
 @plain.own_promotion()
-def _backward(
-    ring: Ring, floats: Arrays, others: Arrays, out: Array, lse: Array, d_out: Array, d_lse: Array
-) -> Arrays:
+def _backward(ring: Ring, floats: Arrays, others: Arrays, out: Array, lse: Array, d_out: Array, d_lse: Array) -> Arrays:
     """The cotangents of `floats`, from those of the results."""
     wide = plain.accumulator(out.dtype)
     results = {"out": out, "lse": lse[..., None], "d_out": d_out, "d_lse": d_lse[..., None]}

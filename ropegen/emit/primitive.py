@@ -14,7 +14,6 @@ kernel runs once for every entry of the batch.
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
