@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
+from unittest import mock
 
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 
@@ -23,6 +25,10 @@ from jax.sharding import Mesh, PartitionSpec
 
 import ropegen as rg
 from ropegen import masks
+from ropegen.emit import context_parallel
+from ropegen.templates.attend import sweep
+
+jax.config.update("jax_disable_most_optimizations", True)  # most of the time is compilation
 
 Array = jax.Array
 ROPE = rg.Rope(theta=1000.0, pairing="half")
@@ -197,6 +203,64 @@ def called(call: Callable[..., Any], case: Case, floats: dict[str, Array], whole
     return call(q, k, v, return_lse=True, **given)
 
 
+def figures() -> dict[str, Any]:
+    """What a causal ring in zigzag order moves and computes: permutes in the programs, and counted tiles and chunks."""
+    parts, length, kv_heads = 4, 256, 2
+    mesh = Mesh(np.array(jax.devices()[:parts]), ("seq",))
+    draw = np.random.default_rng(0)
+    q, k, v = (jnp.asarray(draw.normal(size=(1, length, heads, 8)), jnp.float32) for heads in (4, kv_heads, kv_heads))
+    split = PartitionSpec(None, "seq")
+    tile = {"attend/xla": {"q": 16, "kv": 16}}
+
+    def shared(mask: masks.Expr, order: str, chosen: Any = tile) -> Callable[..., Array]:
+        call = partial(rg.context_parallel, method="ring", mask=mask, order=order, tile=chosen)
+        return jax.shard_map(call, mesh=mesh, in_specs=split, out_specs=split)
+
+    def permutes(f: Callable[..., Any]) -> int:
+        return len(re.findall(r"stablehlo.collective_permute", jax.jit(f).lower(q, k, v).as_text()))
+
+    def total(q: Array, k: Array, v: Array) -> Array:
+        return shared(masks.causal, "zigzag")(q, k, v).sum()
+
+    counts = {
+        "permutes": permutes(shared(masks.causal, "zigzag")),
+        "permutes with gradient": permutes(jax.grad(total, (0, 1, 2))),
+        "permutes for a window": permutes(shared(masks.causal & masks.window(32), "contiguous")),
+    }
+    scores: list[int] = []
+    pairs = np.zeros(parts, int)
+    run_sweep, visit = sweep.Sweep.run, context_parallel._Device._pair  # pyright: ignore[reportPrivateUsage]
+
+    def counting_run(self: Any, carry: Any, begin: Any, step: Any, finish: Any) -> Any:
+        def counted(state: Any, block: Any) -> Any:
+            jax.debug.callback(lambda: scores.append(block.q_size * block.kv_size))
+            return step(state, block)
+
+        return run_sweep(self, carry, begin, counted, finish)
+
+    def counting_step(self: Any, *given: Any) -> Any:
+        step = self.step
+
+        def counted(part: Any, arrays: Any, place: Any, carry: Any) -> Any:
+            jax.debug.callback(lambda index: np.add.at(pairs, index, 1), self.index)
+            return step(part, arrays, place, carry)
+
+        return visit(replace(self, step=counted), *given)
+
+    with (
+        mock.patch.object(sweep.Sweep, "run", counting_run),
+        mock.patch.object(context_parallel._Device, "_pair", counting_step),  # pyright: ignore[reportPrivateUsage]
+    ):
+        # Another target than above, so that no program from before is taken.
+        call = partial(rg.context_parallel, method="ring", mask=masks.causal, order="zigzag", tile=tile, target="cpu:3")
+        f = jax.jit(jax.shard_map(call, mesh=mesh, in_specs=split, out_specs=split))
+        jax.block_until_ready(f(q, k, v))
+        jax.effects_barrier()
+    return counts | {"share of the square": sum(scores) / (kv_heads * length**2), "pairs": pairs.tolist()}
+
+
 if __name__ == "__main__":
-    for name in sys.argv[1:] or CASES:
+    if len(sys.argv) == 1 or "figures" in sys.argv:
+        print(json.dumps({"case": "figures", **figures()}), flush=True)
+    for name in [name for name in sys.argv[1:] if name in CASES] or ([] if "figures" in sys.argv else CASES):
         print(json.dumps({"case": name, **run(CASES[name])}), flush=True)
