@@ -172,8 +172,8 @@ def _consider(shared: Shared, method: str, target: Target) -> Considered:
 
 def _hops(shared: Shared) -> tuple[int, int]:
     count = shared.order.per_device
-    chunks = (value.shape[-3] // count for value in (shared.q, shared.k))
-    return schedule(shared.order, shared.mask, shared.score, *chunks, shared.q.shape[-2]).hops
+    q_chunk, kv_chunk = shared.q.shape[-3] // count, shared.k.shape[-3] // count
+    return schedule(shared.order, shared.mask, shared.score, q_chunk, kv_chunk, shared.q.shape[-2]).hops
 
 
 def _shares(shared: Shared) -> np.ndarray:

@@ -141,7 +141,9 @@ def _schedule(order: Order, mask: Expr, score: Expr, q_chunk: int, kv_chunk: int
     classes = [_classes(order, term, q_chunk, kv_chunk, heads) for term in terms]
     is_empty = functools.reduce(np.logical_or, (of_term == masks.EMPTY for of_term in classes))
     # A pattern has one bit for every term that hides something.
-    pattern = sum((of_term != masks.FULL).astype(np.int64) << bit for bit, of_term in enumerate(classes))
+    pattern = np.zeros((count, count), np.int64)
+    for bit, of_term in enumerate(classes):
+        pattern |= (of_term != masks.FULL).astype(np.int64) << bit
     distance = np.subtract.outer(np.arange(count), np.arange(count))
     is_relative = order.name is not None and all(map(_is_relative, (*terms, score)))
     nowhere = 2 * count

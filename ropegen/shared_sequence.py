@@ -54,9 +54,9 @@ def unzigzag(x: Array, parts: int, *, axis: int = 1) -> Array:
 
 def _reordered(name: str, x: Array, parts: int, axis: int, *, is_inverse: bool) -> Array:
     x = jnp.asarray(x)
-    if isinstance(parts, bool) or not isinstance(parts, int | np.integer) or parts < 1:
+    if not _is_whole(parts) or parts < 1:
         raise RopegenError(f"{name}: parts is {parts!r:.60}; give the number of devices that share the sequence")
-    if isinstance(axis, bool) or not isinstance(axis, int | np.integer) or not -x.ndim <= axis < x.ndim:
+    if not _is_whole(axis) or not -x.ndim <= axis < x.ndim:
         raise RopegenError(f"{name}: axis is {axis!r:.60} and x has {x.ndim} axes; give the axis of the sequence")
     length = x.shape[axis]
     if length % (2 * parts):
@@ -70,6 +70,10 @@ def _reordered(name: str, x: Array, parts: int, axis: int, *, is_inverse: bool) 
         order = np.argsort(order)
     chunks = x.reshape(*x.shape[:axis], 2 * parts, length // (2 * parts), *x.shape[axis + 1 :])
     return jnp.take(chunks, order, axis=axis, indices_are_sorted=False, unique_indices=True).reshape(x.shape)
+
+
+def _is_whole(given: object) -> bool:
+    return isinstance(given, int | np.integer) and not isinstance(given, bool)
 
 
 def context_plan(
@@ -117,7 +121,7 @@ def context_parallel(
     method: str | None = None,
     order: str = "contiguous",
     rope: Rope | None = None,
-    mask: Mask | Array = masks.full,
+    mask: Mask | Array | np.ndarray = masks.full,
     score: Mask = masks.identity,
     bias: Array | None = None,
     softcap: float | None = None,
@@ -202,7 +206,7 @@ def context_parallel(
 
 
 def attention_over(
-    sharding: Sharding, arrays: Mapping[str, Any], mask: Mask | Array, options: Mapping[str, Any]
+    sharding: Sharding, arrays: Mapping[str, Any], mask: Mask | Array | np.ndarray, options: Mapping[str, Any]
 ) -> Any:
     """`attention` with a sharding that splits the sequence: `context_parallel` on every device of the mesh.
 
@@ -255,7 +259,7 @@ class _Split:
     def of(sharding: Sharding, shapes: Sequence[tuple[int, ...]]) -> _Split:
         its, spec = mesh.mesh_and_spec("attention", sharding)
         rank = len(shapes[0])
-        entries = (*spec, *(None,) * (rank - len(spec)))
+        entries: tuple[Any, ...] = (*spec, *(None,) * (rank - len(spec)))
         axes = mesh.mesh_axes(entries[rank - 3])
         for name in (name for entry in entries for name in mesh.mesh_axes(entry)):
             if name not in its.axis_names:

@@ -27,7 +27,7 @@ from ropegen.errors import RopegenError
 from ropegen.expression import Expr
 from ropegen.ir import ops
 from ropegen.ir.build import Builder
-from ropegen.ir.graph import Graph, Node
+from ropegen.ir.graph import Graph
 from ropegen.planner import cheapest
 from ropegen.ring import POSITIONS, Case, Order, Schedule, Visits, schedule
 from ropegen.run_time_tiles import may_see
@@ -142,7 +142,7 @@ def _known_part(
     b, kinds = Builder("part"), dict(types)
     q, k, v = (b.input(name, kinds[name].shape, kinds[name].dtype) for name in ("q", "k", "v"))
     read = masks.variables(case.mask) | masks.variables(ring.score)
-    given: dict[str, Node] = {}
+    given: dict[str, Any] = {}
     for name, operand in _OPERANDS.items():
         if operand.variable in POSITIONS and operand.variable in read and case.distance is not None:
             after = case.distance if operand.axes == ("queries",) else -case.distance
@@ -292,12 +292,8 @@ class _Device:
             }
             if not ranges:
                 return self.step(part, arrays, place, carry)
-            return lax.cond(
-                may_see(case.mask, ranges),
-                lambda carry: self.step(part, arrays, place, carry),
-                lambda carry: carry,
-                carry,
-            )
+            step = functools.partial(self.step, part, arrays, place)
+            return lax.cond(may_see(case.mask, ranges), step, _unchanged, carry)
 
         return compute
 
@@ -357,7 +353,11 @@ class _Device:
         if steps % parts == 0:
             return arrays
         ring = [(device, (device + steps) % parts) for device in range(parts)]
-        return jax.tree.map(lambda x: lax.ppermute(x, self.ring.axis, ring), arrays)
+        return jax.tree.map(functools.partial(lax.ppermute, axis_name=self.ring.axis, perm=ring), arrays)
+
+
+def _unchanged(carry: Any) -> Any:
+    return carry
 
 
 def _device(ring: Ring, floats: Arrays, others: Arrays, step: _Step) -> tuple[_Device, Arrays]:

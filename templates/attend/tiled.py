@@ -235,8 +235,8 @@ def backward(
     if site.is_empty:
         if "bias" in given:
             extra["bias"] = jnp.zeros_like(given["bias"])
-        none = (jnp.zeros(x.shape, site.output) for x in (q, k, v))
-        return *none, extra
+        d_q, d_k, d_v = (jnp.zeros(x.shape, site.output) for x in (q, k, v))
+        return d_q, d_k, d_v, extra
     shapes = q.shape, k.shape, v.shape
     q, k, v, d_out, lse, drag = map(site.flat, (q, k, v, d_out, lse, drag))
     d_bias = jnp.zeros(site.given["bias"].array.shape, wide) if "bias" in given else None
