@@ -1,8 +1,7 @@
 """The functions for programs in JAX: a compiler for graphs, and fused functions that need no graph.
 
 `attention`, `rope` and `embed` build the graph that their arguments describe, plan it, and bind its regions as
-primitives. `jit`, `grad`, `jvp`, `vmap`, `checkpoint` and `jax.export` take them. So does `shard_map` over batch or
-heads; it needs `check_vma=False` for gradients.
+primitives. `jit`, `grad`, `jvp`, `vmap`, `checkpoint`, `shard_map` and `jax.export` take them.
 """
 
 from __future__ import annotations
@@ -16,12 +15,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
+from jax.sharding import NamedSharding
 
 from ropegen import masks, models, tiles
 from ropegen.arguments import expect_tiles, flag_of, path_of
 from ropegen.emit import artifact, mesh
 from ropegen.emit.callable import run
 from ropegen.emit.mesh import Sharding
+from ropegen.emit.own_part import with_own_part
 from ropegen.emit.primitive import PLATFORMS
 from ropegen.errors import RopegenError
 from ropegen.expression import Expr
@@ -92,6 +93,7 @@ def export(
     measured: TileFile | None = None,
     ahead_of_time: bool = False,
     libtpu: str | PathLike[str] | None = None,
+    sharding: NamedSharding | None = None,
 ) -> artifact.Artifact:
     """Writes the artifact of a graph, with a plan for every target, into a directory, and loads it. See `plan`.
 
@@ -102,6 +104,9 @@ def export(
     this environment, or from the folder `libtpu` that `pip install --target` filled.
 
     `measured` serves the targets for which it has tiles. The artifact contains the file as `tiles.json`.
+
+    `sharding` makes an artifact for several devices, which need not be there: a NamedSharding over a jax.sharding.Mesh or
+    AbstractMesh, with a PartitionSpec over (batch, ..., sequence, heads); see `Plan.compile`.
 
     Raises:
       RopegenError: two targets of one platform, a directory that contains something else, no libtpu to compile with,
@@ -126,7 +131,8 @@ def export(
         for target in wanted
     ]
     content = measured.content if measured is not None else None
-    return artifact.export(plans, folder, ahead_of_time=ahead_of_time, libtpu=compiler, tiles=content)
+    split = None if sharding is None else mesh.split_for("export", graph, sharding, {})
+    return artifact.export(plans, folder, ahead_of_time=ahead_of_time, libtpu=compiler, tiles=content, split=split)
 
 
 def load(directory: str | PathLike[str]) -> artifact.Artifact:
@@ -194,7 +200,7 @@ def rotated(
     Raises:
       RopegenError: shapes that do not fit, an odd width, a family that needs `length`.
     """
-    call = Call("rotated")
+    call = Call("rotated", knows_its_part=True)
     _expect_rope(call.name, rope)
     turned: dict[str, Node] = {}
     for name, x, at in (("q", q, q_positions), ("k", k, kv_positions)):
@@ -460,8 +466,10 @@ class Call:
     equal graphs) and binds it on the arrays. Outside `jit`, ops that no template computes run one by one.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, knows_its_part: bool = False) -> None:
         self.name = name
+        self.knows_its_part = knows_its_part
+        """Whether positions and heads are right for this device of a `shard_map`, so that none need be refused."""
         self.builder = Builder(name)
         self._values: dict[str, Array] = {}
 
@@ -557,7 +565,8 @@ class Call:
         if split is not None:
             return _over_devices(self.name, graph, split, planned_for(target), fixed, catalog())(self._values)
         first, *others = _planned(graph, planned_for(target), fixed, catalog())
-        return run(first, {}, self._values, others)
+        values = self._values if self.knows_its_part else with_own_part(self.name, graph, self._values)
+        return run(first, {}, values, others)
 
 
 def _on_host(value: ArrayLike) -> np.ndarray | None:

@@ -15,7 +15,7 @@ from jax import lax
 from jax.sharding import AbstractMesh, Mesh, PartitionSpec
 
 from ropegen import masks
-from ropegen.api import Array, ArrayLike, Call, Targets, attention, expect_reads, planned_for, rotated
+from ropegen.api import Array, ArrayLike, Call, Targets, expect_reads, planned_for, rotated
 from ropegen.arguments import expect_tiles, flag_of, is_one_of, text_of
 from ropegen.emit import context_parallel as ring
 from ropegen.emit import mesh
@@ -447,37 +447,49 @@ def _ulysses(
     def to_heads(x: Array) -> Array:
         return lax.all_to_all(x, axis, split_axis=x.ndim - 2, concat_axis=x.ndim - 3, tiled=True)
 
-    copies = parts // int(np.gcd(arrays["k"].shape[-2], parts))
+    copies = parts // math.gcd(arrays["k"].shape[-2], parts)
     q, k, v = (to_heads(x) for x in (arrays["q"], *(jnp.repeat(arrays[label], copies, rank - 2) for label in "kv")))
-    given: dict[str, Any] = {
-        label: _all(arrays[label], axis) for label in ("q_segments", "kv_segments") if label in arrays
-    }
-    if "sinks" in arrays:
-        given["sinks"] = lax.dynamic_slice_in_dim(arrays["sinks"], first, own_heads)
-    if "bias" in arrays:
-        given["bias"] = _for_heads(arrays["bias"], axis, first, own_heads)
-    for label, variable, length in (
-        ("q_positions", "q_pos", q.shape[-3]),
-        ("kv_positions", "kv_pos", k.shape[-3]),
-    ):
-        if variable in reads or POSITIONS & reads:
+    call = Call("context_parallel", knows_its_part=True)
+    nodes = [call.array(label, x) for label, x in (("q", q), ("k", k), ("v", v))]
+    given: dict[str, Any] = {}
+    for variable, label, x in (("q_pos", "q_positions", q), ("kv_pos", "kv_positions", k)):
+        if variable in reads:
+            length = x.shape[-3]
             known = spread.name is not None
-            given[label] = spread.positions(length) if known else _all(arrays[label], axis)
-    mask: Any = _for_heads(arrays["mask"], axis, first, own_heads) if "mask" in arrays else visible
+            given[label] = call.positions(
+                label, spread.positions(length) if known else _all(arrays[label], axis), length
+            )
+    for label in ("q_segments", "kv_segments"):
+        if label in arrays:
+            given[label] = call.array(label, _all(arrays[label], axis))
+    for label, name in (("bias", "bias"), ("mask", "dense_mask")):
+        if label in arrays:
+            given[name] = call.array(label, _for_heads(arrays[label], axis, first, own_heads))
+    if "sinks" in arrays:
+        given["sinks"] = call.array("sinks", lax.dynamic_slice_in_dim(arrays["sinks"], first, own_heads))
     if "head" in reads:
         # Expressions count the heads of this device from 0, so an operand of segments that they do not read holds the
         # first head.
-        side = "q_segment" if "q_segment" not in reads else "kv_segment"
+        side, x = ("q_segment", q) if "q_segment" not in reads else ("kv_segment", k)
         replaced = {"head": apply("+", Var("head"), Var(side))}
-        mask = mask if isinstance(mask, jax.Array) else substituted(mask, replaced)
-        scored = substituted(scored, replaced)
-        given[f"{side}s"] = jnp.broadcast_to(first, ((q if side == "q_segment" else k).shape[-3],))
-    out, lse = attention(q, k, v, mask=mask, score=scored, return_lse=True, **given, **options)
+        visible, scored = substituted(visible, replaced), substituted(scored, replaced)
+        given[f"{side}s"] = call.array(f"{side}s", jnp.broadcast_to(first, (x.shape[-3],)))
+    attend = functools.partial(
+        call.builder.attend,
+        *nodes,
+        mask=visible,
+        score=scored,
+        scale=options["scale"],
+        softcap=options["softcap"],
+        masked_row=options["masked_row"],
+        **given,
+    )
+    results = call.run({"out": attend(), "lse": attend(returns="log_sum_exp")}, options["target"], options["tile"])
 
     def to_sequence(x: Array) -> Array:
         return lax.all_to_all(x, axis, split_axis=rank - 3, concat_axis=rank - 2, tiled=True)
 
-    return to_sequence(out), to_sequence(lse)
+    return to_sequence(results["out"]), to_sequence(results["lse"])
 
 
 def _for_heads(x: Array, axis: str, first: Array, count: int) -> Array:

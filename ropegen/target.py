@@ -496,6 +496,13 @@ def host_device() -> Any:
     return jax.devices()[0]
 
 
+def host_devices() -> int:
+    """The number of devices that programs run on here, those of other processes included."""
+    import jax
+
+    return len(jax.devices())
+
+
 def known() -> tuple[str, ...]:
     """The names of all targets, for lists and messages."""
     return (

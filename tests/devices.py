@@ -8,11 +8,14 @@ JAX starts.
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import itertools
 import json
 import re
 import sys
 import tempfile
+import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from independent import draw_inputs, formula
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 import ropegen as rg
 from ropegen.ir.axes import axes_of
@@ -36,7 +39,7 @@ SPLITS = {"batch": "data", "heads": "model", "sequence": "seq"}
 DIRECTIONS = ("forward", "gradient")
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "collective-permute", "all-to-all")
 
-BATCH, ROWS, HEADS, KEY_HEADS, WIDTH = 4, 16, 4, 2, 8
+BATCH, ROWS, HEADS, KEY_HEADS, WIDTH = 4, 8, 4, 2, 4
 ROPE = rg.Rope(500.0, pairing="half")
 
 
@@ -54,6 +57,8 @@ class Subject:
     """The axes that `sharding=` lists."""
     partial: bool = False
     """Whether the result is a sum over the heads."""
+    stated: bool = False
+    """Whether it is made for a split that is stated, also where axes are explicit."""
     known: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
@@ -95,17 +100,55 @@ def embed() -> Subject:
     return Subject(run, lambda x: x["table"][x["ids"]], inputs, axes, ("batch", "sequence", "heads"), axes["ids"])
 
 
+def front_end(
+    x: tuple[int, ...] = (BATCH, ROWS, HEADS * WIDTH), heads: int = HEADS, key_heads: int = KEY_HEADS
+) -> Graph:
+    """Projections of q, k and v, rotations, attention, and the projection of its result, for x (B, S, features)."""
+    b = rg.Builder("front")
+    given = b.input("x", x, "f32")
+    q, k, v = (
+        b.split_heads(b.project(given, weight(b, f"w{name}", x[-1], count * WIDTH)), count, WIDTH)
+        for name, count in (("q", heads), ("k", key_heads), ("v", key_heads))
+    )
+    at = b.positions(x[1])
+    q, k = (b.rope(y, at, ROPE) for y in (q, k))
+    seen = b.attend(q, k, v, mask=rg.masks.causal, q_positions=at, kv_positions=at)
+    return b.build(out=b.project(b.merge_heads(seen), weight(b, "wo", heads * WIDTH, x[-1])))
+
+
+def weight(b: rg.Builder, label: str, rows: int, columns: int) -> Any:
+    return b.input(label, (rows, columns), "f32", role="parameter")
+
+
+def front_end_for(x: Values) -> Graph:
+    """The front-end of these inputs, which inside `shard_map` are those of one device."""
+    return front_end(x["x"].shape, *(x[name].shape[1] // WIDTH for name in ("wq", "wk")))
+
+
 def plan() -> Subject:
+    return of_front_end(lambda x, sharding: rg.plan(front_end_for(x), "cpu").compile(sharding=sharding)(**x))
+
+
+def artifact() -> Subject:
+    made = of_front_end(lambda x, sharding: exported(front_end_for(x), sharding)(**x))
+    return dataclasses.replace(made, stated=True)
+
+
+@functools.cache
+def exported(graph: Graph, sharding: NamedSharding | None) -> rg.Artifact:
+    """The artifact of a graph; with `sharding`, on an abstract mesh, as on a machine without the devices."""
+    if sharding is not None:
+        mesh = AbstractMesh(sharding.mesh.axis_sizes, sharding.mesh.axis_names, axis_types=(AxisType.Auto,) * 3)
+        sharding = NamedSharding(mesh, sharding.spec)
+    folder = tempfile.mkdtemp(dir=FOLDER.name)
+    return rg.export(graph, folder, targets="cpu", sharding=sharding)
+
+
+FOLDER = tempfile.TemporaryDirectory(prefix="ropegen-devices-")
+
+
+def of_front_end(run: Callable[[Values, Any], Any]) -> Subject:
     graph = front_end()
-    made = rg.plan(graph, "cpu")
-
-    def run(x: Values, sharding: Any) -> Any:
-        return made.compile(sharding=sharding)(**x)
-
-    return of_graph(graph, run)
-
-
-def of_graph(graph: Graph, run: Callable[[Values, Any], Any]) -> Subject:
     names = axes_of(graph).names
     axes = {label_of(value): names[value] for value in graph.inputs}
     out = ("batch", "sequence", "")
@@ -113,23 +156,13 @@ def of_graph(graph: Graph, run: Callable[[Values, Any], Any]) -> Subject:
     return Subject(run, lambda x: formula(graph, x)["out"], inputs, axes, out, ("batch", "sequence", "heads"), True)
 
 
-def front_end(batch: int = BATCH, heads: int = HEADS, key_heads: int = KEY_HEADS) -> Graph:
-    """Projections of q, k and v, rotations, attention, and the projection of its result."""
-    b = rg.Builder("front")
-    features = HEADS * WIDTH
-    x = b.input("x", (batch, ROWS, features), "f32")
-    q, k, v = (
-        b.split_heads(b.project(x, b.input(f"w{name}", (features, count * WIDTH), "f32", role="parameter")), count, WIDTH)
-        for name, count in (("q", heads), ("k", key_heads), ("v", key_heads))
-    )
-    at = b.positions(ROWS)
-    q, k = (b.rope(y, at, ROPE) for y in (q, k))
-    seen = b.attend(q, k, v, mask=rg.masks.causal, q_positions=at, kv_positions=at)
-    w = b.input("wo", (heads * WIDTH, features), "f32", role="parameter")
-    return b.build(out=b.project(b.merge_heads(seen), w))
-
-
-SUBJECTS: dict[str, Callable[[], Subject]] = {"attention": attention, "rope": rope, "embed": embed, "plan": plan}
+SUBJECTS: dict[str, Callable[[], Subject]] = {
+    "attention": attention,
+    "rope": rope,
+    "embed": embed,
+    "plan": plan,
+    "artifact": artifact,
+}
 
 RANDOM = np.random.default_rng(0)
 
@@ -165,7 +198,7 @@ def over(names: tuple[str, ...], split: str) -> PartitionSpec:
 def called(subject: Subject, way: str, split: str, mesh: Mesh) -> Call:
     """The call, as it is written in this way."""
     specs = {label: over(names, split) for label, names in subject.axes.items()}
-    if way == "jit, `sharding=`":
+    if way in ("jit, `sharding=`", "processes") or (way == "jit, explicit axes" and subject.stated):
         return lambda x: subject.run(x, NamedSharding(mesh, over(subject.spec, split)))
     if "shard_map" not in way:
         return lambda x: subject.run(x, None)
@@ -182,7 +215,7 @@ def cell(subject: Subject, way: str, split: str, direction: str) -> dict[str, An
     """What happens: {"error": ..., "collectives": ...}, or {"refused": the message}."""
     mesh = mesh_of(AxisType.Explicit if "explicit" in way else AxisType.Auto)
     laid = {
-        label: jax.device_put(subject.inputs[label], NamedSharding(mesh, over(names, split)))
+        label: laid_out(subject.inputs[label], NamedSharding(mesh, over(names, split)))
         for label, names in subject.axes.items()
     }
     with jax.set_mesh(mesh):
@@ -193,6 +226,11 @@ def cell(subject: Subject, way: str, split: str, direction: str) -> dict[str, An
             return {"refused": str(error)}
         errors = jax.tree.map(relative, compiled(laid), expected(subject, direction))
     return {"error": max(jax.tree.leaves(errors)), "collectives": collectives(compiled.as_text())}
+
+
+def laid_out(value: Any, sharding: NamedSharding) -> Any:
+    """The array over the devices of all processes, of which every process knows the whole."""
+    return jax.make_array_from_callback(value.shape, sharding, np.asarray(value).__getitem__)
 
 
 def in_direction(call: Call, direction: str) -> Call:
@@ -215,21 +253,251 @@ def expected(subject: Subject, direction: str) -> Any:
 
 
 def relative(made: Any, wanted: Any) -> float:
-    """The largest difference over the largest number that is expected."""
-    made, wanted = np.asarray(made, np.float64), np.asarray(wanted, np.float64)
-    return float(np.max(np.abs(made - wanted)) / np.max(np.abs(wanted)))
+    """The largest difference in the parts of this process, over the largest number that is expected."""
+    parts = [(np.asarray(part.data, np.float64), wanted[part.index]) for part in made.addressable_shards]
+    return float(max(np.max(np.abs(part - its)) for part, its in parts) / np.max(np.abs(wanted)))
 
 
-def main() -> None:
-    jax.config.update("jax_num_cpu_devices", 8)
-    jax.config.update("jax_disable_most_optimizations", True)
-    chosen = sys.argv[1:] or list(SUBJECTS)
-    for name in chosen:
-        subject = SUBJECTS[name]()
-        for way, split, direction in itertools.product(WAYS, SPLITS, DIRECTIONS):
+# Checks that are no cell -----------------------------------------------------------------------------------------------
+
+
+def refusal(run: Callable[[], Any]) -> str:
+    """The message of the RopegenError that a call must raise."""
+    try:
+        run()
+    except rg.RopegenError as error:
+        return str(error)
+    raise AssertionError("the call was not refused")
+
+
+def within(function: Callable[..., Any], spec: PartitionSpec, *arguments: Any, **options: Any) -> Any:
+    """The function inside a shard_map that splits all arguments and results alike."""
+    mapped = jax.shard_map(
+        function, mesh=mesh_of(AxisType.Auto), in_specs=(spec,) * len(arguments), out_specs=spec, **options
+    )
+    return jax.jit(mapped)(*arguments)
+
+
+def heads_of(*counts: int, rows: int = ROWS) -> list[Any]:
+    return [drawn(BATCH, rows, count, WIDTH) for count in counts]
+
+
+SEQUENCE, MODEL, DATA = PartitionSpec(None, "seq"), PartitionSpec(None, None, "model"), PartitionSpec("data")
+
+
+def check_positions() -> None:
+    """A sequence that shard_map splits needs positions; a batch that it splits does not."""
+    x, q, k, v = heads_of(4, 4, 2, 2)
+
+    def rope(x: Any, at: Any = None) -> Any:
+        return rg.rope(x, at, ROPE)
+
+    def attend(q: Any, k: Any, v: Any) -> Any:
+        return rg.attention(q, k, v, mask=rg.masks.causal)
+
+    at = np.arange(ROWS // 2)
+    for options in ({}, {"check_vma": False}):
+        for call in (rope, lambda x: rope(x, at), lambda x: rope(x, at[::-1].copy())):
+            message = refusal(lambda call=call, options=options: within(call, SEQUENCE, x, **options))
+            assert "axis_index('seq') * 4 + jax.numpy.arange(4)" in message
+        assert "splits the sequence" in refusal(lambda options=options: within(attend, SEQUENCE, q, k, v, **options))
+        for spec in (DATA, MODEL):
+            assert relative(within(attend, spec, q, k, v, **options), np.asarray(attend(q, k, v))) < 1e-6
+            assert relative(within(rope, spec, x, **options), np.asarray(rope(x))) < 1e-6
+    own = lambda x: rope(x, jax.lax.axis_index("seq") * 4 + jnp.arange(4))  # noqa: E731
+    assert relative(within(own, SEQUENCE, x), np.asarray(rope(x))) < 1e-6
+
+
+def check_places() -> None:
+    """A mask that reads `head` or `batch` counts over the whole, or is refused."""
+    q, k, v = heads_of(4, 2, 2)
+
+    def attend(q: Any, k: Any, v: Any, **options: Any) -> Any:
+        return rg.attention(
+            q, k, v, mask=lambda q_pos, kv_pos, head, batch: q_pos + head + 2 * batch >= kv_pos, **options
+        )
+
+    def alibi(q: Any, k: Any, v: Any, **options: Any) -> Any:
+        return rg.attention(q, k, v, score=rg.masks.alibi(rg.masks.alibi_slopes(4)), **options)
+
+    both = NamedSharding(mesh_of(AxisType.Auto), PartitionSpec("data", None, "model"))
+    for call in (attend, alibi):
+        wanted = np.asarray(call(q, k, v))
+        assert relative(call(q, k, v, sharding=both), wanted) < 1e-6
+        laid = [jax.device_put(x, NamedSharding(both.mesh, both.spec)) for x in (q, k, v)]
+        assert relative(jax.jit(call)(*laid), wanted) < 1e-6
+    # The number of heads of a part differs from the number of slopes, so this is refused sooner.
+    assert "4 values and q has 2 heads" in refusal(lambda: within(alibi, MODEL, q, k, v))
+    assert "reads `head`" in refusal(lambda: within(attend, MODEL, q, k, v))
+    assert "reads `batch`" in refusal(lambda: within(attend, DATA, q, k, v))
+
+
+def check_side_by_side() -> None:
+    """Under automatic axes, every option is split over batch and heads, in every direction, with no exchange but sums."""
+    mesh, rows = mesh_of(AxisType.Auto), 24
+    ids = np.sort(RANDOM.integers(0, 3, (BATCH, rows)), axis=1).astype(np.int32)
+    x = dict(zip("qkv", heads_of(4, 2, 2, rows=rows), strict=True))
+    x |= {"sinks": drawn(4), "bias": drawn(BATCH, 1, rows, rows)}
+    spec = PartitionSpec("data", None, "model")
+    specs = dict.fromkeys("qkv", spec) | {"sinks": PartitionSpec("model"), "bias": PartitionSpec("data")}
+    laid = {name: jax.device_put(value, NamedSharding(mesh, specs[name])) for name, value in x.items()}
+
+    def attend(x: Values) -> Any:
+        return rg.attention(
+            *(x[name] for name in "qkv"),
+            mask=rg.masks.causal & rg.masks.segments,
+            score=lambda score, head: score / (1 + head),
+            sinks=x["sinks"],
+            bias=x["bias"],
+            q_segments=ids,
+            kv_segments=ids,
+            tile={"attend/xla": {"q": 8, "kv": 8}},
+        )
+
+    def tangent(x: Values) -> Any:
+        return jax.jvp(attend, (x,), (x,))[1]
+
+    def repeated(x: Values) -> Any:
+        def layer(q: Any, _: None) -> tuple[Any, None]:
+            return jax.checkpoint(attend)({**x, "q": q}), None
+
+        return jax.lax.scan(layer, x["q"], None, length=2)[0]
+
+    for function in (attend, tangent, in_direction(attend, "gradient"), in_direction(repeated, "gradient")):
+        compiled = jax.jit(function).lower(laid).compile()
+        # The tolerance is that of gradients, because a tangent subtracts numbers that are about equal.
+        errors = jax.tree.map(lambda made, its: relative(made, np.asarray(its)), compiled(laid), jax.jit(function)(x))
+        assert max(jax.tree.leaves(errors)) < 5e-6, errors
+        assert set(collectives(compiled.as_text())) <= {"all-reduce"}
+    stacked = jnp.stack([x["q"], 2 * x["q"]])
+    mapped = jax.jit(jax.vmap(lambda q: attend({**laid, "q": q})))
+    compiled = mapped.lower(jax.device_put(stacked, NamedSharding(mesh, PartitionSpec(None, *spec)))).compile()
+    assert not collectives(compiled.as_text())
+
+
+def check_grouped_heads() -> None:
+    """Fewer key heads than parts are read by several devices; other sizes are refused."""
+    mesh = jax.make_mesh((2, 4), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
+    lies = NamedSharding(mesh, PartitionSpec(None, None, "model"))
+
+    def attend(x: Values, sharding: Any = None) -> Any:
+        return rg.attention(x["q"], x["k"], x["v"], mask=rg.masks.causal, sharding=sharding)
+
+    for key_heads in (1, 2):
+        x = dict(zip("qkv", heads_of(8, key_heads, key_heads), strict=True))
+        for direction in DIRECTIONS:
+            made = in_direction(lambda x: attend(x, lies), direction)(x)
+            wanted = in_direction(attend, direction)(x)
+            errors = jax.tree.map(lambda made, its: relative(made, np.asarray(its)), made, wanted)
+            assert max(jax.tree.leaves(errors)) < 5e-6, errors
+    x = dict(zip("qkv", heads_of(6, 3, 3), strict=True))
+    assert "heads is split into 4 parts over model" in refusal(lambda: attend(x, lies))
+    with jax.set_mesh(mesh):
+        assert "only the axes (batch, sequence, heads)" in refusal(
+            lambda: attend(x, PartitionSpec(None, None, None, "model"))
+        )
+        assert "did you mean 'model'" in refusal(lambda: attend(x, PartitionSpec("modle")))
+    assert "jax.set_mesh(mesh)" in refusal(lambda: attend(x, PartitionSpec("model")))
+
+
+def check_memory() -> None:
+    """A split call takes at most 1.1 times the memory of shard_map by hand."""
+    mesh = mesh_of(AxisType.Auto)
+    lies = NamedSharding(mesh, PartitionSpec("data", None, "model"))
+    x = {
+        name: jax.ShapeDtypeStruct((4, 512, heads, 32), jnp.float32, sharding=lies)
+        for name, heads in zip("qkv", (8, 4, 4), strict=True)
+    }
+
+    def attend(x: Values, sharding: Any = None) -> Any:
+        return rg.attention(x["q"], x["k"], x["v"], mask=rg.masks.causal, sharding=sharding)
+
+    by_hand = jax.shard_map(attend, mesh=mesh, in_specs=(lies.spec,), out_specs=lies.spec)
+    for direction in DIRECTIONS:
+        taken = [
+            jax.jit(in_direction(call, direction)).lower(x).compile().memory_analysis()
+            for call in (by_hand, lambda x: attend(x, lies))
+        ]
+        hand, split = (its.temp_size_in_bytes + its.output_size_in_bytes for its in taken)
+        assert split <= 1.1 * hand
+
+
+def check_mosaic() -> None:
+    """Mosaic kernels: one forward and two with gradients in every way that says how they lie, and a refusal in the other."""
+    mesh = AbstractMesh((2, 2, 2), tuple(SPLITS.values()), axis_types=(AxisType.Auto,) * 3)
+    lies = NamedSharding(mesh, PartitionSpec("data", None, "model"))
+    x = {
+        name: jax.ShapeDtypeStruct((2, 256, heads, 128), jnp.bfloat16, sharding=lies)
+        for name, heads in zip("qkv", (4, 2, 2), strict=True)
+    }
+
+    def attend(x: Values, sharding: Any = None) -> Any:
+        return rg.attention(x["q"], x["k"], x["v"], mask=rg.masks.causal, target="tpu:v5e", sharding=sharding)
+
+    def exported(call: Call, direction: str) -> str:
+        return str(jax.export.export(jax.jit(in_direction(call, direction)), platforms=["tpu"])(x).mlir_module())
+
+    by_hand = jax.shard_map(attend, mesh=mesh, in_specs=(lies.spec,), out_specs=lies.spec)
+    for call, (direction, kernels) in itertools.product(
+        (by_hand, lambda x: attend(x, lies)), zip(DIRECTIONS, (1, 2), strict=True)
+    ):
+        module = exported(call, direction)
+        assert module.count("tpu_custom_call") == kernels
+        assert not re.search(r"stablehlo\.(all_|collective|reduce_scatter)", module)
+    message = refusal(lambda: exported(attend, "forward"))
+    assert all(words in message for words in ("attend/mosaic_tpu", "sharding=", "jax.set_mesh(mesh)", "shard_map"))
+
+
+def check_artifact() -> None:
+    """An artifact for eight devices: what it states, its parameters bound once, and its own check."""
+    lies = NamedSharding(mesh_of(AxisType.Auto), PartitionSpec("data", None, "model"))
+    made = exported(front_end(), lies)
+    x = artifact().inputs
+    parameters = {label: x[label] for label in made.graph.labels("parameter")}
+    assert made.devices == 8
+    assert "8 devices" in repr(made)
+    assert made.manifest.devices is not None
+    assert made.manifest.devices.inputs["wq"] == ((), ("model",))
+    assert relative(made.bind(**parameters)(x=x["x"]), expected(plan(), "forward")) < 1e-6
+    assert made.check().passed
+
+
+CHECKS: dict[str, Callable[[], None]] = {
+    name.removeprefix("check_"): check for name, check in list(globals().items()) if name.startswith("check_")
+}
+
+
+def main(ways: tuple[str, ...] = WAYS) -> None:
+    jax.config.update("jax_disable_most_optimizations", True)  # nearly all the time is compilation
+    for name, make in SUBJECTS.items():
+        subject = make()
+        for way, split, direction in itertools.product(ways, SPLITS, DIRECTIONS):
             found = cell(subject, way, split, direction)
-            print(json.dumps({"cell": [way, name, split, direction], **found}), flush=True)
+            print(json.dumps({"name": [way, name, split, direction], **found}), flush=True)
+
+
+def checks() -> None:
+    for name, check in CHECKS.items():
+        failed = ""
+        try:
+            check()
+        except (AssertionError, RuntimeError, TypeError, ValueError):
+            failed = traceback.format_exc()
+        print(json.dumps({"name": name, "failed": failed}), flush=True)
+
+
+def process(port: str, index: str) -> None:
+    """One of two processes of four devices each."""
+    jax.config.update("jax_num_cpu_devices", 4)
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.distributed.initialize(f"localhost:{port}", 2, int(index))
+    main(("processes",))
 
 
 if __name__ == "__main__":
-    main()
+    if len(sys.argv) > 1:
+        process(*sys.argv[1:])
+    else:
+        jax.config.update("jax_num_cpu_devices", 8)
+        main()
+        checks()

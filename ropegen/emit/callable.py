@@ -5,8 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import jax
 
@@ -14,6 +13,7 @@ from ropegen import angles, plain
 from ropegen.emit import mesh
 from ropegen.emit.inputs import Values, check_inputs, expect_keywords
 from ropegen.emit.mesh import Sharding
+from ropegen.emit.own_part import with_own_part
 from ropegen.emit.primitive import Choice, Choices, bind
 from ropegen.ir.axes import axes_of
 from ropegen.ir.graph import Graph, Node, label_of
@@ -111,51 +111,19 @@ class Compiled:
 
     def _call_prepare(self, values: Values) -> Values:
         split = self._split_for(values)
-        return prepare(self.plan, values) if split is None else stages_of(self.plan, split).prepare(values)
+        if split is None:
+            return prepare(self.plan, values)
+        return Stages((self.plan,), split).function("prepare", _prepare_part)(values)
 
     def _call_prepared(self, prepared: Values, values: Values) -> Any:
         split = self._split_for(values)
         if split is None:
-            return _result(run(self.plan, prepared, values))
-        return _result(stages_of(self.plan, split).run({**values, **prepared}))
+            return _result(run(self.plan, prepared, with_own_part("call", self.plan.graph, values)))
+        return _result(Stages((self.plan,), split).function("run", _run_part)({**values, **prepared}))
 
     def _split_for(self, values: Values) -> mesh.Split | None:
         """How the call lies over devices: as asked for, or else as arrays with explicit axes lie."""
         return self._split or mesh.split_for("call", self.plan.source, None, values)
-
-
-@dataclass(frozen=True, slots=True)
-class Stages:
-    """The two stages of a plan over several devices, as functions of whole arrays by name."""
-
-    plans: tuple[Plan, ...]
-    """The plan of a device's part; several if the parts differ."""
-    prepare: Callable[[Values], Values]
-    run: Callable[[Values], Values]
-
-
-def stages_of(plan: Plan, split: mesh.Split) -> Stages:
-    """The stages of a plan over several devices.
-
-    Raises:
-      RopegenError: a size does not divide evenly, or an op needs the whole of an axis that is split.
-    """
-    parts = mesh.parts_of("compile", plan.source, split)
-    plans = tuple(plan.for_part(part.graph) for part in parts)
-    first, specs = plans[0], dict(parts[0].inputs)
-    names = axes_of(first.graph, dict(parts[0].names)).names
-    prepared = {name: split.spec(names[value]) for name, value in prepared_names(first).items()}
-    prepares = {label: specs[label] for label in prepare_labels(first)}
-    reads = {**{label: specs[label] for label in run_labels(first)}, **prepared}
-    return Stages(
-        plans,
-        mesh.over_devices(parts[:1], [functools.partial(prepare, first)], prepares, prepared),
-        mesh.over_devices(parts, [functools.partial(_run_alone, one) for one in plans], reads, dict(parts[0].outputs)),
-    )
-
-
-def _run_alone(plan: Plan, values: Values) -> Values:
-    return run(plan, values, values)
 
 
 def _warn_of_another_compiler(plan: Plan) -> None:
@@ -207,6 +175,68 @@ def prepare_labels(plan: Plan) -> tuple[str, ...]:
     """The parameters that `prepare` reads."""
     read = {value for step in plan.steps if step.prepares for value in step.operands}
     return tuple(label_of(value) for value in plan.graph.inputs if value in read)
+
+
+Stage = Literal["prepare", "run"]
+
+
+class Stages:
+    """The stages of plans of one graph over several devices, one plan for every target.
+
+    `plans` are those of the parts: for every part that differs, one plan for every target.
+
+    Raises:
+      RopegenError: a size does not divide evenly, or an op needs the whole of an axis that is split.
+    """
+
+    def __init__(self, plans: Sequence[Plan], split: mesh.Split) -> None:
+        self.split, self._source = split, plans[0].source
+        self._parts = mesh.parts_of("compile", self._source, split)
+        self.plans = tuple(tuple(plan.for_part(part.graph) for plan in plans) for part in self._parts)
+        part, first = self._parts[0], self.plans[0][0]
+        axes = axes_of(first.graph, dict(part.names))
+        self._prepared = prepared_names(first)
+        self.specs = dict(part.inputs)
+        self.specs |= {name: split.spec(axes.names[value]) for name, value in self._prepared.items()}
+
+    def arguments(self, stage: Stage) -> dict[str, TensorType]:
+        """The types of the whole arguments of a stage, by label."""
+        first, inputs = self.plans[0][0], self._source.input_types
+        if stage == "prepare":
+            return {label: inputs[label] for label in prepare_labels(first) if label in inputs}
+        read = {label: inputs[label] for label in run_labels(first) if label in inputs}
+        return {**read, **self._whole_prepared()}
+
+    def results(self, stage: Stage) -> dict[str, TensorType]:
+        """The types of the whole results of a stage, by label."""
+        if stage == "prepare":
+            return self._whole_prepared()
+        return {label: value.type for label, value in self._source.outputs}
+
+    def _whole_prepared(self) -> dict[str, TensorType]:
+        return {name: self.split.whole(value.type, self.specs[name]) for name, value in self._prepared.items()}
+
+    def function(
+        self, stage: Stage, program: Callable[[tuple[Plan, ...], Values], Values]
+    ) -> Callable[[Values], Values]:
+        """The stage as a function of whole arrays by name. `program` computes it from the plans of a part."""
+        first = self.plans[0][0]
+        if stage == "prepare":
+            reads, parts, plans = prepare_labels(first), self._parts[:1], self.plans[:1]
+            results = {name: self.specs[name] for name in self._prepared}
+        else:
+            reads, parts, plans = (*run_labels(first), *self._prepared), self._parts, self.plans
+            results = dict(self._parts[0].outputs)
+        functions = [functools.partial(program, each) for each in plans]
+        return mesh.over_devices(parts, functions, {label: self.specs[label] for label in reads}, results)
+
+
+def _prepare_part(plans: tuple[Plan, ...], values: Values) -> Values:
+    return prepare(plans[0], values)
+
+
+def _run_part(plans: tuple[Plan, ...], values: Values) -> Values:
+    return run(plans[0], values, values)
 
 
 def _inputs(graph: Graph, values: Mapping[str, Array]) -> dict[Node, Array]:

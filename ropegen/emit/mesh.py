@@ -10,7 +10,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ from ropegen.errors import RopegenError, nearest
 from ropegen.ir import ops
 from ropegen.ir.axes import HEADS, SEQUENCE, Axes, axes_of
 from ropegen.ir.graph import Graph, Node, graph, label_of, node
+from ropegen.types import TensorType
 
 Array = jax.Array
 Values = Mapping[str, Array]
@@ -54,6 +56,11 @@ class Split:
         """The PartitionSpec of a value whose axes have these names."""
         return PartitionSpec(*(self.axes(name) or None for name in names))
 
+    def whole(self, part: TensorType, spec: PartitionSpec) -> TensorType:
+        """The type of a whole value, from that of a device's part."""
+        counts = [math.prod(self.mesh.shape[axis] for axis in mesh_axes(entry)) for entry in spec]
+        return part.with_shape(*(size * count for size, count in zip(part.shape, counts, strict=True)))
+
     def __str__(self) -> str:
         axes = ", ".join(f"{name} over {'·'.join(axes)} ({self.count(name)})" for name, axes in self.over)
         return axes or "nothing split"
@@ -83,9 +90,24 @@ def split_of(call: str, sharding: object, axes: Axes) -> Split:
       RopegenError: it is neither, there is no mesh, or the spec names an axis of the graph or of the mesh that is not there.
     """
     mesh, spec = mesh_and_spec(call, sharding)
+    around = jax.sharding.get_abstract_mesh()
+    if not around.empty and dict(around.shape) != dict(mesh.shape):
+        raise RopegenError(
+            f"{call}: sharding is over the mesh {dict(mesh.shape)}, and `jax.set_mesh` has set {dict(around.shape)}; give a "
+            "PartitionSpec over the mesh that is set, or set this one"
+        )
+    named_twice = Counter(axis for entry in spec for axis in mesh_axes(entry))
+    if twice := [axis for axis, count in named_twice.items() if count > 1]:
+        raise RopegenError(f"{call}: sharding is {spec}, which names {twice[0]!r} twice; a mesh axis splits one axis")
+    kinds = dict(zip(around.axis_names, around.axis_types, strict=True))
     over: dict[str, tuple[str, ...]] = {}
     for name, entry in itertools.zip_longest(axes.known, spec):
         named = mesh_axes(entry)
+        if inside := [axis for axis in named if kinds.get(axis) == AxisType.Manual]:
+            raise RopegenError(
+                f"{call}: sharding is {spec}, and the call is inside a shard_map over {inside[0]!r}, where every array is one "
+                "device's part already; leave that axis out of `sharding`"
+            )
         if unknown := [axis for axis in named if axis not in mesh.axis_names]:
             raise RopegenError(
                 f"{call}: sharding is {spec}, and the mesh has no axis {unknown[0]!r}; {nearest(unknown[0], mesh.axis_names)}"
@@ -127,6 +149,59 @@ def mesh_and_spec(call: str, sharding: object) -> tuple[Mesh | AbstractMesh, Par
             "`with jax.set_mesh(mesh):`, or give jax.sharding.NamedSharding(mesh, spec)"
         )
     return mesh, spec
+
+
+def split_by_name(call: str, source: Graph, asked: Sequence[tuple[str, str, int | None]], devices: int) -> Split:
+    """The split of (axis, mesh axis, size) on a new mesh of some devices.
+
+    A size that is None follows from the number of devices: the first such axis gets the largest size that divides it evenly
+    and leaves the others a size that does so too.
+
+    Raises:
+      RopegenError: an axis is unknown or named twice, or no mesh of so many devices divides the axes evenly.
+    """
+    axes = axes_of(source)
+    names, over = [name for name, _, _ in asked], [axis for _, axis, _ in asked]
+    for name in names:
+        if name not in axes.known:
+            raise RopegenError(f"{call}: the sharding names the axis {name!r}; {nearest(name, axes.known)}")
+    if len({*names}) < len(names) or len({*over}) < len(over):
+        raise RopegenError(
+            f"{call}: the sharding names an axis twice; name every axis of the graph and of the mesh once"
+        )
+    sizes = next(_sizes([(_least(axes, name), size) for name, _, size in asked], devices), None)
+    if sizes is None:
+        counts = ", ".join(f"{_least(axes, name)} of {name}" for name in names)
+        raise RopegenError(
+            f"{call}: no mesh of {devices} devices over {', '.join(over)} divides {counts} evenly; give another number of "
+            "devices, or other axes or sizes"
+        )
+    mesh = AbstractMesh(tuple(sizes), tuple(over), axis_types=(AxisType.Auto,) * len(over))
+    return Split(mesh, tuple((name, (axis,)) for name, axis in zip(names, over, strict=True)))
+
+
+def _least(axes: Axes, name: str) -> int:
+    """The least number of places along the axes of that name."""
+    counts = [
+        count
+        for value, its in axes.names.items()
+        for own, count in zip(its, axes.counts[value], strict=True)
+        if own == name
+    ]
+    return min(counts)
+
+
+def _sizes(axes: Sequence[tuple[int, int | None]], devices: int) -> Iterator[tuple[int, ...]]:
+    """The sizes of mesh axes with `devices` in all, those first whose first axes are largest. Axes are (count, size)."""
+    if not axes:
+        if devices == 1:
+            yield ()
+        return
+    (count, fixed), *rest = axes
+    for size in range(math.gcd(count, devices), 0, -1) if fixed is None else (fixed,):
+        if size and devices % size == 0 and count % size == 0:
+            for others in _sizes(rest, devices // size):
+                yield (size, *others)
 
 
 def mesh_axes(entry: Any) -> tuple[str, ...]:
@@ -243,7 +318,7 @@ class _Parting:
             parts, count = self.split.count(name), self.axes.counts[value][axis]
             if count % parts and (name != HEADS or parts % count):
                 raise self._uneven(value, name, count)
-            shape.append(size // min(parts, count) if parts > 1 else size)
+            shape.append(size // max(1, min(parts, count)))
         return tuple(shape)
 
     def _made(self, value: Node, operands: list[Node]) -> Node:
@@ -372,11 +447,11 @@ def over_devices(
             mine[label] = jnp.where(lax.axis_index(heads) == 0, mine[label], 0)
         return mine
 
+    def compute(values: dict[str, Array]) -> dict[str, Array]:
+        return functions[0](values) if len(parts) == 1 else lax.switch(_place(parts, split), functions, values)
+
     def on_a_device(values: Mapping[str, Array]) -> dict[str, Array]:
-        if len(parts) == 1:
-            made = functions[0](own(values))
-        else:
-            made = lax.switch(_place(parts, split), functions, own(values))
+        made = compute(own(values))
         return {label: lax.psum(value, heads) if label in first.partial else value for label, value in made.items()}
 
     def whole(values: Values) -> dict[str, Array]:

@@ -30,7 +30,7 @@ from jax.interpreters import ad, batching, mlir
 
 from ropegen import plain
 from ropegen.emit.kernels import CompleteKernel, built_kernel, cotangent_types, unfused_kernel, values_of
-from ropegen.emit.varying import NO_MESH, alike, typed_beside
+from ropegen.emit.varying import alike, lowered_alone, typed_beside
 from ropegen.emit.widen import widen
 from ropegen.errors import RopegenError
 from ropegen.ir.graph import Graph
@@ -364,16 +364,8 @@ def _trio(name: str) -> Trio:
 def _lowered(
     impl: Callable[..., Arrays], platform: str, context: mlir.LoweringRuleContext, *operands: Any, **params: Any
 ) -> Any:
-    """Lowers a kernel as on one device: it knows nothing of the mesh axes over which its operands vary."""
-    rule = mlir.lower_fun(functools.partial(impl, _Place.of(platform, context.module_context)), multiple_results=True)
-    plain_types = [ShapedArray(value.shape, value.dtype) for value in map(_shaped_type, context.avals_in)]
-    with jax.sharding.use_abstract_mesh(NO_MESH):
-        return rule(context.replace(avals_in=plain_types), *operands, **params)
-
-
-def _shaped_type(value: Any) -> ShapedArray:
-    assert isinstance(value, ShapedArray)
-    return value
+    place = _Place.of(platform, context.module_context)
+    return lowered_alone(functools.partial(impl, place), context, *operands, **params)
 
 
 def _with_tangents(

@@ -7,11 +7,13 @@ is the sum over devices that the gradient of a replicated operand needs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import jax
 from jax import lax
 from jax.core import ShapedArray
+from jax.interpreters import mlir
 from jax.sharding import AbstractMesh, ManualAxisType, NamedSharding, PartitionSpec
 
 Array = jax.Array
@@ -45,3 +47,13 @@ def typed_beside(plain: ShapedArray, others: Sequence[ShapedArray]) -> ShapedArr
     return ShapedArray(
         plain.shape, plain.dtype, sharding=whole, manual_axis_type=ManualAxisType(varying=varying(others))
     )
+
+
+def lowered_alone(
+    function: Callable[..., Any], context: mlir.LoweringRuleContext, *operands: Any, **params: Any
+) -> Any:
+    """Lowers a function as on one device: it knows nothing of the mesh axes over which its operands vary."""
+    types = [ShapedArray(value.shape, value.dtype) for value in context.avals_in if isinstance(value, ShapedArray)]
+    rule = mlir.lower_fun(function, multiple_results=True)
+    with jax.sharding.use_abstract_mesh(NO_MESH):
+        return rule(context.replace(avals_in=types), *operands, **params)

@@ -9,6 +9,7 @@ format: an artifact that uses the field is refused by name, and one that does no
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar, cast
@@ -118,6 +119,18 @@ class ExecutableEntry(Entry, frozen=True, kw_only=True):
     stages: Stages[ExecutableStage]
 
 
+class Devices(Entry, frozen=True, kw_only=True):
+    """The devices that an artifact is for: a mesh, and the axes of it over which the inputs of every stage lie."""
+
+    mesh: dict[str, Annotated[int, Meta(ge=1)]]  # the sizes of the axes, in order
+    inputs: dict[str, tuple[tuple[str, ...], ...]]  # for every axis of an input, the axes of the mesh
+
+    @property
+    def count(self) -> int:
+        """The number of devices."""
+        return math.prod(self.mesh.values())
+
+
 class Manifest(Entry, frozen=True, kw_only=True):
     """What an artifact is. `data()` gives the same as plain dictionaries and lists."""
 
@@ -134,6 +147,7 @@ class Manifest(Entry, frozen=True, kw_only=True):
     stages: Stages[Stage]
     files: dict[str, Sha256]  # every file of the directory but this one
     executables: dict[str, ExecutableEntry] = {}  # by target
+    devices: Devices | None = None  # None for one device
     tiles: str | None = None  # the file with the measured tiles that `plan` was given
 
     def __post_init__(self) -> None:

@@ -15,16 +15,18 @@ from typing import Any
 import jax
 from jax import export as jax_export
 from jax.core import Tracer
+from jax.sharding import NamedSharding, PartitionSpec
 
 from ropegen.emit.artifact import executables, manifest, portable
 from ropegen.emit.artifact.check import Check, check
 from ropegen.emit.artifact.manifest import GRAPH, MANIFEST, Manifest
 from ropegen.emit.inputs import check_inputs, expect_keywords
 from ropegen.emit.module import stablehlo
+from ropegen.emit.own_part import inside_shard_map, with_own_part
 from ropegen.errors import RopegenError
 from ropegen.ir import text
 from ropegen.ir.graph import Graph
-from ropegen.target import host_device, host_platform
+from ropegen.target import host_device, host_devices, host_platform
 from ropegen.types import TensorType
 
 
@@ -36,6 +38,9 @@ class Artifact:
     compiled, with a warning if there is an executable for this platform. A call that JAX traces always takes the
     StableHLO, because it becomes a part of a larger program.
 
+    An artifact for several devices takes whole arrays, and brings those that JAX does not trace to the devices. It holds
+    the forward pass alone.
+
     `manifest` says what the artifact is, in typed fields; `manifest.data()` gives the same as plain dictionaries.
     """
 
@@ -45,7 +50,9 @@ class Artifact:
         self._inputs = {label: entry.type for label, entry in manifest.inputs.items()}
         self._programs = {stage: _deserialized(directory / f"{stage}.jaxexport") for stage in manifest.stages.by_name}
         self._check_calls()
-        self._compiled = {stage: jax.jit(program.call) for stage, program in self._programs.items()}
+        self._compiled = {
+            stage: jax.jit(_without_derivative(program.call)) for stage, program in self._programs.items()
+        }
         self._has_warned = False
 
     # Nothing in it changes, so a copy would only compile again.
@@ -60,7 +67,13 @@ class Artifact:
         return _load_again, (self.directory.resolve(), dict(self.manifest.files))
 
     def __repr__(self) -> str:
-        return f"<artifact {self.manifest.graph.name} for {', '.join(self.targets)}>"
+        devices = "" if self.devices == 1 else f", on {self.devices} devices"
+        return f"<artifact {self.manifest.graph.name} for {', '.join(self.targets)}{devices}>"
+
+    @property
+    def devices(self) -> int:
+        """The number of devices that a call runs on."""
+        return 1 if self.manifest.devices is None else self.manifest.devices.count
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -107,7 +120,23 @@ class Artifact:
             if name in programs:
                 return programs[name](values)
             self._warn_of_unused()
-        return self._compiled[name](_committed(arguments))
+        return self._compiled[name](self._placed(arguments))
+
+    def _placed(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The arguments of a stage where it reads them; those that JAX traces stay as they are."""
+        stated = self.manifest.devices
+        if stated is None:
+            return _committed(arguments)
+        if any(isinstance(value, Tracer) for value in arguments.values()):
+            return arguments
+        mesh = jax.make_mesh(
+            tuple(stated.mesh.values()), tuple(stated.mesh), axis_types=(jax.sharding.AxisType.Auto,) * len(stated.mesh)
+        )
+        lies = {
+            label: NamedSharding(mesh, PartitionSpec(*(axes or None for axes in its)))
+            for label, its in stated.inputs.items()
+        }
+        return jax.device_put(arguments, {label: lies[label] for label in arguments})
 
     def _warn_of_unused(self) -> None:
         """Warns once that the StableHLO is compiled although there is an executable for this platform."""
@@ -129,6 +158,8 @@ class Artifact:
         expect_keywords(positional, self._inputs)
         self._check_platform()
         values = check_inputs(self._inputs, inputs, self._inputs)
+        if inside_shard_map():
+            values = with_own_part("artifact", self.graph, values)
         return self._run(self._prepared(values), values)
 
     def bind(self, /, *positional: Any, **parameters: Any) -> Callable[..., Any]:
@@ -182,6 +213,12 @@ class Artifact:
                 f"this program runs on {platform} and the artifact holds {', '.join(self.manifest.platforms)}; build it "
                 f"with a target for {platform}, or choose one of those with JAX_PLATFORMS"
             )
+        if (there := host_devices()) < self.devices and self.manifest.devices is not None:
+            axes = ", ".join(f"{axis}={size}" for axis, size in self.manifest.devices.mesh.items())
+            raise RopegenError(
+                f"{self.directory} runs on {self.devices} devices (a mesh of {axes}), and this program has {there}; start it "
+                "with that many, or build the artifact for fewer"
+            )
 
     def _check_calls(self) -> None:
         for stage, program in self._programs.items():
@@ -201,6 +238,20 @@ class Artifact:
         if len(results) == 1:
             return next(iter(results.values()))
         return {label: results[label] for label in self.manifest.outputs}
+
+
+def _without_derivative(program: Callable[..., Any]) -> Callable[..., Any]:
+    """The program, which refuses to be differentiated in words of ropegen."""
+    forward = jax.custom_jvp(program)
+
+    @forward.defjvp
+    def refuse(primals: Any, tangents: Any) -> Any:  # pyright: ignore[reportUnusedFunction]
+        raise RopegenError(
+            "an artifact holds the forward pass alone, and its derivative was asked for; differentiate "
+            "`rg.plan(artifact.graph, target).compile()`, which computes the same"
+        )
+
+    return forward
 
 
 def _committed(values: Mapping[str, Any]) -> dict[str, Any]:

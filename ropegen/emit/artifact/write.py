@@ -18,6 +18,7 @@ from ropegen.emit.artifact.manifest import (
     GRAPH,
     MANIFEST,
     TILES,
+    Devices,
     GraphEntry,
     Input,
     Manifest,
@@ -28,6 +29,8 @@ from ropegen.emit.artifact.manifest import (
 )
 from ropegen.emit.artifact.read import Artifact, load
 from ropegen.emit.artifact.report import report
+from ropegen.emit.callable import Stages as DeviceStages
+from ropegen.emit.mesh import Split, mesh_axes
 from ropegen.emit.module import semantic, stablehlo
 from ropegen.errors import RopegenError
 from ropegen.ir import ops, text
@@ -47,6 +50,7 @@ def export(
     ahead_of_time: bool = False,
     libtpu: str | PathLike[str] | None = None,
     tiles: bytes | None = None,
+    split: Split | None = None,
     progress: Progress = lambda doing: None,
 ) -> Artifact:
     """Writes the artifact of plans of one graph, one plan for each platform, and loads it.
@@ -54,7 +58,8 @@ def export(
     An artifact that is there already is replaced as a whole. `progress` is told what is being done. With
     `ahead_of_time`, every TPU chip gets an executable of its own plan; the modules hold the plan of the first chip.
     `libtpu` is the folder of the compiler's package, by default the one of this environment. `tiles` is the content of
-    the file with measured tiles that `plan` was given; the artifact keeps it as `tiles.json`.
+    the file with measured tiles that `plan` was given; the artifact keeps it as `tiles.json`. With a `split`, the artifact
+    is for the devices of its mesh; the files for consumers without JAX are for one device all the same.
 
     Raises:
       RopegenError: two plans are for one platform; the directory holds something other than an artifact, or cannot be
@@ -71,7 +76,7 @@ def export(
         target.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         try:
-            _write(aside, _files(held, plans, compiled, tiles, progress))
+            _write(aside, _files(held, plans, compiled, tiles, split, progress))
             progress("putting it in place")
             _put_in_place(aside, target)
         finally:
@@ -88,6 +93,7 @@ def _files(
     plans: Sequence[Plan],
     compiled: Sequence[executables.Made],
     tiles: bytes | None,
+    split: Split | None,
     progress: Progress,
 ) -> dict[str, bytes]:
     """The content of every file, the manifest last. The modules hold the plans `held`, a part of `plans`."""
@@ -104,7 +110,7 @@ def _files(
         if stage == "prepare" and not first.prepared:
             continue
         progress(f"lowering {name} for {', '.join(str(plan.target) for plan in held)}")
-        module = stablehlo.exported(held, stage)
+        module = stablehlo.exported(held, stage, split=split)
         files[f"{name}.jaxexport"] = bytes(module.serialize(vjp_order=0))
         files[f"{name}.mlirbc"] = stablehlo.portable(first, stage)
         counts[name] = stablehlo.op_counts(module.mlir_module_serialized)
@@ -120,7 +126,7 @@ def _files(
     if tiles is not None:
         files[TILES] = tiles
     files["report.txt"] = report(plans, files, counts, compiled).encode()
-    stated = _manifest(held, plans, Stages(**stages), compiled, files)
+    stated = _manifest(held, plans, Stages(**stages), compiled, files, split)
     return files | {MANIFEST: stated.encoded()}
 
 
@@ -130,6 +136,7 @@ def _manifest(
     stages: Stages[Stage],
     compiled: Sequence[executables.Made],
     files: Mapping[str, bytes],
+    split: Split | None,
 ) -> Manifest:
     graph = held[0].graph
     release = importlib.metadata.version("jax")
@@ -154,7 +161,15 @@ def _manifest(
         stages=stages,
         files={name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())},
         executables={str(made.plan.target): made.entry for made in compiled},
+        devices=None if split is None else _devices(held, split),
         tiles=TILES if TILES in files else None,
+    )
+
+
+def _devices(held: Sequence[Plan], split: Split) -> Devices:
+    specs = DeviceStages(held, split).specs
+    return Devices(
+        mesh=dict(split.mesh.shape), inputs={label: tuple(map(mesh_axes, spec)) for label, spec in specs.items()}
     )
 
 

@@ -11,7 +11,7 @@ import functools
 import re
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.extend.mlir as mlir_tools
@@ -20,20 +20,32 @@ from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.extend.mlir import ir
 from jax.interpreters import mlir
+from jax.sharding import NamedSharding, PartitionSpec
 
 from ropegen import plain
-from ropegen.emit.callable import prepare, prepare_labels, prepared_names, run, run_labels, table_of
+from ropegen.emit.callable import (
+    Stage,
+    Stages,
+    prepare,
+    prepare_labels,
+    prepared_names,
+    run,
+    run_labels,
+    table_of,
+)
+from ropegen.emit.mesh import Split
 from ropegen.emit.primitive import PLATFORMS
+from ropegen.emit.varying import alike, lowered_alone, typed_beside
 from ropegen.errors import RopegenError
 from ropegen.ir.graph import Node, label_of
 from ropegen.planner import Plan
 from ropegen.template import template
 from ropegen.types import TensorType, numpy_dtype
 
-Stage = Literal["prepare", "run"]
-
 # Every consumer of this StableHLO version or a newer one can read a portable module.
 PORTABLE_VERSION = "1.9.0"
+# These custom calls say where `shard_map` begins and ends in a serialized module. XLA replaces them, and they run nothing.
+_SHARDY = "xla.sdy."
 # `text` elides constants with more elements than this.
 _SHOWN_ELEMENTS = 16
 
@@ -58,22 +70,36 @@ def check_platforms(plans: Sequence[Plan]) -> None:
             )
 
 
-def exported(plans: Sequence[Plan], stage: Stage, *, named: bool = False) -> export.Exported:
+def exported(
+    plans: Sequence[Plan], stage: Stage, *, named: bool = False, split: Split | None = None
+) -> export.Exported:
     """The module of a stage for the platforms of the plans; its arguments and results are dictionaries by label.
 
-    `named` keeps the names of kernels, which a compiler repeats in its reports.
+    With a `split`, the module is for all devices of its mesh, and every device runs the plans of its part. `named` keeps
+    the names of kernels, which a compiler repeats in its reports.
 
     Raises:
       RopegenError: see `check_platforms`; an input has 64 bits while JAX runs without them; or a module has a custom
         call that no chosen template declares.
     """
     check_platforms(plans)
-    kinds = argument_types(plans[0], stage)
+    if split is None:
+        kinds, specs = argument_types(plans[0], stage), dict[str, PartitionSpec]()
+        function = jax.jit(functools.partial(_program, stage, tuple(plans)))
+    else:
+        stages = Stages(plans, split)
+        kinds, specs = stages.arguments(stage), stages.specs
+        function = jax.jit(stages.function(stage, functools.partial(_program, stage)))
+        plans = [plan for part in stages.plans for plan in part]
     _need_64_bit(kinds)
-    arguments = {label: jax.ShapeDtypeStruct(kind.shape, numpy_dtype(kind.dtype)) for label, kind in kinds.items()}
-    function = jax.jit(functools.partial(_program, tuple(plans), stage))
+    lies = {label: NamedSharding(split.mesh, spec) for label, spec in specs.items()} if split is not None else {}
+    arguments = {
+        label: jax.ShapeDtypeStruct(kind.shape, numpy_dtype(kind.dtype), sharding=lies.get(label))
+        for label, kind in kinds.items()
+    }
+    platforms = list(dict.fromkeys(plan.target.jax_platform for plan in plans))
     with _no_locations():
-        made = export.export(function, platforms=[plan.target.jax_platform for plan in plans])(arguments)
+        made = export.export(function, platforms=platforms)(arguments)
     with mlir.make_ir_context() as context:
         module = mlir_tools.deserialize_portable_artifact(made.mlir_module_serialized, context)
         check_calls(module, declared_calls(plans))
@@ -148,13 +174,15 @@ def custom_calls(serialized: bytes) -> tuple[str, ...]:
 
 def _calls(module: Any) -> tuple[str, ...]:
     return tuple(
-        sorted(
+        name
+        for name in sorted(
             {
                 _call_target(operation)
                 for operation in walk(module.operation)
                 if operation.name == "stablehlo.custom_call"
             }
         )
+        if not name.startswith(_SHARDY)
     )
 
 
@@ -246,16 +274,16 @@ _program_p = Primitive("program")
 _program_p.multiple_results = True
 
 
-def _program(plans: tuple[Plan, ...], stage: Stage, values: dict[str, jax.Array]) -> dict[str, jax.Array]:
+def _program(stage: Stage, plans: tuple[Plan, ...], values: dict[str, jax.Array]) -> dict[str, jax.Array]:
     kinds, results = argument_types(plans[0], stage), result_types(plans[0], stage)
-    outputs = _program_p.bind(*(values[label] for label in kinds), plans=plans, stage=stage)
+    outputs = _program_p.bind(*alike([values[label] for label in kinds]), plans=plans, stage=stage)
     return dict(zip(results, outputs, strict=True))
 
 
 @_program_p.def_abstract_eval
 def _program_abstract(*operands: Any, plans: tuple[Plan, ...], stage: Stage) -> list[ShapedArray]:  # pyright: ignore[reportUnusedFunction]
     results = result_types(plans[0], stage).values()
-    return [ShapedArray(kind.shape, numpy_dtype(kind.dtype)) for kind in results]
+    return [typed_beside(ShapedArray(kind.shape, numpy_dtype(kind.dtype)), operands) for kind in results]
 
 
 def _program_on(platform: str) -> Callable[..., list[jax.Array]]:
@@ -273,6 +301,4 @@ def _staged(plan: Plan, stage: Stage, values: dict[str, jax.Array]) -> dict[str,
 
 
 for _platform in PLATFORMS:
-    mlir.register_lowering(
-        _program_p, mlir.lower_fun(_program_on(_platform), multiple_results=True), platform=_platform
-    )
+    mlir.register_lowering(_program_p, functools.partial(lowered_alone, _program_on(_platform)), platform=_platform)
