@@ -36,7 +36,11 @@ PANELS: list[tuple[str, str, list[Column]]] = [
         "a block of keys and values moves on at every step",
         [(f"step {step}", [block(device - step + PARTS) for device in range(PARTS)]) for step in range(PARTS)],
     ),
-    ("gather", "all keys and values", [("", [[cell for d in range(PARTS) for cell in block(d)] for _ in range(PARTS)])]),
+    (
+        "gather",
+        "all keys and values",
+        [("", [[cell for d in range(PARTS) for cell in block(d)] for _ in range(PARTS)])],
+    ),
     (
         "ulysses",
         "all positions of some heads",

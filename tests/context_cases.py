@@ -22,11 +22,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import Mesh, PartitionSpec
+from ropegen.templates.attend import sweep
 
 import ropegen as rg
 from ropegen import masks
 from ropegen.emit import context_parallel
-from ropegen.templates.attend import sweep
 
 jax.config.update("jax_disable_most_optimizations", True)  # most of the time is compilation
 

@@ -21,6 +21,7 @@ import ropegen as rg
 
 P = PartitionSpec
 AXIS = "devices"
+WHOLE = P()
 BATCH, LENGTH, VOCABULARY, LAYERS, HEADS, WIDTH = 8, 64, 96, 2, 8, 8
 MODEL = HEADS * WIDTH
 ROPE = rg.Rope(theta=10_000.0, pairing="half")
@@ -34,9 +35,9 @@ class Layout:
 
     tokens: PartitionSpec
     attention: PartitionSpec
-    columns: PartitionSpec = P()
+    columns: PartitionSpec = WHOLE
     """Of the weights whose columns belong to heads or to hidden features."""
-    rows: PartitionSpec = P()
+    rows: PartitionSpec = WHOLE
     """Of the weights whose rows belong to heads or to hidden features."""
     is_zigzag: bool = False
 
@@ -45,7 +46,7 @@ LAYOUTS = {
     # Every device has all weights, and some sequences of the batch. The gradients of the weights are added up.
     "data": Layout(P(AXIS), P(AXIS)),
     # Every device has some heads and some hidden features, and all tokens.
-    "tensor": Layout(P(), P(None, None, AXIS), columns=P(None, AXIS), rows=P(AXIS)),
+    "tensor": Layout(WHOLE, P(None, None, AXIS), columns=P(None, AXIS), rows=P(AXIS)),
     # Every device has two chunks of every sequence. Keys and values visit the devices.
     "context": Layout(P(None, AXIS), P(None, AXIS), is_zigzag=True),
 }
@@ -64,7 +65,7 @@ def weights(layout: Layout, mesh: Mesh) -> Weights:
         | {"up": drawn(MODEL, 4 * MODEL, layout.columns), "down": drawn(4 * MODEL, MODEL, layout.rows)}
         for _ in range(LAYERS)
     ]
-    return {"embedding": drawn(VOCABULARY, MODEL, P()), "layers": layers}
+    return {"embedding": drawn(VOCABULARY, MODEL, WHOLE), "layers": layers}
 
 
 def normed(x: jax.Array) -> jax.Array:

@@ -8,8 +8,8 @@ The mask expression is classified once per tile while tracing (`masks.classify_t
 full tiles have no mask arithmetic. If there are few tiles, they are unrolled, and each reads only the keys that it
 needs. If there are many, they run in a loop over a table of the tiles that are not empty.
 
-All arrays are in the layout of `ops.Attend`; `out` is (..., Sq, H, Dv) in q's dtype, or in float32 if `op.partial`, and `lse`, the logarithm of the
-softmax denominator, (..., Sq, H) in float32 (float64 for float64).
+All arrays are in the layout of `ops.Attend`; `out` is (..., Sq, H, Dv) in q's dtype, or in float32 if `op.partial`. `lse`,
+the logarithm of the softmax denominator, is (..., Sq, H) in float32 (float64 for float64).
 """
 
 from __future__ import annotations
