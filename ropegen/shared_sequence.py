@@ -12,11 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import Tracer
 from jax.sharding import AbstractMesh, Mesh, PartitionSpec
 
 from ropegen import masks
 from ropegen.api import Array, ArrayLike, Call, Targets, expect_reads, planned_for, rotated
-from ropegen.arguments import expect_tiles, flag_of, is_one_of, text_of
+from ropegen.arguments import expect_tiles, flag_of, is_one_of, number_of, text_of
 from ropegen.emit import context_parallel as ring
 from ropegen.emit import mesh
 from ropegen.emit.mesh import Sharding
@@ -409,8 +410,8 @@ def _by_keys(
         order=spread,
         mask=visible,
         score=scored,
-        scale=ops.attention_scale(width) if scale is None else float(scale),
-        softcap=options["softcap"],
+        scale=ops.attention_scale(width) if scale is None else _number("scale", scale),
+        softcap=None if options["softcap"] is None else _number("softcap", options["softcap"]),
         targets=planned_for(options["target"]),
         tile=tuple((name, tuple(sizes.items())) for name, sizes in fixed.items()),
         gathers=gathers,
@@ -423,6 +424,13 @@ def _by_keys(
         mean = jnp.repeat(mean, out.shape[-2] // v.shape[-2], axis=-2).astype(out.dtype)
         out = jnp.where((lse == -jnp.inf)[..., None], mean, out)
     return out, lse
+
+
+def _number(name: str, given: object) -> float:
+    """A number of Python, NumPy or JAX that is known while tracing."""
+    known = given.item() if isinstance(given, jax.Array) and not isinstance(given, Tracer) and not given.ndim else given
+    example = "a number that is known while tracing, or multiply q by the scale and give scale=1.0"
+    return number_of(f"context_parallel: {name}", known, example)
 
 
 def _all(x: Array, axis: str) -> Array:

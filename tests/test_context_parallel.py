@@ -63,6 +63,28 @@ def test_a_causal_ring_in_zigzag_order_computes_half_of_the_square_evenly(result
     assert min(figures["pairs"]) > 0
 
 
+TRAINS = """
+import json
+import train
+print(json.dumps({"one": train.train("data", 2, 1)} | {split: train.train(split, 2, 8) for split in train.LAYOUTS}))
+"""
+
+
+def test_the_example_trains_alike_in_all_layouts() -> None:
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    environment |= {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # most of the time is compilation
+    where = HERE.parent / "docs" / "devices"
+    environment["PYTHONPATH"] = os.pathsep.join([str(where), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run([sys.executable, "-c", TRAINS], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    losses = json.loads(done.stdout.splitlines()[-1])
+    assert losses.keys() == {"one", "data", "tensor", "context"}
+    for of_layout in losses.values():
+        np.testing.assert_allclose(of_layout, losses["one"], rtol=1e-5)
+    first, second = losses["one"]
+    assert second < first - 0.01
+
+
 # Without devices -----------------------------------------------------------------------------------------------------
 
 MASKS = {
