@@ -93,6 +93,7 @@ def export(
     measured: TileFile | None = None,
     ahead_of_time: bool = False,
     libtpu: str | PathLike[str] | None = None,
+    source: bool = False,
     sharding: NamedSharding | None = None,
 ) -> artifact.Artifact:
     """Writes the artifact of a graph, with a plan for every target, into a directory, and loads it. See `plan`.
@@ -101,7 +102,10 @@ def export(
 
     With `ahead_of_time` the artifact also has a device executable for every TPU chip among the targets, and there may be
     several such chips. The report then has the schedules of their kernels. This needs no TPU, but it needs libtpu: from
-    this environment, or from the folder `libtpu` that `pip install --target` filled.
+    this environment, or from the folder `libtpu` that `pip install --target` filled. For every CPU whose vector unit is
+    named, such as "cpu:avx2", the artifact has the native kernels as object files, made on any machine; see `load`.
+
+    With `source` the artifact also has the code of the native kernels for readers, as LLVM's text form and as assembly.
 
     `measured` serves the targets for which it has tiles. The artifact contains the file as `tiles.json`.
 
@@ -110,7 +114,8 @@ def export(
 
     Raises:
       RopegenError: two targets of one platform, a directory that contains something else, no libtpu to compile with,
-        `libtpu` without `ahead_of_time`, or a tile file without tiles for any of the targets.
+        `libtpu` without `ahead_of_time`, no native kernels to compile or to write, or a tile file without tiles for any
+        of the targets.
     """
     expect_graph("export", graph)
     if measured is not None:
@@ -132,16 +137,42 @@ def export(
     ]
     content = measured.content if measured is not None else None
     split = None if sharding is None else mesh.split_for("export", graph, sharding, {})
-    return artifact.export(plans, folder, ahead_of_time=ahead_of_time, libtpu=compiler, tiles=content, split=split)
+    return artifact.export(
+        plans,
+        folder,
+        ahead_of_time=ahead_of_time,
+        libtpu=compiler,
+        source=flag_of("export: source", source),
+        tiles=content,
+        split=split,
+    )
 
 
-def load(directory: str | PathLike[str]) -> artifact.Artifact:
-    """The artifact in a directory. Every hash is checked, and no code of the model is needed.
+def load(
+    directory: str | PathLike[str], *, allow: Iterable[str] = (), keys: artifact.Keys = None, objects: bool = False
+) -> artifact.Artifact:
+    """The artifact in a directory. No code of the model is needed.
+
+    Loading trusts no file: hashes, schema, graph and programs are held against each other, and damaged bytecode is met
+    by another process. But hashes do not say who made an artifact, and a program computes what its maker wants; the page
+    docs/trust.md says what that means. A program may use the custom calls that ropegen's templates emit, and those named
+    in `allow`, such as ("my_call",). With `keys`, one or several files with public keys of Ed25519, an artifact that
+    none of them signed is refused; see `ropegen sign`.
+
+    If the plan for CPU has native kernels, they are compiled here when they are first called. With `objects` or `keys`,
+    those that the artifact holds as object files run instead, without compilation. They are machine code and can do
+    whatever this process can do, so give `objects` only for artifacts of people that you trust.
 
     Raises:
-      RopegenError: a file is missing, damaged, foreign or of a newer format.
+      RopegenError: a file is missing, damaged, foreign or of a newer format; a program has a custom call that is not
+        allowed; or no key of `keys` signed the artifact.
     """
-    return artifact.load(path_of("load: directory", directory, "`export` wrote the artifact"))
+    return artifact.load(
+        path_of("load: directory", directory, "`export` wrote the artifact"),
+        allow=allow,
+        keys=keys,
+        objects=flag_of("load: objects", objects),
+    )
 
 
 def rope(
@@ -605,14 +636,16 @@ def parse_targets(target: Targets, rule: str = "; give one target for a platform
 def parse_artifact_targets(
     targets: str | Target | Iterable[str | Target], ahead_of_time: bool = False
 ) -> tuple[Target, ...]:
-    """The targets of an artifact, one for a platform; with `ahead_of_time` there may be several chips of TPU.
+    """The targets of an artifact, one for a platform; with `ahead_of_time` there may be several TPUs and CPUs with units.
 
     Raises:
       RopegenError: an unknown target, or two of one platform.
     """
     given = one_or_several(targets)
     chips = tuple(map(Target.parse, given))
-    modules = [name for name, chip in zip(given, chips, strict=True) if not (ahead_of_time and chip.platform == "tpu")]
+    modules = [
+        name for name, chip in zip(given, chips, strict=True) if not (ahead_of_time and artifact.is_ahead_of_time(chip))
+    ]
     parse_targets(modules, ", and an artifact holds one kernel per platform; build one artifact per target")
     return chips
 

@@ -130,6 +130,15 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """What the caller of `plan` fixed, besides the target and the tile file."""
+
+    tile: tuple[tuple[str, Tile], ...] = ()
+    """Templates with their tiles."""
+    tables: TableKind | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """How every value is computed. `graph` is `source` after the passes, and `trace` has their steps."""
 
@@ -143,6 +152,7 @@ class Plan:
     """The directions whose costs are summed: forward alone, or also those of the derivatives that a program takes."""
     remarks: tuple[str, ...] = ()
     """Says how the regions were chosen, if they are not certain to be the best choice for this target alone."""
+    asked: Asked = Asked()
 
     def explain(self) -> str:
         """The plan and every reason, as text."""
@@ -268,7 +278,7 @@ def plan_together(
     - `step.chosen`: the template and tile of a region on this target. It is None if the plain formulas of its ops are
       cheaper there, or if every template declines. The region is then *unfused* on this target; `step.region` still
       states it.
-    - `step.considered` and `step.cost`; `plan.rejected`, `plan.cost` and `plan.digest`.
+    - `step.instead`, `step.considered` and `step.cost`; `plan.rejected`, `plan.cost` and `plan.digest`.
 
     `measured` is used for those of the targets that it has entries for.
 
@@ -287,15 +297,25 @@ def plan_together(
         measured.for_some_of(chips)
     expect_tiles("plan", tile)
     canonical, trace = passes.run(source)
-    offers = _offers(canonical, _Prices(chips, _caller_tiles(tile or {}), weighed, measured))
+    fixed = _caller_tiles(tile or {})
+    offers = _offers(canonical, _Prices(chips, fixed, weighed, measured))
     taken, remarks = _choose(canonical, offers, chips)
     placed = {node: _place(canonical, node, tables) for node in canonical.nodes if is_table(node)}
     plain, regions = _plain_steps(canonical, chips, weighed, taken, placed), _region_steps(canonical, taken, placed)
     steps = _in_order(canonical, [*plain, *regions])
     rejected = _rejected(offers, taken, chips)
+    asked = Asked(tuple(fixed.items()), tables)
     return tuple(
         Plan(
-            source, canonical, trace, target, tuple(alike[index] for alike in steps), rejected[index], weighed, remarks
+            source,
+            canonical,
+            trace,
+            target,
+            tuple(alike[index] for alike in steps),
+            rejected[index],
+            weighed,
+            remarks,
+            asked,
         )
         for index, target in enumerate(chips)
     )

@@ -33,8 +33,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compile",
         action="store_true",
-        help="device executables too, for each TPU chip named, and their schedules in report.txt; needs libtpu, no TPU",
+        help="executables for each TPU chip named (needs libtpu, no TPU; report.txt has their schedules), and native "
+        "kernels for each CPU named with its vector unit, such as cpu:avx2 (needs llvmlite, no such CPU)",
     )
+    parser.add_argument("--source", action="store_true", help="the code of native kernels for CPU, for readers")
     parser.add_argument(
         "--libtpu", metavar="DIR", help="where `pip install --target DIR libtpu` put it (default: this environment)"
     )
@@ -68,6 +70,7 @@ def _run(options: argparse.Namespace) -> int:
             options.output,
             ahead_of_time=options.compile,
             libtpu=options.libtpu,
+            source=options.source,
             tiles=file.content if file is not None else None,
             split=split,
             progress=say,

@@ -142,9 +142,19 @@ def _of_places(call: str, graph: Graph, axes: frozenset[str], batch: int) -> Ite
 # The primitive -------------------------------------------------------------------------------------------------------
 
 _part_p = Primitive("part")
-_part_p.def_abstract_eval(lambda value, *, questions: value)
-_part_p.def_impl(lambda value, *, questions: value)
-ad.deflinear2(_part_p, lambda cotangent, value, *, questions: [cotangent])
+
+
+def _same(value: Any, *, questions: tuple[Any, ...]) -> Any:
+    return value
+
+
+def _transposed(cotangent: Any, value: Any, *, questions: tuple[Any, ...]) -> list[Any]:
+    return [cotangent]
+
+
+_part_p.def_abstract_eval(_same)
+_part_p.def_impl(_same)
+ad.deflinear2(_part_p, _transposed)
 batching.defvectorized(_part_p)
 
 

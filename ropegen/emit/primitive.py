@@ -34,6 +34,7 @@ from ropegen.emit.varying import alike, lowered_alone, typed_beside
 from ropegen.emit.widen import widen
 from ropegen.errors import RopegenError
 from ropegen.ir.graph import Graph
+from ropegen.native import call as native_call
 from ropegen.planner import Candidate, cheapest
 from ropegen.target import Target
 from ropegen.template import AnyTemplate, Array, Arrays, Tile, catalog, template
@@ -155,7 +156,7 @@ def _kernel(closed: Graph, choices: Choices, place: _Place) -> CompleteKernel:
     if choice.template is None:
         return unfused_kernel(closed)
     made_by = template(choice.template)
-    if made_by.needs_process is not None and (not place.stays or any(made_by.needs_process(choice.target))):
+    if not _can_go(made_by, choice.target, place):
         instead = choice.instead or Choice.of(
             choice.target, cheapest(closed, choice.target, goes_everywhere=True), None
         )
@@ -168,6 +169,13 @@ def _kernel(closed: Graph, choices: Choices, place: _Place) -> CompleteKernel:
             "or inside a jax.shard_map over all axes of the mesh"
         )
     return built_kernel(closed, made_by, choice.target, choice.tile, place.devices)
+
+
+def _can_go(made_by: AnyTemplate, target: Target, place: _Place) -> bool:
+    """Whether the module at a place can call the kernels of a template."""
+    if made_by.needs_process is None or native_call.is_collecting():
+        return True
+    return place.stays and not any(made_by.needs_process(target))
 
 
 def _plain(closed: Graph) -> Callable[..., Arrays]:

@@ -1,7 +1,7 @@
 """Whether a mask shows a tile of scores, decided at run time: interval arithmetic of masks as scalar instructions.
 
-It is the analysis of `masks.classify_tiles`, for ranges that only the running kernel knows. The code has no loop, no jump
-and no call. The ends of an interval are i64. So the arithmetic of int32 is exact, and a result that leaves int32, which
+It is the analysis of `masks.classify_tiles`, for ranges that only the running kernel knows. The code has no loop and
+no call. The ends of an interval are i64. So the arithmetic of int32 is exact, and a result that leaves int32, which
 wraps, becomes the whole range of int32. Integers of 64 bits are computed in 128 bits, for the same reason.
 """
 

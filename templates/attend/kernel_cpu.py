@@ -21,17 +21,16 @@ from ropegen import masks
 from ropegen.native import call
 from ropegen.native.call import Kernel, Stage, Written, address, stage, written
 from ropegen.native.ir import F32, I1, Function, Module, Number, Type, Value
-from ropegen.native.vectors import LOG2_E, LOG_2, broadcast, exp2, first_lanes, load_f32, store_f32
+from ropegen.native.vectors import LOG2_E, LOG_2, exp2, first_lanes, load_f32, log, store_f32
 
 from .layout_cpu import Problem, operands_of, results_of
-from .pack_cpu import Rows, pack_keys, pack_queries, pack_values
+from .micro_cpu import Registers, Scalars, multiply
+from .pack_cpu import Rows, pack_keys, pack_queries, pack_values, rows_of
 from .scores_cpu import Scores, Span, Tile
 
 # Keys that are masked, or seen, together: the mask is asked for every such group of a tile that is partly masked.
 GRANULE = 16
 LOWEST = float(np.finfo(np.float32).min)
-# Rounds of the inner loops that are written out.
-_UNROLLED = 8
 
 
 @functools.lru_cache(maxsize=256)
@@ -84,11 +83,7 @@ class Place:
         return Place(head // problem.kv_heads, head % problem.kv_heads, keys, values, own)
 
     def rows(self, f: Function, problem: Problem, name: str, head: Value) -> Rows:
-        operand, angles = problem.operand(name), problem.operand(f"{name}_angles")
-        assert operand is not None
-        pairing = {"q": problem.site.q_pairing, "k": problem.site.k_pairing}.get(name)
-        turned = address(f, angles.index) if angles is not None and pairing is not None else None
-        return Rows(f, problem, name, address(f, operand.index), turned, self.batch, head)
+        return rows_of(f, problem, name, self.batch, head)
 
 
 def _write_pack(module: Module, problem: Problem) -> None:
@@ -284,24 +279,10 @@ class _Block:
         """The scores of a micro-tile, from key `key` of the tile on; returns the raised maxima."""
         f, unit, panel = self.f, self.problem.unit, self.problem.panel
         kind = F32.vector(self._lanes)
-        group = f.offset(keys, key * self.problem.packed_width, F32)
-
-        def step(feature: Value, *sums: Value) -> list[Value]:
-            new = list(sums)
-            for inner in range(_UNROLLED):
-                registers = [
-                    f.load(kind, queries, (feature + inner) * panel + part * self._lanes)
-                    for part in range(unit.columns)
-                ]
-                for row in range(unit.rows):
-                    scalar = broadcast(f, group, (feature + inner) * unit.rows + row, self._lanes)
-                    for part, register in enumerate(registers):
-                        at = row * unit.columns + part
-                        new[at] = f.fma(register, scalar, new[at])
-            return new
-
+        scalars = Scalars(f.offset(keys, key * self.problem.packed_width, F32), step=unit.rows, row=1)
         zeros = [f.zero(kind)] * (unit.rows * unit.columns)
-        sums = f.loop(0, self.problem.packed_width, _UNROLLED, step, zeros)
+        steps = (0, self.problem.packed_width)
+        sums = multiply(f, scalars, Registers(queries, panel), steps, zeros, unit.columns)
         target = self._score(key)
         for at, value in enumerate(sums):
             row, part = divmod(at, unit.columns)
@@ -360,30 +341,17 @@ class _Block:
         kind, width = F32.vector(self._lanes), problem.packed_value_width
         results = self._part(problem.slot.results, panel, width)
         values = f.offset(self.place.values, tile // problem.keys_in_tile * problem.value_tile, F32)
-        unrolled = 4
+        weights = Registers(self._score(f.i64(0)), problem.panel)
         with f.range(0, width, unit.rows) as column:
             target = f.offset(results, column * problem.panel, F32)
             group = f.offset(values, column // unit.rows * problem.value_stride, F32)
+            scalars = Scalars(group, step=unit.rows, row=1)
             places = [
                 row * problem.panel + part * self._lanes for row in range(unit.rows) for part in range(unit.columns)
             ]
             faded = [f.load(kind, target, at) * fade[index % unit.columns] for index, at in enumerate(places)]
-
-            def step(key: Value, *sums: Value, group: Value = group) -> list[Value]:
-                new = list(sums)
-                for inner in range(unrolled):
-                    weights = [
-                        f.load(kind, self._score(key), inner * problem.panel + part * self._lanes)
-                        for part in range(unit.columns)
-                    ]
-                    for row in range(unit.rows):
-                        scalar = broadcast(f, group, (key + inner) * unit.rows + row, self._lanes)
-                        for part, weight in enumerate(weights):
-                            at = row * unit.columns + part
-                            new[at] = f.fma(weight, scalar, new[at])
-                return new
-
-            for at, value in zip(places, f.loop(start, stop, unrolled, step, faded), strict=True):
+            sums = multiply(f, scalars, weights, (start, stop), faded, unit.columns, unrolled=4)
+            for at, value in zip(places, sums, strict=True):
                 f.store(value, target, at)
 
     # The results ------------------------------------------------------------------------------------------------------
@@ -407,7 +375,7 @@ class _Block:
         unseen = total.equals(0.0)
         divisor = f.select(unseen, f.value(kind, 1.0), total)
         factor = factor / divisor
-        logarithm = natural + f.intrinsic("log", divisor)
+        logarithm = natural + log(f, divisor)
         logarithm = f.select(unseen, f.value(kind, -math.inf), logarithm)
         source = f.offset(self._part(slot.results, panel, problem.packed_value_width), column * lanes, F32)
         if problem.op.takes_mean:

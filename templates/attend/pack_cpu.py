@@ -6,12 +6,19 @@ queries as (width, panel). So every product reads one linear stream of scalars a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
+from ropegen.native.call import address
 from ropegen.native.ir import F32, I32, Function, Number, Value
-from ropegen.native.vectors import first_lanes, load_f32
+from ropegen.native.vectors import first_lanes, load_f32, store_f32
 
 from .layout_cpu import Operand, Problem
+
+# A register from a column on, of the lanes that are shown or of all; and what becomes of such a register.
+_Load: TypeAlias = Callable[[Number, "Value | None"], Value]
+_Put: TypeAlias = Callable[[Value, Number, "Value | None"], None]
 
 
 def batch_row(f: Function, operand: Operand, batch: Value) -> Value:
@@ -24,9 +31,20 @@ def batch_row(f: Function, operand: Operand, batch: Value) -> Value:
     return f.convert(f.load(I32, table, batch), batch.type)
 
 
+def rows_of(f: Function, problem: Problem, name: str, batch: Value, head: Value, base: Value | None = None) -> Rows:
+    """The rows of q, k or v, or those of an array of the same shape at `base`."""
+    operand, angles = problem.operand(name), problem.operand(f"{name}_angles")
+    pairing = {"q": problem.site.q_pairing, "k": problem.site.k_pairing}.get(name)
+    turned = address(f, angles.index) if angles is not None and pairing is not None else None
+    if base is None:
+        assert operand is not None
+        base = address(f, operand.index)
+    return Rows(f, problem, name, base, turned, batch, head)
+
+
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The rows of q, k or v of one head, as float32 numbers in memory."""
+    """The rows of one head of q, k, v or the output, in the layout of `ops.Attend`."""
 
     f: Function
     problem: Problem
@@ -39,16 +57,23 @@ class Rows:
 
     @property
     def _shape(self) -> tuple[int, int, int]:
-        operand = self.problem.operand(self.name)
+        problem = self.problem
+        if self.name == "output":
+            return problem.queries, problem.heads, problem.value_width
+        operand = problem.operand(self.name)
         assert operand is not None
         length, heads, width = operand.shape
         return length, heads, width
 
+    @property
+    def padded(self) -> int:
+        """The width of a row as float32, padded to whole registers."""
+        return self.problem.packed_width if self.name in "qk" else self.problem.packed_value_width
+
     def convert(self, first: Value, count: int, target: Value, factor: float = 1.0) -> None:
         """Writes `count` rows from `first` on to `target` (count, padded width); rows after the last one are zeros."""
         f, lanes = self.f, self.problem.unit.lanes
-        length, _, width = self._shape
-        padded = self.problem.packed_value_width if self.name == "v" else self.problem.packed_width
+        (length, _, width), padded = self._shape, self.padded
         with f.range(0, count) as row:
             place, position = f.offset(target, row * padded, F32), first + row
 
@@ -66,29 +91,65 @@ class Rows:
             f.branch(position < length, write, clear)
 
     def _convert_row(self, position: Value, target: Value, factor: float) -> None:
-        length, heads, width = self._shape
-        start = ((self.batch * length + position) * heads + self.head) * width
-        turned = self._turn(position, start, target, factor) if self.angles is not None else 0
-        self._copy(turned, width, start, target, factor)
+        start = self._start(position)
 
-    def _copy(self, first: int, width: int, start: Value, target: Value, factor: float) -> None:
-        """The features that are not rotated."""
+        def load(column: Number, shown: Value | None) -> Value:
+            return load_f32(self.f, self.problem.dtype, self.problem.unit.lanes, self.base, start + column, shown)
+
+        def put(value: Value, column: Number, shown: Value | None) -> None:
+            store_f32(self.f, "f32", value * factor if factor != 1.0 else value, target, column, shown)
+
+        self._move_row(position, load, put)
+
+    def write(self, position: Value, source: Value) -> None:
+        """Writes a row from `source` (padded width), turned backwards, and rounded to the element type."""
+        start = self._start(position)
+
+        def load(column: Number, shown: Value | None) -> Value:
+            return load_f32(self.f, "f32", self.problem.unit.lanes, source, column, shown)
+
+        def put(value: Value, column: Number, shown: Value | None) -> None:
+            store_f32(self.f, self.problem.dtype, value, self.base, start + column, shown)
+
+        self._move_row(position, load, put, backwards=True)
+
+    def dot(self, other: Rows, position: Value, sums: Value) -> Value:
+        """The sum over the features of a row times the same row of `other`; `sums` holds a register meanwhile."""
         f, lanes = self.f, self.problem.unit.lanes
+        f.store(f.zero(F32.vector(lanes)), sums)
+        start = self._start(position)
 
-        def one(column: Number, shown: Value | None) -> None:
-            loaded = load_f32(f, self.problem.dtype, lanes, self.base, start + column, shown)
-            result = loaded * factor if factor != 1.0 else loaded
-            if shown is None:
-                f.store(result, target, column)
-            else:
-                f.store_masked(result, target, column, shown)
+        def add(column: Number, shown: Value | None) -> None:
+            x, y = (load_f32(f, self.problem.dtype, lanes, rows.base, start + column, shown) for rows in (self, other))
+            f.store(f.fma(x, y, f.load(F32.vector(lanes), sums)), sums)
 
-        self._registers(first, width, one)
+        self._registers(0, self._shape[2], add)
+        return f.reduce("add", f.load(F32.vector(lanes), sums))
 
-    def _registers(self, first: int, stop: int, one: object) -> None:
+    def add_to(self, position: Value, sums: Value) -> None:
+        """Adds a row to float32 numbers (padded width) in memory."""
+        f, lanes, start = self.f, self.problem.unit.lanes, self._start(position)
+
+        def add(column: Number, shown: Value | None) -> None:
+            row = load_f32(f, self.problem.dtype, lanes, self.base, start + column, shown)
+            f.store(f.load(F32.vector(lanes), sums, column) + row, sums, column)
+
+        self._registers(0, self._shape[2], add)
+
+    def _start(self, position: Value) -> Value:
+        """The index of a row's first number."""
+        length, heads, width = self._shape
+        return ((self.batch * length + position) * heads + self.head) * width
+
+    def _move_row(self, position: Value, load: _Load, put: _Put, *, backwards: bool = False) -> None:
+        """Puts what is loaded; features that are rotated in turn, by negated angles if `backwards`."""
+        _, _, width = self._shape
+        turned = self._turn(position, load, put, backwards) if self.angles is not None else 0
+        self._registers(turned, width, lambda column, shown: put(load(column, shown), column, shown))
+
+    def _registers(self, first: int, stop: int, one: Callable[[Value, Value | None], None]) -> None:
         """Calls `one(column, shown)` in a loop over whole registers, and once for the rest."""
         f, lanes = self.f, self.problem.unit.lanes
-        assert callable(one)
         whole = (stop - first) // lanes * lanes
         if whole:
             with f.range(first, first + whole, lanes) as column:
@@ -96,7 +157,7 @@ class Rows:
         if rest := stop - first - whole:
             one(f.i64(first + whole), first_lanes(f, lanes, rest))
 
-    def _turn(self, position: Value, start: Value, target: Value, factor: float) -> int:
+    def _turn(self, position: Value, load: _Load, put: _Put, backwards: bool) -> int:
         """Rotates the first features; returns how many."""
         f, problem, lanes = self.f, self.problem, self.problem.unit.lanes
         operand = problem.operand(f"{self.name}_angles")
@@ -110,19 +171,12 @@ class Rows:
         def rotated(column: Number, x: Value, y: Value, shown: Value | None) -> tuple[Value, Value]:
             cosine = load_f32(f, operand.dtype, lanes, angles, table + column, shown)
             sine = load_f32(f, operand.dtype, lanes, angles, table + half + column, shown)
-            first, second = f.fma(-y, sine, x * cosine), f.fma(x, sine, y * cosine)
-            return (first, second) if factor == 1.0 else (first * factor, second * factor)
-
-        def put(value: Value, column: Number, shown: Value | None) -> None:
-            if shown is None:
-                f.store(value, target, column)
-            else:
-                f.store_masked(value, target, column, shown)
+            if backwards:
+                sine = -sine
+            return f.fma(-y, sine, x * cosine), f.fma(x, sine, y * cosine)
 
         def halves(column: Value, shown: Value | None) -> None:
-            x = load_f32(f, problem.dtype, lanes, self.base, start + column, shown)
-            y = load_f32(f, problem.dtype, lanes, self.base, start + column + half, shown)
-            first, second = rotated(column, x, y, shown)
+            first, second = rotated(column, load(column, shown), load(column + half, shown), shown)
             put(first, column, shown)
             put(second, column + half, shown)
 
@@ -131,8 +185,7 @@ class Rows:
             if shown is not None:
                 rest = half % lanes
                 low, high = (first_lanes(f, lanes, max(0, min(lanes, 2 * rest - part))) for part in (0, lanes))
-            x = load_f32(f, problem.dtype, lanes, self.base, start + column * 2, low)
-            y = load_f32(f, problem.dtype, lanes, self.base, start + column * 2 + lanes, high)
+            x, y = load(column * 2, low), load(column * 2 + lanes, high)
             even, odd = (f.shuffle(x, y, range(part, 2 * lanes, 2)) for part in (0, 1))
             first, second = rotated(column, even, odd, shown)
             mixed = [lane // 2 + lanes * (lane % 2) for lane in range(2 * lanes)]
@@ -157,7 +210,7 @@ def interleaved(f: Function, registers: list[Value]) -> list[Value]:
 
 def pack_keys(f: Function, problem: Problem, rows: Rows, buffer: Value, first: Value, target: Value) -> None:
     """Packs one group of keys, from row `first` on; `buffer` holds the rows meanwhile."""
-    lanes, group, width = problem.unit.lanes, problem.unit.rows, problem.packed_width
+    lanes, group, width = problem.unit.lanes, problem.unit.rows, rows.padded
     rows.convert(first, group, buffer)
     kind = F32.vector(lanes)
     with f.range(0, width, lanes) as column:
@@ -184,10 +237,35 @@ def pack_queries(
     f: Function, problem: Problem, rows: Rows, buffer: Value, first: Value, target: Value, factor: float
 ) -> None:
     """Packs a register of queries, from row `first` on, as columns of the panel at `target`."""
-    lanes, width, panel = problem.unit.lanes, problem.packed_width, problem.panel
+    lanes, width, panel = problem.unit.lanes, rows.padded, problem.panel
     rows.convert(first, lanes, buffer, factor)
     kind = F32.vector(lanes)
     with f.range(0, width, lanes) as column:
         registers = [f.load(kind, buffer, column + row * width) for row in range(lanes)]
         for place, register in enumerate(f.transpose(registers)):
             f.store(register, target, (column + place) * panel)
+
+
+def lay_rows(
+    f: Function,
+    buffer: Value,
+    columns: list[tuple[int, int]],
+    lanes: int,
+    count: int,
+    target: Value,
+    at: Value,
+    length: int,
+    factor: float = 1.0,
+) -> None:
+    """Lays `count` rows of `buffer` (count, width) as (groups of columns, length, columns of a group), from row `at` on.
+
+    `columns` are the first column and the number of columns of every group; they are whole registers.
+    """
+    width = sum(size for _, size in columns)
+    with f.range(0, count) as row:
+        source = f.offset(buffer, row * width, F32)
+        for first, size in columns:
+            place = f.offset(target, (at + row) * size + first * length, F32)
+            for column in range(0, size, lanes):
+                register = f.load(F32.vector(lanes), source, first + column)
+                f.store(register * factor if factor != 1.0 else register, place, column)

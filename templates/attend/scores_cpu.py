@@ -200,14 +200,40 @@ class Scores:
         """The score of a scaled product after soft-cap, bias and score expression; -inf if it is masked and hidden."""
         f, problem, op = self.f, self.problem, self.problem.op
         lanes, values = problem.unit.lanes, self._values(tile, key, part)
-        if op.softcap is not None:
-            score = tanh(f, score * (1.0 / op.softcap)) * op.softcap
-        if "bias" in op.given:
-            score = score + self._beside("bias", problem.slot.bias, tile, key, part)
+        score, _ = self._biased(score, tile, key, part)
         if op.score != masks.identity:
             score = expressions.compiled(f, op.score, {**values, "score": score}, lanes)
-        if not masked:
-            return score
+        return self._hidden(score, values, tile, key, part) if masked else score
+
+    def sloped(
+        self, product: Value, tile: Tile, key: Value, part: int, *, masked: bool
+    ) -> tuple[Value, Value | None, Value | None]:
+        """What `modified` returns, its derivative by the score with the bias, and that one's by the product.
+
+        A derivative that is 1 everywhere is None.
+        """
+        f, problem, op = self.f, self.problem, self.problem.op
+        lanes, values, slope = problem.unit.lanes, self._values(tile, key, part), None
+        score, capped = self._biased(product, tile, key, part)
+        if op.score != masks.identity:
+            score, slope = expressions.with_slope(f, op.score, {**values, "score": score}, lanes)
+        return self._hidden(score, values, tile, key, part) if masked else score, slope, capped
+
+    def _biased(self, product: Value, tile: Tile, key: Value, part: int) -> tuple[Value, Value | None]:
+        """The product after soft-cap and bias, and the derivative of the soft-cap, if there is one."""
+        f, problem, op = self.f, self.problem, self.problem.op
+        score, slope = product, None
+        if op.softcap is not None:
+            bent = tanh(f, product * (1.0 / op.softcap))
+            score, slope = bent * op.softcap, f.fma(-bent, bent, f.value(bent.type, 1.0))
+        if "bias" in op.given:
+            score = score + self._beside("bias", problem.slot.bias, tile, key, part)
+        return score, slope
+
+    def _hidden(self, score: Value, values: dict[str, Value], tile: Tile, key: Value, part: int) -> Value:
+        """The score, or -inf if the mask hides it."""
+        f, problem, op = self.f, self.problem, self.problem.op
+        lanes = problem.unit.lanes
         shown = f.splat(tile.keys.first + key < problem.keys, lanes)
         if op.visible != masks.full:
             shown = shown & expressions.compiled(f, op.visible, values, lanes)

@@ -138,7 +138,7 @@ class _Whole:
         at_once = -(-math.prod(self.lead) * self.kv_heads // self.devices)
         queries, keys = tile.q, tile.kv
         while queries * keys * at_once > tile.q * tile.kv and (queries > _LEAST_QUERIES or keys > _LEAST_KEYS):
-            if queries > _LEAST_QUERIES and queries * 4 >= keys or keys <= _LEAST_KEYS:
+            if (queries > _LEAST_QUERIES and queries * 4 >= keys) or keys <= _LEAST_KEYS:
                 queries = max(1, queries // 2)
             else:
                 keys = max(1, keys // 2)
