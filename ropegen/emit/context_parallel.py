@@ -285,11 +285,8 @@ class _Device:
                 ):
                     arrays[name] = chunk * size + jnp.arange(size, dtype=jnp.int32)
             part = _part(self.ring, case, arrays)
-            ranges = {
-                operand.variable: (jnp.min(arrays[name]), jnp.max(arrays[name]))
-                for name, operand in _OPERANDS.items()
-                if operand.variable in masks.variables(case.mask) and name in part.closed.input_types
-            }
+            read = [name for name in part.closed.input_types if _OPERANDS[name].variable in masks.variables(case.mask)]
+            ranges = {_OPERANDS[name].variable: _range(arrays[name]) for name in read}
             if not ranges:
                 return self.step(part, arrays, place, carry)
             step = functools.partial(self.step, part, arrays, place)
@@ -354,6 +351,12 @@ class _Device:
             return arrays
         ring = [(device, (device + steps) % parts) for device in range(parts)]
         return jax.tree.map(functools.partial(lax.ppermute, axis_name=self.ring.axis, perm=ring), arrays)
+
+
+def _range(values: Array) -> tuple[Array, Array]:
+    """The lowest and highest of positions or segments, as integers, as which masks read them."""
+    whole = values if jnp.issubdtype(values.dtype, jnp.integer) else values.astype(jnp.int32)
+    return jnp.min(whole), jnp.max(whole)
 
 
 def _unchanged(carry: Any) -> Any:
