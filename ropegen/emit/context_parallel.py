@@ -311,35 +311,32 @@ class _Device:
 
         `gathered` is what a block starts with; it travels with its block and comes home.
         """
-        brought: list[Any] = []
-        for direction, hops in zip((1, -1), self.plan.hops, strict=True):
-            first = 0 if direction == 1 else 1
-            if hops < first:
-                continue
-            here, with_it = (self._moved(block, direction), gathered) if first else (block, gathered)
+        up, down = self.plan.hops
+        state, brought = self._way(block, 1, range(up), state, gathered)
+        if not down:
+            return state, [brought]
+        state, other = self._way(self._moved(block, -1), -1, range(1, down), state, gathered)
+        return state, [brought, other]
 
-            def body(
-                step: Array, carry: tuple[Arrays, Any, Any], direction: int = direction, visits: Visits | None = None
-            ) -> tuple[Arrays, Any, Any]:
+    def _way(self, here: Arrays, direction: int, steps: range, state: Any, with_it: Any) -> tuple[Any, Any]:
+        """The state after the blocks that come in one direction, and what the own block gathered on its way.
+
+        `here` is the block before the first of `steps`. After all of them, one more block is here, and is visited.
+        """
+        last = steps.stop * direction
+        if steps:
+            visits = self.plan.visits([step * direction for step in steps])
+
+            def body(step: Array, carry: tuple[Arrays, Any, Any]) -> tuple[Arrays, Any, Any]:
                 here, state, with_it = carry
                 after = self._moved(here, direction)  # while this device computes
-                state, with_it = self.visit(
-                    here, self._home(step * direction), visits or Visits((), ()), (state, with_it)
-                )
+                state, with_it = self.visit(here, self._home(step * direction), visits, (state, with_it))
                 return after, state, self._moved(with_it, direction)
 
-            if hops > first:
-                visits = self.plan.visits([step * direction for step in range(first, hops)])
-                here, state, with_it = lax.fori_loop(
-                    jnp.int32(first),
-                    jnp.int32(hops),
-                    functools.partial(body, visits=visits),
-                    (here, state, with_it),
-                )
-            visits = self.plan.visits([hops * direction])
-            state, with_it = self.visit(here, self._home(hops * direction), visits, (state, with_it))
-            brought.append(self._moved(with_it, -hops * direction))
-        return state, brought
+            first, stop = jnp.int32(steps.start), jnp.int32(steps.stop)
+            here, state, with_it = lax.fori_loop(first, stop, body, (here, state, with_it))
+        state, with_it = self.visit(here, self._home(last), self.plan.visits([last]), (state, with_it))
+        return state, self._moved(with_it, -last)
 
     def _home(self, steps: Index) -> Array:
         """The device that a block which has made so many steps comes from."""
