@@ -125,7 +125,7 @@ def test_elsewhere_the_artifact_runs_as_ever_and_says_why_the_executables_do_not
 
 
 @pytest.mark.parametrize("chip", ["v5e", "v5p"])
-def test_kernels_over_four_chips_need_no_collective(libtpu: Path, chip: str) -> None:
+def test_kernels_over_four_chips_need_no_collective_but_a_rings_permutes(libtpu: Path, chip: str) -> None:
     settings = {**os.environ, **tpu.SETTINGS, "TPU_LIBRARY_PATH": str(libtpu.resolve() / "libtpu" / "libtpu.so")}
     script = Path(__file__).with_name("compile_mesh.py")
     done = subprocess.run(
@@ -133,8 +133,14 @@ def test_kernels_over_four_chips_need_no_collective(libtpu: Path, chip: str) -> 
     )
     assert done.returncode == 0, done.stderr
     found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    assert len(found) == 8
+    assert len(found) == 10
+    rings = [case for case in found if case["case"][0] == "sequence"]
+    for case in rings:
+        assert case["kernels"] >= 1, case
+        assert {*case["collectives"]} == {"collective-permute"}, case
     for case in found:
+        if case in rings:
+            continue
         assert case["kernels"] == {"forward": 1, "gradient": 2}[case["case"][1]], case
         assert not case["collectives"], case
 

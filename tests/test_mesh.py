@@ -26,9 +26,7 @@ ALLOWED = {"forward": 1e-6, "gradient": 5e-6}
 # Every cell that is refused, and words of the message. All other cells must be right.
 _STATED, _MAPPED = ("jit, `sharding=`", "processes"), ("`shard_map`", "`shard_map`, some axes")
 REFUSED = {
-    **dict.fromkeys(
-        product(_STATED, ("attention", "plan"), ("sequence",), devices.DIRECTIONS), "keys of the other devices"
-    ),
+    **dict.fromkeys(product(_STATED, ("plan",), ("sequence",), devices.DIRECTIONS), "keys of the other devices"),
     **dict.fromkeys(product(_MAPPED, ("attention", "plan"), ("sequence",), devices.DIRECTIONS), "splits the sequence"),
     **dict.fromkeys(product(WAYS, ("artifact",), devices.SPLITS, ("gradient",)), "the forward pass alone"),
     **dict.fromkeys(product(_MAPPED, ("artifact",), ("sequence",), ("forward",)), "splits the sequence"),
