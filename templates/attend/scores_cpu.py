@@ -7,6 +7,7 @@ register.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ropegen import masks
@@ -38,12 +39,13 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """The scores of one head."""
+    """The scores of one head, or of several heads from `head` on, which the mask decides about together."""
 
     f: Function
     problem: Problem
     batch: Value
     head: Value
+    heads: int = 1
 
     # What the mask says of a tile -------------------------------------------------------------------------------------
 
@@ -72,9 +74,10 @@ class Scores:
     def _range(self, variable: str, rows: Span, keys: Span) -> tuple[Value, Value]:
         """The lowest and highest value of a variable."""
         f, site = self.f, self.problem.site
-        if variable in ("head", "batch"):
-            index = self.head if variable == "head" else self.batch
-            return index, index
+        if variable == "batch":
+            return self.batch, self.batch
+        if variable == "head":
+            return self.head, self.head + (self.heads - 1)
         name, span = site.op.NEEDS[variable], rows if variable.startswith("q_") else keys
         if known := site.positions.get(name):
             return span.first + known.start, span.stop + (known.start - 1)
@@ -198,19 +201,80 @@ class Scores:
 
     def modified(self, score: Value, tile: Tile, key: Value, part: int, *, masked: bool) -> Value:
         """The score of a scaled product after soft-cap, bias and score expression; -inf if it is masked and hidden."""
-        f, problem, op = self.f, self.problem, self.problem.op
-        lanes, values = problem.unit.lanes, self._values(tile, key, part)
-        if op.softcap is not None:
-            score = tanh(f, score * (1.0 / op.softcap)) * op.softcap
-        if "bias" in op.given:
-            score = score + self._beside("bias", problem.slot.bias, tile, key, part)
-        if op.score != masks.identity:
-            score = expressions.compiled(f, op.score, {**values, "score": score}, lanes)
-        if not masked:
-            return score
-        shown = f.splat(tile.keys.first + key < problem.keys, lanes)
-        if op.visible != masks.full:
-            shown = shown & expressions.compiled(f, op.visible, values, lanes)
-        if "mask" in op.given:
-            shown = shown & self._beside("mask", problem.slot.mask, tile, key, part).differs(0)
-        return f.select(shown, score, -math.inf)
+        problem, values = self.problem, self._values(tile, key, part)
+        offsets = {"bias": problem.slot.bias, "mask": problem.slot.mask}
+
+        def beside(name: str) -> Value:
+            return self._beside(name, offsets[name], tile, key, part)
+
+        exists = self.f.splat(tile.keys.first + key < problem.keys, problem.unit.lanes) if masked else None
+        return composed(self.f, problem, score, values, beside, exists)
+
+    def modified_by_key(self, score: Value, query: Value, key: Value, *, masked: bool) -> Value:
+        """The same for a register of one query and the keys from `key` on; those after the last key are hidden."""
+        f, problem, lanes = self.f, self.problem, self.problem.unit.lanes
+        exists = f.value(I1.vector(lanes), 1)
+        if problem.keys % lanes:
+            exists = first_lanes(f, lanes, f.maximum(f.minimum(problem.keys - key, lanes), 0))
+
+        def beside(name: str) -> Value:
+            operand = self._given(name)
+            _, queries, keys = operand.shape
+            index, array = query if queries > 1 else f.i64(0), self._of_head(operand)
+            if keys > 1:
+                return self._numbers(operand, array, index * keys + key, None if exists.constant else exists)
+            single = self._numbers(operand, array, index, first_lanes(f, lanes, 1))
+            return f.splat(f.extract(single, 0), lanes)
+
+        values = self._values_by_key(query, key, exists)
+        return composed(f, problem, score, values, beside, exists if masked else None)
+
+    def _values_by_key(self, query: Value, key: Value, exists: Value) -> dict[str, Value]:
+        """The variables of the expressions, for one query and the keys from `key` on."""
+        f, site, lanes = self.f, self.problem.site, self.problem.unit.lanes
+        values = {"head": f.convert(self.head, I32), "batch": f.convert(self.batch, I32)}
+        for variable in site.op.variables & site.op.NEEDS.keys():
+            name = site.op.NEEDS[variable]
+            of_query, known = variable.startswith("q_"), site.positions.get(name)
+            if known is not None:
+                start = f.convert((query if of_query else key) + known.start, I32)
+                numbers = f.lanes(I32.vector(lanes), range(lanes))
+                values[variable] = start if of_query else f.splat(start, lanes) + numbers
+                continue
+            operand = self._given(name)
+            array, kind = self._row(operand), MEMORY[operand.dtype]
+            if of_query:
+                values[variable] = f.load(kind, array, query)
+            else:
+                values[variable] = f.load_masked(kind.vector(lanes), array, key, exists)
+        return values
+
+
+def composed(
+    f: Function,
+    problem: Problem,
+    score: Value,
+    values: Mapping[str, Value],
+    beside: Callable[[str], Value],
+    exists: Value | None,
+) -> Value:
+    """A register of scaled products after soft-cap, bias and score expression; -inf if it is masked and hidden.
+
+    `values` holds the variables of the expressions, `beside(name)` the register of a bias or dense mask, and `exists`
+    which keys there are, or None if no score is hidden.
+    """
+    op, lanes = problem.op, problem.unit.lanes
+    if op.softcap is not None:
+        score = tanh(f, score * (1.0 / op.softcap)) * op.softcap
+    if "bias" in op.given:
+        score = score + beside("bias")
+    if op.score != masks.identity:
+        score = expressions.compiled(f, op.score, {**values, "score": score}, lanes)
+    if exists is None:
+        return score
+    shown = exists
+    if op.visible != masks.full:
+        shown = shown & expressions.compiled(f, op.visible, values, lanes)
+    if "mask" in op.given:
+        shown = shown & beside("mask").differs(0)
+    return f.select(shown, score, -math.inf)

@@ -1,0 +1,532 @@
+"""The native attention of a few queries over a long cache.
+
+Keys and values are read as they lie in the cache, once, and converted in registers. A *row* is one query of one head. The
+rows of all heads that share a key head are computed together. Lanes are features in the products and keys in the
+softmax: a product of rows and keys keeps one register for every pair, and their lanes are summed at the end.
+
+The cache of a head is split into chunks. An item computes the partial result of a chunk: the highest score of every row,
+the sum of the weights, and the weighted sum of the values. The mask decides from the positions and segments at run time
+whether a chunk, a tile, or a granule of a tile is seen. If it is not, its keys and values are not read. A second stage
+merges the partial results, in the order of the chunks.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ropegen import masks
+from ropegen.native import call
+from ropegen.native.call import Kernel, Stage, Written, address, stage, written
+from ropegen.native.ir import F32, I1, I32, I64, Function, Module, Number, Value
+from ropegen.native.vectors import LOG2_E, LOG_2, broadcast, exp2, first_lanes, load_f32, log
+
+from .features_cpu import Features, sums
+from .kernel_cpu import GRANULE, LOWEST
+from .layout_cpu import Operand, Problem, operands_of, results_of
+from .pack_cpu import Rows, batch_row
+from .scores_cpu import Scores, Span, composed
+
+# Keys whose scores exist at once.
+TILE = 4 * GRANULE
+FETCH = 2
+# Rows that are multiplied together.
+_ROWS = 4
+_LINE = 64
+
+
+@dataclass(frozen=True)
+class Decode:
+    """What the code depends on, and the sizes that follow. `problem.keys_in_tile` is the size of a chunk."""
+
+    problem: Problem
+
+    @property
+    def chunk(self) -> int:
+        return self.problem.keys_in_tile
+
+    @property
+    def chunks(self) -> int:
+        return self.problem.tiles
+
+    @property
+    def rows(self) -> int:
+        """Rows of a key head; row `query * group + place` is a query of the head at a place of the group."""
+        return self.problem.queries * self.problem.group
+
+    @property
+    def rest(self) -> int:
+        """Rows in the last block, 1, 2 or 4; 0 if all blocks are whole."""
+        return {0: 0, 1: 1, 2: 2, 3: 4}[self.rows % _ROWS]
+
+    @property
+    def padded_rows(self) -> int:
+        return self.rows // _ROWS * _ROWS + self.rest
+
+    @functools.cached_property
+    def keys(self) -> Features:
+        """The keys as the products read them: in the cache, or rotated in the memory of the thread."""
+        problem = self.problem
+        if problem.site.k_pairing is not None:
+            return Features("f32", problem.packed_width, problem.unit.lanes)
+        return Features(problem.dtype, problem.width, problem.unit.lanes)
+
+    @functools.cached_property
+    def values(self) -> Features:
+        return Features(self.problem.dtype, self.problem.value_width, self.problem.unit.lanes)
+
+    @property
+    def sums(self) -> int:
+        """Registers of a micro-tile that hold sums: enough to hide the latency of a multiply-add."""
+        return max(8, self.problem.unit.lanes)
+
+    # Scratch memory, in bytes -----------------------------------------------------------------------------------------
+
+    @property
+    def part_bytes(self) -> int:
+        """A partial result: weighted sums (rows, values), highest scores (rows), sums of weights (rows)."""
+        return _up(self.padded_rows * (self.values.padded + 2) * 4, _LINE)
+
+    @property
+    def parts(self) -> int:
+        return self.problem.batch * self.problem.kv_heads * self.chunks
+
+    @property
+    def queries_at(self) -> int:
+        return 0
+
+    @property
+    def scores_at(self) -> int:
+        return _up(self.padded_rows * self.keys.padded * 4, _LINE)
+
+    @property
+    def buffer_at(self) -> int:
+        """One query as float32."""
+        return self.scores_at + self.padded_rows * TILE * 4
+
+    @property
+    def turned_at(self) -> int:
+        """A tile of rotated keys."""
+        return self.buffer_at + _up(self.problem.packed_width * 4, _LINE)
+
+    @property
+    def slot_bytes(self) -> int:
+        turned = TILE * self.problem.packed_width * 4 if self.problem.site.k_pairing is not None else 0
+        return _up(self.turned_at + turned, 4096)
+
+    @property
+    def scratch_bytes(self) -> int:
+        return _up(self.parts * self.part_bytes, 4096) + self.problem.threads * self.slot_bytes
+
+
+@functools.lru_cache(maxsize=256)
+def decode(problem: Problem) -> Written:
+    """The kernel that computes the output and the log-sum-exp."""
+    module, sizes = Module(), Decode(problem)
+    _write_attend(module, sizes)
+    _write_merge(module, sizes)
+    heads = problem.batch * problem.kv_heads
+    return written(
+        Kernel(
+            "decode",
+            module,
+            operands_of(problem),
+            results_of(problem),
+            (Stage("attend", sizes.parts), Stage("merge", heads)),
+            threads=problem.threads,
+            scratch=sizes.scratch_bytes,
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A partial result in memory."""
+
+    f: Function
+    sizes: Decode
+    base: Value
+
+    @staticmethod
+    def of(f: Function, sizes: Decode, batch: Value, head: Value, chunk: Value) -> _Part:
+        index = (batch * sizes.problem.kv_heads + head) * sizes.chunks + chunk
+        return _Part(f, sizes, f.offset(call.scratch(f), index * sizes.part_bytes))
+
+    def result(self, row: Number) -> Value:
+        """The address of a row of weighted sums."""
+        return self.f.offset(self.base, self.f.i64(row) * self.sizes.values.padded, F32)
+
+    @property
+    def highest(self) -> Value:
+        return self.result(self.sizes.padded_rows)
+
+    @property
+    def total(self) -> Value:
+        return self.f.offset(self.highest, self.sizes.padded_rows, F32)
+
+
+def _write_attend(module: Module, sizes: Decode) -> None:
+    """Computes the partial result of one chunk of one key head."""
+    f = stage(module, "attend")
+    problem, item = sizes.problem, f.parameters["item"]
+    head, rest = item % problem.kv_heads, item // problem.kv_heads
+    chunk, batch = rest % sizes.chunks, rest // sizes.chunks
+    part = _Part.of(f, sizes, batch, head, chunk)
+    slot = f.offset(call.scratch(f), f.parameters["slot"] * sizes.slot_bytes + _up(sizes.parts * sizes.part_bytes, 4096))
+    _Chunk(f, sizes, batch, head, slot, part).compute(chunk * sizes.chunk)
+    f.give_back()
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """The code of one chunk."""
+
+    f: Function
+    sizes: Decode
+    batch: Value
+    head: Value
+    """The key head."""
+    slot: Value
+    part: _Part
+
+    @property
+    def _problem(self) -> Problem:
+        return self.sizes.problem
+
+    @property
+    def _lanes(self) -> int:
+        return self.sizes.problem.unit.lanes
+
+    def compute(self, first: Value) -> None:
+        f, problem, sizes = self.f, self._problem, self.sizes
+        stop = f.minimum(first + sizes.chunk, problem.keys)
+        with f.range(0, sizes.padded_rows) as row:
+            f.store(f.value(F32, LOWEST), self.part.highest, row)
+            f.store(f.zero(F32), self.part.total, row)
+        scores = Scores(f, problem, self.batch, self.head * problem.group, problem.group)
+        queries = Span(f.i64(0), f.i64(problem.queries))
+        with f.when(scores.shown(queries, Span(first, stop))[0]):
+            self._prepare()
+            with f.range(first, stop, TILE) as tile:
+                keys = Span(tile, f.minimum(tile + TILE, stop))
+                some, every = scores.shown(queries, keys)
+                if problem.keys % GRANULE:
+                    every = every & ((keys.stop - keys.first) % GRANULE).equals(0)
+                with f.when(some):
+                    self._tile(self._seen(scores, queries, keys, every), every)
+
+    def _prepare(self) -> None:
+        """Lays out the queries, rotated and scaled, and clears the weighted sums."""
+        f, problem, sizes = self.f, self._problem, self.sizes
+        kind = F32.vector(self._lanes)
+        factor = problem.op.scale * (LOG2_E if problem.is_simple else 1.0)
+        buffer, target = f.offset(self.slot, sizes.buffer_at), f.offset(self.slot, sizes.queries_at)
+        for start, count in ((0, sizes.padded_rows * sizes.keys.padded),):
+            with f.range(start, count, self._lanes) as at:
+                f.store(f.zero(kind), target, at)
+        with f.range(0, sizes.rows) as row:
+            rows = self._rows("q", self.head * problem.group + row % problem.group)
+            rows.convert(row // problem.group, 1, buffer, factor)
+            sizes.keys.arrange(f, buffer, f.offset(target, row * sizes.keys.padded, F32))
+        with f.range(0, sizes.padded_rows * sizes.values.padded, self._lanes) as at:
+            f.store(f.zero(kind), self.part.base, at)
+
+    def _rows(self, name: str, head: Value) -> Rows:
+        f, problem = self.f, self._problem
+        operand, angles = problem.operand(name), problem.operand(f"{name}_angles")
+        assert operand is not None
+        turned = address(f, angles.index) if angles is not None else None
+        return Rows(f, problem, name, address(f, operand.index), turned, self.batch, head)
+
+    def _seen(self, scores: Scores, queries: Span, keys: Span, every: Value) -> Span:
+        """The keys of a tile from the first granule that is seen to the last one."""
+        f = self.f
+        if not self._problem.hides:
+            return keys
+
+        def granule(key: Value, first: Value, last: Value) -> list[Value]:
+            stop = f.minimum(key + GRANULE, keys.stop)
+            some, _ = scores.shown(queries, Span(key, stop))
+            return [f.select(some, f.minimum(first, key), first), f.select(some, stop, last)]
+
+        def searched() -> list[Value]:
+            return f.loop(keys.first, keys.stop, GRANULE, granule, [keys.stop, keys.first])
+
+        first, stop = f.branch(every, lambda: [keys.first, keys.stop], searched)
+        return Span(first, stop)
+
+    # One tile ---------------------------------------------------------------------------------------------------------
+
+    def _tile(self, keys: Span, every: Value) -> None:
+        """Adds the keys of a tile; `every` says that the mask shows all of their scores."""
+        f, sizes = self.f, self.sizes
+        if self._problem.site.k_pairing is not None:
+            rows = self._rows("k", self.head)
+            with f.range(keys.first, keys.stop) as key:
+                at = (key - keys.first) * self._problem.packed_width
+                rows.convert(key, 1, f.offset(self.slot, at * 4 + sizes.turned_at))
+        self._blocks(lambda row, count, first: self._products(keys, row, count, fetch=first))
+        with f.range(0, sizes.rows) as row:
+            self._weights(keys, row, every)
+        self._blocks(lambda row, count, first: self._mix(keys, row, count, fetch=first))
+
+    def _blocks(self, body: Callable[[Value, int, bool], None]) -> None:
+        """Calls `body(row, count, first)` for every block of rows; `first` says that it is the first one."""
+        f, sizes = self.f, self.sizes
+        whole = sizes.rows // _ROWS * _ROWS
+        if whole:
+            body(f.i64(0), _ROWS, True)
+        if whole > _ROWS:
+            with f.range(_ROWS, whole, _ROWS) as row:
+                body(row, _ROWS, False)
+        if sizes.rest:
+            body(f.i64(whole), sizes.rest, not whole)
+
+    def _row_of(self, name: str, key: Value, first: Value) -> Value:
+        """The address of a key or value; one after the last is the last one."""
+        f, problem = self.f, self._problem
+        if problem.keys % GRANULE:
+            key = f.minimum(key, problem.keys - 1)
+        if name == "k" and problem.site.k_pairing is not None:
+            return f.offset(self.slot, (key - first) * (problem.packed_width * 4) + self.sizes.turned_at)
+        operand = problem.operand(name)
+        assert operand is not None
+        width = operand.shape[-1]
+        size = 4 if operand.dtype == "f32" else 2
+        index = (batch_row(f, operand, self.batch) * problem.keys + key) * problem.kv_heads + self.head
+        return f.offset(address(f, operand.index), index * (width * size))
+
+    def _score(self, row: Value, key: Number = 0) -> Value:
+        """The address of the scores of a row."""
+        f = self.f
+        return f.offset(f.offset(self.slot, self.sizes.scores_at), row * TILE + key, F32)
+
+    def _fetch(self, name: str, key: Value) -> None:
+        """Asks for a key or value that will be read soon."""
+        f, problem = self.f, self._problem
+        operand = problem.operand(name)
+        assert operand is not None
+        row = self._row_of(name, key, key)
+        if name == "k" and problem.site.k_pairing is not None:
+            return
+        size = operand.shape[-1] * (4 if operand.dtype == "f32" else 2)
+        for line in range(0, size, _LINE):
+            hints = [f.value(I32, hint) for hint in (0, FETCH, 1)]
+            f.call("llvm.prefetch.p0", None, f.offset(row, line), *hints)
+
+    def _products(self, keys: Span, row: Value, count: int, *, fetch: bool) -> None:
+        """Writes the scores of a block of rows."""
+        f, sizes, lanes = self.f, self.sizes, self._lanes
+        features, at_once = sizes.keys, sizes.sums // count
+        queries = [
+            f.offset(self.slot, (row + place) * (features.padded * 4) + sizes.queries_at) for place in range(count)
+        ]
+
+        def multiplied(step: Number, found: list[list[Value]], now: list[Value]) -> list[Value]:
+            for register in range(len(found[0])):
+                at = (f.i64(step) + register) * lanes
+                for place, query in enumerate(queries):
+                    loaded = f.load(F32.vector(lanes), query, at)
+                    for key in range(at_once):
+                        index = place * at_once + key
+                        now[index] = f.fma(found[key][register], loaded, now[index])
+            return now
+
+        with f.range(keys.first, keys.stop, at_once) as key:
+            if fetch:
+                for place in range(at_once):
+                    self._fetch("v", key + place)
+            read = [self._row_of("k", key + place, keys.first) for place in range(at_once)]
+
+            def step(index: Value, *now: Value) -> list[Value]:
+                found = [features.load_step(f, pointer, index) for pointer in read]
+                return multiplied(index * features.in_step, found, list(now))
+
+            now = f.loop(0, features.steps, 1, step, [f.zero(F32.vector(lanes))] * sizes.sums)
+            for place, tail in enumerate(features.tails, features.steps * features.in_step):
+                found = [[features.without_known(f, tail, features.load_tail(f, pointer, tail))] for pointer in read]
+                now = multiplied(place, found, now)
+            piece = min(at_once, lanes)
+            for first in range(0, sizes.sums, lanes):
+                total = sums(f, now[first : first + lanes])
+                for lane in range(0, lanes, piece):
+                    place, inside = divmod(first + lane, at_once)
+                    chosen = f.shuffle(total, total, range(lane, lane + piece)) if piece < lanes else total
+                    f.store(chosen, self._score(row + place, key - keys.first + inside))
+
+    def _weights(self, keys: Span, row: Value, every: Value) -> None:
+        """Replaces the scores of a row by weights, and fades what was added before."""
+        f, lanes, problem = self.f, self._lanes, self._problem
+        kind, size = F32.vector(lanes), _up_at_run_time(keys.stop - keys.first)
+        scores = self._score(row)
+        before = f.load(F32, self.part.highest, row)
+
+        def raised(*, masked: bool) -> list[Value]:
+            def step(at: Value, most: Value) -> list[Value]:
+                score = f.load(kind, scores, at)
+                if masked or not problem.is_simple:
+                    score = self._modified(score, row, keys.first + at, masked=masked)
+                    f.store(score, scores, at)
+                return [f.maximum(score, most)]
+
+            return f.loop(0, size, lanes, step, [f.splat(before, lanes)])
+
+        if not problem.hides and problem.keys % GRANULE == 0:
+            (most,) = raised(masked=False)
+        else:
+            (most,) = f.branch(every, lambda: raised(masked=False), lambda: raised(masked=True))
+        highest = f.reduce("maximum", most)
+        wide = f.splat(highest, lanes)
+
+        def weight(at: Value, total: Value) -> list[Value]:
+            now = self._power(f.load(kind, scores, at) - wide)
+            f.store(now, scores, at)
+            return [total + now]
+
+        (total,) = f.loop(0, size, lanes, weight, [f.zero(kind)])
+        fade = self._power(f.splat(before, lanes) - wide)
+        f.store(highest, self.part.highest, row)
+        faded = f.load(F32, self.part.total, row) * f.extract(fade, 0)
+        f.store(faded + f.reduce("add", total), self.part.total, row)
+        result = self.part.result(row)
+        with f.range(0, self.sizes.values.padded, lanes) as at:
+            f.store(f.load(kind, result, at) * fade, result, at)
+
+    def _power(self, difference: Value) -> Value:
+        """The weight of a score, from its difference to the highest score."""
+        return exp2(self.f, difference if self._problem.is_simple else difference * LOG2_E)
+
+    def _mix(self, keys: Span, row: Value, count: int, *, fetch: bool) -> None:
+        """Adds the weighted values to a block of rows."""
+        f, sizes, lanes = self.f, self.sizes, self._lanes
+        features, kind = sizes.values, F32.vector(lanes)
+        steps = max(1, sizes.sums // count // features.in_step)
+        results = [self.part.result(row + place) for place in range(count)]
+
+        def columns(start: Number, stop: Value, first: Number, held: int, load: Callable[[Value], list[Value]]) -> None:
+            """The registers from number `first` on, for the keys of a granule."""
+            places = [(result, (f.i64(first) + place) * lanes) for result in results for place in range(held)]
+
+            def step(key: Value, *now: Value) -> list[Value]:
+                registers = load(self._row_of("v", key, keys.first))
+                after: list[Value] = []
+                for place in range(count):
+                    weight = broadcast(f, self._score(row + place), key - keys.first, lanes)
+                    after += [
+                        f.fma(register, weight, now[place * held + index]) for index, register in enumerate(registers)
+                    ]
+                return after
+
+            after = f.loop(start, stop, 1, step, [f.load(kind, *place) for place in places])
+            for (result, at), value in zip(places, after, strict=True):
+                f.store(value, result, at)
+
+        with f.range(keys.first, keys.stop, GRANULE) as granule:
+            stop = f.minimum(granule + GRANULE, keys.stop)
+            if fetch:
+                with f.range(granule, stop) as key:
+                    self._fetch("k", key + TILE)
+
+            def of_steps(step: Number, many: int) -> None:
+                def load(pointer: Value) -> list[Value]:
+                    return [
+                        one for index in range(many) for one in features.load_step(f, pointer, f.i64(step) + index)
+                    ]
+
+                columns(granule, stop, f.i64(step) * features.in_step, many * features.in_step, load)
+
+            whole = features.steps // steps * steps
+            if whole:
+                with f.range(0, whole, steps) as step:
+                    of_steps(step, steps)
+            if features.steps > whole:
+                of_steps(whole, features.steps - whole)
+            for place, tail in enumerate(features.tails, features.steps * features.in_step):
+                columns(granule, stop, place, 1, lambda pointer, tail=tail: [features.load_tail(f, pointer, tail)])
+
+    # Scores -----------------------------------------------------------------------------------------------------------
+
+    def _modified(self, score: Value, row: Value, key: Value, *, masked: bool) -> Value:
+        """A register of scores, for a row and the keys from `key` on."""
+        f, problem = self.f, self._problem
+        head = self.head * problem.group + row % problem.group
+        scores = Scores(f, problem, self.batch, head)
+        return scores.modified_by_key(score, row // problem.group, key, masked=masked)
+
+
+# The results ----------------------------------------------------------------------------------------------------------
+
+
+def _write_merge(module: Module, sizes: Decode) -> None:
+    """Merges the partial results of one key head."""
+    f = stage(module, "merge")
+    problem, item = sizes.problem, f.parameters["item"]
+    batch, kv_head = item // problem.kv_heads, item % problem.kv_heads
+    with f.range(0, sizes.rows) as row:
+        _merge_row(f, sizes, batch, kv_head, row)
+    f.give_back()
+
+
+def _merge_row(f: Function, sizes: Decode, batch: Value, kv_head: Value, row: Value) -> None:
+    problem, lanes = sizes.problem, sizes.problem.unit.lanes
+    kind = F32.vector(lanes)
+    head = kv_head * problem.group + row % problem.group
+    place = (batch * problem.queries + row // problem.group) * problem.heads + head
+    first = _Part.of(f, sizes, batch, kv_head, f.i64(0))
+
+    def power(difference: Value) -> Value:
+        return exp2(f, difference if problem.is_simple else difference * LOG2_E)
+
+    def raise_to(chunk: Value, most: Value) -> list[Value]:
+        part = _Part.of(f, sizes, batch, kv_head, chunk)
+        return [f.maximum(f.load(F32, part.highest, row), most)]
+
+    (most,) = f.loop(0, sizes.chunks, 1, raise_to, [f.value(F32, LOWEST)])
+    highest = f.splat(most, lanes)
+
+    def add(chunk: Value, total: Value) -> list[Value]:
+        part = _Part.of(f, sizes, batch, kv_head, chunk)
+        of_part = f.load(F32, part.total, row)
+
+        def merged() -> list[Value]:
+            share = power(broadcast(f, part.highest, row, lanes) - highest)
+            target, source = first.result(row), part.result(row)
+            with f.range(0, sizes.values.padded, lanes) as at:
+                scaled = f.load(kind, source, at) * share
+                already = f.select(f.splat(total.equals(0.0), lanes), f.zero(kind), f.load(kind, target, at))
+                f.store(already + scaled, target, at)
+            return [total + of_part * f.extract(share, 0)]
+
+        return f.branch(of_part.equals(0.0), lambda: [total], merged)
+
+    (added,) = f.loop(0, sizes.chunks, 1, add, [f.zero(F32)])
+    total, factor = f.splat(added, lanes), f.value(kind, 1.0)
+    natural = highest * LOG_2 if problem.is_simple else highest
+    sinks = problem.operand("sinks")
+    if sinks is not None:
+        sink = f.splat(f.extract(load_f32(f, sinks.dtype, 1, address(f, sinks.index), head), 0), lanes)
+        raised = f.maximum(sink, natural)
+        factor = exp2(f, (natural - raised) * LOG2_E)
+        natural, total = raised, f.fma(total, factor, exp2(f, (sink - raised) * LOG2_E))
+    unseen = total.equals(0.0)
+    divisor = f.select(unseen, f.value(kind, 1.0), total)
+    logarithm = f.select(unseen, f.value(kind, -math.inf), natural + log(f, divisor))
+    outputs = len(problem.closed.inputs)
+    f.store(f.extract(logarithm, 0), address(f, outputs + 1), place)
+    with f.when(f.extract(unseen, 0)):
+        with f.range(0, sizes.values.padded, lanes) as at:
+            f.store(f.zero(kind), first.result(row), at)
+    size = 4 if problem.dtype == "f32" else 2
+    target = f.offset(address(f, outputs), place * (problem.value_width * size))
+    sizes.values.write(f, first.result(row), factor / divisor, target)
+
+
+def _up(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple
+
+
+def _up_at_run_time(size: Value) -> Value:
+    """A number of keys, up to whole granules."""
+    return (size + (GRANULE - 1)) // GRANULE * GRANULE
