@@ -21,7 +21,7 @@ from ropegen import masks
 from ropegen.native import call
 from ropegen.native.call import Kernel, Stage, Written, address, stage, written
 from ropegen.native.ir import F32, I1, I32, I64, Function, Module, Number, Value
-from ropegen.native.vectors import LOG2_E, LOG_2, broadcast, exp2, first_lanes, load_f32, log
+from ropegen.native.vectors import LOG2_E, LOG_2, MEMORY, broadcast, exp2, first_lanes, load_f32, log
 
 from .features_cpu import Features, sums
 from .kernel_cpu import GRANULE, LOWEST
@@ -82,38 +82,41 @@ class Decode:
         """Registers of a micro-tile that hold sums: enough to hide the latency of a multiply-add."""
         return max(8, self.problem.unit.lanes)
 
+    @property
+    def lines(self) -> int:
+        """The rows of all key heads, padded to blocks."""
+        return self.problem.kv_heads * self.padded_rows
+
     # Scratch memory, in bytes -----------------------------------------------------------------------------------------
 
     @property
     def part_bytes(self) -> int:
-        """A partial result: weighted sums (rows, values), highest scores (rows), sums of weights (rows)."""
-        return _up(self.padded_rows * (self.values.padded + 2) * 4, _LINE)
+        """A partial result: weighted sums (lines, values), highest scores (lines), sums of weights (lines)."""
+        return _up(self.lines * (self.values.padded + 2) * 4, _LINE)
 
     @property
     def parts(self) -> int:
-        return self.problem.batch * self.problem.kv_heads * self.chunks
-
-    @property
-    def queries_at(self) -> int:
-        return 0
+        return self.problem.batch * self.chunks
 
     @property
     def scores_at(self) -> int:
-        return _up(self.padded_rows * self.keys.padded * 4, _LINE)
+        """(lines, tile), after the queries (lines, keys.padded)."""
+        return _up(self.lines * self.keys.padded * 4, _LINE)
 
     @property
     def buffer_at(self) -> int:
         """One query as float32."""
-        return self.scores_at + self.padded_rows * TILE * 4
+        return self.scores_at + self.lines * TILE * 4
 
     @property
     def turned_at(self) -> int:
-        """A tile of rotated keys."""
+        """A tile of rotated keys: (tile, heads, width)."""
         return self.buffer_at + _up(self.problem.packed_width * 4, _LINE)
 
     @property
     def slot_bytes(self) -> int:
-        turned = TILE * self.problem.packed_width * 4 if self.problem.site.k_pairing is not None else 0
+        problem = self.problem
+        turned = TILE * problem.kv_heads * problem.packed_width * 4 if problem.site.k_pairing is not None else 0
         return _up(self.turned_at + turned, 4096)
 
     @property
@@ -150,33 +153,44 @@ class _Part:
     base: Value
 
     @staticmethod
-    def of(f: Function, sizes: Decode, batch: Value, head: Value, chunk: Value) -> _Part:
-        index = (batch * sizes.problem.kv_heads + head) * sizes.chunks + chunk
+    def of(f: Function, sizes: Decode, batch: Value, chunk: Value) -> _Part:
+        index = batch * sizes.chunks + chunk
         return _Part(f, sizes, f.offset(call.scratch(f), index * sizes.part_bytes))
 
-    def result(self, row: Number) -> Value:
-        """The address of a row of weighted sums."""
-        return self.f.offset(self.base, self.f.i64(row) * self.sizes.values.padded, F32)
+    def result(self, line: Number) -> Value:
+        """The address of a line of weighted sums."""
+        return self.f.offset(self.base, self.f.i64(line) * self.sizes.values.padded, F32)
 
     @property
     def highest(self) -> Value:
-        return self.result(self.sizes.padded_rows)
+        return self.result(self.sizes.lines)
 
     @property
     def total(self) -> Value:
-        return self.f.offset(self.highest, self.sizes.padded_rows, F32)
+        return self.f.offset(self.highest, self.sizes.lines, F32)
 
 
 def _write_attend(module: Module, sizes: Decode) -> None:
-    """Computes the partial result of one chunk of one key head."""
+    """Computes the partial result of one chunk."""
     f = stage(module, "attend")
-    problem, item = sizes.problem, f.parameters["item"]
-    head, rest = item % problem.kv_heads, item // problem.kv_heads
-    chunk, batch = rest % sizes.chunks, rest // sizes.chunks
-    part = _Part.of(f, sizes, batch, head, chunk)
+    item = f.parameters["item"]
+    batch, chunk = item // sizes.chunks, item % sizes.chunks
     slot = f.offset(call.scratch(f), f.parameters["slot"] * sizes.slot_bytes + _up(sizes.parts * sizes.part_bytes, 4096))
-    _Chunk(f, sizes, batch, head, slot, part).compute(chunk * sizes.chunk)
+    _Chunk(f, sizes, batch, slot, _Part.of(f, sizes, batch, chunk)).compute(chunk * sizes.chunk)
     f.give_back()
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Rows of a key head that are multiplied together, from `row` on."""
+
+    head: Value
+    row: Value
+    count: int
+    line: Value
+    """The place of the first row among those of all heads."""
+    reads_first: bool
+    """Whether it reads the keys and values of the head before the other blocks do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +200,6 @@ class _Chunk:
     f: Function
     sizes: Decode
     batch: Value
-    head: Value
-    """The key head."""
     slot: Value
     part: _Part
 
@@ -202,10 +214,10 @@ class _Chunk:
     def compute(self, first: Value) -> None:
         f, problem, sizes = self.f, self._problem, self.sizes
         stop = f.minimum(first + sizes.chunk, problem.keys)
-        with f.range(0, sizes.padded_rows) as row:
-            f.store(f.value(F32, LOWEST), self.part.highest, row)
-            f.store(f.zero(F32), self.part.total, row)
-        scores = Scores(f, problem, self.batch, self.head * problem.group, problem.group)
+        with f.range(0, sizes.lines) as line:
+            f.store(f.value(F32, LOWEST), self.part.highest, line)
+            f.store(f.zero(F32), self.part.total, line)
+        scores = Scores(f, problem, self.batch, f.i64(0), problem.heads)
         queries = Span(f.i64(0), f.i64(problem.queries))
         with f.when(scores.shown(queries, Span(first, stop))[0]):
             self._prepare()
@@ -222,16 +234,17 @@ class _Chunk:
         f, problem, sizes = self.f, self._problem, self.sizes
         kind = F32.vector(self._lanes)
         factor = problem.op.scale * (LOG2_E if problem.is_simple else 1.0)
-        buffer, target = f.offset(self.slot, sizes.buffer_at), f.offset(self.slot, sizes.queries_at)
-        for start, count in ((0, sizes.padded_rows * sizes.keys.padded),):
-            with f.range(start, count, self._lanes) as at:
+        buffer = f.offset(self.slot, sizes.buffer_at)
+        for target, size in ((self.slot, sizes.keys.padded), (self.part.base, sizes.values.padded)):
+            with f.range(0, sizes.lines * size, self._lanes) as at:
                 f.store(f.zero(kind), target, at)
-        with f.range(0, sizes.rows) as row:
-            rows = self._rows("q", self.head * problem.group + row % problem.group)
+        with f.range(0, problem.kv_heads) as head, f.range(0, sizes.rows) as row:
+            rows = self._rows("q", head * problem.group + row % problem.group)
             rows.convert(row // problem.group, 1, buffer, factor)
-            sizes.keys.arrange(f, buffer, f.offset(target, row * sizes.keys.padded, F32))
-        with f.range(0, sizes.padded_rows * sizes.values.padded, self._lanes) as at:
-            f.store(f.zero(kind), self.part.base, at)
+            sizes.keys.arrange(f, buffer, self._query(head * sizes.padded_rows + row))
+
+    def _query(self, line: Value) -> Value:
+        return self.f.offset(self.slot, line * self.sizes.keys.padded, F32)
 
     def _rows(self, name: str, head: Value) -> Rows:
         f, problem = self.f, self._problem
@@ -261,87 +274,85 @@ class _Chunk:
 
     def _tile(self, keys: Span, every: Value) -> None:
         """Adds the keys of a tile; `every` says that the mask shows all of their scores."""
-        f, sizes = self.f, self.sizes
-        if self._problem.site.k_pairing is not None:
-            rows = self._rows("k", self.head)
-            with f.range(keys.first, keys.stop) as key:
-                at = (key - keys.first) * self._problem.packed_width
-                rows.convert(key, 1, f.offset(self.slot, at * 4 + sizes.turned_at))
-        self._blocks(lambda row, count, first: self._products(keys, row, count, fetch=first))
-        with f.range(0, sizes.rows) as row:
-            self._weights(keys, row, every)
-        self._blocks(lambda row, count, first: self._mix(keys, row, count, fetch=first))
+        f, sizes, problem = self.f, self.sizes, self._problem
+        if problem.site.k_pairing is not None:
+            with f.range(keys.first, keys.stop) as key, f.range(0, problem.kv_heads) as head:
+                self._rows("k", head).convert(key, 1, self._turned(key - keys.first, head))
+        self._products(keys)
+        with f.range(0, problem.kv_heads) as head, f.range(0, sizes.rows) as row:
+            self._weights(keys, head, row, every)
+        self._mix(keys)
 
-    def _blocks(self, body: Callable[[Value, int, bool], None]) -> None:
-        """Calls `body(row, count, first)` for every block of rows; `first` says that it is the first one."""
+    def _blocks(self, head: Value, body: Callable[[_Block], None]) -> None:
+        """Calls `body` for every block of rows of a head."""
         f, sizes = self.f, self.sizes
-        whole = sizes.rows // _ROWS * _ROWS
+        whole, first = sizes.rows // _ROWS * _ROWS, head * sizes.padded_rows
         if whole:
-            body(f.i64(0), _ROWS, True)
+            body(_Block(head, f.i64(0), _ROWS, first, reads_first=True))
         if whole > _ROWS:
             with f.range(_ROWS, whole, _ROWS) as row:
-                body(row, _ROWS, False)
+                body(_Block(head, row, _ROWS, first + row, reads_first=False))
         if sizes.rest:
-            body(f.i64(whole), sizes.rest, not whole)
+            body(_Block(head, f.i64(whole), sizes.rest, first + whole, reads_first=not whole))
 
-    def _row_of(self, name: str, key: Value, first: Value) -> Value:
+    def _turned(self, place: Value, head: Value) -> Value:
+        """The address of a rotated key of the tile."""
+        at = (place * self._problem.kv_heads + head) * (self._problem.packed_width * 4)
+        return self.f.offset(self.slot, at + self.sizes.turned_at)
+
+    def _in_cache(self, name: str, head: Value, key: Value) -> Value:
         """The address of a key or value; one after the last is the last one."""
         f, problem = self.f, self._problem
         if problem.keys % GRANULE:
             key = f.minimum(key, problem.keys - 1)
-        if name == "k" and problem.site.k_pairing is not None:
-            return f.offset(self.slot, (key - first) * (problem.packed_width * 4) + self.sizes.turned_at)
         operand = problem.operand(name)
         assert operand is not None
-        width = operand.shape[-1]
-        size = 4 if operand.dtype == "f32" else 2
-        index = (batch_row(f, operand, self.batch) * problem.keys + key) * problem.kv_heads + self.head
-        return f.offset(address(f, operand.index), index * (width * size))
+        index = (batch_row(f, operand, self.batch) * problem.keys + key) * problem.kv_heads + head
+        return f.offset(address(f, operand.index), index * operand.shape[-1], MEMORY[operand.dtype])
 
-    def _score(self, row: Value, key: Number = 0) -> Value:
-        """The address of the scores of a row."""
+    def _score(self, line: Value, key: Number = 0) -> Value:
+        """The address of the scores of a line."""
+        return self.f.offset(self.slot, (line * TILE + key) * 4 + self.sizes.scores_at)
+
+    def _fetch(self, row: Value, features: Features, step: Number) -> None:
+        """Asks for the memory of a step of features, which will be read soon."""
         f = self.f
-        return f.offset(f.offset(self.slot, self.sizes.scores_at), row * TILE + key, F32)
+        at = f.i64(step) * (features.in_step * features.lanes * MEMORY[features.dtype].size)
+        hints = [f.value(I32, hint) for hint in (0, FETCH, 1)]
+        f.call("llvm.prefetch.p0", None, f.offset(row, at), *hints)
 
-    def _fetch(self, name: str, key: Value) -> None:
-        """Asks for a key or value that will be read soon."""
-        f, problem = self.f, self._problem
-        operand = problem.operand(name)
-        assert operand is not None
-        row = self._row_of(name, key, key)
-        if name == "k" and problem.site.k_pairing is not None:
-            return
-        size = operand.shape[-1] * (4 if operand.dtype == "f32" else 2)
-        for line in range(0, size, _LINE):
-            hints = [f.value(I32, hint) for hint in (0, FETCH, 1)]
-            f.call("llvm.prefetch.p0", None, f.offset(row, line), *hints)
-
-    def _products(self, keys: Span, row: Value, count: int, *, fetch: bool) -> None:
-        """Writes the scores of a block of rows."""
+    def _products(self, keys: Span) -> None:
+        """Writes the scores of a tile, and asks for its values."""
         f, sizes, lanes = self.f, self.sizes, self._lanes
-        features, at_once = sizes.keys, sizes.sums // count
-        queries = [
-            f.offset(self.slot, (row + place) * (features.padded * 4) + sizes.queries_at) for place in range(count)
-        ]
+        features = sizes.keys
 
-        def multiplied(step: Number, found: list[list[Value]], now: list[Value]) -> list[Value]:
-            for register in range(len(found[0])):
-                at = (f.i64(step) + register) * lanes
-                for place, query in enumerate(queries):
-                    loaded = f.load(F32.vector(lanes), query, at)
-                    for key in range(at_once):
-                        index = place * at_once + key
-                        now[index] = f.fma(found[key][register], loaded, now[index])
-            return now
+        def block(key: Value, part: _Block) -> None:
+            at_once = sizes.sums // part.count
+            queries = [self._query(part.line + place) for place in range(part.count)]
+            is_turned = self._problem.site.k_pairing is not None
+            read = [
+                self._turned(key + place - keys.first, part.head)
+                if is_turned
+                else self._in_cache("k", part.head, key + place)
+                for place in range(at_once)
+            ]
+            following = [self._in_cache("v", part.head, key + place) for place in range(at_once)]
 
-        with f.range(keys.first, keys.stop, at_once) as key:
-            if fetch:
-                for place in range(at_once):
-                    self._fetch("v", key + place)
-            read = [self._row_of("k", key + place, keys.first) for place in range(at_once)]
+            def multiplied(step: Number, found: list[list[Value]], now: list[Value]) -> list[Value]:
+                for register in range(len(found[0])):
+                    at = (f.i64(step) + register) * lanes
+                    for place, query in enumerate(queries):
+                        loaded = f.load(F32.vector(lanes), query, at)
+                        for inside in range(at_once):
+                            index = place * at_once + inside
+                            now[index] = f.fma(found[inside][register], loaded, now[index])
+                return now
 
             def step(index: Value, *now: Value) -> list[Value]:
                 found = [features.load_step(f, pointer, index) for pointer in read]
+                if part.reads_first:
+                    for pointer in following:
+                        self._fetch(pointer, sizes.values, index)
                 return multiplied(index * features.in_step, found, list(now))
 
             now = f.loop(0, features.steps, 1, step, [f.zero(F32.vector(lanes))] * sizes.sums)
@@ -354,20 +365,33 @@ class _Chunk:
                 for lane in range(0, lanes, piece):
                     place, inside = divmod(first + lane, at_once)
                     chosen = f.shuffle(total, total, range(lane, lane + piece)) if piece < lanes else total
-                    f.store(chosen, self._score(row + place, key - keys.first + inside))
+                    f.store(chosen, self._score(part.line + place, key - keys.first + inside))
 
-    def _weights(self, keys: Span, row: Value, every: Value) -> None:
+        # Blocks of different heights take different numbers of keys at once.
+        most = sizes.sums // min(_ROWS, sizes.rest or _ROWS) if sizes.rows < _ROWS else sizes.sums // (sizes.rest or _ROWS)
+        with f.range(keys.first, keys.stop, most) as first, f.range(0, self._problem.kv_heads) as head:
+
+            def all_keys(part: _Block) -> None:
+                with f.range(first, first + most, sizes.sums // part.count) as key:
+                    block(key, part)
+
+            self._blocks(head, all_keys)
+
+    def _weights(self, keys: Span, head: Value, row: Value, every: Value) -> None:
         """Replaces the scores of a row by weights, and fades what was added before."""
         f, lanes, problem = self.f, self._lanes, self._problem
         kind, size = F32.vector(lanes), _up_at_run_time(keys.stop - keys.first)
-        scores = self._score(row)
-        before = f.load(F32, self.part.highest, row)
+        line = head * self.sizes.padded_rows + row
+        scores = self._score(line)
+        before = f.load(F32, self.part.highest, line)
 
         def raised(*, masked: bool) -> list[Value]:
             def step(at: Value, most: Value) -> list[Value]:
                 score = f.load(kind, scores, at)
                 if masked or not problem.is_simple:
-                    score = self._modified(score, row, keys.first + at, masked=masked)
+                    of_head = Scores(f, problem, self.batch, head * problem.group + row % problem.group)
+                    query, key = row // problem.group, keys.first + at
+                    score = of_head.modified_by_key(score, query, key, masked=masked)
                     f.store(score, scores, at)
                 return [f.maximum(score, most)]
 
@@ -387,10 +411,10 @@ class _Chunk:
 
         (total,) = f.loop(0, size, lanes, weight, [f.zero(kind)])
         fade = self._power(f.splat(before, lanes) - wide)
-        f.store(highest, self.part.highest, row)
-        faded = f.load(F32, self.part.total, row) * f.extract(fade, 0)
-        f.store(faded + f.reduce("add", total), self.part.total, row)
-        result = self.part.result(row)
+        f.store(highest, self.part.highest, line)
+        faded = f.load(F32, self.part.total, line) * f.extract(fade, 0)
+        f.store(faded + f.reduce("add", total), self.part.total, line)
+        result = self.part.result(line)
         with f.range(0, self.sizes.values.padded, lanes) as at:
             f.store(f.load(kind, result, at) * fade, result, at)
 
@@ -398,62 +422,55 @@ class _Chunk:
         """The weight of a score, from its difference to the highest score."""
         return exp2(self.f, difference if self._problem.is_simple else difference * LOG2_E)
 
-    def _mix(self, keys: Span, row: Value, count: int, *, fetch: bool) -> None:
-        """Adds the weighted values to a block of rows."""
+    def _mix(self, keys: Span) -> None:
+        """Adds the weighted values of a tile, and asks for the keys of the next one."""
         f, sizes, lanes = self.f, self.sizes, self._lanes
         features, kind = sizes.values, F32.vector(lanes)
-        steps = max(1, sizes.sums // count // features.in_step)
-        results = [self.part.result(row + place) for place in range(count)]
 
-        def columns(start: Number, stop: Value, first: Number, held: int, load: Callable[[Value], list[Value]]) -> None:
-            """The registers from number `first` on, for the keys of a granule."""
-            places = [(result, (f.i64(first) + place) * lanes) for result in results for place in range(held)]
+        def columns(span: Span, part: _Block, first: Value, load: Callable[[Value], list[Value]]) -> None:
+            """Adds to the registers from number `first` on; `load` reads them from a row of values."""
+            results = [self.part.result(part.line + place) for place in range(part.count)]
+            scores = [self._score(part.line + place) for place in range(part.count)]
+            held = len(load(self._in_cache("v", part.head, span.first)))
+            places = [(result, (first + place) * lanes) for result in results for place in range(held)]
 
             def step(key: Value, *now: Value) -> list[Value]:
-                registers = load(self._row_of("v", key, keys.first))
+                registers = load(self._in_cache("v", part.head, key))
+                if part.reads_first:
+                    self._fetch(self._in_cache("k", part.head, key + TILE), features, first // features.in_step)
                 after: list[Value] = []
-                for place in range(count):
-                    weight = broadcast(f, self._score(row + place), key - keys.first, lanes)
+                for place, score in enumerate(scores):
+                    weight = broadcast(f, score, key - keys.first, lanes)
                     after += [
                         f.fma(register, weight, now[place * held + index]) for index, register in enumerate(registers)
                     ]
                 return after
 
-            after = f.loop(start, stop, 1, step, [f.load(kind, *place) for place in places])
+            after = f.loop(span.first, span.stop, 1, step, [f.load(kind, *place) for place in places])
             for (result, at), value in zip(places, after, strict=True):
                 f.store(value, result, at)
 
-        with f.range(keys.first, keys.stop, GRANULE) as granule:
-            stop = f.minimum(granule + GRANULE, keys.stop)
-            if fetch:
-                with f.range(granule, stop) as key:
-                    self._fetch("k", key + TILE)
+        def block(span: Span, part: _Block) -> None:
+            steps = max(1, sizes.sums // part.count // features.in_step)
 
-            def of_steps(step: Number, many: int) -> None:
+            def of_steps(step: Value, many: int) -> None:
                 def load(pointer: Value) -> list[Value]:
-                    return [
-                        one for index in range(many) for one in features.load_step(f, pointer, f.i64(step) + index)
-                    ]
+                    return [one for index in range(many) for one in features.load_step(f, pointer, step + index)]
 
-                columns(granule, stop, f.i64(step) * features.in_step, many * features.in_step, load)
+                columns(span, part, step * features.in_step, load)
 
             whole = features.steps // steps * steps
-            if whole:
-                with f.range(0, whole, steps) as step:
-                    of_steps(step, steps)
+            with f.range(0, whole, steps) as step:
+                of_steps(step, steps)
             if features.steps > whole:
-                of_steps(whole, features.steps - whole)
+                of_steps(f.i64(whole), features.steps - whole)
             for place, tail in enumerate(features.tails, features.steps * features.in_step):
-                columns(granule, stop, place, 1, lambda pointer, tail=tail: [features.load_tail(f, pointer, tail)])
+                columns(span, part, f.i64(place), lambda pointer, tail=tail: [features.load_tail(f, pointer, tail)])
 
-    # Scores -----------------------------------------------------------------------------------------------------------
-
-    def _modified(self, score: Value, row: Value, key: Value, *, masked: bool) -> Value:
-        """A register of scores, for a row and the keys from `key` on."""
-        f, problem = self.f, self._problem
-        head = self.head * problem.group + row % problem.group
-        scores = Scores(f, problem, self.batch, head)
-        return scores.modified_by_key(score, row // problem.group, key, masked=masked)
+        with f.range(keys.first, keys.stop, GRANULE) as granule:
+            span = Span(granule, f.minimum(granule + GRANULE, keys.stop))
+            with f.range(0, self._problem.kv_heads) as head:
+                self._blocks(head, lambda part: block(span, part))
 
 
 # The results ----------------------------------------------------------------------------------------------------------
@@ -474,25 +491,25 @@ def _merge_row(f: Function, sizes: Decode, batch: Value, kv_head: Value, row: Va
     kind = F32.vector(lanes)
     head = kv_head * problem.group + row % problem.group
     place = (batch * problem.queries + row // problem.group) * problem.heads + head
-    first = _Part.of(f, sizes, batch, kv_head, f.i64(0))
+    first, line = _Part.of(f, sizes, batch, f.i64(0)), kv_head * sizes.padded_rows + row
 
     def power(difference: Value) -> Value:
         return exp2(f, difference if problem.is_simple else difference * LOG2_E)
 
     def raise_to(chunk: Value, most: Value) -> list[Value]:
-        part = _Part.of(f, sizes, batch, kv_head, chunk)
-        return [f.maximum(f.load(F32, part.highest, row), most)]
+        part = _Part.of(f, sizes, batch, chunk)
+        return [f.maximum(f.load(F32, part.highest, line), most)]
 
     (most,) = f.loop(0, sizes.chunks, 1, raise_to, [f.value(F32, LOWEST)])
     highest = f.splat(most, lanes)
 
     def add(chunk: Value, total: Value) -> list[Value]:
-        part = _Part.of(f, sizes, batch, kv_head, chunk)
-        of_part = f.load(F32, part.total, row)
+        part = _Part.of(f, sizes, batch, chunk)
+        of_part = f.load(F32, part.total, line)
 
         def merged() -> list[Value]:
-            share = power(broadcast(f, part.highest, row, lanes) - highest)
-            target, source = first.result(row), part.result(row)
+            share = power(broadcast(f, part.highest, line, lanes) - highest)
+            target, source = first.result(line), part.result(line)
             with f.range(0, sizes.values.padded, lanes) as at:
                 scaled = f.load(kind, source, at) * share
                 already = f.select(f.splat(total.equals(0.0), lanes), f.zero(kind), f.load(kind, target, at))
@@ -517,10 +534,10 @@ def _merge_row(f: Function, sizes: Decode, batch: Value, kv_head: Value, row: Va
     f.store(f.extract(logarithm, 0), address(f, outputs + 1), place)
     with f.when(f.extract(unseen, 0)):
         with f.range(0, sizes.values.padded, lanes) as at:
-            f.store(f.zero(kind), first.result(row), at)
+            f.store(f.zero(kind), first.result(line), at)
     size = 4 if problem.dtype == "f32" else 2
     target = f.offset(address(f, outputs), place * (problem.value_width * size))
-    sizes.values.write(f, first.result(row), factor / divisor, target)
+    sizes.values.write(f, first.result(line), factor / divisor, target)
 
 
 def _up(number: int, multiple: int) -> int:
