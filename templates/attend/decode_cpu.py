@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ropegen import masks
@@ -32,6 +32,7 @@ from .scores_cpu import Scores, Span, composed
 # Keys whose scores exist at once.
 TILE = 4 * GRANULE
 FETCH = 2
+UNROLLED = 4
 # Rows that are multiplied together.
 _ROWS = 4
 _LINE = 64
@@ -176,7 +177,13 @@ def _write_attend(module: Module, sizes: Decode) -> None:
     item = f.parameters["item"]
     batch, chunk = item // sizes.chunks, item % sizes.chunks
     slot = f.offset(call.scratch(f), f.parameters["slot"] * sizes.slot_bytes + _up(sizes.parts * sizes.part_bytes, 4096))
-    _Chunk(f, sizes, batch, slot, _Part.of(f, sizes, batch, chunk)).compute(chunk * sizes.chunk)
+    bases: dict[str, Value] = {}
+    for name in ("k", "v"):
+        operand = sizes.problem.operand(name)
+        assert operand is not None
+        first = batch_row(f, operand, batch) * operand.row_size
+        bases[name] = f.offset(address(f, operand.index), first, MEMORY[operand.dtype])
+    _Chunk(f, sizes, batch, slot, _Part.of(f, sizes, batch, chunk), bases).compute(chunk * sizes.chunk)
     f.give_back()
 
 
@@ -202,6 +209,8 @@ class _Chunk:
     batch: Value
     slot: Value
     part: _Part
+    bases: Mapping[str, Value]
+    """The addresses of the keys and values of the batch entry."""
 
     @property
     def _problem(self) -> Problem:
@@ -307,24 +316,24 @@ class _Chunk:
             key = f.minimum(key, problem.keys - 1)
         operand = problem.operand(name)
         assert operand is not None
-        index = (batch_row(f, operand, self.batch) * problem.keys + key) * problem.kv_heads + head
-        return f.offset(address(f, operand.index), index * operand.shape[-1], MEMORY[operand.dtype])
+        index = (key * problem.kv_heads + head) * operand.shape[-1]
+        return f.offset(self.bases[name], index, MEMORY[operand.dtype])
 
     def _score(self, line: Value, key: Number = 0) -> Value:
         """The address of the scores of a line."""
         return self.f.offset(self.slot, (line * TILE + key) * 4 + self.sizes.scores_at)
 
-    def _fetch(self, row: Value, features: Features, step: Number) -> None:
-        """Asks for the memory of a step of features, which will be read soon."""
+    def _fetch(self, row: Value, byte: Number) -> None:
+        """Asks for the line of memory at a byte of a row, which will be read soon."""
         f = self.f
-        at = f.i64(step) * (features.in_step * features.lanes * MEMORY[features.dtype].size)
         hints = [f.value(I32, hint) for hint in (0, FETCH, 1)]
-        f.call("llvm.prefetch.p0", None, f.offset(row, at), *hints)
+        f.call("llvm.prefetch.p0", None, f.offset(row, byte), *hints)
 
     def _products(self, keys: Span) -> None:
         """Writes the scores of a tile, and asks for its values."""
         f, sizes, lanes = self.f, self.sizes, self._lanes
         features = sizes.keys
+        unrolled = math.gcd(features.steps, UNROLLED)
 
         def block(key: Value, part: _Block) -> None:
             at_once = sizes.sums // part.count
@@ -348,14 +357,18 @@ class _Chunk:
                             now[index] = f.fma(found[inside][register], loaded, now[index])
                 return now
 
-            def step(index: Value, *now: Value) -> list[Value]:
-                found = [features.load_step(f, pointer, index) for pointer in read]
-                if part.reads_first:
-                    for pointer in following:
-                        self._fetch(pointer, sizes.values, index)
-                return multiplied(index * features.in_step, found, list(now))
+            def step(first: Value, *before: Value) -> list[Value]:
+                now = list(before)
+                for inner in range(unrolled):
+                    index = first + inner
+                    found = [features.load_step(f, pointer, index) for pointer in read]
+                    if part.reads_first and inner * features.step_bytes % _LINE == 0:
+                        for pointer in following:
+                            self._fetch(pointer, index * features.step_bytes)
+                    now = multiplied(index * features.in_step, found, now)
+                return now
 
-            now = f.loop(0, features.steps, 1, step, [f.zero(F32.vector(lanes))] * sizes.sums)
+            now = f.loop(0, features.steps, unrolled, step, [f.zero(F32.vector(lanes))] * sizes.sums)
             for place, tail in enumerate(features.tails, features.steps * features.in_step):
                 found = [[features.without_known(f, tail, features.load_tail(f, pointer, tail))] for pointer in read]
                 now = multiplied(place, found, now)
@@ -427,37 +440,46 @@ class _Chunk:
         f, sizes, lanes = self.f, self.sizes, self._lanes
         features, kind = sizes.values, F32.vector(lanes)
 
-        def columns(span: Span, part: _Block, first: Value, load: Callable[[Value], list[Value]]) -> None:
-            """Adds to the registers from number `first` on; `load` reads them from a row of values."""
+        def columns(
+            granule: Value, part: _Block, first: Value, held: int, load: Callable[[Value], list[Value]]
+        ) -> None:
+            """Adds to `held` registers from number `first` on; `load` reads them from a row of values."""
             results = [self.part.result(part.line + place) for place in range(part.count)]
-            scores = [self._score(part.line + place) for place in range(part.count)]
-            held = len(load(self._in_cache("v", part.head, span.first)))
+            scores = [self._score(part.line + place, granule - keys.first) for place in range(part.count)]
             places = [(result, (first + place) * lanes) for result in results for place in range(held)]
+            # So that every line is asked for once, the columns that share a line take turns with the keys.
+            size = held * features.step_bytes // features.in_step
+            turns = max(1, min(UNROLLED, _LINE // size))
+            at = first * (features.step_bytes // features.in_step)
+            turn = at // size % turns
 
-            def step(key: Value, *now: Value) -> list[Value]:
-                registers = load(self._in_cache("v", part.head, key))
-                if part.reads_first:
-                    self._fetch(self._in_cache("k", part.head, key + TILE), features, first // features.in_step)
-                after: list[Value] = []
-                for place, score in enumerate(scores):
-                    weight = broadcast(f, score, key - keys.first, lanes)
-                    after += [
-                        f.fma(register, weight, now[place * held + index]) for index, register in enumerate(registers)
-                    ]
-                return after
+            def step(key: Value, *before: Value) -> list[Value]:
+                now = list(before)
+                for inner in range(UNROLLED):
+                    place = key + inner
+                    registers = load(self._in_cache("v", part.head, granule + place))
+                    if part.reads_first and inner % turns == 0:
+                        following = self._in_cache("k", part.head, granule + place + turn + TILE)
+                        for line in range(0, size, _LINE):
+                            self._fetch(following, at + line)
+                    for row, score in enumerate(scores):
+                        weight = broadcast(f, score, place, lanes)
+                        for index, register in enumerate(registers):
+                            now[row * held + index] = f.fma(register, weight, now[row * held + index])
+                return now
 
-            after = f.loop(span.first, span.stop, 1, step, [f.load(kind, *place) for place in places])
-            for (result, at), value in zip(places, after, strict=True):
-                f.store(value, result, at)
+            after = f.loop(0, GRANULE, UNROLLED, step, [f.load(kind, *place) for place in places])
+            for (result, index), value in zip(places, after, strict=True):
+                f.store(value, result, index)
 
-        def block(span: Span, part: _Block) -> None:
+        def block(granule: Value, part: _Block) -> None:
             steps = max(1, sizes.sums // part.count // features.in_step)
 
             def of_steps(step: Value, many: int) -> None:
                 def load(pointer: Value) -> list[Value]:
                     return [one for index in range(many) for one in features.load_step(f, pointer, step + index)]
 
-                columns(span, part, step * features.in_step, load)
+                columns(granule, part, step * features.in_step, many * features.in_step, load)
 
             whole = features.steps // steps * steps
             with f.range(0, whole, steps) as step:
@@ -465,12 +487,10 @@ class _Chunk:
             if features.steps > whole:
                 of_steps(f.i64(whole), features.steps - whole)
             for place, tail in enumerate(features.tails, features.steps * features.in_step):
-                columns(span, part, f.i64(place), lambda pointer, tail=tail: [features.load_tail(f, pointer, tail)])
+                columns(granule, part, f.i64(place), 1, lambda pointer, tail=tail: [features.load_tail(f, pointer, tail)])
 
-        with f.range(keys.first, keys.stop, GRANULE) as granule:
-            span = Span(granule, f.minimum(granule + GRANULE, keys.stop))
-            with f.range(0, self._problem.kv_heads) as head:
-                self._blocks(head, lambda part: block(span, part))
+        with f.range(keys.first, keys.stop, GRANULE) as granule, f.range(0, self._problem.kv_heads) as head:
+            self._blocks(head, lambda part: block(granule, part))
 
 
 # The results ----------------------------------------------------------------------------------------------------------

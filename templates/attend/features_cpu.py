@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ropegen.native.ir import F32, I16, I32, Function, Number, Value
-from ropegen.native.vectors import first_lanes, load_f32, store_f32
+from ropegen.native.vectors import MEMORY, first_lanes, load_f32, store_f32
 
 from .pack_cpu import interleaved
 
@@ -40,6 +40,11 @@ class Features:
     def in_step(self) -> int:
         """Registers that one load fills."""
         return 2 if self.dtype == "bf16" else 1
+
+    @property
+    def step_bytes(self) -> int:
+        """Bytes that one load reads."""
+        return self.in_step * self.lanes * MEMORY[self.dtype].size
 
     @property
     def steps(self) -> int:
