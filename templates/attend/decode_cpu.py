@@ -110,9 +110,14 @@ class Decode:
         return self.scores_at + self.lines * TILE * 4
 
     @property
+    def sums_at(self) -> int:
+        """Registers whose lanes are not yet summed."""
+        return self.buffer_at + _up(self.problem.packed_width * 4, _LINE)
+
+    @property
     def turned_at(self) -> int:
         """A tile of rotated keys: (tile, heads, width)."""
-        return self.buffer_at + _up(self.problem.packed_width * 4, _LINE)
+        return self.sums_at + self.lines * self.sums * self.problem.unit.lanes * 4
 
     @property
     def slot_bytes(self) -> int:
@@ -335,7 +340,7 @@ class _Chunk:
         features = sizes.keys
         unrolled = math.gcd(features.steps, UNROLLED)
 
-        def block(key: Value, part: _Block) -> None:
+        def block(first: Value, key: Value, part: _Block) -> None:
             at_once = sizes.sums // part.count
             queries = [self._query(part.line + place) for place in range(part.count)]
             is_turned = self._problem.site.k_pairing is not None
@@ -372,23 +377,38 @@ class _Chunk:
             for place, tail in enumerate(features.tails, features.steps * features.in_step):
                 found = [[features.without_known(f, tail, features.load_tail(f, pointer, tail))] for pointer in read]
                 now = multiplied(place, found, now)
-            piece = min(at_once, lanes)
-            for first in range(0, sizes.sums, lanes):
-                total = sums(f, now[first : first + lanes])
+            held = self._sums(part, most, key - first)
+            for index, value in enumerate(now):
+                f.store(value, held, index * lanes)
+
+        def reduce(first: Value, key: Value, part: _Block) -> None:
+            at_once = sizes.sums // part.count
+            held, piece = self._sums(part, most, key - first), min(at_once, lanes)
+            for start in range(0, sizes.sums, lanes):
+                kind = F32.vector(lanes)
+                total = sums(f, [f.load(kind, held, (start + index) * lanes) for index in range(lanes)])
                 for lane in range(0, lanes, piece):
-                    place, inside = divmod(first + lane, at_once)
+                    place, inside = divmod(start + lane, at_once)
                     chosen = f.shuffle(total, total, range(lane, lane + piece)) if piece < lanes else total
                     f.store(chosen, self._score(part.line + place, key - keys.first + inside))
 
-        # Blocks of different heights take different numbers of keys at once.
-        most = sizes.sums // min(_ROWS, sizes.rest or _ROWS) if sizes.rows < _ROWS else sizes.sums // (sizes.rest or _ROWS)
-        with f.range(keys.first, keys.stop, most) as first, f.range(0, self._problem.kv_heads) as head:
+        # The registers are stored first, and their lanes summed later: so the products of one block need not wait for
+        # the sums of the one before. Blocks of fewer rows take more keys at once.
+        most = sizes.sums // (min(_ROWS, sizes.rest or _ROWS))
+        with f.range(keys.first, keys.stop, most) as first:
+            for body in (block, reduce):
 
-            def all_keys(part: _Block) -> None:
-                with f.range(first, first + most, sizes.sums // part.count) as key:
-                    block(key, part)
+                def all_keys(part: _Block, body: Callable[[Value, Value, _Block], None] = body) -> None:
+                    with f.range(first, first + most, sizes.sums // part.count) as key:
+                        body(first, key, part)
 
-            self._blocks(head, all_keys)
+                with f.range(0, self._problem.kv_heads) as head:
+                    self._blocks(head, all_keys)
+
+    def _sums(self, part: _Block, keys: int, key: Value) -> Value:
+        """The address of the registers with the sums of a block from key `key` on, one of `keys` keys."""
+        register = part.line * keys + key * part.count
+        return self.f.offset(self.slot, register * (self._lanes * 4) + self.sizes.sums_at)
 
     def _weights(self, keys: Span, head: Value, row: Value, every: Value) -> None:
         """Replaces the scores of a row by weights, and fades what was added before."""
