@@ -31,8 +31,10 @@ from .scores_cpu import Scores, Span, composed
 
 # Keys whose scores exist at once.
 TILE = 4 * GRANULE
-FETCH = 2
-UNROLLED = 4
+# The cache that lines are fetched to: the second one.
+_FETCH = 2
+# Steps that stand in the code of a loop one after the other.
+_UNROLLED = 4
 # Rows that are multiplied together.
 _ROWS = 4
 _LINE = 64
@@ -182,12 +184,7 @@ def _write_attend(module: Module, sizes: Decode) -> None:
     item = f.parameters["item"]
     batch, chunk = item // sizes.chunks, item % sizes.chunks
     slot = f.offset(call.scratch(f), f.parameters["slot"] * sizes.slot_bytes + _up(sizes.parts * sizes.part_bytes, 4096))
-    bases: dict[str, Value] = {}
-    for name in ("k", "v"):
-        operand = sizes.problem.operand(name)
-        assert operand is not None
-        first = batch_row(f, operand, batch) * operand.row_size
-        bases[name] = f.offset(address(f, operand.index), first, MEMORY[operand.dtype])
+    bases = {name: _cache_of(f, sizes, name, batch) for name in ("k", "v")}
     _Chunk(f, sizes, batch, slot, _Part.of(f, sizes, batch, chunk), bases).compute(chunk * sizes.chunk)
     f.give_back()
 
@@ -331,14 +328,14 @@ class _Chunk:
     def _fetch(self, row: Value, byte: Number) -> None:
         """Asks for the line of memory at a byte of a row, which will be read soon."""
         f = self.f
-        hints = [f.value(I32, hint) for hint in (0, FETCH, 1)]
+        hints = [f.value(I32, hint) for hint in (0, _FETCH, 1)]
         f.call("llvm.prefetch.p0", None, f.offset(row, byte), *hints)
 
     def _products(self, keys: Span) -> None:
         """Writes the scores of a tile, and asks for its values."""
         f, sizes, lanes = self.f, self.sizes, self._lanes
         features = sizes.keys
-        unrolled = math.gcd(features.steps, UNROLLED)
+        unrolled = math.gcd(features.steps, _UNROLLED)
 
         def block(first: Value, key: Value, part: _Block) -> None:
             at_once = sizes.sums // part.count
@@ -469,13 +466,13 @@ class _Chunk:
             places = [(result, (first + place) * lanes) for result in results for place in range(held)]
             # So that every line is asked for once, the columns that share a line take turns with the keys.
             size = held * features.step_bytes // features.in_step
-            turns = max(1, min(UNROLLED, _LINE // size))
+            turns = max(1, min(_UNROLLED, _LINE // size))
             at = first * (features.step_bytes // features.in_step)
             turn = at // size % turns
 
             def step(key: Value, *before: Value) -> list[Value]:
                 now = list(before)
-                for inner in range(UNROLLED):
+                for inner in range(_UNROLLED):
                     place = key + inner
                     registers = load(self._in_cache("v", part.head, granule + place))
                     if part.reads_first and inner % turns == 0:
@@ -488,7 +485,7 @@ class _Chunk:
                             now[row * held + index] = f.fma(register, weight, now[row * held + index])
                 return now
 
-            after = f.loop(0, GRANULE, UNROLLED, step, [f.load(kind, *place) for place in places])
+            after = f.loop(0, GRANULE, _UNROLLED, step, [f.load(kind, *place) for place in places])
             for (result, index), value in zip(places, after, strict=True):
                 f.store(value, result, index)
 
@@ -572,12 +569,39 @@ def _merge_row(f: Function, sizes: Decode, batch: Value, kv_head: Value, row: Va
     logarithm = f.select(unseen, f.value(kind, -math.inf), natural + log(f, divisor))
     outputs = len(problem.closed.inputs)
     f.store(f.extract(logarithm, 0), address(f, outputs + 1), place)
-    with f.when(f.extract(unseen, 0)):
-        with f.range(0, sizes.values.padded, lanes) as at:
-            f.store(f.zero(kind), first.result(line), at)
-    size = 4 if problem.dtype == "f32" else 2
-    target = f.offset(address(f, outputs), place * (problem.value_width * size))
+    with f.when(f.extract(unseen, 0)), f.range(0, sizes.values.padded, lanes) as at:
+        f.store(f.zero(kind), first.result(line), at)
+    if problem.op.takes_mean:
+        with f.when(f.extract(unseen, 0)):
+            _add_values(f, sizes, batch, kv_head, first.result(line))
+        factor = f.select(unseen, f.value(kind, 1.0 / max(1, problem.keys)), factor)
+    target = f.offset(address(f, outputs), place * problem.value_width, MEMORY[problem.dtype])
     sizes.values.write(f, first.result(line), factor / divisor, target)
+
+
+def _add_values(f: Function, sizes: Decode, batch: Value, kv_head: Value, target: Value) -> None:
+    """Adds all values of a key head, hidden ones too, to the registers at `target`."""
+    features, kind = sizes.values, F32.vector(sizes.problem.unit.lanes)
+    base = _cache_of(f, sizes, "v", batch)
+
+    def add(register: Value, index: Number) -> None:
+        at = f.i64(index) * features.lanes
+        f.store(f.load(kind, target, at) + register, target, at)
+
+    with f.range(0, sizes.problem.keys) as key:
+        row = f.offset(base, (key * sizes.problem.kv_heads + kv_head) * features.width, MEMORY[features.dtype])
+        with f.range(0, features.steps) as step:
+            for place, register in enumerate(features.load_step(f, row, step)):
+                add(register, step * features.in_step + place)
+        for place, tail in enumerate(features.tails, features.steps * features.in_step):
+            add(features.load_tail(f, row, tail), place)
+
+
+def _cache_of(f: Function, sizes: Decode, name: str, batch: Value) -> Value:
+    """The address of the keys or values of a batch entry."""
+    operand = sizes.problem.operand(name)
+    assert operand is not None
+    return f.offset(address(f, operand.index), batch_row(f, operand, batch) * operand.row_size, MEMORY[operand.dtype])
 
 
 def _up(number: int, multiple: int) -> int:
