@@ -115,7 +115,9 @@ def measure(length: int, dtype: str, seconds: float, threads: int) -> None:
                 jax.block_until_ready(run(*cache))
                 times[name].append(time.perf_counter() - start)
     middle = {name: statistics.median(of) for name, of in times.items()}
-    print(f"S={length}, {HEADS} over {KV_HEADS} heads of {WIDTH}, {dtype}, {threads} cores; {size / 1e6:.1f} MB of cache")
+    print(
+        f"S={length}, {HEADS} over {KV_HEADS} heads of {WIDTH}, {dtype}, {threads} cores; {size / 1e6:.1f} MB of cache"
+    )
     for name, of in middle.items():
         print(
             f"  {name:18} {of * 1e3:8.3f} ms (minimum {min(times[name]) * 1e3:.3f})  {size / of / 1e9:6.1f} GB/s  "

@@ -1,14 +1,13 @@
 """The functions for programs in JAX: a compiler for graphs, and fused functions that need no graph.
 
 `attention`, `rope` and `embed` build the graph that their arguments describe, plan it, and bind its regions as
-primitives. `jit`, `grad`, `jvp`, `vmap`, `checkpoint` and `jax.export` take them. So does `shard_map` over batch or
-heads; it needs `check_vma=False` for gradients.
+primitives. `jit`, `grad`, `jvp`, `vmap`, `checkpoint`, `shard_map` and `jax.export` take them.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from os import PathLike
 from typing import Any, TypeAlias
 
@@ -16,11 +15,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
+from jax.sharding import NamedSharding
 
 from ropegen import masks, models, tiles
 from ropegen.arguments import expect_tiles, flag_of, path_of
-from ropegen.emit import artifact
+from ropegen.emit import artifact, mesh
 from ropegen.emit.callable import run
+from ropegen.emit.mesh import Sharding
+from ropegen.emit.own_part import with_own_part
 from ropegen.emit.primitive import PLATFORMS
 from ropegen.errors import RopegenError
 from ropegen.ir import text
@@ -90,6 +92,8 @@ def export(
     measured: TileFile | None = None,
     ahead_of_time: bool = False,
     libtpu: str | PathLike[str] | None = None,
+    source: bool = False,
+    sharding: NamedSharding | None = None,
 ) -> artifact.Artifact:
     """Writes the artifact of a graph, with a plan for every target, into a directory, and loads it. See `plan`.
 
@@ -97,13 +101,20 @@ def export(
 
     With `ahead_of_time` the artifact also has a device executable for every TPU chip among the targets, and there may be
     several such chips. The report then has the schedules of their kernels. This needs no TPU, but it needs libtpu: from
-    this environment, or from the folder `libtpu` that `pip install --target` filled.
+    this environment, or from the folder `libtpu` that `pip install --target` filled. For every CPU whose vector unit is
+    named, such as "cpu:avx2", the artifact has the native kernels as object files, made on any machine; see `load`.
+
+    With `source` the artifact also has the code of the native kernels for readers, as LLVM's text form and as assembly.
 
     `measured` serves the targets for which it has tiles. The artifact contains the file as `tiles.json`.
 
+    `sharding` makes an artifact for several devices, which need not be there: a NamedSharding over a jax.sharding.Mesh or
+    AbstractMesh, with a PartitionSpec over (batch, ..., sequence, heads); see `Plan.compile`.
+
     Raises:
       RopegenError: two targets of one platform, a directory that contains something else, no libtpu to compile with,
-        `libtpu` without `ahead_of_time`, or a tile file without tiles for any of the targets.
+        `libtpu` without `ahead_of_time`, no native kernels to compile or to write, or a tile file without tiles for any
+        of the targets.
     """
     expect_graph("export", graph)
     if measured is not None:
@@ -124,33 +135,72 @@ def export(
         for target in wanted
     ]
     content = measured.content if measured is not None else None
-    return artifact.export(plans, folder, ahead_of_time=ahead_of_time, libtpu=compiler, tiles=content)
+    split = None if sharding is None else mesh.split_for("export", graph, sharding, {})
+    return artifact.export(
+        plans,
+        folder,
+        ahead_of_time=ahead_of_time,
+        libtpu=compiler,
+        source=flag_of("export: source", source),
+        tiles=content,
+        split=split,
+    )
 
 
-def load(directory: str | PathLike[str]) -> artifact.Artifact:
-    """The artifact in a directory. Every hash is checked, and no code of the model is needed.
+def load(
+    directory: str | PathLike[str], *, allow: Iterable[str] = (), keys: artifact.Keys = None, objects: bool = False
+) -> artifact.Artifact:
+    """The artifact in a directory. No code of the model is needed.
+
+    Loading trusts no file: hashes, schema, graph and programs are held against each other, and damaged bytecode is met
+    by another process. But hashes do not say who made an artifact, and a program computes what its maker wants; the page
+    docs/trust.md says what that means. A program may use the custom calls that ropegen's templates emit, and those named
+    in `allow`, such as ("my_call",). With `keys`, one or several files with public keys of Ed25519, an artifact that
+    none of them signed is refused; see `ropegen sign`.
+
+    If the plan for CPU has native kernels, they are compiled here when they are first called. With `objects` or `keys`,
+    those that the artifact holds as object files run instead, without compilation. They are machine code and can do
+    whatever this process can do, so give `objects` only for artifacts of people that you trust.
 
     Raises:
-      RopegenError: a file is missing, damaged, foreign or of a newer format.
+      RopegenError: a file is missing, damaged, foreign or of a newer format; a program has a custom call that is not
+        allowed; or no key of `keys` signed the artifact.
     """
-    return artifact.load(path_of("load: directory", directory, "`export` wrote the artifact"))
+    return artifact.load(
+        path_of("load: directory", directory, "`export` wrote the artifact"),
+        allow=allow,
+        keys=keys,
+        objects=flag_of("load: objects", objects),
+    )
 
 
 def rope(
-    x: Array, positions: ArrayLike | None, rope: Rope, *, length: int | None = None, target: Targets = None
+    x: Array,
+    positions: ArrayLike | None,
+    rope: Rope,
+    *,
+    length: int | None = None,
+    target: Targets = None,
+    sharding: Sharding | None = None,
 ) -> Array:
     """Rotary embedding of x (..., S, H, D) at positions (S,) or (..., S), None for 0 .. S-1, in x's type.
 
-    `length` is the longest sequence, for the frequency families that depend on it; `target` is that of `attention`.
+    `length` is the longest sequence, for the frequency families that depend on it; `target` and `sharding` are those of
+    `attention`.
 
     Raises:
       RopegenError: shapes that do not fit, an odd width, a family that needs `length`.
     """
-    return _rope_pair((x,), positions, rope, length, target)[0]
+    return _rope_pair((x,), positions, rope, length, target, sharding)[0]
 
 
 def _rope_pair(
-    values: tuple[Array, ...], positions: ArrayLike | None, rope: Rope, length: int | None, target: Targets
+    values: tuple[Array, ...],
+    positions: ArrayLike | None,
+    rope: Rope,
+    length: int | None,
+    target: Targets,
+    sharding: Sharding | None = None,
 ) -> tuple[Array, ...]:
     call = Call("rope")
     _expect_rope(call.name, rope)
@@ -163,7 +213,7 @@ def _rope_pair(
         _expect_positions("rope: positions", at, x, rope)
         _expect_magnitude(positions, x.type.shape[-1], rope)
     outputs = {f"out{index}": call.builder.rope(x, at, rope, length=length) for index, x in enumerate(nodes)}
-    return tuple(call.run(outputs, target).values())
+    return tuple(call.run(outputs, target, sharding=sharding).values())
 
 
 def rotate(x: Array, table: Array, *, pairing: str, target: Targets = None) -> Array:
@@ -213,19 +263,26 @@ def sinusoid(
 
 
 def embed(
-    ids: ArrayLike, table: Array, *, mode: str = "clip", scale: float | None = None, target: Targets = None
+    ids: ArrayLike,
+    table: Array,
+    *,
+    mode: str = "clip",
+    scale: float | None = None,
+    target: Targets = None,
+    sharding: Sharding | None = None,
 ) -> Array:
     """Rows of a table: ids (...) integers, table (V, E) -> (..., E), times `scale`.
 
     An id outside 0..V-1 takes the nearest row (`mode="clip"`) or a row of NaN (`mode="fill"`). `target` is that of
-    `attention`.
+    `attention`, and so is `sharding`, over the axes of ids. Every device has the whole table.
 
     Raises:
       RopegenError: ids that are not integers, a table of another rank or type, an unknown mode.
     """
     call = Call("embed")
     rows = call.builder.embed(call.array("ids", ids), call.array("table", table), mode=mode)
-    return call.run({"out": rows if scale is None else call.builder.scale(rows, scale)}, target)["out"]
+    outputs = {"out": rows if scale is None else call.builder.scale(rows, scale)}
+    return call.run(outputs, target, sharding=sharding)["out"]
 
 
 def attention(
@@ -249,6 +306,7 @@ def attention(
     return_lse: bool = False,
     tile: Tiles | None = None,
     target: Targets = None,
+    sharding: Sharding | None = None,
 ) -> Any:
     """Attention: q (..., Sq, H, D), k (..., Skv, Hkv, D), v (..., Skv, Hkv, Dv) -> (..., Sq, H, Dv), q's type.
 
@@ -278,6 +336,10 @@ def attention(
       platform. On every other platform the plan is for this machine's own chip, if it is of that platform, and otherwise
       for a default: `cpu` (two cores), `tpu:any` (tiles that fit every generation) or `gpu:any` (XLA alone). The target
       decides how fast the result is computed, not what the result is.
+    sharding: how the call lies over several devices: a PartitionSpec over (..., sequence, heads) of q, for the mesh of
+      `jax.set_mesh`, or a NamedSharding. PartitionSpec("data", None, "heads") splits the batch over the mesh axis "data" and
+      the heads over "heads"; every device then runs the kernel of its own part. Without it, arrays on a mesh with explicit
+      axes are computed as they lie.
 
     Raises:
       RopegenError: shapes, types or options that do not fit; the message says how to correct them.
@@ -353,7 +415,7 @@ def attention(
     outputs = {"out": b.attend(q_node, k_node, v_node, **options)}
     if with_lse:
         outputs["lse"] = b.attend(q_node, k_node, v_node, **options, returns="log_sum_exp")
-    results = call.run(outputs, target, tile)
+    results = call.run(outputs, target, tile, sharding)
     return (results["out"], results["lse"]) if with_lse else results["out"]
 
 
@@ -463,13 +525,25 @@ class Call:
             return self.positions("positions", None, int(given))
         return self.positions("positions", given, 0)
 
-    def run(self, outputs: Mapping[str, Node], target: Targets = None, tile: Tiles | None = None) -> dict[str, Array]:
-        """The values of the outputs, from a program with a plan for every platform; see `planned_for`."""
+    def run(
+        self,
+        outputs: Mapping[str, Node],
+        target: Targets = None,
+        tile: Tiles | None = None,
+        sharding: Sharding | None = None,
+    ) -> dict[str, Array]:
+        """The values of the outputs, from a program with a plan for every platform; see `planned_for`.
+
+        `sharding` is a PartitionSpec or NamedSharding over (batch, ..., sequence, heads).
+        """
         graph = self.builder.build(**outputs)
         expect_tiles(self.name, tile)
         fixed = tuple((name, tuple(sizes.items())) for name, sizes in (tile or {}).items())
+        split = mesh.split_for(self.name, graph, sharding, self._values)
+        if split is not None:
+            return _over_devices(self.name, graph, split, planned_for(target), fixed, catalog())(self._values)
         first, *others = _planned(graph, planned_for(target), fixed, catalog())
-        return run(first, {}, self._values, others)
+        return run(first, {}, with_own_part(self.name, graph, self._values), others)
 
 
 def _on_host(value: ArrayLike) -> np.ndarray | None:
@@ -508,14 +582,16 @@ def parse_targets(target: Targets, rule: str = "; give one target for a platform
 def parse_artifact_targets(
     targets: str | Target | Iterable[str | Target], ahead_of_time: bool = False
 ) -> tuple[Target, ...]:
-    """The targets of an artifact, one for a platform; with `ahead_of_time` there may be several chips of TPU.
+    """The targets of an artifact, one for a platform; with `ahead_of_time` there may be several TPUs and CPUs with units.
 
     Raises:
       RopegenError: an unknown target, or two of one platform.
     """
     given = one_or_several(targets)
     chips = tuple(map(Target.parse, given))
-    modules = [name for name, chip in zip(given, chips, strict=True) if not (ahead_of_time and chip.platform == "tpu")]
+    modules = [
+        name for name, chip in zip(given, chips, strict=True) if not (ahead_of_time and artifact.is_ahead_of_time(chip))
+    ]
     parse_targets(modules, ", and an artifact holds one kernel per platform; build one artifact per target")
     return chips
 
@@ -537,6 +613,24 @@ def planned_for(target: Targets) -> tuple[Target, ...]:
     named = parse_targets(target) or own
     by_platform |= {chip.jax_platform: chip for chip in named}
     return tuple(dict.fromkeys((*named, *(by_platform[platform] for platform in PLATFORMS))))
+
+
+@functools.lru_cache(maxsize=_KEPT_PLANS)
+def _over_devices(
+    call: str,
+    graph: Graph,
+    split: mesh.Split,
+    targets: tuple[Target, ...],
+    tile: tuple[tuple[str, tuple[tuple[str, int], ...]], ...],
+    templates: tuple[AnyTemplate, ...],
+) -> Callable[[dict[str, Array]], dict[str, Array]]:
+    """The program of a graph over several devices, with a plan for the part of a device."""
+    parts = mesh.parts_of(call, graph, split)
+    functions: list[Callable[[dict[str, Array]], dict[str, Array]]] = []
+    for part in parts:
+        first, *others = _planned(part.graph, targets, tile, templates)
+        functions.append(functools.partial(run, first, {}, together=others))
+    return jax.jit(mesh.over_devices(parts, functions, dict(parts[0].inputs), dict(parts[0].outputs)))
 
 
 @functools.lru_cache(maxsize=_KEPT_PLANS)

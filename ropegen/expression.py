@@ -15,7 +15,7 @@ import inspect
 import math
 import operator
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypeAlias, cast
 
@@ -346,6 +346,22 @@ def variables(expr: Expr) -> frozenset[str]:
             return frozenset().union(*map(variables, args))
         case _:
             return frozenset()
+
+
+def shifted(expr: Expr, parts: Mapping[str, tuple[int, int]]) -> Expr:
+    """`expr` over a part of the values of some names: with (start, count), the name counts the part, from 0 to count - 1."""
+    match expr:
+        case Var(name=name) if name in parts:
+            return apply("+", expr, parts[name][0])
+        case Table(values=values, index=Var(name=name) as index) if name in parts and sum(parts[name]) <= len(values):
+            start, count = parts[name]
+            return table_of(values[start : start + count], index)
+        case Table(values=values, index=index):
+            return table_of(values, shifted(index, parts))
+        case Apply(op=op, args=args):
+            return apply(op, *(shifted(arg, parts) for arg in args))
+        case _:
+            return expr
 
 
 # Text -------------------------------------------------------------------------------------------------------------

@@ -52,6 +52,7 @@ from ropegen.expression import maximum as maximum
 from ropegen.expression import minimum as minimum
 from ropegen.expression import parse as parse
 from ropegen.expression import score as score
+from ropegen.expression import shifted as shifted
 from ropegen.expression import sqrt as sqrt
 from ropegen.expression import table as table
 from ropegen.expression import tanh as tanh

@@ -28,9 +28,13 @@ from ropegen.template import AnyTemplate, Region, Site, Tile, catalog, cost_of, 
 from ropegen.tiles import Measured, MeasuredTile, TileFile, expect_tile_file
 
 if TYPE_CHECKING:
+    from jax.sharding import NamedSharding, PartitionSpec
+
     from ropegen.emit.callable import Compiled
 
 FORWARD: tuple[Direction, ...] = ("forward",)
+# The words of a plan for what the caller fixed: a tile, and where tables come from.
+CALLER, ASKED = "the caller", "asked for"
 
 Tiles = Mapping[str, Mapping[str, int]]
 TableKind = Literal["constant", "argument", "computed"]
@@ -126,6 +130,15 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """What the caller of `plan` fixed, besides the target and the tile file."""
+
+    tile: tuple[tuple[str, Tile], ...] = ()
+    """Templates with their tiles."""
+    tables: TableKind | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """How every value is computed. `graph` is `source` after the passes, and `trace` has their steps."""
 
@@ -139,6 +152,7 @@ class Plan:
     """The directions whose costs are summed: forward alone, or also those of the derivatives that a program takes."""
     remarks: tuple[str, ...] = ()
     """Says how the regions were chosen, if they are not certain to be the best choice for this target alone."""
+    asked: Asked = Asked()
 
     def explain(self) -> str:
         """The plan and every reason, as text."""
@@ -146,11 +160,27 @@ class Plan:
 
         return explain.text(self)
 
-    def compile(self) -> Compiled:
-        """The plan as a function of JAX arrays by keyword. The transformations of JAX take it."""
+    def compile(self, *, sharding: PartitionSpec | NamedSharding | None = None) -> Compiled:
+        """The plan as a function of JAX arrays by keyword. The transformations of JAX take it.
+
+        `sharding` is a PartitionSpec over (batch, ..., sequence, heads) for the mesh of `jax.set_mesh`, or a NamedSharding
+        with one. Every device then runs a plan of its own part, for the same target and with the tiles that the caller
+        gave. Where heads are split, so are the columns of the weights that make them, and the rows of those that read them.
+
+        Raises:
+          RopegenError: a size does not divide evenly, or an op needs the whole of an axis that is split.
+        """
         from ropegen.emit.callable import Compiled
 
-        return Compiled(self)
+        return Compiled(self, sharding)
+
+    def for_part(self, source: Graph) -> Plan:
+        """The plan of a part of the graph for the same target, with what the caller asked for."""
+        chosen = [step.chosen for step in self.steps if step.chosen is not None]
+        tile = {its.template: dict(its.tile.sizes) for its in chosen if its.tile_from == CALLER}
+        tables = [step.table for step in self.steps if step.table is not None]
+        asked: list[TableKind] = [table.kind for table in tables if table.reason == ASKED]
+        return plan(source, self.target, tile=tile, tables=asked[0] if asked else None, weigh=self.weighed)
 
     @property
     def exported(self) -> Plan:
@@ -248,7 +278,7 @@ def plan_together(
     - `step.chosen`: the template and tile of a region on this target. It is None if the plain formulas of its ops are
       cheaper there, or if every template declines. The region is then *unfused* on this target; `step.region` still
       states it.
-    - `step.considered` and `step.cost`; `plan.rejected`, `plan.cost` and `plan.digest`.
+    - `step.instead`, `step.considered` and `step.cost`; `plan.rejected`, `plan.cost` and `plan.digest`.
 
     `measured` is used for those of the targets that it has entries for.
 
@@ -267,15 +297,25 @@ def plan_together(
         measured.for_some_of(chips)
     expect_tiles("plan", tile)
     canonical, trace = passes.run(source)
-    offers = _offers(canonical, _Prices(chips, _caller_tiles(tile or {}), weighed, measured))
+    fixed = _caller_tiles(tile or {})
+    offers = _offers(canonical, _Prices(chips, fixed, weighed, measured))
     taken, remarks = _choose(canonical, offers, chips)
     placed = {node: _place(canonical, node, tables) for node in canonical.nodes if is_table(node)}
     plain, regions = _plain_steps(canonical, chips, weighed, taken, placed), _region_steps(canonical, taken, placed)
     steps = _in_order(canonical, [*plain, *regions])
     rejected = _rejected(offers, taken, chips)
+    asked = Asked(tuple(fixed.items()), tables)
     return tuple(
         Plan(
-            source, canonical, trace, target, tuple(alike[index] for alike in steps), rejected[index], weighed, remarks
+            source,
+            canonical,
+            trace,
+            target,
+            tuple(alike[index] for alike in steps),
+            rejected[index],
+            weighed,
+            remarks,
+            asked,
         )
         for index, target in enumerate(chips)
     )
@@ -455,7 +495,7 @@ class _Prices:
             return Candidate(name, template.version, declined=reasons)
         measured = None
         if name in self._caller:
-            tile, tile_from = self._caller[name], "the caller"
+            tile, tile_from = self._caller[name], CALLER
         elif measured := table.look_up(template, closed):
             tile, tile_from = measured.tile, measured.source
         else:
@@ -518,7 +558,7 @@ def _place(graph: Graph, value: Node, asked: TableKind | None) -> Table:
     if isinstance(value.op, ops.Angles) and isinstance(positions, ops.Positions) and positions.length:
         value.op.rope.check_magnitude([positions.start, positions.start + positions.length - 1], value.op.head_width)
     if asked is not None:
-        return Table(asked, "asked for")
+        return Table(asked, ASKED)
     if value.type.bytes <= LARGEST_CONSTANT:
         return Table("constant", f"at most {LARGEST_CONSTANT / 1e6:.1f} MB")
     larger = f"more than {LARGEST_CONSTANT / 1e6:.1f} MB"

@@ -317,7 +317,7 @@ def _least(chips: Iterable[Chip]) -> Chip:
     return Chip(**{name: (max if name in _OVERHEADS else min)(chip[name] for chip in known) for name in names})
 
 
-_JAX_PLATFORM: Mapping[str, str] = MappingProxyType({"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"})
+JAX_PLATFORM: Mapping[str, str] = MappingProxyType({"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -423,7 +423,7 @@ class Target:
     @property
     def jax_platform(self) -> str:
         """The platform's name in `jax.export` and in lowering rules: cpu, cuda or tpu."""
-        return _JAX_PLATFORM[self.platform]
+        return JAX_PLATFORM[self.platform]
 
     @property
     def unit(self) -> VectorUnit | None:
@@ -494,6 +494,13 @@ def host_device() -> Any:
     import jax
 
     return jax.devices()[0]
+
+
+def host_devices() -> int:
+    """The number of devices that programs run on here, those of other processes included."""
+    import jax
+
+    return len(jax.devices())
 
 
 def known() -> tuple[str, ...]:

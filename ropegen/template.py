@@ -174,6 +174,8 @@ class Template(Generic[S]):
     cost: CostModel[S]
     """The cost of one direction with a tile, in seconds by cause."""
     build: Callable[[S, Tile, Target], Kernel]
+    build_split: Callable[[S, Tile, Target, int], Kernel] | None = None
+    """Builds a kernel that XLA splits over some devices, over batch and heads without communication; None if `build` does."""
     derivatives: str = OWN
     """`OWN`, or the name of the template, e.g. "attend/xla", that computes the derivatives which `build` leaves out."""
     needs_process: Callable[[Target], Iterator[str]] | None = None
@@ -208,6 +210,9 @@ class Template(Generic[S]):
 
 
 AnyTemplate = Template[Any]
+
+# The custom calls that the templates of this package emit; a test compares this with what they declare.
+OWN_CALLS = frozenset({"tpu_custom_call"})
 
 # Other packages list their templates under this group of entry points, one `Template` for each entry.
 ENTRY_POINTS = "ropegen.templates"
@@ -319,6 +324,16 @@ def _check_derivatives(template: AnyTemplate, by_name: Mapping[str, AnyTemplate]
         raise RopegenError(
             f"{leaves}, which does not run on {', '.join(missing)}; name one that does, e.g. the family's xla"
         )
+
+
+def unknown_calls(calls: Iterable[str]) -> tuple[str, ...]:
+    """Those of some custom-call targets that no template of the catalogue declares.
+
+    No template is imported if all of them are those of this package, which `OWN_CALLS` names.
+    """
+    others = [call for call in calls if call not in OWN_CALLS]
+    declared = {call for template in catalog() for call in template.calls} if others else frozenset[str]()
+    return tuple(call for call in others if call not in declared)
 
 
 def families() -> tuple[Family[Any], ...]:

@@ -37,6 +37,8 @@ ANY_JAX = frozenset(
         "mask_pages",
         "masks",
         "models",
+        "native",
+        "native_assembly",
         "nonsense",
         "passes",
         "plan",

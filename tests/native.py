@@ -16,6 +16,11 @@ from ropegen.target import VectorUnit
 Array = npt.NDArray[Any]
 
 
+needs_llvmlite = pytest.mark.skipif(
+    not machine.is_installed(), reason="llvmlite is not installed; pip install 'ropegen[native]' runs it"
+)
+
+
 def host() -> VectorUnit:
     """The vector unit of this machine; the test is skipped if ropegen writes no code for it."""
     if not machine.is_installed():

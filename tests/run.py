@@ -79,11 +79,11 @@ def tpu(arguments: list[str]) -> None:
 
 
 def floor_environment() -> Path:
-    return environment("floor", interpreter("3.11"), [*FLOOR, "-e", ".[test,iree,seeds,native]"])
+    return environment("floor", interpreter("3.11"), [*FLOOR, "-e", ".[test,iree,seeds,native,sign]"])
 
 
 def ceiling_environment() -> Path:
-    return environment("ceiling", interpreter("3.12"), [*CEILING, "-e", ".[test,seeds,native]"])
+    return environment("ceiling", interpreter("3.12"), [*CEILING, "-e", ".[test,seeds,native,sign]"])
 
 
 def libtpu(python: Path) -> Path:

@@ -123,6 +123,33 @@ def test_a_decode_step_with_its_caches(tmp_path: Path) -> None:
     assert list(loaded(**draw_inputs(graph, 0))) == ["out", "k_cache", "v_cache"]
 
 
+def cached(capacity: int, rows: int) -> Graph:
+    """A cache, and rows that a call writes into it at lengths that it gives."""
+    b = Builder("cached")
+    cache, update = b.input("cache", (2, capacity, 1, 4), "f32"), b.input("update", (2, rows, 1, 4), "f32")
+    return b.build(out=b.append_cache(cache, update, b.input("lengths", (2,), "i32")))
+
+
+@pytest.mark.parametrize("array", [np.asarray, jnp.asarray])
+def test_a_call_that_would_write_past_the_capacity_is_refused(array: Callable[..., Any], tmp_path: Path) -> None:
+    graph = cached(capacity=8, rows=3)
+    values = {label: np.ones(kind.shape, np.float32) for label, kind in graph.input_types.items()}
+    loaded = rg.export(graph, tmp_path / "kernels", targets=["cpu"])
+    for run in (rg.plan(graph, "cpu").compile(), loaded, loaded.bind(), rg.plan(graph, "cpu").compile().bind()):
+        last = run(**{**values, "lengths": array([5, 0], np.int32)})
+        assert np.asarray(last)[0, 5:].all()
+        for lengths in ([6, 0], [0, -1]):
+            with pytest.raises(RopegenError, match=r"writes 3 rows .* into a cache of 8; give lengths from 0 to 5"):
+                run(**{**values, "lengths": array(lengths, np.int32)})
+    traced = jax.jit(loaded)(**{**values, "lengths": array([6, 0], np.int32)})
+    assert np.asarray(traced).shape == (
+        2,
+        8,
+        1,
+        4,
+    )  # under `jit` nobody knows them, and rows past the capacity are dropped
+
+
 FRESH = """
 import sys
 import numpy as np

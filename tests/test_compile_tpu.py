@@ -10,6 +10,7 @@ import base64
 import functools
 import hashlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -121,6 +122,21 @@ def test_elsewhere_the_artifact_runs_as_ever_and_says_why_the_executables_do_not
     )
     assert "tpu:v7x: prepare.tpu-v7x.executable, module.tpu-v7x.executable by libtpu" in done.stdout
     assert done.stdout.count("this machine runs cpu") == len(CHIPS)
+
+
+@pytest.mark.parametrize("chip", ["v5e", "v5p"])
+def test_kernels_over_four_chips_need_no_collective(libtpu: Path, chip: str) -> None:
+    settings = {**os.environ, **tpu.SETTINGS, "TPU_LIBRARY_PATH": str(libtpu.resolve() / "libtpu" / "libtpu.so")}
+    script = Path(__file__).with_name("compile_mesh.py")
+    done = subprocess.run(
+        [sys.executable, str(script), tpu.TOPOLOGIES[chip]], env=settings, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert len(found) == 8
+    for case in found:
+        assert case["kernels"] == {"forward": 1, "gradient": 2}[case["case"][1]], case
+        assert not case["collectives"], case
 
 
 @pytest.mark.parametrize("chip", CHIPS)

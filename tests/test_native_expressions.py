@@ -78,6 +78,7 @@ def expected(expr: Expr, values: dict[str, Array]) -> Array:
     return np.broadcast_to(result, values["q_pos"].shape)
 
 
+@pytest.mark.any_jax
 @drawn
 @given(whole | truths.map(unscored), st.integers(0, 1000))
 def test_integers_and_masks_are_exact(program: Any, seed: int) -> None:
@@ -95,6 +96,7 @@ def assert_close_by(result: Array, exact: Array, units: float) -> None:
     assert not error.size or error.max() <= units
 
 
+@pytest.mark.any_jax
 @drawn
 @given(smooth, st.integers(0, 1000))
 def test_floats_round_as_in_numpy(program: Any, seed: int) -> None:
@@ -155,6 +157,7 @@ def test_slopes_of_drawn_scores_are_those_of_jax(program: Any, seed: int) -> Non
 EDGES = np.array([0, 1, -1, 2, -2, 6, 7, -7, 8, 2**30, 2**31 - 2, 2**31 - 1, -(2**31) + 1, -(2**31)], np.int32)
 
 
+@pytest.mark.any_jax
 def test_division_rounds_down_for_all_signs_and_edges() -> None:
     left, right = (axis.ravel() for axis in np.meshgrid(EDGES, EDGES))
     values = {"q_pos": left, "q_segment": right}
@@ -172,6 +175,7 @@ def test_division_rounds_down_for_all_signs_and_edges() -> None:
                 np.testing.assert_array_equal(native(expr, scalar), expected(expr, scalar))
 
 
+@pytest.mark.any_jax
 @pytest.mark.parametrize("name", VECTOR_UNITS)
 def test_vectors_are_divided_without_dividing_each_lane(name: str) -> None:
     unit = VECTOR_UNITS[name]
@@ -187,6 +191,7 @@ def test_vectors_are_divided_without_dividing_each_lane(name: str) -> None:
         assert "sdiv" not in listing
 
 
+@pytest.mark.any_jax
 def test_ids_of_64_bits_are_compared_and_mixed_in_64_bits() -> None:
     ids = np.array([7, 7 + 2**32, -1, 2**62], np.int64)
     values = {
@@ -207,6 +212,7 @@ def test_ids_of_64_bits_are_compared_and_mixed_in_64_bits() -> None:
             np.testing.assert_array_equal(native(parse(text), every, scalars), expected(parse(text), every))
 
 
+@pytest.mark.any_jax
 def test_tables_clip_their_index_and_are_read_by_scalars_and_vectors() -> None:
     draw = np.random.default_rng(5)
     values = {name: draw.integers(-5, 100, 40).astype(np.int32) for name in ("q_pos", "kv_pos")}
@@ -228,6 +234,7 @@ def test_positions_may_be_floats_and_are_cut_to_integers_as_in_jax() -> None:
     np.testing.assert_array_equal(native(masks.causal, values), np.arange(10) >= 4)
 
 
+@pytest.mark.any_jax
 def test_a_constant_mask_fills_all_lanes_and_a_scalar_needs_no_vector() -> None:
     values = {"q_pos": np.arange(8, dtype=np.int32)}
     assert native(masks.full, values).all()
@@ -235,6 +242,7 @@ def test_a_constant_mask_fills_all_lanes_and_a_scalar_needs_no_vector() -> None:
     assert expressions.compiled(f, parse("head < 3"), f.parameters, 0).type == I1
 
 
+@pytest.mark.any_jax
 def test_a_part_that_occurs_twice_is_computed_once() -> None:
     f = Module().function("run", None, [("score", F32.vector(8))])
     expr = parse("tanh(score / 3.0) * tanh(score / 3.0) + abs(tanh(score / 3.0))")
@@ -244,6 +252,7 @@ def test_a_part_that_occurs_twice_is_computed_once() -> None:
     assert str(f).count("llvm.copysign") == str(alone).count("llvm.copysign") == 1
 
 
+@pytest.mark.any_jax
 @pytest.mark.parametrize(
     ("text", "values", "message"),
     [
@@ -261,6 +270,7 @@ def test_errors(text: str, values: dict[str, Type], message: str) -> None:
     assert message in str(caught.value)
 
 
+@pytest.mark.any_jax
 def test_only_a_score_has_a_slope() -> None:
     f = Module().function("run", None, [("q_pos", I32)])
     with pytest.raises(RopegenError, match="only a score has a derivative"):

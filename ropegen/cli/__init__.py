@@ -1,6 +1,6 @@
 """The command line. A verb has one file; results go to stdout, progress and errors go to stderr.
 
-Exit codes: 0 done, 1 a check failed, 2 a usage error or input that cannot be used.
+Exit codes: 0 done, 1 a check failed, 2 a usage error or input that cannot be used, 130 interrupted, 143 terminated.
 """
 
 from __future__ import annotations
@@ -8,11 +8,14 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 
-from ropegen.cli.output import DONE, INTERRUPTED, UNUSABLE
+from ropegen.cli.output import DONE, INTERRUPTED, TERMINATED, UNUSABLE
 from ropegen.cli.parser import command_parser
 from ropegen.errors import RopegenError
 
@@ -26,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="replace")  # a terminal without the sign for micro still shows the rest
     try:
         run: Callable[[argparse.Namespace], int] = options.run
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _ends_cleanly():
             warnings.showwarning = _show_warning
             code = run(options)
         sys.stdout.flush()
@@ -52,6 +55,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; nothing half-done was left", file=sys.stderr)
         return INTERRUPTED
+    except _TerminatedError:
+        print("terminated; nothing half-done was left", file=sys.stderr)
+        return TERMINATED
+
+
+class _TerminatedError(BaseException):
+    """SIGTERM arrived. Raised like KeyboardInterrupt, so that what is half-done is removed on the way out."""
+
+
+@contextmanager
+def _ends_cleanly() -> Generator[None]:
+    """Makes SIGTERM raise an error, where Python would end at once. Only the main thread can receive signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: object) -> None:
+        raise _TerminatedError
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _show_warning(message: Warning | str, *where: object) -> None:

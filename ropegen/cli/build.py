@@ -33,10 +33,20 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compile",
         action="store_true",
-        help="device executables too, for each TPU chip named, and their schedules in report.txt; needs libtpu, no TPU",
+        help="executables for each TPU chip named (needs libtpu, no TPU; report.txt has their schedules), and native "
+        "kernels for each CPU named with its vector unit, such as cpu:avx2 (needs llvmlite, no such CPU)",
     )
+    parser.add_argument("--source", action="store_true", help="the code of native kernels for CPU, for readers")
     parser.add_argument(
         "--libtpu", metavar="DIR", help="where `pip install --target DIR libtpu` put it (default: this environment)"
+    )
+    parser.add_argument(
+        "--devices", type=int, metavar="N", help="for a mesh of N devices, which need not be here; with --sharding"
+    )
+    parser.add_argument(
+        "--sharding",
+        metavar="AXIS=MESH[:SIZE],...",
+        help="the axes that lie over the devices, e.g. batch=data,heads=model; the sizes follow from N if they are left out",
     )
     arguments.add_json(parser)
 
@@ -48,6 +58,7 @@ def _run(options: argparse.Namespace) -> int:
         raise RopegenError(
             "--libtpu names the compiler of --compile, which is not given; add it, or leave --libtpu out"
         )
+    split = planning.split(options, graph)
     file = planning.tile_file(options, targets)
     with progress() as say:
         plans: list[api.Plan] = []
@@ -59,7 +70,9 @@ def _run(options: argparse.Namespace) -> int:
             options.output,
             ahead_of_time=options.compile,
             libtpu=options.libtpu,
+            source=options.source,
             tiles=file.content if file is not None else None,
+            split=split,
             progress=say,
         )
     sizes = {path.name: path.stat().st_size for path in sorted(made.directory.iterdir())}

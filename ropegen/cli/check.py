@@ -1,4 +1,4 @@
-"""`ropegen check`: the hashes of an artifact, then its results against the oracle's."""
+"""`ropegen check`: the files of an artifact, then its results against the oracle's."""
 
 from __future__ import annotations
 
@@ -16,14 +16,20 @@ from ropegen.errors import RopegenError
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("directory", metavar="DIR", help="what `ropegen build -o` made")
     parser.add_argument("--seed", type=int, default=0, help="of the drawn inputs (default: 0)")
+    parser.add_argument(
+        "--key", action="append", metavar="FILE", help="a public key that must have signed the artifact; repeatable"
+    )
+    parser.add_argument(
+        "--allow", action="append", default=[], metavar="CALL", help="a custom call that no template emits; repeatable"
+    )
     arguments.add_json(parser)
 
 
 def _run(options: argparse.Namespace) -> int:
     with progress() as say:
-        say("checking hashes")
+        say("checking the files")
         try:
-            loaded = artifact.load(options.directory)
+            loaded = artifact.load(options.directory, allow=options.allow, keys=options.key)
         except RopegenError as error:
             if not (Path(options.directory) / artifact.MANIFEST).is_file():
                 raise
@@ -48,7 +54,8 @@ def _run(options: argparse.Namespace) -> int:
         ]
         programs = [dataclasses.asdict(program) for program in loaded.executables]
         facts = {"directory": str(loaded.directory), "passed": result.passed, "outputs": rows}
-        print_json(facts | ({"executables": programs} if programs else {}))
+        native = {"runs": loaded.runs} if loaded.manifest.native else {}
+        print_json(facts | ({"executables": programs} if programs else {}) | native)
     else:
         table = new_table(
             "output", "program", "largest error", "allowed", "error, root mean square, relative", "allowed", ""
@@ -66,6 +73,8 @@ def _run(options: argparse.Namespace) -> int:
         print_table(table)
         for program in loaded.executables:
             print(f"{program.target}: {', '.join(program.files)} by {program.made_by}; {program.unused or 'used'}")
+        if loaded.manifest.native:
+            print(f"here it runs {loaded.runs}")
     return DONE if result.passed else FAILED
 
 

@@ -12,9 +12,10 @@ import ropegen
 from ropegen.cli import arguments
 from ropegen.cli.output import DONE, new_table, print_json, print_table
 from ropegen.errors import RopegenError
+from ropegen.native import machine
 from ropegen.target import Target
 
-_PACKAGES = ("jax", "jaxlib", "numpy", "libtpu", "iree-base-compiler", "equinox", "flax", "penzai", "torch")
+_PACKAGES = ("jax", "jaxlib", "numpy", "llvmlite", "libtpu", "iree-base-compiler", "equinox", "flax", "penzai", "torch")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -30,6 +31,7 @@ def _run(options: argparse.Namespace) -> int:
             facts[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             facts[package] = "not installed"
+    facts["native code"] = _native_code()
     try:
         facts["devices"] = ", ".join(f"{device.platform}: {device.device_kind}" for device in jax.devices())
         facts["host target"] = str(Target.host())
@@ -45,6 +47,12 @@ def _run(options: argparse.Namespace) -> int:
         table.add_row(name, Text(str(value)))
     print_table(table)
     return DONE
+
+
+def _native_code() -> str:
+    """The vector unit that native kernels are compiled for here, or why there are none."""
+    reasons = list(machine.cannot_run(Target.default("cpu")))
+    return f"none: {reasons[0]}" if reasons else f"for {machine.unit_for(Target.default('cpu')).name}"
 
 
 ENV = arguments.Verb(

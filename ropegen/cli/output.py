@@ -16,7 +16,7 @@ from rich.table import Table
 
 from ropegen.errors import RopegenError
 
-DONE, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, UNUSABLE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
 Progress = Callable[[str], None]
 

@@ -14,10 +14,11 @@ from ropegen.cli.explain import EXPLAIN
 from ropegen.cli.list import LIST
 from ropegen.cli.lower import LOWER
 from ropegen.cli.opt import OPT
+from ropegen.cli.sign import SIGN
 from ropegen.cli.tune import TUNE
 from ropegen.errors import nearest
 
-VERBS = (BUILD, EXPLAIN, OPT, LOWER, CHECK, BENCH, TUNE, LIST, ENV)
+VERBS = (BUILD, EXPLAIN, OPT, LOWER, CHECK, SIGN, BENCH, TUNE, LIST, ENV)
 
 _EXAMPLES = """
 examples:

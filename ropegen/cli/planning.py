@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Iterable
 
 from ropegen import api, tiles
 from ropegen.cli import arguments
+from ropegen.emit import mesh
+from ropegen.errors import RopegenError
 from ropegen.ir.graph import Graph
 from ropegen.target import Target
 from ropegen.tiles import TileFile
@@ -28,6 +31,29 @@ def tile_file(options: argparse.Namespace, targets: Iterable[Target]) -> TileFil
         if target not in covered:
             print(f"note: {file.name} has no tiles for {target}; its plan is made without the file", file=sys.stderr)
     return file
+
+
+def split(options: argparse.Namespace, graph: Graph) -> mesh.Split | None:
+    """How --devices and --sharding split a graph; None without them.
+
+    Raises:
+      RopegenError: one of the two is missing, a word is not of the form AXIS=MESH[:SIZE], or no mesh of so many devices
+        divides the axes evenly.
+    """
+    if options.devices is None and options.sharding is None:
+        return None
+    if options.devices is None or options.sharding is None:
+        given, missing = ("devices", "sharding") if options.sharding is None else ("sharding", "devices")
+        raise RopegenError(
+            f"--{given} is given without --{missing}; give both, e.g. --devices 8 --sharding batch=data,heads=model"
+        )
+    words = [re.fullmatch(r"(\w+)=(\w+)(?::(\d+))?", word) for word in options.sharding.split(",")]
+    asked = [(word[1], word[2], int(word[3]) if word[3] else None) for word in words if word is not None]
+    if len(asked) < len(words):
+        raise RopegenError(
+            f"--sharding {options.sharding!r} is not AXIS=MESH[:SIZE],...; write e.g. batch=data:4,heads=model:2"
+        )
+    return mesh.split_by_name("build", graph, asked, options.devices)
 
 
 def plan(options: argparse.Namespace, graph: Graph, target: Target, file: TileFile | None) -> api.Plan:

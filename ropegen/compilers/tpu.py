@@ -28,7 +28,7 @@ TOPOLOGIES: Mapping[str, str] = MappingProxyType(
     {"v4": "v4:2x2x1", "v5e": "v5e:2x2", "v5p": "v5p:2x2x1", "v6e": "v6e:2x2", "v7x": "tpu7x:2x2x1"}
 )
 # Without these settings the compiler asks the network about the machine, waits for the answer, and writes logs.
-_SETTINGS = {
+SETTINGS = {
     "JAX_PLATFORMS": "cpu",
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_WORKER_HOSTNAMES": "localhost",
@@ -175,7 +175,7 @@ def _run(room: Path, job: Mapping[str, Any], chip: str, seconds: float, schedule
     (room / "job.json").write_text(json.dumps(job), encoding="utf-8")
     flags = f"--xla_jf_dump_to={job['dump']} --xla_jf_dump_llo_text=true --xla_jf_dump_llo_pass_label_regex={LABELS}"
     settings = {
-        **_SETTINGS,
+        **SETTINGS,
         "LIBTPU_INIT_ARGS": flags if schedules else "",
         "TPU_LIBRARY_PATH": job["library"],
     }

@@ -5,13 +5,17 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 
 from ropegen import angles, plain
-from ropegen.emit.inputs import Values, check_inputs, expect_keywords
+from ropegen.emit import mesh
+from ropegen.emit.inputs import Values, check_inputs, expect_keywords, expect_room, rooms
+from ropegen.emit.mesh import Sharding
+from ropegen.emit.own_part import with_own_part
 from ropegen.emit.primitive import Choice, Choices, bind
+from ropegen.ir.axes import axes_of
 from ropegen.ir.graph import Graph, Node, label_of
 from ropegen.planner import Plan, Table
 from ropegen.tiles import other_compiler
@@ -29,22 +33,27 @@ class Compiled:
 
     If the graph has one output, the result is that output, and otherwise a dictionary by name. `Compiled` is a JAX
     function: `jit`, `grad`, `jvp`, `vmap`, `checkpoint` and `jax.export` take it. `bind(**parameters)` computes once what
-    depends on parameters alone, and returns a function of the other inputs.
+    depends on parameters alone, and returns a function of the other inputs. `sharding` says how a call lies over several
+    devices, see `Plan.compile`.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, sharding: Sharding | None = None) -> None:
         self.plan = plan
+        self._split = mesh.split_for("compile", plan.source, sharding, {})
+        if self._split is not None:
+            mesh.parts_of("compile", plan.source, self._split)  # refuses now what a call could not do
         _warn_of_another_compiler(plan)
         self._types = plan.graph.input_types
         self._declared = plan.source.input_types
+        self._rooms = rooms(plan.graph)
         self._exact = {label: (kind.shape, numpy_dtype(kind.dtype)) for label, kind in self._types.items()}
         self._run = jax.jit(self._call)
-        self._prepare = jax.jit(functools.partial(prepare, plan))
+        self._prepare = jax.jit(self._call_prepare)
         self._rest = jax.jit(self._call_prepared)
 
     # What JAX compiled does not leave the process, and a plan says everything. So a pickle holds the plan.
-    def __reduce__(self) -> tuple[type[Compiled], tuple[Plan]]:
-        return Compiled, (self.plan,)
+    def __reduce__(self) -> tuple[type[Compiled], tuple[Plan, Sharding | None]]:
+        return Compiled, (self.plan, None if self._split is None else self._split.sharding)
 
     # Nothing in it changes, so a copy would only compile again.
     def __copy__(self) -> Compiled:
@@ -58,6 +67,7 @@ class Compiled:
 
     def __call__(self, /, *positional: Any, **inputs: Any) -> Any:
         expect_keywords(positional, self._types)
+        expect_room(self._rooms, inputs)
         # The check runs only when a call is traced, so that a call of fitting arrays costs no more than `jax.jit` does.
         # JAX itself refuses values that are no arrays. The second call checks everything and states what is wrong.
         try:
@@ -94,15 +104,29 @@ class Compiled:
         self, prepared: Values, given: Values, others: Mapping[str, TensorType], /, *positional: Any, **inputs: Any
     ) -> Any:
         expect_keywords(positional, others)
+        expect_room(self._rooms, inputs)
         return self._rest(prepared, {**given, **check_inputs(others, inputs, self._declared)})
 
     def _call(self, values: Values) -> Any:
         if not self._fits(values):
             raise _UnfitError
-        return self._call_prepared(prepare(self.plan, values), values)
+        return self._call_prepared(self._call_prepare(values), values)
+
+    def _call_prepare(self, values: Values) -> Values:
+        split = self._split_for(values)
+        if split is None:
+            return prepare(self.plan, values)
+        return Stages((self.plan,), split).function("prepare", _prepare_part)(values)
 
     def _call_prepared(self, prepared: Values, values: Values) -> Any:
-        return _result(run(self.plan, prepared, values))
+        split = self._split_for(values)
+        if split is None:
+            return _result(run(self.plan, prepared, with_own_part("call", self.plan.graph, values)))
+        return _result(Stages((self.plan,), split).function("run", _run_part)({**values, **prepared}))
+
+    def _split_for(self, values: Values) -> mesh.Split | None:
+        """How the call lies over devices: as asked for, or else as arrays with explicit axes lie."""
+        return self._split or mesh.split_for("call", self.plan.source, None, values)
 
 
 def _warn_of_another_compiler(plan: Plan) -> None:
@@ -154,6 +178,68 @@ def prepare_labels(plan: Plan) -> tuple[str, ...]:
     """The parameters that `prepare` reads."""
     read = {value for step in plan.steps if step.prepares for value in step.operands}
     return tuple(label_of(value) for value in plan.graph.inputs if value in read)
+
+
+Stage = Literal["prepare", "run"]
+
+
+class Stages:
+    """The stages of plans of one graph over several devices, one plan for every target.
+
+    `plans` are those of the parts: for every part that differs, one plan for every target.
+
+    Raises:
+      RopegenError: a size does not divide evenly, or an op needs the whole of an axis that is split.
+    """
+
+    def __init__(self, plans: Sequence[Plan], split: mesh.Split) -> None:
+        self.split, self._source = split, plans[0].source
+        self._parts = mesh.parts_of("compile", self._source, split)
+        self.plans = tuple(tuple(plan.for_part(part.graph) for plan in plans) for part in self._parts)
+        part, first = self._parts[0], self.plans[0][0]
+        axes = axes_of(first.graph, dict(part.names))
+        self._prepared = prepared_names(first)
+        self.specs = dict(part.inputs)
+        self.specs |= {name: split.spec(axes.names[value]) for name, value in self._prepared.items()}
+
+    def arguments(self, stage: Stage) -> dict[str, TensorType]:
+        """The types of the whole arguments of a stage, by label."""
+        first, inputs = self.plans[0][0], self._source.input_types
+        if stage == "prepare":
+            return {label: inputs[label] for label in prepare_labels(first) if label in inputs}
+        read = {label: inputs[label] for label in run_labels(first) if label in inputs}
+        return {**read, **self._whole_prepared()}
+
+    def results(self, stage: Stage) -> dict[str, TensorType]:
+        """The types of the whole results of a stage, by label."""
+        if stage == "prepare":
+            return self._whole_prepared()
+        return {label: value.type for label, value in self._source.outputs}
+
+    def _whole_prepared(self) -> dict[str, TensorType]:
+        return {name: self.split.whole(value.type, self.specs[name]) for name, value in self._prepared.items()}
+
+    def function(
+        self, stage: Stage, program: Callable[[tuple[Plan, ...], Values], Values]
+    ) -> Callable[[Values], Values]:
+        """The stage as a function of whole arrays by name. `program` computes it from the plans of a part."""
+        first = self.plans[0][0]
+        if stage == "prepare":
+            reads, parts, plans = prepare_labels(first), self._parts[:1], self.plans[:1]
+            results = {name: self.specs[name] for name in self._prepared}
+        else:
+            reads, parts, plans = (*run_labels(first), *self._prepared), self._parts, self.plans
+            results = dict(self._parts[0].outputs)
+        functions = [functools.partial(program, each) for each in plans]
+        return mesh.over_devices(parts, functions, {label: self.specs[label] for label in reads}, results)
+
+
+def _prepare_part(plans: tuple[Plan, ...], values: Values) -> Values:
+    return prepare(plans[0], values)
+
+
+def _run_part(plans: tuple[Plan, ...], values: Values) -> Values:
+    return run(plans[0], values, values)
 
 
 def _inputs(graph: Graph, values: Mapping[str, Array]) -> dict[Node, Array]:

@@ -79,20 +79,22 @@ def unfused_kernel(closed: Graph) -> CompleteKernel:
     return _Checked(closed, "the plain formulas", plain_kernel(forward), None).complete()
 
 
-def built_kernel(closed: Graph, made_by: AnyTemplate, target: Target, tile: Tile) -> CompleteKernel:
+def built_kernel(closed: Graph, made_by: AnyTemplate, target: Target, tile: Tile, devices: int = 1) -> CompleteKernel:
     """The kernel that a template builds for a closed region, with the derivatives that it leaves to another template.
+
+    XLA splits the kernel over so many `devices`.
 
     Raises:
       RopegenError: the target is not of a platform of the template, or the template builds no kernel.
     """
-    kernel = _build(closed, made_by, target, tile)
+    kernel = _build(closed, made_by, target, tile, devices)
     elsewhere = None
     if made_by.derivatives != OWN:
-        elsewhere = functools.partial(_build, closed, template(made_by.derivatives), target, None)
+        elsewhere = functools.partial(_build, closed, template(made_by.derivatives), target, None, devices)
     return _Checked(closed, f"template {made_by}", kernel, elsewhere).complete()
 
 
-def _build(closed: Graph, made_by: AnyTemplate, target: Target, tile: Tile | None) -> Kernel:
+def _build(closed: Graph, made_by: AnyTemplate, target: Target, tile: Tile | None, devices: int) -> Kernel:
     """The kernel of a template. Without a tile, it is built with the one that is cheapest on the target."""
     if target.platform not in made_by.runs_on:
         raise RopegenError(
@@ -100,7 +102,11 @@ def _build(closed: Graph, made_by: AnyTemplate, target: Target, tile: Tile | Non
             "plan for a target of its platforms"
         )
     site = family(closed.name).site(closed)
-    kernel = made_by.build(site, cheapest_tile(made_by, site, target) if tile is None else tile, target)
+    size = cheapest_tile(made_by, site, target) if tile is None else tile
+    if devices > 1 and made_by.build_split is not None:
+        kernel = made_by.build_split(site, size, target, devices)
+    else:
+        kernel = made_by.build(site, size, target)
     if not isinstance(cast(object, kernel), Kernel):
         raise RopegenError(f"template {made_by}: build returned {kernel!r}; it must return a ropegen.template.Kernel")
     return kernel

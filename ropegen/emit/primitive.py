@@ -14,7 +14,9 @@ kernel runs once for every entry of the batch.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Generator, Mapping, Sequence
+import itertools
+import math
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -29,9 +31,11 @@ from jax.interpreters import ad, batching, mlir
 
 from ropegen import plain
 from ropegen.emit.kernels import CompleteKernel, built_kernel, unfused_kernel, values_of
+from ropegen.emit.varying import alike, lowered_alone, typed_beside
 from ropegen.emit.widen import widen
 from ropegen.errors import RopegenError
 from ropegen.ir.graph import Graph, Node
+from ropegen.native import call as native_call
 from ropegen.planner import Candidate, cheapest
 from ropegen.target import Target
 from ropegen.template import AnyTemplate, Array, Arrays, Tile, catalog, template
@@ -96,7 +100,7 @@ class Trio:
 
 def bind(closed: Graph, choices: Choices, operands: Sequence[Array]) -> Arrays:
     """The outputs of a closed region for arrays in the order of its inputs."""
-    results = _trio(closed.name).forward.bind(*operands, closed=closed, choices=choices)
+    results = _trio(closed.name).forward.bind(*alike(operands), closed=closed, choices=choices)
     return tuple(results[: len(closed.outputs)])
 
 
@@ -107,6 +111,20 @@ class _Place:
     platform: str
     stays: bool
     """Whether the module stays in this process and runs on one device, so that it can call code of the process."""
+    devices: int
+    """The number of devices over which XLA splits the kernel: 1 on one device, and where `shard_map` splits all axes."""
+
+    @staticmethod
+    def of(platform: str, module: mlir.ModuleContext) -> _Place:
+        """The place of a module that is being lowered."""
+        axes = module.axis_context
+        if not isinstance(axes, mlir.SPMDAxisContext):
+            return _Place(
+                platform, not module.lowering_parameters.for_export and axes.num_devices == 1, axes.num_devices
+            )
+        manual = axes.manual_axes | {*axes.mesh.manual_axes}
+        free = math.prod(size for axis, size in axes.mesh.shape.items() if axis not in manual)
+        return _Place(platform, not module.lowering_parameters.for_export and axes.mesh.size == 1, free)
 
 
 def _kernel(closed: Graph, choices: Choices, place: _Place) -> CompleteKernel:
@@ -118,12 +136,26 @@ def _kernel(closed: Graph, choices: Choices, place: _Place) -> CompleteKernel:
     if choice.template is None:
         return unfused_kernel(closed)
     made_by = template(choice.template)
-    if made_by.needs_process is not None and (not place.stays or any(made_by.needs_process(choice.target))):
+    if not _can_go(made_by, choice.target, place):
         instead = choice.instead or Choice.of(
             choice.target, cheapest(closed, choice.target, goes_everywhere=True), None
         )
         return _kernel(closed, Choices((instead,)), place)
-    return built_kernel(closed, made_by, choice.target, choice.tile)
+    if place.devices > 1 and made_by.calls:
+        raise RopegenError(
+            f"{closed.name}: the kernel {made_by} for {choice.target} computes one device's part, and XLA splits this program "
+            f"over {place.devices} devices and cannot split the kernel. Say how the call lies over the devices, in one of two "
+            'ways: call it with sharding=jax.sharding.PartitionSpec("data", None, "heads") under `with jax.set_mesh(mesh):`, '
+            "or inside a jax.shard_map over all axes of the mesh"
+        )
+    return built_kernel(closed, made_by, choice.target, choice.tile, place.devices)
+
+
+def _can_go(made_by: AnyTemplate, target: Target, place: _Place) -> bool:
+    """Whether the module at a place can call the kernels of a template."""
+    if made_by.needs_process is None or native_call.is_collecting():
+        return True
+    return place.stays and not any(made_by.needs_process(target))
 
 
 def _plain(closed: Graph) -> Callable[..., Arrays]:
@@ -172,23 +204,24 @@ def _backward_impl(
     return tuple(cotangent for cotangent in pulled if cotangent is not None)
 
 
-def _shaped(value: Node) -> ShapedArray:
-    return ShapedArray(value.type.shape, numpy_dtype(value.type.dtype))
+def _shaped(values: Iterable[Node], beside: Sequence[ShapedArray]) -> list[ShapedArray]:
+    """The types of values, which vary over the same mesh axes as the operands `beside` them."""
+    return [typed_beside(ShapedArray(value.type.shape, numpy_dtype(value.type.dtype)), beside) for value in values]
 
 
 def _forward_abstract(*operands: Any, closed: Graph, choices: Choices) -> list[ShapedArray]:
-    return [_shaped(result) for result in values_of(closed).results]
+    return _shaped(values_of(closed).results, operands)
 
 
 def _tangent_abstract(*flat: Any, closed: Graph, choices: Choices, moving: tuple[bool, ...]) -> list[ShapedArray]:
-    return [_shaped(result) for result in values_of(closed).results]
+    return _shaped(values_of(closed).results, flat)
 
 
 def _backward_abstract(
     *flat: Any, closed: Graph, choices: Choices, given: tuple[bool, ...], wanted: tuple[bool, ...]
 ) -> list[ShapedArray]:
     operands = values_of(closed).operands
-    return [_shaped(operand) for operand, is_wanted in zip(operands, wanted, strict=True) if is_wanted]
+    return _shaped(itertools.compress(operands, wanted), flat)
 
 
 def _is_zero(tangent: Any) -> bool:
@@ -315,15 +348,8 @@ def _trio(name: str) -> Trio:
 def _lowered(
     impl: Callable[..., Arrays], platform: str, context: mlir.LoweringRuleContext, *operands: Any, **params: Any
 ) -> Any:
-    place = _Place(platform, _stays(context.module_context))
-    return mlir.lower_fun(functools.partial(impl, place), multiple_results=True)(context, *operands, **params)
-
-
-def _stays(module: mlir.ModuleContext) -> bool:
-    """Whether a module that is being lowered stays in this process and runs on one device."""
-    axes = module.axis_context
-    devices = axes.mesh.size if isinstance(axes, mlir.SPMDAxisContext) else axes.num_devices
-    return not module.lowering_parameters.for_export and devices == 1
+    place = _Place.of(platform, context.module_context)
+    return lowered_alone(functools.partial(impl, place), context, *operands, **params)
 
 
 def _with_tangents(

@@ -118,13 +118,15 @@ def attribute(
 class Op:
     """The base of every op. A subclass is a frozen dataclass whose fields are its attributes.
 
-    `operands` declares the operands in order. From it follow `required` and `optional`, their names, and `variadic`,
+    `result` names the last axes of the result; the sizes before them are the batch. `operands` declares the operands in
+    order. From it follow `required` and `optional`, their names, and `variadic`,
     the name of one that repeats. An op with optional operands has the attribute `given`, which says which of them
     follow the required ones.
     """
 
     name: ClassVar[str]
     operands: ClassVar[tuple[Operand, ...]] = ()
+    result: ClassVar[tuple[str, ...]] = ()
     required: ClassVar[tuple[str, ...]] = ()
     optional: ClassVar[tuple[str, ...]] = ()
     variadic: ClassVar[str] = ""
@@ -149,6 +151,11 @@ class Op:
     def depends_on_place(self) -> bool:
         """Whether a value depends on its place in the batch, so that one more leading size would change it."""
         return False
+
+    @property
+    def result_axes(self) -> tuple[str, ...]:
+        """The last axes of the result. An axis that an operand names too is the same axis."""
+        return self.result
 
     def present(self, count: int = 0) -> tuple[Operand, ...]:
         """The operands that this op reads, in order. With one that repeats, there are `count` operands in all."""

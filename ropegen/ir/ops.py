@@ -68,6 +68,7 @@ class Embed(Op):
 
     name = "embed"
     operands = (Operand("ids", holds="integer"), Operand("table", ("vocabulary", "features"), batch="none"))
+    result = ("features",)
     mode: str = attribute(default="clip", choices=("clip", "fill"))
 
     def infer(self, *operands: TensorType) -> TensorType:
@@ -87,6 +88,7 @@ class Patchify(Op):
 
     name = "patchify"
     operands = (Operand("image", ("rows", "columns", "channels")),)
+    result = ("patches", "features")
     height: int = attribute(minimum=1)
     width: int = attribute(minimum=1)
 
@@ -113,6 +115,7 @@ class Sinusoid(Op):
 
     name = "sinusoid"
     operands = (Operand("positions", ("rows",), "position"),)
+    result = ("rows", "features")
     width: int = attribute(minimum=1)
     theta: float = attribute(default=10_000.0)
     pairing: str = attribute(choices=PAIRINGS)
@@ -161,6 +164,7 @@ class Norm(Op):
         Operand("weight", ("features",), batch="none", optional=True),
         Operand("bias", ("features",), batch="none", optional=True),
     )
+    result = ("features",)
     kind: str = attribute(choices=("rms", "layer"))
     epsilon: float = attribute(minimum=0)
     weight_offset: float = attribute(default=0.0)
@@ -186,6 +190,7 @@ class Project(Op):
         Operand("weight", ("features", "columns"), batch="none"),
         Operand("bias", ("columns",), batch="none", optional=True),
     )
+    result = ("columns",)
     given: tuple[str, ...] = attribute(default=())
 
     def infer(self, *operands: TensorType) -> TensorType:
@@ -209,6 +214,7 @@ class SplitHeads(Op):
 
     name = "split_heads"
     operands = (Operand("x", ("columns",)),)
+    result = ("heads", "width")
     heads: int = attribute(minimum=1)
     width: int = attribute(minimum=1)
     start: int = attribute(default=0, minimum=0)
@@ -229,6 +235,7 @@ class MergeHeads(Op):
 
     name = "merge_heads"
     operands = (Operand("x", ("heads", "width")),)
+    result = ("columns",)
 
     def infer(self, *operands: TensorType) -> TensorType:
         (x,) = operands
@@ -248,6 +255,7 @@ class Angles(Op):
 
     name = "angles"
     operands = (Operand("positions", ("rows",), "position"),)
+    result = ("rows", "turned")
     dim: int = attribute(minimum=2)
     head_width: int = attribute(minimum=2)
     theta: float = attribute()
@@ -305,6 +313,7 @@ class Rotate(Op):
 
     name = "rotate"
     operands = (Operand("x", ("rows", "heads", "width")), Operand("angles", ("rows", "turned"), batch="optional"))
+    result = ("rows", "heads", "width")
     pairing: str = attribute(choices=PAIRINGS)
 
     def infer(self, *operands: TensorType) -> TensorType:
@@ -428,6 +437,10 @@ class Attend(Op):
         return "batch" in self.variables
 
     @property
+    def result_axes(self) -> tuple[str, ...]:
+        return ("queries", "heads", "value_width") if self.returns == "output" else ("queries", "heads")
+
+    @property
     def takes_mean(self) -> bool:
         """Whether a row that sees no key is the mean of the values; with sinks, every row sees something."""
         return self.masked_row == "mean" and "sinks" not in self.given
@@ -525,6 +538,7 @@ class AppendCache(Op):
         Operand("update", ("rows", "heads", "width")),
         Operand("lengths", (), "integer", batch="optional"),
     )
+    result = ("capacity", "heads", "width")
 
     def infer(self, *operands: TensorType) -> TensorType:
         cache, update, lengths = operands
@@ -552,6 +566,7 @@ class Pack(Op):
 
     name = "pack"
     operands = (Operand("part", ("columns",), "any", batch="none", repeats=True),)
+    result = ("columns",)
 
     def infer(self, *operands: TensorType) -> TensorType:
         if not operands:
@@ -573,6 +588,7 @@ class ReorderPairs(Op):
 
     name = "reorder_pairs"
     operands = (Operand("x", ("columns",)),)
+    result = ("columns",)
     width: int = attribute(minimum=2)
     dim: int = attribute(minimum=2)
     to: str = attribute(choices=PAIRINGS)

@@ -18,9 +18,11 @@ The structures of XLA's foreign function interface are those of `xla/ffi/api/c_a
 from __future__ import annotations
 
 import ctypes
-import functools
 import hashlib
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -163,22 +165,72 @@ def written(kernel: Kernel) -> Written:
     return Written(handler.name, str(kernel.module), kernel.results)
 
 
-@functools.cache
+def target_of(kernel: str, unit: str) -> str:
+    """The target of the custom call of a kernel, by the kernel's name and that of the vector unit."""
+    return f"{kernel}_{unit}"
+
+
+# The custom calls that XLA knows. It keeps the first code of a name, and the name holds a hash of the code.
+_registered: set[str] = set()
+_registering = threading.Lock()
+
+
+def register(kernel: str, unit: str, code: Callable[[], bytes]) -> None:
+    """Loads the object code of a kernel, unless the process has it already, and tells XLA about it."""
+    name = target_of(kernel, unit)
+    with _registering:
+        if name not in _registered:
+            handler = ctypes.cast(machine.load(code(), kernel), ctypes.CFUNCTYPE(None))
+            jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(handler), platform="cpu")
+            _registered.add(name)
+
+
 def registered(kernel: Written, unit: VectorUnit) -> str:
-    """Compiles a kernel once in a process and tells XLA about it; returns the name of its custom call."""
-    register(kernel.name, machine.load(machine.object_code(kernel.text, unit), kernel.name))
-    return kernel.name
+    """Compiles a kernel once in a process and tells XLA about it; returns the target of its custom call."""
+    register(kernel.name, unit.name, lambda: machine.object_code(kernel.text, unit))
+    return target_of(kernel.name, unit.name)
 
 
-def register(name: str, code: int) -> None:
-    """Registers the handler at an address under a name, for CPU."""
-    jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(ctypes.cast(code, ctypes.CFUNCTYPE(None))), platform="cpu")
+@dataclass(frozen=True, slots=True)
+class Called:
+    """A kernel that a program calls, and the vector unit that it is for."""
+
+    kernel: Written
+    unit: VectorUnit
+
+
+_collected: ContextVar[dict[str, Called] | None] = ContextVar("collected", default=None)
+
+
+@contextmanager
+def collected() -> Generator[dict[str, Called]]:
+    """Collects the kernels of the programs that are lowered inside, by the targets of their custom calls.
+
+    They are neither compiled nor registered, so they can be for any machine, and the module is for other processes.
+    """
+    kernels: dict[str, Called] = {}
+    token = _collected.set(kernels)
+    try:
+        yield kernels
+    finally:
+        _collected.reset(token)
+
+
+def is_collecting() -> bool:
+    """Whether `collected` is active."""
+    return _collected.get() is not None
 
 
 def call(kernel: Written, unit: VectorUnit, operands: Sequence[jax.Array]) -> tuple[jax.Array, ...]:
-    """Calls a kernel in a traced program; returns all results, scratch memory among them."""
+    """Calls a kernel in a traced program; the process compiles it once. Returns all results."""
     types = [jax.ShapeDtypeStruct(result.shape, _numpy_dtype(result.dtype)) for result in kernel.results]
-    return tuple(jax.ffi.ffi_call(registered(kernel, unit), types)(*operands))
+    kernels = _collected.get()
+    if kernels is None:
+        target = registered(kernel, unit)
+    else:
+        target = target_of(kernel.name, unit.name)
+        kernels[target] = Called(kernel, unit)
+    return tuple(jax.ffi.ffi_call(target, types)(*operands))
 
 
 def _numpy_dtype(name: str) -> np.dtype[Any]:

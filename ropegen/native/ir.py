@@ -438,9 +438,22 @@ class Function:
         at = self.offset(pointer, index, kind)
         return self.instruction(kind, f"load {kind}, ptr {at.text}, align {align or kind.element.size}")
 
-    def store(self, value: Value, pointer: Value, index: Number = 0, *, align: int = 0) -> None:
-        at = self.offset(pointer, index, value.type)
-        self.write(f"store {value.type} {value.text}, ptr {at.text}, align {align or value.type.element.size}")
+    def store(self, value: Value, pointer: Value, index: Number = 0, *, align: int = 0, streams: bool = False) -> None:
+        """Stores a value. With `streams` it bypasses the caches, the place is a multiple of the value's size, and the
+        function ends with a `fence`.
+        """
+        at, kind = self.offset(pointer, index, value.type), value.type
+        align = kind.size if streams else align or kind.element.size
+        bypass = f", !nontemporal {self.module.metadata('!{i32 1}')}" if streams else ""
+        self.write(f"store {kind} {value.text}, ptr {at.text}, align {align}{bypass}")
+
+    def fence(self) -> None:
+        """Makes all stores before it, those that bypass the caches too, visible before what follows."""
+        self.write("fence seq_cst")
+
+    def integer(self, pointer: Value) -> Value:
+        """The address as an i64."""
+        return self.instruction(I64, f"ptrtoint ptr {pointer.text} to i64")
 
     def load_masked(self, kind: Type, pointer: Value, index: Number, shown: Value) -> Value:
         """A vector of the lanes that `shown` has; the others are 0, and their memory is not read."""
@@ -601,6 +614,7 @@ class Module:
     _declared: dict[str, str] = field(default_factory=dict[str, str])
     _constants: dict[str, str] = field(default_factory=dict[str, str])
     """The names of constants by their text."""
+    _metadata: list[str] = field(default_factory=list[str])
 
     def function(
         self,
@@ -641,9 +655,16 @@ class Module:
         """The name of a constant; equal constants have one name."""
         return self._constants.setdefault(f"private constant {text}", f"@{title}{len(self._constants)}")
 
+    def metadata(self, text: str) -> str:
+        """The name of a metadata node."""
+        if text not in self._metadata:
+            self._metadata.append(text)
+        return f"!{self._metadata.index(text)}"
+
     def __str__(self) -> str:
         """The module in LLVM's text form."""
         defined = {function.name for function in self.functions}
         declarations = [text for name, text in self._declared.items() if name not in defined]
         constants = [f"{name} = {text}" for text, name in self._constants.items()]
-        return "\n".join([*constants, *declarations, *map(str, self.functions), ""])
+        metadata = [f"!{index} = {text}" for index, text in enumerate(self._metadata)]
+        return "\n".join([*constants, *declarations, *map(str, self.functions), *metadata, ""])

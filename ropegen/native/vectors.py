@@ -30,22 +30,37 @@ def load_f32(f: Function, dtype: str, lanes: int, pointer: Value, index: Number,
     return f.convert(loaded, F32.vector(lanes))
 
 
-def store_f32(f: Function, dtype: str, value: Value, pointer: Value, index: Number, shown: Value | None = None) -> None:
-    """Stores a register of float32 numbers to an array of f32, bf16 or f16, rounded to the nearest, ties to even."""
+def store_f32(
+    f: Function,
+    dtype: str,
+    value: Value,
+    pointer: Value,
+    index: Number,
+    shown: Value | None = None,
+    *,
+    streams: bool = False,
+) -> None:
+    """Stores a register of float32 numbers to an array of f32, bf16 or f16, rounded to the nearest, ties to even.
+
+    `shown` names the lanes to store. Without it, the store can bypass the caches (`streams`; see `Function.store`).
+    """
     narrow = bf16_bits(f, value) if dtype == "bf16" else f.convert(value, MEMORY[dtype].vector(value.type.lanes))
     if shown is None:
-        f.store(narrow, pointer, index)
+        f.store(narrow, pointer, index, streams=streams)
     else:
         f.store_masked(narrow, pointer, index, shown)
 
 
 def bf16_bits(f: Function, value: Value) -> Value:
     """float32 numbers as the bits of bfloat16 (i16), rounded to the nearest, ties to even; NaN stays NaN."""
-    lanes = value.type.lanes
-    bits = f.bitcast(value, I32.vector(lanes))
+    return f.convert(rounded_to_bf16(f, value) >> 16, I16.vector(value.type.lanes))
+
+
+def rounded_to_bf16(f: Function, value: Value) -> Value:
+    """Like `bf16_bits`, in the upper halves of i32; the lower halves are to be dropped."""
+    bits = f.bitcast(value, I32.vector(value.type.lanes))
     rounded = bits + ((bits >> 16) & 1) + 0x7FFF
-    kept = f.select(value.differs(value), bits | 0x400000, rounded)
-    return f.convert(kept >> 16, I16.vector(lanes))
+    return f.select(value.differs(value), bits | 0x400000, rounded)
 
 
 def first_lanes(f: Function, lanes: int, count: Number) -> Value:
@@ -96,7 +111,8 @@ def exp2(f: Function, x: Value) -> Value:
     shifted = x + (_MAGIC + 127.0)  # with the bias, the low bits are the exponent of 2**n
     fraction = x - (shifted - (_MAGIC + 127.0))
     scale = f.bitcast(f.bitcast(shifted, I32.vector(kind.lanes)) << 23, kind)
-    return f.fma(_polynomial(f, _EXP2, fraction), fraction, f.value(kind, 1.0)) * scale
+    # Scaled while the polynomial is computed, a number is complete earlier than if it were scaled at the end.
+    return f.fma(_polynomial(f, _EXP2, fraction), fraction * scale, scale)
 
 
 def exp(f: Function, x: Value) -> Value:

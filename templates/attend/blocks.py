@@ -37,6 +37,18 @@ class Tile:
 
 
 @dataclass(frozen=True, slots=True)
+class Among:
+    """The place of one key head in an attention whose key heads are computed side by side."""
+
+    batch: Index
+    head: Index
+    """Its batch entry and its key head."""
+    batches: int
+    heads: int
+    """The number of batch entries and of query heads in the whole attention."""
+
+
+@dataclass(frozen=True, slots=True)
 class Static:
     """What is known while tracing."""
 
@@ -47,6 +59,8 @@ class Static:
     """Whether half precision is multiplied in float32."""
     polynomial: bool = False
     """Whether `exponential`, which takes float32, computes the weights."""
+    among: Among | None = None
+    """If the site is one of several key heads that are computed side by side, its place among them."""
 
     def known(self, axis: str) -> tuple[int, int] | None:
         """The positions along an axis of the scores, "queries" or "keys"."""
@@ -239,12 +253,14 @@ class Scores:
     def _values(self) -> dict[str, Any]:
         """The variables of the expressions. Rows are query-major, so the value of a query repeats for its group."""
         site, block, op = self.site, self.block, self.site.op
-        values: dict[str, Any] = {"batch": jnp.asarray(self.batch, jnp.int32)}
+        among = site.static.among
+        values: dict[str, Any] = {"batch": jnp.asarray(self.batch if among is None else among.batch, jnp.int32)}
         # Without the barrier, XLA would move what is equal for all heads out of their loop, and keep a whole mask in
         # memory.
         q_start, kv_start, _ = lax.optimization_barrier((block.q, block.kv, self.head))
         if "head" in op.variables:
-            heads = self.head * site.group + jnp.arange(site.group, dtype=jnp.int32)
+            first = self.head if among is None else among.head
+            heads = first * site.group + jnp.arange(site.group, dtype=jnp.int32)
             values["head"] = self.row(jnp.tile(heads, block.q_size))
         read = [operand for operand in op.beside if operand.name in op.needed]
         for operand in sorted(read, key=lambda operand: operand.variable):

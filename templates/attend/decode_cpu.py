@@ -27,7 +27,7 @@ from .features_cpu import Features, sums
 from .kernel_cpu import GRANULE, LOWEST
 from .layout_cpu import Operand, Problem, operands_of, results_of
 from .pack_cpu import Rows, batch_row
-from .scores_cpu import Scores, Span, composed
+from .scores_cpu import Scores, Span
 
 # Keys whose scores exist at once.
 TILE = 4 * GRANULE
@@ -183,7 +183,9 @@ def _write_attend(module: Module, sizes: Decode) -> None:
     f = stage(module, "attend")
     item = f.parameters["item"]
     batch, chunk = item // sizes.chunks, item % sizes.chunks
-    slot = f.offset(call.scratch(f), f.parameters["slot"] * sizes.slot_bytes + _up(sizes.parts * sizes.part_bytes, 4096))
+    slot = f.offset(
+        call.scratch(f), f.parameters["slot"] * sizes.slot_bytes + _up(sizes.parts * sizes.part_bytes, 4096)
+    )
     bases = {name: _cache_of(f, sizes, name, batch) for name in ("k", "v")}
     _Chunk(f, sizes, batch, slot, _Part.of(f, sizes, batch, chunk), bases).compute(chunk * sizes.chunk)
     f.give_back()
@@ -504,7 +506,9 @@ class _Chunk:
             if features.steps > whole:
                 of_steps(f.i64(whole), features.steps - whole)
             for place, tail in enumerate(features.tails, features.steps * features.in_step):
-                columns(granule, part, f.i64(place), 1, lambda pointer, tail=tail: [features.load_tail(f, pointer, tail)])
+                columns(
+                    granule, part, f.i64(place), 1, lambda pointer, tail=tail: [features.load_tail(f, pointer, tail)]
+                )
 
         with f.range(keys.first, keys.stop, GRANULE) as granule, f.range(0, self._problem.kv_heads) as head:
             self._blocks(head, lambda part: block(granule, part))

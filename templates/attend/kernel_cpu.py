@@ -25,7 +25,7 @@ from ropegen.native.vectors import LOG2_E, LOG_2, exp2, first_lanes, load_f32, l
 
 from .layout_cpu import Problem, operands_of, results_of
 from .micro_cpu import Registers, Scalars, multiply
-from .pack_cpu import Rows, pack_keys, pack_queries, pack_values
+from .pack_cpu import Rows, pack_keys, pack_queries, pack_values, rows_of
 from .scores_cpu import Scores, Span, Tile
 
 # Keys that are masked, or seen, together: the mask is asked for every such group of a tile that is partly masked.
@@ -83,11 +83,7 @@ class Place:
         return Place(head // problem.kv_heads, head % problem.kv_heads, keys, values, own)
 
     def rows(self, f: Function, problem: Problem, name: str, head: Value) -> Rows:
-        operand, angles = problem.operand(name), problem.operand(f"{name}_angles")
-        assert operand is not None
-        pairing = {"q": problem.site.q_pairing, "k": problem.site.k_pairing}.get(name)
-        turned = address(f, angles.index) if angles is not None and pairing is not None else None
-        return Rows(f, problem, name, address(f, operand.index), turned, self.batch, head)
+        return rows_of(f, problem, name, self.batch, head)
 
 
 def _write_pack(module: Module, problem: Problem) -> None:

@@ -21,7 +21,6 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -30,7 +29,7 @@ from jax.experimental.pallas import tpu as pltpu
 
 from ropegen.target import Products
 
-from ..tpu.mosaic import LANES, Array, Index, Ref, dot
+from ..tpu.mosaic import LANES, Array, Index, Ref, dot, result_type
 from .form_tpu import LOG2_E, STRAIGHT, Form
 from .layout_tpu import AXES, TABLES, block, spec
 from .scores_tpu import Scores
@@ -244,8 +243,8 @@ def forward(form: Form, tiles: TileMap, operands: dict[str, Array]) -> tuple[Arr
         functools.partial(_kernel, form, is_ahead, names),
         grid_spec=grid,
         out_shape=[
-            jax.ShapeDtypeStruct((form.batch, form.queries, heads * form.value_width), form.dtype),
-            jax.ShapeDtypeStruct((form.batch, form.kv_heads, form.group, form.queries), jnp.float32),
+            result_type((form.batch, form.queries, heads * form.value_width), form.dtype),
+            result_type((form.batch, form.kv_heads, form.group, form.queries), jnp.float32),
         ],
         compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "parallel", "arbitrary")),
         name="ropegen_attend",

@@ -17,14 +17,13 @@ import functools
 from dataclasses import dataclass, replace
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from ..tpu.mosaic import Array, Index, Ref, dot
+from ..tpu.mosaic import Array, Index, Ref, dot, result_type
 from .form_tpu import LOG2_E, STRAIGHT, Form
 from .kernel_tpu import angle_tables, gather, gather_queries, without_carry
 from .layout_tpu import AXES, block, spec
@@ -219,11 +218,11 @@ def _call(
     specs = [spec(form, AXES[name], operands[name].shape) for name in names]
     of_queries = block(form, (1, form.q_tile, form.group * form.width), lambda b, h, row, column: (b, row, h))
     heads = form.kv_heads * form.group
-    shapes = [jax.ShapeDtypeStruct((form.batch, form.queries, heads * form.width), strip.dq_dtype)]
+    shapes = [result_type((form.batch, form.queries, heads * form.width), strip.dq_dtype)]
     places = [of_queries]
     aliases: dict[int, int] = {}
     for width in (form.width, form.value_width):
-        shapes.append(jax.ShapeDtypeStruct((form.batch, strip.keys, form.kv_heads * width), jnp.float32))
+        shapes.append(result_type((form.batch, strip.keys, form.kv_heads * width), jnp.float32))
         places.append(block(form, (1, strip.keys, width), lambda b, h, row, column: (b, 0, h)))
     if dq is not None:
         aliases[3 + len(given)] = 0
@@ -232,7 +231,7 @@ def _call(
         aliases[3 + len(given)] = len(shapes)
         names, given = (*names, "d_bias"), [*given, d_bias]
         specs.append(pl.BlockSpec(memory_space=pl.ANY))
-        shapes.append(jax.ShapeDtypeStruct(d_bias.shape, d_bias.dtype))
+        shapes.append(result_type(d_bias.shape, d_bias.dtype))
         places.append(
             block(form, (1, form.group, form.q_tile, form.kv_tile), lambda b, h, row, column: (b, h, row, column))
         )

@@ -140,11 +140,11 @@ class Problem:
     @property
     def packed_width(self) -> int:
         """The width of queries and keys, padded to whole registers."""
-        return _up(self.width, 8 if self.unit.lanes < 8 else self.unit.lanes)
+        return up(self.width, 8 if self.unit.lanes < 8 else self.unit.lanes)
 
     @property
     def packed_value_width(self) -> int:
-        return _up(self.value_width, 8 if self.unit.lanes < 8 else self.unit.lanes)
+        return up(self.value_width, 8 if self.unit.lanes < 8 else self.unit.lanes)
 
     @property
     def tiles(self) -> int:
@@ -249,8 +249,8 @@ class Slot:
         end = 0
         for name, size in sizes.items():
             offsets[name] = end
-            end = _up(end + size, _LINE)
-        return Slot(**offsets, size=_up(end, 4096))
+            end = up(end + size, _LINE)
+        return Slot(**offsets, size=up(end, 4096))
 
 
 def results_of(problem: Problem) -> tuple[Buffer, ...]:
@@ -268,5 +268,5 @@ def operands_of(problem: Problem) -> tuple[Buffer, ...]:
     return tuple(Buffer(name, kind.dtype, kind.shape) for name, kind in types.items())
 
 
-def _up(number: int, multiple: int) -> int:
+def up(number: int, multiple: int) -> int:
     return -(-number // multiple) * multiple

@@ -7,17 +7,18 @@ template, which shares the residuals.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ropegen.cost import Cost, Direction, Work
 from ropegen.native import machine
 from ropegen.native.call import call
 from ropegen.target import VECTOR_UNITS, Target, VectorUnit
-from ropegen.template import Array, Arrays, Kernel, Template, Tile
+from ropegen.template import Array, Arrays, Kernel, Tangents, Template, Tile
 
 from . import kernel_cpu, xla
 from .kernel_cpu import GRANULE
 from .layout_cpu import Problem
+from .pull_cpu import pull
 from .site import FAMILY, AttendSite
 
 # The most nodes of a mask or score expression: its code stands in a kernel several times.
@@ -26,7 +27,7 @@ _MOST_NODES = 256
 _MOST_SLOTS = 32 << 20
 # Vector operations for a score: the polynomial of its weight, maximum and sum. They run at the full rate of the unit,
 # several times the rate that `Chip.vector` states for ops of XLA.
-_VECTOR = 5.0
+_VECTOR, _VECTOR_BACKWARD = 5.0, 7.0
 
 
 def declines(site: AttendSite, target: Target) -> Iterator[str]:
@@ -84,17 +85,21 @@ def _threads(target: Target) -> int:
 
 
 def cost(site: AttendSite, target: Target, tile: Tile, direction: Direction = "forward") -> Cost | None:
-    """The cost of both products and of the weights, in the tiles that are visited; None for derivatives."""
-    if direction != "forward":
+    """The cost of the products and of the weights, in the tiles that are visited; None for the tangent."""
+    if direction == "tangent":
         return None
     q, k, v = (site.sources[name].type for name in ("q", "k", "v"))
     seen = xla.visited(site, Tile.of(q=4 * GRANULE, kv=4 * GRANULE))
     scores = q.size / q.shape[-1] * k.shape[-3] * seen.visited / max(1, seen.count)
-    packed = 4.0 * (k.size + v.size)
-    moved = sum(value.type.bytes for value in (*site.operands, *site.outputs)) + 2 * packed
-    return Work(
-        matmul=2.0 * scores * (q.shape[-1] + v.shape[-1]), vector=_VECTOR * scores, moved=moved, temporary=packed
-    ).on(target, "f32")
+    moved = sum(value.type.bytes for value in (*site.operands, *site.outputs))
+    if direction == "forward":
+        products, vector, packed = q.shape[-1] + v.shape[-1], _VECTOR, 4.0 * (k.size + v.size)
+    else:
+        products, vector, packed = 3 * q.shape[-1] + 2 * v.shape[-1], _VECTOR_BACKWARD, 4.0 * q.size
+        moved *= 2
+    return Work(matmul=2.0 * scores * products, vector=vector * scores, moved=moved + 2 * packed, temporary=packed).on(
+        target, "f32"
+    )
 
 
 def build(site: AttendSite, tile: Tile, target: Target) -> Kernel:
@@ -109,7 +114,10 @@ def build(site: AttendSite, tile: Tile, target: Target) -> Kernel:
         results = {"output": output, "log_sum_exp": log_sum_exp}
         return tuple(results[label] for label in order)
 
-    return Kernel(forward)
+    def backward(operands: Arrays, results: Arrays, cotangents: Tangents, wanted: Sequence[bool]) -> Tangents | None:
+        return pull(problem, operands, results, cotangents, wanted)
+
+    return Kernel(forward, backward=backward)
 
 
 TEMPLATE = Template(

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from ropegen.native.call import address
 from ropegen.native.ir import F32, I32, Function, Number, Value
 from ropegen.native.vectors import first_lanes, load_f32, store_f32
 
@@ -28,6 +29,17 @@ def batch_row(f: Function, operand: Operand, batch: Value) -> Value:
         return batch
     table = Value(f, batch.function.parameters["context"].type, f.module.table(I32, operand.row))
     return f.convert(f.load(I32, table, batch), batch.type)
+
+
+def rows_of(f: Function, problem: Problem, name: str, batch: Value, head: Value, base: Value | None = None) -> Rows:
+    """The rows of q, k or v, or those of an array of the same shape at `base`."""
+    operand, angles = problem.operand(name), problem.operand(f"{name}_angles")
+    pairing = {"q": problem.site.q_pairing, "k": problem.site.k_pairing}.get(name)
+    turned = address(f, angles.index) if angles is not None and pairing is not None else None
+    if base is None:
+        assert operand is not None
+        base = address(f, operand.index)
+    return Rows(f, problem, name, base, turned, batch, head)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +112,29 @@ class Rows:
             store_f32(self.f, self.problem.dtype, value, self.base, start + column, shown)
 
         self._move_row(position, load, put, backwards=True)
+
+    def dot(self, other: Rows, position: Value, sums: Value) -> Value:
+        """The sum over the features of a row times the same row of `other`; `sums` holds a register meanwhile."""
+        f, lanes = self.f, self.problem.unit.lanes
+        f.store(f.zero(F32.vector(lanes)), sums)
+        start = self._start(position)
+
+        def add(column: Number, shown: Value | None) -> None:
+            x, y = (load_f32(f, self.problem.dtype, lanes, rows.base, start + column, shown) for rows in (self, other))
+            f.store(f.fma(x, y, f.load(F32.vector(lanes), sums)), sums)
+
+        self._registers(0, self._shape[2], add)
+        return f.reduce("add", f.load(F32.vector(lanes), sums))
+
+    def add_to(self, position: Value, sums: Value) -> None:
+        """Adds a row to float32 numbers (padded width) in memory."""
+        f, lanes, start = self.f, self.problem.unit.lanes, self._start(position)
+
+        def add(column: Number, shown: Value | None) -> None:
+            row = load_f32(f, self.problem.dtype, lanes, self.base, start + column, shown)
+            f.store(f.load(F32.vector(lanes), sums, column) + row, sums, column)
+
+        self._registers(0, self._shape[2], add)
 
     def _start(self, position: Value) -> Value:
         """The index of a row's first number."""
@@ -209,3 +244,28 @@ def pack_queries(
         registers = [f.load(kind, buffer, column + row * width) for row in range(lanes)]
         for place, register in enumerate(f.transpose(registers)):
             f.store(register, target, (column + place) * panel)
+
+
+def lay_rows(
+    f: Function,
+    buffer: Value,
+    columns: list[tuple[int, int]],
+    lanes: int,
+    count: int,
+    target: Value,
+    at: Value,
+    length: int,
+    factor: float = 1.0,
+) -> None:
+    """Lays `count` rows of `buffer` (count, width) as (groups of columns, length, columns of a group), from row `at` on.
+
+    `columns` are the first column and the number of columns of every group; they are whole registers.
+    """
+    width = sum(size for _, size in columns)
+    with f.range(0, count) as row:
+        source = f.offset(buffer, row * width, F32)
+        for first, size in columns:
+            place = f.offset(target, (at + row) * size + first * length, F32)
+            for column in range(0, size, lanes):
+                register = f.load(F32.vector(lanes), source, first + column)
+                f.store(register * factor if factor != 1.0 else register, place, column)

@@ -7,7 +7,7 @@ register.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ropegen import masks
@@ -201,14 +201,9 @@ class Scores:
 
     def modified(self, score: Value, tile: Tile, key: Value, part: int, *, masked: bool) -> Value:
         """The score of a scaled product after soft-cap, bias and score expression; -inf if it is masked and hidden."""
-        problem, values = self.problem, self._values(tile, key, part)
-        offsets = {"bias": problem.slot.bias, "mask": problem.slot.mask}
-
-        def beside(name: str) -> Value:
-            return self._beside(name, offsets[name], tile, key, part)
-
-        exists = self.f.splat(tile.keys.first + key < problem.keys, problem.unit.lanes) if masked else None
-        return composed(self.f, problem, score, values, beside, exists)
+        beside, values = self._beside_tile(tile, key, part), self._values(tile, key, part)
+        exists = self.f.splat(tile.keys.first + key < self.problem.keys, self.problem.unit.lanes)
+        return self._composed(score, values, beside, exists if masked else None)
 
     def modified_by_key(self, score: Value, query: Value, key: Value, *, masked: bool) -> Value:
         """The same for a register of one query and the keys from `key` on; those after the last key are hidden."""
@@ -227,7 +222,7 @@ class Scores:
             return f.splat(f.extract(single, 0), lanes)
 
         values = self._values_by_key(query, key, exists)
-        return composed(f, problem, score, values, beside, exists if masked else None)
+        return self._composed(score, values, beside, exists if masked else None)
 
     def _values_by_key(self, query: Value, key: Value, exists: Value) -> dict[str, Value]:
         """The variables of the expressions, for one query and the keys from `key` on."""
@@ -249,32 +244,54 @@ class Scores:
                 values[variable] = f.load_masked(kind.vector(lanes), array, key, exists)
         return values
 
+    def _composed(
+        self, score: Value, values: dict[str, Value], beside: Callable[[str], Value], exists: Value | None
+    ) -> Value:
+        """The score after soft-cap, bias, score expression and mask; `exists` is None if the mask shows it."""
+        op = self.problem.op
+        score, _ = self._biased(score, beside)
+        if op.score != masks.identity:
+            score = expressions.compiled(self.f, op.score, {**values, "score": score}, self.problem.unit.lanes)
+        return score if exists is None else self._hidden(score, values, beside, exists)
 
-def composed(
-    f: Function,
-    problem: Problem,
-    score: Value,
-    values: Mapping[str, Value],
-    beside: Callable[[str], Value],
-    exists: Value | None,
-) -> Value:
-    """A register of scaled products after soft-cap, bias and score expression; -inf if it is masked and hidden.
+    def sloped(
+        self, product: Value, tile: Tile, key: Value, part: int, *, masked: bool
+    ) -> tuple[Value, Value | None, Value | None]:
+        """What `modified` returns, its derivative by the score with the bias, and that one's by the product.
 
-    `values` holds the variables of the expressions, `beside(name)` the register of a bias or dense mask, and `exists`
-    which keys there are, or None if no score is hidden.
-    """
-    op, lanes = problem.op, problem.unit.lanes
-    if op.softcap is not None:
-        score = tanh(f, score * (1.0 / op.softcap)) * op.softcap
-    if "bias" in op.given:
-        score = score + beside("bias")
-    if op.score != masks.identity:
-        score = expressions.compiled(f, op.score, {**values, "score": score}, lanes)
-    if exists is None:
-        return score
-    shown = exists
-    if op.visible != masks.full:
-        shown = shown & expressions.compiled(f, op.visible, values, lanes)
-    if "mask" in op.given:
-        shown = shown & beside("mask").differs(0)
-    return f.select(shown, score, -math.inf)
+        A derivative that is 1 everywhere is None.
+        """
+        f, problem, op = self.f, self.problem, self.problem.op
+        lanes, values, slope = problem.unit.lanes, self._values(tile, key, part), None
+        beside = self._beside_tile(tile, key, part)
+        score, capped = self._biased(product, beside)
+        if op.score != masks.identity:
+            score, slope = expressions.with_slope(f, op.score, {**values, "score": score}, lanes)
+        exists = f.splat(tile.keys.first + key < problem.keys, lanes)
+        return self._hidden(score, values, beside, exists) if masked else score, slope, capped
+
+    def _biased(self, product: Value, beside: Callable[[str], Value]) -> tuple[Value, Value | None]:
+        """The product after soft-cap and bias, and the derivative of the soft-cap, if there is one."""
+        f, op = self.f, self.problem.op
+        score, slope = product, None
+        if op.softcap is not None:
+            bent = tanh(f, product * (1.0 / op.softcap))
+            score, slope = bent * op.softcap, f.fma(-bent, bent, f.value(bent.type, 1.0))
+        if "bias" in op.given:
+            score = score + beside("bias")
+        return score, slope
+
+    def _hidden(self, score: Value, values: dict[str, Value], beside: Callable[[str], Value], exists: Value) -> Value:
+        """The score, or -inf if the key does not exist or the mask hides it."""
+        f, op, lanes = self.f, self.problem.op, self.problem.unit.lanes
+        shown = exists
+        if op.visible != masks.full:
+            shown = shown & expressions.compiled(f, op.visible, values, lanes)
+        if "mask" in op.given:
+            shown = shown & beside("mask").differs(0)
+        return f.select(shown, score, -math.inf)
+
+    def _beside_tile(self, tile: Tile, key: Value, part: int) -> Callable[[str], Value]:
+        """The register of a bias or mask, by name."""
+        offsets = {"bias": self.problem.slot.bias, "mask": self.problem.slot.mask}
+        return lambda name: self._beside(name, offsets[name], tile, key, part)

@@ -40,7 +40,7 @@ def _edges(length: int, size: int, whole: bool) -> npt.NDArray[np.int64]:
 
 def _classes(site: Site, q_size: int, kv_size: int, whole: bool) -> TileClasses:
     """The classes of the tiles of the whole attention."""
-    anywhere = np.iinfo(np.int32)
+    anywhere, among = np.iinfo(np.int32), site.static.among
 
     def positions(length: int, size: int, known: tuple[int, int] | None) -> npt.NDArray[np.int64]:
         edges = _edges(length, size, whole)
@@ -50,8 +50,8 @@ def _classes(site: Site, q_size: int, kv_size: int, whole: bool) -> TileClasses:
         site.op.visible,
         positions(site.queries, q_size, site.static.q_positions),
         positions(site.keys, kv_size, site.static.kv_positions),
-        head=(0, site.heads - 1),
-        batch=(0, site.batch - 1),
+        head=(0, (site.heads if among is None else among.heads) - 1),
+        batch=(0, (site.batch if among is None else among.batches) - 1),
         wide=site.wide_variables,
     )
     return classes.masked if "mask" in site.given else classes
@@ -189,7 +189,8 @@ class Sweep:
 
     def _apart(self) -> Array | None:
         """Which tiles have no segment id in common, judged by their lowest and highest ids: (outer, inner) booleans."""
-        if not matches_segments(self.site.op.visible):
+        # Heads that are computed side by side visit the same tiles.
+        if not matches_segments(self.site.op.visible) or self.site.static.among is not None:
             return None
         tiles: list[Array] = []
         names = ("kv_segments", "q_segments") if self.by_key else ("q_segments", "kv_segments")

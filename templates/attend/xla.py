@@ -19,6 +19,7 @@ from ropegen.template import Array, Arrays, Kernel, Tangents, Template, Tile
 from ropegen.tile_classes import TileClasses, classes_of
 
 from . import sweep, tiled
+from .side_by_side import SideBySide
 from .site import FAMILY, AttendSite
 
 # The most keys and the most scores of a block on CPU. A larger block takes no less time per score, and computes more
@@ -245,11 +246,13 @@ def _ops_on_tpu(site: AttendSite, target: Target, direction: Direction, swept: _
     return Cost(bytes=moved, memory=moved / headwise, launch=count * figures.op)
 
 
-def build(site: AttendSite, tile: Tile, target: Target, *, widened: bool = False) -> Kernel:
+def build(site: AttendSite, tile: Tile, target: Target, devices: int = 1, *, widened: bool = False) -> Kernel:
     """Rotates by the plain formula, then computes the tiles; derivatives are the tiled tangent and backward passes.
 
-    If `widened`, half precision is multiplied in float32, and the weights are not rounded.
+    If `widened`, half precision is multiplied in float32, and the weights are not rounded. If XLA splits the kernel over
+    several devices, the key heads are computed side by side.
     """
+    passes = tiled if devices == 1 else SideBySide(devices)
     q, k, v = site.values
     inner = (q, k, v, *(site.sources[name] for name in site.op.given))
     sizes = tiled.Tile(tile["q"], tile["kv"])
@@ -267,7 +270,7 @@ def build(site: AttendSite, tile: Tile, target: Target, *, widened: bool = False
 
     def forward(*operands: Array) -> Arrays:
         values = rotated(operands)
-        out, log_sum_exp = tiled.forward(site.op, sizes, values[0], values[1], values[2], given(values), static)
+        out, log_sum_exp = passes.forward(site.op, sizes, values[0], values[1], values[2], given(values), static)
         results = {"output": out, "log_sum_exp": log_sum_exp}
         return tuple(results[label] for label in order)
 
@@ -283,7 +286,7 @@ def build(site: AttendSite, tile: Tile, target: Target, *, widened: bool = False
         whole = rotated(operands)
         filled = _spread(whole, inner_tangents)
         known = dict(zip(order, results, strict=True))
-        d_out, d_log_sum_exp = tiled.tangent(
+        d_out, d_log_sum_exp = passes.tangent(
             site.op,
             sizes,
             (whole[0], whole[1], whole[2], given(whole)),
@@ -303,7 +306,7 @@ def build(site: AttendSite, tile: Tile, target: Target, *, widened: bool = False
             label: jnp.zeros_like(known[label]) if cotangent is None else cotangent
             for label, cotangent in zip(order, cotangents, strict=True)
         }
-        d_q, d_k, d_v, d_given = tiled.backward(
+        d_q, d_k, d_v, d_given = passes.backward(
             site.op,
             sizes,
             (whole[0], whole[1], whole[2], given(whole)),
@@ -346,4 +349,5 @@ TEMPLATE = Template(
     tiles=tiles,
     cost=cost,
     build=build,
+    build_split=build,
 )

@@ -33,4 +33,5 @@ TEMPLATE = Template(
     tiles=xla.tiles,
     cost=functools.partial(xla.cost, multiplied="f32"),
     build=functools.partial(xla.build, widened=True),
+    build_split=functools.partial(xla.build, widened=True),
 )

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -22,7 +21,7 @@ from jax.experimental.pallas import tpu as pltpu
 
 from ropegen.ir import ops
 
-from ..tpu.mosaic import LANES, Array, Index, Ref, round_up
+from ..tpu.mosaic import LANES, Array, Index, Ref, result_type, round_up
 
 # Rows that a step computes at a time: a tile of bfloat16 in registers.
 CHUNK = 16
@@ -218,7 +217,7 @@ def forward(form: Form, ids: Array, operands: dict[str, Array]) -> Array:
     call = pl.pallas_call(
         functools.partial(_kernel, form, names),
         grid_spec=grid,
-        out_shape=jax.ShapeDtypeStruct((form.rows, form.features), form.dtype),
+        out_shape=result_type((form.rows, form.features), form.dtype),
         # The ids are inside the table, and a bounds check would cost as much as the copy.
         compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "arbitrary"), disable_bounds_checks=True),
         name="ropegen_embed",

@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -25,7 +24,7 @@ from jax.experimental.pallas import tpu as pltpu
 
 from ropegen.target import TPU_KERNEL_MEMORY
 
-from ..tpu.mosaic import LANES, Array, Index, Ref, dot, lane
+from ..tpu.mosaic import LANES, Array, Index, Ref, dot, lane, result_type
 from ..tpu.rotation import Rotation
 
 # Rows that are multiplied at a time. With fewer, the matrix unit waits for weights; with more, registers spill.
@@ -216,7 +215,7 @@ def forward(form: Form, operands: dict[str, Array]) -> tuple[Array, ...]:
     call = pl.pallas_call(
         functools.partial(_kernel, form, names),
         grid_spec=grid,
-        out_shape=[jax.ShapeDtypeStruct((form.batch, form.rows, part.columns), form.dtype) for part in form.parts],
+        out_shape=[result_type((form.batch, form.rows, part.columns), form.dtype) for part in form.parts],
         compiler_params=pltpu.CompilerParams(
             dimension_semantics=("parallel", "parallel", "arbitrary"),
             vmem_limit_bytes=max(form.vmem + form.vmem // 3, TPU_KERNEL_MEMORY),

@@ -17,6 +17,11 @@ LANES = 128
 VMEM_SHARE = 3 / 4
 
 
+def result_type(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+    """The type of a result of a kernel. A kernel runs on one device: its results vary over no axis of a mesh."""
+    return jax.ShapeDtypeStruct(shape, dtype, manual_axis_type=jax.sharding.ManualAxisType())
+
+
 def round_up(size: int, unit: int) -> int:
     """The smallest multiple of `unit` that is at least `size`."""
     return -(-size // unit) * unit

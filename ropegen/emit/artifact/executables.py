@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -20,6 +19,7 @@ from ropegen.emit.artifact.manifest import ExecutableEntry, ExecutableStage, Sta
 from ropegen.emit.module import stablehlo
 from ropegen.errors import RopegenError
 from ropegen.planner import Plan
+from ropegen.target import Target
 
 Program = Callable[[Mapping[str, Any]], dict[str, Any]]
 
@@ -45,17 +45,30 @@ class Made:
 
 
 def split(plans: Sequence[Plan]) -> tuple[Plan, ...]:
-    """The plans that the modules hold: all but the second and later ones for TPU.
+    """The plans that the modules hold: of several chips of a platform that are compiled for, the first one.
+
+    A plan for a CPU without its vector unit comes before those for CPUs with one.
 
     Raises:
-      RopegenError: no plan is for TPU, or two are for the same chip.
+      RopegenError: no plan can be compiled ahead of time, or two are for the same chip.
     """
-    chips = [str(plan.target) for plan in plans if plan.target.platform == "tpu"]
+    chips = [plan for plan in plans if is_ahead_of_time(plan.target)]
+    names = [str(plan.target) for plan in chips]
     if not chips:
-        raise RopegenError("device executables are made for TPU, and no TPU is named; add e.g. --target tpu:v5e")
-    if len(set(chips)) < len(chips):
-        raise RopegenError(f"the targets {', '.join(chips)} name a chip twice; name each once")
-    return tuple(plan for plan in plans if plan.target.platform != "tpu" or str(plan.target) == chips[0])
+        raise RopegenError(
+            "code is compiled ahead of time for TPU and for CPUs whose vector unit is named, and none is among the "
+            "targets; add e.g. --target tpu:v5e or --target cpu:avx2"
+        )
+    if len(set(names)) < len(names):
+        raise RopegenError(f"the targets {', '.join(names)} name a chip twice; name each once")
+    others = {plan.target.platform for plan in plans if plan not in chips}
+    first = {plan.target.platform: plan for plan in reversed(chips) if plan.target.platform not in others}
+    return tuple(plan for plan in plans if plan not in chips or first.get(plan.target.platform) is plan)
+
+
+def is_ahead_of_time(target: Target) -> bool:
+    """Whether code for a target can be compiled ahead of time: for a TPU, and for a CPU that names its vector unit."""
+    return target.platform == "tpu" or target.unit is not None
 
 
 def make(
@@ -66,8 +79,9 @@ def make(
     Raises:
       RopegenError: there is no libtpu, or it refuses a module.
     """
-    tpu.libtpu_folder(libtpu)  # a missing compiler is an error before the work, not after it
     chips = [plan for plan in plans if plan.target.platform == "tpu"]
+    if chips:
+        tpu.libtpu_folder(libtpu)  # a missing compiler is an error before the work, not after it
     made: list[Made] = []
     for number, plan in enumerate(chips, 1):
         progress(f"compiling for {plan.target} ({number} of {len(chips)})")
@@ -76,9 +90,7 @@ def make(
 
 
 def _made(plan: Plan, libtpu: str | PathLike[str] | None) -> Made:
-    stages: dict[str, stablehlo.Stage] = {"prepare": "prepare", "module": "run"}
-    if not plan.prepared:
-        del stages["prepare"]
+    stages = stablehlo.stages(plan)
     modules = {
         name: bytes(stablehlo.exported([plan], stage, named=True).serialize(vjp_order=0))
         for name, stage in stages.items()
@@ -129,14 +141,14 @@ def unfit(entry: ExecutableEntry, device: Any) -> str:
     return ""
 
 
-def load(folder: Path, entry: ExecutableEntry, device: Any) -> dict[str, Program] | str:
-    """The program of each stage on a device, or the reason why there is none."""
+def load(content: Callable[[str], bytes], entry: ExecutableEntry, device: Any) -> dict[str, Program] | str:
+    """The program of every stage on a device, or the reason why there is none. `content` reads a file by its name."""
     if reason := unfit(entry, device):
         return reason
     programs: dict[str, Program] = {}
     for name, stage in entry.stages.by_name.items():
         try:
-            loaded = device.client.deserialize_executable((folder / stage.file).read_bytes(), [device])
+            loaded = device.client.deserialize_executable(content(stage.file), [device])
         except (jax.errors.JaxRuntimeError, ValueError, TypeError) as error:
             return f"the runtime refuses {stage.file}: {str(error).strip().partition(chr(10))[0]}"
         programs[name] = _program(loaded, device, stage.arguments, stage.results)

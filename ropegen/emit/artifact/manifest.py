@@ -9,21 +9,28 @@ format: an artifact that uses the field is refused by name, and one that does no
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, Generic, TypeVar, cast
+from typing import Annotated, Any, Generic, Literal, TypeVar, cast
 
 import msgspec
 from msgspec import Meta, Struct
 
 from ropegen.errors import RopegenError, nearest
 from ropegen.ir.ops import ROLES
+from ropegen.target import JAX_PLATFORM
 from ropegen.types import TensorType
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 GRAPH = "graph.mlir"
 TILES = "tiles.json"
+SIGNATURES = "manifest.sig"
+
+# A manifest has a few kilobytes for every hundred inputs.
+_MOST_BYTES = 2**24
 
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Count = Annotated[int, Meta(ge=0)]
@@ -118,6 +125,45 @@ class ExecutableEntry(Entry, frozen=True, kw_only=True):
     stages: Stages[ExecutableStage]
 
 
+class NativeObjects(Entry, frozen=True, kw_only=True):
+    """Native kernels compiled ahead of time: the vector unit, the kernels, and the programs that call them.
+
+    The object file of a kernel is `KERNEL.UNIT.o`.
+    """
+
+    unit: Literal["avx2", "avx512", "neon"]
+    kernels: tuple[str, ...]
+    llvmlite: str  # the version that compiled them
+    programs: dict[str, str]  # the file with the exported module of a stage
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The object files, in the order of the kernels."""
+        return tuple(f"{kernel}.{self.unit}.o" for kernel in self.kernels)
+
+
+class NativeEntry(Entry, frozen=True, kw_only=True):
+    """A plan for CPU with kernels that are not in the modules: their templates, and what `plan` was given."""
+
+    templates: tuple[str, ...]
+    weighed: tuple[Literal["forward", "tangent", "backward"], ...]
+    tile: dict[str, dict[str, Annotated[int, Meta(ge=1)]]] = {}
+    tables: Literal["constant", "argument", "computed"] | None = None
+    objects: NativeObjects | None = None
+
+
+class Devices(Entry, frozen=True, kw_only=True):
+    """The devices that an artifact is for: a mesh, and the axes of it over which the inputs of every stage lie."""
+
+    mesh: dict[str, Annotated[int, Meta(ge=1)]]  # the sizes of the axes, in order
+    inputs: dict[str, tuple[tuple[str, ...], ...]]  # for every axis of an input, the axes of the mesh
+
+    @property
+    def count(self) -> int:
+        """The number of devices."""
+        return math.prod(self.mesh.values())
+
+
 class Manifest(Entry, frozen=True, kw_only=True):
     """What an artifact is. `data()` gives the same as plain dictionaries and lists."""
 
@@ -134,14 +180,53 @@ class Manifest(Entry, frozen=True, kw_only=True):
     stages: Stages[Stage]
     files: dict[str, Sha256]  # every file of the directory but this one
     executables: dict[str, ExecutableEntry] = {}  # by target
+    native: dict[str, NativeEntry] = {}  # by target
+    devices: Devices | None = None  # None for one device
     tiles: str | None = None  # the file with the measured tiles that `plan` was given
 
     def __post_init__(self) -> None:
         for name in self.files:
-            if Path(name).name != name or name in ("", "..", MANIFEST) or "\0" in name:
+            if Path(name).name != name or name in ("", "..", MANIFEST, SIGNATURES) or "\0" in name:
                 raise ValueError(f"`files` must list plain file names, and it lists {name!r}")
+        self._expect_files()
+        if self.graph.digest != self.files[GRAPH]:
+            raise ValueError(f"the digest of `graph` must be the hash of {GRAPH}: the graph is of another artifact")
+        # Only the platforms of the targets are read: a newer ropegen may know more chips.
+        built_for = {JAX_PLATFORM.get(target.partition(":")[0], target) for target in self.plans}
+        if not self.plans or built_for != {*self.platforms} or len(built_for) < len(self.platforms):
+            raise ValueError(
+                f"`platforms` must be those of the targets in `plans`, and it lists {', '.join(self.platforms)}"
+            )
+        if other := sorted(self.executables.keys() - self.plans.keys()):
+            raise ValueError(f"`executables` must be of targets in `plans`, and it has {', '.join(other)}")
+        self._expect_stages(self.stages)
+        for entry in self.executables.values():
+            self._expect_stages(entry.stages)
+
+    def _expect_stages(self, stages: Stages[Stage] | Stages[ExecutableStage]) -> None:
+        """Raises a ValueError unless a stage reads what there is before it, and the last one makes the outputs."""
+        known = {*self.inputs}
+        for name, stage in stages.by_name.items():
+            twice = len({*stage.arguments}) < len(stage.arguments) or len({*stage.results}) < len(stage.results)
+            if twice or not known.issuperset(stage.arguments):
+                raise ValueError(
+                    f"`arguments` of {name} must be inputs and what is prepared, and no label may stand twice"
+                )
+            if not known.isdisjoint(stage.results) and name == "prepare":
+                raise ValueError("`results` of prepare must not have the labels of inputs")
+            known |= {*stage.results}
+        if {*stages.module.results} != {*self.outputs}:
+            raise ValueError("`results` of module must be the outputs")
+
+    def _expect_files(self) -> None:
+        """Raises a ValueError unless every file that the manifest names is listed."""
         needed = [GRAPH, *(f"{stage}.jaxexport" for stage in self.stages.by_name)]
         needed += [stage.file for entry in self.executables.values() for stage in entry.stages.by_name.values()]
+        for entry in self.native.values():
+            if entry.objects is not None:
+                needed += [*entry.objects.files, *entry.objects.programs.values()]
+                if set(entry.objects.programs) != set(self.stages.by_name):
+                    raise ValueError("`native` must have a program for every stage")
         needed += [] if self.tiles is None else [self.tiles]
         missing = sorted(set(needed) - set(self.files))
         if missing:
@@ -162,19 +247,31 @@ class _Format(Struct):
     format: int
 
 
-def read(folder: Path) -> Manifest:
-    """The manifest of the artifact in a directory.
+def read(folder: Path) -> tuple[Manifest, bytes]:
+    """The manifest of the artifact in a directory, and the content of its file.
 
     Raises:
       RopegenError: there is no directory or no manifest, the manifest has a newer format, or a field is missing,
-        unknown or wrong.
+        unknown, wrong, or there twice.
     """
     path = folder / MANIFEST
     if not folder.is_dir():
         raise RopegenError(f"there is no directory {folder}; give the directory that `ropegen build -o` made")
     if not path.is_file():
         raise RopegenError(f"{folder} is not an artifact: it has no {MANIFEST}")
-    content = path.read_bytes()
+    with path.open("rb") as file:
+        content = file.read(_MOST_BYTES + 1)
+    if len(content) > _MOST_BYTES:
+        raise RopegenError(f"{path} is damaged: it has more than {_MOST_BYTES} bytes; build the artifact again")
+    return decoded(content, path), content
+
+
+def decoded(content: bytes, path: Path) -> Manifest:
+    """The manifest in the content of a file; errors name `path`.
+
+    Raises:
+      RopegenError: see `read`.
+    """
     try:
         stated = msgspec.json.decode(content, type=_Format).format
     except msgspec.ValidationError as error:
@@ -189,11 +286,22 @@ def read(folder: Path) -> Manifest:
             f"{path} is of format {stated}, and this ropegen reads up to {FORMAT}; install a newer ropegen"
         )
     try:
-        return msgspec.json.decode(content, type=Manifest)
+        made = msgspec.json.decode(content, type=Manifest)
+        json.loads(content, object_pairs_hook=_expect_no_twins)
     except msgspec.ValidationError as error:
         raise RopegenError(
             f"{path} is damaged, or a newer ropegen wrote it: {_with_key(content, str(error))}; build the artifact again"
         ) from error
+    except ValueError as error:  # also surrogates, which msgspec takes and Python's decoder does not
+        raise RopegenError(f"{path} is damaged: {error}; build the artifact again") from error
+    return made
+
+
+def _expect_no_twins(pairs: list[tuple[str, object]]) -> None:
+    """Raises a ValueError if a key of a JSON object stands there twice. Readers of JSON differ in which one they take."""
+    counts = Counter(key for key, _ in pairs)
+    if len(counts) < len(pairs):
+        raise ValueError(f"the key {counts.most_common(1)[0][0]!r} stands twice in one object")
 
 
 def _with_key(content: bytes, message: str) -> str:

@@ -19,6 +19,7 @@ from jax.extend.mlir import ir
 from jax.interpreters import mlir
 
 from ropegen.emit.artifact.manifest import Manifest
+from ropegen.emit.module.reader import expect_program, main_types, parsed, text_of
 from ropegen.emit.module.stablehlo import PORTABLE_VERSION
 from ropegen.errors import RopegenError
 from ropegen.ir.graph import Graph
@@ -30,24 +31,27 @@ Program = Callable[..., dict[str, jax.Array]]
 SEMANTIC, PORTABLE = "semantic.mlir", "module.mlirbc"
 
 
-def programs(directory: Path, manifest: Manifest, graph: Graph) -> Iterator[tuple[str, Program]]:
+def programs(
+    directory: Path, content: Callable[[str], bytes], manifest: Manifest, graph: Graph
+) -> Iterator[tuple[str, Program]]:
     """The name of every such file, with a function that takes the graph's inputs by keyword and returns its outputs.
 
+    `content` reads a file of the directory by its name.
+
     Raises:
-      RopegenError: a file is not a StableHLO module with the arguments and results of the artifact.
+      RopegenError: a file is not a StableHLO module with the arguments and results of the artifact, or it has a custom
+        call.
     """
     outputs = {label: value.type for label, value in graph.outputs}
     if PORTABLE in manifest.files:
-        yield PORTABLE, _by_stages(directory, manifest, graph, outputs)
+        yield PORTABLE, _by_stages(directory, content, manifest, graph, outputs)
     if SEMANTIC in manifest.files:
         path = directory / SEMANTIC
-        with mlir.make_ir_context():
-            try:
-                module = ir.Module.parse(path.read_text(encoding="utf-8"))
-                content = bytes(mlir_tools.serialize_portable_artifact(module, PORTABLE_VERSION))
-            except (ir.MLIRError, ValueError) as error:
-                raise RopegenError(f"{path} is no StableHLO module ({error}); build the artifact again") from error
-        yield SEMANTIC, _by_keyword(_program(content, graph.input_types, outputs))
+        try:
+            written = content(SEMANTIC).decode()
+        except UnicodeDecodeError as error:
+            raise RopegenError(f"{path} is no text ({error}); build the artifact again") from error
+        yield SEMANTIC, _by_keyword(_program(written, path, graph.input_types, outputs))
 
 
 def _by_keyword(run: Callable[[Mapping[str, Any]], dict[str, jax.Array]]) -> Program:
@@ -57,19 +61,28 @@ def _by_keyword(run: Callable[[Mapping[str, Any]], dict[str, jax.Array]]) -> Pro
     return call
 
 
-def _by_stages(directory: Path, manifest: Manifest, graph: Graph, outputs: Mapping[str, TensorType]) -> Program:
+def _by_stages(
+    directory: Path,
+    content: Callable[[str], bytes],
+    manifest: Manifest,
+    graph: Graph,
+    outputs: Mapping[str, TensorType],
+) -> Program:
     """The portable module; the module that prepares parameters computes a part of its arguments."""
+
+    def written(name: str) -> str:
+        return text_of(content(name), str(directory / name))
+
     stages = manifest.stages.by_name
     types = dict(graph.input_types)
     prepare = None
     if "prepare" in stages:
-        made = _result_types((directory / "prepare.mlirbc").read_bytes(), stages["prepare"].results)
-        arguments = {label: types[label] for label in stages["prepare"].arguments}
-        prepare = _program((directory / "prepare.mlirbc").read_bytes(), arguments, made)
+        path, stage = directory / "prepare.mlirbc", stages["prepare"]
+        made = _result_types(written(path.name), path, stage.results)
+        prepare = _program(written(path.name), path, {label: types[label] for label in stage.arguments}, made)
         types |= made
-    run = _program(
-        (directory / PORTABLE).read_bytes(), {label: types[label] for label in stages["module"].arguments}, outputs
-    )
+    arguments = {label: types[label] for label in stages["module"].arguments}
+    run = _program(written(PORTABLE), directory / PORTABLE, arguments, outputs)
 
     def call(**inputs: Any) -> dict[str, jax.Array]:
         return run({**inputs, **(prepare(inputs) if prepare is not None else {})})
@@ -78,9 +91,16 @@ def _by_stages(directory: Path, manifest: Manifest, graph: Graph, outputs: Mappi
 
 
 def _program(
-    module: bytes, arguments: Mapping[str, TensorType], results: Mapping[str, TensorType]
+    written: str, path: Path, arguments: Mapping[str, TensorType], results: Mapping[str, TensorType]
 ) -> Callable[[Mapping[str, Any]], dict[str, jax.Array]]:
-    """A portable module as a function of its arguments by label."""
+    """The text of a portable module as a function of its arguments by label."""
+    with mlir.make_ir_context():
+        parsed_module = parsed(written, str(path))
+        expect_program(parsed_module, str(path), (), [*arguments.values()], [*results.values()])
+        try:
+            module = bytes(mlir_tools.serialize_portable_artifact(parsed_module, PORTABLE_VERSION))
+        except (ir.MLIRError, ValueError) as error:
+            raise RopegenError(f"{path} is no portable StableHLO ({error}); build the artifact again") from error
     shapes = [jax.ShapeDtypeStruct(kind.shape, numpy_dtype(kind.dtype)) for kind in arguments.values()]
 
     def same_types(*values: jax.Array) -> tuple[jax.Array, ...]:
@@ -90,18 +110,21 @@ def _program(
     run = jax.jit(dataclasses.replace(exported, mlir_module_serialized=module).call)
 
     def call(values: Mapping[str, Any]) -> dict[str, jax.Array]:
-        return dict(zip(results, run(*(values[label] for label in arguments)), strict=True))
+        try:
+            return dict(zip(results, run(*(values[label] for label in arguments)), strict=True))
+        except (jax.errors.JaxRuntimeError, ir.MLIRError) as error:
+            raise RopegenError(f"{path} does not run: {str(error).partition(chr(10))[0]}") from error
 
     return call
 
 
-def _result_types(module: bytes, labels: tuple[str, ...]) -> dict[str, TensorType]:
-    """The types of the results of a portable module's `main`."""
-    with mlir.make_ir_context() as context:
-        parsed: Any = mlir_tools.deserialize_portable_artifact(module, context)
-        (main,) = (op for op in parsed.body.operations if ir.StringAttr(op.attributes["sym_name"]).value == "main")
-        types = ir.FunctionType(ir.TypeAttr(main.attributes["function_type"]).value).results
-        tensors = [ir.RankedTensorType(kind) for kind in types]
+def _result_types(written: str, path: Path, labels: tuple[str, ...]) -> dict[str, TensorType]:
+    """The types of the results of the `main` of a portable module."""
+    with mlir.make_ir_context():
+        _, results = main_types(parsed(written, str(path)), str(path))
+        tensors = [ir.RankedTensorType(kind) for kind in results]
+        if len(tensors) != len(labels):
+            raise RopegenError(f"{path} returns {len(tensors)} arrays for {len(labels)}; build the artifact again")
         return {
             label: TensorType(tuple(tensor.shape), str(tensor.element_type))
             for label, tensor in zip(labels, tensors, strict=True)

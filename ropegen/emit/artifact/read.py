@@ -1,31 +1,42 @@
-"""Loading an artifact: `load` checks every hash and gives the `Artifact` that runs."""
+"""Loading an artifact: `load` holds every file against the manifest and gives the `Artifact` that runs."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
 import itertools
-import struct
+import stat
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import jax
 from jax import export as jax_export
 from jax.core import Tracer
+from jax.extend.mlir import ir
+from jax.sharding import NamedSharding, PartitionSpec
 
-from ropegen.emit.artifact import executables, manifest, portable
+from ropegen.emit.artifact import executables, manifest, native, portable, program, signature
 from ropegen.emit.artifact.check import Check, check
-from ropegen.emit.artifact.manifest import GRAPH, MANIFEST, Manifest
-from ropegen.emit.inputs import check_inputs, expect_keywords
-from ropegen.emit.module import stablehlo
+from ropegen.emit.artifact.manifest import GRAPH, Manifest
+from ropegen.emit.inputs import check_inputs, expect_keywords, expect_room, rooms
+from ropegen.emit.own_part import inside_shard_map, with_own_part
 from ropegen.errors import RopegenError
-from ropegen.ir import text
+from ropegen.ir import ops, text
 from ropegen.ir.graph import Graph
-from ropegen.target import host_device, host_platform
+from ropegen.target import host_device, host_devices, host_platform
 from ropegen.types import TensorType
+
+T = TypeVar("T")
+
+# How often a directory is read again that is replaced while it is read.
+_ATTEMPTS = 100
+# A flat buffer has fewer bytes, and a graph far fewer.
+_MOST_BYTES = 2**31
+
+Keys = str | PathLike[str] | Iterable[str | PathLike[str]] | None
 
 
 class Artifact:
@@ -33,20 +44,38 @@ class Artifact:
 
     A graph with one output gives that output, a graph with several gives a dictionary by name. A device executable of
     the artifact runs if it was compiled for this chip by the compiler build of this runtime. Otherwise the StableHLO is
-    compiled, with a warning if there is an executable for this platform. A call that JAX traces always takes the
-    StableHLO, because it becomes a part of a larger program.
+    compiled, with a warning if there is an executable for this platform. A call that JAX traces takes no executable,
+    because it becomes a part of a larger program.
+
+    If the plan for CPU has native kernels, they are compiled here, see `ropegen.emit.artifact.native`. Where that is not
+    possible, the StableHLO runs, with a warning that says why. `runs` says which it is.
+
+    An artifact for several devices takes whole arrays, and brings those that JAX does not trace to the devices. It holds
+    the forward pass alone.
 
     `manifest` says what the artifact is, in typed fields; `manifest.data()` gives the same as plain dictionaries.
     """
 
-    def __init__(self, directory: Path, manifest: Manifest) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        manifest: Manifest,
+        graph: Graph,
+        programs: Mapping[str, jax_export.Exported],
+        allow: tuple[str, ...] = (),
+        *,
+        runs_objects: bool = False,
+    ) -> None:
         self.directory = directory
         self.manifest = manifest
+        self.graph = graph
+        """The graph that it was built from."""
+        self._allow = allow
         self._inputs = {label: entry.type for label, entry in manifest.inputs.items()}
-        self._programs = {stage: _deserialized(directory / f"{stage}.jaxexport") for stage in manifest.stages.by_name}
-        self._check_calls()
-        self._compiled = {stage: jax.jit(program.call) for stage, program in self._programs.items()}
+        self._rooms = rooms(graph)
+        self._compiled = {stage: jax.jit(_without_derivative(program.call)) for stage, program in programs.items()}
         self._has_warned = False
+        self._runs_objects = runs_objects
 
     # Nothing in it changes, so a copy would only compile again.
     def __copy__(self) -> Artifact:
@@ -56,11 +85,17 @@ class Artifact:
         return self
 
     # Programs that JAX compiled cannot leave the process, so a pickle holds the directory and the hashes of its files.
-    def __reduce__(self) -> tuple[Callable[[Path, dict[str, str]], Artifact], tuple[Path, dict[str, str]]]:
-        return _load_again, (self.directory.resolve(), dict(self.manifest.files))
+    def __reduce__(self) -> tuple[Callable[..., Artifact], tuple[Path, dict[str, str], tuple[str, ...], bool]]:
+        return _load_again, (self.directory.resolve(), dict(self.manifest.files), self._allow, self._runs_objects)
 
     def __repr__(self) -> str:
-        return f"<artifact {self.manifest.graph.name} for {', '.join(self.targets)}>"
+        devices = "" if self.devices == 1 else f", on {self.devices} devices"
+        return f"<artifact {self.manifest.graph.name} for {', '.join(self.targets)}{devices}>"
+
+    @property
+    def devices(self) -> int:
+        """The number of devices that a call runs on."""
+        return 1 if self.manifest.devices is None else self.manifest.devices.count
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -92,43 +127,90 @@ class Artifact:
             elif programs:
                 unused[target] = "another one is used"
             else:
-                loaded = executables.load(self.directory, entry, device)
+                loaded = executables.load(self._content, entry, device)
                 if isinstance(loaded, str):
                     unused[target] = loaded
                 else:
                     programs = loaded
         return programs, unused
 
+    @functools.cached_property
+    def _native(self) -> native.Native:
+        return native.load(self.manifest, self.graph, self._content, trusted=self._runs_objects)
+
+    @property
+    def runs(self) -> str:
+        """What a call runs on this machine, in words: an executable, native kernels, or the StableHLO and why."""
+        if host_platform() == "cpu" and self.manifest.native:
+            unused = "".join(f"; no native kernels for {name}: {why}" for name, why in self._native.unused.items())
+            return f"{self._native.what}{unused}"
+        used = [made.target for made in self.executables if not made.unused]
+        return f"the executable for {used[0]}" if used else "StableHLO"
+
     def _stage(self, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Runs a stage: the executable of this device if there is one, else the StableHLO."""
+        """Runs a stage: the executable of this device or native kernels if there are any, else the StableHLO."""
         arguments = {label: values[label] for label in self.manifest.stages.by_name[name].arguments}
         if self.manifest.executables and not any(isinstance(value, Tracer) for value in arguments.values()):
             programs, _ = self._device_programs
             if name in programs:
                 return programs[name](values)
             self._warn_of_unused()
-        return self._compiled[name](_committed(arguments))
+        if self.manifest.native and self.manifest.devices is None and host_platform() == "cpu":
+            if name in self._native.programs:
+                return self._native.programs[name](_committed(arguments))
+            self._warn_of_unused()
+        return self._exported(name, arguments)
+
+    def _exported(self, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Runs the StableHLO of a stage."""
+        try:
+            return self._compiled[name](self._placed(arguments))
+        except (jax.errors.JaxRuntimeError, ir.MLIRError) as error:
+            raise RopegenError(
+                f"{self.directory / name}.jaxexport does not run on {host_platform()}: {str(error).partition(chr(10))[0]}"
+            ) from error
+
+    def _placed(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The arguments of a stage where it reads them; those that JAX traces stay as they are."""
+        stated = self.manifest.devices
+        if stated is None:
+            return _committed(arguments)
+        if any(isinstance(value, Tracer) for value in arguments.values()):
+            return arguments
+        mesh = jax.make_mesh(
+            tuple(stated.mesh.values()), tuple(stated.mesh), axis_types=(jax.sharding.AxisType.Auto,) * len(stated.mesh)
+        )
+        lies = {
+            label: NamedSharding(mesh, PartitionSpec(*(axes or None for axes in its)))
+            for label, its in stated.inputs.items()
+        }
+        return jax.device_put(dict(arguments), {label: lies[label] for label in arguments})
+
+    def _content(self, name: str) -> bytes:
+        """The content of a file, which must be what it was when the artifact was loaded."""
+        return _content(self.directory / name, self.manifest.files[name])
 
     def _warn_of_unused(self) -> None:
-        """Warns once that the StableHLO is compiled although there is an executable for this platform."""
+        """Warns once that the StableHLO is compiled although there is other code for this platform."""
         if self._has_warned:
             return
         self._has_warned = True
+        if self.manifest.native and host_platform() == "cpu":
+            warnings.warn(f"{self.directory} runs {self.runs}", stacklevel=4)
+            return
         entries = self.manifest.executables
         unused = [made for made in self.executables if entries[made.target].platform == host_platform()]
         if unused:
             reasons = "; ".join(f"{made.target}: {made.unused}" for made in unused)
             warnings.warn(f"{self.directory}: compiled anew, its executables are not used ({reasons})", stacklevel=4)
 
-    @functools.cached_property
-    def graph(self) -> Graph:
-        """The graph that it was built from."""
-        return text.load(self.directory / GRAPH)
-
     def __call__(self, /, *positional: Any, **inputs: Any) -> Any:
         expect_keywords(positional, self._inputs)
         self._check_platform()
         values = check_inputs(self._inputs, inputs, self._inputs)
+        expect_room(self._rooms, inputs)
+        if inside_shard_map():
+            values = with_own_part("artifact", self.graph, values)
         return self._run(self._prepared(values), values)
 
     def bind(self, /, *positional: Any, **parameters: Any) -> Callable[..., Any]:
@@ -155,6 +237,7 @@ class Artifact:
         **inputs: Any,
     ) -> Any:
         expect_keywords(positional, others)
+        expect_room(self._rooms, inputs)
         return self._run(prepared, {**values, **check_inputs(others, inputs, others)})
 
     def check(self, seed: int = 0) -> Check:
@@ -172,8 +255,17 @@ class Artifact:
             results = self(**inputs)
             return {labels[0]: results} if len(labels) == 1 else results
 
-        files = portable.programs(self.directory, self.manifest, self.graph)
-        return check(self.graph, itertools.chain([("module.jaxexport", own)], files), seed)
+        def exported(**inputs: Any) -> Mapping[str, Any]:
+            values = check_inputs(self._inputs, inputs, self._inputs)
+            for name, stage in self.manifest.stages.by_name.items():
+                values = {**values, **self._exported(name, {label: values[label] for label in stage.arguments})}
+            return {label: values[label] for label in labels}
+
+        programs = [("module.jaxexport", own)]
+        if self.manifest.native and host_platform() == "cpu" and self._native.programs:
+            programs = [("native kernels", own), ("module.jaxexport", exported)]
+        files = portable.programs(self.directory, self._content, self.manifest, self.graph)
+        return check(self.graph, itertools.chain(programs, files), seed)
 
     def _check_platform(self) -> None:
         platform = host_platform()
@@ -182,16 +274,12 @@ class Artifact:
                 f"this program runs on {platform} and the artifact holds {', '.join(self.manifest.platforms)}; build it "
                 f"with a target for {platform}, or choose one of those with JAX_PLATFORMS"
             )
-
-    def _check_calls(self) -> None:
-        for stage, program in self._programs.items():
-            calls = stablehlo.custom_calls(program.mlir_module_serialized)
-            unlisted = [call for call in calls if call not in self.manifest.custom_calls]
-            if unlisted:
-                raise RopegenError(
-                    f"{self.directory / stage}.jaxexport calls {', '.join(unlisted)}, which {MANIFEST} does not list; the "
-                    "files are of two artifacts: build it again"
-                )
+        if (there := host_devices()) < self.devices and self.manifest.devices is not None:
+            axes = ", ".join(f"{axis}={size}" for axis, size in self.manifest.devices.mesh.items())
+            raise RopegenError(
+                f"{self.directory} runs on {self.devices} devices (a mesh of {axes}), and this program has {there}; start it "
+                "with that many, or build the artifact for fewer"
+            )
 
     def _prepared(self, values: Mapping[str, Any]) -> dict[str, Any]:
         return self._stage("prepare", values) if "prepare" in self._compiled else {}
@@ -201,6 +289,20 @@ class Artifact:
         if len(results) == 1:
             return next(iter(results.values()))
         return {label: results[label] for label in self.manifest.outputs}
+
+
+def _without_derivative(program: Callable[..., Any]) -> Callable[..., Any]:
+    """The program, which refuses to be differentiated in words of ropegen."""
+    forward = jax.custom_jvp(program)
+
+    @forward.defjvp
+    def refuse(primals: Any, tangents: Any) -> Any:  # pyright: ignore[reportUnusedFunction]
+        raise RopegenError(
+            "an artifact holds the forward pass alone, and its derivative was asked for; differentiate "
+            "`rg.plan(artifact.graph, target).compile()`, which computes the same"
+        )
+
+    return forward
 
 
 def _committed(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -222,13 +324,13 @@ def _committed(values: Mapping[str, Any]) -> dict[str, Any]:
     return {**values, **jax.device_put(loose, device)}
 
 
-def _load_again(directory: Path, files: Mapping[str, str]) -> Artifact:
+def _load_again(directory: Path, files: Mapping[str, str], allow: tuple[str, ...], objects: bool) -> Artifact:
     """The artifact that was pickled, from its directory.
 
     Raises:
       RopegenError: `load` raises it, or the directory now holds another artifact.
     """
-    artifact = load(directory)
+    artifact = load(directory, allow=allow, objects=objects)
     if artifact.manifest.files != files:
         raise RopegenError(
             f"{directory} holds another artifact than the one that was pickled; load it with ropegen.load, and pickle that"
@@ -236,45 +338,213 @@ def _load_again(directory: Path, files: Mapping[str, str]) -> Artifact:
     return artifact
 
 
-def load(directory: str | PathLike[str]) -> Artifact:
+def load(
+    directory: str | PathLike[str], *, allow: Iterable[str] = (), keys: Keys = None, objects: bool = False
+) -> Artifact:
     """An artifact from its directory.
 
+    What it trusts: without `keys`, nothing that the files say. Every hash is checked, the manifest must fit its schema,
+    the graph and the programs, and bytecode is read by another process. A program may use the custom calls that
+    ropegen's templates emit, and those whose targets are in `allow`. But a program is a program: whoever made the
+    artifact decides what it computes and how long, and kernels for TPU and GPU are code of those devices that is not
+    looked into. The hashes do not say who made it. With `keys`, it must be signed.
+
+    `keys` are one or several files with public keys of Ed25519, in PEM or as OpenSSH writes them. The artifact must
+    have a signature by one of them, see `ropegen.emit.artifact.signature`; then no other process reads the bytecode.
+
+    With `objects` or `keys`, native kernels that were compiled ahead of time run as they are. They are machine code and
+    can do whatever this process can do. Without both, they are compiled here, from the graph.
+
     Raises:
-      RopegenError: the directory is not there or is not an artifact, the format is newer, or a file is missing or
-        damaged.
+      RopegenError: the directory is not there or is not an artifact, the format is newer, a file is missing, damaged or
+        of another artifact, a program has a custom call that is not allowed, or no key of `keys` signed the artifact.
     """
     folder = Path(directory)
-    stated = manifest.read(folder)
-    for name, digest in stated.files.items():
-        path = folder / name
+    allowed = _names(allow)
+    trusted = None if keys is None else signature.read_keys(keys)
+    return while_whole(folder, lambda: _load(folder, allowed, trusted, objects or trusted is not None))
+
+
+def sign(directory: str | PathLike[str], key: str | PathLike[str]) -> str:
+    """Signs the artifact in a directory with the private key of Ed25519 in a file; returns the public key.
+
+    The signature is beside those that are there. A later build into the directory removes them all.
+
+    Raises:
+      RopegenError: `load` raises it; the file holds no such key; or the directory cannot be written.
+    """
+    folder = Path(directory)
+
+    def vouch() -> str:
+        load(folder)  # nobody should vouch for damage
+        _, content = manifest.read(folder)
+        return signature.sign(folder, content, Path(key))
+
+    return while_whole(folder, vouch)
+
+
+def while_whole(folder: Path, read: Callable[[], T]) -> T:
+    """The result of `read`, which reads a directory that another process may replace. If the directory is another one
+    after an error than it was before, it is read again, so that no error comes from files of two artifacts.
+    """
+    for _ in range(_ATTEMPTS):
+        before = _identity(folder)
         try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise RopegenError(
-                f"the artifact {folder} has lost its file {name} ({error.strerror}); build it again"
-            ) from error
-        actual = hashlib.sha256(content).hexdigest()
-        if actual != digest:
-            raise RopegenError(
-                f"{path} is damaged: its sha256 is {actual[:12]}..., the manifest says {digest[:12]}...; build the artifact again"
-            )
-    return Artifact(folder, stated)
+            return read()
+        except RopegenError:
+            if _identity(folder) == before:
+                raise
+    raise RopegenError(f"{folder} changes all the time; wait until the artifact is built")
 
 
-def _deserialized(path: Path) -> jax_export.Exported:
+def _identity(folder: Path) -> tuple[int, ...] | None:
+    """What differs between a directory and the one that replaces it; None if there is none."""
     try:
-        return jax_export.deserialize(bytearray(path.read_bytes()))
-    # The hash is right, so this jax does not know the format. It can then fail in any of these ways.
-    except (
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        NotImplementedError,
-        TypeError,
-        ValueError,
-        struct.error,
-    ) as error:
+        about = folder.stat()
+    except OSError:
+        return None
+    return about.st_dev, about.st_ino, about.st_mtime_ns
+
+
+def _load(folder: Path, allow: tuple[str, ...], keys: signature.PublicKeys | None, objects: bool) -> Artifact:
+    try:
+        stated, content = manifest.read(folder)
+        if keys is not None:
+            signature.verify(folder, content, keys)
+        needed = {GRAPH, *(f"{stage}.jaxexport" for stage in stated.stages.by_name)}
+        files: dict[str, bytes] = {}
+        for name, digest in stated.files.items():
+            if name in needed:
+                files[name] = _content(folder / name, digest)
+            else:
+                _expect_digest(folder / name, digest)
+    except OSError as error:
+        raise RopegenError(f"cannot read {error.filename or folder}: {error.strerror or error}") from error
+    return assembled(folder, stated, files, allow=allow, trusted=keys is not None, objects=objects)
+
+
+def assembled(
+    folder: Path,
+    stated: Manifest,
+    files: Mapping[str, bytes],
+    *,
+    allow: tuple[str, ...] = (),
+    trusted: bool,
+    objects: bool = False,
+) -> Artifact:
+    """The artifact of a manifest and the content of its files. See `program.read` for what `trusted` means.
+
+    With `objects`, it runs its object files.
+
+    Raises:
+      RopegenError: the graph, the programs and the manifest do not fit each other.
+    """
+    graph = text.loads(_decoded(files[GRAPH], folder / GRAPH), str(folder / GRAPH))
+    _expect_graph(folder, stated, graph)
+    types = {label: entry.type for label, entry in stated.inputs.items()}
+    programs: dict[str, jax_export.Exported] = {}
+    for name, stage in stated.stages.by_name.items():
+        wanted = program.Signature(
+            {label: types[label] for label in stage.arguments},
+            stage.results,
+            stated.platforms,
+            stage.calling_convention,
+            stated.custom_calls.keys(),
+        )
+        programs[name] = program.read(
+            files[f"{name}.jaxexport"], folder / f"{name}.jaxexport", wanted,
+            name=graph.name, graph_digest=stated.graph.digest, allow=allow, trusted=trusted,
+        )  # fmt: skip
+        made = program.result_types(programs[name], stage.results)
+        if name == "prepare":
+            types |= made
+        elif made != (outputs := {label: entry.type for label, entry in stated.outputs.items()}):
+            raise _of_two(folder / f"{name}.jaxexport", "returns", made, outputs)
+    return Artifact(folder, stated, graph, programs, allow, runs_objects=objects)
+
+
+def _expect_graph(folder: Path, stated: Manifest, graph: Graph) -> None:
+    """Refuses a manifest whose inputs or outputs are not the graph's. The passes may have dropped inputs."""
+    path = folder / GRAPH
+    if graph.name != stated.graph.name:
+        raise _of_two(path, "is named", {"graph": graph.name}, {"graph": stated.graph.name})
+    roles = {value.op.label: (value.type, value.op.role) for value in graph.inputs if isinstance(value.op, ops.Input)}
+    inputs = {label: (entry.type, entry.role) for label, entry in stated.inputs.items()}
+    there = {label: entry for label, entry in roles.items() if label in inputs}
+    if there != inputs:
+        raise _of_two(path, "reads", there, inputs)
+    made = {label: value.type for label, value in graph.outputs}
+    outputs = {label: entry.type for label, entry in stated.outputs.items()}
+    if made != outputs:
+        raise _of_two(path, "returns", made, outputs)
+
+
+def _of_two(path: Path, verb: str, own: Mapping[str, object], said: Mapping[str, object]) -> RopegenError:
+    """The error for a file that does not fit the manifest; it shows where they differ."""
+    label = next(label for label in [*own, *said] if own.get(label) != said.get(label))
+    return RopegenError(
+        f"{path} {verb} {_shown(label, own)}, and {manifest.MANIFEST} says {_shown(label, said)}; the files are of two "
+        "artifacts: build it again"
+    )
+
+
+def _shown(label: str, entries: Mapping[str, object]) -> str:
+    if label not in entries:
+        return f"no {label}"
+    entry = entries[label]
+    return f"{label} = {', '.join(map(str, cast('tuple[object, ...]', entry))) if isinstance(entry, tuple) else entry}"
+
+
+def _content(path: Path, digest: str) -> bytes:
+    """The content of a file of an artifact, if it has this hash."""
+    _expect_regular(path)
+    with path.open("rb") as file:
+        content = file.read(_MOST_BYTES + 1)
+    if len(content) > _MOST_BYTES:
+        raise RopegenError(f"{path} has more than {_MOST_BYTES} bytes, the most that ropegen reads; build it again")
+    _compare(path, hashlib.sha256(content).hexdigest(), digest)
+    return content
+
+
+def _expect_digest(path: Path, digest: str) -> None:
+    """Refuses a file with another hash; it may be larger than the memory."""
+    _expect_regular(path)
+    with path.open("rb") as file:
+        _compare(path, hashlib.file_digest(file, "sha256").hexdigest(), digest)
+
+
+def _expect_regular(path: Path) -> None:
+    """Refuses what is no file, such as a pipe, which nobody may ever write to."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise RopegenError(
-            f"jax {jax.__version__} does not read {path} ({error}); build the artifact again, or run it with the jax "
-            f"that {MANIFEST} names"
+            f"the artifact {path.parent} has lost its file {path.name} ({reason}); build it again"
         ) from error
+    if not stat.S_ISREG(mode):
+        raise RopegenError(f"the artifact {path.parent} has something else than a file at {path.name}; build it again")
+
+
+def _compare(path: Path, actual: str, stated: str) -> None:
+    if actual != stated:
+        raise RopegenError(
+            f"{path} is damaged: its sha256 is {actual[:12]}..., the manifest says {stated[:12]}...; build the artifact again"
+        )
+
+
+def _decoded(content: bytes, path: Path) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise RopegenError(f"{path} is no text: byte {error.start} is not UTF-8; build the artifact again") from error
+
+
+def _names(allow: object) -> tuple[str, ...]:
+    """The names of custom calls that a caller allows."""
+    names = (
+        tuple(cast("Iterable[object]", allow)) if isinstance(allow, Iterable) and not isinstance(allow, str) else None
+    )
+    if names is None or not all(isinstance(name, str) for name in names):
+        raise RopegenError(f"load: allow is {allow!r:.60}; give the targets of custom calls, such as ('my_call',)")
+    return cast("tuple[str, ...]", names)

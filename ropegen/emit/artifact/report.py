@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ropegen.emit.artifact import executables, static_report
+from ropegen.emit.artifact import executables, native, static_report
 from ropegen.planner import Plan
 
 
@@ -13,6 +13,7 @@ def report(
     files: Mapping[str, bytes],
     counts: Mapping[str, Mapping[str, int]],
     compiled: Sequence[executables.Made],
+    objects: Sequence[native.Made],
 ) -> str:
     """The text of the report. `counts` says how often each StableHLO op stands in the module of each stage."""
     lines = [f"{plans[0].graph.name} for {', '.join(str(plan.target) for plan in plans)}", "", "files, bytes"]
@@ -31,6 +32,13 @@ def report(
         ]
     for made in compiled:
         lines += ["", *static_report.lines(made)]
+    for made in objects:
+        entry = made.entry
+        lines += [
+            "",
+            f"{made.plan.target}, native kernels for {entry.unit}, as llvmlite {entry.llvmlite} compiled them",
+        ]
+        lines += [f"  {len(made.files[name]):>12,} bytes  {name}" for name in entry.files]
     for name, ops_of_stage in counts.items():
         lines += ["", f"ops of {name}, all platforms together"]
         lines += [f"  {count:>6}  {op}" for op, count in ops_of_stage.items()]

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 
 from ropegen import explain
-from ropegen.emit.artifact import executables, manifest
+from ropegen.emit.artifact import executables, manifest, native, place, program
 from ropegen.emit.artifact.manifest import (
     FORMAT,
     GRAPH,
     MANIFEST,
+    SIGNATURES,
     TILES,
+    Devices,
     GraphEntry,
     Input,
     Manifest,
@@ -26,8 +25,10 @@ from ropegen.emit.artifact.manifest import (
     Stages,
     Versions,
 )
-from ropegen.emit.artifact.read import Artifact, load
+from ropegen.emit.artifact.read import Artifact, assembled, while_whole
 from ropegen.emit.artifact.report import report
+from ropegen.emit.callable import Stages as DeviceStages
+from ropegen.emit.mesh import Split, mesh_axes
 from ropegen.emit.module import semantic, stablehlo
 from ropegen.errors import RopegenError
 from ropegen.ir import ops, text
@@ -46,51 +47,69 @@ def export(
     *,
     ahead_of_time: bool = False,
     libtpu: str | PathLike[str] | None = None,
+    source: bool = False,
     tiles: bytes | None = None,
+    split: Split | None = None,
     progress: Progress = lambda doing: None,
 ) -> Artifact:
     """Writes the artifact of plans of one graph, one plan for each platform, and loads it.
 
     An artifact that is there already is replaced as a whole. `progress` is told what is being done. With
-    `ahead_of_time`, every TPU chip gets an executable of its own plan; the modules hold the plan of the first chip.
-    `libtpu` is the folder of the compiler's package, by default the one of this environment. `tiles` is the content of
-    the file with measured tiles that `plan` was given; the artifact keeps it as `tiles.json`.
+    `ahead_of_time`, every TPU chip gets an executable of its own plan, and every CPU whose vector unit is named gets its
+    native kernels as object files; the modules hold the plan of the first chip of a platform. `libtpu` is the folder of
+    the compiler's package, by default the one of this environment. With `source`, the native kernels are also written
+    for readers. `tiles` is the content of the file with measured tiles that `plan` was given; the artifact keeps it as
+    `tiles.json`. With a `split`, the artifact is for the devices of its mesh; the files for consumers without JAX are for
+    one device all the same.
 
     Raises:
       RopegenError: two plans are for one platform; the directory holds something other than an artifact, or cannot be
-        written; there is no libtpu, or it refuses a module.
+        written; there is no libtpu, or it refuses a module; there are no native kernels to compile or to write.
     """
     held = executables.split(plans) if ahead_of_time else plans
     stablehlo.check_platforms(held)
     compiled = executables.make(plans, libtpu=libtpu, progress=progress) if ahead_of_time else ()
+    objects = native.make(plans, progress=progress) if ahead_of_time else ()
+    sources = _sources(plans) if source else {}
     target = Path(directory)
     if target.is_symlink():  # the link stays, and the directory that it points to is replaced
         target = target.resolve()
     try:
-        _check_replaceable(target)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-        try:
-            _write(aside, _files(held, plans, compiled, tiles, progress))
-            progress("putting it in place")
-            _put_in_place(aside, target)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+        expect_replaceable(target, target)
+        files, stated = _files(held, plans, compiled, objects, sources, tiles, split, progress)
+        made = assembled(target, stated, files, trusted=True)
+        progress("putting it in place")
+        place.put(files | {MANIFEST: stated.encoded()}, target, expect_replaceable)
     except OSError as error:
         raise RopegenError(
             f"cannot write {target}: {error.strerror or error}; give a directory that can be written"
         ) from error
-    return load(target)
+    return made
+
+
+def _sources(plans: Sequence[Plan]) -> dict[str, bytes]:
+    sources: dict[str, bytes] = {}
+    for plan in plans:
+        sources |= native.source(plan)
+    if not sources:
+        raise RopegenError(
+            f"the plans for {', '.join(str(plan.target) for plan in plans)} have no native kernels, whose code --source "
+            "(source=True) writes; leave it out, or name a CPU"
+        )
+    return sources
 
 
 def _files(
     held: Sequence[Plan],
     plans: Sequence[Plan],
     compiled: Sequence[executables.Made],
+    objects: Sequence[native.Made],
+    sources: Mapping[str, bytes],
     tiles: bytes | None,
+    split: Split | None,
     progress: Progress,
-) -> dict[str, bytes]:
-    """The content of every file, the manifest last. The modules hold the plans `held`, a part of `plans`."""
+) -> tuple[dict[str, bytes], Manifest]:
+    """The content of every file, and the manifest. The modules hold the plans `held`, a part of `plans`."""
     source = held[0].source
     first = next((plan for plan in held if plan.target.platform == "cpu"), held[0])
     files: dict[str, bytes] = {}
@@ -99,12 +118,9 @@ def _files(
     files["plan.txt"] = "\n\n".join(explain.text(plan) for plan in plans).encode()
     stages: dict[str, Stage] = {}
     counts: dict[str, dict[str, int]] = {}
-    names: dict[str, stablehlo.Stage] = {"prepare": "prepare", "module": "run"}
-    for name, stage in names.items():
-        if stage == "prepare" and not first.prepared:
-            continue
+    for name, stage in stablehlo.stages(first).items():
         progress(f"lowering {name} for {', '.join(str(plan.target) for plan in held)}")
-        module = stablehlo.exported(held, stage)
+        module = program.sealed(stablehlo.exported(held, stage, split=split), text.digest(source), name)
         files[f"{name}.jaxexport"] = bytes(module.serialize(vjp_order=0))
         files[f"{name}.mlirbc"] = stablehlo.portable(first, stage)
         counts[name] = stablehlo.op_counts(module.mlir_module_serialized)
@@ -115,13 +131,13 @@ def _files(
         )
     progress("writing the semantic form")
     files["semantic.mlir"] = semantic.semantic(source).encode()
-    for made in compiled:
+    for made in (*compiled, *objects):
         files |= made.files
+    files |= sources
     if tiles is not None:
         files[TILES] = tiles
-    files["report.txt"] = report(plans, files, counts, compiled).encode()
-    stated = _manifest(held, plans, Stages(**stages), compiled, files)
-    return files | {MANIFEST: stated.encoded()}
+    files["report.txt"] = report(plans, files, counts, compiled, objects).encode()
+    return files, _manifest(held, plans, Stages(**stages), compiled, objects, files, split)
 
 
 def _manifest(
@@ -129,8 +145,12 @@ def _manifest(
     plans: Sequence[Plan],
     stages: Stages[Stage],
     compiled: Sequence[executables.Made],
+    objects: Sequence[native.Made],
     files: Mapping[str, bytes],
+    split: Split | None,
 ) -> Manifest:
+    by_target = {made.plan.target: made.entry for made in objects}
+    entries = {str(plan.target): native.entry(plan, by_target.get(plan.target)) for plan in plans}
     graph = held[0].graph
     release = importlib.metadata.version("jax")
     return Manifest(
@@ -154,52 +174,41 @@ def _manifest(
         stages=stages,
         files={name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())},
         executables={str(made.plan.target): made.entry for made in compiled},
+        native={target: entry for target, entry in entries.items() if entry is not None},
+        devices=None if split is None else _devices(held, split),
         tiles=TILES if TILES in files else None,
     )
 
 
-def _write(folder: Path, files: Mapping[str, bytes]) -> None:
-    for name, content in files.items():
-        with (folder / name).open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+def _devices(held: Sequence[Plan], split: Split) -> Devices:
+    specs = DeviceStages(held, split).specs
+    return Devices(
+        mesh=dict(split.mesh.shape), inputs={label: tuple(map(mesh_axes, spec)) for label, spec in specs.items()}
+    )
 
 
-def _check_replaceable(target: Path) -> None:
-    if target.is_dir():
-        # Many programs write a manifest.json, and people keep notes beside artifacts: only files that our manifest
-        # lists may be removed.
-        others = sorted({path.name for path in target.iterdir()} - _own_files(target))
-        if others:
-            shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
-            raise RopegenError(
-                f"{target} holds other files than an artifact's ({shown}); nothing was written: choose another directory"
-            )
-    elif target.exists() or target.is_symlink():
+def expect_replaceable(folder: Path, target: Path) -> None:
+    """Refuses to replace what is at `target` if that is no artifact; it stands at `folder`.
+
+    Raises:
+      RopegenError: it is a file, or a directory with other files than those of an artifact.
+    """
+    if folder.is_dir():
+        while_whole(folder, lambda: _expect_own_files(folder, target))
+    elif folder.exists() or folder.is_symlink():
         raise RopegenError(f"{target} is a file; nothing was written: choose another directory")
 
 
-def _own_files(folder: Path) -> frozenset[str]:
-    """The files of the artifact in a folder; none if the folder holds no artifact."""
+def _expect_own_files(folder: Path, target: Path) -> None:
+    # Many programs write a manifest.json, and people keep notes beside artifacts: only files that our manifest lists
+    # may be removed.
     try:
-        return frozenset({MANIFEST, *manifest.read(folder).files})
+        own = {MANIFEST, SIGNATURES, *manifest.read(folder)[0].files}
     except RopegenError:
-        return frozenset()
-
-
-def _put_in_place(made: Path, target: Path) -> None:
-    """Renames the finished directory. An older one goes aside first, and comes back if the renaming fails."""
-    made.chmod(0o755)
-    if not target.exists():
-        made.rename(target)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
-    old.rmdir()
-    target.rename(old)
-    try:
-        made.rename(target)
-    except OSError:
-        old.rename(target)
-        raise
-    shutil.rmtree(old)
+        own = set[str]()
+    others = sorted({path.name for path in folder.iterdir()} - own)
+    if others:
+        shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
+        raise RopegenError(
+            f"{target} holds other files than an artifact's ({shown}); nothing was written: choose another directory"
+        )

@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.extend.mlir as mlir_tools
 from jax.extend.mlir import ir
 from jax.interpreters import mlir
 
 from ropegen.emit.callable import prepare, run
 from ropegen.emit.module.composites import PREFIX, Composite, Left, name_of, read
 from ropegen.emit.module.grouping import Member, group
-from ropegen.emit.module.rewritten import BYTECODE, Kept, Replaced, Rewritten, portable_version
+from ropegen.emit.module.reader import text_of
+from ropegen.emit.module.rewritten import BYTECODE, Kept, Replaced, Rewritten
 from ropegen.emit.module.stablehlo import check_calls, declared_calls, walk
 from ropegen.errors import RopegenError
 from ropegen.ir import ops
@@ -44,16 +44,16 @@ def replace_composites(
     """The module with every composite of this dialect replaced by its planned kernel for a target.
 
     `source` is MLIR text or bytecode (also portable StableHLO); errors call it `name`; `tile` is passed to `plan`.
-    Composites of other dialects and composites of unknown sizes stay. Text is scanned before MLIR reads it.
-    Bytecode is not scanned, and damaged bytecode can end the process.
+    Composites of other dialects and composites of unknown sizes stay. Text is scanned before MLIR reads it. Another
+    process reads bytecode, because damaged bytecode can end it, and this one reads the text.
 
     Raises:
       RopegenError: the module cannot be read; a composite is unknown or malformed; a value has 64 bits while JAX runs
         without 64-bit types; see also `plan`.
     """
     target = Target.parse(target)
-    with mlir.make_ir_context() as context:
-        script, module = _parse(source, name, context)
+    with mlir.make_ir_context():
+        script, module = _parse(source, name)
         work = _Work(module, script, target, tile)
         work.replace()
         if not work.replaced:
@@ -69,17 +69,9 @@ def replace_composites(
         return Rewritten(target, source, tuple(work.replaced), tuple(work.kept), tuple(work.removed), asm)
 
 
-def _parse(source: bytes, name: str, context: Any) -> tuple[Script, Any]:
+def _parse(source: bytes, name: str) -> tuple[Script, Any]:
     if source.startswith(BYTECODE):
-        try:
-            module: Any = (
-                mlir_tools.deserialize_portable_artifact(source, context)
-                if portable_version(source)
-                else ir.Module.parse(source)
-            )
-        except (ir.MLIRError, ValueError, jax.errors.JaxRuntimeError) as error:
-            raise RopegenError(f"{name} is not MLIR bytecode that this jax can read: {error}; {_WAY_OUT}") from None
-        text: str = module.operation.get_asm(enable_debug_info=True)  # the text in which errors show their place
+        text = text_of(source, name, way_out=_WAY_OUT, locations=True)
     else:
         try:
             text = source.decode()

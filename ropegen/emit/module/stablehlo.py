@@ -9,9 +9,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.extend.mlir as mlir_tools
@@ -20,20 +20,33 @@ from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.extend.mlir import ir
 from jax.interpreters import mlir
+from jax.sharding import NamedSharding
 
 from ropegen import plain
-from ropegen.emit.callable import prepare, prepare_labels, prepared_names, run, run_labels, table_of
+from ropegen.emit.callable import (
+    Stage,
+    Stages,
+    prepare,
+    prepare_labels,
+    prepared_names,
+    run,
+    run_labels,
+    table_of,
+)
+from ropegen.emit.mesh import Split
 from ropegen.emit.primitive import PLATFORMS
+from ropegen.emit.varying import alike, lowered_alone, typed_beside
 from ropegen.errors import RopegenError
 from ropegen.ir.graph import Node, label_of
+from ropegen.native import call
 from ropegen.planner import Plan
 from ropegen.template import template
 from ropegen.types import TensorType, numpy_dtype
 
-Stage = Literal["prepare", "run"]
-
 # Every consumer of this StableHLO version or a newer one can read a portable module.
 PORTABLE_VERSION = "1.9.0"
+# These custom calls say where `shard_map` begins and ends in a serialized module. XLA replaces them, and they run nothing.
+_SHARDY = "xla.sdy."
 # `text` elides constants with more elements than this.
 _SHOWN_ELEMENTS = 16
 
@@ -58,30 +71,68 @@ def check_platforms(plans: Sequence[Plan]) -> None:
             )
 
 
-def exported(plans: Sequence[Plan], stage: Stage, *, named: bool = False) -> export.Exported:
+def exported(
+    plans: Sequence[Plan],
+    stage: Stage,
+    *,
+    named: bool = False,
+    calls: Sequence[str] = (),
+    split: Split | None = None,
+) -> export.Exported:
     """The module of a stage for the platforms of the plans; its arguments and results are dictionaries by label.
 
-    `named` keeps the names of kernels, which a compiler repeats in its reports.
+    `named` keeps the names of kernels, which a compiler repeats in its reports. `calls` are targets of custom calls that
+    the module may have besides those that templates declare, without a promise by jax.export. With a `split`, the module
+    is for all devices of its mesh, and every device runs the plans of its part.
 
     Raises:
       RopegenError: see `check_platforms`; an input has 64 bits while JAX runs without them; or a module has a custom
         call that no chosen template declares.
     """
     check_platforms(plans)
-    kinds = argument_types(plans[0], stage)
-    _need_64_bit(kinds)
-    arguments = {label: jax.ShapeDtypeStruct(kind.shape, numpy_dtype(kind.dtype)) for label, kind in kinds.items()}
-    function = jax.jit(functools.partial(_program, tuple(plans), stage))
+    if split is None:
+        function, arguments = _function(plans, stage)
+    else:
+        stages = Stages(plans, split)
+        function = jax.jit(stages.function(stage, functools.partial(_program, stage)))
+        lies = {label: NamedSharding(split.mesh, spec) for label, spec in stages.specs.items()}
+        arguments = _arguments(stages.arguments(stage), lies)
+        plans = [plan for part in stages.plans for plan in part]
+    platforms = list(dict.fromkeys(plan.target.jax_platform for plan in plans))
+    unchecked = [export.DisabledSafetyCheck.custom_call(name) for name in calls]
     with _no_locations():
-        made = export.export(function, platforms=[plan.target.jax_platform for plan in plans])(arguments)
+        made = export.export(function, platforms=platforms, disabled_checks=unchecked)(arguments)
     with mlir.make_ir_context() as context:
         module = mlir_tools.deserialize_portable_artifact(made.mlir_module_serialized, context)
-        check_calls(module, declared_calls(plans))
+        check_calls(module, (*declared_calls(plans), *calls))
         if named:
             return made
         stripped = _without_locations(module)
-        serialized = mlir_tools.serialize_portable_artifact(stripped, _version(made.mlir_module_serialized))
+        serialized = mlir_tools.serialize_portable_artifact(stripped, version_of(made.mlir_module_serialized))
     return dataclasses.replace(made, mlir_module_serialized=bytes(serialized), fun_name=plans[0].graph.name)
+
+
+def native_kernels(plan: Plan, stage: Stage) -> dict[str, call.Called]:
+    """The native kernels of a stage, by the targets of their custom calls; nothing is compiled."""
+    function, arguments = _function([plan], stage)
+    with call.collected() as kernels:
+        function.trace(arguments).lower(lowering_platforms=(plan.target.jax_platform,))
+    return kernels
+
+
+def _function(plans: Sequence[Plan], stage: Stage) -> tuple[Any, dict[str, jax.ShapeDtypeStruct]]:
+    """The jitted function of a stage, and its arguments."""
+    arguments = _arguments(argument_types(plans[0], stage), {})
+    return jax.jit(functools.partial(_program, stage, tuple(plans))), arguments
+
+
+def _arguments(kinds: Mapping[str, TensorType], lies: Mapping[str, NamedSharding]) -> dict[str, jax.ShapeDtypeStruct]:
+    """The arguments of a stage as JAX traces them, and how they lie over the devices."""
+    _need_64_bit(kinds)
+    return {
+        label: jax.ShapeDtypeStruct(kind.shape, numpy_dtype(kind.dtype), sharding=lies.get(label))
+        for label, kind in kinds.items()
+    }
 
 
 def portable(plan: Plan, stage: Stage) -> bytes:
@@ -99,6 +150,11 @@ def text(plan: Plan, stage: Stage = "run") -> str:
         return _plain_module(plan, stage).operation.get_asm(
             enable_debug_info=False, large_elements_limit=_SHOWN_ELEMENTS
         )
+
+
+def stages(plan: Plan) -> dict[str, Stage]:
+    """The stages of a plan by the names of their files, in the order in which they run."""
+    return {**({"prepare": "prepare"} if plan.prepared else {}), "module": "run"}
 
 
 def argument_types(plan: Plan, stage: Stage) -> dict[str, TensorType]:
@@ -131,7 +187,7 @@ def check_calls(module: Any, declared: Sequence[str]) -> tuple[str, ...]:
     Raises:
       RopegenError: no chosen template declares one of them.
     """
-    calls = _calls(module)
+    calls = calls_of(module)
     unknown = [call for call in calls if call not in declared]
     if unknown:
         raise RopegenError(
@@ -141,20 +197,23 @@ def check_calls(module: Any, declared: Sequence[str]) -> tuple[str, ...]:
 
 
 def custom_calls(serialized: bytes) -> tuple[str, ...]:
-    """The custom-call targets of a serialized module, without duplicates."""
+    """The custom-call targets of a serialized module that is trusted, without duplicates."""
     with mlir.make_ir_context() as context:
-        return _calls(mlir_tools.deserialize_portable_artifact(serialized, context))
+        return calls_of(mlir_tools.deserialize_portable_artifact(serialized, context))
 
 
-def _calls(module: Any) -> tuple[str, ...]:
+def calls_of(module: Any) -> tuple[str, ...]:
+    """The custom-call targets of a module, without duplicates."""
     return tuple(
-        sorted(
+        name
+        for name in sorted(
             {
-                _call_target(operation)
+                call_target(operation)
                 for operation in walk(module.operation)
                 if operation.name == "stablehlo.custom_call"
             }
         )
+        if not name.startswith(_SHARDY)
     )
 
 
@@ -177,11 +236,12 @@ def op_counts(serialized: bytes) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def _call_target(operation: Any) -> str:
+def call_target(operation: Any) -> str:
+    """The target of a custom call."""
     return ir.StringAttr(operation.attributes["call_target_name"]).value
 
 
-def _need_64_bit(kinds: dict[str, TensorType]) -> None:
+def _need_64_bit(kinds: Mapping[str, TensorType]) -> None:
     wide = [label for label, kind in kinds.items() if kind.dtype in ("f64", "i64")]
     if wide and not jax.config.read("jax_enable_x64"):
         raise RopegenError(
@@ -232,7 +292,7 @@ def _without_locations(module: Any) -> Any:
     return ir.Module.parse(bare)
 
 
-def _version(serialized: bytes) -> str:
+def version_of(serialized: bytes) -> str:
     """The StableHLO version at the head of a portable module."""
     match = re.search(rb"StableHLO_v(\d+\.\d+\.\d+)", serialized[:64])
     if match is None:
@@ -246,33 +306,32 @@ _program_p = Primitive("program")
 _program_p.multiple_results = True
 
 
-def _program(plans: tuple[Plan, ...], stage: Stage, values: dict[str, jax.Array]) -> dict[str, jax.Array]:
+def _program(stage: Stage, plans: tuple[Plan, ...], values: dict[str, jax.Array]) -> dict[str, jax.Array]:
     kinds, results = argument_types(plans[0], stage), result_types(plans[0], stage)
-    outputs = _program_p.bind(*(values[label] for label in kinds), plans=plans, stage=stage)
+    outputs = _program_p.bind(*alike([values[label] for label in kinds]), plans=plans, stage=stage)
     return dict(zip(results, outputs, strict=True))
 
 
 @_program_p.def_abstract_eval
 def _program_abstract(*operands: Any, plans: tuple[Plan, ...], stage: Stage) -> list[ShapedArray]:  # pyright: ignore[reportUnusedFunction]
     results = result_types(plans[0], stage).values()
-    return [ShapedArray(kind.shape, numpy_dtype(kind.dtype)) for kind in results]
+    return [typed_beside(ShapedArray(kind.shape, numpy_dtype(kind.dtype)), operands) for kind in results]
 
 
 def _program_on(platform: str) -> Callable[..., list[jax.Array]]:
     def compute(*operands: jax.Array, plans: tuple[Plan, ...], stage: Stage) -> list[jax.Array]:
         plan = next(plan for plan in plans if plan.target.jax_platform == platform)
         kinds, results = argument_types(plans[0], stage), result_types(plans[0], stage)
-        values = _staged(plan, stage, dict(zip(kinds, operands, strict=True)))
+        values = staged(plan, stage, dict(zip(kinds, operands, strict=True)))
         return [values[label] for label in results]
 
     return compute
 
 
-def _staged(plan: Plan, stage: Stage, values: dict[str, jax.Array]) -> dict[str, jax.Array]:
+def staged(plan: Plan, stage: Stage, values: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """The results of a stage by label, from its arguments by label."""
     return prepare(plan, values) if stage == "prepare" else run(plan, values, values)
 
 
 for _platform in PLATFORMS:
-    mlir.register_lowering(
-        _program_p, mlir.lower_fun(_program_on(_platform), multiple_results=True), platform=_platform
-    )
+    mlir.register_lowering(_program_p, functools.partial(lowered_alone, _program_on(_platform)), platform=_platform)

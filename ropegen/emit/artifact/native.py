@@ -1,0 +1,233 @@
+"""Native kernels of an artifact: code for CPU that its modules do not contain.
+
+The modules of an artifact are StableHLO that runs everywhere. If the plan for CPU takes templates whose kernels are code
+in the process, `load` makes the plan again from the graph, and the kernels are compiled when they are first called. Where
+that is impossible, the StableHLO runs.
+
+For a target that names its vector unit, such as cpu:avx2, `make` compiles the kernels ahead of time, on any machine. An
+artifact then also holds the object files, and for each stage an exported module that calls them. They are machine code
+and can do whatever the process can do, so they run only if the caller trusts the artifact.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import jax
+from jax import export
+
+from ropegen import explain, tiles
+from ropegen.emit.artifact.manifest import TILES, Manifest, NativeEntry, NativeObjects
+from ropegen.emit.module import stablehlo
+from ropegen.errors import RopegenError
+from ropegen.ir.graph import Graph
+from ropegen.native import call, machine
+from ropegen.planner import Plan, plan
+from ropegen.target import Target, VectorUnit
+from ropegen.template import template, tiles_of
+from ropegen.tiles import TileFile
+
+Program = Callable[[Mapping[str, Any]], dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Native:
+    """The native programs of an artifact on this machine, by stage; none if its StableHLO runs."""
+
+    programs: Mapping[str, Program]
+    what: str
+    """What runs here, in words."""
+    unused: Mapping[str, str]
+    """The targets with native kernels that do not run here, with the reason."""
+
+
+def entry(made: Plan, objects: NativeObjects | None) -> NativeEntry | None:
+    """What the manifest says of a plan with native kernels; None for a plan without."""
+    chosen = [step.chosen for step in made.steps if step.chosen is not None]
+    names = dict.fromkeys(candidate.template for candidate in chosen if candidate.needs_process)
+    if not names:
+        return None
+    return NativeEntry(
+        templates=tuple(names),
+        weighed=made.weighed,
+        tile={name: dict(tile.sizes) for name, tile in made.asked.tile},
+        tables=made.asked.tables,
+        objects=objects,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """The kernels of a target, compiled ahead of time: files by name, and the entry of the manifest."""
+
+    plan: Plan
+    files: Mapping[str, bytes]
+    entry: NativeObjects
+
+
+def make(plans: Sequence[Plan], *, progress: Callable[[str], None]) -> tuple[Made, ...]:
+    """The native kernels of every plan for a CPU whose vector unit is named.
+
+    Raises:
+      RopegenError: such a plan has no native kernels.
+    """
+    made: list[Made] = []
+    for one in plans:
+        if one.target.unit is not None:
+            progress(f"compiling for {one.target}")
+            made.append(_made(one, one.target.unit))
+    return tuple(made)
+
+
+def _made(made: Plan, unit: VectorUnit) -> Made:
+    kernels: dict[str, call.Called] = {}
+    files: dict[str, bytes] = {}
+    programs: dict[str, str] = {}
+    for name, stage in stablehlo.stages(made).items():
+        with call.collected():
+            called = stablehlo.native_kernels(made, stage)
+            module = stablehlo.exported([made], stage, calls=tuple(called))
+        kernels |= called
+        programs[name] = f"{name}.{str(made.target).replace(':', '-')}.jaxexport"
+        files[programs[name]] = bytes(module.serialize(vjp_order=0))
+    if not kernels:
+        raise RopegenError(
+            f"the plan for {made.target} has no native kernels to compile ahead of time: {_why_none(made)}; build without "
+            "--compile (ahead_of_time), or leave this target out"
+        )
+    entry = NativeObjects(
+        unit=cast("Any", unit.name),
+        kernels=tuple(one.kernel.name for one in kernels.values()),
+        llvmlite=importlib.metadata.version("llvmlite"),
+        programs=programs,
+    )
+    for one, name in zip(kernels.values(), entry.files, strict=True):
+        files[name] = machine.object_code(one.kernel.text, unit)
+    return Made(made, files, entry)
+
+
+def source(made: Plan) -> dict[str, bytes]:
+    """The code of a plan's native kernels for readers, by file: LLVM's text form and assembly, below the plan.
+
+    A plan for a CPU without its vector unit gives the code for this machine.
+    """
+    if entry(made, None) is None:
+        return {}
+    unit = machine.unit_for(made.target)
+    mark = "//" if unit.name == "neon" else "#"
+    plan_text = explain.text(made).rstrip().splitlines()
+    files: dict[str, bytes] = {}
+    for stage in stablehlo.stages(made).values():
+        for one in stablehlo.native_kernels(made, stage).values():
+            assembly = machine.assembly(one.kernel.text, unit)
+            for ending, sign, code in (("ll", ";", one.kernel.text), ("s", mark, assembly)):
+                lines = [f"{sign} {line}".rstrip() for line in plan_text]
+                files[f"{one.kernel.name}.{unit.name}.{ending}"] = "\n".join([*lines, "", code, ""]).encode()
+    return files
+
+
+def _why_none(made: Plan) -> str:
+    considered = [candidate for step in made.steps for candidate in step.considered]
+    declined = {one.template: one.declined for one in considered if template(one.template).needs_process is not None}
+    return "; ".join(f"{name} declines: {', '.join(why)}" for name, why in declined.items() if why) or "none fits it"
+
+
+def load(manifest: Manifest, graph: Graph, content: Callable[[str], bytes], *, trusted: bool) -> Native:
+    """The native programs of the first target, widest vectors first, whose kernels run in this process.
+
+    `content` reads a file of the artifact.
+    Object files run only from an artifact that is `trusted`; otherwise the kernels are compiled here.
+    """
+    unused: dict[str, str] = {}
+    for target in sorted(map(Target.parse, manifest.native), key=_lanes, reverse=True):
+        stated = manifest.native[str(target)]
+        objects = stated.objects if trusted else None
+        try:
+            if reasons := [*_reasons(stated, objects, target)]:
+                unused[str(target)] = "; ".join(dict.fromkeys(reasons))
+                continue
+            if objects is not None:
+                programs, how = _linked(objects, content), "compiled ahead of time"
+            else:
+                made = _planned(manifest, graph, content, target)
+                programs = {name: _program(made, stage) for name, stage in stablehlo.stages(made).items()}
+                how = "compiled here"
+        except RopegenError as error:
+            unused[str(target)] = str(error)
+            continue
+        return Native(programs, f"native kernels of {', '.join(stated.templates)}, {how} for {target}", unused)
+    return Native({}, "StableHLO", unused)
+
+
+def _lanes(target: Target) -> int:
+    return 0 if target.unit is None else target.unit.lanes
+
+
+def _reasons(stated: NativeEntry, objects: NativeObjects | None, target: Target) -> Iterator[str]:
+    """Why the kernels cannot run in this process. Object files need no template."""
+    if objects is not None:
+        yield from machine.cannot_run(target)
+        return
+    for name in stated.templates:
+        needs_process = template(name).needs_process
+        if needs_process is not None:
+            yield from needs_process(target)
+
+
+def _planned(manifest: Manifest, graph: Graph, content: Callable[[str], bytes], target: Target) -> Plan:
+    """The plan that the artifact was built with, made again.
+
+    Raises:
+      RopegenError: what is installed here plans the graph otherwise, or a tile is none that its template offers.
+    """
+    stated = manifest.native[str(target)]
+    made = plan(
+        graph,
+        target,
+        tile=stated.tile,
+        tables=stated.tables,
+        weigh=stated.weighed,
+        measured=_measured(manifest, content, target),
+    )
+    if made.digest != manifest.plans[str(target)]:
+        raise RopegenError(
+            f"ropegen {manifest.built_with.ropegen} built the artifact, and what is installed here plans the graph "
+            f"otherwise for {target}; build the artifact again"
+        )
+    for step in made.steps:
+        if step.region is not None and step.chosen is not None and step.chosen.needs_process:
+            by = template(step.chosen.template)
+            if step.chosen.tile not in tiles_of(by, by.family.site(step.region.closed), target):
+                raise RopegenError(f"{by} does not offer the tile {step.chosen.tile}; build with another tile")
+    return made
+
+
+def _measured(manifest: Manifest, content: Callable[[str], bytes], target: Target) -> TileFile | None:
+    """The tile file that the plan was made with; None if it has no tile for the target."""
+    if manifest.tiles is None:
+        return None
+    file = tiles.parse(content(TILES), TILES)
+    return file if target in file.targets else None
+
+
+def _linked(objects: NativeObjects, content: Callable[[str], bytes]) -> dict[str, Program]:
+    """The programs that call the object files, which are loaded into this process."""
+    for kernel, name in zip(objects.kernels, objects.files, strict=True):
+        call.register(kernel, objects.unit, functools.partial(content, name))
+    targets = {call.target_of(kernel, objects.unit) for kernel in objects.kernels}
+    programs: dict[str, Program] = {}
+    for stage, name in objects.programs.items():
+        module = export.deserialize(bytearray(content(name)))
+        unlisted = set(stablehlo.custom_calls(module.mlir_module_serialized)) - targets
+        if unlisted:
+            raise RopegenError(f"{name} calls {', '.join(sorted(unlisted))}; build the artifact again")
+        programs[stage] = jax.jit(module.call)
+    return programs
+
+
+def _program(made: Plan, stage: stablehlo.Stage) -> Program:
+    return jax.jit(functools.partial(stablehlo.staged, made, stage))

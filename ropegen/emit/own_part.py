@@ -1,0 +1,191 @@
+"""What a call inside a `jax.shard_map` cannot see: where its part lies in the whole.
+
+Inside `shard_map`, arrays have the sizes of one device's part. If it splits the sequence, positions that are left out
+would count from 0 on every device; if it splits heads or batch, so would the `head` and `batch` of a mask. The results
+would be wrong without a word. Only the enclosing `shard_map` knows which axes it splits, so the primitive `part`
+returns its operand unchanged, and its lowering looks at the arrays that the `shard_map` takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from jax.core import Tracer
+from jax.extend.core import Primitive
+from jax.extend.mlir import ir
+from jax.extend.mlir.dialects import sdy
+from jax.interpreters import ad, batching, mlir
+from jax.sharding import AxisType
+
+from ropegen.emit.varying import varying
+from ropegen.errors import RopegenError
+from ropegen.ir import ops
+from ropegen.ir.axes import axes_of
+from ropegen.ir.graph import Graph, Node, label_of
+
+Array = jax.Array
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Whether an axis of a call is split over one of these mesh axes, and the refusal if it is."""
+
+    axes: frozenset[str]
+    sizes: frozenset[int]
+    """The sizes that the axis can have in the arrays of a device."""
+    places: frozenset[int]
+    """The places that it can have among the axes of an array with several axes."""
+    refusal: str
+
+
+def _manual_axes() -> frozenset[str]:
+    """The mesh axes that an enclosing `shard_map` splits into more than one part."""
+    mesh = jax.sharding.get_abstract_mesh()
+    kinds = zip(mesh.axis_names, mesh.axis_types, strict=True)
+    return frozenset(axis for axis, kind in kinds if kind == AxisType.Manual and mesh.shape[axis] > 1)
+
+
+def inside_shard_map() -> bool:
+    """Whether a `shard_map` splits what is traced now."""
+    return bool(_manual_axes())
+
+
+def with_own_part(call: str, graph: Graph, values: Mapping[str, Array]) -> dict[str, Array]:
+    """The inputs of a call. If it is inside a `shard_map` that splits what the call counts, lowering it is an error.
+
+    The lowering raises:
+      RopegenError: positions are left out or equal on every device, and the sequence is split; or a mask or score reads
+        `head` or `batch`, and that axis is split.
+    """
+    manual = _manual_axes()
+    if not manual or not values:
+        return dict(values)
+    types = {label: jax.typeof(value) for label, value in values.items()}
+    states = varying(types.values())  # with check_vma=False, no type states an axis
+    batch = sum(name.startswith("batch") for name in axes_of(graph).known)
+    questions = [
+        *_of_positions(call, graph, values, states, manual, batch),
+        *_of_places(call, graph, states or manual, batch),
+    ]
+    if not questions:
+        return dict(values)
+    label = next(iter(values))
+    return {**values, label: _part_p.bind(values[label], questions=tuple(questions))}
+
+
+def _of_positions(
+    call: str,
+    graph: Graph,
+    values: Mapping[str, Array],
+    states: frozenset[str],
+    manual: frozenset[str],
+    batch: int,
+) -> Iterator[Question]:
+    """For all positions that do not vary over an axis over which something else does."""
+    for value in dict.fromkeys(at for user in graph.nodes for at in _positions_of(user)):
+        given = values.get(label_of(value)) if isinstance(value.op, ops.Input) else None
+        if states:
+            axes = states - (frozenset() if given is None else jax.typeof(given).manual_axis_type.varying)
+        else:
+            axes = frozenset() if isinstance(given, Tracer) else manual
+        length = value.type.shape[-1]
+        if axes and length > 1:
+            axis = min(axes)
+            yield Question(
+                axes,
+                frozenset((length,)),
+                frozenset((batch,)),
+                f"{call}: this shard_map splits the sequence over the mesh axis {{axis!r}}, and the positions are left out or "
+                f"are the same on every device, so every device would count them from the same one. Give the positions of "
+                f"this part, for queries and keys: jax.lax.axis_index({{axis!r}}) * {length} + jax.numpy.arange({length})"
+                + (
+                    f"; if every device has the whole sequence, give jax.lax.pcast(positions, {axis!r}, to='varying')"
+                    if states
+                    else ""
+                ),
+            )
+
+
+def _positions_of(user: Node) -> tuple[Node, ...]:
+    """The operands of a node that are positions."""
+    operands = zip(user.op.present(len(user.operands)), user.operands, strict=True)
+    return tuple(
+        operand
+        for declared, operand in operands
+        if declared.holds == "position" or isinstance(operand.op, ops.Positions)
+    )
+
+
+def _of_places(call: str, graph: Graph, axes: frozenset[str], batch: int) -> Iterator[Question]:
+    """For the head and batch indices that masks and scores read."""
+    for value in graph.nodes:
+        if not isinstance(value.op, ops.Attend):
+            continue
+        shape = value.operands[0].type.shape
+        heads, width = shape[-2:]
+        where = {"head": ({heads, heads * width}, {1, batch + 1}), "batch": ({shape[0]}, {0})}
+        for name in sorted(value.op.variables & where.keys()):
+            sizes, places = where[name]
+            yield Question(
+                axes,
+                frozenset(sizes),
+                frozenset(places),
+                f"{call}: this shard_map splits the {name}{'s' if name == 'head' else ''} over the mesh axis {{axis!r}}, and the "
+                f"mask or score reads `{name}`, which would count from 0 on every device. Call it outside of shard_map with "
+                f"`sharding=`, which counts over the whole, or give this part's own `bias` or mask array",
+            )
+
+
+# The primitive -------------------------------------------------------------------------------------------------------
+
+_part_p = Primitive("part")
+
+
+def _same(value: Any, *, questions: tuple[Any, ...]) -> Any:
+    return value
+
+
+def _transposed(cotangent: Any, value: Any, *, questions: tuple[Any, ...]) -> list[Any]:
+    return [cotangent]
+
+
+_part_p.def_abstract_eval(_same)
+_part_p.def_impl(_same)
+ad.deflinear2(_part_p, _transposed)
+batching.defvectorized(_part_p)
+
+
+def _lowered(context: mlir.LoweringRuleContext, value: Any, *, questions: tuple[Question, ...]) -> list[Any]:
+    for split, shape in _arrays(context.module_context.module.operation):
+        for question in questions:
+            for place, (axes, size) in enumerate(zip(split, shape, strict=True)):
+                found = sorted(question.axes & axes)
+                if found and size in question.sizes and (place in question.places or len(shape) == 1):
+                    raise RopegenError(question.refusal.format(axis=found[0]))
+    return [value]
+
+
+def _arrays(operation: Any) -> Iterator[tuple[list[set[str]], tuple[int, ...]]]:
+    """The arrays that every enclosing `shard_map` takes: the mesh axes over which each of its axes lies, and the sizes.
+
+    The body of an enclosing one is being lowered, so its block has no end yet.
+    """
+    for region in operation.regions:
+        for block in region.blocks:
+            inner = [view.operation for view in block.operations]
+            if operation.name == "sdy.manual_computation" and not (inner and inner[-1].name == "sdy.return"):
+                shardings = sdy.TensorShardingPerValueAttr(operation.attributes["in_shardings"]).shardings
+                for argument, sharding in zip(block.arguments, shardings, strict=True):
+                    axes = sdy.TensorShardingAttr(sharding).dimension_shardings
+                    names = [
+                        {sdy.AxisRefAttr(axis).name for axis in sdy.DimensionShardingAttr(each).axes} for each in axes
+                    ]
+                    yield names, tuple(ir.RankedTensorType(argument.type).shape)
+            for nested in inner:
+                yield from _arrays(nested)
+
+
+mlir.register_lowering(_part_p, _lowered, cacheable=False)

@@ -1,0 +1,1 @@
+"""Rotary embedding by itself: heads rotated by angles that are given."""
