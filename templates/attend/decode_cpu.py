@@ -17,15 +17,14 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from ropegen import masks
 from ropegen.native import call
 from ropegen.native.call import Kernel, Stage, Written, address, stage, written
-from ropegen.native.ir import F32, I1, I32, I64, Function, Module, Number, Value
+from ropegen.native.ir import F32, I1, I32, Function, Module, Number, Value
 from ropegen.native.vectors import LOG2_E, LOG_2, MEMORY, broadcast, exp2, first_lanes, load_f32, log
 
 from .features_cpu import Features, sums
 from .kernel_cpu import GRANULE, LOWEST
-from .layout_cpu import Operand, Problem, operands_of, results_of
+from .layout_cpu import Problem, operands_of, results_of
 from .pack_cpu import Rows, batch_row
 from .scores_cpu import Scores, Span
 
@@ -423,7 +422,10 @@ class _Chunk:
                 if masked or not problem.is_simple:
                     of_head = Scores(f, problem, self.batch, head * problem.group + row % problem.group)
                     query, key = row // problem.group, keys.first + at
-                    score = of_head.modified_by_key(score, query, key, masked=masked)
+                    exists = f.value(I1.vector(lanes), 1)
+                    if problem.keys % GRANULE:
+                        exists = first_lanes(f, lanes, f.maximum(f.minimum(problem.keys - key, lanes), 0))
+                    score = of_head.modified_by_key(score, query, key, exists, masked=masked)
                     f.store(score, scores, at)
                 return [f.maximum(score, most)]
 

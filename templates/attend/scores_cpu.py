@@ -205,12 +205,9 @@ class Scores:
         exists = self.f.splat(tile.keys.first + key < self.problem.keys, self.problem.unit.lanes)
         return self._composed(score, values, beside, exists if masked else None)
 
-    def modified_by_key(self, score: Value, query: Value, key: Value, *, masked: bool) -> Value:
-        """The same for a register of one query and the keys from `key` on; those after the last key are hidden."""
-        f, problem, lanes = self.f, self.problem, self.problem.unit.lanes
-        exists = f.value(I1.vector(lanes), 1)
-        if problem.keys % lanes:
-            exists = first_lanes(f, lanes, f.maximum(f.minimum(problem.keys - key, lanes), 0))
+    def modified_by_key(self, score: Value, query: Value, key: Value, exists: Value, *, masked: bool) -> Value:
+        """What `modified` returns, for a register of one query and the keys from `key` on, of which some exist."""
+        f, lanes = self.f, self.problem.unit.lanes
 
         def beside(name: str) -> Value:
             operand = self._given(name)
