@@ -49,7 +49,10 @@ def step(
     b = rg.Builder("step")
     q = b.input("q", (batch, queries, 4, 16), dtype)
     k, v = (b.input(name, (batch, capacity, 2, 16), dtype) for name in "kv")
-    given = {"q_positions": b.input("at", (batch, queries), "i32"), "kv_positions": b.positions(capacity)}
+    given: dict[str, Any] = {
+        "q_positions": b.input("at", (batch, queries), "i32"),
+        "kv_positions": b.positions(capacity),
+    }
     if documents:
         given["q_segments"] = b.input("q_segments", (batch, queries), "i32")
         given["kv_segments"] = b.input("kv_segments", (batch, capacity), "i32")
@@ -57,18 +60,18 @@ def step(
     return b.build(**returned)
 
 
-@pytest.mark.parametrize(("name", "chunk"), [("causal", 64), ("window", 64), ("documents", 64), ("chunks", 128)])
-def test_every_position_and_nothing_beyond_it(name: str, chunk: int) -> None:
+@pytest.mark.parametrize("name", ["causal", "window", "documents", "chunks"])
+def test_every_position_and_nothing_beyond_it(name: str) -> None:
     """Rows of the cache that no granule of 16 visible keys holds are NaN, so reading one would show."""
-    capacity = 2 * chunk if name == "chunks" else 64
+    capacity = 192 if name == "chunks" else 64
     mask = {"window": masks.causal & masks.window(5), "documents": masks.causal & masks.segments}.get(
         name, masks.causal
     )
     graph = step(mask, capacity=capacity, documents=name == "documents")
     site = site_of(graph)
-    run, values = built(site, chunk // 2 if name == "chunks" else 64), drawn(site, 0)
+    run, values = built(site), drawn(site, 0)
     for position in range(0, capacity, 7) if name == "chunks" else range(41):
-        places = np.array([[position], [40 - position if position <= 40 else 3]], np.int32)
+        places = np.array([[position], [max(40 - position, 3)]], np.int32)
         values["q_positions"] = places
         here = np.arange(capacity)
         seen = here <= places
@@ -88,7 +91,7 @@ FEW = functools.partial(Case, queries=1, keys=83, heads=4, kv_heads=2, width=32,
 NAMED = {
     **{f"{queries} queries, {group} heads a key head": Case(
         queries=queries, keys=70, heads=2 * group, kv_heads=2, width=16, value_width=24, mask="window"
-    ) for queries, group in ((1, 1), (1, 2), (1, 3), (3, 1), (1, 5), (2, 3), (1, 8), (7, 1), (16, 4))},
+    ) for queries, group in ((1, 1), (1, 2), (1, 3), (1, 5), (7, 1), (16, 4))},
     "bf16, an odd number of registers": FEW(dtype="bf16", width=40, value_width=56),
     "bf16, widths that fill no register": FEW(dtype="bf16", width=43, value_width=70),
     "bf16, less than a register": FEW(dtype="bf16", width=6, value_width=3),
@@ -141,6 +144,6 @@ def test_it_declines_what_is_no_decode_step() -> None:
 
 def test_the_planner_takes_it_for_a_step_alone() -> None:
     host()
-    for queries, name in ((1, "llvm_cpu_decode"), (16, "llvm_cpu_decode"), (64, "llvm_cpu")):
+    for queries, name in ((1, "attend/llvm_cpu_decode"), (16, "attend/llvm_cpu_decode"), (64, "attend/llvm_cpu")):
         plan = rg.plan(step(masks.causal, queries=queries, capacity=8192), "host")
-        assert [one.chosen.template.name for one in plan.steps if one.chosen] == [name]
+        assert [one.chosen.template for one in plan.steps if one.chosen] == [name]

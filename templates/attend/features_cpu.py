@@ -100,7 +100,7 @@ class Features:
                 at = step * (lanes * self.in_step)
                 registers = [f.load(kind, row, at + place * lanes) for place in range(self.in_step)]
                 if self.in_step == 2:
-                    registers = [f.shuffle(*registers, range(place, 2 * lanes, 2)) for place in (0, 1)]
+                    registers = [f.shuffle(registers[0], registers[1], range(place, 2 * lanes, 2)) for place in (0, 1)]
                 for place, register in enumerate(registers):
                     f.store(register, target, at + place * lanes)
         for place, tail in enumerate(self.tails, self.steps * self.in_step):
