@@ -17,7 +17,7 @@ from .kernel_cpu import GRANULE
 from .layout_cpu import Operand, Problem, operands_of, up
 
 # The most keys in a tile, and queries in a block: what a tile and a block need stays in the second cache.
-_KEYS, _QUERIES = 128, 128
+_KEYS, _QUERIES = 64, 64
 # The most keys in a strip. The queries are packed once for every strip.
 _STRIP = 512
 # Bytes between two arrays of an item, so that equal places of them do not share places in the cache.
