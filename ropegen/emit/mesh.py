@@ -474,7 +474,8 @@ def _place(parts: Sequence[Part], split: Split) -> Array:
 
 def laid_out(value: Array, mesh: Mesh | AbstractMesh, spec: PartitionSpec) -> Array:
     """The array as `shard_map` wants it: where axes are explicit, its type must state the split."""
-    if AxisType.Explicit not in mesh.axis_types:
+    around = jax.sharding.get_abstract_mesh()
+    if AxisType.Explicit not in (mesh if around.empty else around).axis_types:
         return value
     return jax.sharding.reshard(value, NamedSharding(mesh, spec))
 
