@@ -45,7 +45,7 @@ def environment() -> Path:
         say(f"making {folder.name} and installing ropegen there")
         shutil.rmtree(folder, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", "-e", str(ROOT)], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", "-e", f"{ROOT}[native]"], check=True)
         stamp.write_text(made_from)
     return python
 
