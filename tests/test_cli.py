@@ -505,7 +505,7 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "over a file": (["build", "graph.mlir", "--target", "cpu", "-o", "graph.mlir"], "graph.mlir"),
     "no tile file": (["explain", "graph.mlir", "--tiles", "graph.mlir"], "tile file"),
     "a tile file nowhere": (["explain", "graph.mlir", "--tiles", "tiles.json"], "tiles.json"),
-    "nothing to tune": (["tune", "graph.mlir"], "no region of"),
+    "nothing to tune": (["tune", "short.mlir"], "no region of"),
     "tuning for TPU": (["tune", "graph.mlir", "--target", "tpu:v5e"], "benchmarks/tpu.py"),
     "tuning elsewhere": (["tune", "graph.mlir", "--target", "cpu:1023"], "--target host"),
     "tuning for an unknown target": (["tune", "graph.mlir", "--target", "gpu:h10"], "h100"),
@@ -536,6 +536,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, content in FILES.items():
         Path(name).write_bytes(content)
     Path("graph.mlir").write_text(rg.dumps(tiny()))
+    Path("short.mlir").write_text(rg.dumps(tiny(dtype="f64")))  # native code does not compute it, and XLA has one tile
     Path("config.json").write_text(json.dumps({"config": TINY, "build": {"seq": 16}}))
     return tmp_path
 

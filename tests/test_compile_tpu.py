@@ -381,7 +381,7 @@ def test_a_call_that_the_manifest_does_not_list_is_refused(tmp_path: Path) -> No
 
 
 def test_what_cannot_be_compiled_is_said_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(RopegenError, match="none is among the targets; add e.g. --target tpu:v5e"):
+    with pytest.raises(RopegenError, match="none is among the targets"):
         rg.export(attention(8), tmp_path / "x", targets=["cpu"], ahead_of_time=True)
     with pytest.raises(RopegenError, match="name a chip twice"):
         rg.export(attention(8), tmp_path / "x", targets=["tpu:v5e", "tpu:v5e"], ahead_of_time=True)

@@ -1,4 +1,7 @@
-"""What the cost model chooses for attention on CPU: the kernel and its blocks, by the number of cores."""
+"""What the cost model chooses for attention on CPU among the XLA templates: the kernel and its blocks, by the cores.
+
+These templates take the place of native code in exported modules and on several devices.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +29,10 @@ def attention(length: int, heads: int, kv_heads: int, width: int, dtype: str, ma
 
 
 def kernel(graph: rg.Graph, target: str) -> tuple[str, dict[str, int]]:
-    """The template that computes a graph's attention, "" for the plain op, and its tile."""
+    """The template that computes a graph's attention in an exported module, "" for the plain op, and its tile."""
     for step in rg.plan(graph, target).steps:
-        if step.chosen is not None and step.chosen.template.startswith("attend/"):
-            return step.chosen.template, dict(step.chosen.tile.sizes)
+        if step.exported is not None and step.exported.template.startswith("attend/"):
+            return step.exported.template, dict(step.exported.tile.sizes)
     return "", {}
 
 
@@ -68,7 +71,7 @@ def test_the_polynomial_computes_weights_except_in_float64(dtype: str, wanted: b
             label: jax.ShapeDtypeStruct(kind.shape, numpy_dtype(kind.dtype))
             for label, kind in graph.input_types.items()
         }
-        text = jax.jit(rg.plan(graph, "cpu").compile()).lower(**inputs).as_text()
+        text = jax.export.export(jax.jit(rg.plan(graph, "cpu").compile()))(**inputs).mlir_module()
     assert ("round_nearest_even" in text) == wanted
 
 
@@ -102,10 +105,10 @@ def test_backward_over_forward_is_what_was_measured() -> None:
         heads, kv_heads, width = map(int, shape.split("x"))
         graph = attention(int(length), heads, kv_heads, width, dtype, getattr(rg.masks, mask))
         (step,) = (step for step in rg.plan(graph, "cpu").steps if step.region and step.region.family == "attend")
-        assert step.chosen is not None
-        chosen, site = template(step.chosen.template), step.region.closed
+        assert step.exported is not None
+        chosen, site = template(step.exported.template), step.region.closed
         costs = [
-            cost_of(chosen, chosen.family.site(site), Target.parse("cpu"), step.chosen.tile, way).seconds
+            cost_of(chosen, chosen.family.site(site), Target.parse("cpu"), step.exported.tile, way).seconds
             for way in ("forward", "backward")
         ]
         off[point] = (both - forward) / forward / (costs[1] / costs[0])

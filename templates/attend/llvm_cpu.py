@@ -68,10 +68,12 @@ _WITHOUT_BF16 = ("generic", "avx2", "avx512", "neon")
 def tiles(site: AttendSite, target: Target) -> Iterator[Tile]:
     """Tiles of keys that stay in the first cache, and blocks of queries that stay in the second one."""
     q, k = (site.sources[name].type for name in ("q", "k"))
-    first = 128 if q.shape[-1] <= 64 else 64
-    for keys in dict.fromkeys((first, 64, 128)):
-        for panels in (4, 8, 2):
-            tile = Tile.of(kv=min(keys, -(-k.shape[-3] // GRANULE) * GRANULE), panels=panels)
+    first, whole = 128 if q.shape[-1] <= 64 else 64, -(-k.shape[-3] // GRANULE) * GRANULE
+    # A block of more panels than there are queries is the same block.
+    blocks = dict.fromkeys(min(panels, max(1, -(-q.shape[-3] // GRANULE))) for panels in (4, 8, 2))
+    for keys in dict.fromkeys(min(size, whole) for size in (first, 64, 128)):
+        for panels in blocks:
+            tile = Tile.of(kv=keys, panels=panels)
             problem = _problem(site, tile, target, VECTOR_UNITS["avx512"])
             if problem.threads * problem.slot.size <= _MOST_SLOTS:
                 yield tile

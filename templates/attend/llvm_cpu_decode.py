@@ -7,6 +7,7 @@ every call and only where they are seen. The tangent is that of the `xla` templa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from ropegen.cost import Cost, Direction, Work
@@ -25,9 +26,12 @@ _MOST_QUERIES = 16
 _MOST_ROWS = 256
 # The most bytes of scratch memory.
 _MOST_SCRATCH = 32 << 20
+# Keys in a chunk of the cache, one item of work.
+_CHUNKS = (1024, 512, 256, 128)
 
 
 def declines(site: AttendSite, target: Target) -> Iterator[str]:
+    """More queries than it holds at once, and what `attend/llvm_cpu` declines."""
     q, k = (site.sources[name].type for name in ("q", "k"))
     queries, rows = q.shape[-3], q.shape[-3] * q.shape[-2] // max(1, k.shape[-2])
     if queries > _MOST_QUERIES:
@@ -36,14 +40,21 @@ def declines(site: AttendSite, target: Target) -> Iterator[str]:
     if rows > _MOST_ROWS:
         yield f"there are {rows} queries for one key head; it takes at most {_MOST_ROWS}"
         return
-    yield from llvm_cpu.declines(site, target)
+    yield from (refused := tuple(llvm_cpu.declines(site, target)))
+    if not refused and not any(True for _ in tiles(site, target)):
+        yield f"the partial results of {rows} rows need more than {_MOST_SCRATCH >> 20} MB of scratch memory"
 
 
 def tiles(site: AttendSite, target: Target) -> Iterator[Tile]:
-    """Chunks of the cache: as many as keep all cores busy."""
-    keys = site.sources["k"].type.shape[-3]
-    for chunk in (512, 256, 1024):
-        yield Tile.of(kv=min(chunk, -(-keys // TILE) * TILE))
+    """Chunks of the cache whose partial results fit the scratch memory; first the largest that keeps all cores busy."""
+    k = site.sources["k"].type
+    batch, keys = k.size // max(1, math.prod(k.shape[-3:])), k.shape[-3]
+    sizes = list(dict.fromkeys(min(chunk, -(-keys // TILE) * TILE) for chunk in _CHUNKS))
+    busy = [chunk for chunk in sizes if batch * -(-keys // chunk) >= 2 * target.cores]
+    for chunk in dict.fromkeys((*busy, *reversed(sizes))):
+        tile = Tile.of(kv=chunk)
+        if Decode(_problem(site, tile, target, VECTOR_UNITS["avx512"])).scratch_bytes <= _MOST_SCRATCH:
+            yield tile
 
 
 def _problem(site: AttendSite, tile: Tile, target: Target, unit: VectorUnit) -> Problem:
@@ -51,6 +62,7 @@ def _problem(site: AttendSite, tile: Tile, target: Target, unit: VectorUnit) -> 
 
 
 def cost(site: AttendSite, target: Target, tile: Tile, direction: Direction = "forward") -> Cost | None:
+    """The cost of reading the cache once and of both products; None for derivatives."""
     if direction != "forward":
         return None
     q, k, v = (site.sources[name].type for name in ("q", "k", "v"))
