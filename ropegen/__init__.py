@@ -38,6 +38,7 @@ from ropegen.ir.build import Builder
 from ropegen.ir.graph import Graph
 from ropegen.ir.text import dumps, loads
 from ropegen.rotary import Rope, grid_positions
+from ropegen.shared_sequence import context_parallel, context_plan, unzigzag, zigzag
 from ropegen.target import Target
 from ropegen.template import register_template
 from ropegen.version import VERSION
@@ -58,6 +59,8 @@ __all__ = [
     "RopegenError",
     "Target",
     "attention",
+    "context_parallel",
+    "context_plan",
     "dumps",
     "embed",
     "export",
@@ -76,7 +79,9 @@ __all__ = [
     "rotate",
     "scaling",
     "sinusoid",
+    "unzigzag",
     "weights",
+    "zigzag",
 ]
 
 

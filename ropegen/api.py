@@ -25,6 +25,7 @@ from ropegen.emit.mesh import Sharding
 from ropegen.emit.own_part import with_own_part
 from ropegen.emit.primitive import PLATFORMS
 from ropegen.errors import RopegenError
+from ropegen.expression import Expr
 from ropegen.ir import text
 from ropegen.ir.build import Builder, Mask
 from ropegen.ir.graph import Graph, Node, expect_graph
@@ -158,20 +159,16 @@ def load(
     in `allow`, such as ("my_call",). With `keys`, one or several files with public keys of Ed25519, an artifact that
     none of them signed is refused; see `ropegen sign`.
 
-    If the plan for CPU has native kernels, they are compiled here when they are first called. With `objects` or `keys`,
-    those that the artifact holds as object files run instead, without compilation. They are machine code and can do
-    whatever this process can do, so give `objects` only for artifacts of people that you trust.
+    If the plan for CPU has native kernels, they are compiled here when they are first called. With `objects`, those that
+    the artifact holds as object files run instead, without compilation. They are machine code and can do whatever this
+    process can do, so give it only for artifacts of people that you trust.
 
     Raises:
       RopegenError: a file is missing, damaged, foreign or of a newer format; a program has a custom call that is not
         allowed; or no key of `keys` signed the artifact.
     """
-    return artifact.load(
-        path_of("load: directory", directory, "`export` wrote the artifact"),
-        allow=allow,
-        keys=keys,
-        objects=flag_of("load: objects", objects),
-    )
+    folder = path_of("load: directory", directory, "`export` wrote the artifact")
+    return artifact.load(folder, allow=allow, keys=keys, objects=flag_of("load: objects", objects))
 
 
 def rope(
@@ -214,6 +211,32 @@ def _rope_pair(
         _expect_magnitude(positions, x.type.shape[-1], rope)
     outputs = {f"out{index}": call.builder.rope(x, at, rope, length=length) for index, x in enumerate(nodes)}
     return tuple(call.run(outputs, target, sharding=sharding).values())
+
+
+def rotated(
+    q: Array,
+    k: Array,
+    q_positions: ArrayLike,
+    kv_positions: ArrayLike,
+    rope: Rope,
+    length: int | None = None,
+    target: Targets = None,
+) -> tuple[Array, Array]:
+    """The queries and keys that `attention` reads with `rope`: rotated, keys by the inverse magnitude of xPos.
+
+    Raises:
+      RopegenError: shapes that do not fit, an odd width, a family that needs `length`.
+    """
+    call = Call("rotated", knows_its_part=True)
+    _expect_rope(call.name, rope)
+    turned: dict[str, Node] = {}
+    for name, x, at in (("q", q, q_positions), ("k", k, kv_positions)):
+        node, places = call.array(name, x), call.positions(f"{name}_positions", at, x.shape[-3])
+        _expect_positions(f"{call.name}: {name}_positions", places, node, rope)
+        is_inverse = name == "k" and rope.scaling.kind == "xpos"
+        turned[name] = call.builder.rope(node, places, rope, length=length, inverse=is_inverse)
+    results = call.run(turned, target)
+    return results["q"], results["k"]
 
 
 def rotate(x: Array, table: Array, *, pairing: str, target: Targets = None) -> Array:
@@ -338,12 +361,20 @@ def attention(
       decides how fast the result is computed, not what the result is.
     sharding: how the call lies over several devices: a PartitionSpec over (..., sequence, heads) of q, for the mesh of
       `jax.set_mesh`, or a NamedSharding. PartitionSpec("data", None, "heads") splits the batch over the mesh axis "data" and
-      the heads over "heads"; every device then runs the kernel of its own part. Without it, arrays on a mesh with explicit
-      axes are computed as they lie.
+      the heads over "heads"; every device then runs the kernel of its own part. If the sequence is split, the call is
+      `ropegen.context_parallel` on every device. Without it, arrays on a mesh with explicit axes are computed as they lie.
 
     Raises:
       RopegenError: shapes, types or options that do not fit; the message says how to correct them.
     """
+    if sharding is not None and mesh.splits_sequence(call="attention", sharding=sharding, rank=np.ndim(q)):
+        from ropegen import shared_sequence  # it builds on this function
+
+        options = {"rope": rope, "score": score, "softcap": softcap, "scale": scale, "masked_row": masked_row}
+        options |= {"length": length, "return_lse": return_lse, "tile": tile, "target": target}
+        given = {"bias": bias, "sinks": sinks, "q_positions": q_positions, "kv_positions": kv_positions}
+        given |= {"q_segments": q_segments, "kv_segments": kv_segments}
+        return shared_sequence.attention_over(sharding, {"q": q, "k": k, "v": v, **given}, mask, options)
     call = Call("attention")
     b = call.builder
     with_lse = flag_of("attention: return_lse", return_lse)
@@ -360,14 +391,8 @@ def attention(
     if isinstance(mask, jax.Array | np.ndarray):
         dense, mask = call.array("mask", mask), masks.full
     expressions = masks.as_mask(mask), masks.as_score(score)
-    reads = masks.variables(expressions[0]) | masks.variables(expressions[1])
-    heads = q_node.type.shape[-2]
-    for count in sorted(masks.values_per_head(expressions[0]) | masks.values_per_head(expressions[1])):
-        if count != heads:
-            raise RopegenError(
-                f"attention: a table by head in the mask or score has {count} values and q has {heads} heads; give one "
-                "value per head, as masks.alibi_slopes(heads) does"
-            )
+    segments = {"q": q_segments, "kv": kv_segments}
+    reads = expect_reads(call.name, *expressions, q_node.type.shape[-2], segments)
     compares = rope is not None or {"q_pos", "kv_pos"} <= reads
     if compares and queries != keys and (q_positions is None or kv_positions is None):
         raise RopegenError(
@@ -383,12 +408,6 @@ def attention(
             f"attention: positions of {len(rope.sections)} axes rotate q and k, and the mask or score reads positions of one axis; "
             "rotate q and k with ropegen.rope first, and give attention the positions of one axis"
         )
-    for name, ids in (("q_segment", q_segments), ("kv_segment", kv_segments)):
-        if ids is not None and name not in reads:
-            raise RopegenError(
-                f"attention: {name}s are given and neither mask nor score reads {name}; add `& masks.segments` to the "
-                "mask, or leave them out"
-            )
     q_at = call.positions("q_positions", q_positions, queries) if rope or "q_pos" in reads else None
     kv_at = call.positions("kv_positions", kv_positions, keys, queries) if rope or "kv_pos" in reads else None
     if rope is not None and q_at is not None and kv_at is not None:
@@ -417,6 +436,30 @@ def attention(
         outputs["lse"] = b.attend(q_node, k_node, v_node, **options, returns="log_sum_exp")
     results = call.run(outputs, target, tile, sharding)
     return (results["out"], results["lse"]) if with_lse else results["out"]
+
+
+def expect_reads(
+    call: str, mask: Expr, score: Expr, heads: int, segments: Mapping[str, ArrayLike | None]
+) -> frozenset[str]:
+    """The names that a mask and a score read. `segments` are those that are given, for "q" and "kv".
+
+    Raises:
+      RopegenError: a table by head with another number of heads, or segments that nothing reads.
+    """
+    for count in sorted(masks.values_per_head(mask) | masks.values_per_head(score)):
+        if count != heads:
+            raise RopegenError(
+                f"{call}: a table by head in the mask or score has {count} values and q has {heads} heads; give one "
+                "value per head, as masks.alibi_slopes(heads) does"
+            )
+    reads = masks.variables(mask) | masks.variables(score)
+    for side, ids in segments.items():
+        if ids is not None and f"{side}_segment" not in reads:
+            raise RopegenError(
+                f"{call}: {side}_segments are given and neither mask nor score reads {side}_segment; add "
+                "`& masks.segments` to the mask, or leave them out"
+            )
+    return reads
 
 
 def _expect_rope(name: str, given: object) -> None:
@@ -450,8 +493,10 @@ class Call:
     equal graphs) and binds it on the arrays. Outside `jit`, ops that no template computes run one by one.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, knows_its_part: bool = False) -> None:
         self.name = name
+        self.knows_its_part = knows_its_part
+        """Whether positions and heads are right for this device of a `shard_map`, so that none need be refused."""
         self.builder = Builder(name)
         self._values: dict[str, Array] = {}
 
@@ -487,6 +532,10 @@ class Call:
         """An input for segment ids, None for None; ids of the host are int32 where they fit it, also under x64."""
         known = None if value is None else _on_host(value)
         return self.optional(label, value if known is None or not _fits_int32(known) else known.astype(np.int32))
+
+    def known(self, label: str, value: ArrayLike | None) -> Array | None:
+        """The array of an input for it, None for None."""
+        return None if value is None or self.ids(label, value) is None else self._values[label]
 
     def positions(self, label: str, value: ArrayLike | None, length: int, queries: int | None = None) -> Node:
         """An input for positions. If they count up from a known start, the graph states it, for masks and tables to use.
@@ -543,7 +592,8 @@ class Call:
         if split is not None:
             return _over_devices(self.name, graph, split, planned_for(target), fixed, catalog())(self._values)
         first, *others = _planned(graph, planned_for(target), fixed, catalog())
-        return run(first, {}, with_own_part(self.name, graph, self._values), others)
+        values = self._values if self.knows_its_part else with_own_part(self.name, graph, self._values)
+        return run(first, {}, values, others)
 
 
 def _on_host(value: ArrayLike) -> np.ndarray | None:

@@ -235,7 +235,7 @@ def _transpose(node: Node, x: Array) -> Array:
 def _attend(node: Node, q: Array, k: Array, v: Array, *given: Array) -> Array:
     op = _op(node, ops.Attend)
     out, log_sum_exp = attend(op, q, k, v, dict(zip(op.given, given, strict=True)))
-    return out if op.returns == "output" else log_sum_exp
+    return out.astype(numpy_dtype(node.type.dtype)) if op.returns == "output" else log_sum_exp
 
 
 def _append_cache(node: Node, cache: Array, update: Array, lengths: Array) -> Array:
@@ -370,7 +370,8 @@ def _attend_rows(op: ops.Attend, q: Array, k: Array, v: Array, given: Mapping[st
         mean = jnp.mean(v, axis=1, dtype=wide)[:, :, None, None, :]
         out = jnp.where(seen, out, mean)
     log_sum_exp = jnp.where(seen, shift + jnp.log(divisor), -jnp.inf)[..., 0]
-    return jnp.einsum("bhgqd->bqhgd", out).astype(q.dtype), jnp.einsum("bhgq->bqhg", log_sum_exp)
+    out = out if op.partial else out.astype(q.dtype)
+    return jnp.einsum("bhgqd->bqhgd", out), jnp.einsum("bhgq->bqhg", log_sum_exp)
 
 
 def _op(node: Node, kind: type[OpT]) -> OpT:

@@ -321,12 +321,15 @@ def plan_together(
     )
 
 
-def cheapest(closed: Graph, target: Target, *, goes_everywhere: bool = False) -> Candidate | None:
+def cheapest(
+    closed: Graph, target: Target, tile: Tiles | None = None, *, goes_everywhere: bool = False
+) -> Candidate | None:
     """The template and tile that compute a closed region fastest on a target; None if it is cheaper unfused.
 
-    With `goes_everywhere`, it is the fastest of those templates whose kernels are not code in this process.
+    `tile` fixes the tiles of some templates, as in `plan`. With `goes_everywhere`, it is the fastest of those templates
+    whose kernels are not code in this process.
     """
-    price = _Prices((target,), {}, FORWARD, None).of(closed)[0]
+    price = _Prices((target,), _caller_tiles(tile or {}), FORWARD, None).of(closed)[0]
     return price.everywhere if goes_everywhere else price.chosen
 
 

@@ -67,6 +67,9 @@ class Chip:
         return self.matmul_f32 if dtype == "f32" else self.matmul_f32 / 2
 
 
+UnitName: TypeAlias = Literal["avx2", "avx512", "neon"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VectorUnit:
     """The vector instructions of a core, as LLVM names them, and the micro-tile that fills its registers.
@@ -74,7 +77,7 @@ class VectorUnit:
     A micro-tile of a matrix product is `rows` scalars, broadcast one after the other, by `columns` registers.
     """
 
-    name: str
+    name: UnitName
     triple: str
     cpu: str
     features: str

@@ -1,6 +1,6 @@
 """What a template declares, and the catalogue of the templates that are installed.
 
-A *family* (embed, qkv_rope, attend) says which parts of a graph it can compute. A *region* is such a part, cut out
+A *family* (embed, qkv_rope, rope, attend) says which parts of a graph it can compute. A *region* is such a part, cut out
 and closed: its operands become inputs, so that equal parts of two graphs are the same region. A *template* computes
 the regions of a family on some platforms. It says which of them it declines, how fast it is, and how to build it. Every
 family must include an `xla` template that accepts every case.

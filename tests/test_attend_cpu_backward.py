@@ -38,7 +38,11 @@ def pulled_back(kernel: Kernel, wanted: Sequence[bool], *given: tuple[Any, ...])
     """The cotangents of the wanted operands, which two calls give with the same bits."""
     backward = kernel.backward
     assert backward is not None
-    called = jax.jit(lambda *given: backward(*given, wanted))
+
+    @jax.jit
+    def called(operands: Any, results: Any, cotangents: Any) -> Any:
+        return backward(operands, results, cotangents, wanted)
+
     first, again = ([np.asarray(x) for x in called(*given) if x is not None] for _ in range(2))
     for x, y in zip(first, again, strict=True):
         assert x.tobytes() == y.tobytes()

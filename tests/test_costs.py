@@ -183,6 +183,7 @@ def sites() -> dict[str, tuple[str, Site]]:
         "rotated": ("qkv_rope", b.rope(heads, positions, rope)),
         "normed": ("qkv_rope", b.rope(normed, positions, rope)),
         "attend": ("attend", b.attend(b.rope(q, positions, rope), b.rope(k, positions, rope), v)),
+        "rope": ("rope", b.rope(v, positions, rope)),
     }
     chosen: dict[str, tuple[str, Site]] = {}
     for name, (family, output) in outputs.items():
@@ -246,6 +247,7 @@ def test_a_derivative_that_another_template_computes_costs_what_it_costs_there()
                 assert cost == cost_of(named, site, target, cheapest_tile(named, site, target), direction)
             assert cost.seconds > 0
     assert left == {
+        ("attend/llvm_cpu", "tangent"),
         ("attend/mosaic_tpu", "tangent"),
         ("embed/mosaic_tpu", "tangent"),
         ("embed/mosaic_tpu", "backward"),

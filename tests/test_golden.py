@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import jax.numpy as jnp
 import legality
 import pytest
 from conftest import GOLDEN, Golden
@@ -158,6 +159,8 @@ ERRORS: dict[str, Callable[[], object]] = {
     "tile/sizes": lambda: rg.plan(graph_of("gpt2-small"), "cpu", tile={"attend/xla": {"q": 1}}),
     "artifact/two-gpus": lambda: rg.export(graph_of("gpt2-small"), Path("nowhere"), targets=["gpu:h100", "gpu:h200"]),
     "artifact/nowhere": lambda: rg.load("nowhere-at-all"),
+    "sequence/no-axis": lambda: rg.context_parallel(*(jnp.ones((1, 4, 2, 8)),) * 3),
+    "sequence/zigzag": lambda: rg.zigzag(jnp.ones((1, 10)), 4),
 }
 
 

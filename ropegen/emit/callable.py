@@ -13,7 +13,7 @@ from ropegen import angles, plain
 from ropegen.emit import mesh
 from ropegen.emit.inputs import Values, check_inputs, expect_keywords, expect_room, rooms
 from ropegen.emit.mesh import Sharding
-from ropegen.emit.own_part import with_own_part
+from ropegen.emit.own_part import inside_shard_map, with_own_part
 from ropegen.emit.primitive import Choice, Choices, bind
 from ropegen.ir.axes import axes_of
 from ropegen.ir.graph import Graph, Node, label_of
@@ -71,10 +71,14 @@ class Compiled:
         # The check runs only when a call is traced, so that a call of fitting arrays costs no more than `jax.jit` does.
         # JAX itself refuses values that are no arrays. The second call checks everything and states what is wrong.
         try:
-            return self._run(inputs)
+            return self._run(self._checked(inputs))
         except (_UnfitError, TypeError, OverflowError):
             unfit = inputs
-        return self._run(check_inputs(self._types, unfit, self._declared))
+        return self._run(self._checked(check_inputs(self._types, unfit, self._declared)))
+
+    def _checked(self, values: Values) -> Values:
+        """The inputs; inside a `shard_map`, the lowering refuses what depends on the place of its part."""
+        return with_own_part("call", self.plan.graph, values) if inside_shard_map() else values
 
     def _fits(self, inputs: Mapping[str, Any]) -> bool:
         """Whether these are arrays of exactly the shapes and types that the graph reads."""
@@ -105,7 +109,7 @@ class Compiled:
     ) -> Any:
         expect_keywords(positional, others)
         expect_room(self._rooms, inputs)
-        return self._rest(prepared, {**given, **check_inputs(others, inputs, self._declared)})
+        return self._rest(prepared, self._checked({**given, **check_inputs(others, inputs, self._declared)}))
 
     def _call(self, values: Values) -> Any:
         if not self._fits(values):
@@ -121,7 +125,7 @@ class Compiled:
     def _call_prepared(self, prepared: Values, values: Values) -> Any:
         split = self._split_for(values)
         if split is None:
-            return _result(run(self.plan, prepared, with_own_part("call", self.plan.graph, values)))
+            return _result(run(self.plan, prepared, values))
         return _result(Stages((self.plan,), split).function("run", _run_part)({**values, **prepared}))
 
     def _split_for(self, values: Values) -> mesh.Split | None:

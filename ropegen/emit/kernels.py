@@ -15,6 +15,7 @@ import jax
 
 from ropegen import plain
 from ropegen.errors import RopegenError
+from ropegen.ir import ops
 from ropegen.ir.graph import Graph, Node
 from ropegen.target import Target
 from ropegen.template import (
@@ -57,6 +58,14 @@ def _values_of(closed: Graph, templates: tuple[AnyTemplate, ...]) -> Values:
     its: Family[Any] = family(closed.name)
     outputs = tuple(value for _, value in closed.outputs)
     return Values(closed.inputs, (*outputs, *its.residuals(its.site(closed))))
+
+
+def cotangent_types(closed: Graph) -> tuple[TensorType, ...]:
+    """The type of the cotangent of every operand: that of the operand, unless the region is a partial attention."""
+    ends = (value.op for _, value in closed.outputs)
+    partial = next((op.partial for op in ends if isinstance(op, ops.Attend)), None)
+    types = (operand.type for operand in values_of(closed).operands)
+    return tuple(TensorType(kind.shape, partial) if partial and kind.is_float else kind for kind in types)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,15 +160,21 @@ class _Checked:
             )
         inputs = values_of(self.closed).operands
         self._expect_tuple("backward", pulled, len(inputs), "one cotangent per operand, None if it is not wanted")
-        for (label, kind), cotangent, is_wanted in zip(self.closed.input_types.items(), pulled, wanted, strict=True):
-            if is_wanted and cotangent is None:
+        types, widened = cotangent_types(self.closed), list(pulled)
+        for index, (label, kind) in enumerate(self.closed.input_types.items()):
+            cotangent = pulled[index]
+            if not wanted[index]:
+                continue
+            if cotangent is None:
                 raise RopegenError(
                     f"{self.maker}: backward returned None for the operand {label}, whose cotangent is wanted; return zeros "
                     "if it is zero, or None for the whole if `derivatives` names a template that computes it"
                 )
-            if is_wanted:
-                self._expect_type(f"backward: the cotangent of {label}", cotangent, kind)
-        return pulled
+            # A template may round the cotangents of a part to the type of its operands.
+            rounds = kind.dtype != types[index].dtype and getattr(cotangent, "dtype", None) == numpy_dtype(kind.dtype)
+            self._expect_type(f"backward: the cotangent of {label}", cotangent, kind if rounds else types[index])
+            widened[index] = cotangent.astype(numpy_dtype(types[index].dtype))
+        return tuple(widened)
 
     def _expect(self, what: str, given: Any, types: Sequence[TensorType], wanted: str) -> Arrays:
         self._expect_tuple(what, given, len(types), wanted)

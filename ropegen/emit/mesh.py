@@ -89,20 +89,7 @@ def split_of(call: str, sharding: object, axes: Axes) -> Split:
     Raises:
       RopegenError: it is neither, there is no mesh, or the spec names an axis of the graph or of the mesh that is not there.
     """
-    if isinstance(sharding, NamedSharding):
-        mesh, spec = sharding.mesh, sharding.spec
-    elif isinstance(sharding, PartitionSpec):
-        mesh, spec = jax.sharding.get_abstract_mesh(), sharding
-    else:
-        raise RopegenError(
-            f'{call}: sharding is {sharding!r:.60}; give a jax.sharding.PartitionSpec, such as PartitionSpec("data", None, '
-            '"heads") over (batch, sequence, heads), or a NamedSharding'
-        )
-    if mesh.empty:
-        raise RopegenError(
-            f"{call}: sharding is {spec}, and there is no mesh that has its axes; run the call under "
-            "`with jax.set_mesh(mesh):`, or give jax.sharding.NamedSharding(mesh, spec)"
-        )
+    mesh, spec = mesh_and_spec(call, sharding)
     around = jax.sharding.get_abstract_mesh()
     if not around.empty and dict(around.shape) != dict(mesh.shape):
         raise RopegenError(
@@ -133,6 +120,35 @@ def split_of(call: str, sharding: object, axes: Axes) -> Split:
         if named:
             over[name] = named
     return Split(mesh, tuple(over.items()), sharding)
+
+
+def splits_sequence(call: str, sharding: object, rank: int) -> bool:
+    """Whether a sharding of q (..., sequence, heads, width) with `rank` axes splits the sequence."""
+    _, spec = mesh_and_spec(call, sharding)
+    return rank >= 3 and len(spec) > rank - 3 and bool(mesh_axes(spec[rank - 3]))
+
+
+def mesh_and_spec(call: str, sharding: object) -> tuple[Mesh | AbstractMesh, PartitionSpec]:
+    """The mesh and the spec of a sharding.
+
+    Raises:
+      RopegenError: it is neither a PartitionSpec nor a NamedSharding, or there is no mesh.
+    """
+    if isinstance(sharding, NamedSharding):
+        mesh, spec = sharding.mesh, sharding.spec
+    elif isinstance(sharding, PartitionSpec):
+        mesh, spec = jax.sharding.get_abstract_mesh(), sharding
+    else:
+        raise RopegenError(
+            f'{call}: sharding is {sharding!r:.60}; give a jax.sharding.PartitionSpec, such as PartitionSpec("data", None, '
+            '"heads") over (batch, sequence, heads), or a NamedSharding'
+        )
+    if mesh.empty:
+        raise RopegenError(
+            f"{call}: sharding is {spec}, and there is no mesh that has its axes; run the call under "
+            "`with jax.set_mesh(mesh):`, or give jax.sharding.NamedSharding(mesh, spec)"
+        )
+    return mesh, spec
 
 
 def split_by_name(call: str, source: Graph, asked: Sequence[tuple[str, str, int | None]], devices: int) -> Split:
@@ -441,9 +457,9 @@ def over_devices(
     def whole(values: Values) -> dict[str, Array]:
         counted = {label: jnp.arange(op.start, op.start + op.length, dtype=jnp.int32) for label, op in first.counted}
         given = {**values, **counted}
-        laid = {label: _laid_out(given[label], split.mesh, spec) for label, spec in inputs.items()}
+        laid = {label: laid_out(given[label], split.mesh, spec) for label, spec in inputs.items()}
         specs = (dict(inputs),)
-        return jax.shard_map(on_a_device, in_specs=specs, out_specs=dict(results), **_manual(split.mesh))(laid)
+        return jax.shard_map(on_a_device, in_specs=specs, out_specs=dict(results), **manual(split.mesh))(laid)
 
     return whole
 
@@ -456,14 +472,15 @@ def _place(parts: Sequence[Part], split: Split) -> Array:
     return index
 
 
-def _laid_out(value: Array, mesh: Mesh | AbstractMesh, spec: PartitionSpec) -> Array:
+def laid_out(value: Array, mesh: Mesh | AbstractMesh, spec: PartitionSpec) -> Array:
     """The array as `shard_map` wants it: where axes are explicit, its type must state the split."""
-    if AxisType.Explicit not in mesh.axis_types:
+    around = jax.sharding.get_abstract_mesh()
+    if AxisType.Explicit not in (mesh if around.empty else around).axis_types:
         return value
     return jax.sharding.reshard(value, NamedSharding(mesh, spec))
 
 
-def _manual(mesh: Mesh | AbstractMesh) -> dict[str, Any]:
+def manual(mesh: Mesh | AbstractMesh) -> dict[str, Any]:
     """The arguments of `shard_map` for all axes of a mesh that an outer `shard_map` does not split already."""
     around = jax.sharding.get_abstract_mesh()
     if around.empty:

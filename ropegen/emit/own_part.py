@@ -3,7 +3,8 @@
 Inside `shard_map`, arrays have the sizes of one device's part. If it splits the sequence, positions that are left out
 would count from 0 on every device; if it splits heads or batch, so would the `head` and `batch` of a mask. The results
 would be wrong without a word. Only the enclosing `shard_map` knows which axes it splits, so the primitive `part`
-returns its operand unchanged, and its lowering looks at the arrays that the `shard_map` takes.
+returns its operand unchanged, and its lowering looks at the arrays that the `shard_map` around it takes. JAX lowers the
+bodies of loops, of `jax.checkpoint` and of nested `jit` apart from what is around them, so nothing is seen there.
 """
 
 from __future__ import annotations
@@ -159,7 +160,7 @@ batching.defvectorized(_part_p)
 
 
 def _lowered(context: mlir.LoweringRuleContext, value: Any, *, questions: tuple[Question, ...]) -> list[Any]:
-    for split, shape in _arrays(context.module_context.module.operation):
+    for split, shape in _arrays(ir.InsertionPoint.current.block):
         for question in questions:
             for place, (axes, size) in enumerate(zip(split, shape, strict=True)):
                 found = sorted(question.axes & axes)
@@ -168,24 +169,19 @@ def _lowered(context: mlir.LoweringRuleContext, value: Any, *, questions: tuple[
     return [value]
 
 
-def _arrays(operation: Any) -> Iterator[tuple[list[set[str]], tuple[int, ...]]]:
-    """The arrays that every enclosing `shard_map` takes: the mesh axes over which each of its axes lies, and the sizes.
-
-    The body of an enclosing one is being lowered, so its block has no end yet.
-    """
-    for region in operation.regions:
-        for block in region.blocks:
-            inner = [view.operation for view in block.operations]
-            if operation.name == "sdy.manual_computation" and not (inner and inner[-1].name == "sdy.return"):
-                shardings = sdy.TensorShardingPerValueAttr(operation.attributes["in_shardings"]).shardings
-                for argument, sharding in zip(block.arguments, shardings, strict=True):
-                    axes = sdy.TensorShardingAttr(sharding).dimension_shardings
-                    names = [
-                        {sdy.AxisRefAttr(axis).name for axis in sdy.DimensionShardingAttr(each).axes} for each in axes
-                    ]
-                    yield names, tuple(ir.RankedTensorType(argument.type).shape)
-            for nested in inner:
-                yield from _arrays(nested)
+def _arrays(block: Any) -> Iterator[tuple[list[set[str]], tuple[int, ...]]]:
+    """The arrays that every `shard_map` around a block takes: the mesh axes over which each of its axes lies, and the sizes."""
+    operation = block.owner
+    while operation is not None:
+        if operation.name == "sdy.manual_computation":
+            shardings = sdy.TensorShardingPerValueAttr(operation.attributes["in_shardings"]).shardings
+            (inside,) = operation.regions[0].blocks
+            for argument, sharding in zip(inside.arguments, shardings, strict=True):
+                axes = sdy.TensorShardingAttr(sharding).dimension_shardings
+                names = [{sdy.AxisRefAttr(axis).name for axis in sdy.DimensionShardingAttr(each).axes} for each in axes]
+                yield names, tuple(ir.RankedTensorType(argument.type).shape)
+        parent = operation.parent
+        operation = None if parent is None else parent.operation
 
 
 mlir.register_lowering(_part_p, _lowered, cacheable=False)

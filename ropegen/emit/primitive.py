@@ -14,7 +14,6 @@ kernel runs once for every entry of the batch.
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,16 +29,16 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from ropegen import plain
-from ropegen.emit.kernels import CompleteKernel, built_kernel, unfused_kernel, values_of
+from ropegen.emit.kernels import CompleteKernel, built_kernel, cotangent_types, unfused_kernel, values_of
 from ropegen.emit.varying import alike, lowered_alone, typed_beside
 from ropegen.emit.widen import widen
 from ropegen.errors import RopegenError
-from ropegen.ir.graph import Graph, Node
+from ropegen.ir.graph import Graph
 from ropegen.native import call as native_call
 from ropegen.planner import Candidate, cheapest
 from ropegen.target import Target
 from ropegen.template import AnyTemplate, Array, Arrays, Tile, catalog, template
-from ropegen.types import numpy_dtype
+from ropegen.types import TensorType, numpy_dtype
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -102,6 +101,27 @@ def bind(closed: Graph, choices: Choices, operands: Sequence[Array]) -> Arrays:
     """The outputs of a closed region for arrays in the order of its inputs."""
     results = _trio(closed.name).forward.bind(*alike(operands), closed=closed, choices=choices)
     return tuple(results[: len(closed.outputs)])
+
+
+def bind_backward(
+    closed: Graph, choices: Choices, operands: Sequence[Array], results: Sequence[Array], cotangents: Sequence[Array]
+) -> dict[str, Array]:
+    """The cotangents of the floating operands of a closed region, by label, from the cotangents of all its results.
+
+    `results` need not be those that `bind` returns: the results of a whole attention give the share of a part in its
+    gradient.
+    """
+    wanted = {label: kind.is_float for label, kind in closed.input_types.items()}
+    pulled = _trio(closed.name).backward.bind(
+        *operands,
+        *results,
+        *cotangents,
+        closed=closed,
+        choices=choices,
+        given=(True,) * len(results),
+        wanted=tuple(wanted.values()),
+    )
+    return dict(zip((label for label, is_wanted in wanted.items() if is_wanted), pulled, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,24 +224,28 @@ def _backward_impl(
     return tuple(cotangent for cotangent in pulled if cotangent is not None)
 
 
-def _shaped(values: Iterable[Node], beside: Sequence[ShapedArray]) -> list[ShapedArray]:
+def _shaped(types: Iterable[TensorType], beside: Sequence[ShapedArray]) -> list[ShapedArray]:
     """The types of values, which vary over the same mesh axes as the operands `beside` them."""
-    return [typed_beside(ShapedArray(value.type.shape, numpy_dtype(value.type.dtype)), beside) for value in values]
+    return [typed_beside(ShapedArray(kind.shape, numpy_dtype(kind.dtype)), beside) for kind in types]
+
+
+def _result_types(closed: Graph) -> list[TensorType]:
+    return [result.type for result in values_of(closed).results]
 
 
 def _forward_abstract(*operands: Any, closed: Graph, choices: Choices) -> list[ShapedArray]:
-    return _shaped(values_of(closed).results, operands)
+    return _shaped(_result_types(closed), operands)
 
 
 def _tangent_abstract(*flat: Any, closed: Graph, choices: Choices, moving: tuple[bool, ...]) -> list[ShapedArray]:
-    return _shaped(values_of(closed).results, flat)
+    return _shaped(_result_types(closed), flat)
 
 
 def _backward_abstract(
     *flat: Any, closed: Graph, choices: Choices, given: tuple[bool, ...], wanted: tuple[bool, ...]
 ) -> list[ShapedArray]:
-    operands = values_of(closed).operands
-    return _shaped(itertools.compress(operands, wanted), flat)
+    types = zip(cotangent_types(closed), wanted, strict=True)
+    return _shaped((kind for kind, is_wanted in types if is_wanted), flat)
 
 
 def _is_zero(tangent: Any) -> bool:

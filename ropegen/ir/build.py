@@ -189,6 +189,7 @@ class Builder:
         softcap: float | None = None,
         masked_row: str = "zero",
         returns: str = "output",
+        partial: str | None = None,
         q_positions: Node | None = None,
         kv_positions: Node | None = None,
         q_segments: Node | None = None,
@@ -201,6 +202,7 @@ class Builder:
 
         `scale` defaults to 1/sqrt(D). If the mask or score reads positions that are not given, they count from 0.
         That is only right if queries and keys start together, so the builder refuses it if their numbers differ.
+        `partial` is that of `ops.Attend`.
         """
         visible, scored = masks.as_mask(mask), masks.as_score(score)
         reads = masks.variables(visible) | masks.variables(scored)
@@ -234,6 +236,7 @@ class Builder:
             softcap=None if softcap is None else _number("attend: softcap", softcap),
             masked_row=masked_row,
             returns=returns,
+            partial=partial,
             given=tuple(given),
         )
         return node(attend, q, k, v, *given.values())

@@ -393,6 +393,9 @@ class Attend(Op):
     bias and mask broadcast to (..., H, Sq, Skv) as in NumPy, from the right; one that fits (..., Sq, Skv) too, because
     the last size of the batch equals H, is refused unless its sizes before (Sq, Skv) are all 1; sinks are (H,). A hidden
     key has the weight 0, so v must be finite there too, and k for gradients: 0 times NaN is NaN.
+
+    `partial` says that the keys are a part of all keys, and that the results of all parts are added up. The output, and
+    the cotangents of floating operands, then have this element type, and are not rounded to that of q.
     """
 
     name = "attend"
@@ -418,6 +421,7 @@ class Attend(Op):
     softcap: float | None = attribute(default=None)
     masked_row: str = attribute(default="zero", choices=("zero", "mean"))
     returns: str = attribute(default="output", choices=("output", "log_sum_exp"))
+    partial: str | None = attribute(default=None, choices=("f32", "f64"))
     given: tuple[str, ...] = attribute(default=())
 
     def __post_init__(self) -> None:
@@ -478,9 +482,12 @@ class Attend(Op):
                 raise self.refuse(f"the mask or score reads {variable}", f"give the operand {self.NEEDS[variable]}")
         for operand, given in zip(self.beside, rest, strict=True):
             self._check(operand, given, measured)
+        wide = "f64" if q.dtype == "f64" else "f32"
+        if self.partial not in (None, wide):
+            raise self.refuse(f"a partial result of {q.dtype} is {self.partial}", f"its element type must be {wide}")
         if self.returns == "log_sum_exp":
-            return TensorType((*q.shape[:-1],), "f64" if q.dtype == "f64" else "f32")
-        return q.with_shape(*q.shape[:-1], v.shape[-1])
+            return TensorType((*q.shape[:-1],), wide)
+        return TensorType((*q.shape[:-1], v.shape[-1]), self.partial or q.dtype)
 
     def _check(self, operand: Operand, given: TensorType, measured: Measured) -> None:
         """Raise unless an optional operand has a type that it may have."""

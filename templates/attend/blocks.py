@@ -111,6 +111,11 @@ class Site:
         return np.dtype(np.float64 if self.dtype == np.float64 else np.float32)
 
     @property
+    def output(self) -> np.dtype[Any]:
+        """The dtype of the output, and of the cotangents of q, k and v."""
+        return self.wide if self.op.partial else self.dtype
+
+    @property
     def multiplied(self) -> np.dtype[Any]:
         """The dtype that matmuls read."""
         return self.wide if self.static.widened else self.dtype

@@ -86,6 +86,11 @@ class Form:
         return self.rotation is not None or self.dtype == np.float32
 
     @property
+    def output(self) -> np.dtype[Any]:
+        """The dtype of the output."""
+        return np.dtype(np.float32) if self.op.partial else self.dtype
+
+    @property
     def is_altered(self) -> bool:
         """Whether the scores are more than scaled products."""
         return self.op.softcap is not None or self.op.score != masks.identity or "bias" in self.op.given
@@ -108,7 +113,7 @@ class Form:
     def vmem(self) -> int:
         """Bytes of fast memory: blocks twice (one is fetched while the other is read), scratch, and live scores."""
         size = self.dtype.itemsize
-        blocks = self.rows * (self.width + self.value_width) * size + 4 * 8 * self.rows
+        blocks = self.rows * (self.width * size + self.value_width * self.output.itemsize) + 4 * 8 * self.rows
         blocks += self.kv_tile * (self.width + self.value_width) * size + self.beside
         scratch = self.rows * (self.width * size + 4 * (self.value_width + self.kv_tile + 8 * (3 + 2 * self.runs)))
         return 2 * blocks + scratch + 2 * 4 * self.chunk * min(self.kv_tile, STRAIGHT)

@@ -238,11 +238,10 @@ class _Chunk:
         columns = groups(problem.packed_width, problem.panel)
         padded = (stop - first + (GRANULE - 1)) // GRANULE * GRANULE
         with f.range(0, padded, rows) as row:
-            pack_values = f.offset(place.own("values"), row * problem.packed_value_width, F32)
-            pack_keys(f, problem, values, buffer, first + row, pack_values)
-            pack_keys(
-                f, problem, keys, buffer, first + row, f.offset(place.own("keys"), row * problem.packed_width, F32)
-            )
+            value_target = f.offset(place.own("values"), row * problem.packed_value_width, F32)
+            pack_keys(f, problem, values, buffer, first + row, value_target)
+            key_target = f.offset(place.own("keys"), row * problem.packed_width, F32)
+            pack_keys(f, problem, keys, buffer, first + row, key_target)
             of_tile = f.offset(place.own("key_rows"), row // tile * (tile * problem.packed_width), F32)
             lay_rows(f, buffer, columns, lanes, rows, of_tile, row % tile, tile)
         for name, width in (("d_keys", problem.packed_width), ("d_values", problem.packed_value_width)):

@@ -186,7 +186,7 @@ def _kernel(form: Form, is_ahead: bool, names: tuple[str, ...], *refs: Ref) -> N
             seen = divisor > 0
             divisor = jnp.where(seen, divisor, 1.0)
             logarithm = jnp.where(seen, (peak + jnp.log2(divisor)) * np.float32(1 / LOG2_E), -jnp.inf)
-            turned = (gathered * (1.0 / divisor)).T.astype(form.dtype)
+            turned = (gathered * (1.0 / divisor)).T.astype(form.output)
             size = min(form.q_tile, form.chunk)
             for place in range(0, form.chunk, size):
                 member, start = divmod(chunk * form.chunk + place, form.q_tile)
@@ -207,7 +207,7 @@ def without_carry(body: Callable[[Index], None]) -> Callable[[Index, None], None
 
 
 def forward(form: Form, tiles: TileMap, operands: dict[str, Array]) -> tuple[Array, Array]:
-    """(out, lse): (B, queries, H * value_width) in the kernel's dtype and (B, kv heads, group, queries) float32.
+    """(out, lse): (B, queries, H * value_width) in the type of the output and (B, kv heads, group, queries) float32.
 
     The operands are laid out as `layout_tpu.laid_out` says, and the tables of angles are (B or 1, queries, width).
     """
@@ -243,7 +243,7 @@ def forward(form: Form, tiles: TileMap, operands: dict[str, Array]) -> tuple[Arr
         functools.partial(_kernel, form, is_ahead, names),
         grid_spec=grid,
         out_shape=[
-            result_type((form.batch, form.queries, heads * form.value_width), form.dtype),
+            result_type((form.batch, form.queries, heads * form.value_width), form.output),
             result_type((form.batch, form.kv_heads, form.group, form.queries), jnp.float32),
         ],
         compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "parallel", "arbitrary")),

@@ -20,6 +20,8 @@ from .layout_cpu import Operand, Problem, operands_of, up
 _KEYS, _QUERIES = 64, 64
 # The most keys in a strip. The queries are packed once for every strip.
 _STRIP = 512
+# Bytes between two arrays of an item, so that equal places of them do not share places in the cache.
+_STAGGER = 320
 # The most bytes for the cotangents of the queries, and what else there is for every query, of one wave of heads: so
 # much, or so much for each thread.
 _WAVE, _WAVE_OF_THREAD = 16 << 20, 4 << 20
@@ -224,7 +226,7 @@ class Gradient:
         end = problem.slot.size
         for name, size in sizes.items():
             offsets[name] = end
-            end = up(end + 4 * size, 64)
+            end = up(end + 4 * size, 64) + _STAGGER
         return {**offsets, "end": up(end, 4096)}
 
     @property

@@ -38,6 +38,8 @@ def declines(site: AttendSite, target: Target) -> Iterator[str]:
     q, k, v = (site.sources[name].type for name in ("q", "k", "v"))
     if q.dtype == "f64":
         yield "it computes in float32, and q is f64"
+    if site.op.partial and q.dtype != site.op.partial:
+        yield f"it writes the type of q, {q.dtype}, and parts of an attention are {site.op.partial}"
     if q.dtype == "bf16" and target.chip not in _WITHOUT_BF16:
         yield f"cores of {target} multiply bf16 themselves, which XLA uses"
     if 0 in (*q.shape, *k.shape, *v.shape):

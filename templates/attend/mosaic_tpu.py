@@ -431,6 +431,8 @@ def _backward(
     if d_bias is not None:
         kept = d_bias[:, :, : q.shape[-3], : k.shape[-3]]
         add("bias", kept.reshape(given["bias"].shape))
+    if site.op.partial:
+        return totals
     return {node: total.astype(values[node].dtype) for node, total in totals.items()}
 
 

@@ -36,10 +36,9 @@ def pull(
         return None
     order = [label for label, _ in site.closed.outputs]
     order += [label for label in ("output", "log_sum_exp") if label not in order]
-    result, cotangent = (dict(zip(order, values, strict=True)) for values in (results, cotangents))
-    output, lse = (result[label] for label in ("output", "log_sum_exp"))
-    assert output is not None
-    assert lse is not None
+    result = dict(zip(order, results, strict=True))
+    cotangent = dict(zip(order, cotangents, strict=True))
+    output, lse = result["output"], result["log_sum_exp"]
     d_output, d_lse = cotangent["output"], cotangent["log_sum_exp"]
     d_output = jnp.zeros_like(output) if d_output is None else d_output
     d_lse = jnp.zeros_like(lse) if d_lse is None else d_lse

@@ -7,6 +7,7 @@ register.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ropegen import masks
@@ -38,12 +39,13 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """The scores of one head."""
+    """The scores of one head, or of several heads from `head` on, which the mask decides about together."""
 
     f: Function
     problem: Problem
     batch: Value
     head: Value
+    heads: int = 1
 
     # What the mask says of a tile -------------------------------------------------------------------------------------
 
@@ -72,9 +74,10 @@ class Scores:
     def _range(self, variable: str, rows: Span, keys: Span) -> tuple[Value, Value]:
         """The lowest and highest value of a variable."""
         f, site = self.f, self.problem.site
-        if variable in ("head", "batch"):
-            index = self.head if variable == "head" else self.batch
-            return index, index
+        if variable == "batch":
+            return self.batch, self.batch
+        if variable == "head":
+            return self.head, self.head + (self.heads - 1)
         name, span = site.op.NEEDS[variable], rows if variable.startswith("q_") else keys
         if known := site.positions.get(name):
             return span.first + known.start, span.stop + (known.start - 1)
@@ -198,12 +201,55 @@ class Scores:
 
     def modified(self, score: Value, tile: Tile, key: Value, part: int, *, masked: bool) -> Value:
         """The score of a scaled product after soft-cap, bias and score expression; -inf if it is masked and hidden."""
-        f, problem, op = self.f, self.problem, self.problem.op
-        lanes, values = problem.unit.lanes, self._values(tile, key, part)
-        score, _ = self._biased(score, tile, key, part)
+        beside, values = self._beside_tile(tile, key, part), self._values(tile, key, part)
+        exists = self.f.splat(tile.keys.first + key < self.problem.keys, self.problem.unit.lanes)
+        return self._composed(score, values, beside, exists if masked else None)
+
+    def modified_by_key(self, score: Value, query: Value, key: Value, exists: Value, *, masked: bool) -> Value:
+        """What `modified` returns, for a register of one query and the keys from `key` on, of which some exist."""
+        f, lanes = self.f, self.problem.unit.lanes
+
+        def beside(name: str) -> Value:
+            operand = self._given(name)
+            _, queries, keys = operand.shape
+            index, array = query if queries > 1 else f.i64(0), self._of_head(operand)
+            if keys > 1:
+                return self._numbers(operand, array, index * keys + key, None if exists.constant else exists)
+            single = self._numbers(operand, array, index, first_lanes(f, lanes, 1))
+            return f.splat(f.extract(single, 0), lanes)
+
+        values = self._values_by_key(query, key, exists)
+        return self._composed(score, values, beside, exists if masked else None)
+
+    def _values_by_key(self, query: Value, key: Value, exists: Value) -> dict[str, Value]:
+        """The variables of the expressions, for one query and the keys from `key` on."""
+        f, site, lanes = self.f, self.problem.site, self.problem.unit.lanes
+        values = {"head": f.convert(self.head, I32), "batch": f.convert(self.batch, I32)}
+        for variable in site.op.variables & site.op.NEEDS.keys():
+            name = site.op.NEEDS[variable]
+            of_query, known = variable.startswith("q_"), site.positions.get(name)
+            if known is not None:
+                start = f.convert((query if of_query else key) + known.start, I32)
+                numbers = f.lanes(I32.vector(lanes), range(lanes))
+                values[variable] = start if of_query else f.splat(start, lanes) + numbers
+                continue
+            operand = self._given(name)
+            array, kind = self._row(operand), MEMORY[operand.dtype]
+            if of_query:
+                values[variable] = f.load(kind, array, query)
+            else:
+                values[variable] = f.load_masked(kind.vector(lanes), array, key, exists)
+        return values
+
+    def _composed(
+        self, score: Value, values: dict[str, Value], beside: Callable[[str], Value], exists: Value | None
+    ) -> Value:
+        """The score after soft-cap, bias, score expression and mask; `exists` is None if the mask shows it."""
+        op = self.problem.op
+        score, _ = self._biased(score, beside)
         if op.score != masks.identity:
-            score = expressions.compiled(f, op.score, {**values, "score": score}, lanes)
-        return self._hidden(score, values, tile, key, part) if masked else score
+            score = expressions.compiled(self.f, op.score, {**values, "score": score}, self.problem.unit.lanes)
+        return score if exists is None else self._hidden(score, values, beside, exists)
 
     def sloped(
         self, product: Value, tile: Tile, key: Value, part: int, *, masked: bool
@@ -214,29 +260,35 @@ class Scores:
         """
         f, problem, op = self.f, self.problem, self.problem.op
         lanes, values, slope = problem.unit.lanes, self._values(tile, key, part), None
-        score, capped = self._biased(product, tile, key, part)
+        beside = self._beside_tile(tile, key, part)
+        score, capped = self._biased(product, beside)
         if op.score != masks.identity:
             score, slope = expressions.with_slope(f, op.score, {**values, "score": score}, lanes)
-        return self._hidden(score, values, tile, key, part) if masked else score, slope, capped
+        exists = f.splat(tile.keys.first + key < problem.keys, lanes)
+        return self._hidden(score, values, beside, exists) if masked else score, slope, capped
 
-    def _biased(self, product: Value, tile: Tile, key: Value, part: int) -> tuple[Value, Value | None]:
+    def _biased(self, product: Value, beside: Callable[[str], Value]) -> tuple[Value, Value | None]:
         """The product after soft-cap and bias, and the derivative of the soft-cap, if there is one."""
-        f, problem, op = self.f, self.problem, self.problem.op
+        f, op = self.f, self.problem.op
         score, slope = product, None
         if op.softcap is not None:
             bent = tanh(f, product * (1.0 / op.softcap))
             score, slope = bent * op.softcap, f.fma(-bent, bent, f.value(bent.type, 1.0))
         if "bias" in op.given:
-            score = score + self._beside("bias", problem.slot.bias, tile, key, part)
+            score = score + beside("bias")
         return score, slope
 
-    def _hidden(self, score: Value, values: dict[str, Value], tile: Tile, key: Value, part: int) -> Value:
-        """The score, or -inf if the mask hides it."""
-        f, problem, op = self.f, self.problem, self.problem.op
-        lanes = problem.unit.lanes
-        shown = f.splat(tile.keys.first + key < problem.keys, lanes)
+    def _hidden(self, score: Value, values: dict[str, Value], beside: Callable[[str], Value], exists: Value) -> Value:
+        """The score, or -inf if the key does not exist or the mask hides it."""
+        f, op, lanes = self.f, self.problem.op, self.problem.unit.lanes
+        shown = exists
         if op.visible != masks.full:
             shown = shown & expressions.compiled(f, op.visible, values, lanes)
         if "mask" in op.given:
-            shown = shown & self._beside("mask", problem.slot.mask, tile, key, part).differs(0)
+            shown = shown & beside("mask").differs(0)
         return f.select(shown, score, -math.inf)
+
+    def _beside_tile(self, tile: Tile, key: Value, part: int) -> Callable[[str], Value]:
+        """The register of a bias or mask, by name."""
+        offsets = {"bias": self.problem.slot.bias, "mask": self.problem.slot.mask}
+        return lambda name: self._beside(name, offsets[name], tile, key, part)

@@ -1,6 +1,7 @@
 """The schedule of attention in blocks of scores: which are visited, and in which order.
 
-The tiles that a mask hides are known while tracing. Segment ids are an exception: they are compared at run time.
+The tiles that a mask hides are known while tracing, if positions are. The lowest and highest positions and segment ids
+of a tile that are known only at run time are compared at run time.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from jax import Array, lax
 
 from ropegen import masks
 from ropegen.expression import Apply, Expr, Var, apply
+from ropegen.run_time_tiles import may_see
 from ropegen.tile_classes import TileClasses, classes_of
 
 from .blocks import Block, Carry, Index, Site, cut
@@ -177,28 +179,45 @@ class Sweep:
         """(columns, full, seen) for the rows of tiles: the columns in the order of the visit (full tiles first, empty
         tiles last), the number of full tiles, and the number of tiles that are not empty.
         """
-        apart = self._apart()
-        if apart is None:
+        hidden = self._hidden()
+        if hidden is None:
             order = np.argsort(-classes, axis=1, kind="stable").astype(np.int32)
             full, seen = np.sum(classes == masks.FULL, 1), np.sum(classes != masks.EMPTY, 1)
             return jnp.asarray(order), jnp.asarray(full, np.int32), jnp.asarray(seen, np.int32)
-        shown = jnp.where(apart, np.int8(masks.EMPTY), classes)
+        shown = jnp.where(hidden, np.int8(masks.EMPTY), classes)
         order = jnp.argsort(-shown, axis=1, stable=True).astype(np.int32)
         full, seen = (jnp.sum(tiles, 1, dtype=np.int32) for tiles in (shown == masks.FULL, shown != masks.EMPTY))
         return order, full, seen
 
-    def _apart(self) -> Array | None:
-        """Which tiles have no segment id in common, judged by their lowest and highest ids: (outer, inner) booleans."""
-        # Heads that are computed side by side visit the same tiles.
-        if not matches_segments(self.site.op.visible) or self.site.static.among is not None:
+    def _hidden(self) -> Array | None:
+        """Which tiles the mask hides, judged by their lowest and highest positions and segment ids: (outer, inner)
+        booleans. None if all of these are known while tracing.
+        """
+        if self.site.static.among is not None:
+            return None  # heads that are computed side by side visit the same tiles
+        visible, is_at_run_time = self.site.op.visible, False
+        ranges: dict[str, tuple[Array | npt.NDArray[np.int32], Array | npt.NDArray[np.int32]]] = {}
+        for operand in self.site.op.beside:
+            if not operand.variable or operand.variable not in masks.variables(visible):
+                continue
+            (axis,) = operand.axes
+            is_outer = (axis == "keys") == self.by_key
+            length, size = (lengths[not is_outer] for lengths in (self.lengths, self.sizes))
+            edges = _edges(length, size, whole=True)
+            known = self.site.static.known(axis) if operand.holds == "position" else None
+            if known:
+                low, high = (edges + known[0]).astype(np.int32).T
+            else:
+                given, is_at_run_time = self.site.given[operand.name], True
+                values = cut(given.array, (given.at(self.batch), 0), (1, length))[0]
+                values = values if jnp.issubdtype(values.dtype, jnp.integer) else values.astype(np.int32)
+                tiles = values[edges[:, :1] + np.arange(size)]
+                low, high = jnp.min(tiles, 1), jnp.max(tiles, 1)
+            ranges[operand.variable] = (low[:, None], high[:, None]) if is_outer else (low[None], high[None])
+        if not is_at_run_time:
             return None
-        tiles: list[Array] = []
-        names = ("kv_segments", "q_segments") if self.by_key else ("q_segments", "kv_segments")
-        for name, length, size in zip(names, self.lengths, self.sizes, strict=True):
-            given = self.site.given[name]
-            ids = cut(given.array, (given.at(self.batch), 0), (1, length))[0]
-            tiles.append(ids[_edges(length, size, whole=True)[:, :1] + np.arange(size)])
-        return apart(*tiles)
+        shape = tuple(-(-length // size) for length, size in zip(self.lengths, self.sizes, strict=True))
+        return jnp.broadcast_to(jnp.logical_not(may_see(visible, ranges)), shape)
 
     def _band(self, classes: TileClasses) -> tuple[npt.NDArray[np.int32], int] | None:
         """The band of these tiles, see `band`; None if segment ids hide more tiles at run time."""

@@ -8,8 +8,8 @@ The mask expression is classified once per tile while tracing (`masks.classify_t
 full tiles have no mask arithmetic. If there are few tiles, they are unrolled, and each reads only the keys that it
 needs. If there are many, they run in a loop over a table of the tiles that are not empty.
 
-All arrays are in the layout of `ops.Attend`; `out` is (..., Sq, H, Dv) in q's dtype and `lse`, the logarithm of the
-softmax denominator, (..., Sq, H) in float32 (float64 for float64).
+All arrays are in the layout of `ops.Attend`; `out` is (..., Sq, H, Dv) in q's dtype, or in float32 if `op.partial`. `lse`,
+the logarithm of the softmax denominator, is (..., Sq, H) in float32 (float64 for float64).
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def forward(
     lead, shape = site.lead, (site.batch, site.queries, site.heads)
     if site.is_empty:
         sinks = given.get("sinks", jnp.full((site.heads,), -jnp.inf)).astype(site.wide)
-        return jnp.zeros((*q.shape[:-1], site.value_width), q.dtype), jnp.broadcast_to(sinks, q.shape[:-1])
+        return jnp.zeros((*q.shape[:-1], site.value_width), site.output), jnp.broadcast_to(sinks, q.shape[:-1])
     q, k, v = map(site.flat, (q, k, v))
     lowest = float(np.finfo(site.wide).min)
 
@@ -114,9 +114,9 @@ def forward(
 
         return Sweep(site, batch, by_key=False).run(carry, begin, step, finish)
 
-    carry = bits(jnp.zeros((*shape, site.value_width), q.dtype)), jnp.zeros(shape, site.wide)
+    carry = bits(jnp.zeros((*shape, site.value_width), site.output)), jnp.zeros(shape, site.wide)
     out, lse = for_heads(site, carry, body)
-    out = lax.bitcast_convert_type(out, q.dtype)
+    out = lax.bitcast_convert_type(out, site.output)
     return out.reshape(*lead, *out.shape[1:]), lse.reshape(*lead, *shape[1:])
 
 
@@ -206,9 +206,9 @@ def tangent(
 
         return Sweep(site, batch, by_key=False).run(carry, begin, step, finish)
 
-    carry = bits(jnp.zeros((*shape, site.value_width), site.dtype)), jnp.zeros(shape, site.wide)
+    carry = bits(jnp.zeros((*shape, site.value_width), site.output)), jnp.zeros(shape, site.wide)
     d_out, d_lse = for_heads(site, carry, body)
-    d_out = lax.bitcast_convert_type(d_out, site.dtype)
+    d_out = lax.bitcast_convert_type(d_out, site.output)
     return d_out.reshape(*lead, *d_out.shape[1:]), d_lse.reshape(*lead, *shape[1:])
 
 
@@ -235,7 +235,8 @@ def backward(
     if site.is_empty:
         if "bias" in given:
             extra["bias"] = jnp.zeros_like(given["bias"])
-        return jnp.zeros_like(q), jnp.zeros_like(k), jnp.zeros_like(v), extra
+        d_q, d_k, d_v = (jnp.zeros(x.shape, site.output) for x in (q, k, v))
+        return d_q, d_k, d_v, extra
     shapes = q.shape, k.shape, v.shape
     q, k, v, d_out, lse, drag = map(site.flat, (q, k, v, d_out, lse, drag))
     d_bias = jnp.zeros(site.given["bias"].array.shape, wide) if "bias" in given else None
@@ -287,11 +288,11 @@ def backward(
         dv = placed(site, dv, dv_head + d_mean, batch, head, 0)
         return dq, dk, dv, d_bias
 
-    carry = (*(bits(jnp.zeros_like(x)) for x in (q, k, v)), d_bias)
+    carry = (*(bits(jnp.zeros(x.shape, site.output)) for x in (q, k, v)), d_bias)
     *d_bits, d_bias = for_heads(site, carry, body)
-    dq, dk, dv = (lax.bitcast_convert_type(x, site.dtype) for x in d_bits)
+    dq, dk, dv = (lax.bitcast_convert_type(x, site.output) for x in d_bits)
     if d_bias is not None:
-        extra["bias"] = d_bias.reshape(given["bias"].shape).astype(given["bias"].dtype)
+        extra["bias"] = d_bias.reshape(given["bias"].shape).astype(wide if op.partial else given["bias"].dtype)
     return dq.reshape(shapes[0]), dk.reshape(shapes[1]), dv.reshape(shapes[2]), extra
 
 

@@ -317,6 +317,13 @@ def build(site: AttendSite, tile: Tile, target: Target, devices: int = 1, *, wid
             static,
         )
         d_inner = (d_q, d_k, d_v, *(d_given.get(name) for name in site.op.given))
+        if site.op.partial and not {site.q_pairing, site.k_pairing} - {None}:  # nothing else rounds the cotangents
+            totals: dict[Node, Array] = {}  # the region may read one value twice
+            for value, cotangent in zip(inner, d_inner, strict=True):
+                if cotangent is not None:
+                    totals[value] = totals[value] + cotangent if value in totals else cotangent
+            return tuple(totals[x] if is_wanted else None for x, is_wanted in zip(site.operands, wanted, strict=True))
+        d_inner = tuple(x if x is None else x.astype(y.dtype) for x, y in zip(d_inner, whole, strict=True))
         _, pull = jax.vjp(functools.partial(moved, operands, moving), *(operands[index] for index in moving))
         floating = tuple(
             jnp.zeros_like(value) if cotangent is None else cotangent

@@ -22,8 +22,8 @@ from ropegen.native.vectors import MEMORY, load_f32, rounded_to_bf16, store_f32
 from ropegen.target import VectorUnit
 from ropegen.types import numpy_dtype
 
-# Bytes that an item reads and writes, unless that makes too few items for the threads.
-_ITEM = 1 << 18
+# The least and the most bytes that an item reads and writes. Between them, a thread gets so many items.
+_LEAST, _MOST = 1 << 14, 1 << 18
 _ITEMS_PER_THREAD = 4
 # With at most so many registers in a row, the code has no loop over them.
 _UNROLLED = 8
@@ -75,7 +75,8 @@ class Form:
         """The rows of an item."""
         row = 2 * sum(heads.row_bytes for heads in self.arrays)
         rows = self.batch * self.rows
-        return max(1, min(rows, _ITEM // row, max(-(-rows // (_ITEMS_PER_THREAD * self.threads)), (1 << 14) // row)))
+        shared = -(-rows // (_ITEMS_PER_THREAD * self.threads))
+        return max(1, min(rows, _MOST // row, max(shared, _LEAST // row)))
 
     @property
     def items(self) -> int:

@@ -14,6 +14,9 @@ from ropegen.ir import ops
 from ropegen.ir.graph import Graph, Node, graph, node
 from ropegen.template import Family, Region, Site, close
 
+# The most rotations of a region: a kernel has code of its own for every one.
+_MOST = 8
+
 
 @dataclass(frozen=True)
 class RopeSite(Site):
@@ -54,7 +57,7 @@ def _together(whole: Graph) -> list[list[Node]]:
         if isinstance(value.op, ops.Rotate):
             key = value.operands[1], value.type.shape[:-3]
             number = latest.get(key)
-            if number is None or before >> number & 1:
+            if number is None or before >> number & 1 or len(groups[number]) == _MOST:
                 number = latest[key] = len(groups)
                 groups.append([])
             groups[number].append(value)

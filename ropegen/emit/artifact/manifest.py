@@ -20,7 +20,7 @@ from msgspec import Meta, Struct
 
 from ropegen.errors import RopegenError, nearest
 from ropegen.ir.ops import ROLES
-from ropegen.target import JAX_PLATFORM
+from ropegen.target import JAX_PLATFORM, UnitName
 from ropegen.types import TensorType
 
 FORMAT = 1
@@ -131,7 +131,7 @@ class NativeObjects(Entry, frozen=True, kw_only=True):
     The object file of a kernel is `KERNEL.UNIT.o`.
     """
 
-    unit: Literal["avx2", "avx512", "neon"]
+    unit: UnitName
     kernels: tuple[str, ...]
     llvmlite: str  # the version that compiled them
     programs: dict[str, str]  # the file with the exported module of a stage
@@ -146,6 +146,7 @@ class NativeEntry(Entry, frozen=True, kw_only=True):
     """A plan for CPU with kernels that are not in the modules: their templates, and what `plan` was given."""
 
     templates: tuple[str, ...]
+    unit: UnitName | None = None  # the vector unit that the target names
     weighed: tuple[Literal["forward", "tangent", "backward"], ...]
     tile: dict[str, dict[str, Annotated[int, Meta(ge=1)]]] = {}
     tables: Literal["constant", "argument", "computed"] | None = None
@@ -199,6 +200,8 @@ class Manifest(Entry, frozen=True, kw_only=True):
             )
         if other := sorted(self.executables.keys() - self.plans.keys()):
             raise ValueError(f"`executables` must be of targets in `plans`, and it has {', '.join(other)}")
+        if other := sorted(name for name in self.native if name not in self.plans or not name.startswith("cpu")):
+            raise ValueError(f"`native` must be of targets for CPU in `plans`, and it has {', '.join(other)}")
         self._expect_stages(self.stages)
         for entry in self.executables.values():
             self._expect_stages(entry.stages)

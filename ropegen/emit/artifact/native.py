@@ -15,7 +15,8 @@ import functools
 import importlib.metadata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from pathlib import Path
+from typing import Any
 
 import jax
 from jax import export
@@ -27,7 +28,7 @@ from ropegen.errors import RopegenError
 from ropegen.ir.graph import Graph
 from ropegen.native import call, machine
 from ropegen.planner import Plan, plan
-from ropegen.target import Target, VectorUnit
+from ropegen.target import VECTOR_UNITS, Target, VectorUnit
 from ropegen.template import template, tiles_of
 from ropegen.tiles import TileFile
 
@@ -53,6 +54,7 @@ def entry(made: Plan, objects: NativeObjects | None) -> NativeEntry | None:
         return None
     return NativeEntry(
         templates=tuple(names),
+        unit=None if made.target.unit is None else made.target.unit.name,
         weighed=made.weighed,
         tile={name: dict(tile.sizes) for name, tile in made.asked.tile},
         tables=made.asked.tables,
@@ -69,18 +71,37 @@ class Made:
     entry: NativeObjects
 
 
-def make(plans: Sequence[Plan], *, progress: Callable[[str], None]) -> tuple[Made, ...]:
-    """The native kernels of every plan for a CPU whose vector unit is named.
+def make(plans: Sequence[Plan], held: Plan, *, progress: Callable[[str], None]) -> tuple[Made, ...]:
+    """The native kernels of every plan for a CPU whose vector unit is named. `held` is the plan of the modules.
 
     Raises:
-      RopegenError: such a plan has no native kernels.
+      RopegenError: such a plan has no native kernels, or its stages have other arguments than those of `held`.
     """
     made: list[Made] = []
     for one in plans:
         if one.target.unit is not None:
             progress(f"compiling for {one.target}")
+            if _labels(one) != _labels(held):
+                raise RopegenError(
+                    f"the plan for {one.target} prepares other values than the one for {held.target}, whose modules the "
+                    f"artifact holds; build an artifact for {one.target} alone"
+                )
             made.append(_made(one, one.target.unit))
     return tuple(made)
+
+
+def _labels(made: Plan) -> dict[str, tuple[frozenset[str], frozenset[str]]]:
+    """The labels of the arguments and results of every stage."""
+    return {
+        name: (frozenset(stablehlo.argument_types(made, stage)), frozenset(stablehlo.result_types(made, stage)))
+        for name, stage in stablehlo.stages(made).items()
+    }
+
+
+def _stated_labels(manifest: Manifest) -> dict[str, tuple[frozenset[str], frozenset[str]]]:
+    return {
+        name: (frozenset(stage.arguments), frozenset(stage.results)) for name, stage in manifest.stages.by_name.items()
+    }
 
 
 def _made(made: Plan, unit: VectorUnit) -> Made:
@@ -100,7 +121,7 @@ def _made(made: Plan, unit: VectorUnit) -> Made:
             "--compile (ahead_of_time), or leave this target out"
         )
     entry = NativeObjects(
-        unit=cast("Any", unit.name),
+        unit=unit.name,
         kernels=tuple(one.kernel.name for one in kernels.values()),
         llvmlite=importlib.metadata.version("llvmlite"),
         programs=programs,
@@ -136,35 +157,37 @@ def _why_none(made: Plan) -> str:
     return "; ".join(f"{name} declines: {', '.join(why)}" for name, why in declined.items() if why) or "none fits it"
 
 
-def load(manifest: Manifest, graph: Graph, content: Callable[[str], bytes], *, trusted: bool) -> Native:
+def load(
+    directory: Path, content: Callable[[str], bytes], manifest: Manifest, graph: Graph, *, trusted: bool
+) -> Native:
     """The native programs of the first target, widest vectors first, whose kernels run in this process.
 
-    `content` reads a file of the artifact.
+    `content` reads a file of the directory by its name, and compares its hash.
     Object files run only from an artifact that is `trusted`; otherwise the kernels are compiled here.
     """
     unused: dict[str, str] = {}
-    for target in sorted(map(Target.parse, manifest.native), key=_lanes, reverse=True):
-        stated = manifest.native[str(target)]
+    for name, stated in sorted(manifest.native.items(), key=lambda entry: _lanes(entry[1]), reverse=True):
         objects = stated.objects if trusted else None
         try:
+            target = Target.parse(name)
             if reasons := [*_reasons(stated, objects, target)]:
-                unused[str(target)] = "; ".join(dict.fromkeys(reasons))
+                unused[name] = "; ".join(dict.fromkeys(reasons))
                 continue
             if objects is not None:
-                programs, how = _linked(objects, content), "compiled ahead of time"
+                programs, how = _linked(directory, content, objects), "compiled ahead of time"
             else:
-                made = _planned(manifest, graph, content, target)
-                programs = {name: _program(made, stage) for name, stage in stablehlo.stages(made).items()}
+                made = _planned(directory, content, manifest, graph, target)
+                programs = {stage: _program(made, of_plan) for stage, of_plan in stablehlo.stages(made).items()}
                 how = "compiled here"
         except RopegenError as error:
-            unused[str(target)] = str(error)
+            unused[name] = str(error)
             continue
-        return Native(programs, f"native kernels of {', '.join(stated.templates)}, {how} for {target}", unused)
+        return Native(programs, f"native kernels of {', '.join(stated.templates)}, {how} for {name}", unused)
     return Native({}, "StableHLO", unused)
 
 
-def _lanes(target: Target) -> int:
-    return 0 if target.unit is None else target.unit.lanes
+def _lanes(stated: NativeEntry) -> int:
+    return 0 if stated.unit is None else VECTOR_UNITS[stated.unit].lanes
 
 
 def _reasons(stated: NativeEntry, objects: NativeObjects | None, target: Target) -> Iterator[str]:
@@ -178,7 +201,9 @@ def _reasons(stated: NativeEntry, objects: NativeObjects | None, target: Target)
             yield from needs_process(target)
 
 
-def _planned(manifest: Manifest, graph: Graph, content: Callable[[str], bytes], target: Target) -> Plan:
+def _planned(
+    directory: Path, content: Callable[[str], bytes], manifest: Manifest, graph: Graph, target: Target
+) -> Plan:
     """The plan that the artifact was built with, made again.
 
     Raises:
@@ -191,9 +216,9 @@ def _planned(manifest: Manifest, graph: Graph, content: Callable[[str], bytes], 
         tile=stated.tile,
         tables=stated.tables,
         weigh=stated.weighed,
-        measured=_measured(manifest, content, target),
+        measured=_measured(directory, content, manifest, target),
     )
-    if made.digest != manifest.plans[str(target)]:
+    if made.digest != manifest.plans[str(target)] or _labels(made) != _stated_labels(manifest):
         raise RopegenError(
             f"ropegen {manifest.built_with.ropegen} built the artifact, and what is installed here plans the graph "
             f"otherwise for {target}; build the artifact again"
@@ -206,15 +231,15 @@ def _planned(manifest: Manifest, graph: Graph, content: Callable[[str], bytes], 
     return made
 
 
-def _measured(manifest: Manifest, content: Callable[[str], bytes], target: Target) -> TileFile | None:
+def _measured(directory: Path, content: Callable[[str], bytes], manifest: Manifest, target: Target) -> TileFile | None:
     """The tile file that the plan was made with; None if it has no tile for the target."""
     if manifest.tiles is None:
         return None
-    file = tiles.parse(content(TILES), TILES)
+    file = tiles.parse(content(TILES), str(directory / TILES))
     return file if target in file.targets else None
 
 
-def _linked(objects: NativeObjects, content: Callable[[str], bytes]) -> dict[str, Program]:
+def _linked(directory: Path, content: Callable[[str], bytes], objects: NativeObjects) -> dict[str, Program]:
     """The programs that call the object files, which are loaded into this process."""
     for kernel, name in zip(objects.kernels, objects.files, strict=True):
         call.register(kernel, objects.unit, functools.partial(content, name))

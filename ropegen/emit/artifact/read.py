@@ -136,7 +136,7 @@ class Artifact:
 
     @functools.cached_property
     def _native(self) -> native.Native:
-        return native.load(self.manifest, self.graph, self._content, trusted=self._runs_objects)
+        return native.load(self.directory, self._content, self.manifest, self.graph, trusted=self._runs_objects)
 
     @property
     def runs(self) -> str:
@@ -461,7 +461,7 @@ def assembled(
             types |= made
         elif made != (outputs := {label: entry.type for label, entry in stated.outputs.items()}):
             raise _of_two(folder / f"{name}.jaxexport", "returns", made, outputs)
-    return Artifact(folder, stated, graph, programs, allow, runs_objects=objects)
+    return Artifact(folder, stated, graph, programs, allow=allow, runs_objects=objects)
 
 
 def _expect_graph(folder: Path, stated: Manifest, graph: Graph) -> None:

@@ -64,12 +64,18 @@ def export(
 
     Raises:
       RopegenError: two plans are for one platform; the directory holds something other than an artifact, or cannot be
-        written; there is no libtpu, or it refuses a module; there are no native kernels to compile or to write.
+        written; there is no libtpu, or it refuses a module; there are no native kernels to compile or to write;
+        or there is a `split`, and `ahead_of_time` or `source` too.
     """
+    if split is not None and (ahead_of_time or source):
+        raise RopegenError(
+            f"executables, native kernels and their sources are for one device, and the artifact is for "
+            f"{split.mesh.size} devices; build it without --compile and --source (ahead_of_time, source), or for one device"
+        )
     held = executables.split(plans) if ahead_of_time else plans
     stablehlo.check_platforms(held)
     compiled = executables.make(plans, libtpu=libtpu, progress=progress) if ahead_of_time else ()
-    objects = native.make(plans, progress=progress) if ahead_of_time else ()
+    objects = native.make(plans, held[0], progress=progress) if ahead_of_time else ()
     sources = _sources(plans) if source else {}
     target = Path(directory)
     if target.is_symlink():  # the link stays, and the directory that it points to is replaced
@@ -118,6 +124,8 @@ def _files(
     files["plan.txt"] = "\n\n".join(explain.text(plan) for plan in plans).encode()
     stages: dict[str, Stage] = {}
     counts: dict[str, dict[str, int]] = {}
+    if split is not None:
+        _expect_same_stages(held, first, split)
     for name, stage in stablehlo.stages(first).items():
         progress(f"lowering {name} for {', '.join(str(plan.target) for plan in held)}")
         module = program.sealed(stablehlo.exported(held, stage, split=split), text.digest(source), name)
@@ -174,10 +182,23 @@ def _manifest(
         stages=stages,
         files={name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())},
         executables={str(made.plan.target): made.entry for made in compiled},
-        native={target: entry for target, entry in entries.items() if entry is not None},
+        # Native kernels are for one device.
+        native={target: entry for target, entry in entries.items() if entry is not None and split is None},
         devices=None if split is None else _devices(held, split),
         tiles=TILES if TILES in files else None,
     )
+
+
+def _expect_same_stages(held: Sequence[Plan], first: Plan, split: Split) -> None:
+    """Refuses a split whose parts prepare other values than the plan of the whole, which the portable files hold."""
+    parts = DeviceStages(held, split)
+    for stage in ("prepare", "run"):
+        whole, own = set(stablehlo.argument_types(first, stage)), set(parts.arguments(stage))
+        if whole != own:
+            raise RopegenError(
+                f"the plan of a device's part reads {', '.join(sorted(own))} and that of the whole {', '.join(sorted(whole))}; "
+                'give tables="constant" (--tables constant), so that both prepare the same values'
+            )
 
 
 def _devices(held: Sequence[Plan], split: Split) -> Devices:

@@ -35,7 +35,7 @@ from ropegen.emit.callable import (
 )
 from ropegen.emit.mesh import Split
 from ropegen.emit.primitive import PLATFORMS
-from ropegen.emit.varying import alike, lowered_alone, typed_beside
+from ropegen.emit.varying import NO_MESH, alike, lowered_alone, typed_beside
 from ropegen.errors import RopegenError
 from ropegen.ir.graph import Node, label_of
 from ropegen.native import call
@@ -100,7 +100,7 @@ def exported(
         plans = [plan for part in stages.plans for plan in part]
     platforms = list(dict.fromkeys(plan.target.jax_platform for plan in plans))
     unchecked = [export.DisabledSafetyCheck.custom_call(name) for name in calls]
-    with _no_locations():
+    with _no_locations(), jax.sharding.use_abstract_mesh(NO_MESH):
         made = export.export(function, platforms=platforms, disabled_checks=unchecked)(arguments)
     with mlir.make_ir_context() as context:
         module = mlir_tools.deserialize_portable_artifact(made.mlir_module_serialized, context)

@@ -1,0 +1,619 @@
+"""The native attention of a few queries over a long cache.
+
+Keys and values are read as they lie in the cache, once, and converted in registers. A *row* is one query of one head. The
+rows of all heads that share a key head are computed together. Lanes are features in the products and keys in the
+softmax: a product of rows and keys keeps one register for every pair, and their lanes are summed at the end.
+
+The cache of a head is split into chunks. An item computes the partial result of a chunk: the highest score of every row,
+the sum of the weights, and the weighted sum of the values. The mask decides from the positions and segments at run time
+whether a chunk, a tile, or a granule of a tile is seen. If it is not, its keys and values are not read. A second stage
+merges the partial results, in the order of the chunks.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from ropegen.native import call
+from ropegen.native.call import Kernel, Stage, Written, address, stage, written
+from ropegen.native.ir import F32, I1, I32, Function, Module, Number, Value
+from ropegen.native.vectors import LOG2_E, LOG_2, MEMORY, broadcast, exp2, first_lanes, load_f32, log
+
+from .features_cpu import Features, sums
+from .kernel_cpu import GRANULE, LOWEST
+from .layout_cpu import Problem, operands_of, results_of
+from .pack_cpu import Rows, batch_row
+from .scores_cpu import Scores, Span
+
+# Keys whose scores exist at once.
+TILE = 4 * GRANULE
+# The cache that lines are fetched to: the second one.
+_FETCH = 2
+# Steps that stand in the code of a loop one after the other.
+_UNROLLED = 4
+# Rows that are multiplied together.
+_ROWS = 4
+_LINE = 64
+
+
+@dataclass(frozen=True)
+class Decode:
+    """What the code depends on, and the sizes that follow. `problem.keys_in_tile` is the size of a chunk."""
+
+    problem: Problem
+
+    @property
+    def chunk(self) -> int:
+        return self.problem.keys_in_tile
+
+    @property
+    def chunks(self) -> int:
+        return self.problem.tiles
+
+    @property
+    def rows(self) -> int:
+        """Rows of a key head; row `query * group + place` is a query of the head at a place of the group."""
+        return self.problem.queries * self.problem.group
+
+    @property
+    def rest(self) -> int:
+        """Rows in the last block, 1, 2 or 4; 0 if all blocks are whole."""
+        return {0: 0, 1: 1, 2: 2, 3: 4}[self.rows % _ROWS]
+
+    @property
+    def padded_rows(self) -> int:
+        return self.rows // _ROWS * _ROWS + self.rest
+
+    @functools.cached_property
+    def keys(self) -> Features:
+        """The keys as the products read them: in the cache, or rotated in the memory of the thread."""
+        problem = self.problem
+        if problem.site.k_pairing is not None:
+            return Features("f32", problem.packed_width, problem.unit.lanes)
+        return Features(problem.dtype, problem.width, problem.unit.lanes)
+
+    @functools.cached_property
+    def values(self) -> Features:
+        return Features(self.problem.dtype, self.problem.value_width, self.problem.unit.lanes)
+
+    @property
+    def sums(self) -> int:
+        """Registers of a micro-tile that hold sums: enough to hide the latency of a multiply-add."""
+        return max(8, self.problem.unit.lanes)
+
+    @property
+    def lines(self) -> int:
+        """The rows of all key heads, padded to blocks."""
+        return self.problem.kv_heads * self.padded_rows
+
+    # Scratch memory, in bytes -----------------------------------------------------------------------------------------
+
+    @property
+    def part_bytes(self) -> int:
+        """A partial result: weighted sums (lines, values), highest scores (lines), sums of weights (lines)."""
+        return _up(self.lines * (self.values.padded + 2) * 4, _LINE)
+
+    @property
+    def parts(self) -> int:
+        return self.problem.batch * self.chunks
+
+    @property
+    def scores_at(self) -> int:
+        """(lines, tile), after the queries (lines, keys.padded)."""
+        return _up(self.lines * self.keys.padded * 4, _LINE)
+
+    @property
+    def buffer_at(self) -> int:
+        """One query as float32."""
+        return self.scores_at + self.lines * TILE * 4
+
+    @property
+    def sums_at(self) -> int:
+        """Registers whose lanes are not yet summed."""
+        return self.buffer_at + _up(self.problem.packed_width * 4, _LINE)
+
+    @property
+    def turned_at(self) -> int:
+        """A tile of rotated keys: (tile, heads, width)."""
+        return self.sums_at + self.lines * self.sums * self.problem.unit.lanes * 4
+
+    @property
+    def slot_bytes(self) -> int:
+        problem = self.problem
+        turned = TILE * problem.kv_heads * problem.packed_width * 4 if problem.site.k_pairing is not None else 0
+        return _up(self.turned_at + turned, 4096)
+
+    @property
+    def scratch_bytes(self) -> int:
+        return _up(self.parts * self.part_bytes, 4096) + self.problem.threads * self.slot_bytes
+
+
+@functools.lru_cache(maxsize=256)
+def decode(problem: Problem) -> Written:
+    """The kernel that computes the output and the log-sum-exp."""
+    module, sizes = Module(), Decode(problem)
+    _write_attend(module, sizes)
+    _write_merge(module, sizes)
+    heads = problem.batch * problem.kv_heads
+    return written(
+        Kernel(
+            "decode",
+            module,
+            operands_of(problem),
+            results_of(problem),
+            (Stage("attend", sizes.parts), Stage("merge", heads)),
+            threads=problem.threads,
+            scratch=sizes.scratch_bytes,
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A partial result in memory."""
+
+    f: Function
+    sizes: Decode
+    base: Value
+
+    @staticmethod
+    def of(f: Function, sizes: Decode, batch: Value, chunk: Value) -> _Part:
+        index = batch * sizes.chunks + chunk
+        return _Part(f, sizes, f.offset(call.scratch(f), index * sizes.part_bytes))
+
+    def result(self, line: Number) -> Value:
+        """The address of a line of weighted sums."""
+        return self.f.offset(self.base, self.f.i64(line) * self.sizes.values.padded, F32)
+
+    @property
+    def highest(self) -> Value:
+        return self.result(self.sizes.lines)
+
+    @property
+    def total(self) -> Value:
+        return self.f.offset(self.highest, self.sizes.lines, F32)
+
+
+def _write_attend(module: Module, sizes: Decode) -> None:
+    """Computes the partial result of one chunk."""
+    f = stage(module, "attend")
+    item = f.parameters["item"]
+    batch, chunk = item // sizes.chunks, item % sizes.chunks
+    slot = f.offset(
+        call.scratch(f), f.parameters["slot"] * sizes.slot_bytes + _up(sizes.parts * sizes.part_bytes, 4096)
+    )
+    bases = {name: _cache_of(f, sizes, name, batch) for name in ("k", "v")}
+    _Chunk(f, sizes, batch, slot, _Part.of(f, sizes, batch, chunk), bases).compute(chunk * sizes.chunk)
+    f.give_back()
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Rows of a key head that are multiplied together, from `row` on."""
+
+    head: Value
+    row: Value
+    count: int
+    line: Value
+    """The place of the first row among those of all heads."""
+    reads_first: bool
+    """Whether it reads the keys and values of the head before the other blocks do."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """The code of one chunk."""
+
+    f: Function
+    sizes: Decode
+    batch: Value
+    slot: Value
+    part: _Part
+    bases: Mapping[str, Value]
+    """The addresses of the keys and values of the batch entry."""
+
+    @property
+    def _problem(self) -> Problem:
+        return self.sizes.problem
+
+    @property
+    def _lanes(self) -> int:
+        return self.sizes.problem.unit.lanes
+
+    def compute(self, first: Value) -> None:
+        f, problem, sizes = self.f, self._problem, self.sizes
+        stop = f.minimum(first + sizes.chunk, problem.keys)
+        with f.range(0, sizes.lines) as line:
+            f.store(f.value(F32, LOWEST), self.part.highest, line)
+            f.store(f.zero(F32), self.part.total, line)
+        scores = Scores(f, problem, self.batch, f.i64(0), problem.heads)
+        queries = Span(f.i64(0), f.i64(problem.queries))
+        with f.when(scores.shown(queries, Span(first, stop))[0]):
+            self._prepare()
+            with f.range(first, stop, TILE) as tile:
+                keys = Span(tile, f.minimum(tile + TILE, stop))
+                some, every = scores.shown(queries, keys)
+                if problem.keys % GRANULE:
+                    every = every & ((keys.stop - keys.first) % GRANULE).equals(0)
+                with f.when(some):
+                    self._tile(self._seen(scores, queries, keys, every), every)
+
+    def _prepare(self) -> None:
+        """Lays out the queries, rotated and scaled, and clears the weighted sums."""
+        f, problem, sizes = self.f, self._problem, self.sizes
+        kind = F32.vector(self._lanes)
+        factor = problem.op.scale * (LOG2_E if problem.is_simple else 1.0)
+        buffer = f.offset(self.slot, sizes.buffer_at)
+        for target, size in ((self.slot, sizes.keys.padded), (self.part.base, sizes.values.padded)):
+            with f.range(0, sizes.lines * size, self._lanes) as at:
+                f.store(f.zero(kind), target, at)
+        with f.range(0, problem.kv_heads) as head, f.range(0, sizes.rows) as row:
+            rows = self._rows("q", head * problem.group + row % problem.group)
+            rows.convert(row // problem.group, 1, buffer, factor)
+            sizes.keys.arrange(f, buffer, self._query(head * sizes.padded_rows + row))
+
+    def _query(self, line: Value) -> Value:
+        return self.f.offset(self.slot, line * self.sizes.keys.padded, F32)
+
+    def _rows(self, name: str, head: Value) -> Rows:
+        f, problem = self.f, self._problem
+        operand, angles = problem.operand(name), problem.operand(f"{name}_angles")
+        assert operand is not None
+        turned = address(f, angles.index) if angles is not None else None
+        return Rows(f, problem, name, address(f, operand.index), turned, self.batch, head)
+
+    def _seen(self, scores: Scores, queries: Span, keys: Span, every: Value) -> Span:
+        """The keys of a tile from the first granule that is seen to the last one."""
+        f = self.f
+        if not self._problem.hides:
+            return keys
+
+        def granule(key: Value, first: Value, last: Value) -> list[Value]:
+            stop = f.minimum(key + GRANULE, keys.stop)
+            some, _ = scores.shown(queries, Span(key, stop))
+            return [f.select(some, f.minimum(first, key), first), f.select(some, stop, last)]
+
+        def searched() -> list[Value]:
+            return f.loop(keys.first, keys.stop, GRANULE, granule, [keys.stop, keys.first])
+
+        first, stop = f.branch(every, lambda: [keys.first, keys.stop], searched)
+        return Span(first, stop)
+
+    # One tile ---------------------------------------------------------------------------------------------------------
+
+    def _tile(self, keys: Span, every: Value) -> None:
+        """Adds the keys of a tile; `every` says that the mask shows all of their scores."""
+        f, sizes, problem = self.f, self.sizes, self._problem
+        if problem.site.k_pairing is not None:
+            with f.range(keys.first, keys.stop) as key, f.range(0, problem.kv_heads) as head:
+                self._rows("k", head).convert(key, 1, self._turned(key - keys.first, head))
+        self._products(keys)
+        with f.range(0, problem.kv_heads) as head, f.range(0, sizes.rows) as row:
+            self._weights(keys, head, row, every)
+        self._mix(keys)
+
+    def _blocks(self, head: Value, body: Callable[[_Block], None]) -> None:
+        """Calls `body` for every block of rows of a head."""
+        f, sizes = self.f, self.sizes
+        whole, first = sizes.rows // _ROWS * _ROWS, head * sizes.padded_rows
+        if whole:
+            body(_Block(head, f.i64(0), _ROWS, first, reads_first=True))
+        if whole > _ROWS:
+            with f.range(_ROWS, whole, _ROWS) as row:
+                body(_Block(head, row, _ROWS, first + row, reads_first=False))
+        if sizes.rest:
+            body(_Block(head, f.i64(whole), sizes.rest, first + whole, reads_first=not whole))
+
+    def _turned(self, place: Value, head: Value) -> Value:
+        """The address of a rotated key of the tile."""
+        at = (place * self._problem.kv_heads + head) * (self._problem.packed_width * 4)
+        return self.f.offset(self.slot, at + self.sizes.turned_at)
+
+    def _in_cache(self, name: str, head: Value, key: Value) -> Value:
+        """The address of a key or value; one after the last is the last one."""
+        f, problem = self.f, self._problem
+        if problem.keys % GRANULE:
+            key = f.minimum(key, problem.keys - 1)
+        operand = problem.operand(name)
+        assert operand is not None
+        index = (key * problem.kv_heads + head) * operand.shape[-1]
+        return f.offset(self.bases[name], index, MEMORY[operand.dtype])
+
+    def _score(self, line: Value, key: Number = 0) -> Value:
+        """The address of the scores of a line."""
+        return self.f.offset(self.slot, (line * TILE + key) * 4 + self.sizes.scores_at)
+
+    def _fetch(self, row: Value, byte: Number) -> None:
+        """Asks for the line of memory at a byte of a row, which will be read soon."""
+        f = self.f
+        hints = [f.value(I32, hint) for hint in (0, _FETCH, 1)]
+        f.call("llvm.prefetch.p0", None, f.offset(row, byte), *hints)
+
+    def _products(self, keys: Span) -> None:
+        """Writes the scores of a tile, and asks for its values."""
+        f, sizes, lanes = self.f, self.sizes, self._lanes
+        features = sizes.keys
+        unrolled = math.gcd(features.steps, _UNROLLED)
+
+        def block(first: Value, key: Value, part: _Block) -> None:
+            at_once = sizes.sums // part.count
+            queries = [self._query(part.line + place) for place in range(part.count)]
+            is_turned = self._problem.site.k_pairing is not None
+            read = [
+                self._turned(key + place - keys.first, part.head)
+                if is_turned
+                else self._in_cache("k", part.head, key + place)
+                for place in range(at_once)
+            ]
+            following = [self._in_cache("v", part.head, key + place) for place in range(at_once)]
+
+            def multiplied(step: Number, found: list[list[Value]], now: list[Value]) -> list[Value]:
+                for register in range(len(found[0])):
+                    at = (f.i64(step) + register) * lanes
+                    for place, query in enumerate(queries):
+                        loaded = f.load(F32.vector(lanes), query, at)
+                        for inside in range(at_once):
+                            index = place * at_once + inside
+                            now[index] = f.fma(found[inside][register], loaded, now[index])
+                return now
+
+            def step(first: Value, *before: Value) -> list[Value]:
+                now = list(before)
+                for inner in range(unrolled):
+                    index = first + inner
+                    found = [features.load_step(f, pointer, index) for pointer in read]
+                    if part.reads_first and inner * features.step_bytes % _LINE == 0:
+                        for pointer in following:
+                            self._fetch(pointer, index * features.step_bytes)
+                    now = multiplied(index * features.in_step, found, now)
+                return now
+
+            now = f.loop(0, features.steps, unrolled, step, [f.zero(F32.vector(lanes))] * sizes.sums)
+            for place, tail in enumerate(features.tails, features.steps * features.in_step):
+                found = [[features.without_known(f, tail, features.load_tail(f, pointer, tail))] for pointer in read]
+                now = multiplied(place, found, now)
+            held = self._sums(part, most, key - first)
+            for index, value in enumerate(now):
+                f.store(value, held, index * lanes)
+
+        def reduce(first: Value, key: Value, part: _Block) -> None:
+            at_once = sizes.sums // part.count
+            held, piece = self._sums(part, most, key - first), min(at_once, lanes)
+            for start in range(0, sizes.sums, lanes):
+                kind = F32.vector(lanes)
+                total = sums(f, [f.load(kind, held, (start + index) * lanes) for index in range(lanes)])
+                for lane in range(0, lanes, piece):
+                    place, inside = divmod(start + lane, at_once)
+                    chosen = f.shuffle(total, total, range(lane, lane + piece)) if piece < lanes else total
+                    f.store(chosen, self._score(part.line + place, key - keys.first + inside))
+
+        # The registers are stored first, and their lanes summed later: so the products of one block need not wait for
+        # the sums of the one before. Blocks of fewer rows take more keys at once.
+        most = sizes.sums // (min(_ROWS, sizes.rest or _ROWS))
+        with f.range(keys.first, keys.stop, most) as first:
+            for body in (block, reduce):
+
+                def all_keys(part: _Block, body: Callable[[Value, Value, _Block], None] = body) -> None:
+                    with f.range(first, first + most, sizes.sums // part.count) as key:
+                        body(first, key, part)
+
+                with f.range(0, self._problem.kv_heads) as head:
+                    self._blocks(head, all_keys)
+
+    def _sums(self, part: _Block, keys: int, key: Value) -> Value:
+        """The address of the registers with the sums of a block from key `key` on, one of `keys` keys."""
+        register = part.line * keys + key * part.count
+        return self.f.offset(self.slot, register * (self._lanes * 4) + self.sizes.sums_at)
+
+    def _weights(self, keys: Span, head: Value, row: Value, every: Value) -> None:
+        """Replaces the scores of a row by weights, and fades what was added before."""
+        f, lanes, problem = self.f, self._lanes, self._problem
+        kind, size = F32.vector(lanes), _up_at_run_time(keys.stop - keys.first)
+        line = head * self.sizes.padded_rows + row
+        scores = self._score(line)
+        before = f.load(F32, self.part.highest, line)
+
+        def raised(*, masked: bool) -> list[Value]:
+            def step(at: Value, most: Value) -> list[Value]:
+                score = f.load(kind, scores, at)
+                if masked or not problem.is_simple:
+                    of_head = Scores(f, problem, self.batch, head * problem.group + row % problem.group)
+                    query, key = row // problem.group, keys.first + at
+                    exists = f.value(I1.vector(lanes), 1)
+                    if problem.keys % GRANULE:
+                        exists = first_lanes(f, lanes, f.maximum(f.minimum(problem.keys - key, lanes), 0))
+                    score = of_head.modified_by_key(score, query, key, exists, masked=masked)
+                    f.store(score, scores, at)
+                return [f.maximum(score, most)]
+
+            return f.loop(0, size, lanes, step, [f.splat(before, lanes)])
+
+        if not problem.hides and problem.keys % GRANULE == 0:
+            (most,) = raised(masked=False)
+        else:
+            (most,) = f.branch(every, lambda: raised(masked=False), lambda: raised(masked=True))
+        highest = f.reduce("maximum", most)
+        wide = f.splat(highest, lanes)
+
+        def weight(at: Value, total: Value) -> list[Value]:
+            now = self._power(f.load(kind, scores, at) - wide)
+            f.store(now, scores, at)
+            return [total + now]
+
+        (total,) = f.loop(0, size, lanes, weight, [f.zero(kind)])
+        fade = self._power(f.splat(before, lanes) - wide)
+        f.store(highest, self.part.highest, line)
+        faded = f.load(F32, self.part.total, line) * f.extract(fade, 0)
+        f.store(faded + f.reduce("add", total), self.part.total, line)
+        result = self.part.result(line)
+        with f.range(0, self.sizes.values.padded, lanes) as at:
+            f.store(f.load(kind, result, at) * fade, result, at)
+
+    def _power(self, difference: Value) -> Value:
+        """The weight of a score, from its difference to the highest score."""
+        return exp2(self.f, difference if self._problem.is_simple else difference * LOG2_E)
+
+    def _mix(self, keys: Span) -> None:
+        """Adds the weighted values of a tile, and asks for the keys of the next one."""
+        f, sizes, lanes = self.f, self.sizes, self._lanes
+        features, kind = sizes.values, F32.vector(lanes)
+
+        def columns(
+            granule: Value, part: _Block, first: Value, held: int, load: Callable[[Value], list[Value]]
+        ) -> None:
+            """Adds to `held` registers from number `first` on; `load` reads them from a row of values."""
+            results = [self.part.result(part.line + place) for place in range(part.count)]
+            scores = [self._score(part.line + place, granule - keys.first) for place in range(part.count)]
+            places = [(result, (first + place) * lanes) for result in results for place in range(held)]
+            # So that every line is asked for once, the columns that share a line take turns with the keys.
+            size = held * features.step_bytes // features.in_step
+            turns = max(1, min(_UNROLLED, _LINE // size))
+            at = first * (features.step_bytes // features.in_step)
+            turn = at // size % turns
+
+            def step(key: Value, *before: Value) -> list[Value]:
+                now = list(before)
+                for inner in range(_UNROLLED):
+                    place = key + inner
+                    registers = load(self._in_cache("v", part.head, granule + place))
+                    if part.reads_first and inner % turns == 0:
+                        following = self._in_cache("k", part.head, granule + place + turn + TILE)
+                        for line in range(0, size, _LINE):
+                            self._fetch(following, at + line)
+                    for row, score in enumerate(scores):
+                        weight = broadcast(f, score, place, lanes)
+                        for index, register in enumerate(registers):
+                            now[row * held + index] = f.fma(register, weight, now[row * held + index])
+                return now
+
+            after = f.loop(0, GRANULE, _UNROLLED, step, [f.load(kind, *place) for place in places])
+            for (result, index), value in zip(places, after, strict=True):
+                f.store(value, result, index)
+
+        def block(granule: Value, part: _Block) -> None:
+            steps = max(1, sizes.sums // part.count // features.in_step)
+
+            def of_steps(step: Value, many: int) -> None:
+                def load(pointer: Value) -> list[Value]:
+                    return [one for index in range(many) for one in features.load_step(f, pointer, step + index)]
+
+                columns(granule, part, step * features.in_step, many * features.in_step, load)
+
+            whole = features.steps // steps * steps
+            with f.range(0, whole, steps) as step:
+                of_steps(step, steps)
+            if features.steps > whole:
+                of_steps(f.i64(whole), features.steps - whole)
+            for place, tail in enumerate(features.tails, features.steps * features.in_step):
+                columns(
+                    granule, part, f.i64(place), 1, lambda pointer, tail=tail: [features.load_tail(f, pointer, tail)]
+                )
+
+        with f.range(keys.first, keys.stop, GRANULE) as granule, f.range(0, self._problem.kv_heads) as head:
+            self._blocks(head, lambda part: block(granule, part))
+
+
+# The results ----------------------------------------------------------------------------------------------------------
+
+
+def _write_merge(module: Module, sizes: Decode) -> None:
+    """Merges the partial results of one key head."""
+    f = stage(module, "merge")
+    problem, item = sizes.problem, f.parameters["item"]
+    batch, kv_head = item // problem.kv_heads, item % problem.kv_heads
+    with f.range(0, sizes.rows) as row:
+        _merge_row(f, sizes, batch, kv_head, row)
+    f.give_back()
+
+
+def _merge_row(f: Function, sizes: Decode, batch: Value, kv_head: Value, row: Value) -> None:
+    problem, lanes = sizes.problem, sizes.problem.unit.lanes
+    kind = F32.vector(lanes)
+    head = kv_head * problem.group + row % problem.group
+    place = (batch * problem.queries + row // problem.group) * problem.heads + head
+    first, line = _Part.of(f, sizes, batch, f.i64(0)), kv_head * sizes.padded_rows + row
+
+    def power(difference: Value) -> Value:
+        return exp2(f, difference if problem.is_simple else difference * LOG2_E)
+
+    def raise_to(chunk: Value, most: Value) -> list[Value]:
+        part = _Part.of(f, sizes, batch, chunk)
+        return [f.maximum(f.load(F32, part.highest, line), most)]
+
+    (most,) = f.loop(0, sizes.chunks, 1, raise_to, [f.value(F32, LOWEST)])
+    highest = f.splat(most, lanes)
+
+    def add(chunk: Value, total: Value) -> list[Value]:
+        part = _Part.of(f, sizes, batch, chunk)
+        of_part = f.load(F32, part.total, line)
+
+        def merged() -> list[Value]:
+            share = power(broadcast(f, part.highest, line, lanes) - highest)
+            target, source = first.result(line), part.result(line)
+            with f.range(0, sizes.values.padded, lanes) as at:
+                scaled = f.load(kind, source, at) * share
+                already = f.select(f.splat(total.equals(0.0), lanes), f.zero(kind), f.load(kind, target, at))
+                f.store(already + scaled, target, at)
+            return [total + of_part * f.extract(share, 0)]
+
+        return f.branch(of_part.equals(0.0), lambda: [total], merged)
+
+    (added,) = f.loop(0, sizes.chunks, 1, add, [f.zero(F32)])
+    total, factor = f.splat(added, lanes), f.value(kind, 1.0)
+    natural = highest * LOG_2 if problem.is_simple else highest
+    sinks = problem.operand("sinks")
+    if sinks is not None:
+        sink = f.splat(f.extract(load_f32(f, sinks.dtype, 1, address(f, sinks.index), head), 0), lanes)
+        raised = f.maximum(sink, natural)
+        factor = exp2(f, (natural - raised) * LOG2_E)
+        natural, total = raised, f.fma(total, factor, exp2(f, (sink - raised) * LOG2_E))
+    unseen = total.equals(0.0)
+    divisor = f.select(unseen, f.value(kind, 1.0), total)
+    logarithm = f.select(unseen, f.value(kind, -math.inf), natural + log(f, divisor))
+    outputs = len(problem.closed.inputs)
+    f.store(f.extract(logarithm, 0), address(f, outputs + 1), place)
+    with f.when(f.extract(unseen, 0)), f.range(0, sizes.values.padded, lanes) as at:
+        f.store(f.zero(kind), first.result(line), at)
+    if problem.op.takes_mean:
+        with f.when(f.extract(unseen, 0)):
+            _add_values(f, sizes, batch, kv_head, first.result(line))
+        factor = f.select(unseen, f.value(kind, 1.0 / max(1, problem.keys)), factor)
+    target = f.offset(address(f, outputs), place * problem.value_width, MEMORY[problem.dtype])
+    sizes.values.write(f, first.result(line), factor / divisor, target)
+
+
+def _add_values(f: Function, sizes: Decode, batch: Value, kv_head: Value, target: Value) -> None:
+    """Adds all values of a key head, hidden ones too, to the registers at `target`."""
+    features, kind = sizes.values, F32.vector(sizes.problem.unit.lanes)
+    base = _cache_of(f, sizes, "v", batch)
+
+    def add(register: Value, index: Number) -> None:
+        at = f.i64(index) * features.lanes
+        f.store(f.load(kind, target, at) + register, target, at)
+
+    with f.range(0, sizes.problem.keys) as key:
+        row = f.offset(base, (key * sizes.problem.kv_heads + kv_head) * features.width, MEMORY[features.dtype])
+        with f.range(0, features.steps) as step:
+            for place, register in enumerate(features.load_step(f, row, step)):
+                add(register, step * features.in_step + place)
+        for place, tail in enumerate(features.tails, features.steps * features.in_step):
+            add(features.load_tail(f, row, tail), place)
+
+
+def _cache_of(f: Function, sizes: Decode, name: str, batch: Value) -> Value:
+    """The address of the keys or values of a batch entry."""
+    operand = sizes.problem.operand(name)
+    assert operand is not None
+    return f.offset(address(f, operand.index), batch_row(f, operand, batch) * operand.row_size, MEMORY[operand.dtype])
+
+
+def _up(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple
+
+
+def _up_at_run_time(size: Value) -> Value:
+    """A number of keys, up to whole granules."""
+    return (size + (GRANULE - 1)) // GRANULE * GRANULE
