@@ -171,7 +171,7 @@ def _lowered(context: mlir.LoweringRuleContext, value: Any, *, questions: tuple[
 
 def _arrays(block: Any) -> Iterator[tuple[list[set[str]], tuple[int, ...]]]:
     """The arrays that every `shard_map` around a block takes: the mesh axes over which each of its axes lies, and the sizes."""
-    operation = block.owner
+    operation = block.owner.operation
     while operation is not None:
         if operation.name == "sdy.manual_computation":
             shardings = sdy.TensorShardingPerValueAttr(operation.attributes["in_shardings"]).shardings
