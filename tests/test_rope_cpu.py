@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import mmap
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 import pytest
+from guarded import Guarded
 from independent import formula
 from native import host
 from ropegen.templates.rope.kernel_cpu import Form, Heads, forward
@@ -92,22 +92,6 @@ def run_between_guard_pages() -> None:
         compiled = Compiled.of(form)
         for at_end in (False, True):
             compiled.check(random, at_end)
-
-
-class Guarded:
-    """Memory between two pages that no code may touch; an array in it touches the page before or the page after."""
-
-    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], at_end: bool) -> None:
-        page, size = mmap.PAGESIZE, int(np.prod(shape)) * dtype.itemsize
-        inner = -(-size // page) * page
-        self.memory = mmap.mmap(-1, inner + 2 * page)
-        start = ctypes.addressof(ctypes.c_char.from_buffer(self.memory))
-        protect = ctypes.CDLL(None, use_errno=True).mprotect
-        for guard in (start, start + page + inner):
-            assert protect(ctypes.c_void_p(guard), ctypes.c_size_t(page), 0) == 0, ctypes.get_errno()
-        offset = page + (inner - size if at_end else 0)
-        self.address = start + offset
-        self.array = np.frombuffer(self.memory, dtype, int(np.prod(shape)), offset).reshape(shape)
 
 
 @dataclass(frozen=True)
