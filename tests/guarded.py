@@ -116,7 +116,8 @@ class Handler:
     def __call__(self, values: Sequence[np.ndarray], at_end: bool, threads: int = 1) -> list[np.ndarray]:
         """The results, whose memory holds only ones before the call.
 
-        All arrays and the scratch memory end where a page without access begins, or begin where one ends.
+        All arrays end where a page without access begins, or begin where one ends. The scratch memory begins after a
+        page that must keep its bytes, and with `at_end` it ends where a page without access begins.
         """
         buffers = (*self.operands, *self.results)
         guarded = [Guarded(buffer.shape, numpy_dtype(buffer.dtype), at_end) for buffer in buffers]
@@ -137,6 +138,7 @@ class Handler:
         taken, machine._kept_block.value = machine._kept_block.value, kept
         assert error is None, "the kernel refused its buffers"
         assert taken == block.address, "the kernel did not give its scratch memory back"
+        assert (block.array[8:PAGE] == 0xFF).all(), "the kernel wrote before its scratch memory"
         for place, value in zip(guarded, values, strict=False):
             assert place.array.tobytes() == np.ascontiguousarray(value).tobytes(), "the kernel changed an operand"
         del kept_alive

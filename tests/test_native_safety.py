@@ -31,7 +31,7 @@ from test_attend_tpu import Case
 from test_attend_tpu_backward import formula
 
 import ropegen as rg
-from ropegen import reference
+from ropegen import masks, reference
 from ropegen.native import machine
 from ropegen.target import VECTOR_UNITS, Target
 from ropegen.template import Kernel, Tile
@@ -137,7 +137,9 @@ def test_kernels_stay_inside_their_arrays_and_scratch_memory(request: pytest.Fix
     host()
     exhaustive = bool(request.config.getoption("--exhaustive"))
     code = f"import test_native_safety as t; t.run_between_guard_pages({exhaustive})"
-    ended = subprocess.run([sys.executable, "-c", code], cwd=TESTS, capture_output=True, text=True, timeout=3600)
+    ended = subprocess.run(
+        [sys.executable, "-c", code], check=False, cwd=TESTS, capture_output=True, text=True, timeout=3600
+    )
     case = (ended.stdout.splitlines() or ["no case"])[-1]
     assert ended.returncode == 0, f"exit {ended.returncode} in {case}\n{ended.stderr[-3000:]}"
 
@@ -147,7 +149,7 @@ def test_the_harness_notices_accesses_outside() -> None:
     host()
     for code in ("t.with_less_scratch()", "t.with_a_longer_operand()"):
         command = [sys.executable, "-c", f"import test_native_safety as t; {code}"]
-        ended = subprocess.run(command, cwd=TESTS, capture_output=True, text=True, timeout=300)
+        ended = subprocess.run(command, check=False, cwd=TESTS, capture_output=True, text=True, timeout=300)
         assert ended.returncode < 0, ended.stderr[-2000:]
 
 
@@ -181,7 +183,7 @@ def programs() -> list[Callable[[int], list[np.ndarray]]]:
     rope, found = rg.Rope(10_000.0), list[Callable[[int], list[np.ndarray]]]()
 
     def attend(q: Any, k: Any, v: Any) -> Any:
-        return rg.attention(q, k, v, mask=rg.masks.causal, target="cpu:3")
+        return rg.attention(q, k, v, mask=masks.causal, target="cpu:3")
 
     def rotate(q: Any) -> Any:
         return rg.rope(q, None, rope, target="cpu:3")
@@ -302,7 +304,7 @@ def test_debug_nans_raise_for_a_nan_and_for_nothing_else() -> None:
     q = jnp.asarray(drawn(SPECIAL.site, 0)["q"])
 
     def attend(q: Any) -> Any:
-        return rg.attention(q, q, q, mask=rg.masks.causal & rg.masks.window(3), target="cpu:1")
+        return rg.attention(q, q, q, mask=masks.causal & masks.window(3), target="cpu:1")
 
     with jax.debug_nans(True):
         jax.block_until_ready(jax.jit(jax.value_and_grad(lambda q: attend(q).sum()))(q))
