@@ -80,6 +80,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--random", action="store_true", help="draw other examples than on every run, and print their seed"
     )
     parser.addoption(
+        "--exhaustive", action="store_true", help="run every length between guard pages, and the whole soak"
+    )
+    parser.addoption(
         "--libtpu", metavar="DIR", help="the compiler for TPU, where pip install --target DIR libtpu put it"
     )
     parser.addoption("--update-seeds", action="store_true", help="write docs/seeds.md from what the tests find")
