@@ -93,7 +93,7 @@ def _exchanges_only_sums(cell: Cell) -> bool:
     return (name, split) != ("embed", "heads") or way == "jit, automatic axes" or way in _MAPPED
 
 
-@pytest.mark.parametrize("cell", filter(_exchanges_only_sums, CELLS), ids=" - ".join)
+@pytest.mark.parametrize("cell", list(filter(_exchanges_only_sums, CELLS)), ids=" - ".join)
 def test_batch_and_heads_exchange_nothing_but_sums(found: dict[str, Any], cell: Cell) -> None:
     has_sum = cell[3] == "gradient" or cell[1:3] in (("plan", "heads"), ("artifact", "heads"))
     assert set(found[json.dumps(cell)]["collectives"]) <= ({"all-reduce"} if has_sum else set())

@@ -13,7 +13,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -119,7 +119,7 @@ def split_of(call: str, sharding: object, axes: Axes) -> Split:
             )
         if named:
             over[name] = named
-    return Split(mesh, tuple(over.items()), sharding)
+    return Split(mesh, tuple(over.items()), cast("Sharding", sharding))
 
 
 def splits_sequence(call: str, sharding: object, rank: int) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import jax
 from jax.core import Tracer
@@ -160,7 +160,7 @@ batching.defvectorized(_part_p)
 
 
 def _lowered(context: mlir.LoweringRuleContext, value: Any, *, questions: tuple[Question, ...]) -> list[Any]:
-    for split, shape in _arrays(ir.InsertionPoint.current.block):
+    for split, shape in _arrays(cast("Any", ir.InsertionPoint.current).block):
         for question in questions:
             for place, (axes, size) in enumerate(zip(split, shape, strict=True)):
                 found = sorted(question.axes & axes)
