@@ -222,6 +222,8 @@ def _span(positions: Node | None) -> list[int] | None:
 def _tiles(value: Node, op: ops.Attend, chosen: Candidate | None) -> Facts:
     """How many tiles of scores are empty, full and partial under the mask, or why that is not known."""
     sizes = _tile(chosen.tile) if chosen is not None else {}
+    if "kv" in sizes and "q" not in sizes:
+        return {"unknown": f"the kernel decides at run time which tiles of {sizes['kv']} keys the mask shows"}
     if not {"q", "kv"} <= sizes.keys():
         return {"unknown": "the scores are computed whole, not in tiles"}
     q, k = value.operands[0].type, value.operands[1].type

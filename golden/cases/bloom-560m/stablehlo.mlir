@@ -228,8 +228,8 @@ module @jit_main attributes {mhlo.num_partitions = 1 : i32, mhlo.num_replicas = 
     %cst_23 = stablehlo.constant dense<0xFF800000> : tensor<f32>
     %58 = call @_where_3(%50, %57, %cst_23) : (tensor<1x16x1x128x1xi1>, tensor<1x16x1x128x1xf32>, tensor<f32>) -> tensor<1x16x1x128x1xf32>
     %59 = stablehlo.reshape %58 : (tensor<1x16x1x128x1xf32>) -> tensor<1x16x1x128xf32>
-    %60 = stablehlo.transpose %55, dims = [0, 3, 1, 2, 4] : (tensor<1x16x1x128x64xf32>) -> tensor<1x128x16x1x64xf32>
-    %61 = stablehlo.convert %60 : (tensor<1x128x16x1x64xf32>) -> tensor<1x128x16x1x64xbf16>
+    %60 = stablehlo.convert %55 : (tensor<1x16x1x128x64xf32>) -> tensor<1x16x1x128x64xbf16>
+    %61 = stablehlo.transpose %60, dims = [0, 3, 1, 2, 4] : (tensor<1x16x1x128x64xbf16>) -> tensor<1x128x16x1x64xbf16>
     %62 = stablehlo.transpose %59, dims = [0, 3, 1, 2] : (tensor<1x16x1x128xf32>) -> tensor<1x128x16x1xf32>
     return %61, %62 : tensor<1x128x16x1x64xbf16>, tensor<1x128x16x1xf32>
   }

@@ -223,8 +223,8 @@ module @jit_main attributes {mhlo.num_partitions = 1 : i32, mhlo.num_replicas = 
     %cst_24 = stablehlo.constant dense<0xFF800000> : tensor<f32>
     %52 = call @_where_2(%44, %51, %cst_24) : (tensor<1x8x2x32x1xi1>, tensor<1x8x2x32x1xf32>, tensor<f32>) -> tensor<1x8x2x32x1xf32>
     %53 = stablehlo.reshape %52 : (tensor<1x8x2x32x1xf32>) -> tensor<1x8x2x32xf32>
-    %54 = stablehlo.transpose %49, dims = [0, 3, 1, 2, 4] : (tensor<1x8x2x32x256xf32>) -> tensor<1x32x8x2x256xf32>
-    %55 = stablehlo.convert %54 : (tensor<1x32x8x2x256xf32>) -> tensor<1x32x8x2x256xbf16>
+    %54 = stablehlo.convert %49 : (tensor<1x8x2x32x256xf32>) -> tensor<1x8x2x32x256xbf16>
+    %55 = stablehlo.transpose %54, dims = [0, 3, 1, 2, 4] : (tensor<1x8x2x32x256xbf16>) -> tensor<1x32x8x2x256xbf16>
     %56 = stablehlo.transpose %53, dims = [0, 3, 1, 2] : (tensor<1x8x2x32xf32>) -> tensor<1x32x8x2xf32>
     return %55, %56 : tensor<1x32x8x2x256xbf16>, tensor<1x32x8x2xf32>
   }

@@ -230,8 +230,8 @@ module @jit_main attributes {mhlo.num_partitions = 1 : i32, mhlo.num_replicas = 
     %cst_25 = stablehlo.constant dense<0xFF800000> : tensor<f32>
     %58 = call @_where_2(%50, %57, %cst_25) : (tensor<1x8x2x32x1xi1>, tensor<1x8x2x32x1xf32>, tensor<f32>) -> tensor<1x8x2x32x1xf32>
     %59 = stablehlo.reshape %58 : (tensor<1x8x2x32x1xf32>) -> tensor<1x8x2x32xf32>
-    %60 = stablehlo.transpose %55, dims = [0, 3, 1, 2, 4] : (tensor<1x8x2x32x256xf32>) -> tensor<1x32x8x2x256xf32>
-    %61 = stablehlo.convert %60 : (tensor<1x32x8x2x256xf32>) -> tensor<1x32x8x2x256xbf16>
+    %60 = stablehlo.convert %55 : (tensor<1x8x2x32x256xf32>) -> tensor<1x8x2x32x256xbf16>
+    %61 = stablehlo.transpose %60, dims = [0, 3, 1, 2, 4] : (tensor<1x8x2x32x256xbf16>) -> tensor<1x32x8x2x256xbf16>
     %62 = stablehlo.transpose %59, dims = [0, 3, 1, 2] : (tensor<1x8x2x32xf32>) -> tensor<1x32x8x2xf32>
     return %61, %62 : tensor<1x32x8x2x256xbf16>, tensor<1x32x8x2xf32>
   }

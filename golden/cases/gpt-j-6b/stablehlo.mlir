@@ -225,8 +225,8 @@ module @jit_main attributes {mhlo.num_partitions = 1 : i32, mhlo.num_replicas = 
     %cst_22 = stablehlo.constant dense<0xFF800000> : tensor<f32>
     %47 = call @_where_2(%39, %46, %cst_22) : (tensor<1x16x1x128x1xi1>, tensor<1x16x1x128x1xf32>, tensor<f32>) -> tensor<1x16x1x128x1xf32>
     %48 = stablehlo.reshape %47 : (tensor<1x16x1x128x1xf32>) -> tensor<1x16x1x128xf32>
-    %49 = stablehlo.transpose %44, dims = [0, 3, 1, 2, 4] : (tensor<1x16x1x128x256xf32>) -> tensor<1x128x16x1x256xf32>
-    %50 = stablehlo.convert %49 : (tensor<1x128x16x1x256xf32>) -> tensor<1x128x16x1x256xbf16>
+    %49 = stablehlo.convert %44 : (tensor<1x16x1x128x256xf32>) -> tensor<1x16x1x128x256xbf16>
+    %50 = stablehlo.transpose %49, dims = [0, 3, 1, 2, 4] : (tensor<1x16x1x128x256xbf16>) -> tensor<1x128x16x1x256xbf16>
     %51 = stablehlo.transpose %48, dims = [0, 3, 1, 2] : (tensor<1x16x1x128xf32>) -> tensor<1x128x16x1xf32>
     return %50, %51 : tensor<1x128x16x1x256xbf16>, tensor<1x128x16x1xf32>
   }

@@ -162,8 +162,8 @@ module @jit_main attributes {mhlo.num_partitions = 1 : i32, mhlo.num_replicas = 
     %cst_34 = stablehlo.constant dense<0xFF800000> : tensor<f32>
     %110 = call @_where_8(%102, %109, %cst_34) : (tensor<1x12x1x1x1xi1>, tensor<1x12x1x1x1xf32>, tensor<f32>) -> tensor<1x12x1x1x1xf32>
     %111 = stablehlo.reshape %110 : (tensor<1x12x1x1x1xf32>) -> tensor<1x12x1x1xf32>
-    %112 = stablehlo.transpose %107, dims = [0, 3, 1, 2, 4] : (tensor<1x12x1x1x64xf32>) -> tensor<1x1x12x1x64xf32>
-    %113 = stablehlo.convert %112 : (tensor<1x1x12x1x64xf32>) -> tensor<1x1x12x1x64xbf16>
+    %112 = stablehlo.convert %107 : (tensor<1x12x1x1x64xf32>) -> tensor<1x12x1x1x64xbf16>
+    %113 = stablehlo.transpose %112, dims = [0, 3, 1, 2, 4] : (tensor<1x12x1x1x64xbf16>) -> tensor<1x1x12x1x64xbf16>
     %114 = stablehlo.transpose %111, dims = [0, 3, 1, 2] : (tensor<1x12x1x1xf32>) -> tensor<1x1x12x1xf32>
     %115 = stablehlo.concatenate %61, %113, dim = 1 : (tensor<1x1023x12x1x64xbf16>, tensor<1x1x12x1x64xbf16>) -> tensor<1x1024x12x1x64xbf16>
     %116 = stablehlo.concatenate %63, %114, dim = 1 : (tensor<1x1023x12x1xf32>, tensor<1x1x12x1xf32>) -> tensor<1x1024x12x1xf32>
@@ -268,8 +268,8 @@ module @jit_main attributes {mhlo.num_partitions = 1 : i32, mhlo.num_replicas = 
     %cst_22 = stablehlo.constant dense<0xFF800000> : tensor<f32>
     %47 = call @_where_3(%39, %46, %cst_22) : (tensor<1x12x1x341x1xi1>, tensor<1x12x1x341x1xf32>, tensor<f32>) -> tensor<1x12x1x341x1xf32>
     %48 = stablehlo.reshape %47 : (tensor<1x12x1x341x1xf32>) -> tensor<1x12x1x341xf32>
-    %49 = stablehlo.transpose %44, dims = [0, 3, 1, 2, 4] : (tensor<1x12x1x341x64xf32>) -> tensor<1x341x12x1x64xf32>
-    %50 = stablehlo.convert %49 : (tensor<1x341x12x1x64xf32>) -> tensor<1x341x12x1x64xbf16>
+    %49 = stablehlo.convert %44 : (tensor<1x12x1x341x64xf32>) -> tensor<1x12x1x341x64xbf16>
+    %50 = stablehlo.transpose %49, dims = [0, 3, 1, 2, 4] : (tensor<1x12x1x341x64xbf16>) -> tensor<1x341x12x1x64xbf16>
     %51 = stablehlo.transpose %48, dims = [0, 3, 1, 2] : (tensor<1x12x1x341xf32>) -> tensor<1x341x12x1xf32>
     return %50, %51 : tensor<1x341x12x1x64xbf16>, tensor<1x341x12x1xf32>
   }

@@ -402,8 +402,8 @@ module @jit_main attributes {mhlo.num_partitions = 1 : i32, mhlo.num_replicas = 
     %cst_16 = stablehlo.constant dense<0xFF800000> : tensor<f32>
     %42 = call @_where_5(%34, %41, %cst_16) : (tensor<1x8x4x1x1xi1>, tensor<1x8x4x1x1xf32>, tensor<f32>) -> tensor<1x8x4x1x1xf32>
     %43 = stablehlo.reshape %42 : (tensor<1x8x4x1x1xf32>) -> tensor<1x8x4x1xf32>
-    %44 = stablehlo.transpose %39, dims = [0, 3, 1, 2, 4] : (tensor<1x8x4x1x128xf32>) -> tensor<1x1x8x4x128xf32>
-    %45 = stablehlo.convert %44 : (tensor<1x1x8x4x128xf32>) -> tensor<1x1x8x4x128xbf16>
+    %44 = stablehlo.convert %39 : (tensor<1x8x4x1x128xf32>) -> tensor<1x8x4x1x128xbf16>
+    %45 = stablehlo.transpose %44, dims = [0, 3, 1, 2, 4] : (tensor<1x8x4x1x128xbf16>) -> tensor<1x1x8x4x128xbf16>
     %46 = stablehlo.transpose %43, dims = [0, 3, 1, 2] : (tensor<1x8x4x1xf32>) -> tensor<1x1x8x4xf32>
     return %45, %46 : tensor<1x1x8x4x128xbf16>, tensor<1x1x8x4xf32>
   }

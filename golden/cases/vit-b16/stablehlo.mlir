@@ -171,8 +171,8 @@ module @jit_main attributes {mhlo.num_partitions = 1 : i32, mhlo.num_replicas = 
     %cst_16 = stablehlo.constant dense<0xFF800000> : tensor<f32>
     %38 = call @_where_2(%30, %37, %cst_16) : (tensor<1x12x1x196x1xi1>, tensor<1x12x1x196x1xf32>, tensor<f32>) -> tensor<1x12x1x196x1xf32>
     %39 = stablehlo.reshape %38 : (tensor<1x12x1x196x1xf32>) -> tensor<1x12x1x196xf32>
-    %40 = stablehlo.transpose %35, dims = [0, 3, 1, 2, 4] : (tensor<1x12x1x196x64xf32>) -> tensor<1x196x12x1x64xf32>
-    %41 = stablehlo.convert %40 : (tensor<1x196x12x1x64xf32>) -> tensor<1x196x12x1x64xbf16>
+    %40 = stablehlo.convert %35 : (tensor<1x12x1x196x64xf32>) -> tensor<1x12x1x196x64xbf16>
+    %41 = stablehlo.transpose %40, dims = [0, 3, 1, 2, 4] : (tensor<1x12x1x196x64xbf16>) -> tensor<1x196x12x1x64xbf16>
     %42 = stablehlo.transpose %39, dims = [0, 3, 1, 2] : (tensor<1x12x1x196xf32>) -> tensor<1x196x12x1xf32>
     return %41, %42 : tensor<1x196x12x1x64xbf16>, tensor<1x196x12x1xf32>
   }
