@@ -10,7 +10,7 @@ of the operands are is known from the graph, and those of other arrays are told 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -57,8 +57,10 @@ def inside_shard_map() -> bool:
     return bool(_manual_axes())
 
 
-def with_own_part(call: str, graph: Graph, values: Mapping[str, Array]) -> dict[str, Array]:
+def with_own_part(call: str, graph: Graph, values: Mapping[str, Array], same: Collection[str] = ()) -> dict[str, Array]:
     """The inputs of a call. If it is inside a `shard_map` that splits what the call counts, lowering it is an error.
+
+    `same` are the labels of inputs that are known to be the same on every device, also where JAX traces them.
 
     The lowering raises:
       RopegenError: positions are left out or equal on every device, and the sequence is split; or a mask or score reads
@@ -80,7 +82,7 @@ def with_own_part(call: str, graph: Graph, values: Mapping[str, Array]) -> dict[
         )
 
     questions = [
-        *_of_positions(call, graph, values, states, manual, batch, others(SEQUENCE)),
+        *_of_positions(call, graph, values, same, states, manual, batch, others(SEQUENCE)),
         *_of_places(call, graph, states or manual, batch, {"head": others(HEADS), "batch": others(batch_name(0))}),
     ]
     if not questions:
@@ -92,6 +94,7 @@ def _of_positions(
     call: str,
     graph: Graph,
     values: Mapping[str, Array],
+    same: Collection[str],
     states: frozenset[str],
     manual: frozenset[str],
     batch: int,
@@ -103,7 +106,7 @@ def _of_positions(
         if states:
             axes = states - (frozenset() if given is None else jax.typeof(given).manual_axis_type.varying)
         else:
-            axes = frozenset() if isinstance(given, Tracer) else manual
+            axes = frozenset() if isinstance(given, Tracer) and label_of(value) not in same else manual
         length = value.type.shape[-1]
         if axes and length > 1:
             axis = min(axes)
