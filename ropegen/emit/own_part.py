@@ -4,7 +4,8 @@ Inside `shard_map`, arrays have the sizes of one device's part. If it splits the
 would count from 0 on every device; if it splits heads or batch, so would the `head` and `batch` of a mask. The results
 would be wrong without a word. Only the enclosing `shard_map` knows which axes it splits, so the primitive `part`
 returns its operands unchanged, and its lowering looks at the arrays that the `shard_map` around it takes. What the axes
-of the operands are is known from the graph, and those of other arrays are told by their sizes. JAX lowers the bodies of loops, of `jax.checkpoint` and of nested `jit` apart from what is around them, so nothing is seen there.
+of the operands are is known from the graph, and those of other arrays are told by their sizes. JAX lowers the bodies of
+loops, of `jax.checkpoint` and of nested `jit` apart from what is around them, so nothing is seen there.
 """
 
 from __future__ import annotations
