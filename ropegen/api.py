@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
+from jax.core import Tracer
 from jax.sharding import NamedSharding
 
 from ropegen import masks, models, tiles
@@ -499,6 +500,7 @@ class Call:
         """Whether positions and heads are right for this device of a `shard_map`, so that none need be refused."""
         self.builder = Builder(name)
         self._values: dict[str, Array] = {}
+        self._same: set[str] = set()  # inputs that JAX does not trace, so that all devices have the same
 
     def array(self, label: str, value: ArrayLike) -> Node:
         """An input for the array. Integers that would lose their upper half in JAX are refused."""
@@ -522,6 +524,8 @@ class Call:
             if low < limits.min or high > limits.max:
                 raise RopegenError(f"{what}: {low if low < limits.min else high} {rule}")
         self._values[label] = array
+        if given is not None or (isinstance(value, jax.Array) and not isinstance(value, Tracer)):
+            self._same.add(label)
         return self.builder.input(label, array.shape, dtype_name(array.dtype))
 
     def optional(self, label: str, value: ArrayLike | None) -> Node | None:
@@ -592,7 +596,7 @@ class Call:
         if split is not None:
             return _over_devices(self.name, graph, split, planned_for(target), fixed, catalog())(self._values)
         first, *others = _planned(graph, planned_for(target), fixed, catalog())
-        values = self._values if self.knows_its_part else with_own_part(self.name, graph, self._values)
+        values = self._values if self.knows_its_part else with_own_part(self.name, graph, self._values, self._same)
         return run(first, {}, values, others)
 
 

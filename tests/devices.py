@@ -18,6 +18,7 @@ import tempfile
 import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -136,12 +137,16 @@ def artifact() -> Subject:
 
 @functools.cache
 def exported(graph: Graph, sharding: NamedSharding | None) -> rg.Artifact:
-    """The artifact of a graph; with `sharding`, on an abstract mesh, as on a machine without the devices."""
+    """The artifact of a graph; with `sharding`, on an abstract mesh, as on a machine without the devices.
+
+    It is built in a thread, where JAX traces nothing and no mesh is set, as artifacts are built before they are called.
+    """
     if sharding is not None:
         mesh = AbstractMesh(sharding.mesh.axis_sizes, sharding.mesh.axis_names, axis_types=(AxisType.Auto,) * 3)
         sharding = NamedSharding(mesh, sharding.spec)
     folder = tempfile.mkdtemp(dir=FOLDER.name)
-    return rg.export(graph, folder, targets="cpu", sharding=sharding)
+    with ThreadPoolExecutor(1) as alone:
+        return alone.submit(rg.export, graph, folder, targets="cpu", sharding=sharding).result()
 
 
 FOLDER = tempfile.TemporaryDirectory(prefix="ropegen-devices-")

@@ -78,7 +78,7 @@ class Compiled:
 
     def _checked(self, values: Values) -> Values:
         """The inputs; inside a `shard_map`, the lowering refuses what depends on the place of its part."""
-        return with_own_part("call", self.plan.graph, values) if inside_shard_map() else values
+        return with_own_part("call", self.plan.source, values) if inside_shard_map() else values
 
     def _fits(self, inputs: Mapping[str, Any]) -> bool:
         """Whether these are arrays of exactly the shapes and types that the graph reads."""

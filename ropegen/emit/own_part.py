@@ -3,13 +3,15 @@
 Inside `shard_map`, arrays have the sizes of one device's part. If it splits the sequence, positions that are left out
 would count from 0 on every device; if it splits heads or batch, so would the `head` and `batch` of a mask. The results
 would be wrong without a word. Only the enclosing `shard_map` knows which axes it splits, so the primitive `part`
-returns its operand unchanged, and its lowering looks at the arrays that the `shard_map` around it takes. JAX lowers the
-bodies of loops, of `jax.checkpoint` and of nested `jit` apart from what is around them, so nothing is seen there.
+returns its operands unchanged, and its lowering looks at the arrays that the `shard_map` around it takes. What the axes
+of the operands are is known from the graph, and those of other arrays are told by their sizes. JAX lowers the bodies of
+loops, of `jax.checkpoint` and of nested `jit` apart from what is around them, so nothing is seen there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import dataclasses
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -24,7 +26,7 @@ from jax.sharding import AxisType
 from ropegen.emit.varying import varying
 from ropegen.errors import RopegenError
 from ropegen.ir import ops
-from ropegen.ir.axes import axes_of
+from ropegen.ir.axes import HEADS, SEQUENCE, axes_of, batch_name
 from ropegen.ir.graph import Graph, Node, label_of
 
 Array = jax.Array
@@ -39,6 +41,8 @@ class Question:
     """The sizes that the axis can have in the arrays of a device."""
     places: frozenset[int]
     """The places that it can have among the axes of an array with several axes."""
+    others: tuple[frozenset[int], ...]
+    """For every operand of the primitive, the places of axes that are known to be others."""
     refusal: str
 
 
@@ -54,8 +58,10 @@ def inside_shard_map() -> bool:
     return bool(_manual_axes())
 
 
-def with_own_part(call: str, graph: Graph, values: Mapping[str, Array]) -> dict[str, Array]:
+def with_own_part(call: str, graph: Graph, values: Mapping[str, Array], same: Collection[str] = ()) -> dict[str, Array]:
     """The inputs of a call. If it is inside a `shard_map` that splits what the call counts, lowering it is an error.
+
+    `same` are the labels of inputs that are known to be the same on every device, also where JAX traces them.
 
     The lowering raises:
       RopegenError: positions are left out or equal on every device, and the sequence is split; or a mask or score reads
@@ -66,24 +72,34 @@ def with_own_part(call: str, graph: Graph, values: Mapping[str, Array]) -> dict[
         return dict(values)
     types = {label: jax.typeof(value) for label, value in values.items()}
     states = varying(types.values())  # with check_vma=False, no type states an axis
-    batch = sum(name.startswith("batch") for name in axes_of(graph).known)
+    axes = axes_of(graph)
+    batch = sum(name.startswith("batch") for name in axes.known)
+    names = {label_of(value): axes.names[value] for value in graph.inputs}
+
+    def others(asked: str) -> tuple[frozenset[int], ...]:
+        return tuple(
+            frozenset(place for place, name in enumerate(names.get(label, ())) if name not in ("", asked))
+            for label in values
+        )
+
     questions = [
-        *_of_positions(call, graph, values, states, manual, batch),
-        *_of_places(call, graph, states or manual, batch),
+        *_of_positions(call, graph, values, same, states, manual, batch, others(SEQUENCE)),
+        *_of_places(call, graph, states or manual, batch, {"head": others(HEADS), "batch": others(batch_name(0))}),
     ]
     if not questions:
         return dict(values)
-    label = next(iter(values))
-    return {**values, label: _part_p.bind(values[label], questions=tuple(questions))}
+    return dict(zip(values, _part_p.bind(*values.values(), questions=tuple(questions)), strict=True))
 
 
 def _of_positions(
     call: str,
     graph: Graph,
     values: Mapping[str, Array],
+    same: Collection[str],
     states: frozenset[str],
     manual: frozenset[str],
     batch: int,
+    others: tuple[frozenset[int], ...],
 ) -> Iterator[Question]:
     """For all positions that do not vary over an axis over which something else does."""
     for value in dict.fromkeys(at for user in graph.nodes for at in _positions_of(user)):
@@ -91,7 +107,7 @@ def _of_positions(
         if states:
             axes = states - (frozenset() if given is None else jax.typeof(given).manual_axis_type.varying)
         else:
-            axes = frozenset() if isinstance(given, Tracer) else manual
+            axes = frozenset() if isinstance(given, Tracer) and label_of(value) not in same else manual
         length = value.type.shape[-1]
         if axes and length > 1:
             axis = min(axes)
@@ -99,6 +115,7 @@ def _of_positions(
                 axes,
                 frozenset((length,)),
                 frozenset((batch,)),
+                others,
                 f"{call}: this shard_map splits the sequence over the mesh axis {{axis!r}}, and the positions are left out or "
                 f"are the same on every device, so every device would count them from the same one. Give the positions of "
                 f"this part, for queries and keys: jax.lax.axis_index({{axis!r}}) * {length} + jax.numpy.arange({length})"
@@ -120,7 +137,9 @@ def _positions_of(user: Node) -> tuple[Node, ...]:
     )
 
 
-def _of_places(call: str, graph: Graph, axes: frozenset[str], batch: int) -> Iterator[Question]:
+def _of_places(
+    call: str, graph: Graph, axes: frozenset[str], batch: int, others: Mapping[str, tuple[frozenset[int], ...]]
+) -> Iterator[Question]:
     """For the head and batch indices that masks and scores read."""
     for value in graph.nodes:
         if not isinstance(value.op, ops.Attend):
@@ -134,6 +153,7 @@ def _of_places(call: str, graph: Graph, axes: frozenset[str], batch: int) -> Ite
                 axes,
                 frozenset(sizes),
                 frozenset(places),
+                others[name],
                 f"{call}: this shard_map splits the {name}{'s' if name == 'head' else ''} over the mesh axis {{axis!r}}, and the "
                 f"mask or score reads `{name}`, which would count from 0 on every device. Call it outside of shard_map with "
                 f"`sharding=`, which counts over the whole, or give this part's own `bias` or mask array",
@@ -143,34 +163,52 @@ def _of_places(call: str, graph: Graph, axes: frozenset[str], batch: int) -> Ite
 # The primitive -------------------------------------------------------------------------------------------------------
 
 _part_p = Primitive("part")
+_part_p.multiple_results = True
 
 
-def _same(value: Any, *, questions: tuple[Any, ...]) -> Any:
-    return value
+def _same(*values: Any, questions: tuple[Question, ...]) -> list[Any]:
+    return list(values)
 
 
-def _transposed(cotangent: Any, value: Any, *, questions: tuple[Any, ...]) -> list[Any]:
-    return [cotangent]
+def _tangents(primals: Any, tangents: Any, *, questions: tuple[Question, ...]) -> tuple[list[Any], list[Any]]:
+    return _part_p.bind(*primals, questions=questions), list(tangents)
+
+
+def _batched(values: Any, places: Any, *, questions: tuple[Question, ...]) -> tuple[list[Any], Any]:
+    """The axis that `jax.vmap` adds moves the places of those behind it."""
+
+    def moved(others: frozenset[int], at: int | None) -> frozenset[int]:
+        return others if at is None else frozenset(place + (place >= at) for place in others)
+
+    asked = tuple(
+        dataclasses.replace(question, others=tuple(map(moved, question.others, places))) for question in questions
+    )
+    return _part_p.bind(*values, questions=asked), places
 
 
 _part_p.def_abstract_eval(_same)
 _part_p.def_impl(_same)
-ad.deflinear2(_part_p, _transposed)
-batching.defvectorized(_part_p)
+ad.primitive_jvps[_part_p] = _tangents
+batching.primitive_batchers[_part_p] = _batched
 
 
-def _lowered(context: mlir.LoweringRuleContext, value: Any, *, questions: tuple[Question, ...]) -> list[Any]:
-    for split, shape in _arrays(cast("Any", ir.InsertionPoint.current).block):
+def _lowered(context: mlir.LoweringRuleContext, *values: Any, questions: tuple[Question, ...]) -> list[Any]:
+    for argument, split, shape in _arrays(cast("Any", ir.InsertionPoint.current).block):
+        own = [index for index, value in enumerate(values) if value == argument]
         for question in questions:
+            others = frozenset[int]().union(*(question.others[index] for index in own))
             for place, (axes, size) in enumerate(zip(split, shape, strict=True)):
                 found = sorted(question.axes & axes)
-                if found and size in question.sizes and (place in question.places or len(shape) == 1):
+                can_be = size in question.sizes and (place in question.places or len(shape) == 1)
+                if found and can_be and place not in others:
                     raise RopegenError(question.refusal.format(axis=found[0]))
-    return [value]
+    return list(values)
 
 
-def _arrays(block: Any) -> Iterator[tuple[list[set[str]], tuple[int, ...]]]:
-    """The arrays that every `shard_map` around a block takes: the mesh axes over which each of its axes lies, and the sizes."""
+def _arrays(block: Any) -> Iterator[tuple[Any, list[set[str]], tuple[int, ...]]]:
+    """The arrays that every `shard_map` around a block takes: their values inside, the mesh axes over which each of their
+    axes lies, and the sizes.
+    """
     operation = block.owner.operation
     while operation is not None:
         if operation.name == "sdy.manual_computation":
@@ -179,7 +217,7 @@ def _arrays(block: Any) -> Iterator[tuple[list[set[str]], tuple[int, ...]]]:
             for argument, sharding in zip(inside.arguments, shardings, strict=True):
                 axes = sdy.TensorShardingAttr(sharding).dimension_shardings
                 names = [{sdy.AxisRefAttr(axis).name for axis in sdy.DimensionShardingAttr(each).axes} for each in axes]
-                yield names, tuple(ir.RankedTensorType(argument.type).shape)
+                yield argument, names, tuple(ir.RankedTensorType(argument.type).shape)
         parent = operation.parent
         operation = None if parent is None else parent.operation
 

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import re
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import jax
@@ -86,8 +86,8 @@ def exported(
     is for all devices of its mesh, and every device runs the plans of its part.
 
     Raises:
-      RopegenError: see `check_platforms`; an input has 64 bits while JAX runs without them; or a module has a custom
-        call that no chosen template declares.
+      RopegenError: see `check_platforms`; an input has 64 bits while JAX runs without them; a module has a custom call
+        that no chosen template declares; or it is called inside a function that JAX traces for a mesh of devices.
     """
     check_platforms(plans)
     if split is None:
@@ -100,8 +100,13 @@ def exported(
         plans = [plan for part in stages.plans for plan in part]
     platforms = list(dict.fromkeys(plan.target.jax_platform for plan in plans))
     unchecked = [export.DisabledSafetyCheck.custom_call(name) for name in calls]
-    with _no_locations(), jax.sharding.use_abstract_mesh(NO_MESH):
+    with _no_locations(), _no_mesh():
         made = export.export(function, platforms=platforms, disabled_checks=unchecked)(arguments)
+    if made.nr_devices != (devices := 1 if split is None else split.mesh.size):
+        raise RopegenError(
+            f"export: the module is for {devices} devices, and JAX makes it for the {made.nr_devices} of the mesh that "
+            "`jax.set_mesh` has set, because the export is inside a function that JAX traces; export outside of it"
+        )
     with mlir.make_ir_context() as context:
         module = mlir_tools.deserialize_portable_artifact(made.mlir_module_serialized, context)
         check_calls(module, (*declared_calls(plans), *calls))
@@ -110,6 +115,14 @@ def exported(
         stripped = _without_locations(module)
         serialized = mlir_tools.serialize_portable_artifact(stripped, version_of(made.mlir_module_serialized))
     return dataclasses.replace(made, mlir_module_serialized=bytes(serialized), fun_name=plans[0].graph.name)
+
+
+def _no_mesh() -> AbstractContextManager[Any]:
+    """Makes JAX forget the mesh of `jax.set_mesh`; inside a function that it traces, only the mesh of types."""
+    try:
+        return jax.set_mesh(None)
+    except ValueError:  # JAX changes the mesh of devices only outside of what it traces
+        return jax.sharding.use_abstract_mesh(NO_MESH)
 
 
 def native_kernels(plan: Plan, stage: Stage) -> dict[str, call.Called]:
