@@ -397,6 +397,7 @@ def test_error_is_that_of_the_plain_formula(dtype: str, widened: bool) -> None:
         assert ours <= 1.5 * theirs + 6e-8 * np.sqrt(np.mean(value**2)), (label, ours, theirs)
 
 
+@hypothesis.settings(deadline=None)
 @hypothesis.given(st.lists(st.floats(-200.0, 60.0, width=32), min_size=1, max_size=40))
 def test_exponential_is_near_that_of_float64(values: list[float]) -> None:
     """Of what float32 has as a normal number, to 2 units in the last place and the rounding of its argument; else 0."""

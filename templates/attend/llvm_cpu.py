@@ -23,6 +23,8 @@ from .site import FAMILY, AttendSite
 
 # The most nodes of a mask or score expression: its code stands in a kernel several times.
 _MOST_NODES = 256
+# The most rows of tiles that the cost model classifies.
+_MOST_ROWS = 4096
 # The most bytes of scratch memory for the items of all threads.
 _MOST_SLOTS = 32 << 20
 # Vector operations for a score: the polynomial of its weight, maximum and sum. They run at the full rate of the unit,
@@ -93,7 +95,9 @@ def cost(site: AttendSite, target: Target, tile: Tile, direction: Direction = "f
     if direction == "tangent":
         return None
     q, k, v = (site.sources[name].type for name in ("q", "k", "v"))
-    seen = xla.visited(site, Tile.of(q=4 * GRANULE, kv=4 * GRANULE))
+    # Long sequences are classified in larger tiles, because the share of visited scores needs no finer ones.
+    rows, keys = (max(4 * GRANULE, value.shape[-3] // _MOST_ROWS) for value in (q, k))
+    seen = xla.visited(site, Tile.of(q=rows, kv=keys))
     scores = q.size / q.shape[-1] * k.shape[-3] * seen.visited / max(1, seen.count)
     moved = sum(value.type.bytes for value in (*site.operands, *site.outputs))
     if direction == "forward":
