@@ -472,7 +472,9 @@ def _ulysses(
             given[label] = call.array(label, _all(arrays[label], axis))
     for label, name in (("bias", "bias"), ("mask", "dense_mask")):
         if label in arrays:
-            given[name] = call.array(label, _for_heads(arrays[label], axis, first, own_heads))
+            # With all axes, because the heads of a part may be as many as the batch.
+            part = _for_heads(arrays[label], axis, first, own_heads)
+            given[name] = call.array(label, part.reshape((1,) * (rank - part.ndim) + part.shape))
     if "sinks" in arrays:
         given["sinks"] = call.array("sinks", lax.dynamic_slice_in_dim(arrays["sinks"], first, own_heads))
     if "head" in reads:
