@@ -6,7 +6,7 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -267,7 +267,7 @@ class _Split:
                 raise RopegenError(
                     f"attention: sharding is {spec}, and the mesh has no axis {name!r}; {nearest(name, its.axis_names)}"
                 )
-        if len(axes) > 1 or len(spec) > rank - 1:
+        if len(axes) != 1 or len(spec) > rank - 1:
             raise RopegenError(
                 f"attention: sharding is {spec} for q with {rank} axes; split the sequence over one axis of the mesh, and give "
                 f"at most {rank - 1} entries, because the width stays whole"
@@ -416,7 +416,8 @@ def _by_keys(
         tile=tuple((name, tuple(sizes.items())) for name, sizes in fixed.items()),
         gathers=gathers,
     )
-    out, lse = ring.attend(setting, floats, {label: x for label, x in kept.items() if label not in floats})
+    others = {label: x for label, x in kept.items() if label not in floats}
+    out, lse = cast("tuple[Array, Array]", ring.attend(setting, floats, others))  # `custom_vjp` loses the type
     if options["masked_row"] == "mean" and "sinks" not in arrays:
         # A row that sees no key is the mean of the values of all devices.
         v = arrays["v"]
