@@ -318,7 +318,8 @@ def test_every_program_that_runs_here_is_checked(tmp_path: Path) -> None:
     assert "prepare" in made.manifest.stages.by_name, "the portable module reads what another one prepares"
     checked = made.check()
     assert checked.passed
-    assert [output.program for output in checked.outputs] == ["module.jaxexport", "module.mlirbc", "semantic.mlir"]
+    programs = ["native kernels", "module.jaxexport", "module.mlirbc", "semantic.mlir"]
+    assert [output.program for output in checked.outputs] == programs
 
 
 @pytest.mark.parametrize("name", ["module.mlirbc", "semantic.mlir"])
