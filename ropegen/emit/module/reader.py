@@ -43,6 +43,8 @@ _COLLECTIVE = frozenset(
         "reduce_scatter", "replica_id",
     )
 )  # fmt: skip
+# Newer versions of JAX keep the split of a program over devices as operations of Shardy; older ones keep custom calls.
+_SHARDY = "sdy"
 _DIALECTS = frozenset({"builtin", "func", "stablehlo", "chlo"})
 
 
@@ -117,8 +119,9 @@ def expect_program(
         tensor is too large; or `main` has other arguments or results.
     """
     outside = _OUTSIDE | (_COLLECTIVE if devices == 1 else frozenset())
+    dialects = _DIALECTS if devices == 1 else (*_DIALECTS, _SHARDY)
     for operation in walk(module.operation):
-        if operation.name in outside or operation.name.partition(".")[0] not in _DIALECTS:
+        if operation.name in outside or operation.name.partition(".")[0] not in dialects:
             raise RopegenError(f"{name} has the operation {operation.name}, and no kernel of ropegen has it; {AGAIN}")
         call = call_target(operation) if operation.name == "stablehlo.custom_call" else None
         if call is not None and call not in allowed and not (devices > 1 and call.startswith(SHARDY)):
