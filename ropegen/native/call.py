@@ -25,10 +25,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
 
 import jax
-import numpy as np
 
 from ropegen.target import VectorUnit
 from ropegen.types import numpy_dtype
@@ -74,7 +72,7 @@ METADATA_EXTENSION = 1
 INVALID_ARGUMENT = 3
 # XLA_FFI_DataType, by ropegen's names of element types.
 DATA_TYPES: Mapping[str, int] = MappingProxyType(
-    {"i1": 1, "i8": 2, "i16": 3, "i32": 4, "i64": 5, "u8": 6, "u32": 8, "f16": 10, "f32": 11, "f64": 12, "bf16": 16}
+    {"i1": 1, "i8": 2, "i16": 3, "i32": 4, "i64": 5, "f16": 10, "f32": 11, "f64": 12, "bf16": 16}
 )
 
 # The context of a call: counters on cache lines of their own, then the buffers' addresses, then a counter for every
@@ -223,7 +221,7 @@ def is_collecting() -> bool:
 
 def call(kernel: Written, unit: VectorUnit, operands: Sequence[jax.Array]) -> tuple[jax.Array, ...]:
     """Calls a kernel in a traced program; the process compiles it once. Returns all results."""
-    types = [jax.ShapeDtypeStruct(result.shape, _numpy_dtype(result.dtype)) for result in kernel.results]
+    types = [jax.ShapeDtypeStruct(result.shape, numpy_dtype(result.dtype)) for result in kernel.results]
     kernels = _collected.get()
     if kernels is None:
         target = registered(kernel, unit)
@@ -231,10 +229,6 @@ def call(kernel: Written, unit: VectorUnit, operands: Sequence[jax.Array]) -> tu
         target = target_of(kernel.name, unit.name)
         kernels[target] = Called(kernel, unit)
     return tuple(jax.ffi.ffi_call(target, types)(*operands))
-
-
-def _numpy_dtype(name: str) -> np.dtype[Any]:
-    return np.dtype(np.uint8) if name == "u8" else numpy_dtype(name)
 
 
 # The code of a call ---------------------------------------------------------------------------------------------------
@@ -360,10 +354,10 @@ def _write_handler(kernel: Kernel, run: Function, drop: Function, task: Function
     frame = _Frame(f, f.parameters["frame"], f.array(I64, max(SIZES.values()) // 8, 8))
     thread_count = f.array(I64, 1, 8)
     _answer_metadata(frame)
-    found = _check_buffers(frame, kernel)
+    addresses = _check_buffers(frame, kernel)
     context = f.call("malloc", POINTER, f.i64(_context_size(kernel)))
     f.call("llvm.memset.p0.i64", None, context, f.value(I8, 0), f.i64(_context_size(kernel)), f.value(I1, 0))
-    for index, data in enumerate(found):
+    for index, data in enumerate(addresses):
         f.store(data, context, _BUFFERS // 8 + index)
     block = _take_scratch(f, kernel) if kernel.scratch else f.zero(POINTER)
     f.store(f.offset(block, _PAGE), context, _SCRATCH // 8)
@@ -445,7 +439,7 @@ def _answer_metadata(frame: _Frame) -> None:
 
 def _check_buffers(frame: _Frame, kernel: Kernel) -> list[Value]:
     """Refuses buffers that the kernel was not compiled for; returns the addresses of the others' data."""
-    f, found = frame.f, list[Value]()
+    f, addresses = frame.f, list[Value]()
     for buffers, structure, listed, word in (
         (kernel.operands, "XLA_FFI_Args", "args", "operands"),
         (kernel.results, "XLA_FFI_Rets", "rets", "results"),
@@ -463,8 +457,8 @@ def _check_buffers(frame: _Frame, kernel: Kernel) -> list[Value]:
             sizes = frame.read("XLA_FFI_Buffer", "dims", given)
             for axis, size in enumerate(buffer.shape):
                 _refuse_if(frame, f.load(I64, sizes, axis).differs(size), message)
-            found.append(frame.read("XLA_FFI_Buffer", "data", given))
-    return found
+            addresses.append(frame.read("XLA_FFI_Buffer", "data", given))
+    return addresses
 
 
 def _refuse_if(frame: _Frame, condition: Value, message: str) -> None:

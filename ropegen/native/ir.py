@@ -605,10 +605,7 @@ def _suffix(kind: Type) -> str:
 
 @dataclass
 class Module:
-    """A unit of compilation: functions, constants, and the external functions that they call.
-
-    `lanes` is the number of float32 lanes of a register, which the functions write for.
-    """
+    """A unit of compilation: functions, constants, and the external functions that they call."""
 
     functions: list[Function] = field(default_factory=list[Function])
     _declared: dict[str, str] = field(default_factory=dict[str, str])

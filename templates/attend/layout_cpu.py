@@ -1,7 +1,7 @@
 """What the code of a native attention depends on, and where its scratch memory holds what.
 
-The scratch memory holds the packed keys and values of one wave of heads, twice if there are
-several waves, and then the memory of each thread's item: queries, results, scores.
+The scratch memory holds the packed keys and values of one wave of heads, twice if there are several waves, and then the
+memory of every thread's item: queries, results, scores.
 """
 
 from __future__ import annotations

@@ -82,12 +82,7 @@ def tiles(site: AttendSite, target: Target) -> Iterator[Tile]:
 
 
 def _problem(site: AttendSite, tile: Tile, target: Target, unit: VectorUnit) -> Problem:
-    return Problem(site.closed, unit, tile["kv"], tile["panels"], _threads(target))
-
-
-def _threads(target: Target) -> int:
-    """The most threads of a call: the cores of the target, and those of this machine if the target names no chip."""
-    return target.cores
+    return Problem(site.closed, unit, tile["kv"], tile["panels"], target.cores)
 
 
 def cost(site: AttendSite, target: Target, tile: Tile, direction: Direction = "forward") -> Cost | None:
