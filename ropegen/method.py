@@ -7,10 +7,9 @@ all keys and values first. "ulysses" exchanges sequence for heads: every device 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import gcd
-from types import MappingProxyType
 
 import numpy as np
 
@@ -22,26 +21,6 @@ from ropegen.target import Target
 from ropegen.types import TensorType
 
 METHODS = ("ring", "gather", "ulysses")
-
-# Bytes a second that a chip sends to a neighbour: for TPUs, the published rate of a chip over the number of its links;
-# for GPUs, NVLink in one direction. A chip that is not known has the least of its platform.
-_LINKS: Mapping[str, float] = MappingProxyType(
-    {
-        "v4": 2.4e12 / 8 / 6,
-        "v5e": 1.6e12 / 8 / 4,
-        "v5p": 4.8e12 / 8 / 6,
-        "v6e": 3.584e12 / 8 / 4,
-        "v7x": 9.6e12 / 8 / 6,
-        "a100": 3e11,
-        "h100": 4.5e11,
-        "h200": 4.5e11,
-        "b200": 9e11,
-        "sm80": 3e11,
-        "sm90": 4.5e11,
-        "sm100": 9e11,
-    }
-)
-_UNKNOWN_LINK: Mapping[str, float] = MappingProxyType({"tpu": 5e10, "gpu": 3e11})
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +128,7 @@ def _consider(shared: Shared, method: str, target: Target) -> Considered:
     rate = target.figures.matmul(shared.q.dtype)
     products = 2.0 * shared.q.size * shared.k.shape[-3] * parts * (1 + shared.v.shape[-1] / max(1, shared.q.shape[-1]))
     slowest, average = products * float(np.max(shares)) / rate, products * float(np.mean(shares)) / rate
-    link, launch = _link(target), target.figures.launch
+    link, launch = target.figures.link, target.figures.launch
     match method:
         case "ring":
             up, down = _hops(shared)
@@ -182,12 +161,6 @@ def _shares(shared: Shared) -> np.ndarray:
     if shared.order.name is None or lengths[0] != lengths[1] or not lengths[0]:
         return np.ones(shared.order.parts)
     return work_in_scores(shared.order, shared.mask, lengths[0] * shared.order.parts, shared.q.shape[-2])
-
-
-def _link(target: Target) -> float:
-    if target.platform == "cpu":
-        return target.figures.bandwidth / 2  # one copy is read and one is written
-    return _LINKS.get(target.chip, _UNKNOWN_LINK[target.platform])
 
 
 def _travels(up: int, down: int, parts: int) -> str:

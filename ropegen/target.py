@@ -37,6 +37,10 @@ class Chip:
     """Exponentials a second."""
     bandwidth: float
     """Bytes a second of main memory."""
+    link: float = 0.0
+    """Bytes a second that a chip sends to one neighbour. On CPU, devices share the memory, so it follows from that."""
+    multiplies_bf16: bool = True
+    """Whether there are instructions that multiply bfloat16."""
     fast_memory: int
     """Bytes near the compute units: L2 of a core, shared memory of a multiprocessor, VMEM."""
     launch: float
@@ -145,6 +149,7 @@ _GENERIC = Chip(
     fast_memory=2 << 20,
     launch=3e-6,
     op=_CPU_OP,
+    multiplies_bf16=False,
 )
 
 
@@ -166,8 +171,8 @@ _CPU: Mapping[str, Chip] = MappingProxyType(
         "avx2": _slower(9.5e10),  # the rate of multiply-adds that was measured on a core at 3 GHz
         "avx512": _GENERIC,
         # XLA's rate for bfloat16 on such a core is not measured, so it is that of a core without the instructions.
-        "avx512bf16": _GENERIC,
-        "amx": replace(_GENERIC, matmul_bf16=3.1e11),
+        "avx512bf16": replace(_GENERIC, multiplies_bf16=True),
+        "amx": replace(_GENERIC, matmul_bf16=3.1e11, multiplies_bf16=True),
         # Two multiply-adds of four lanes in a cycle at 2.6 GHz, as Arm states for Neoverse N1; not measured.
         "neon": _slower(4.2e10),
     }
@@ -189,24 +194,34 @@ def _gpu(
     matmul_f32: float,
     transcendental: float,
     bandwidth: float,
+    link: float,
     fast_memory: int = 227 << 10,
 ) -> Chip:
+    """A chip; `link` is the published rate of its NVLink in one direction."""
     return Chip(
         matmul_bf16=matmul_bf16,
         matmul_f32=matmul_f32,
         vector=matmul_f32,
         transcendental=transcendental,
         bandwidth=bandwidth,
+        link=link,
         fast_memory=fast_memory,
         launch=5e-6,
         kernel=_GPU_KERNEL,
     )
 
 
-_A100 = _gpu(matmul_bf16=312e12, matmul_f32=19.5e12, transcendental=4.9e12, bandwidth=2.04e12, fast_memory=164 << 10)
-_H100 = _gpu(matmul_bf16=989e12, matmul_f32=67e12, transcendental=3.9e12, bandwidth=3.35e12)
+_A100 = _gpu(
+    matmul_bf16=312e12,
+    matmul_f32=19.5e12,
+    transcendental=4.9e12,
+    bandwidth=2.04e12,
+    link=3e11,
+    fast_memory=164 << 10,
+)
+_H100 = _gpu(matmul_bf16=989e12, matmul_f32=67e12, transcendental=3.9e12, bandwidth=3.35e12, link=4.5e11)
 _H200 = replace(_H100, bandwidth=4.8e12)
-_B200 = _gpu(matmul_bf16=2250e12, matmul_f32=80e12, transcendental=4.7e12, bandwidth=7.7e12)
+_B200 = _gpu(matmul_bf16=2250e12, matmul_f32=80e12, transcendental=4.7e12, bandwidth=7.7e12, link=9e11)
 # A chip with its compute capability.
 _GPU: Mapping[str, tuple[str, Chip]] = MappingProxyType(
     {"a100": ("sm80", _A100), "h100": ("sm90", _H100), "h200": ("sm90", _H200), "b200": ("sm100", _B200)}
@@ -224,6 +239,7 @@ def _tpu(
     vector: float,
     transcendental: float,
     bandwidth: float,
+    link: float,
     fast_memory: int,
     clock: float,
     cores: int = 1,
@@ -232,7 +248,7 @@ def _tpu(
     """A chip whose cores have four matrix units of 128 x 128 (v4, v5e, v5p) or 256 x 256 multipliers (v6e, v7x).
 
     A matrix product that fills them takes that many cycles in libtpu's schedule. The clock is the published bf16 peak
-    over twice the multipliers.
+    over twice the multipliers. `link` is the published rate of a chip over the number of its links.
     """
     return Chip(
         matmul_bf16=matmul_bf16,
@@ -241,6 +257,7 @@ def _tpu(
         vector=vector,
         transcendental=transcendental,
         bandwidth=bandwidth,
+        link=link,
         fast_memory=fast_memory,
         launch=3e-6,
         # libtpu estimates no op of a compiled program lower: 1,830 cycles on v5e, 2,300 on v7x.
@@ -263,6 +280,7 @@ _TPU: Mapping[str, Chip] = MappingProxyType(
             vector=4.3e12,
             transcendental=1.1e12,
             bandwidth=1.23e12,
+            link=2.4e12 / 8 / 6,
             fast_memory=16 << 20,
             clock=1.05e9,
             cores=2,
@@ -272,6 +290,7 @@ _TPU: Mapping[str, Chip] = MappingProxyType(
             vector=3.1e12,
             transcendental=0.8e12,
             bandwidth=0.82e12,
+            link=1.6e12 / 8 / 4,
             fast_memory=128 << 20,
             clock=1.5e9,
         ),
@@ -280,6 +299,7 @@ _TPU: Mapping[str, Chip] = MappingProxyType(
             vector=7.2e12,
             transcendental=1.8e12,
             bandwidth=2.77e12,
+            link=4.8e12 / 8 / 6,
             fast_memory=64 << 20,
             clock=1.75e9,
             cores=2,
@@ -289,6 +309,7 @@ _TPU: Mapping[str, Chip] = MappingProxyType(
             vector=7.2e12,
             transcendental=1.8e12,
             bandwidth=1.64e12,
+            link=3.584e12 / 8 / 4,
             fast_memory=128 << 20,
             clock=1.75e9,
             products="in turns",
@@ -298,6 +319,7 @@ _TPU: Mapping[str, Chip] = MappingProxyType(
             vector=14.4e12,
             transcendental=3.6e12,
             bandwidth=7.37e12,
+            link=9.6e12 / 8 / 6,
             fast_memory=64 << 20,
             clock=2.2e9,
             cores=2,
@@ -454,6 +476,7 @@ class Target:
             vector=core.vector * self.cores,
             transcendental=core.transcendental * self.cores,
             bandwidth=core.bandwidth * shared,
+            link=core.bandwidth * shared / 2,  # one copy is read and one is written
         )
 
 

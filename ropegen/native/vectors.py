@@ -11,7 +11,7 @@ from .ir import BF16, F16, F32, F64, I1, I8, I16, I32, I64, Function, Number, Ty
 
 # Element types in memory, by ropegen's names. bfloat16 is loaded as an integer, because its conversion is a shift.
 MEMORY: dict[str, Type] = {
-    "f64": F64, "f32": F32, "f16": F16, "bf16": BF16, "i64": I64, "i32": I32, "i16": I16, "i8": I8, "i1": I8, "u8": I8,
+    "f64": F64, "f32": F32, "f16": F16, "bf16": BF16, "i64": I64, "i32": I32, "i16": I16, "i8": I8, "i1": I8,
 }  # fmt: skip
 LOG2_E = 1.4426950408889634
 LOG_2 = 0.6931471805599453

@@ -42,7 +42,7 @@ def declines(site: AttendSite, target: Target) -> Iterator[str]:
         yield "it computes in float32, and q is f64"
     if site.op.partial and q.dtype != site.op.partial:
         yield f"it writes the type of q, {q.dtype}, and parts of an attention are {site.op.partial}"
-    if q.dtype == "bf16" and target.chip not in _WITHOUT_BF16:
+    if q.dtype == "bf16" and target.figures.multiplies_bf16:
         yield f"cores of {target} multiply bf16 themselves, which XLA uses"
     if 0 in (*q.shape, *k.shape, *v.shape):
         yield "there is no query, key or feature to multiply"
@@ -61,10 +61,6 @@ def declines(site: AttendSite, target: Target) -> Iterator[str]:
             yield f"the {what} has {expression.size} nodes; it takes at most {_MOST_NODES}"
     if not any(True for _ in tiles(site, target)):
         yield f"heads of {q.shape[-1]} and {v.shape[-1]} features need more than {_MOST_SLOTS >> 20} MB of scratch memory"
-
-
-# CPUs that do not multiply bfloat16.
-_WITHOUT_BF16 = ("generic", "avx2", "avx512", "neon")
 
 
 def tiles(site: AttendSite, target: Target) -> Iterator[Tile]:
@@ -109,13 +105,11 @@ def build(site: AttendSite, tile: Tile, target: Target) -> Kernel:
     """The native kernel for the vector unit of the target."""
     unit = machine.unit_for(target)
     problem = _problem(site, tile, target, unit)
-    order = [label for label, _ in site.closed.outputs]
-    order += [label for label in ("output", "log_sum_exp") if label not in order]
 
     def forward(*operands: Array) -> Arrays:
         output, log_sum_exp = call(kernel_cpu.forward(problem), unit, operands)
         results = {"output": output, "log_sum_exp": log_sum_exp}
-        return tuple(results[label] for label in order)
+        return tuple(results[label] for label in site.order)
 
     def backward(operands: Arrays, results: Arrays, cotangents: Tangents, wanted: Sequence[bool]) -> Tangents | None:
         return pull(problem, operands, results, cotangents, wanted)

@@ -78,13 +78,11 @@ def build(site: AttendSite, tile: Tile, target: Target) -> Kernel:
     """The native kernel for the vector unit of the target."""
     unit = machine.unit_for(target)
     problem = _problem(site, tile, target, unit)
-    order = [label for label, _ in site.closed.outputs]
-    order += [label for label in ("output", "log_sum_exp") if label not in order]
 
     def forward(*operands: Array) -> Arrays:
         output, log_sum_exp = call(decode_cpu.decode(problem), unit, operands)
         results = {"output": output, "log_sum_exp": log_sum_exp}
-        return tuple(results[label] for label in order)
+        return tuple(results[label] for label in site.order)
 
     return Kernel(forward)
 

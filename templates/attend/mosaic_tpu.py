@@ -291,8 +291,7 @@ def build(site: AttendSite, tile: Tile, target: Target) -> Kernel:
                 f"e.g. {name}={_power(size)}"
             )
     form, steps = replace(_form(site, tile), products=target.figures.products), tile_map(site, tile)
-    order = [label for label, _ in site.closed.outputs]
-    order += [label for label in ("output", "log_sum_exp") if label not in order]
+    order = site.order
 
     def forward(*operands: Array) -> Arrays:
         (q, _, v), given, padded = _read(site, form, operands)

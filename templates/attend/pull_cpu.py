@@ -34,8 +34,7 @@ def pull(
     others = {node for name, node in site.sources.items() if name not in given}
     if any(node in others or node not in given.values() for node in asked):
         return None
-    order = [label for label, _ in site.closed.outputs]
-    order += [label for label in ("output", "log_sum_exp") if label not in order]
+    order = site.order
     result = dict(zip(order, results, strict=True))
     cotangent = dict(zip(order, cotangents, strict=True))
     output, lse = result["output"], result["log_sum_exp"]

@@ -45,6 +45,12 @@ class AttendSite(Site):
             k = node(ops.Rotate(pairing=self.k_pairing), k, self.sources["k_angles"])
         return q, k, v
 
+    @property
+    def order(self) -> tuple[str, ...]:
+        """What kernels return, in order: the outputs of the region, then the residuals."""
+        returned = tuple(label for label, _ in self.closed.outputs)
+        return (*returned, *(what for what in ("output", "log_sum_exp") if what not in returned))
+
     def returning(self, what: str) -> Node:
         """The `attend` that returns the "output" or the "log_sum_exp"."""
         given = (self.sources[name] for name in self.op.given)
@@ -117,8 +123,7 @@ def covers(site: AttendSite) -> Graph:
 
 def residuals(site: AttendSite) -> tuple[Node, ...]:
     """The output and the log-sum-exp, without those that the region itself returns."""
-    returned = {label for label, _ in site.closed.outputs}
-    return tuple(site.returning(what) for what in ("output", "log_sum_exp") if what not in returned)
+    return tuple(map(site.returning, site.order[len(site.closed.outputs) :]))
 
 
 FAMILY = Family("attend", find, site, covers, residuals)

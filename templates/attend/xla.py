@@ -258,8 +258,7 @@ def build(site: AttendSite, tile: Tile, target: Target, devices: int = 1, *, wid
     sizes = tiled.Tile(tile["q"], tile["kv"])
     spans = {name: (positions.start, positions.length) for name, positions in site.positions.items()}
     static = tiled.Static(spans.get("q_positions"), spans.get("kv_positions"), widened, _takes_polynomial(site, target))
-    order = [label for label, _ in site.closed.outputs]
-    order += [label for label in ("output", "log_sum_exp") if label not in order]
+    order = site.order
 
     def rotated(operands: Sequence[Array]) -> Arrays:
         values: dict[Node, Array] = dict(zip(site.operands, operands, strict=True))
