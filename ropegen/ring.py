@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,6 +26,8 @@ _MOST_DISTANCES = 4
 
 # How many schedules are kept; a program has one for each of its attentions.
 _KEPT = 64
+# The most rows of tiles over which the work of the devices is counted.
+_MOST_ROWS = 1024
 
 IntArray = npt.NDArray[np.int64]
 
@@ -201,11 +202,15 @@ def _is_relative(expr: Expr) -> bool:
 
 
 def work_in_scores(order: Order, mask: Expr, length: int, heads: int, finest: int = 128) -> npt.NDArray[np.float64]:
-    """The share of the scores of its queries that every device computes in tiles of `finest` positions, (parts,)."""
+    """The share of the scores of its queries that every device computes, (parts,).
+
+    It counts tiles of `finest` positions; they are larger where a sequence has more than `_MOST_ROWS` of them.
+    """
     chunk = length // order.chunks
-    tile = math.gcd(chunk, finest)
-    first = np.arange(0, length, tile)
-    ranges = np.stack([first, first + tile - 1], 1)
+    rows = max(1, min(-(-chunk // finest), _MOST_ROWS // order.chunks))
+    edges = chunk * np.arange(rows * order.chunks + 1) // rows
+    ranges, sizes = np.stack([edges[:-1], edges[1:] - 1], 1), np.diff(edges)
     seen = masks.classify_tiles(mask, ranges, ranges, head=(0, max(0, heads - 1))) != masks.EMPTY
-    by_chunk = seen.reshape(order.chunks, chunk // tile, -1).mean((1, 2))
+    by_row = sizes * (seen @ sizes)
+    by_chunk = by_row.reshape(order.chunks, rows).sum(1) / (chunk * length)
     return by_chunk[order.held].mean(1)

@@ -17,7 +17,7 @@ from context_cases import CASES
 
 import ropegen as rg
 from ropegen import masks
-from ropegen.ring import Order, schedule
+from ropegen.ring import Order, schedule, work_in_scores
 from ropegen.run_time_tiles import may_see
 
 HERE = Path(__file__).resolve().parent
@@ -226,3 +226,19 @@ def test_calls_that_cannot_be_right_are_refused() -> None:
 
     with pytest.raises(rg.RopegenError, match="a second derivative was taken"):
         jax.jvp(jax.grad(twice), (x,), (x,))
+
+
+@pytest.mark.parametrize("order", ["contiguous", "zigzag"])
+def test_the_work_of_a_device_is_what_its_queries_see(order: str) -> None:
+    length, mask = 4 * 2 * 13, masks.causal & masks.window(40)
+    q_pos, kv_pos = np.arange(length)[:, None], np.arange(length)
+    seen = (kv_pos <= q_pos) & (q_pos - kv_pos < 40)
+    held = Order(4, order).held
+    wanted = seen.reshape(held.size, -1, length).mean((1, 2))[held].mean(1)
+    np.testing.assert_allclose(work_in_scores(Order(4, order), mask, length, 1, finest=1), wanted)
+
+
+def test_the_work_of_long_sequences_is_counted_in_larger_tiles() -> None:
+    """Chunks of a prime number of positions have no tiles of one size."""
+    work = work_in_scores(Order(4, "zigzag"), masks.causal, 8 * 999_983, 1)
+    np.testing.assert_allclose(work, 0.5, atol=2e-3)
