@@ -357,8 +357,8 @@ class _Price:
     @property
     def everywhere(self) -> Candidate | None:
         """The cheapest template whose kernels are not code in this process, unless the ops are cheaper unfused."""
-        found = _cheapest(candidate for candidate in self.considered if not candidate.needs_process)
-        return replace(self, cheapest=found).chosen
+        portable = _cheapest(candidate for candidate in self.considered if not candidate.needs_process)
+        return replace(self, cheapest=portable).chosen
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -23,8 +23,8 @@ import ropegen as rg
 
 
 def main(topology: str) -> None:
-    found: Any = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
-    mesh = Mesh(np.array(found[:4]).reshape(4), ("chip",), axis_types=(AxisType.Auto,))
+    devices: Any = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
+    mesh = Mesh(np.array(devices[:4]).reshape(4), ("chip",), axis_types=(AxisType.Auto,))
     specs = {"batch": PartitionSpec("chip"), "heads": PartitionSpec(None, None, "chip")}
     target = f"tpu:{ {'v5e:2x2': 'v5e', 'v5p:2x2x1': 'v5p'}[topology] }"
     ways = [*product(specs.items(), DIRECTIONS, ("sharding", "shard_map"))]

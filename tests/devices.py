@@ -477,8 +477,8 @@ def main(ways: tuple[str, ...] = WAYS) -> None:
     for name, make in SUBJECTS.items():
         subject = make()
         for way, split, direction in itertools.product(ways, SPLITS, DIRECTIONS):
-            found = cell(subject, way, split, direction)
-            print(json.dumps({"name": [way, name, split, direction], **found}), flush=True)
+            result = cell(subject, way, split, direction)
+            print(json.dumps({"name": [way, name, split, direction], **result}), flush=True)
 
 
 def checks() -> None:

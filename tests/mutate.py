@@ -288,8 +288,8 @@ def main(numbers: range) -> int:
             print(f"mutation {number}: {outcome}", flush=True)
         if (number + 1) % SHOWN == 0 or number + 1 == numbers.stop:
             print(f"{counts.total():,} mutations, to number {number}", flush=True)
-            for what, found in sorted(counts.items()):
-                print(f"{found:>8,}  {what}", flush=True)
+            for what, count in sorted(counts.items()):
+                print(f"{count:>8,}  {what}", flush=True)
     return any(word in outcome for word in (WRONG, DIED, RAISED) for outcome in counts)
 
 

@@ -132,13 +132,13 @@ def test_kernels_over_four_chips_need_no_collective_but_a_rings_permutes(libtpu:
         [sys.executable, str(script), tpu.TOPOLOGIES[chip]], env=settings, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    assert len(found) == 10
-    rings = [case for case in found if case["case"][0] == "sequence"]
+    cases = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert len(cases) == 10
+    rings = [case for case in cases if case["case"][0] == "sequence"]
     for case in rings:
         assert case["kernels"] >= 1, case
         assert {*case["collectives"]} == {"collective-permute"}, case
-    for case in found:
+    for case in cases:
         if case in rings:
             continue
         assert case["kernels"] == {"forward": 1, "gradient": 2}[case["case"][1]], case

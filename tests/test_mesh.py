@@ -55,7 +55,7 @@ def lines_of(*arguments: str) -> subprocess.Popen[str]:
 
 
 @pytest.fixture(scope="module")
-def found() -> dict[str, Any]:
+def results() -> dict[str, Any]:
     """What the processes found, by cell or by the name of a check."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -69,8 +69,8 @@ def found() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=" - ".join)
-def test_cell(found: dict[str, Any], cell: Cell) -> None:
-    result = found[json.dumps(cell)]
+def test_cell(results: dict[str, Any], cell: Cell) -> None:
+    result = results[json.dumps(cell)]
     if cell in REFUSED:
         assert REFUSED[cell] in result["refused"]
     elif _is_native(cell) and "refused" in result:
@@ -94,14 +94,14 @@ def _exchanges_only_sums(cell: Cell) -> bool:
 
 
 @pytest.mark.parametrize("cell", list(filter(_exchanges_only_sums, CELLS)), ids=" - ".join)
-def test_batch_and_heads_exchange_nothing_but_sums(found: dict[str, Any], cell: Cell) -> None:
+def test_batch_and_heads_exchange_nothing_but_sums(results: dict[str, Any], cell: Cell) -> None:
     has_sum = cell[3] == "gradient" or cell[1:3] in (("plan", "heads"), ("artifact", "heads"))
-    assert set(found[json.dumps(cell)]["collectives"]) <= ({"all-reduce"} if has_sum else set())
+    assert set(results[json.dumps(cell)]["collectives"]) <= ({"all-reduce"} if has_sum else set())
 
 
 @pytest.mark.parametrize("name", devices.CHECKS)
-def test_check(found: dict[str, Any], name: str) -> None:
-    assert not found[json.dumps(name)]["failed"], found[json.dumps(name)]["failed"]
+def test_check(results: dict[str, Any], name: str) -> None:
+    assert not results[json.dumps(name)]["failed"], results[json.dumps(name)]["failed"]
 
 
 def words(cell: Cell, result: dict[str, Any]) -> str:
@@ -112,22 +112,22 @@ def words(cell: Cell, result: dict[str, Any]) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in result["collectives"].items()) or "0"
 
 
-def table(found: dict[str, Any]) -> str:
+def table(results: dict[str, Any]) -> str:
     columns = list(product(devices.SPLITS, devices.DIRECTIONS))
     rows = [
         "| how | call | " + " | ".join(f"{split}, {direction}" for split, direction in columns) + " |",
         "| --- | --- " + "| --- " * len(columns) + "|",
     ]
     for way, name in product(WAYS, devices.SUBJECTS):
-        cells = [words((way, name, *column), found[json.dumps((way, name, *column))]) for column in columns]
+        cells = [words((way, name, *column), results[json.dumps((way, name, *column))]) for column in columns]
         rows.append(f"| {way} | {name} | {' | '.join(cells)} |")
     return "\n".join(rows) + "\n"
 
 
-def test_the_page_has_the_table(found: dict[str, Any], request: pytest.FixtureRequest) -> None:
+def test_the_page_has_the_table(results: dict[str, Any], request: pytest.FixtureRequest) -> None:
     text = PAGE.read_text()
     before, rest = text.split(BEGIN)
-    made = before + BEGIN + table(found) + END + rest.split(END)[1]
+    made = before + BEGIN + table(results) + END + rest.split(END)[1]
     if request.config.getoption("--update-golden"):
         PAGE.write_text(made)
     assert PAGE.read_text() == made, "pytest --update-golden writes the table"

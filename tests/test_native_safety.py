@@ -180,7 +180,7 @@ def with_a_longer_operand() -> None:
 
 def programs() -> list[Callable[[int], list[np.ndarray]]]:
     """Functions from a seed to results: attention and its gradient, and a rotation, all in native code."""
-    rope, found = rg.Rope(10_000.0, pairing="half"), list[Callable[[int], list[np.ndarray]]]()
+    rope, steps = rg.Rope(10_000.0, pairing="half"), list[Callable[[int], list[np.ndarray]]]()
 
     def attend(q: Any, k: Any, v: Any) -> Any:
         return rg.attention(q, k, v, mask=masks.causal, target="cpu:3")
@@ -202,8 +202,8 @@ def programs() -> list[Callable[[int], list[np.ndarray]]]:
 
         text = step.lower(*(jnp.zeros(shape) for shape in shapes)).as_text()
         assert "ropegen_attend_backward" in text
-        found.append(drawn_step)
-    return found
+        steps.append(drawn_step)
+    return steps
 
 
 def resident() -> int:

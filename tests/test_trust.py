@@ -220,10 +220,10 @@ def test_an_artifact_without_seals_loads(tmp_path: Path) -> None:
 
 def test_no_mutation_gives_a_wrong_result_or_ends_the_process() -> None:
     """`python tests/mutate.py 10000` draws more."""
-    found = Counter(outcome for _, outcome in mutate.run(range(40)))
-    assert found.total() == 40
-    assert not [words for words in found if any(bad in words for bad in (mutate.WRONG, mutate.RAISED, mutate.DIED))]
-    assert all(any(words.endswith(good) for words in found) for good in (mutate.REFUSED, mutate.RIGHT))
+    outcomes = Counter(outcome for _, outcome in mutate.run(range(40)))
+    assert outcomes.total() == 40
+    assert not [words for words in outcomes if any(bad in words for bad in (mutate.WRONG, mutate.RAISED, mutate.DIED))]
+    assert all(any(words.endswith(good) for words in outcomes) for good in (mutate.REFUSED, mutate.RIGHT))
 
 
 def test_bytecode_that_ends_its_reader_is_an_error(built: Path) -> None:

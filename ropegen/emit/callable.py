@@ -234,7 +234,7 @@ class Stages:
         else:
             reads, parts, plans = (*run_labels(first), *self._prepared), self._parts, self.plans
             results = dict(self._parts[0].outputs)
-        functions = [functools.partial(program, each) for each in plans]
+        functions = [functools.partial(program, of_part) for of_part in plans]
         return mesh.over_devices(parts, functions, {label: self.specs[label] for label in reads}, results)
 
 

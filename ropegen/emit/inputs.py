@@ -40,12 +40,12 @@ class Room:
 def rooms(graph: Graph) -> tuple[Room, ...]:
     """The caches of a graph that are written at lengths which a call gives."""
     appends = [value for value in graph.nodes if isinstance(value.op, ops.AppendCache)]
-    found = (
+    caches = (
         Room(value.operands[2].op.label, value.operands[1].type.shape[-3], value.operands[0].type.shape[-3])
         for value in appends
         if isinstance(value.operands[2].op, ops.Input)
     )
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(caches))
 
 
 def expect_room(caches: Iterable[Room], given: Mapping[str, Any]) -> None:

@@ -198,10 +198,10 @@ def _lowered(context: mlir.LoweringRuleContext, *values: Any, questions: tuple[Q
         for question in questions:
             others = frozenset[int]().union(*(question.others[index] for index in own))
             for place, (axes, size) in enumerate(zip(split, shape, strict=True)):
-                found = sorted(question.axes & axes)
+                shared = sorted(question.axes & axes)
                 can_be = size in question.sizes and (place in question.places or len(shape) == 1)
-                if found and can_be and place not in others:
-                    raise RopegenError(question.refusal.format(axis=found[0]))
+                if shared and can_be and place not in others:
+                    raise RopegenError(question.refusal.format(axis=shared[0]))
     return list(values)
 
 
@@ -216,7 +216,10 @@ def _arrays(block: Any) -> Iterator[tuple[Any, list[set[str]], tuple[int, ...]]]
             (inside,) = operation.regions[0].blocks
             for argument, sharding in zip(inside.arguments, shardings, strict=True):
                 axes = sdy.TensorShardingAttr(sharding).dimension_shardings
-                names = [{sdy.AxisRefAttr(axis).name for axis in sdy.DimensionShardingAttr(each).axes} for each in axes]
+                names = [
+                    {sdy.AxisRefAttr(axis).name for axis in sdy.DimensionShardingAttr(dimension).axes}
+                    for dimension in axes
+                ]
                 yield argument, names, tuple(ir.RankedTensorType(argument.type).shape)
         parent = operation.parent
         operation = None if parent is None else parent.operation

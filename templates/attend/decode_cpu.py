@@ -350,31 +350,33 @@ class _Chunk:
             ]
             following = [self._in_cache("v", part.head, key + place) for place in range(at_once)]
 
-            def multiplied(step: Number, found: list[list[Value]], now: list[Value]) -> list[Value]:
-                for register in range(len(found[0])):
+            def multiplied(step: Number, registers: list[list[Value]], now: list[Value]) -> list[Value]:
+                for register in range(len(registers[0])):
                     at = (f.i64(step) + register) * lanes
                     for place, query in enumerate(queries):
                         loaded = f.load(F32.vector(lanes), query, at)
                         for inside in range(at_once):
                             index = place * at_once + inside
-                            now[index] = f.fma(found[inside][register], loaded, now[index])
+                            now[index] = f.fma(registers[inside][register], loaded, now[index])
                 return now
 
             def step(first: Value, *before: Value) -> list[Value]:
                 now = list(before)
                 for inner in range(unrolled):
                     index = first + inner
-                    found = [features.load_step(f, pointer, index) for pointer in read]
+                    registers = [features.load_step(f, pointer, index) for pointer in read]
                     if part.reads_first and inner * features.step_bytes % _LINE == 0:
                         for pointer in following:
                             self._fetch(pointer, index * features.step_bytes)
-                    now = multiplied(index * features.in_step, found, now)
+                    now = multiplied(index * features.in_step, registers, now)
                 return now
 
             now = f.loop(0, features.steps, unrolled, step, [f.zero(F32.vector(lanes))] * sizes.sums)
             for place, tail in enumerate(features.tails, features.steps * features.in_step):
-                found = [[features.without_known(f, tail, features.load_tail(f, pointer, tail))] for pointer in read]
-                now = multiplied(place, found, now)
+                registers = [
+                    [features.without_known(f, tail, features.load_tail(f, pointer, tail))] for pointer in read
+                ]
+                now = multiplied(place, registers, now)
             held = self._sums(part, most, key - first)
             for index, value in enumerate(now):
                 f.store(value, held, index * lanes)

@@ -52,16 +52,16 @@ class Features:
 
     @property
     def tails(self) -> tuple[Tail, ...]:
-        done, found = self.steps * self.in_step * self.lanes, list[Tail]()
+        done, tails = self.steps * self.in_step * self.lanes, list[Tail]()
         if self.width - done >= self.lanes:
-            found.append(Tail(done, 0, self.lanes))
+            tails.append(Tail(done, 0, self.lanes))
             done += self.lanes
         if rest := self.width - done:
             whole = self.width >= self.lanes
-            found.append(
+            tails.append(
                 Tail(self.width - self.lanes, self.lanes - rest, self.lanes) if whole else Tail(0, 0, self.width)
             )
-        return tuple(found)
+        return tuple(tails)
 
     @property
     def registers(self) -> int:

@@ -182,8 +182,8 @@ class _Whole:
         shape = declared.padded(value.shape, rank)
         has = tuple(size > 1 for size in shape[:rank])
         heads, *scores = shape[rank:]
-        each = (self.kv_heads, group) if heads > 1 else (heads,)
-        return _Cut((*(size for size in shape[:rank] if size > 1), *each, *scores), has, 0 if heads > 1 else None)
+        by_head = (self.kv_heads, group) if heads > 1 else (heads,)
+        return _Cut((*(size for size in shape[:rank] if size > 1), *by_head, *scores), has, 0 if heads > 1 else None)
 
     def joined(self, value: Array) -> Array:
         """The results of all key heads, (..., Hkv, S, heads, ...), as (..., S, H, ...)."""
