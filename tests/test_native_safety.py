@@ -32,6 +32,7 @@ from test_attend_tpu_backward import formula
 
 import ropegen as rg
 from ropegen import masks, reference
+from ropegen.errors import RopegenError
 from ropegen.native import machine
 from ropegen.target import VECTOR_UNITS, Target
 from ropegen.template import Kernel, Tile
@@ -343,3 +344,22 @@ def test_a_call_takes_as_much_scratch_memory_as_was_planned() -> None:
     taken = ctypes.c_int64.from_address(block).value
     assert problem.scratch_bytes <= taken <= problem.scratch_bytes + 2 * 4096
     assert taken < 64 << 20
+
+
+@pytest.mark.any_jax
+@pytest.mark.parametrize(
+    "sizes", [{"kv": 3, "panels": 4}, {"kv": 24, "panels": 4}, {"kv": 1 << 20, "panels": 4}], ids=str
+)
+def test_a_tile_that_the_kernel_cannot_take_is_refused(sizes: dict[str, int]) -> None:
+    q = jnp.ones((1, 64, 1, 16))
+    with pytest.raises(RopegenError, match="kv="):
+        rg.attention(q, q, q, target="cpu:2", tile={"attend/llvm_cpu": sizes, "attend/xla": {"q": 1, "kv": 1}})
+
+
+@pytest.mark.any_jax
+def test_a_long_attention_has_items_for_64_cores() -> None:
+    case = Case(queries=2048, keys=2048, heads=32, kv_heads=32, width=128, value_width=128, mask="full", pairing=None)
+    problem = Problem(case.site.closed, VECTOR_UNITS["avx2"], 64, 4, 64)
+    assert problem.waves == 1
+    assert problem.heads * problem.blocks == 1024
+    assert problem.kv_heads * problem.tiles >= 64

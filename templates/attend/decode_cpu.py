@@ -23,8 +23,8 @@ from ropegen.native.ir import F32, I1, I32, Function, Module, Number, Value
 from ropegen.native.vectors import LOG2_E, LOG_2, MEMORY, broadcast, exp2, first_lanes, load_f32, log
 
 from .features_cpu import Features, sums
-from .kernel_cpu import GRANULE, LOWEST
-from .layout_cpu import Problem, operands_of, results_of
+from .kernel_cpu import LOWEST
+from .layout_cpu import GRANULE, Problem, operands_of, results_of
 from .pack_cpu import Rows, batch_row
 from .scores_cpu import Scores, Span
 

@@ -23,13 +23,11 @@ from ropegen.native.call import Kernel, Stage, Written, address, stage, written
 from ropegen.native.ir import F32, I1, Function, Module, Number, Type, Value
 from ropegen.native.vectors import LOG2_E, LOG_2, exp2, first_lanes, load_f32, log, store_f32
 
-from .layout_cpu import Problem, operands_of, results_of
+from .layout_cpu import GRANULE, Problem, operands_of, results_of
 from .micro_cpu import Registers, Scalars, multiply
 from .pack_cpu import Rows, pack_keys, pack_queries, pack_values, rows_of
 from .scores_cpu import Scores, Span, Tile
 
-# Keys that are masked, or seen, together: the mask is asked for every such group of a tile that is partly masked.
-GRANULE = 16
 LOWEST = float(np.finfo(np.float32).min)
 
 

@@ -23,8 +23,7 @@ from ropegen.native.call import Kernel, Stage, Written, address, stage, written
 from ropegen.native.ir import F32, I1, I64, Function, Module, Type, Value
 from ropegen.native.vectors import LOG2_E, LOG_2, exp2, first_lanes
 
-from .kernel_cpu import GRANULE
-from .layout_cpu import Problem
+from .layout_cpu import GRANULE, Problem
 from .layout_cpu_backward import Gradient, groups
 from .micro_cpu import Registers, Scalars, multiply
 from .pack_cpu import Rows, batch_row, lay_rows, pack_keys, pack_queries, rows_of

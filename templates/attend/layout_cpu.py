@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ropegen import masks
+from ropegen.errors import RopegenError
 from ropegen.ir import ops
 from ropegen.ir.graph import Graph
 from ropegen.native.call import Buffer
@@ -24,6 +25,8 @@ from .site import AttendSite, site
 # numbers should still be in a cache when they are read: 4 MB of them took three times as long as 2 MB.
 _PACKED = 2 << 20
 _LINE = 64
+# Keys that are masked, or seen, together: the mask is asked for every such group of a tile that is partly masked.
+GRANULE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,13 @@ class Problem:
     panels: int
     """Panels of queries in an item."""
     threads: int
+
+    def __post_init__(self) -> None:
+        # A caller may give any tile, and code for another one would write outside of its memory.
+        if self.keys_in_tile % GRANULE:
+            raise RopegenError(
+                f"a native attention was given tiles of kv={self.keys_in_tile} keys; give a multiple of {GRANULE}, e.g. kv=64"
+            )
 
     @functools.cached_property
     def site(self) -> AttendSite:

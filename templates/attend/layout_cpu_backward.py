@@ -13,8 +13,7 @@ from dataclasses import dataclass, replace
 
 from ropegen.native.call import Buffer
 
-from .kernel_cpu import GRANULE
-from .layout_cpu import Operand, Problem, operands_of, up
+from .layout_cpu import GRANULE, Operand, Problem, operands_of, up
 
 # The most keys in a tile, and queries in a block: what a tile and a block need stays in the second cache.
 _KEYS, _QUERIES = 64, 64

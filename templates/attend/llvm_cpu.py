@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ropegen.cost import Cost, Direction, Work
+from ropegen.errors import RopegenError
 from ropegen.native import machine
 from ropegen.native.call import call
 from ropegen.target import VECTOR_UNITS, Target, VectorUnit
 from ropegen.template import Array, Arrays, Kernel, Tangents, Template, Tile
 
 from . import kernel_cpu, xla
-from .kernel_cpu import GRANULE
-from .layout_cpu import Problem
+from .layout_cpu import GRANULE, Problem
 from .pull_cpu import pull
 from .site import FAMILY, AttendSite
 
@@ -72,9 +72,12 @@ def tiles(site: AttendSite, target: Target) -> Iterator[Tile]:
     for keys in dict.fromkeys(min(size, whole) for size in (first, 64, 128)):
         for panels in blocks:
             tile = Tile.of(kv=keys, panels=panels)
-            problem = _problem(site, tile, target, VECTOR_UNITS["avx512"])
-            if problem.threads * problem.slot.size <= _MOST_SLOTS:
+            if _fits(_problem(site, tile, target, VECTOR_UNITS["avx512"])):
                 yield tile
+
+
+def _fits(problem: Problem) -> bool:
+    return problem.threads * problem.slot.size <= _MOST_SLOTS
 
 
 def _problem(site: AttendSite, tile: Tile, target: Target, unit: VectorUnit) -> Problem:
@@ -102,9 +105,18 @@ def cost(site: AttendSite, target: Target, tile: Tile, direction: Direction = "f
 
 
 def build(site: AttendSite, tile: Tile, target: Target) -> Kernel:
-    """The native kernel for the vector unit of the target."""
+    """The native kernel for the vector unit of the target.
+
+    Raises:
+      RopegenError: a tile that the kernel cannot take.
+    """
     unit = machine.unit_for(target)
     problem = _problem(site, tile, target, unit)
+    if not _fits(problem):
+        raise RopegenError(
+            f"attend/llvm_cpu was given the tile {tile}, with which its items take more than {_MOST_SLOTS >> 20} MB of scratch "
+            "memory; give smaller sizes"
+        )
 
     def forward(*operands: Array) -> Arrays:
         output, log_sum_exp = call(kernel_cpu.forward(problem), unit, operands)

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator
 
 from ropegen.cost import Cost, Direction, Work
+from ropegen.errors import RopegenError
 from ropegen.native import machine
 from ropegen.native.call import call
 from ropegen.target import VECTOR_UNITS, Target, VectorUnit
@@ -53,8 +54,12 @@ def tiles(site: AttendSite, target: Target) -> Iterator[Tile]:
     busy = [chunk for chunk in sizes if batch * -(-keys // chunk) >= 2 * target.cores]
     for chunk in dict.fromkeys((*busy, *reversed(sizes))):
         tile = Tile.of(kv=chunk)
-        if Decode(_problem(site, tile, target, VECTOR_UNITS["avx512"])).scratch_bytes <= _MOST_SCRATCH:
+        if _fits(_problem(site, tile, target, VECTOR_UNITS["avx512"])):
             yield tile
+
+
+def _fits(problem: Problem) -> bool:
+    return Decode(problem).scratch_bytes <= _MOST_SCRATCH
 
 
 def _problem(site: AttendSite, tile: Tile, target: Target, unit: VectorUnit) -> Problem:
@@ -75,9 +80,18 @@ def cost(site: AttendSite, target: Target, tile: Tile, direction: Direction = "f
 
 
 def build(site: AttendSite, tile: Tile, target: Target) -> Kernel:
-    """The native kernel for the vector unit of the target."""
+    """The native kernel for the vector unit of the target.
+
+    Raises:
+      RopegenError: a tile that the kernel cannot take.
+    """
     unit = machine.unit_for(target)
     problem = _problem(site, tile, target, unit)
+    if not _fits(problem):
+        raise RopegenError(
+            f"attend/llvm_cpu_decode was given the tile {tile}, with which the partial results take more than "
+            f"{_MOST_SCRATCH >> 20} MB of scratch memory; give a larger kv"
+        )
 
     def forward(*operands: Array) -> Arrays:
         output, log_sum_exp = call(decode_cpu.decode(problem), unit, operands)
