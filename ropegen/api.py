@@ -30,7 +30,8 @@ from ropegen.expression import Expr
 from ropegen.ir import text
 from ropegen.ir.build import Builder, Mask
 from ropegen.ir.graph import Graph, Node, expect_graph
-from ropegen.planner import Plan, TableKind, Tiles, plan, plan_together
+from ropegen.planner import plan, plan_together
+from ropegen.plans import Plan, TableKind, Tiles
 from ropegen.rotary import Rope
 from ropegen.scaling import whole
 from ropegen.target import Target, one_or_several

@@ -8,224 +8,41 @@ of this, so that `explain` can state it.
 
 from __future__ import annotations
 
-import hashlib
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, get_args
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, get_args
 
 from ropegen import passes, selection
 from ropegen.arguments import expect_tiles, is_one_of
 from ropegen.cost import DIRECTIONS, NO_COST, Cost, Direction
 from ropegen.errors import RopegenError, nearest
 from ropegen.ir import ops
-from ropegen.ir.graph import Graph, Node, expect_graph, topological
-from ropegen.ir.text import digest
-from ropegen.passes.rewrite import Trace
-from ropegen.plain import plain_cost
+from ropegen.ir.graph import Graph, Node, expect_graph
+from ropegen.plans import (
+    ASKED,
+    CALLER,
+    FORWARD,
+    Asked,
+    Candidate,
+    Plan,
+    Rejected,
+    Step,
+    Table,
+    TableKind,
+    Tiles,
+    unfused,
+    unfused_region,
+)
 from ropegen.target import Target, one_or_several
 from ropegen.template import AnyTemplate, Region, Site, Tile, catalog, cost_of, families, reasons_of, tiles_of
-from ropegen.tiles import Measured, MeasuredTile, TileFile, expect_tile_file
+from ropegen.tiles import Measured, TileFile, expect_tile_file
 
 if TYPE_CHECKING:
-    from jax.sharding import NamedSharding, PartitionSpec
-
-    from ropegen.emit.callable import Compiled
-
-FORWARD: tuple[Direction, ...] = ("forward",)
-# The words of a plan for what the caller fixed: a tile, and where tables come from.
-CALLER, ASKED = "the caller", "asked for"
-
-Tiles = Mapping[str, Mapping[str, int]]
-TableKind = Literal["constant", "argument", "computed"]
+    pass
 
 # A table of at most so many bytes is a constant. A constant is part of the module of every platform and of device memory.
 # At 4 MB (8,192 positions of 128 features) it begins to outweigh the rest of a module, and it no longer stays in cache.
 LARGEST_CONSTANT = 1 << 22
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A template that was considered for a region: its tile and cost, or its reasons for declining."""
-
-    template: str
-    version: int
-    tile: Tile = Tile()
-    tile_from: str = ""
-    """Where the tile comes from: the caller, the tile file or the measured table (with the compiler), or the cheapest of
-    several.
-    """
-    cost: Cost | None = None
-    """The cost of a call, summed over the directions that the plan weighs; None for a template that declines."""
-    declined: tuple[str, ...] = ()
-    needs_process: bool = False
-    """Whether its kernels are code in this process, see `Template.needs_process`."""
-    notes: tuple[str, ...] = field(default=(), repr=False)
-    """What the template says of its kernel. It follows from the other fields, so no digest contains it."""
-    measured: MeasuredTile | None = field(default=None, repr=False)
-    """The measurement that the tile comes from. The digest contains its words, `tile_from`."""
-
-    @property
-    def preference(self) -> tuple[bool, float]:
-        """Orders the candidates of a region, the one to choose first: the caller's tile file, then the least time."""
-        from_file = self.measured is not None and self.measured.from_file
-        return not from_file, self.cost.seconds if self.cost is not None else math.inf
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Where the cosines and sines of known positions come from, and why.
-
-    "constant": the module contains them. "argument": they are computed once, together with what depends on parameters
-    alone, and every call reads them. "computed": every call computes them. The last two reduce the positions in integers,
-    which needs no float64.
-    """
-
-    kind: TableKind
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One thing that the plan does: a region by its template, a region unfused, or one op by its plain formula."""
-
-    operands: tuple[Node, ...]
-    outputs: tuple[Node, ...]
-    cost: Cost
-    """The cost of a call, summed over the directions that the plan weighs."""
-    region: Region | None = None
-    """The region that it computes; None for a single op."""
-    chosen: Candidate | None = None
-    """The template and tile of the region; None for a single op, and for a region that is unfused on this target."""
-    considered: tuple[Candidate, ...] = ()
-    """Every template that could have computed the region on this target."""
-    prepares: bool = False
-    """Whether it depends on parameters alone, and so runs once before the calls."""
-    table: Table | None = None
-    """Where the cosines and sines of known positions come from; None for other values."""
-    instead: Candidate | None = None
-    """What computes the region where `chosen` cannot go because its kernels are code in this process: in modules that
-    leave it, and on several devices. None if `chosen` can go everywhere, and for a region that is unfused there.
-    """
-
-    @property
-    def exported(self) -> Candidate | None:
-        """The template and tile of the region in modules that leave this process."""
-        return self.instead if self.chosen is not None and self.chosen.needs_process else self.chosen
-
-    @property
-    def nodes(self) -> tuple[Node, ...]:
-        """The nodes that it computes."""
-        return self.outputs if self.region is None else self.region.nodes
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """A region that was considered and not taken, and why."""
-
-    region: Region
-    saving: float
-    """Seconds that it would save over its ops unfused."""
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What the caller of `plan` fixed, besides the target and the tile file."""
-
-    tile: tuple[tuple[str, Tile], ...] = ()
-    """Templates with their tiles."""
-    tables: TableKind | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How every value is computed. `graph` is `source` after the passes, and `trace` has their steps."""
-
-    source: Graph
-    graph: Graph
-    trace: Trace
-    target: Target
-    steps: tuple[Step, ...]
-    rejected: tuple[Rejected, ...]
-    weighed: tuple[Direction, ...] = FORWARD
-    """The directions whose costs are summed: forward alone, or also those of the derivatives that a program takes."""
-    remarks: tuple[str, ...] = ()
-    """Says how the regions were chosen, if they are not certain to be the best choice for this target alone."""
-    asked: Asked = Asked()
-
-    def explain(self) -> str:
-        """The plan and every reason, as text."""
-        from ropegen import explain
-
-        return explain.text(self)
-
-    def compile(self, *, sharding: PartitionSpec | NamedSharding | None = None) -> Compiled:
-        """The plan as a function of JAX arrays by keyword. The transformations of JAX take it.
-
-        `sharding` is a PartitionSpec over (batch, ..., sequence, heads) for the mesh of `jax.set_mesh`, or a NamedSharding
-        with one. Every device then runs a plan of its own part, for the same target and with the tiles that the caller
-        gave. Where heads are split, so are the columns of the weights that make them, and the rows of those that read them.
-
-        Raises:
-          RopegenError: a size does not divide evenly, or an op needs the whole of an axis that is split.
-        """
-        from ropegen.emit.callable import Compiled
-
-        return Compiled(self, sharding)
-
-    def for_part(self, source: Graph) -> Plan:
-        """The plan of a part of the graph for the same target, with what the caller asked for."""
-        chosen = [step.chosen for step in self.steps if step.chosen is not None]
-        tile = {its.template: dict(its.tile.sizes) for its in chosen if its.tile_from == CALLER}
-        tables = [step.table for step in self.steps if step.table is not None]
-        asked: list[TableKind] = [table.kind for table in tables if table.reason == ASKED]
-        return plan(source, self.target, tile=tile, tables=asked[0] if asked else None, weigh=self.weighed)
-
-    @property
-    def exported(self) -> Plan:
-        """The plan of a module that leaves this process: the same steps, without code of this process."""
-        return replace(self, steps=tuple(_exported(step, self) for step in self.steps))
-
-    @property
-    def cost(self) -> Cost:
-        """The sum over the steps of a call, without those that run once before the calls."""
-        return sum((step.cost for step in self.steps if not step.prepares), NO_COST)
-
-    @property
-    def prepared(self) -> tuple[Node, ...]:
-        """What a call reads instead of some parameters: values that are computed once from parameters alone."""
-        made = [value for step in self.steps if step.prepares for value in step.outputs]
-        read = {value for step in self.steps if not step.prepares for value in step.operands}
-        read |= {value for _, value in self.graph.outputs}
-        return tuple(value for value in made if value in read)
-
-    @property
-    def digest(self) -> str:
-        """The key of the plan: the graph's digest, the target, and every choice. Predicted seconds are no choice."""
-        lines = [digest(self.graph), str(self.target)]
-        if self.weighed != FORWARD:
-            lines.append(" ".join(self.weighed))
-        for step in self.steps:
-            computed = step.outputs[0].op.name if step.region is None else digest(step.region.closed)
-            by = (
-                "unfused" if step.chosen is None else f"{step.chosen.template} {step.chosen.version} {step.chosen.tile}"
-            )
-            if step.chosen is not None and step.chosen.needs_process:
-                other = step.instead
-                by += " else " + (f"{other.template} {other.version} {other.tile}" if other else "unfused")
-            lines.append(f"{step.prepares} {step.table.kind if step.table else ''} {computed} {by}")
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def _exported(step: Step, plan: Plan) -> Step:
-    other = step.exported
-    if other is step.chosen or step.region is None:
-        return step
-    cost = None if other is None else other.cost
-    if cost is None:
-        cost = _unfused_region(step.region.closed, plan.target, plan.weighed)
-    return replace(step, chosen=other, cost=cost, instead=None)
 
 
 def plan(
@@ -255,6 +72,12 @@ def plan(
         tile file without entries for this target, or with an entry that does not fit the installed template.
     """
     return plan_together(source, (target,), tile=tile, tables=tables, weigh=weigh, measured=measured)[0]
+
+
+def plan_part(whole: Plan, source: Graph) -> Plan:
+    """The plan of a part of a graph for the target of the whole, with what the caller asked for."""
+    tile = {name: dict(its.sizes) for name, its in whole.asked.tile}
+    return plan(source, whole.target, tile=tile, tables=whole.asked.tables, weigh=whole.weighed)
 
 
 def plan_together(
@@ -485,7 +308,7 @@ class _Prices:
             for template in catalog()
             if template.family.name == closed.name and target.platform in template.runs_on
         )
-        return _Price(considered, _cheapest(considered), _unfused_region(closed, target, self._weighed))
+        return _Price(considered, _cheapest(considered), unfused_region(closed, target, self._weighed))
 
     def _cost(self, template: AnyTemplate, closed: Graph, target: Target, tile: Tile) -> Cost:
         site = self._site(closed)
@@ -574,16 +397,6 @@ _Alike = tuple[Step, ...]
 """The same step on every target."""
 
 
-def _unfused(node: Node, target: Target, weighed: Sequence[Direction], *, constant: bool = False) -> Cost:
-    """The cost of one op by its plain formula; `constant` says that the module contains the value."""
-    return sum((plain_cost(node, target, direction, constant=constant) for direction in weighed), NO_COST)
-
-
-def _unfused_region(closed: Graph, target: Target, weighed: Sequence[Direction]) -> Cost:
-    nodes = topological(value for _, value in closed.outputs)
-    return sum((_unfused(node, target, weighed) for node in nodes), NO_COST)
-
-
 def _plain_steps(
     graph: Graph,
     targets: Sequence[Target],
@@ -605,7 +418,7 @@ def _plain_steps(
             Step(
                 () if table else node.operands,
                 (node,),
-                _unfused(node, target, weighed, constant=is_constant),
+                unfused(node, target, weighed, constant=is_constant),
                 prepares=node in parameters,
                 table=table,
             )

@@ -27,7 +27,7 @@ from ropegen.expression import Apply, Expr, Table, Var, apply, table_of
 from ropegen.ir import ops
 from ropegen.ir.build import Mask
 from ropegen.method import ContextPlan, Shared, choose
-from ropegen.planner import Tiles
+from ropegen.plans import Tiles
 from ropegen.ring import ORDERS, POSITIONS, Order
 from ropegen.rotary import Rope
 from ropegen.types import TensorType, dtype_name

@@ -25,7 +25,8 @@ from ropegen.emit import callable as program
 from ropegen.errors import RopegenError
 from ropegen.ir.graph import Graph, expect_graph
 from ropegen.ir.text import digest
-from ropegen.planner import Plan, plan
+from ropegen.planner import plan
+from ropegen.plans import Plan
 from ropegen.target import Target
 from ropegen.template import AnyTemplate, Region, Tile, catalog, family
 from ropegen.tiles import Entry, TileFile

@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 from ropegen import angles, explain, masks, models, scaling
 from ropegen.ir.build import Builder
 from ropegen.ir.graph import Graph
-from ropegen.planner import Candidate, Plan, Step, plan
+from ropegen.planner import plan
+from ropegen.plans import Candidate, Plan, Step
 from ropegen.rotary import Rope
 from ropegen.template import Tile, family
 

@@ -27,6 +27,7 @@ LAYERS = {
     "ropegen.emit": 6,
     "ropegen.explain": 6,
     "ropegen.planner": 6,
+    "ropegen.plans": 6,
     "ropegen.method": 6,
     "ropegen.selection": 5,
     "ropegen.tiles": 4,

@@ -15,7 +15,8 @@ from jax import export
 import ropegen as rg
 from ropegen import api, template
 from ropegen.emit.primitive import Choice, Choices, bind
-from ropegen.planner import Plan, plan_together
+from ropegen.planner import plan_together
+from ropegen.plans import Plan
 from ropegen.target import Target
 
 PLATFORMS = ("cpu", "cuda", "tpu")

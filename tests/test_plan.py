@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 
 import ropegen as rg
-from ropegen import explain, models, passes, planner, selection, tiles
+from ropegen import explain, models, passes, planner, plans, selection, tiles
 from ropegen.cost import Direction
 from ropegen.ir import ops
 from ropegen.ir.graph import Graph
 from ropegen.plain import plain_cost
-from ropegen.planner import Plan, plan, plan_together
+from ropegen.planner import plan, plan_together
+from ropegen.plans import Plan
 from ropegen.selection import Choice, Offer
 from ropegen.target import Target
 from ropegen.template import Region, catalog, cost_of, families
@@ -310,7 +311,7 @@ GRAPHS: dict[str, Callable[[], Graph]] = {
 }
 
 
-def check_plans(source: Graph, targets: Sequence[str], weigh: Sequence[Direction] = planner.FORWARD) -> None:
+def check_plans(source: Graph, targets: Sequence[str], weigh: Sequence[Direction] = plans.FORWARD) -> None:
     """No other set of regions saves more on the first target, nor among those that save as much there, on the next.
 
     What a set saves is reckoned from the templates' own costs. Savings that differ by rounding only are equal.
@@ -347,11 +348,11 @@ def check_plans(source: Graph, targets: Sequence[str], weigh: Sequence[Direction
                 assert step.cost.seconds == pytest.approx(least)
 
 
-def unfused(region: Region, target: Target, weigh: Sequence[Direction] = planner.FORWARD) -> float:
+def unfused(region: Region, target: Target, weigh: Sequence[Direction] = plans.FORWARD) -> float:
     return sum(plain_cost(node, target, direction).seconds for node in region.nodes for direction in weigh)
 
 
-def fastest(region: Region, target: Target, weigh: Sequence[Direction] = planner.FORWARD) -> float:
+def fastest(region: Region, target: Target, weigh: Sequence[Direction] = plans.FORWARD) -> float:
     """The seconds of the cheapest template and tile; infinite where every template declines."""
     costs, measured = [float("inf")], tiles.Measured(target)
     for template in catalog():

@@ -17,7 +17,7 @@ import ropegen as rg
 from ropegen import passes, tiles
 from ropegen.ir.text import digest
 from ropegen.native import machine
-from ropegen.planner import Step
+from ropegen.plans import Step
 from ropegen.target import Target, known
 from ropegen.template import Tile, family, template
 from ropegen.tiles import Entry, TileFile

@@ -14,7 +14,7 @@ import ropegen as rg
 from ropegen import bench, passes, tuning
 from ropegen.ir.text import digest
 from ropegen.native import machine
-from ropegen.planner import Step
+from ropegen.plans import Step
 from ropegen.target import Target
 from ropegen.template import family
 from ropegen.tiles import TileFile

@@ -14,7 +14,7 @@ from ropegen import models
 from ropegen.errors import RopegenError
 from ropegen.ir import text
 from ropegen.ir.graph import Graph
-from ropegen.planner import TableKind
+from ropegen.plans import TableKind
 
 # The options that describe the graph of a config.json.
 CONFIG_OPTIONS = ("batch", "seq", "dtype", "phase", "layer", "capacity", "vocabulary")

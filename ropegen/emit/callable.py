@@ -17,7 +17,8 @@ from ropegen.emit.own_part import inside_shard_map, with_own_part
 from ropegen.emit.primitive import Choice, Choices, bind
 from ropegen.ir.axes import axes_of
 from ropegen.ir.graph import Graph, Node, label_of
-from ropegen.planner import Plan, Table
+from ropegen.planner import plan_part
+from ropegen.plans import Plan, Table
 from ropegen.tiles import other_compiler
 from ropegen.types import TensorType, numpy_dtype
 
@@ -199,7 +200,7 @@ class Stages:
     def __init__(self, plans: Sequence[Plan], split: mesh.Split) -> None:
         self.split, self._source = split, plans[0].source
         self._parts = mesh.parts_of("compile", self._source, split)
-        self.plans = tuple(tuple(plan.for_part(part.graph) for plan in plans) for part in self._parts)
+        self.plans = tuple(tuple(plan_part(plan, part.graph) for plan in plans) for part in self._parts)
         part, first = self._parts[0], self.plans[0][0]
         axes = axes_of(first.graph, dict(part.names))
         self._prepared = prepared_names(first)

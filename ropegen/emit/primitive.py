@@ -35,7 +35,8 @@ from ropegen.emit.widen import widen
 from ropegen.errors import RopegenError
 from ropegen.ir.graph import Graph
 from ropegen.native import call as native_call
-from ropegen.planner import Candidate, cheapest
+from ropegen.planner import cheapest
+from ropegen.plans import Candidate
 from ropegen.target import Target
 from ropegen.template import AnyTemplate, Array, Arrays, Tile, catalog, template
 from ropegen.types import TensorType, numpy_dtype

@@ -17,7 +17,7 @@ from ropegen.errors import RopegenError
 from ropegen.ir import ops
 from ropegen.ir.graph import Graph, Node
 from ropegen.ir.text import digest
-from ropegen.planner import Candidate, Plan, Rejected, Step, Table
+from ropegen.plans import Candidate, Plan, Rejected, Step, Table
 from ropegen.rotary import Rope
 from ropegen.template import Tile
 from ropegen.tile_classes import classes_of

@@ -18,7 +18,7 @@ from ropegen.explain.words import (
     title,
     total_rows,
 )
-from ropegen.planner import Plan
+from ropegen.plans import Plan
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --dim: #57606a; --ground: #fff; --rule: #d0d7de;

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ropegen.explain.facts import Facts, data, short
-from ropegen.planner import Plan
+from ropegen.plans import Plan
 
 
 def text(plan: Plan) -> str:

@@ -18,7 +18,7 @@ from ropegen.compilers import tpu
 from ropegen.emit.artifact.manifest import ExecutableEntry, ExecutableStage, Stages
 from ropegen.emit.module import stablehlo
 from ropegen.errors import RopegenError
-from ropegen.planner import Plan
+from ropegen.plans import Plan
 from ropegen.target import Target
 
 Program = Callable[[Mapping[str, Any]], dict[str, Any]]

@@ -27,7 +27,8 @@ from ropegen.emit.module import stablehlo
 from ropegen.errors import RopegenError
 from ropegen.ir.graph import Graph
 from ropegen.native import call, machine
-from ropegen.planner import Plan, plan
+from ropegen.planner import plan
+from ropegen.plans import Plan
 from ropegen.target import VECTOR_UNITS, Target, VectorUnit
 from ropegen.template import template, tiles_of
 from ropegen.tiles import TileFile

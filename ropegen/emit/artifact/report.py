@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ropegen.emit.artifact import executables, native, static_report
-from ropegen.planner import Plan
+from ropegen.plans import Plan
 
 
 def report(

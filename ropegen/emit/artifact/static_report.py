@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from ropegen import explain
 from ropegen.compilers.schedule import MATRIX, TRANSCENDENTAL, KernelSchedule
 from ropegen.emit.artifact.executables import Made
-from ropegen.planner import Plan, Step
+from ropegen.plans import Plan, Step
 from ropegen.target import Chip
 
 # The kernels of Mosaic templates are named after their family; all others come from XLA.

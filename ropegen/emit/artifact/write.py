@@ -32,7 +32,7 @@ from ropegen.emit.mesh import Split, mesh_axes
 from ropegen.emit.module import semantic, stablehlo
 from ropegen.errors import RopegenError
 from ropegen.ir import ops, text
-from ropegen.planner import Plan
+from ropegen.plans import Plan
 from ropegen.version import VERSION
 
 # Of the custom calls that templates emit, those on jax.export's list of targets with guaranteed compatibility.

@@ -30,7 +30,8 @@ from ropegen.errors import RopegenError
 from ropegen.ir import ops
 from ropegen.ir.graph import Graph, Node, graph, node
 from ropegen.ir.script import MODULE, Script
-from ropegen.planner import Plan, Tiles, plan
+from ropegen.planner import plan
+from ropegen.plans import Plan, Tiles
 from ropegen.target import Target
 from ropegen.types import TensorType, numpy_dtype
 

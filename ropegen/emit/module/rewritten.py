@@ -16,7 +16,7 @@ from ropegen import explain
 from ropegen.emit.module.stablehlo import PORTABLE_VERSION
 from ropegen.errors import RopegenError
 from ropegen.explain.facts import Facts
-from ropegen.planner import Plan
+from ropegen.plans import Plan
 from ropegen.target import Target
 
 BYTECODE = b"ML\xefR"

@@ -39,7 +39,7 @@ from ropegen.emit.varying import NO_MESH, alike, lowered_alone, typed_beside
 from ropegen.errors import RopegenError
 from ropegen.ir.graph import Node, label_of
 from ropegen.native import call
-from ropegen.planner import Plan
+from ropegen.plans import Plan
 from ropegen.template import template
 from ropegen.types import TensorType, numpy_dtype
 
