@@ -18,7 +18,6 @@ dependencies.expect_installed()  # before the imports below, which need them
 
 from ropegen import masks, reference, scaling, weights
 from ropegen.api import (
-    Plan,
     attention,
     embed,
     export,
@@ -37,6 +36,7 @@ from ropegen.errors import RopegenError
 from ropegen.ir.build import Builder
 from ropegen.ir.graph import Graph
 from ropegen.ir.text import dumps, loads
+from ropegen.plans import Plan
 from ropegen.rotary import Rope, grid_positions
 from ropegen.shared_sequence import context_parallel, context_plan, unzigzag, zigzag
 from ropegen.target import Target

@@ -26,8 +26,9 @@ from jax.extend import core
 from jax.interpreters import ad, batching, mlir
 
 from ropegen import plain
-from ropegen.api import Targets, attention, embed, parse_targets, rope_table
+from ropegen.api import attention, embed, rope_table
 from ropegen.errors import RopegenError
+from ropegen.plain_call import Targets, parse_targets
 from ropegen.rotary import Rope
 from ropegen.target import Target
 

@@ -30,8 +30,9 @@ except ModuleNotFoundError:
         "ropegen.nnx needs flax, which is not installed: pip install 'ropegen[flax]'", name="flax"
     ) from None
 
-from ropegen.api import Call, Targets, embed, parse_targets, rope_table, rotate, sinusoid
+from ropegen.api import embed, rope_table, rotate, sinusoid
 from ropegen.errors import RopegenError
+from ropegen.plain_call import Call, Targets, parse_targets
 from ropegen.rotary import Rope
 from ropegen.scaling import whole
 from ropegen.types import FLOATS, dtype_name, numpy_dtype

@@ -16,8 +16,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ropegen.api import Targets, parse_targets, rope, rotate
+from ropegen.api import rope, rotate
 from ropegen.errors import RopegenError
+from ropegen.plain_call import Targets, parse_targets
 from ropegen.rotary import Rope
 from ropegen.scaling import whole
 

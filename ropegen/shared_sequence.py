@@ -16,7 +16,7 @@ from jax.core import Tracer
 from jax.sharding import AbstractMesh, Mesh, PartitionSpec
 
 from ropegen import masks
-from ropegen.api import Array, ArrayLike, Call, Targets, expect_reads, planned_for, rotated
+from ropegen.api import expect_reads, rotated
 from ropegen.arguments import expect_tiles, flag_of, is_one_of, number_of, text_of
 from ropegen.emit import context_parallel as ring
 from ropegen.emit import mesh
@@ -27,6 +27,7 @@ from ropegen.expression import Apply, Expr, Table, Var, apply, table_of
 from ropegen.ir import ops
 from ropegen.ir.build import Mask
 from ropegen.method import ContextPlan, Shared, choose
+from ropegen.plain_call import Array, ArrayLike, Call, Targets, planned_for
 from ropegen.plans import Tiles
 from ropegen.ring import ORDERS, POSITIONS, Order
 from ropegen.rotary import Rope

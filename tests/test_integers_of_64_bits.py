@@ -15,9 +15,9 @@ from ropegen.templates.attend.site import FAMILY
 
 import ropegen as rg
 from ropegen import masks, plain
-from ropegen.api import Call
 from ropegen.emit.callable import Compiled
 from ropegen.ir.graph import Graph
+from ropegen.plain_call import Call
 from ropegen.planner import plan
 from ropegen.target import Target
 

@@ -21,6 +21,7 @@ LAYERS = {
     "ropegen.nnx": 8,
     "ropegen.equinox": 8,
     "ropegen.api": 7,
+    "ropegen.plain_call": 7,
     "ropegen.shared_sequence": 7,
     "ropegen.bench": 7,
     "ropegen.tuning": 7,

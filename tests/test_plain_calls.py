@@ -13,7 +13,7 @@ import pytest
 from jax import export
 
 import ropegen as rg
-from ropegen import api, template
+from ropegen import plain_call, template
 from ropegen.emit.primitive import Choice, Choices, bind
 from ropegen.planner import plan_together
 from ropegen.plans import Plan
@@ -66,8 +66,8 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Plan, ...]]:
         seen.append(plan_together(*arguments, **options))
         return seen[-1]
 
-    monkeypatch.setattr(api, "plan_together", recorded)
-    api._planned.cache_clear()
+    monkeypatch.setattr(plain_call, "plan_together", recorded)
+    plain_call._planned.cache_clear()
     return seen
 
 
@@ -103,11 +103,11 @@ def test_a_target_decides_for_its_own_platform_alone() -> None:
     assert local is not None
     assert local.platform == "cpu"
     any_gpu, any_tpu, v5e = Target.default("cuda"), Target.default("tpu"), Target.parse("tpu:v5e")
-    assert api.planned_for(None) == (local, any_gpu, any_tpu)
-    assert api.planned_for("tpu:v5e") == (v5e, local, any_gpu)
-    assert api.planned_for(["tpu:v5e", "cpu:7"]) == (v5e, Target.parse("cpu:7"), any_gpu)
+    assert plain_call.planned_for(None) == (local, any_gpu, any_tpu)
+    assert plain_call.planned_for("tpu:v5e") == (v5e, local, any_gpu)
+    assert plain_call.planned_for(["tpu:v5e", "cpu:7"]) == (v5e, Target.parse("cpu:7"), any_gpu)
     with pytest.raises(rg.RopegenError, match="are both tpu; give one target for a platform"):
-        api.planned_for(["tpu:v5e", "tpu:v4"])
+        plain_call.planned_for(["tpu:v5e", "tpu:v4"])
 
 
 @pytest.mark.parametrize("target", ["tpu:v5e", ["cpu:4", "tpu:v7x"], Target.parse("gpu:h100")])

@@ -11,6 +11,7 @@ from ropegen.cli import arguments, planning
 from ropegen.cli.output import DONE, new_table, print_json, print_table, progress
 from ropegen.emit import artifact
 from ropegen.errors import RopegenError
+from ropegen.plans import Plan
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +62,7 @@ def _run(options: argparse.Namespace) -> int:
     split = planning.split(options, graph)
     file = planning.tile_file(options, targets)
     with progress() as say:
-        plans: list[api.Plan] = []
+        plans: list[Plan] = []
         for target in targets:
             say(f"planning for {target}")
             plans.append(planning.plan(options, graph, target, file))

@@ -12,6 +12,7 @@ from ropegen.cli import arguments
 from ropegen.emit import mesh
 from ropegen.errors import RopegenError
 from ropegen.ir.graph import Graph
+from ropegen.plans import Plan
 from ropegen.target import Target
 from ropegen.tiles import TileFile
 
@@ -56,7 +57,7 @@ def split(options: argparse.Namespace, graph: Graph) -> mesh.Split | None:
     return mesh.split_by_name("build", graph, asked, options.devices)
 
 
-def plan(options: argparse.Namespace, graph: Graph, target: Target, file: TileFile | None) -> api.Plan:
+def plan(options: argparse.Namespace, graph: Graph, target: Target, file: TileFile | None) -> Plan:
     """The plan for one target, with --tile, --tables and --tiles; stderr says if no tile of the file is taken."""
     file = file if file is not None and target in file.targets else None
     made = api.plan(graph, target, tile=arguments.tile(options.tile), tables=options.tables, measured=file)
