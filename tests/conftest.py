@@ -96,7 +96,9 @@ def golden(request: pytest.FixtureRequest) -> Golden:
         path = GOLDEN / name
         if request.config.getoption("--update-golden"):
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
+            aside = path.with_name(f"{path.name}.new")
+            aside.write_text(text)
+            aside.replace(path)
             return
         if not path.is_file():
             pytest.fail(f"golden/{name} is not there; pytest --update-golden writes it")

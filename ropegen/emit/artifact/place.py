@@ -90,18 +90,20 @@ def _aside(target: Path, make: Callable[[Path], None]) -> Generator[Path]:
     """A hidden path beside `target`, made by `make`, locked, and removed at the end with whatever is there then."""
     prefix = f".{target.name}.building-"
     _remove_leftovers(target.parent, prefix)
-    while True:
-        path = target.parent / f"{prefix}{secrets.token_hex(4)}"
-        make(path)
-        try:
-            lock = _lock(path, wait=True)
-        except FileNotFoundError:
-            continue  # another builder took it for a leftover, between the two lines above
-        break
-    try:
+    path, lock = None, None
+    try:  # from before the path exists: an interruption may come between any two lines
+        while True:
+            path = target.parent / f"{prefix}{secrets.token_hex(4)}"
+            make(path)
+            try:
+                lock = _lock(path, wait=True)
+            except FileNotFoundError:
+                continue  # another builder took it for a leftover, between the two lines above
+            break
         yield path
     finally:
-        _remove(path)
+        if path is not None:
+            _remove(path)
         _unlock(lock)
 
 

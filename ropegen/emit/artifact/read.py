@@ -195,9 +195,8 @@ class Artifact:
         if self._has_warned:
             return
         self._has_warned = True
-        if self.manifest.native and host_platform() == "cpu":
+        if self.manifest.native and host_platform() == "cpu" and not self._native.programs:
             warnings.warn(f"{self.directory} runs {self.runs}", stacklevel=4)
-            return
         entries = self.manifest.executables
         unused = [made for made in self.executables if entries[made.target].platform == host_platform()]
         if unused:
