@@ -37,7 +37,7 @@ TABLE = jnp.asarray(np.random.default_rng(0).standard_normal((50, 24)), jnp.floa
 IDS = jnp.asarray([[0, 49, 3], [7, 7, 60]], jnp.int32)
 ROWS = np.asarray(TABLE)[np.clip(np.asarray(IDS), 0, 49)]
 # The vector units, with the number by which an ELF file names their machine.
-UNITS = {"avx2": 62, "avx512": 62, "neon": 183}
+UNITS = {"avx2": 62, "avx512": 62, "avx512bf16": 62, "neon": 183}
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def embed(ids: jax.Array, table: jax.Array) -> jax.Array:
 def test_a_chip_names_the_vector_unit_of_its_native_code() -> None:
     units = {name: Target.parse(name).unit for name in known()}
     named = {name.removeprefix("cpu:"): unit.name for name, unit in units.items() if unit is not None}
-    assert named == {"avx2": "avx2", "avx512": "avx512", "avx512bf16": "avx512", "amx": "avx512", "neon": "neon"}
+    assert named == {"avx2": "avx2", "avx512": "avx512", "avx512bf16": "avx512bf16", "amx": "avx512bf16", "neon": "neon"}
     assert Target.parse("cpu:64:avx2").unit is VECTOR_UNITS["avx2"]
     assert Target.parse("cpu:64").unit is None
     assert Target.host().chip in ("generic", "amx", "avx512bf16")

@@ -468,6 +468,12 @@ class Function:
     def store_masked(self, value: Value, pointer: Value, index: Number, shown: Value) -> None:
         """Stores the lanes that `shown` has, and leaves the memory of the others."""
         kind = value.type
+        named = shown.text.strip("<>").split(", ")
+        if named.count("i1 true") == 1 and len(named) == kind.lanes:
+            # With AVX-512, LLVM 22 would store the whole 32 bits of such a lane if its 16 bits were cut from them.
+            lane = named.index("i1 true")
+            self.store(self.extract(value, lane), self.offset(pointer, index, kind), lane)
+            return
         at, name = self.offset(pointer, index, kind), f"llvm.masked.store.{_suffix(kind)}.p0"
         self.module.declare(name, f"declare void @{name}({kind}, ptr, {shown.type})")
         self.write(

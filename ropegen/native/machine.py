@@ -23,13 +23,13 @@ def is_installed() -> bool:
 
 @functools.cache
 def host_unit() -> VectorUnit | None:
-    """The widest vector unit of this machine that ropegen writes code for, or None.
+    """The best vector unit of this machine that ropegen writes code for, or None.
 
     Raises:
       RopegenError: llvmlite is not installed.
     """
-    widest_first = (VECTOR_UNITS["avx512"], VECTOR_UNITS["avx2"], VECTOR_UNITS["neon"])
-    return next((unit for unit in widest_first if not missing(unit)), None)
+    best_first = ("avx512bf16", "avx512", "avx2", "neon")
+    return next((unit for unit in map(VECTOR_UNITS.__getitem__, best_first) if not missing(unit)), None)
 
 
 @functools.cache

@@ -63,8 +63,35 @@ def rounded_to_bf16(f: Function, value: Value) -> Value:
     return f.select(value.differs(value), bits | 0x400000, rounded)
 
 
+def paired(f: Function, first: Value, second: Value) -> Value:
+    """Two registers of float32 as one of pairs of bfloat16: lane n holds both numbers of lane n, rounded."""
+    lanes = first.type.lanes
+    narrow = [f.convert(value, BF16.vector(lanes)) for value in (first, second)]
+    mixed = [lane // 2 + lanes * (lane % 2) for lane in range(2 * lanes)]
+    return f.bitcast(f.shuffle(*narrow, mixed), F32.vector(lanes))
+
+
+def neighbours_paired(f: Function, first: Value, second: Value) -> Value:
+    """Two registers of float32 as one of pairs of bfloat16: lane n holds the numbers 2 n and 2 n + 1 of both, rounded."""
+    lanes = first.type.lanes
+    narrow = [f.convert(value, BF16.vector(lanes)) for value in (first, second)]
+    return f.bitcast(f.shuffle(*narrow, range(2 * lanes)), F32.vector(lanes))
+
+
+def multiply_pairs(f: Function, left: Value, right: Value, sums: Value) -> Value:
+    """`sums` (float32) plus both products of the pairs of bfloat16 in every lane; for a unit that has `pairs`.
+
+    AVX512-BF16 takes numbers below 2**-126 as 0.
+    """
+    kind = BF16.vector(2 * sums.type.lanes)
+    name = f"llvm.x86.avx512bf16.dpbf16ps.{32 * sums.type.lanes}"
+    return f.call(name, sums.type, sums, f.bitcast(left, kind), f.bitcast(right, kind))
+
+
 def first_lanes(f: Function, lanes: int, count: Number) -> Value:
     """Which lanes are among the first `count`, as a vector of i1."""
+    if isinstance(count, Value) and isinstance(count.constant, int):
+        count = count.constant
     if isinstance(count, int):
         return f.lanes(I1.vector(lanes), [lane < count for lane in range(lanes)])
     numbers = f.lanes(I32.vector(lanes), range(lanes))

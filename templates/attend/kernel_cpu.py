@@ -20,8 +20,8 @@ import numpy as np
 from ropegen import masks
 from ropegen.native import call
 from ropegen.native.call import Kernel, Stage, Written, address, stage, written
-from ropegen.native.ir import F32, I1, Function, Module, Number, Type, Value
-from ropegen.native.vectors import LOG2_E, LOG_2, exp2, first_lanes, load_f32, log, store_f32
+from ropegen.native.ir import F32, I1, I32, Function, Module, Number, Type, Value
+from ropegen.native.vectors import LOG2_E, LOG_2, exp2, first_lanes, load_f32, log, paired, store_f32
 
 from .layout_cpu import GRANULE, Problem, operands_of, results_of
 from .micro_cpu import Registers, Scalars, multiply
@@ -96,10 +96,10 @@ def _write_pack(module: Module, problem: Problem) -> None:
     # A wave has no more heads than there are, but the last wave has fewer.
     with f.when(place.batch < problem.batch):
         with f.range(0, problem.keys_in_tile, problem.unit.rows) as row:
-            key_target = f.offset(place.keys, (first + row) * problem.packed_width, F32)
+            key_target = f.offset(place.keys, (first + row) * problem.packed_steps, F32)
             pack_keys(f, problem, keys, buffer, first + row, key_target)
         with f.range(0, problem.keys_in_tile, problem.unit.rows) as row:
-            at = tile * problem.value_tile + row * problem.unit.rows
+            at = tile * problem.value_tile + row // problem.together * problem.unit.rows
             pack_values(f, problem, values, buffer, first + row, f.offset(place.values, at, F32))
     f.give_back()
 
@@ -177,15 +177,21 @@ class _Block:
         with f.range(0, panels * self._columns) as group:
             self._finish(group)
 
+    @property
+    def _factor(self) -> float:
+        """From a product of a query and a key to a score, whose power of two is a weight if scores are simple."""
+        return self.problem.op.scale * (LOG2_E if self.problem.is_simple else 1.0)
+
     def _prepare(self, panels: Value) -> None:
         """Packs the queries, and clears the state."""
         f, problem, slot = self.f, self.problem, self.problem.slot
         rows = self.place.rows(f, problem, "q", self.head)
-        factor = problem.op.scale * (LOG2_E if problem.is_simple else 1.0)
+        # Queries that are pairs of bfloat16 are not scaled, because they would be rounded once more.
+        factor = 1.0 if problem.pairs else self._factor
         kind = F32.vector(self._lanes)
         with f.range(0, panels * self._columns) as group:
             panel, column = group // self._columns, group % self._columns
-            target = f.offset(self._part(slot.queries, panel, problem.packed_width), column * self._lanes, F32)
+            target = f.offset(self._part(slot.queries, panel, problem.packed_steps), column * self._lanes, F32)
             first = self.first + group * self._lanes
             pack_queries(f, problem, rows, f.offset(self.place.slot, slot.rows), first, target, factor)
             at = group * self._lanes
@@ -220,8 +226,8 @@ class _Block:
         """Writes the scores; returns the first key and the one after the last, inside the tile, and the maxima."""
         f, problem = self.f, self.problem
         keys, size = tile.keys, tile.keys.stop - tile.keys.first
-        queries = self._part(problem.slot.queries, panel, problem.packed_width)
-        packed = f.offset(self.place.keys, keys.first * problem.packed_width, F32)
+        queries = self._part(problem.slot.queries, panel, problem.packed_steps)
+        packed = f.offset(self.place.keys, keys.first * problem.packed_steps, F32)
         may_end_inside = problem.keys % GRANULE != 0
 
         def products(start: Value, stop: Value, *maxima: Value) -> list[Value]:
@@ -277,10 +283,12 @@ class _Block:
         """The scores of a micro-tile, from key `key` of the tile on; returns the raised maxima."""
         f, unit, panel = self.f, self.problem.unit, self.problem.panel
         kind = F32.vector(self._lanes)
-        scalars = Scalars(f.offset(keys, key * self.problem.packed_width, F32), step=unit.rows, row=1)
+        steps, pairs = self.problem.packed_steps, self.problem.pairs
+        scalars = Scalars(f.offset(keys, key * steps, F32), step=unit.rows, row=1)
         zeros = [f.zero(kind)] * (unit.rows * unit.columns)
-        steps = (0, self.problem.packed_width)
-        sums = multiply(f, scalars, Registers(queries, panel), steps, zeros, unit.columns)
+        sums = multiply(f, scalars, Registers(queries, panel), (0, steps), zeros, unit.columns, pairs=pairs)
+        if pairs:
+            sums = [value * self._factor for value in sums]
         target = self._score(key)
         for at, value in enumerate(sums):
             row, part = divmod(at, unit.columns)
@@ -320,12 +328,16 @@ class _Block:
 
         def column(part: int) -> Value:
             def step(key: Value, first: Value, second: Value) -> list[Value]:
-                now = [first, second]
+                now, weights = [first, second], list[Value]()
                 for inner in range(unrolled):
                     at = inner * panel + part * self._lanes
-                    weight = self._power(f.load(kind, self._score(key), at) - highest[part])
-                    f.store(weight, self._score(key), at)
-                    now[inner % 2] = now[inner % 2] + weight
+                    weights.append(self._power(f.load(kind, self._score(key), at) - highest[part]))
+                    now[inner % 2] = now[inner % 2] + weights[-1]
+                together, columns = self.problem.together, part * self._lanes
+                if together == 2:
+                    weights = [paired(f, *weights[at : at + 2]) for at in range(0, unrolled, 2)]
+                for row, register in enumerate(weights):
+                    f.store(register, self._score(key // together), row * panel + columns)
                 return now
 
             first, second = f.loop(start, stop, unrolled, step, [sums[part], f.zero(kind)])
@@ -348,7 +360,8 @@ class _Block:
                 row * problem.panel + part * self._lanes for row in range(unit.rows) for part in range(unit.columns)
             ]
             faded = [f.load(kind, target, at) * fade[index % unit.columns] for index, at in enumerate(places)]
-            sums = multiply(f, scalars, weights, (start, stop), faded, unit.columns, unrolled=4)
+            steps = (start // problem.together, stop // problem.together)
+            sums = multiply(f, scalars, weights, steps, faded, unit.columns, unrolled=4, pairs=problem.pairs)
             for at, value in zip(places, sums, strict=True):
                 f.store(value, target, at)
 
@@ -415,9 +428,12 @@ class _Block:
                 column = f.offset(self.place.values, at + feature % group, F32)
 
                 def add(key: Value, part: Value) -> list[Value]:
-                    return [part + f.load(F32, column, key * group)]
+                    if not problem.pairs:
+                        return [part + f.load(F32, column, key * group)]
+                    pair = f.load(I32, column, key * group)
+                    return [part + f.bitcast(pair << 16, F32) + f.bitcast(pair & -65536, F32)]
 
-                (part,) = f.loop(0, problem.keys_in_tile, 1, add, [zero])
+                (part,) = f.loop(0, problem.keys_in_tile // problem.together, 1, add, [zero])
                 return [total + part]
 
             (total,) = f.loop(0, problem.packed_keys, problem.keys_in_tile, tile, [zero])

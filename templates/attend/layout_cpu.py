@@ -56,6 +56,8 @@ class Problem:
     panels: int
     """Panels of queries in an item."""
     threads: int
+    pairs: bool = False
+    """Whether both products multiply pairs of bfloat16; otherwise they multiply float32."""
 
     def __post_init__(self) -> None:
         # A caller may give any tile, and code for another one would write outside of its memory.
@@ -149,8 +151,13 @@ class Problem:
 
     @property
     def packed_width(self) -> int:
-        """The width of queries and keys, padded to whole registers."""
-        return up(self.width, 8 if self.unit.lanes < 8 else self.unit.lanes)
+        """The width of queries and keys as float32, padded to whole registers, or to whole registers of pairs."""
+        return up(self.width, 8 if self.unit.lanes < 8 else self.unit.lanes * (2 if self.pairs else 1))
+
+    @property
+    def packed_steps(self) -> int:
+        """The steps of a product of a query and a key: features, or pairs of them. A step takes four bytes when packed."""
+        return up(self.width, 16) // 2 if self.pairs else self.packed_width
 
     @property
     def packed_value_width(self) -> int:
@@ -175,19 +182,24 @@ class Problem:
     @property
     def key_bytes(self) -> int:
         """The packed keys of one head."""
-        return self.packed_keys * self.packed_width * 4
+        return self.packed_keys * self.packed_steps * 4
 
     @property
     def value_stride(self) -> int:
-        """Numbers from one group of columns of a tile of values to the next.
+        """Numbers, or pairs of numbers of two keys, from one group of columns of a tile of values to the next.
 
         One line more than they need, so that the groups, which are written in turns, do not share places in the cache.
         """
-        return self.keys_in_tile * self.unit.rows + _LINE // 4
+        return self.keys_in_tile // self.together * self.unit.rows + _LINE // 4
+
+    @property
+    def together(self) -> int:
+        """Keys that one step of the second product takes."""
+        return 2 if self.pairs else 1
 
     @property
     def value_tile(self) -> int:
-        """Numbers of a packed tile of values."""
+        """Numbers, or pairs, of a packed tile of values."""
         return self.packed_value_width // self.unit.rows * self.value_stride
 
     @property
@@ -222,11 +234,11 @@ class Slot:
     """The memory of an item: offsets in bytes."""
 
     queries: int
-    """(panels, packed width, panel): the queries of the item, turned and scaled."""
+    """(panels, packed steps, panel): the queries of the item, turned, and scaled unless they are pairs of bfloat16."""
     results: int
     """(panels, packed width of values, panel): the weighted sums of values."""
     scores: int
-    """(keys of a tile, panel)."""
+    """(keys of a tile, panel); then the weights, in pairs of keys if both products multiply pairs."""
     highest: int
     """(panels, panel): the highest score of every query so far."""
     total: int
@@ -246,7 +258,7 @@ class Slot:
         widest = max(problem.packed_width, problem.packed_value_width)
         given = problem.op.given
         sizes = {
-            "queries": lines * problem.packed_width,
+            "queries": lines * problem.packed_steps,
             "results": lines * problem.packed_value_width,
             "scores": tile,
             "highest": lines,

@@ -39,7 +39,9 @@ class Gradient:
     def problem(self) -> Problem:
         """The attention with the tile of the backward pass."""
         queries = min(_QUERIES, self.of.queries)
-        return replace(self.of, keys_in_tile=min(_KEYS, up(self.of.keys, GRANULE)), panels=-(-queries // self.of.panel))
+        tile = min(_KEYS, up(self.of.keys, GRANULE))
+        # Gradients are multiplied in float32: a cotangent that is rounded to bfloat16 would lose more than the plain formula.
+        return replace(self.of, keys_in_tile=tile, panels=-(-queries // self.of.panel), pairs=False)
 
     # Buffers ----------------------------------------------------------------------------------------------------------
 

@@ -43,7 +43,7 @@ def declines(site: AttendSite, target: Target) -> Iterator[str]:
     if site.op.partial and q.dtype != site.op.partial:
         yield f"it writes the type of q, {q.dtype}, and parts of an attention are {site.op.partial}"
     if q.dtype == "bf16" and target.figures.multiplies_bf16:
-        yield f"cores of {target} multiply bf16 themselves, which XLA uses"
+        yield f"cores of {target} have a matrix unit for bf16, which XLA uses"
     if 0 in (*q.shape, *k.shape, *v.shape):
         yield "there is no query, key or feature to multiply"
         return
@@ -81,7 +81,11 @@ def _fits(problem: Problem) -> bool:
 
 
 def _problem(site: AttendSite, tile: Tile, target: Target, unit: VectorUnit) -> Problem:
-    return Problem(site.closed, unit, tile["kv"], tile["panels"], target.cores)
+    return Problem(site.closed, unit, tile["kv"], tile["panels"], target.cores, _multiplies_pairs(site, unit))
+
+
+def _multiplies_pairs(site: AttendSite, unit: VectorUnit | None) -> bool:
+    return unit is not None and unit.pairs and site.sources["q"].type.dtype == "bf16"
 
 
 def cost(site: AttendSite, target: Target, tile: Tile, direction: Direction = "forward") -> Cost | None:
@@ -96,6 +100,8 @@ def cost(site: AttendSite, target: Target, tile: Tile, direction: Direction = "f
     moved = sum(value.type.bytes for value in (*site.operands, *site.outputs))
     if direction == "forward":
         products, vector, packed = q.shape[-1] + v.shape[-1], _VECTOR, 4.0 * (k.size + v.size)
+        if _multiplies_pairs(site, target.unit):  # an instruction multiplies twice as many numbers as one for float32
+            products, packed = products / 2, packed / 2
     else:
         products, vector, packed = 3 * q.shape[-1] + 2 * v.shape[-1], _VECTOR_BACKWARD, 4.0 * q.size
         moved *= 2

@@ -1,4 +1,8 @@
-"""The inner loop of every product of the native attention: scalars times registers, summed in registers."""
+"""The inner loop of every product of the native attention: scalars times registers, summed in registers.
+
+A scalar and a lane of a register are a float32 number, or, with `pairs`, two bfloat16 numbers, whose two products are
+added to the sum.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ropegen.native.ir import F32, Function, Number, Value
-from ropegen.native.vectors import broadcast
+from ropegen.native.vectors import broadcast, multiply_pairs
 
 
 @dataclass(frozen=True, slots=True)
 class Scalars:
-    """One operand of a product: the number of step n and row r lies `n * step + r * row` float32 after the address."""
+    """One operand of a product: what step n multiplies in row r lies four bytes times `n * step + r * row` after
+    the address."""
 
     address: Value
     step: int
@@ -20,7 +25,7 @@ class Scalars:
 
 @dataclass(frozen=True, slots=True)
 class Registers:
-    """The other operand: register c of step n begins `n * step + c * lanes` float32 after the address."""
+    """The other operand: register c of step n begins four bytes times `n * step + c * lanes` after the address."""
 
     address: Value
     step: int
@@ -34,6 +39,8 @@ def multiply(
     sums: Sequence[Value],
     columns: int,
     unrolled: int = 8,
+    *,
+    pairs: bool = False,
 ) -> list[Value]:
     """A micro-tile: `sums` plus, for the steps from the first to before the last, scalar r times register c.
 
@@ -51,7 +58,7 @@ def multiply(
                 scalar = broadcast(f, spread, step * scalars.step + row * scalars.row, kind.lanes)
                 for column, register in enumerate(loaded):
                     at = row * columns + column
-                    now[at] = f.fma(register, scalar, now[at])
+                    now[at] = multiply_pairs(f, register, scalar, now[at]) if pairs else f.fma(register, scalar, now[at])
         return now
 
     return f.loop(*steps, unrolled, rounds, sums)

@@ -2,6 +2,9 @@
 
 Keys lie as (groups of rows, width, rows of the group), values as (tile, groups of columns, keys, columns of the group), and
 queries as (width, panel). So every product reads one linear stream of scalars and one of registers.
+
+Where the products multiply pairs of bfloat16, a pair takes the place of a number: two neighbouring features of a query or
+a key, or the values of two neighbouring keys.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from typing import TypeAlias
 
 from ropegen.native.call import address
 from ropegen.native.ir import F32, I32, Function, Number, Value
-from ropegen.native.vectors import first_lanes, load_f32, store_f32
+from ropegen.native.vectors import first_lanes, load_f32, neighbours_paired, paired, store_f32
 
 from .layout_cpu import Operand, Problem
 
@@ -69,6 +72,11 @@ class Rows:
     def padded(self) -> int:
         """The width of a row as float32, padded to whole registers."""
         return self.problem.packed_width if self.name in "qk" else self.problem.packed_value_width
+
+    @property
+    def steps(self) -> int:
+        """The steps of a product over the features of a row."""
+        return self.problem.packed_steps if self.problem.pairs else self.padded
 
     def convert(self, first: Value, count: int, target: Value, factor: float = 1.0) -> None:
         """Writes `count` rows from `first` on to `target` (count, padded width); rows after the last one are zeros."""
@@ -212,24 +220,28 @@ def pack_keys(f: Function, problem: Problem, rows: Rows, buffer: Value, first: V
     """Packs one group of keys, from row `first` on; `buffer` holds the rows meanwhile."""
     lanes, group, width = problem.unit.lanes, problem.unit.rows, rows.padded
     rows.convert(first, group, buffer)
-    kind = F32.vector(lanes)
-    with f.range(0, width, lanes) as column:
-        registers = [f.load(kind, buffer, column + row * width) for row in range(group)]
-        for place, register in enumerate(interleaved(f, registers)):
-            f.store(register, target, column * group + place * lanes)
+
+    def lay(step: Number, count: int) -> None:
+        registers = [_steps(f, problem, buffer, width, row, step) for row in range(group)]
+        for place, register in enumerate(interleaved(f, registers)[: count * group // lanes]):
+            f.store(register, target, f.i64(step) * group + place * lanes)
+
+    _by_registers(f, rows, lay)
 
 
 def pack_values(f: Function, problem: Problem, rows: Rows, buffer: Value, first: Value, target: Value) -> None:
     """Packs the same number of values; `target` is the place of the first key in the tile's first group of columns."""
     lanes, group, width = problem.unit.lanes, problem.unit.rows, problem.packed_value_width
     rows.convert(first, group, buffer)
-    wide, piece = F32.vector(lanes), min(lanes, group)
+    wide, piece, together = F32.vector(lanes), min(lanes, group), problem.together
     with f.range(0, width, lanes) as column:
-        for row in range(group):
-            register = f.load(wide, buffer, column + row * width)
+        for row in range(0, group, together):
+            register, *others = [f.load(wide, buffer, column + (row + key) * width) for key in range(together)]
+            for other in others:
+                register = paired(f, register, other)
             for part in range(0, lanes, piece):
                 columns = column + part
-                at = (columns // group) * problem.value_stride + columns % group + row * group
+                at = (columns // group) * problem.value_stride + columns % group + row // together * group
                 f.store(f.shuffle(register, register, range(part, part + piece)), target, at)
 
 
@@ -239,11 +251,33 @@ def pack_queries(
     """Packs a register of queries, from row `first` on, as columns of the panel at `target`."""
     lanes, width, panel = problem.unit.lanes, rows.padded, problem.panel
     rows.convert(first, lanes, buffer, factor)
-    kind = F32.vector(lanes)
-    with f.range(0, width, lanes) as column:
-        registers = [f.load(kind, buffer, column + row * width) for row in range(lanes)]
-        for place, register in enumerate(f.transpose(registers)):
-            f.store(register, target, (column + place) * panel)
+
+    def lay(step: Number, count: int) -> None:
+        registers = [_steps(f, problem, buffer, width, row, step) for row in range(lanes)]
+        for place, register in enumerate(f.transpose(registers)[:count]):
+            f.store(register, target, (f.i64(step) + place) * panel)
+
+    _by_registers(f, rows, lay)
+
+
+def _by_registers(f: Function, rows: Rows, lay: Callable[[Number, int], None]) -> None:
+    """Calls `lay(step, count)` for the steps of a product, a register of them at a time, and for the rest."""
+    steps, lanes = rows.steps, rows.problem.unit.lanes
+    whole = steps // lanes * lanes
+    if whole:
+        with f.range(0, whole, lanes) as step:
+            lay(step, lanes)
+    if steps > whole:
+        lay(whole, steps - whole)
+
+
+def _steps(f: Function, problem: Problem, buffer: Value, width: int, row: int, step: Number) -> Value:
+    """The steps of a row of `buffer` (rows, width) from one on, as a register: features, or pairs of them."""
+    kind = F32.vector(problem.unit.lanes)
+    if not problem.pairs:
+        return f.load(kind, buffer, f.i64(step) + row * width)
+    column = f.i64(step) * 2 + row * width
+    return neighbours_paired(f, f.load(kind, buffer, column), f.load(kind, buffer, column + kind.lanes))
 
 
 def lay_rows(

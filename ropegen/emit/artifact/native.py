@@ -167,7 +167,7 @@ def load(
     Object files run only from an artifact that is `trusted`; otherwise the kernels are compiled here.
     """
     unused: dict[str, str] = {}
-    for name, stated in sorted(manifest.native.items(), key=lambda entry: _lanes(entry[1]), reverse=True):
+    for name, stated in sorted(manifest.native.items(), key=lambda entry: _worth(entry[1]), reverse=True):
         objects = stated.objects if trusted else None
         try:
             target = Target.parse(name)
@@ -187,8 +187,10 @@ def load(
     return Native({}, "StableHLO", unused)
 
 
-def _lanes(stated: NativeEntry) -> int:
-    return 0 if stated.unit is None else VECTOR_UNITS[stated.unit].lanes
+def _worth(stated: NativeEntry) -> tuple[int, bool]:
+    """What the vector unit of a target does at once; more is better."""
+    unit = None if stated.unit is None else VECTOR_UNITS[stated.unit]
+    return (0, False) if unit is None else (unit.lanes, unit.pairs)
 
 
 def _reasons(stated: NativeEntry, objects: NativeObjects | None, target: Target) -> Iterator[str]:
