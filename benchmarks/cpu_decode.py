@@ -87,6 +87,20 @@ def main() -> None:
 
 
 def measure(length: int, dtype: str, seconds: float, threads: int) -> None:
+    size = 2 * length * KV_HEADS * WIDTH * numpy_dtype(dtype).itemsize
+    print(
+        f"S={length}, {HEADS} over {KV_HEADS} heads of {WIDTH}, {dtype}, {threads} cores; {size / 1e6:.1f} MB of cache"
+    )
+    middle = times_of(length, dtype, seconds, threads)
+    for name, of in middle.items():
+        print(
+            f"  {name:18} {of * 1e3:8.3f} ms  {size / of / 1e9:6.1f} GB/s  "
+            f"{middle['read'] / of:5.2f} of the bandwidth  {of / middle['step, cache full']:5.3f} of a full step"
+        )
+
+
+def times_of(length: int, dtype: str, seconds: float, threads: int) -> dict[str, float]:
+    """The medians, in seconds, of reading the caches and of a step at some positions."""
     shape = (1, length, KV_HEADS, WIDTH)
     kind = numpy_dtype(dtype)
     size = 2 * math.prod(shape) * kind.itemsize
@@ -114,15 +128,7 @@ def measure(length: int, dtype: str, seconds: float, threads: int) -> None:
                 start = time.perf_counter()
                 jax.block_until_ready(run(*cache))
                 times[name].append(time.perf_counter() - start)
-    middle = {name: statistics.median(of) for name, of in times.items()}
-    print(
-        f"S={length}, {HEADS} over {KV_HEADS} heads of {WIDTH}, {dtype}, {threads} cores; {size / 1e6:.1f} MB of cache"
-    )
-    for name, of in middle.items():
-        print(
-            f"  {name:18} {of * 1e3:8.3f} ms (minimum {min(times[name]) * 1e3:.3f})  {size / of / 1e9:6.1f} GB/s  "
-            f"{middle['read'] / of:5.2f} of the bandwidth  {of / middle['step, cache full']:5.3f} of a full step"
-        )
+    return {name: statistics.median(of) for name, of in times.items()}
 
 
 if __name__ == "__main__":

@@ -5,11 +5,14 @@ An entry is {"value": the figure of the goal, "detail": how it was measured}; se
 
 from __future__ import annotations
 
+import functools
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
+import cpu_decode
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +20,11 @@ import numpy as np
 import ropegen as rg
 from ropegen import bench, plain
 from ropegen.bench import attention
+from ropegen.native import machine
+from ropegen.native.call import Buffer, Kernel, Stage, Written, address, call, stage, written
+from ropegen.native.ir import F32, Module, Value
+from ropegen.native.vectors import multiply_pairs
+from ropegen.target import Target, VectorUnit
 from ropegen.types import numpy_dtype
 
 HEADS, KV_HEADS, WIDTH = 8, 2, 128
@@ -29,7 +37,10 @@ def measure_limits(quick: bool, say: Callable[[str], None]) -> dict[str, Limit]:
     """Every limit by name. `quick` divides the lengths by eight; its figures only show that everything runs."""
     divisor, seconds = (8, 0.5) if quick else (1, 6.0)
     limits: dict[str, Limit] = {}
-    for measure in (ceiling, masked_shares, matmul_share, temporaries, growth, rope_alone, call_cost, compile_time):
+    measures = (
+        ceiling, masked_shares, matmul_share, temporaries, growth, one_core, decode_step, rope_alone, call_cost, compile_time
+    )  # fmt: skip
+    for measure in measures:
         say(f"limits: {measure.__name__}")
         try:
             limits |= measure(divisor, seconds)
@@ -171,6 +182,74 @@ def growth(divisor: int, seconds: float) -> dict[str, Limit]:
     return {"growth": {"value": race.ratio(str(lengths[1]), str(lengths[0])), "detail": detail}}
 
 
+def one_core(divisor: int, seconds: float) -> dict[str, Limit]:
+    """One core's share of its own multiply-add peak, and the time of one core over that of all cores."""
+    target = Target.host()
+    alone = replace(target, cores=1)
+    limits: dict[str, Limit] = {}
+    for dtype in ("f32", "bf16"):
+        length = 2048 // divisor
+        given = drawn(length, 8, 8, 128, dtype)
+        operations = 2 * 2.0 * 8 * 128 * length * (length + 1) / 2
+        causal = lambda q, k, v, target: rg.attention(q, k, v, mask=rg.masks.causal, target=target)  # noqa: E731
+        runners = [
+            finished(name, functools.partial(causal, target=its), *given)
+            for name, its in (("one", alone), ("all", target))
+        ]
+        unit = machine.unit_for(alone)
+        kernel, of_peak = multiply_adds(unit, pairs=dtype == "bf16" and unit.pairs)
+        runners.append(
+            finished("peak", lambda x, kernel=kernel, unit=unit: call(kernel, unit, (x,))[0], given[0][:1, 0, 0])
+        )
+        race = bench.race([silent(runner) for runner in runners], tolerance=0.0, seconds=seconds)
+        rate, peak = operations / race["one"].median, of_peak / race["peak"].median
+        limits[f"one core, {dtype}"] = {
+            "value": rate / peak,
+            "detail": f"8 heads of 128, causal, S={length}, {unit.name}: {rate / 1e9:.1f} of {peak / 1e9:.1f} GFLOP/s",
+        }
+        limits[f"cores, {dtype}"] = {
+            "value": race.ratio("one", "all"),
+            "detail": f"{target.cores} cores; the same attention: {bench.duration(race['all'].median)}",
+        }
+    return limits
+
+
+def multiply_adds(unit: VectorUnit, pairs: bool) -> tuple[Written, float]:
+    """A kernel that multiplies and adds in registers alone, and its operations."""
+    module, kind, rounds = Module(), F32.vector(unit.lanes), 1 << 17
+    f = stage(module, "peak")
+    x = f.load(kind, address(f, 0))
+    sums = [f.zero(kind)] * (unit.registers * 3 // 4)
+
+    def step(index: Value, *now: Value) -> list[Value]:
+        return [multiply_pairs(f, x, x, one) if pairs else f.fma(x, x, one) for one in now]
+
+    total, *others = f.loop(0, rounds, 1, step, sums)
+    for other in others:
+        total = total + other
+    f.store(total, address(f, 1))
+    f.give_back()
+    shape, dtype = (1, 128), "bf16" if pairs else "f32"
+    results = (Buffer("sum", "f32", (unit.lanes,)),)
+    kernel = Kernel("peak", module, (Buffer("x", dtype, shape),), results, (Stage("peak", 1),))
+    return written(kernel), 2.0 * (2 if pairs else 1) * unit.lanes * rounds * len(sums)
+
+
+def decode_step(divisor: int, seconds: float) -> dict[str, Limit]:
+    """A decode step's share of the bandwidth of memory, and its time at position 100 over that at a full cache."""
+    length = 8192 // divisor
+    times = cpu_decode.times_of(length, "bf16", seconds, Target.host().cores)
+    full = times["step, cache full"]
+    detail = f"32 over 8 heads of 128, bf16, S={length}: {bench.duration(full)}"
+    return {
+        "decode": {"value": times["read"] / full, "detail": f"{detail}, reading alone {bench.duration(times['read'])}"},
+        "decode at 100": {
+            "value": times["step at 100"] / full,
+            "detail": f"{bench.duration(times['step at 100'])}; {detail}",
+        },
+    }
+
+
 def rope_alone(divisor: int, seconds: float) -> dict[str, Limit]:
     """The time of a jitted copy of q and k over the time of their RoPE, the smaller share of the two types.
 
@@ -188,7 +267,9 @@ def rope_alone(divisor: int, seconds: float) -> dict[str, Limit]:
         by |= {step.chosen.template for step in plan.steps if step.chosen is not None}
         compiled = plan.compile()
         turned = finished("two calls", lambda q, k: (rg.rope(q, None, ROPE), rg.rope(k, None, ROPE)), q, k)
-        together = finished("one graph", lambda q, k, compiled=compiled: tuple(compiled(q=q, k=k).values()), q, k)
+        together = finished(
+            "one graph", lambda q, k, compiled=compiled: tuple(compiled(q=q, k=k)[label] for label in "qk"), q, k
+        )
         formula = finished("plain", lambda q, k, t: tuple(plain.rotate(x, t, "half") for x in (q, k)), q, k, table)
         bench.compare([turned, together, formula], tolerance=0.02)
         # XLA may copy on one core or on all of them, so the faster of two ways to write the same bytes counts.

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 
 from ropegen.native import call
 from ropegen.native.call import Kernel, Stage, Written, address, stage, written
-from ropegen.native.ir import F32, I1, I32, Function, Module, Number, Value
-from ropegen.native.vectors import LOG2_E, LOG_2, MEMORY, broadcast, exp2, first_lanes, load_f32, log
+from ropegen.native.ir import BF16, F32, I1, I32, Function, Module, Number, Value
+from ropegen.native.vectors import LOG2_E, LOG_2, MEMORY, broadcast, exp2, first_lanes, load_f32, log, multiply_pairs
 
-from .features_cpu import Features, sums
+from .features_cpu import Features, PairedKey, PairedValues, Tail, sums
 from .kernel_cpu import LOWEST
 from .layout_cpu import GRANULE, Problem, operands_of, results_of
 from .pack_cpu import Rows, batch_row
@@ -68,15 +68,21 @@ class Decode:
         return self.rows // _ROWS * _ROWS + self.rest
 
     @functools.cached_property
-    def keys(self) -> Features:
+    def keys(self) -> Features | PairedKey:
         """The keys as the products read them: in the cache, or rotated in the memory of the thread."""
         problem = self.problem
+        if problem.pairs:
+            # Rotated keys are laid out with zeros up to whole registers.
+            width = problem.width if problem.site.k_pairing is None else problem.packed_width
+            return PairedKey(width, problem.unit.lanes)
         if problem.site.k_pairing is not None:
             return Features("f32", problem.packed_width, problem.unit.lanes)
         return Features(problem.dtype, problem.width, problem.unit.lanes)
 
     @functools.cached_property
-    def values(self) -> Features:
+    def values(self) -> Features | PairedValues:
+        if self.problem.pairs:
+            return PairedValues(self.problem.value_width, self.problem.unit.lanes)
         return Features(self.problem.dtype, self.problem.value_width, self.problem.unit.lanes)
 
     @property
@@ -117,13 +123,13 @@ class Decode:
 
     @property
     def turned_at(self) -> int:
-        """A tile of rotated keys: (tile, heads, width)."""
+        """A tile of rotated keys: (tile, heads, keys.padded)."""
         return self.sums_at + self.lines * self.sums * self.problem.unit.lanes * 4
 
     @property
     def slot_bytes(self) -> int:
         problem = self.problem
-        turned = TILE * problem.kv_heads * problem.packed_width * 4 if problem.site.k_pairing is not None else 0
+        turned = TILE * problem.kv_heads * self.keys.padded * 4 if problem.site.k_pairing is not None else 0
         return _up(self.turned_at + turned, 4096)
 
     @property
@@ -245,7 +251,8 @@ class _Chunk:
         """Lays out the queries, rotated and scaled, and clears the weighted sums."""
         f, problem, sizes = self.f, self._problem, self.sizes
         kind = F32.vector(self._lanes)
-        factor = problem.op.scale * (LOG2_E if problem.is_simple else 1.0)
+        # Queries that are pairs of bfloat16 are not scaled, because they would be rounded once more.
+        factor = 1.0 if problem.pairs else self._factor
         buffer = f.offset(self.slot, sizes.buffer_at)
         for target, size in ((self.slot, sizes.keys.padded), (self.part.base, sizes.values.padded)):
             with f.range(0, sizes.lines * size, self._lanes) as at:
@@ -254,6 +261,11 @@ class _Chunk:
             rows = self._rows("q", head * problem.group + row % problem.group)
             rows.convert(row // problem.group, 1, buffer, factor)
             sizes.keys.arrange(f, buffer, self._query(head * sizes.padded_rows + row))
+
+    @property
+    def _factor(self) -> float:
+        """From a product of a query and a key to a score, whose power of two is a weight if scores are simple."""
+        return self._problem.op.scale * (LOG2_E if self._problem.is_simple else 1.0)
 
     def _query(self, line: Value) -> Value:
         return self.f.offset(self.slot, line * self.sizes.keys.padded, F32)
@@ -289,7 +301,13 @@ class _Chunk:
         f, sizes, problem = self.f, self.sizes, self._problem
         if problem.site.k_pairing is not None:
             with f.range(keys.first, keys.stop) as key, f.range(0, problem.kv_heads) as head:
-                self._rows("k", head).convert(key, 1, self._turned(key - keys.first, head))
+                turned = self._turned(key - keys.first, head)
+                if isinstance(sizes.keys, PairedKey):
+                    buffer = f.offset(self.slot, sizes.buffer_at)
+                    self._rows("k", head).convert(key, 1, buffer)
+                    sizes.keys.arrange(f, buffer, turned)
+                else:
+                    self._rows("k", head).convert(key, 1, turned)
         self._products(keys)
         with f.range(0, problem.kv_heads) as head, f.range(0, sizes.rows) as row:
             self._weights(keys, head, row, every)
@@ -309,7 +327,7 @@ class _Chunk:
 
     def _turned(self, place: Value, head: Value) -> Value:
         """The address of a rotated key of the tile."""
-        at = (place * self._problem.kv_heads + head) * (self._problem.packed_width * 4)
+        at = (place * self._problem.kv_heads + head) * (self.sizes.keys.padded * 4)
         return self.f.offset(self.slot, at + self.sizes.turned_at)
 
     def _in_cache(self, name: str, head: Value, key: Value) -> Value:
@@ -357,7 +375,7 @@ class _Chunk:
                         loaded = f.load(F32.vector(lanes), query, at)
                         for inside in range(at_once):
                             index = place * at_once + inside
-                            now[index] = f.fma(registers[inside][register], loaded, now[index])
+                            now[index] = self._added(registers[inside][register], loaded, now[index])
                 return now
 
             def step(first: Value, *before: Value) -> list[Value]:
@@ -387,6 +405,8 @@ class _Chunk:
             for start in range(0, sizes.sums, lanes):
                 kind = F32.vector(lanes)
                 total = sums(f, [f.load(kind, held, (start + index) * lanes) for index in range(lanes)])
+                if self._problem.pairs:
+                    total = total * self._factor
                 for lane in range(0, lanes, piece):
                     place, inside = divmod(start + lane, at_once)
                     chosen = f.shuffle(total, total, range(lane, lane + piece)) if piece < lanes else total
@@ -405,13 +425,17 @@ class _Chunk:
                 with f.range(0, self._problem.kv_heads) as head:
                     self._blocks(head, all_keys)
 
+    def _added(self, left: Value, right: Value, addend: Value) -> Value:
+        """The products of the lanes, or of pairs in them, and the addend."""
+        return (multiply_pairs if self._problem.pairs else Function.fma)(self.f, left, right, addend)
+
     def _sums(self, part: _Block, keys: int, key: Value) -> Value:
         """The address of the registers with the sums of a block from key `key` on, one of `keys` keys."""
         register = part.line * keys + key * part.count
         return self.f.offset(self.slot, register * (self._lanes * 4) + self.sizes.sums_at)
 
     def _weights(self, keys: Span, head: Value, row: Value, every: Value) -> None:
-        """Replaces the scores of a row by weights, and fades what was added before."""
+        """Replaces the scores of a row by weights, or by pairs of them, and fades what was added before."""
         f, lanes, problem = self.f, self._lanes, self._problem
         kind, size = F32.vector(lanes), _up_at_run_time(keys.stop - keys.first)
         line = head * self.sizes.padded_rows + row
@@ -442,7 +466,10 @@ class _Chunk:
 
         def weight(at: Value, total: Value) -> list[Value]:
             now = self._power(f.load(kind, scores, at) - wide)
-            f.store(now, scores, at)
+            if problem.pairs:
+                f.store(f.convert(now, BF16.vector(lanes)), scores, at)
+            else:
+                f.store(now, scores, at)
             return [total + now]
 
         (total,) = f.loop(0, size, lanes, weight, [f.zero(kind)])
@@ -460,15 +487,17 @@ class _Chunk:
 
     def _mix(self, keys: Span) -> None:
         """Adds the weighted values of a tile, and asks for the keys of the next one."""
-        f, sizes, lanes = self.f, self.sizes, self._lanes
-        features, kind = sizes.values, F32.vector(lanes)
+        f, sizes, problem, lanes = self.f, self.sizes, self._problem, self._lanes
+        features, kind, together = sizes.values, F32.vector(lanes), self._problem.together
 
         def columns(
-            granule: Value, part: _Block, first: Value, held: int, load: Callable[[Value], list[Value]]
+            granule: Value, part: _Block, first: Value, held: int, load: Callable[[list[Value]], list[Value]]
         ) -> None:
-            """Adds to `held` registers from number `first` on; `load` reads them from a row of values."""
+            """Adds to `held` registers from number `first` on; `load` reads them from a row of values, or a pair of rows."""
             results = [self.part.result(part.line + place) for place in range(part.count)]
-            scores = [self._score(part.line + place, granule - keys.first) for place in range(part.count)]
+            # Two weights as bfloat16 take the place of one as float32.
+            place_of = (granule - keys.first) // together
+            scores = [f.offset(self._score(part.line + place), place_of, F32) for place in range(part.count)]
             places = [(result, (first + place) * lanes) for result in results for place in range(held)]
             # So that every line is asked for once, the columns that share a line take turns with the keys.
             size = held * features.step_bytes // features.in_step
@@ -480,39 +509,54 @@ class _Chunk:
                 now = list(before)
                 for inner in range(_UNROLLED):
                     place = key + inner
-                    registers = load(self._in_cache("v", part.head, granule + place))
                     if part.reads_first and inner % turns == 0:
                         following = self._in_cache("k", part.head, granule + place + turn + TILE)
                         for line in range(0, size, _LINE):
                             self._fetch(following, at + line)
+                    if inner % together:
+                        continue
+                    registers = load([self._in_cache("v", part.head, granule + place + of) for of in range(together)])
                     for row, score in enumerate(scores):
-                        weight = broadcast(f, score, place, lanes)
+                        weight = broadcast(f, score, place // together, lanes)
                         for index, register in enumerate(registers):
-                            now[row * held + index] = f.fma(register, weight, now[row * held + index])
+                            now[row * held + index] = self._added(register, weight, now[row * held + index])
                 return now
 
             after = f.loop(0, GRANULE, _UNROLLED, step, [f.load(kind, *place) for place in places])
             for (result, index), value in zip(places, after, strict=True):
                 f.store(value, result, index)
 
+        def load_steps(rows: list[Value], steps: list[Value]) -> list[Value]:
+            if isinstance(features, PairedValues):
+                return [one for step in steps for one in features.load_pairs(f, *rows, step)]
+            return [one for step in steps for one in features.load_step(f, *rows, step)]
+
+        def load_tail(rows: list[Value], tail: Tail) -> list[Value]:
+            if isinstance(features, PairedValues):
+                return features.load_tail_pairs(f, *rows, tail)
+            return [features.load_tail(f, *rows, tail)]
+
         def block(granule: Value, part: _Block) -> None:
             steps = max(1, sizes.sums // part.count // features.in_step)
 
             def of_steps(step: Value, many: int) -> None:
-                def load(pointer: Value) -> list[Value]:
-                    return [one for index in range(many) for one in features.load_step(f, pointer, step + index)]
-
-                columns(granule, part, step * features.in_step, many * features.in_step, load)
+                every = [step + index for index in range(many)]
+                columns(
+                    granule,
+                    part,
+                    step * features.in_step,
+                    many * features.in_step,
+                    lambda rows: load_steps(rows, every),
+                )
 
             whole = features.steps // steps * steps
             with f.range(0, whole, steps) as step:
                 of_steps(step, steps)
             if features.steps > whole:
                 of_steps(f.i64(whole), features.steps - whole)
+            held = features.in_step if problem.pairs else 1
             for place, tail in enumerate(features.tails, features.steps * features.in_step):
-                columns(
-                    granule, part, f.i64(place), 1, lambda pointer, tail=tail: [features.load_tail(f, pointer, tail)]
-                )
+                columns(granule, part, f.i64(place), held, lambda rows, tail=tail: load_tail(rows, tail))
 
         with f.range(keys.first, keys.stop, GRANULE) as granule, f.range(0, self._problem.kv_heads) as head:
             self._blocks(head, lambda part: block(granule, part))
@@ -602,7 +646,9 @@ def _add_values(f: Function, sizes: Decode, batch: Value, kv_head: Value, target
             for place, register in enumerate(features.load_step(f, row, step)):
                 add(register, step * features.in_step + place)
         for place, tail in enumerate(features.tails, features.steps * features.in_step):
-            add(features.load_tail(f, row, tail), place)
+            loaded = features.load_tail(f, row, tail)
+            for more, register in enumerate(loaded if isinstance(loaded, list) else [loaded]):
+                add(register, place + more)
 
 
 def _cache_of(f: Function, sizes: Decode, name: str, batch: Value) -> Value:

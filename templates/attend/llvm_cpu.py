@@ -81,10 +81,11 @@ def _fits(problem: Problem) -> bool:
 
 
 def _problem(site: AttendSite, tile: Tile, target: Target, unit: VectorUnit) -> Problem:
-    return Problem(site.closed, unit, tile["kv"], tile["panels"], target.cores, _multiplies_pairs(site, unit))
+    return Problem(site.closed, unit, tile["kv"], tile["panels"], target.cores, multiplies_pairs(site, unit))
 
 
-def _multiplies_pairs(site: AttendSite, unit: VectorUnit | None) -> bool:
+def multiplies_pairs(site: AttendSite, unit: VectorUnit | None) -> bool:
+    """Whether the products of a site multiply pairs of bfloat16."""
     return unit is not None and unit.pairs and site.sources["q"].type.dtype == "bf16"
 
 
@@ -100,7 +101,7 @@ def cost(site: AttendSite, target: Target, tile: Tile, direction: Direction = "f
     moved = sum(value.type.bytes for value in (*site.operands, *site.outputs))
     if direction == "forward":
         products, vector, packed = q.shape[-1] + v.shape[-1], _VECTOR, 4.0 * (k.size + v.size)
-        if _multiplies_pairs(site, target.unit):  # an instruction multiplies twice as many numbers as one for float32
+        if multiplies_pairs(site, target.unit):  # an instruction multiplies twice as many numbers as one for float32
             products, packed = products / 2, packed / 2
     else:
         products, vector, packed = 3 * q.shape[-1] + 2 * v.shape[-1], _VECTOR_BACKWARD, 4.0 * q.size

@@ -63,7 +63,7 @@ def _fits(problem: Problem) -> bool:
 
 
 def _problem(site: AttendSite, tile: Tile, target: Target, unit: VectorUnit) -> Problem:
-    return Problem(site.closed, unit, tile["kv"], 1, target.cores)
+    return Problem(site.closed, unit, tile["kv"], 1, target.cores, llvm_cpu.multiplies_pairs(site, unit))
 
 
 def cost(site: AttendSite, target: Target, tile: Tile, direction: Direction = "forward") -> Cost | None:

@@ -16,7 +16,8 @@ from ropegen.native.vectors import broadcast, multiply_pairs
 @dataclass(frozen=True, slots=True)
 class Scalars:
     """One operand of a product: what step n multiplies in row r lies four bytes times `n * step + r * row` after
-    the address."""
+    the address.
+    """
 
     address: Value
     step: int
@@ -58,7 +59,9 @@ def multiply(
                 scalar = broadcast(f, spread, step * scalars.step + row * scalars.row, kind.lanes)
                 for column, register in enumerate(loaded):
                     at = row * columns + column
-                    now[at] = multiply_pairs(f, register, scalar, now[at]) if pairs else f.fma(register, scalar, now[at])
+                    now[at] = (
+                        multiply_pairs(f, register, scalar, now[at]) if pairs else f.fma(register, scalar, now[at])
+                    )
         return now
 
     return f.loop(*steps, unrolled, rounds, sums)
