@@ -11,7 +11,7 @@ import pytest
 from native import Array, host, run
 
 from ropegen.errors import RopegenError
-from ropegen.native import vectors
+from ropegen.native import machine, vectors
 from ropegen.native.ir import F16, F32, F64, I1, I8, I16, I32, I64, POINTER, Function, Module, Type, Value
 
 
@@ -293,3 +293,12 @@ def test_a_constant_table_is_written_once() -> None:
     assert str(F16.vector(4)) == "<4 x half>"
     assert str(I1) == "i1"
     assert (I16.vector(8).size, POINTER.size) == (16, 8)
+
+
+def test_code_that_cannot_be_linked_is_refused() -> None:
+    module = Module()
+    module.function("run", None, []).give_back()
+    code = machine.object_code(str(module), host())
+    for damaged, name in ((code, "other"), (code[: len(code) // 2], "run"), (b"", "run")):
+        with pytest.raises(RopegenError, match=f"the object code of '{name}' cannot be linked"):
+            machine.load(damaged, name)

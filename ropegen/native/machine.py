@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib.util
+import itertools
 import platform
 from collections.abc import Iterator
 from types import ModuleType
@@ -90,21 +91,37 @@ _kept_block = ctypes.c_int64(0)
 
 # XLA keeps the addresses of functions. So the code of a process is never freed.
 _kept: list[Any] = []
+_numbers = itertools.count()
 
 
 def load(code: bytes, name: str) -> int:
-    """Places an object file in the memory of this process, and returns the address of its function `name`."""
-    binding = _binding()
-    binding.add_symbol(KEPT_BLOCK, ctypes.addressof(_kept_block))
-    empty = binding.parse_assembly("")
-    engine = binding.create_mcjit_compiler(empty, binding.Target.from_default_triple().create_target_machine())
-    engine.add_object_file(binding.ObjectFileRef.from_data(code))
-    engine.finalize_object()
-    address: int = engine.get_function_address(name)
-    if not address:
-        raise RopegenError(f"the object code has no function {name!r}; build it again")
-    _kept.append(engine)
+    """Places an object file in the memory of this process, and returns the address of its function `name`.
+
+    Raises:
+      RopegenError: the object code cannot be linked, or has no such function.
+    """
+    library = _binding().JITLibraryBuilder()
+    library.add_object_img(code).add_current_process()
+    library.import_symbol(KEPT_BLOCK, ctypes.addressof(_kept_block)).export_symbol(name)
+    try:
+        # A library has a name of its own.
+        linked = library.link(_linker(), f"{name}-{next(_numbers)}")
+    except RuntimeError as error:
+        raise RopegenError(f"the object code of {name!r} cannot be linked: {error}; build it again") from error
+    _kept.append(linked)
+    address: int = linked[name]
     return address
+
+
+@functools.cache
+def _linker() -> Any:
+    """The linker of this process.
+
+    Code reaches its constants by distances of 32 bits. JITLink reserves memory for all parts of an object at once; the
+    older linker of LLVM places them separately, and ends the process if they are too far apart.
+    """
+    host = _binding().Target.from_default_triple().create_target_machine()
+    return _binding().create_lljit_compiler(host, use_jit_link=True, suppress_errors=True)
 
 
 def _parsed(module: str, unit: VectorUnit) -> Any:
