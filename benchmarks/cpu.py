@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Attention on CPU against torch and jax.nn: measures the grid and writes cpu.json, cpu.md and cpu.png beside this file.
 
-    python3 benchmarks/cpu.py                             measure what cpu.json lacks; about an hour on two cores
+    python3 benchmarks/cpu.py                             measure what cpu.json lacks; about half an hour on two cores
     python3 benchmarks/cpu.py --only forward --lengths 512,4096
     python3 benchmarks/cpu.py --quick --folder /tmp/quick  measure a small grid, to see that all of it runs
     python3 benchmarks/cpu.py --again                     measure everything again
@@ -38,6 +38,10 @@ from ropegen.target import Target
 
 QUICK_LENGTHS, QUICK_SHAPES = (512, 2048), ((8, 2, 128),)
 PARTS = ("limits", "forward", "backward")
+
+# While another contender runs, idle threads of torch's OpenMP should sleep: they would take its cores otherwise. torch's own
+# times stay the same. It reads the settings when it is imported.
+os.environ |= {"OMP_WAIT_POLICY": "passive", "KMP_BLOCKTIME": "0"}
 
 # If a variant of torch takes this many times as long as the best one at the probe's length, it is left out at the other
 # lengths of the same series, because torch takes seconds to compile every variant.

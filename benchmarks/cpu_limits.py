@@ -205,6 +205,7 @@ def one_core(divisor: int, seconds: float) -> dict[str, Limit]:
         rate, peak = operations / race["one"].median, of_peak / race["peak"].median
         limits[f"one core, {dtype}"] = {
             "value": rate / peak,
+            "peak": peak * target.cores,
             "detail": f"8 heads of 128, causal, S={length}, {unit.name}: {rate / 1e9:.1f} of {peak / 1e9:.1f} GFLOP/s",
         }
         limits[f"cores, {dtype}"] = {

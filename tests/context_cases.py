@@ -15,8 +15,6 @@ from functools import partial
 from typing import Any
 from unittest import mock
 
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,8 +25,6 @@ from ropegen.templates.attend import sweep
 import ropegen as rg
 from ropegen import masks
 from ropegen.emit import context_parallel
-
-jax.config.update("jax_disable_most_optimizations", True)  # most of the time is compilation
 
 Array = jax.Array
 ROPE = rg.Rope(theta=1000.0, pairing="half")
@@ -265,6 +261,9 @@ def figures() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    # Not when a test imports the names of the cases: these settings are of the whole process, and of its children.
+    os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+    jax.config.update("jax_disable_most_optimizations", True)  # most of the time is compilation
     if len(sys.argv) == 1 or "figures" in sys.argv:
         print(json.dumps({"case": "figures", **figures()}), flush=True)
     for name in [name for name in sys.argv[1:] if name in CASES] or ([] if "figures" in sys.argv else CASES):

@@ -75,7 +75,13 @@ def embed(ids: jax.Array, table: jax.Array) -> jax.Array:
 def test_a_chip_names_the_vector_unit_of_its_native_code() -> None:
     units = {name: Target.parse(name).unit for name in known()}
     named = {name.removeprefix("cpu:"): unit.name for name, unit in units.items() if unit is not None}
-    assert named == {"avx2": "avx2", "avx512": "avx512", "avx512bf16": "avx512bf16", "amx": "avx512bf16", "neon": "neon"}
+    assert named == {
+        "avx2": "avx2",
+        "avx512": "avx512",
+        "avx512bf16": "avx512bf16",
+        "amx": "avx512bf16",
+        "neon": "neon",
+    }
     assert Target.parse("cpu:64:avx2").unit is VECTOR_UNITS["avx2"]
     assert Target.parse("cpu:64").unit is None
     assert Target.host().chip in ("generic", "amx", "avx512bf16")

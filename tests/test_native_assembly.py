@@ -38,6 +38,11 @@ class Loop:
         return sum(bool(re.match(r"vfn?m(add|sub)\d+ps\b|fml[as]\s+v", text)) for text in self.instructions)
 
     @property
+    def multiplied_pairs(self) -> int:
+        """Instructions that multiply pairs of bfloat16."""
+        return sum(text.startswith("vdpbf16ps ") for text in self.instructions)
+
+    @property
     def spills(self) -> list[str]:
         """The instructions that load from or store to the stack."""
         memory = [(text, re.findall(r"[(\[]([^)\]]*)[)\]]", text)) for text in self.instructions]
@@ -108,13 +113,29 @@ def test_a_larger_micro_tile_is_seen_to_spill(unit: VectorUnit) -> None:
     assert len(loop.spills) >= 4
 
 
+def loops_of_attention(unit: VectorUnit, dtype: str, *, pairs: bool) -> list[Loop]:
+    b = rg.Builder()
+    q, k, v = (b.input(name, (1, 256, heads, 64), dtype) for name, heads in (("q", 4), ("k", 2), ("v", 2)))
+    (region,) = FAMILY.find(b.build(out=b.attend(q, k, v, mask=masks.causal)))
+    kernel = kernel_cpu.forward(Problem(region.closed, unit, 128, 4, 2, pairs))
+    return innermost_loops(machine.assembly(kernel.text, unit), "attend")
+
+
+@pytest.mark.parametrize("name", [name for name, unit in VECTOR_UNITS.items() if unit.pairs])
+def test_pairs_of_bfloat16_take_one_instruction_and_do_not_spill(name: str) -> None:
+    unit = VECTOR_UNITS[name]
+    loops = loops_of_attention(unit, "bf16", pairs=True)
+    tile = unit.rows * unit.columns
+    products = [loop for loop in loops if loop.multiplied_pairs and loop.multiplied_pairs % tile == 0]
+    assert len(products) >= 2  # scores and weighted values
+    for loop in products:
+        assert not loop.spills
+        assert len(loop.instructions) < 2 * loop.multiplied_pairs
+
+
 @pytest.mark.parametrize("unit", VECTOR_UNITS.values(), ids=VECTOR_UNITS)
 def test_the_products_of_attention_do_not_spill(unit: VectorUnit) -> None:
-    b = rg.Builder()
-    q, k, v = (b.input(name, (1, 256, heads, 64), "f32") for name, heads in (("q", 4), ("k", 2), ("v", 2)))
-    (region,) = FAMILY.find(b.build(out=b.attend(q, k, v, mask=masks.causal)))
-    kernel = kernel_cpu.forward(Problem(region.closed, unit, 128, 4, 2))
-    loops = innermost_loops(machine.assembly(kernel.text, unit), "attend")
+    loops = loops_of_attention(unit, "f32", pairs=False)
     tile = unit.rows * unit.columns
     products = [loop for loop in loops if loop.multiply_adds and loop.multiply_adds % tile == 0]
     assert len(products) >= 2  # scores and weighted values
