@@ -73,7 +73,7 @@ class Decode:
         problem = self.problem
         if problem.pairs:
             # Rotated keys are laid out with zeros up to whole registers.
-            width = problem.width if problem.site.k_pairing is None else problem.packed_width
+            width = problem.width if problem.site.k_pairing is None else problem.row_width(problem.width)
             return PairedKey(width, problem.unit.lanes)
         if problem.site.k_pairing is not None:
             return Features("f32", problem.packed_width, problem.unit.lanes)
@@ -119,7 +119,7 @@ class Decode:
     @property
     def sums_at(self) -> int:
         """Registers whose lanes are not yet summed."""
-        return self.buffer_at + _up(self.problem.packed_width * 4, _LINE)
+        return self.buffer_at + _up(self.problem.row_width(self.problem.width) * 4, _LINE)
 
     @property
     def turned_at(self) -> int:
@@ -528,13 +528,13 @@ class _Chunk:
 
         def load_steps(rows: list[Value], steps: list[Value]) -> list[Value]:
             if isinstance(features, PairedValues):
-                return [one for step in steps for one in features.load_pairs(f, *rows, step)]
-            return [one for step in steps for one in features.load_step(f, *rows, step)]
+                return [one for step in steps for one in features.load_pairs(f, rows[0], rows[1], step)]
+            return [one for step in steps for one in features.load_step(f, rows[0], step)]
 
         def load_tail(rows: list[Value], tail: Tail) -> list[Value]:
             if isinstance(features, PairedValues):
-                return features.load_tail_pairs(f, *rows, tail)
-            return [features.load_tail(f, *rows, tail)]
+                return features.load_tail_pairs(f, rows[0], rows[1], tail)
+            return [features.load_tail(f, rows[0], tail)]
 
         def block(granule: Value, part: _Block) -> None:
             steps = max(1, sizes.sums // part.count // features.in_step)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from ropegen.native import call
 from ropegen.native.call import Kernel, Stage, Written, address, stage, written
 from ropegen.native.ir import F32, I1, I64, Function, Module, Type, Value
-from ropegen.native.vectors import LOG2_E, LOG_2, exp2, first_lanes
+from ropegen.native.vectors import LOG2_E, exp2, first_lanes
 
 from .layout_cpu import GRANULE, Problem
 from .layout_cpu_backward import Gradient, groups
@@ -237,12 +237,12 @@ class _Chunk:
         columns = groups(problem.packed_width, problem.panel)
         padded = (stop - first + (GRANULE - 1)) // GRANULE * GRANULE
         with f.range(0, padded, rows) as row:
-            value_target = f.offset(place.own("values"), row * problem.packed_value_width, F32)
+            value_target = f.offset(place.own("values"), row * problem.packed_value_steps, F32)
             pack_keys(f, problem, values, buffer, first + row, value_target)
-            key_target = f.offset(place.own("keys"), row * problem.packed_width, F32)
+            key_target = f.offset(place.own("keys"), row * problem.packed_steps, F32)
             pack_keys(f, problem, keys, buffer, first + row, key_target)
             of_tile = f.offset(place.own("key_rows"), row // tile * (tile * problem.packed_width), F32)
-            lay_rows(f, buffer, columns, lanes, rows, of_tile, row % tile, tile)
+            lay_rows(f, buffer, keys.padded, columns, lanes, rows, of_tile, row % tile, tile)
         for name, width in (("d_keys", problem.packed_width), ("d_values", problem.packed_value_width)):
             with f.range(0, padded * width, lanes) as at:
                 f.store(f.zero(F32.vector(lanes)), place.own(name), at)
@@ -320,21 +320,28 @@ class _Block:
         """Packs the queries and the cotangents of the output, as columns of panels and as rows."""
         f, problem, place = self.f, self._problem, self.place
         buffer = f.offset(place.slot, problem.slot.rows)
-        factor = problem.op.scale * (LOG2_E if problem.is_simple else 1.0)
+        unit, scale = LOG2_E if problem.is_simple else 1.0, problem.op.scale
+        # The factors of the queries when they are packed, and after that. Pairs of bfloat16 would be rounded once more.
+        packed, then = (1.0, scale) if problem.pairs else (scale * unit, 1.0 / unit)
         queries, d_outputs = place.rows("q", self.head), place.rows("output", self.head, "d_output")
         with f.range(0, panels * self._columns) as group:
-            for rows, target, laid, scale in (
-                (queries, f.offset(place.slot, problem.slot.queries), "query_rows", factor),
-                (d_outputs, place.own("d_outputs"), "d_output_rows", 1.0),
+            for rows, width, target, laid, factors in (
+                (
+                    queries,
+                    problem.packed_width,
+                    f.offset(place.slot, problem.slot.queries),
+                    "query_rows",
+                    (packed, then),
+                ),
+                (d_outputs, problem.packed_value_width, place.own("d_outputs"), "d_output_rows", (1.0, 1.0)),
             ):
-                natural = LOG_2 if rows is queries and problem.is_simple else 1.0
                 panel, column = group // self._columns, group % self._columns
-                at = panel * (rows.padded * problem.panel) + column * self._lanes
+                at = panel * (rows.steps * problem.panel) + column * self._lanes
                 place_of = f.offset(target, at, F32)
-                pack_queries(f, problem, rows, buffer, first + group * self._lanes, place_of, scale)
-                columns, length = groups(rows.padded, problem.panel), self.gradient.block
-                target = place.own(laid)
-                lay_rows(f, buffer, columns, self._lanes, self._lanes, target, group * self._lanes, length, natural)
+                pack_queries(f, problem, rows, buffer, first + group * self._lanes, place_of, factors[0])
+                columns, length = groups(width, problem.panel), self.gradient.block
+                at, laid_rows = group * self._lanes, place.own(laid)
+                lay_rows(f, buffer, rows.padded, columns, self._lanes, self._lanes, laid_rows, at, length, factors[1])
 
     # One tile ---------------------------------------------------------------------------------------------------------
 
@@ -541,7 +548,8 @@ class _Panel:
         unit, panel = problem.unit, problem.panel
         strip = self.tile.keys.first - self.block.strip.first + key
         queries = f.offset(place.slot, problem.slot.queries)
-        widths = problem.packed_width, problem.packed_value_width
+        widths, pairs = (problem.packed_steps, problem.packed_value_steps), problem.pairs
+        unscaled = problem.op.scale * (LOG2_E if problem.is_simple else 1.0) if pairs else 1.0
         # One loop for both products: the code of a micro-tile is long.
         with f.range(0, 2) as number:
             first = number.equals(0)
@@ -553,7 +561,10 @@ class _Panel:
             with f.range(0, GRANULE, unit.rows) as row:
                 scalars = Scalars(f.offset(packed, (strip + row) * width, F32), step=unit.rows, row=1)
                 zeros = [f.zero(self._kind)] * (unit.rows * unit.columns)
-                products = multiply(f, scalars, registers, (0, width), zeros, unit.columns)
+                products = multiply(f, scalars, registers, (0, width), zeros, unit.columns, pairs=pairs)
+                if unscaled != 1.0:
+                    factor = f.splat(f.select(first, f.value(F32, unscaled), 1.0), unit.lanes)
+                    products = [value * factor for value in products]
                 for at, value in enumerate(products):
                     place_of = (row + at // unit.columns) * self._gradient.row + at % unit.columns * unit.lanes
                     f.store(value, target, place_of)

@@ -149,10 +149,17 @@ class Problem:
         """Queries in a panel: the columns of a micro-tile."""
         return self.unit.lanes * self.unit.columns
 
+    def _whole(self, width: int) -> int:
+        return up(width, max(8, self.unit.lanes))
+
     @property
     def packed_width(self) -> int:
-        """The width of queries and keys as float32, padded to whole registers, or to whole registers of pairs."""
-        return up(self.width, 8 if self.unit.lanes < 8 else self.unit.lanes * (2 if self.pairs else 1))
+        """The width of queries and keys, padded to whole registers."""
+        return self._whole(self.width)
+
+    @property
+    def packed_value_width(self) -> int:
+        return self._whole(self.value_width)
 
     @property
     def packed_steps(self) -> int:
@@ -160,8 +167,13 @@ class Problem:
         return up(self.width, 16) // 2 if self.pairs else self.packed_width
 
     @property
-    def packed_value_width(self) -> int:
-        return up(self.value_width, 8 if self.unit.lanes < 8 else self.unit.lanes)
+    def packed_value_steps(self) -> int:
+        """The steps of a product over the features of a value."""
+        return up(self.value_width, 16) // 2 if self.pairs else self.packed_value_width
+
+    def row_width(self, width: int) -> int:
+        """The numbers from one row to the next where rows are float32, so that registers, or pairs of them, are whole."""
+        return up(width, 2 * self.unit.lanes) if self.pairs else self._whole(width)
 
     @property
     def tiles(self) -> int:
@@ -255,7 +267,7 @@ class Slot:
     @functools.lru_cache(maxsize=256)
     def of(problem: Problem) -> Slot:
         lines, tile = problem.panels * problem.panel * 4, problem.keys_in_tile * problem.panel * 4
-        widest = max(problem.packed_width, problem.packed_value_width)
+        widest = max(map(problem.row_width, (problem.width, problem.value_width)))
         given = problem.op.given
         sizes = {
             "queries": lines * problem.packed_steps,

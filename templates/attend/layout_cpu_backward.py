@@ -40,8 +40,7 @@ class Gradient:
         """The attention with the tile of the backward pass."""
         queries = min(_QUERIES, self.of.queries)
         tile = min(_KEYS, up(self.of.keys, GRANULE))
-        # Gradients are multiplied in float32: a cotangent that is rounded to bfloat16 would lose more than the plain formula.
-        return replace(self.of, keys_in_tile=tile, panels=-(-queries // self.of.panel), pairs=False)
+        return replace(self.of, keys_in_tile=tile, panels=-(-queries // self.of.panel))
 
     # Buffers ----------------------------------------------------------------------------------------------------------
 
@@ -201,21 +200,21 @@ class Gradient:
     def slot(self) -> Mapping[str, int]:
         """Offsets in the memory of an item, after that of the forward pass, whose queries, bias, mask and rows it uses.
 
-        Of a strip: keys (rows, width, keys of a group), values likewise, key_rows (tiles, groups of columns, keys of the
+        Of a strip: keys (rows, steps, keys of a group), values likewise, key_rows (tiles, groups of columns, keys of the
         tile, columns of a group), d_keys and d_values (keys, width), mean (width of values). Of a block: d_outputs (panels,
-        width of values, panel), query_rows and d_output_rows (groups of columns, queries, columns of a group). Of a tile:
+        steps of values, panel), query_rows and d_output_rows (groups of columns, queries, columns of a group). Of a tile:
         weights and d_scores (keys, row), panels (granules, first and last), d_bias (keys, panel).
         """
         problem = self.problem
         width, value_width, tile = problem.packed_width, problem.packed_value_width, problem.keys_in_tile
         sizes = {
-            "keys": self.strip * width,
-            "values": self.strip * value_width,
+            "keys": self.strip * problem.packed_steps,
+            "values": self.strip * problem.packed_value_steps,
             "key_rows": self.strip * width,
             "d_keys": self.strip * width,
             "d_values": self.strip * value_width,
             "mean": value_width,
-            "d_outputs": self.block * value_width,
+            "d_outputs": self.block * problem.packed_value_steps,
             "query_rows": self.block * width,
             "d_output_rows": self.block * value_width,
             "weights": tile * self.row,

@@ -70,13 +70,13 @@ class Rows:
 
     @property
     def padded(self) -> int:
-        """The width of a row as float32, padded to whole registers."""
-        return self.problem.packed_width if self.name in "qk" else self.problem.packed_value_width
+        """The numbers from one row to the next as float32."""
+        return self.problem.row_width(self._shape[2])
 
     @property
     def steps(self) -> int:
         """The steps of a product over the features of a row."""
-        return self.problem.packed_steps if self.problem.pairs else self.padded
+        return self.problem.packed_steps if self.name in "qk" else self.problem.packed_value_steps
 
     def convert(self, first: Value, count: int, target: Value, factor: float = 1.0) -> None:
         """Writes `count` rows from `first` on to `target` (count, padded width); rows after the last one are zeros."""
@@ -231,10 +231,10 @@ def pack_keys(f: Function, problem: Problem, rows: Rows, buffer: Value, first: V
 
 def pack_values(f: Function, problem: Problem, rows: Rows, buffer: Value, first: Value, target: Value) -> None:
     """Packs the same number of values; `target` is the place of the first key in the tile's first group of columns."""
-    lanes, group, width = problem.unit.lanes, problem.unit.rows, problem.packed_value_width
+    lanes, group, width = problem.unit.lanes, problem.unit.rows, rows.padded
     rows.convert(first, group, buffer)
     wide, piece, together = F32.vector(lanes), min(lanes, group), problem.together
-    with f.range(0, width, lanes) as column:
+    with f.range(0, problem.packed_value_width, lanes) as column:
         for row in range(0, group, together):
             register, *others = [f.load(wide, buffer, column + (row + key) * width) for key in range(together)]
             for other in others:
@@ -283,6 +283,7 @@ def _steps(f: Function, problem: Problem, buffer: Value, width: int, row: int, s
 def lay_rows(
     f: Function,
     buffer: Value,
+    width: int,
     columns: list[tuple[int, int]],
     lanes: int,
     count: int,
@@ -295,7 +296,6 @@ def lay_rows(
 
     `columns` are the first column and the number of columns of every group; they are whole registers.
     """
-    width = sum(size for _, size in columns)
     with f.range(0, count) as row:
         source = f.offset(buffer, row * width, F32)
         for first, size in columns:
