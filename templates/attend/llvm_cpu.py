@@ -66,7 +66,9 @@ def declines(site: AttendSite, target: Target) -> Iterator[str]:
 def tiles(site: AttendSite, target: Target) -> Iterator[Tile]:
     """Tiles of keys that stay in the first cache, and blocks of queries that stay in the second one."""
     q, k = (site.sources[name].type for name in ("q", "k"))
-    first, whole = 128 if q.shape[-1] <= 64 else 64, -(-k.shape[-3] // GRANULE) * GRANULE
+    # A pair of bfloat16 numbers takes the room of one float32 number.
+    most = 128 if multiplies_pairs(site, target.unit) else 64
+    first, whole = 128 if q.shape[-1] <= most else 64, -(-k.shape[-3] // GRANULE) * GRANULE
     # A block of more panels than there are queries is the same block.
     blocks = dict.fromkeys(min(panels, max(1, -(-q.shape[-3] // GRANULE))) for panels in (4, 8, 2))
     for keys in dict.fromkeys(min(size, whole) for size in (first, 64, 128)):
