@@ -20,7 +20,7 @@ from jax.extend.mlir import ir
 from jax.sharding import NamedSharding, PartitionSpec
 
 from ropegen.emit.artifact import executables, manifest, native, portable, program, signature
-from ropegen.emit.artifact.check import Check, check
+from ropegen.emit.artifact.check import Check, check, check_gradients
 from ropegen.emit.artifact.derivative import Derivative, differentiable, first_alone
 from ropegen.emit.artifact.manifest import GRAPH, Manifest
 from ropegen.emit.callable import cotangent_label
@@ -175,8 +175,7 @@ class Artifact:
 
     def _gradient(self, values: dict[str, Any], wanted: tuple[str, ...]) -> dict[str, Any]:
         """The wanted cotangents of inputs, from the inputs and the cotangents of the outputs."""
-        self._check_platform()
-        return self._pulled(values, wanted)
+        return self._pulled(_committed(values), wanted)
 
     @functools.cached_property
     def _pulled(self) -> Callable[[dict[str, Any], tuple[str, ...]], dict[str, Any]]:
@@ -285,6 +284,7 @@ class Artifact:
 
         It runs the program of this machine's platform, and on the same device the files for consumers without JAX,
         which hold the plain formulas: `module.mlirbc` and `semantic.mlir`. Kernels for other platforms do not run here.
+        The gradient, if there is one, is compared with differences of the oracle.
 
         Raises:
           RopegenError: `seed` is not a whole number from 0 on.
@@ -305,7 +305,19 @@ class Artifact:
         if self.manifest.native and host_platform() == "cpu" and self._native.programs:
             programs = [("native kernels", own), ("module.jaxexport", exported)]
         files = portable.programs(self.directory, self._content, self.manifest, self.graph)
-        return check(self.graph, itertools.chain(programs, files), seed)
+        forward = check(self.graph, itertools.chain(programs, files), seed)
+        if self._derivative.gradient is None:
+            return forward
+        gradients = check_gradients(self.graph, [(programs[0][0].replace("module", "gradient"), self._own_gradient)], forward, seed)
+        return Check((*forward.outputs, *gradients.outputs))
+
+    def _own_gradient(self, inputs: Mapping[str, Any], cotangents: Mapping[str, Any]) -> dict[str, Any]:
+        """The cotangents of the inputs, by the program of a call's gradient on this machine."""
+        values = check_inputs(self._inputs, inputs, self._inputs)
+        values |= {cotangent_label(label): jax.numpy.asarray(given) for label, given in cotangents.items()}
+        wanted = self.manifest.stages.gradient
+        assert wanted is not None  # a check of the gradient comes after it
+        return self._gradient(values, tuple(sorted(wanted.results)))
 
     def _check_platform(self) -> None:
         platform = host_platform()
