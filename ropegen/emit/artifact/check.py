@@ -97,7 +97,9 @@ def check_gradients(
         for label, value in truth.items()
     }  # fmt: skip
     named = {label: weight.astype(numpy_dtype(types[label])) for label, weight in weights.items()}
-    coarsest = max(epsilon(dtype) / 2 for dtype in [*types.values(), *(graph.input_types[label].dtype for label in moving)])
+    coarsest = max(
+        epsilon(dtype) / 2 for dtype in [*types.values(), *(graph.input_types[label].dtype for label in moving)]
+    )
     known = max((output.allowed / _ALLOWED for output in forward.outputs if np.isfinite(output.allowed)), default=0.0)
     allowed = max(_LEAST, _ALLOWED_OF_GRADIENTS * (known + coarsest))
     directions = {label: random.standard_normal(np.shape(values[label])) for label in moving}
@@ -116,9 +118,7 @@ def check_gradients(
     return Check(tuple(outputs))
 
 
-def _slope(
-    graph: Graph, values: Mapping[str, Array], weights: Mapping[str, Array], label: str, along: Array
-) -> float:
+def _slope(graph: Graph, values: Mapping[str, Array], weights: Mapping[str, Array], label: str, along: Array) -> float:
     """The derivative of the weighted sum of the outputs along a direction of one input, by a central difference."""
     sums: list[float] = []
     for sign in (1.0, -1.0):

@@ -7,7 +7,6 @@ and second derivatives are refused, and so is every derivative of an artifact wi
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -42,7 +41,9 @@ class Derivative:
     without: str
 
 
-def differentiable(run: Callable[[Values, Values], Values], derivative: Derivative) -> Callable[[Values, Values], Values]:
+def differentiable(
+    run: Callable[[Values, Values], Values], derivative: Derivative
+) -> Callable[[Values, Values], Values]:
     """`run` as a function whose derivative with respect to its first argument, the inputs by label, is stated.
 
     Its second argument is what was prepared from the same inputs. It has no derivative of its own.

@@ -103,7 +103,8 @@ def _labels(made: Plan) -> dict[str, tuple[frozenset[str], frozenset[str]]]:
 
 def _stated_labels(manifest: Manifest) -> dict[str, tuple[frozenset[str], frozenset[str]]]:
     return {
-        name: (frozenset(stage.arguments), frozenset(stage.results)) for name, stage in manifest.stages.of_a_call.items()
+        name: (frozenset(stage.arguments), frozenset(stage.results))
+        for name, stage in manifest.stages.of_a_call.items()
     }
 
 

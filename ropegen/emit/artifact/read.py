@@ -14,8 +14,8 @@ from typing import Any, TypeVar, cast
 
 import jax
 from jax import export as jax_export
-from jax.custom_batching import sequential_vmap
 from jax.core import Tracer
+from jax.custom_batching import sequential_vmap
 from jax.extend.mlir import ir
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -308,7 +308,9 @@ class Artifact:
         forward = check(self.graph, itertools.chain(programs, files), seed)
         if self._derivative.gradient is None:
             return forward
-        gradients = check_gradients(self.graph, [(programs[0][0].replace("module", "gradient"), self._own_gradient)], forward, seed)
+        gradients = check_gradients(
+            self.graph, [(programs[0][0].replace("module", "gradient"), self._own_gradient)], forward, seed
+        )
         return Check((*forward.outputs, *gradients.outputs))
 
     def _own_gradient(self, inputs: Mapping[str, Any], cotangents: Mapping[str, Any]) -> dict[str, Any]:

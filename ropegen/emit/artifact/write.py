@@ -61,9 +61,10 @@ def export(
     `ahead_of_time`, every TPU chip gets an executable of its own plan, and every CPU whose vector unit is named gets its
     native kernels as object files; the modules hold the plan of the first chip of a platform. `libtpu` is the folder of
     the compiler's package, by default the one of this environment. With `source`, the native kernels are also written
-    for readers. With `grad`, the artifact also holds the gradient of a call, and the plans should weigh it. `tiles` is the content of the file with measured tiles that `plan` was given; the artifact keeps it as
-    `tiles.json`. With a `split`, the artifact is for the devices of its mesh; the files for consumers without JAX are for
-    one device all the same.
+    for readers. With `grad`, the artifact also holds the gradient of a call, and the plans should weigh it. `tiles` is
+    the content of the file with measured tiles that `plan` was given; the artifact keeps it as `tiles.json`. With a
+    `split`, the artifact is for the devices of its mesh; the files for consumers without JAX are for one device all the
+    same.
 
     Raises:
       RopegenError: two plans are for one platform; the directory holds something other than an artifact, or cannot be
