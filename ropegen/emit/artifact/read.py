@@ -182,7 +182,7 @@ class Artifact:
         """The gradient, jitted for every choice of wanted inputs, so that XLA leaves out what nobody wants."""
 
         def some(values: dict[str, Any], wanted: tuple[str, ...]) -> dict[str, Any]:
-            pulled = first_alone(lambda given: self._stage("gradient", given))(values)
+            pulled = first_alone(functools.partial(self._stage, "gradient"))(values)
             return {label: pulled[label] for label in wanted}
 
         return jax.jit(some, static_argnums=1)
