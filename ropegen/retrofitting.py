@@ -235,8 +235,8 @@ def _rope_of(function: Any) -> Rope | str | None:
         return None
     rotating = getattr(flax, "dot_product_attention_with_rope", None)
     if isinstance(function, functools.partial) and rotating is not None and function.func is rotating:
-        (rope, *others) = [function.keywords.get("rope"), *(set(function.keywords) - {"rope"}), *function.args]
-        if type(rope) in (flax.RoPE, nnx.RoPE) and not others:
+        rope: Any = function.keywords.get("rope")
+        if type(rope) in (flax.RoPE, nnx.RoPE) and set(function.keywords) == {"rope"} and not function.args:
             return Rope(rope.theta, pairing="half", angles="f32")
     name = getattr(function, "__name__", repr(function))
     return (
