@@ -64,8 +64,11 @@ MASK = np.random.default_rng(1).random((2, 1, 6, 6)) < 0.6
 def test_it_gives_what_flax_gives(options: dict[str, Any], call: dict[str, Any]) -> None:
     theirs, ours = pair(**options)
     x = drawn(2, 6, 12)
-    states = (nnx.to_pure_dict(nnx.state(layer)) for layer in (theirs, ours))
-    jax.tree.map(np.testing.assert_array_equal, *states)
+    states, weights = (
+        [nnx.to_pure_dict(nnx.state(layer, kind)) for layer in (theirs, ours)] for kind in (nnx.Variable, nnx.Param)
+    )
+    assert jax.tree.structure(states[0]) == jax.tree.structure(states[1])
+    jax.tree.map(np.testing.assert_array_equal, *weights)
     expect_close(
         nnx.jit(lambda layer, x: layer(x, **call))(ours, x), nnx.jit(lambda layer, x: layer(x, **call))(theirs, x)
     )

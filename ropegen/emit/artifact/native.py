@@ -2,7 +2,8 @@
 
 The modules of an artifact are StableHLO that runs everywhere. If the plan for CPU takes templates whose kernels are code
 in the process, `load` makes the plan again from the graph, and the kernels are compiled when they are first called. Where
-that is impossible, the StableHLO runs.
+that is impossible, the StableHLO runs. The gradient of a call takes the same way as the call, so that both are of one
+plan.
 
 For a target that names its vector unit, such as cpu:avx2, `make` compiles the kernels ahead of time, on any machine. An
 artifact then also holds the object files, and for each stage an exported module that calls them. They are machine code

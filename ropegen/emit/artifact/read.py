@@ -284,7 +284,8 @@ class Artifact:
 
         It runs the program of this machine's platform, and on the same device the files for consumers without JAX,
         which hold the plain formulas: `module.mlirbc` and `semantic.mlir`. Kernels for other platforms do not run here.
-        The gradient, if there is one, is compared with differences of the oracle.
+        The gradient, if there is one, is compared with differences of the oracle, which evaluate it twice for every
+        floating input.
 
         Raises:
           RopegenError: `seed` is not a whole number from 0 on.
