@@ -37,6 +37,7 @@ from ropegen.ir.build import Builder
 from ropegen.ir.graph import Graph
 from ropegen.ir.text import dumps, loads
 from ropegen.plans import Plan
+from ropegen.retrofitting import retrofit
 from ropegen.rotary import Rope, grid_positions
 from ropegen.shared_sequence import context_parallel, context_plan, unzigzag, zigzag
 from ropegen.target import Target
@@ -74,6 +75,7 @@ __all__ = [
     "plan",
     "reference",
     "register_template",
+    "retrofit",
     "rope",
     "rope_table",
     "rotate",

@@ -78,6 +78,7 @@ def export(
     ahead_of_time: bool = False,
     libtpu: str | PathLike[str] | None = None,
     source: bool = False,
+    grad: bool = False,
     sharding: NamedSharding | None = None,
 ) -> artifact.Artifact:
     """Writes the artifact of a graph, with a plan for every target, into a directory, and loads it. See `plan`.
@@ -91,6 +92,10 @@ def export(
 
     With `source` the artifact also has the code of the native kernels for readers, as LLVM's text form and as assembly.
 
+    With `grad` the artifact also has the gradient of a call, for every platform: `jax.grad` and `jax.vjp` then take the
+    loaded artifact, under `jit` too. The plans weigh both directions. The backward pass computes the outputs again, as
+    under `jax.checkpoint`.
+
     `measured` serves the targets for which it has tiles. The artifact contains the file as `tiles.json`.
 
     `sharding` makes an artifact for several devices, which need not be there: a NamedSharding over a jax.sharding.Mesh or
@@ -98,8 +103,8 @@ def export(
 
     Raises:
       RopegenError: two targets of one platform, a directory that contains something else, no libtpu to compile with,
-        `libtpu` without `ahead_of_time`, no native kernels to compile or to write, or a tile file without tiles for any
-        of the targets.
+        `libtpu` without `ahead_of_time`, no native kernels to compile or to write, `grad` with `sharding` or for a graph
+        without floating inputs or outputs, or a tile file without tiles for any of the targets.
     """
     expect_graph("export", graph)
     if measured is not None:
@@ -115,8 +120,9 @@ def export(
     if not wanted:
         raise RopegenError('export: targets is empty; name at least one, such as "cpu"')
     tuned = measured.for_some_of(wanted) if measured is not None else ()
+    weigh = artifact.weighed(flag_of("export: grad", grad))
     plans = [
-        plan(graph, target, tile=tile, tables=tables, measured=measured if target in tuned else None)
+        plan(graph, target, tile=tile, tables=tables, weigh=weigh, measured=measured if target in tuned else None)
         for target in wanted
     ]
     content = measured.content if measured is not None else None
@@ -127,6 +133,7 @@ def export(
         ahead_of_time=ahead_of_time,
         libtpu=compiler,
         source=flag_of("export: source", source),
+        grad=grad,
         tiles=content,
         split=split,
     )

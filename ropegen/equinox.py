@@ -349,14 +349,15 @@ def from_equinox(tree: Tree, *, target: Targets = None) -> Tree:
     """
     targets = parse_targets(target)
 
-    def stand_in(module: Any) -> Any:
-        kind = _STAND_INS.get(type(module))
-        return module if kind is None else _same_fields(kind, module, targets)
+    def replaced(module: Any) -> Any:
+        return stand_in(module, targets) if type(module) in _STAND_INS else module
 
-    return jax.tree.map(stand_in, tree, is_leaf=lambda node: type(node) in _STAND_INS)
+    return jax.tree.map(replaced, tree, is_leaf=lambda node: type(node) in _STAND_INS)
 
 
-def _same_fields(kind: type[eqx.Module], module: Any, targets: tuple[Target, ...]) -> Any:
+def stand_in(module: Any, targets: tuple[Target, ...]) -> Any:
+    """The layer of ropegen for a layer of equinox that it has a class for, with the same fields."""
+    kind = _STAND_INS[type(module)]
     # The constructor would reject fields that filters or tree_at have replaced since with other values.
     made = object.__new__(kind)
     for name in kind.__dataclass_fields__:
@@ -369,6 +370,14 @@ _STAND_INS: Mapping[type, type[eqx.Module]] = {
     eqx.nn.RotaryPositionalEmbedding: RotaryPositionalEmbedding,
     eqx.nn.MultiheadAttention: MultiheadAttention,
 }
+# The layers of equinox that `ropegen.retrofit` replaces.
+ATTENTION_AND_ROPE = (eqx.nn.MultiheadAttention, eqx.nn.RotaryPositionalEmbedding)
+
+
+def never_drops(layer: MultiheadAttention) -> bool:
+    """Whether the dropout of a layer drops nothing, whatever a call says."""
+    dropout: Any = layer.dropout  # a model may have something else there
+    return isinstance(dropout, eqx.nn.Dropout) and dropout.p == 0
 
 
 def _is_inactive(dropout: Any, inference: bool | None) -> bool:

@@ -137,7 +137,8 @@ def artifact() -> Subject:
 
 @functools.cache
 def exported(graph: Graph, sharding: NamedSharding | None) -> rg.Artifact:
-    """The artifact of a graph; with `sharding`, on an abstract mesh, as on a machine without the devices.
+    """The artifact of a graph; with `sharding`, on an abstract mesh, as on a machine without the devices. Without, it has
+    a gradient.
 
     It is built in a thread, where JAX traces nothing and no mesh is set, as artifacts are built before they are called.
     """
@@ -146,7 +147,8 @@ def exported(graph: Graph, sharding: NamedSharding | None) -> rg.Artifact:
         sharding = NamedSharding(mesh, sharding.spec)
     folder = tempfile.mkdtemp(dir=FOLDER.name)
     with ThreadPoolExecutor(1) as alone:
-        return alone.submit(rg.export, graph, folder, targets="cpu", sharding=sharding).result()
+        options = {"targets": "cpu", "sharding": sharding, "grad": sharding is None}
+        return alone.submit(rg.export, graph, folder, **options).result()
 
 
 FOLDER = tempfile.TemporaryDirectory(prefix="ropegen-devices-")

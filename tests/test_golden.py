@@ -92,6 +92,11 @@ def build(make: Callable[[rg.Builder], object]) -> Callable[[], object]:
     return lambda: make(_builder())
 
 
+def integers() -> rg.Graph:
+    b = rg.Builder("integers")
+    return b.build(out=b.input("ids", (2,), "i32"))
+
+
 ERRORS: dict[str, Callable[[], object]] = {
     "attend/heads": attend(kv_heads=3),
     "attend/widths": attend(q_width=6),
@@ -158,6 +163,7 @@ ERRORS: dict[str, Callable[[], object]] = {
     "tile/template": lambda: rg.plan(graph_of("gpt2-small"), "cpu", tile={"atend/xla": {"q": 1}}),
     "tile/sizes": lambda: rg.plan(graph_of("gpt2-small"), "cpu", tile={"attend/xla": {"q": 1}}),
     "artifact/two-gpus": lambda: rg.export(graph_of("gpt2-small"), Path("nowhere"), targets=["gpu:h100", "gpu:h200"]),
+    "artifact/gradient-of-integers": lambda: rg.export(integers(), Path("nowhere"), targets="cpu", grad=True),
     "artifact/nowhere": lambda: rg.load("nowhere-at-all"),
     "sequence/no-axis": lambda: rg.context_parallel(*(jnp.ones((1, 4, 2, 8)),) * 3),
     "sequence/zigzag": lambda: rg.zigzag(jnp.ones((1, 10)), 4),

@@ -42,11 +42,6 @@ REFUSED = {
 Cell = tuple[str, str, str, str]
 
 
-def _is_native(cell: Cell) -> bool:
-    """Whether a cell is right only on machines for which ropegen has native code: an artifact has no other gradient."""
-    return cell[1] == "artifact" and cell[3] == "gradient" and cell not in REFUSED
-
-
 def lines_of(*arguments: str) -> subprocess.Popen[str]:
     script = Path(__file__).with_name("devices.py")
     return subprocess.Popen(
@@ -73,8 +68,6 @@ def test_cell(results: dict[str, Any], cell: Cell) -> None:
     result = results[json.dumps(cell)]
     if cell in REFUSED:
         assert REFUSED[cell] in result["refused"]
-    elif _is_native(cell) and "refused" in result:
-        assert "the forward pass alone" in result["refused"]
     else:
         assert "refused" not in result, result["refused"]
         assert result["error"] <= ALLOWED[cell[3]]
@@ -88,7 +81,7 @@ def _exchanges_only_sums(cell: Cell) -> bool:
     """
     way, name, split, _ = cell
     alone = way == "jit, automatic axes" and (name == "artifact" or (name, split) == ("plan", "heads"))
-    if split == "sequence" or cell in REFUSED or alone or _is_native(cell):
+    if split == "sequence" or cell in REFUSED or alone:
         return False
     return (name, split) != ("embed", "heads") or way == "jit, automatic axes" or way in _MAPPED
 
@@ -105,8 +98,6 @@ def test_check(results: dict[str, Any], name: str) -> None:
 
 
 def words(cell: Cell, result: dict[str, Any]) -> str:
-    if _is_native(cell):
-        return "native code only"
     if "refused" in result:
         return "refused"
     return ", ".join(f"{count} {kind}" for kind, count in result["collectives"].items()) or "0"

@@ -37,6 +37,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="executables for each TPU chip named (needs libtpu, no TPU; report.txt has their schedules), and native "
         "kernels for each CPU named with its vector unit, such as cpu:avx2 (needs llvmlite, no such CPU)",
     )
+    parser.add_argument(
+        "--grad", action="store_true", help="the gradient too, so that jax.grad takes the loaded artifact"
+    )
     parser.add_argument("--source", action="store_true", help="the code of native kernels for CPU, for readers")
     parser.add_argument(
         "--libtpu", metavar="DIR", help="where `pip install --target DIR libtpu` put it (default: this environment)"
@@ -65,13 +68,14 @@ def _run(options: argparse.Namespace) -> int:
         plans: list[Plan] = []
         for target in targets:
             say(f"planning for {target}")
-            plans.append(planning.plan(options, graph, target, file))
+            plans.append(planning.plan(options, graph, target, file, artifact.weighed(options.grad)))
         made = artifact.export(
             plans,
             options.output,
             ahead_of_time=options.compile,
             libtpu=options.libtpu,
             source=options.source,
+            grad=options.grad,
             tiles=file.content if file is not None else None,
             split=split,
             progress=say,

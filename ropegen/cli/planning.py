@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ropegen import api, tiles
 from ropegen.cli import arguments
+from ropegen.cost import Direction
 from ropegen.emit import mesh
 from ropegen.errors import RopegenError
 from ropegen.ir.graph import Graph
-from ropegen.plans import Plan
+from ropegen.plans import FORWARD, Plan
 from ropegen.target import Target
 from ropegen.tiles import TileFile
 
@@ -57,10 +58,16 @@ def split(options: argparse.Namespace, graph: Graph) -> mesh.Split | None:
     return mesh.split_by_name("build", graph, asked, options.devices)
 
 
-def plan(options: argparse.Namespace, graph: Graph, target: Target, file: TileFile | None) -> Plan:
+def plan(
+    options: argparse.Namespace,
+    graph: Graph,
+    target: Target,
+    file: TileFile | None,
+    weigh: Sequence[Direction] = FORWARD,
+) -> Plan:
     """The plan for one target, with --tile, --tables and --tiles; stderr says if no tile of the file is taken."""
     file = file if file is not None and target in file.targets else None
-    made = api.plan(graph, target, tile=arguments.tile(options.tile), tables=options.tables, measured=file)
+    made = api.plan(graph, target, tile=arguments.tile(options.tile), tables=options.tables, weigh=weigh, measured=file)
     chosen = [step.chosen.measured for step in made.steps if step.chosen is not None]
     if file is not None and not any(measured is not None and measured.from_file for measured in chosen):
         print(

@@ -167,6 +167,32 @@ def run(
     return {label: known[value] for label, value in plan.graph.outputs}
 
 
+def gradient(plan: Plan, values: Mapping[str, Array]) -> Values:
+    """The cotangents of the floating inputs by label, from all inputs and the cotangents of the floating outputs.
+
+    A cotangent of an output has the label of `cotangent_labels`. The outputs are computed again.
+    """
+    cotangents = {label: values[name] for label, name in cotangent_labels(plan.graph).items()}
+    moving = {label: values[label] for label, kind in plan.graph.input_types.items() if kind.is_float}
+
+    def forward(moved: Values) -> Values:
+        known = {**values, **moved}
+        results = run(plan, prepare(plan, known), known)
+        return {label: results[label] for label in cotangents}
+
+    return jax.vjp(forward, moving)[1](cotangents)[0]
+
+
+def cotangent_labels(graph: Graph) -> dict[str, str]:
+    """The labels of the cotangents of the floating outputs. No input has such a label, because of its spaces."""
+    return {label: cotangent_label(label) for label, value in graph.outputs if value.type.is_float}
+
+
+def cotangent_label(output: str) -> str:
+    """The label of the cotangent of an output."""
+    return f"cotangent of {output}"
+
+
 def prepared_names(plan: Plan) -> dict[str, Node]:
     """A name for every prepared value."""
     return {f"prepared{index}": value for index, value in enumerate(plan.prepared)}
@@ -185,7 +211,7 @@ def prepare_labels(plan: Plan) -> tuple[str, ...]:
     return tuple(label_of(value) for value in plan.graph.inputs if value in read)
 
 
-Stage = Literal["prepare", "run"]
+Stage = Literal["prepare", "run", "gradient"]
 
 
 class Stages:

@@ -6,6 +6,7 @@
     module.jaxexport   the program for every platform, as jax.export wrote it
     module.mlirbc      the program as portable StableHLO, for consumers without JAX
     prepare.*          the same two files for the stage that runs once over the parameters, if there is one
+    gradient.*         the same two files for the gradient of a call, if asked for
     semantic.mlir      the graph as StableHLO composites, for compilers that know the ops
     report.txt         what is in the modules, in figures; with executables, the schedule of each kernel
     *.executable       device executables, compiled ahead of time, one for each chip and stage, if asked for
@@ -29,3 +30,4 @@ from ropegen.emit.artifact.read import Keys as Keys
 from ropegen.emit.artifact.read import load as load
 from ropegen.emit.artifact.read import sign as sign
 from ropegen.emit.artifact.write import export as export
+from ropegen.emit.artifact.write import weighed as weighed

@@ -13,7 +13,8 @@ import numpy.typing as npt
 from ropegen import reference
 from ropegen.emit.artifact.drawn import drawn_inputs
 from ropegen.emit.artifact.rounding import disturbed
-from ropegen.ir.graph import Graph
+from ropegen.ir.graph import Graph, label_of
+from ropegen.types import epsilon, numpy_dtype
 
 Array = npt.NDArray[Any]
 
@@ -22,6 +23,8 @@ _ALLOWED = 4.0
 # There are enough evaluations with rounding errors that the smallest output has this many elements in all of them
 # together.
 _ELEMENTS, _FEWEST, _MOST = 4096, 2, 32
+# See `check_gradients`. A central difference over this step is exact to about 1e-8 of a function that is of size one.
+_ALLOWED_OF_GRADIENTS, _STEP, _LEAST = 16.0, 1e-4, 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,65 @@ def check(graph: Graph, programs: Iterable[tuple[str, Callable[..., Any]]], seed
 def compare(graph: Graph, inputs: Mapping[str, Array], results: Mapping[str, Any], seed: int) -> Check:
     """Compares the outputs, by label, that one program gave for these inputs with the oracle, see `check`."""
     return _compared(graph, inputs, {"": results}, seed)
+
+
+def check_gradients(
+    graph: Graph, programs: Iterable[tuple[str, Callable[..., Any]]], forward: Check, seed: int
+) -> Check:
+    """Compares gradients of `graph` with central differences of the oracle, along one drawn direction for every input.
+
+    A program takes the inputs by keyword and the cotangents of the floating outputs by label, and returns the cotangents
+    of the floating inputs by label. The difference is that of the oracle in float64, so no formula of a gradient excuses
+    itself. The result has one entry for an input. Its error is that of the derivative along the direction, relative to the
+    norm of the gradient. The bound is 16 times the largest relative error that rounding is expected to make in an
+    output, see `forward`, plus 16 units of the coarsest element type of inputs and outputs: a backward pass has about
+    twice the operations of a forward pass, and rounds more of them.
+    """
+    random = np.random.default_rng(seed)
+    values = drawn_inputs(graph, seed)
+    moving = [label for label, kind in graph.input_types.items() if kind.is_float]
+    truth = {label: value for label, value in reference.evaluate(graph, values).items() if value.dtype.kind == "f"}
+    types = {label: node.type.dtype for label, node in graph.outputs if label in truth}
+    weights = {
+        label: np.where(np.isfinite(value), random.standard_normal(value.shape), 0.0)
+        .astype(numpy_dtype(types[label])).astype(np.float64)
+        for label, value in truth.items()
+    }  # fmt: skip
+    named = {label: weight.astype(numpy_dtype(types[label])) for label, weight in weights.items()}
+    coarsest = max(
+        epsilon(dtype) / 2 for dtype in [*types.values(), *(graph.input_types[label].dtype for label in moving)]
+    )
+    known = max((output.allowed / _ALLOWED for output in forward.outputs if np.isfinite(output.allowed)), default=0.0)
+    allowed = max(_LEAST, _ALLOWED_OF_GRADIENTS * (known + coarsest))
+    directions = {label: random.standard_normal(np.shape(values[label])) for label in moving}
+    slopes = {label: _slope(graph, values, weights, label, along) for label, along in directions.items()}
+    outputs: list[CheckedOutput] = []
+    for program, run in programs:
+        pulled = run(values, named)
+        for label, along in directions.items():
+            gradient = np.asarray(pulled[label]).astype(np.float64)
+            size = float(np.linalg.norm(gradient)) or 1.0
+            error = float(abs(np.sum(gradient * along) - slopes[label]))
+            agrees = bool(np.isfinite(error)) and error <= allowed * size
+            outputs.append(
+                CheckedOutput(f"gradient in {label}", program, error, allowed * size, error / size, allowed, agrees)
+            )
+    return Check(tuple(outputs))
+
+
+def _slope(graph: Graph, values: Mapping[str, Array], weights: Mapping[str, Array], label: str, along: Array) -> float:
+    """The derivative of the weighted sum of the outputs along a direction of one input, by a central difference."""
+    sums: list[float] = []
+    for sign in (1.0, -1.0):
+        moved = {**values, label: values[label].astype(np.float64) + sign * _STEP * along}
+        results = reference.evaluate_nodes(
+            [node for _, node in graph.outputs], {node: moved[label_of(node)] for node in graph.inputs}
+        )
+        by_label = {name: result for (name, _), result in zip(graph.outputs, results, strict=True)}
+        sums.append(
+            sum(float(np.sum(np.where(weight != 0, by_label[name] * weight, 0.0))) for name, weight in weights.items())
+        )
+    return (sums[0] - sums[1]) / (2 * _STEP)
 
 
 def _compared(graph: Graph, inputs: Mapping[str, Array], results: Mapping[str, Mapping[str, Any]], seed: int) -> Check:

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar, cast
 import msgspec
 from msgspec import Meta, Struct
 
+from ropegen.emit.callable import cotangent_label
 from ropegen.errors import RopegenError, nearest
 from ropegen.ir.ops import ROLES
 from ropegen.target import JAX_PLATFORM, UnitName
@@ -101,14 +102,24 @@ StageT = TypeVar("StageT", Stage, ExecutableStage)
 
 
 class Stages(Entry, Generic[StageT], frozen=True, kw_only=True):
-    """The programs of an artifact: `prepare`, where parameters are prepared once, and `module`."""
+    """The programs of an artifact: `prepare`, where parameters are prepared once, `module`, and `gradient`.
+
+    The gradient is that of a whole call: from the inputs and the cotangents of the floating outputs, it computes the
+    cotangents of the floating inputs.
+    """
 
     prepare: StageT | None = None
     module: StageT
+    gradient: StageT | None = None
 
     @property
     def by_name(self) -> dict[str, StageT]:
         """The stages that are there, in the order in which they run."""
+        return {**self.of_a_call, **({} if self.gradient is None else {"gradient": self.gradient})}
+
+    @property
+    def of_a_call(self) -> dict[str, StageT]:
+        """The stages that compute the outputs."""
         return {**({} if self.prepare is None else {"prepare": self.prepare}), "module": self.module}
 
 
@@ -205,11 +216,14 @@ class Manifest(Entry, frozen=True, kw_only=True):
         self._expect_stages(self.stages)
         for entry in self.executables.values():
             self._expect_stages(entry.stages)
+            if entry.stages.gradient is not None:
+                raise ValueError("`executables` must be of the stages of a call, and one is of the gradient")
+        self._expect_gradient()
 
     def _expect_stages(self, stages: Stages[Stage] | Stages[ExecutableStage]) -> None:
         """Raises a ValueError unless a stage reads what there is before it, and the last one makes the outputs."""
         known = {*self.inputs}
-        for name, stage in stages.by_name.items():
+        for name, stage in stages.of_a_call.items():
             twice = len({*stage.arguments}) < len(stage.arguments) or len({*stage.results}) < len(stage.results)
             if twice or not known.issuperset(stage.arguments):
                 raise ValueError(
@@ -220,6 +234,21 @@ class Manifest(Entry, frozen=True, kw_only=True):
             known |= {*stage.results}
         if {*stages.module.results} != {*self.outputs}:
             raise ValueError("`results` of module must be the outputs")
+
+    def _expect_gradient(self) -> None:
+        """Raises a ValueError unless a gradient reads all inputs and cotangents, and makes those of the inputs."""
+        gradient = self.stages.gradient
+        if gradient is None:
+            return
+        if self.devices is not None:
+            raise ValueError("`gradient` must be left out with `devices`: it is for one device")
+        reads = [*self.inputs, *(cotangent_label(label) for label, made in self.outputs.items() if made.type.is_float)]
+        makes = [label for label, given in self.inputs.items() if given.type.is_float]
+        if sorted(gradient.arguments) != sorted(reads) or sorted(gradient.results) != sorted(makes):
+            raise ValueError(
+                "`gradient` must read the inputs and the cotangents of the floating outputs, and make those of the floating "
+                "inputs"
+            )
 
     def _expect_files(self) -> None:
         """Raises a ValueError unless every file that the manifest names is listed."""

@@ -2,7 +2,8 @@
 
 The modules of an artifact are StableHLO that runs everywhere. If the plan for CPU takes templates whose kernels are code
 in the process, `load` makes the plan again from the graph, and the kernels are compiled when they are first called. Where
-that is impossible, the StableHLO runs.
+that is impossible, the StableHLO runs. The gradient of a call takes the same way as the call, so that both are of one
+plan.
 
 For a target that names its vector unit, such as cpu:avx2, `make` compiles the kernels ahead of time, on any machine. An
 artifact then also holds the object files, and for each stage an exported module that calls them. They are machine code
@@ -72,8 +73,10 @@ class Made:
     entry: NativeObjects
 
 
-def make(plans: Sequence[Plan], held: Plan, *, progress: Callable[[str], None]) -> tuple[Made, ...]:
+def make(plans: Sequence[Plan], held: Plan, *, grad: bool, progress: Callable[[str], None]) -> tuple[Made, ...]:
     """The native kernels of every plan for a CPU whose vector unit is named. `held` is the plan of the modules.
+
+    With `grad`, they are those of the gradient too.
 
     Raises:
       RopegenError: such a plan has no native kernels, or its stages have other arguments than those of `held`.
@@ -87,7 +90,7 @@ def make(plans: Sequence[Plan], held: Plan, *, progress: Callable[[str], None]) 
                     f"the plan for {one.target} prepares other values than the one for {held.target}, whose modules the "
                     f"artifact holds; build an artifact for {one.target} alone"
                 )
-            made.append(_made(one, one.target.unit))
+            made.append(_made(one, one.target.unit, grad))
     return tuple(made)
 
 
@@ -101,15 +104,16 @@ def _labels(made: Plan) -> dict[str, tuple[frozenset[str], frozenset[str]]]:
 
 def _stated_labels(manifest: Manifest) -> dict[str, tuple[frozenset[str], frozenset[str]]]:
     return {
-        name: (frozenset(stage.arguments), frozenset(stage.results)) for name, stage in manifest.stages.by_name.items()
+        name: (frozenset(stage.arguments), frozenset(stage.results))
+        for name, stage in manifest.stages.of_a_call.items()
     }
 
 
-def _made(made: Plan, unit: VectorUnit) -> Made:
+def _made(made: Plan, unit: VectorUnit, grad: bool) -> Made:
     kernels: dict[str, call.Called] = {}
     files: dict[str, bytes] = {}
     programs: dict[str, str] = {}
-    for name, stage in stablehlo.stages(made).items():
+    for name, stage in stablehlo.stages(made, grad=grad).items():
         with call.collected():
             called = stablehlo.native_kernels(made, stage)
             module = stablehlo.exported([made], stage, calls=tuple(called))
@@ -132,10 +136,10 @@ def _made(made: Plan, unit: VectorUnit) -> Made:
     return Made(made, files, entry)
 
 
-def source(made: Plan) -> dict[str, bytes]:
+def source(made: Plan, *, grad: bool) -> dict[str, bytes]:
     """The code of a plan's native kernels for readers, by file: LLVM's text form and assembly, below the plan.
 
-    A plan for a CPU without its vector unit gives the code for this machine.
+    With `grad`, they are those of the gradient too. A plan for a CPU without its vector unit gives the code for this machine.
     """
     if entry(made, None) is None:
         return {}
@@ -143,7 +147,7 @@ def source(made: Plan) -> dict[str, bytes]:
     mark = "//" if unit.name == "neon" else "#"
     plan_text = explain.text(made).rstrip().splitlines()
     files: dict[str, bytes] = {}
-    for stage in stablehlo.stages(made).values():
+    for stage in stablehlo.stages(made, grad=grad).values():
         for one in stablehlo.native_kernels(made, stage).values():
             assembly = machine.assembly(one.kernel.text, unit)
             for ending, sign, code in (("ll", ";", one.kernel.text), ("s", mark, assembly)):
@@ -178,7 +182,8 @@ def load(
                 programs, how = _linked(directory, content, objects), "compiled ahead of time"
             else:
                 made = _planned(directory, content, manifest, graph, target)
-                programs = {stage: _program(made, of_plan) for stage, of_plan in stablehlo.stages(made).items()}
+                stages = stablehlo.stages(made, grad=manifest.stages.gradient is not None)
+                programs = {stage: _program(made, of_plan) for stage, of_plan in stages.items()}
                 how = "compiled here"
         except RopegenError as error:
             unused[name] = str(error)

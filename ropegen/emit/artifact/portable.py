@@ -73,7 +73,7 @@ def _by_stages(
     def written(name: str) -> str:
         return text_of(content(name), str(directory / name))
 
-    stages = manifest.stages.by_name
+    stages = manifest.stages.of_a_call
     types = dict(graph.input_types)
     prepare = None
     if "prepare" in stages:

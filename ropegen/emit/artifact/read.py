@@ -15,12 +15,15 @@ from typing import Any, TypeVar, cast
 import jax
 from jax import export as jax_export
 from jax.core import Tracer
+from jax.custom_batching import sequential_vmap
 from jax.extend.mlir import ir
 from jax.sharding import NamedSharding, PartitionSpec
 
 from ropegen.emit.artifact import executables, manifest, native, portable, program, signature
-from ropegen.emit.artifact.check import Check, check
+from ropegen.emit.artifact.check import Check, check, check_gradients
+from ropegen.emit.artifact.derivative import Derivative, differentiable, first_alone
 from ropegen.emit.artifact.manifest import GRAPH, Manifest
+from ropegen.emit.callable import cotangent_label
 from ropegen.emit.inputs import check_inputs, expect_keywords, expect_room, rooms
 from ropegen.emit.own_part import inside_shard_map, with_own_part
 from ropegen.errors import RopegenError
@@ -50,6 +53,9 @@ class Artifact:
     If the plan for CPU has native kernels, they are compiled here, see `ropegen.emit.artifact.native`. Where that is not
     possible, the StableHLO runs, with a warning that says why. `runs` says which it is.
 
+    If the artifact was built with its gradient, `jax.grad` and `jax.vjp` take a call; see
+    `ropegen.emit.artifact.derivative`. The backward pass computes the outputs again. `vmap` runs one call after another.
+
     An artifact for several devices takes whole arrays, and brings those that JAX does not trace to the devices. It holds
     the forward pass alone.
 
@@ -73,7 +79,13 @@ class Artifact:
         self._allow = allow
         self._inputs = {label: entry.type for label, entry in manifest.inputs.items()}
         self._rooms = rooms(graph)
-        self._compiled = {stage: jax.jit(_without_derivative(program.call)) for stage, program in programs.items()}
+        self._compiled = {stage: jax.jit(sequential_vmap(program.call)) for stage, program in programs.items()}
+        self._derivative = Derivative(
+            self._gradient if "gradient" in programs else None,
+            {label: entry.type for label, entry in manifest.outputs.items()},
+            self._without_gradient(),
+        )
+        self._traced = differentiable(self._outputs, self._derivative)
         self._has_warned = False
         self._runs_objects = runs_objects
 
@@ -161,6 +173,34 @@ class Artifact:
             self._warn_of_unused()
         return self._exported(name, arguments)
 
+    def _gradient(self, values: dict[str, Any], wanted: tuple[str, ...]) -> dict[str, Any]:
+        """The wanted cotangents of inputs, from the inputs and the cotangents of the outputs."""
+        return self._pulled(_committed(values), wanted)
+
+    @functools.cached_property
+    def _pulled(self) -> Callable[[dict[str, Any], tuple[str, ...]], dict[str, Any]]:
+        """The gradient, jitted for every choice of wanted inputs, so that XLA leaves out what nobody wants."""
+
+        def some(values: dict[str, Any], wanted: tuple[str, ...]) -> dict[str, Any]:
+            pulled = first_alone(functools.partial(self._stage, "gradient"))(values)
+            return {label: pulled[label] for label in wanted}
+
+        return jax.jit(some, static_argnums=1)
+
+    def _without_gradient(self) -> str:
+        """Why a derivative is refused, if the artifact does not hold its gradient."""
+        if self.devices > 1:
+            return (
+                "an artifact for several devices holds the forward pass alone, and its derivative was asked for; "
+                "differentiate `rg.plan(artifact.graph, target).compile(sharding=...)`, which computes the same"
+            )
+        return (
+            "this artifact holds the forward pass alone, and its derivative was asked for; build it with its gradient "
+            "(`ropegen build --grad`, or ropegen.export with grad=True), or differentiate "
+            "`rg.plan(artifact.graph, target).compile()`, which computes the same. If no derivative is wanted, give the call "
+            "jax.lax.stop_gradient of its inputs"
+        )
+
     def _exported(self, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Runs the StableHLO of a stage."""
         try:
@@ -244,6 +284,8 @@ class Artifact:
 
         It runs the program of this machine's platform, and on the same device the files for consumers without JAX,
         which hold the plain formulas: `module.mlirbc` and `semantic.mlir`. Kernels for other platforms do not run here.
+        The gradient, if there is one, is compared with differences of the oracle, which evaluate it twice for every
+        floating input.
 
         Raises:
           RopegenError: `seed` is not a whole number from 0 on.
@@ -256,7 +298,7 @@ class Artifact:
 
         def exported(**inputs: Any) -> Mapping[str, Any]:
             values = check_inputs(self._inputs, inputs, self._inputs)
-            for name, stage in self.manifest.stages.by_name.items():
+            for name, stage in self.manifest.stages.of_a_call.items():
                 values = {**values, **self._exported(name, {label: values[label] for label in stage.arguments})}
             return {label: values[label] for label in labels}
 
@@ -264,7 +306,21 @@ class Artifact:
         if self.manifest.native and host_platform() == "cpu" and self._native.programs:
             programs = [("native kernels", own), ("module.jaxexport", exported)]
         files = portable.programs(self.directory, self._content, self.manifest, self.graph)
-        return check(self.graph, itertools.chain(programs, files), seed)
+        forward = check(self.graph, itertools.chain(programs, files), seed)
+        if self._derivative.gradient is None:
+            return forward
+        gradients = check_gradients(
+            self.graph, [(programs[0][0].replace("module", "gradient"), self._own_gradient)], forward, seed
+        )
+        return Check((*forward.outputs, *gradients.outputs))
+
+    def _own_gradient(self, inputs: Mapping[str, Any], cotangents: Mapping[str, Any]) -> dict[str, Any]:
+        """The cotangents of the inputs, by the program of a call's gradient on this machine."""
+        values = check_inputs(self._inputs, inputs, self._inputs)
+        values |= {cotangent_label(label): jax.numpy.asarray(given) for label, given in cotangents.items()}
+        wanted = self.manifest.stages.gradient
+        assert wanted is not None  # a check of the gradient comes after it
+        return self._gradient(values, tuple(sorted(wanted.results)))
 
     def _check_platform(self) -> None:
         platform = host_platform()
@@ -281,27 +337,25 @@ class Artifact:
             )
 
     def _prepared(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        return self._stage("prepare", values) if "prepare" in self._compiled else {}
+        if "prepare" not in self._compiled:
+            return {}
+        # The gradient of a call contains that of the values prepared for it.
+        return self._stage("prepare", {label: _still(value) for label, value in values.items()})
+
+    def _outputs(self, values: Mapping[str, Any], prepared: Mapping[str, Any]) -> dict[str, Any]:
+        return self._stage("module", {**values, **prepared})
 
     def _run(self, prepared: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
-        results = self._stage("module", {**values, **prepared})
+        is_traced = any(isinstance(value, Tracer) for value in values.values())
+        results = (self._traced if is_traced else self._outputs)({**values}, {**prepared})
         if len(results) == 1:
             return next(iter(results.values()))
         return {label: results[label] for label in self.manifest.outputs}
 
 
-def _without_derivative(program: Callable[..., Any]) -> Callable[..., Any]:
-    """The program, which refuses to be differentiated in words of ropegen."""
-    forward = jax.custom_jvp(program)
-
-    @forward.defjvp
-    def refuse(primals: Any, tangents: Any) -> Any:  # pyright: ignore[reportUnusedFunction]
-        raise RopegenError(
-            "an artifact holds the forward pass alone, and its derivative was asked for; differentiate "
-            "`rg.plan(artifact.graph, target).compile()`, which computes the same"
-        )
-
-    return forward
+def _still(value: Any) -> Any:
+    """The value, without a derivative if JAX traces it."""
+    return jax.lax.stop_gradient(value) if isinstance(value, Tracer) else value
 
 
 def _committed(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -441,10 +495,12 @@ def assembled(
     graph = text.loads(_decoded(files[GRAPH], folder / GRAPH), str(folder / GRAPH))
     _expect_graph(folder, stated, graph)
     types = {label: entry.type for label, entry in stated.inputs.items()}
+    outputs = {label: entry.type for label, entry in stated.outputs.items()}
+    cotangents = {cotangent_label(label): kind for label, kind in outputs.items() if kind.is_float}
     programs: dict[str, jax_export.Exported] = {}
     for name, stage in stated.stages.by_name.items():
         wanted = program.Signature(
-            {label: types[label] for label in stage.arguments},
+            {label: cotangents[label] if label in cotangents else types[label] for label in stage.arguments},
             stage.results,
             stated.platforms,
             stage.calling_convention,
@@ -458,8 +514,8 @@ def assembled(
         made = program.result_types(programs[name], stage.results)
         if name == "prepare":
             types |= made
-        elif made != (outputs := {label: entry.type for label, entry in stated.outputs.items()}):
-            raise _of_two(folder / f"{name}.jaxexport", "returns", made, outputs)
+        elif made != (expected := outputs if name == "module" else {label: types[label] for label in stage.results}):
+            raise _of_two(folder / f"{name}.jaxexport", "returns", made, expected)
     return Artifact(folder, stated, graph, programs, allow=allow, runs_objects=objects)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ropegen.emit.artifact import executables, native, static_report
-from ropegen.plans import Plan
+from ropegen.plans import FORWARD, Plan
 
 
 def report(
@@ -20,7 +20,8 @@ def report(
     lines += [f"  {len(content):>12,}  {name}" for name, content in sorted(files.items())]
     for plan in plans:
         cost = plan.cost
-        lines += ["", f"{plan.target}, predicted for one call"]
+        directions = "" if plan.weighed == FORWARD else ", " + " and ".join(plan.weighed)
+        lines += ["", f"{plan.target}, predicted for one call{directions}"]
         lines.append(
             f"  {cost.seconds * 1e3:.3f} ms, {cost.flops / 1e9:.2f} GFLOP, {cost.bytes / 1e6:.1f} MB moved, "
             f"{cost.temporary / 1e6:.1f} MB of temporaries"

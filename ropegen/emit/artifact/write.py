@@ -9,6 +9,7 @@ from os import PathLike
 from pathlib import Path
 
 from ropegen import explain
+from ropegen.cost import Direction
 from ropegen.emit.artifact import executables, manifest, native, place, program
 from ropegen.emit.artifact.manifest import (
     FORMAT,
@@ -32,7 +33,8 @@ from ropegen.emit.mesh import Split, mesh_axes
 from ropegen.emit.module import semantic, stablehlo
 from ropegen.errors import RopegenError
 from ropegen.ir import ops, text
-from ropegen.plans import Plan
+from ropegen.ir.graph import Graph
+from ropegen.plans import FORWARD, Plan
 from ropegen.version import VERSION
 
 # Of the custom calls that templates emit, those on jax.export's list of targets with guaranteed compatibility.
@@ -48,6 +50,7 @@ def export(
     ahead_of_time: bool = False,
     libtpu: str | PathLike[str] | None = None,
     source: bool = False,
+    grad: bool = False,
     tiles: bytes | None = None,
     split: Split | None = None,
     progress: Progress = lambda doing: None,
@@ -58,31 +61,41 @@ def export(
     `ahead_of_time`, every TPU chip gets an executable of its own plan, and every CPU whose vector unit is named gets its
     native kernels as object files; the modules hold the plan of the first chip of a platform. `libtpu` is the folder of
     the compiler's package, by default the one of this environment. With `source`, the native kernels are also written
-    for readers. `tiles` is the content of the file with measured tiles that `plan` was given; the artifact keeps it as
-    `tiles.json`. With a `split`, the artifact is for the devices of its mesh; the files for consumers without JAX are for
-    one device all the same.
+    for readers. With `grad`, the artifact also holds the gradient of a call, and the plans should weigh it. `tiles` is
+    the content of the file with measured tiles that `plan` was given; the artifact keeps it as `tiles.json`. With a
+    `split`, the artifact is for the devices of its mesh; the files for consumers without JAX are for one device all the
+    same.
 
     Raises:
       RopegenError: two plans are for one platform; the directory holds something other than an artifact, or cannot be
         written; there is no libtpu, or it refuses a module; there are no native kernels to compile or to write;
-        or there is a `split`, and `ahead_of_time` or `source` too.
+        `grad` is for a graph without floating inputs or outputs; or there is a `split`, and `ahead_of_time`, `source` or
+        `grad` too.
     """
     if split is not None and (ahead_of_time or source):
         raise RopegenError(
             f"executables, native kernels and their sources are for one device, and the artifact is for "
             f"{split.mesh.size} devices; build it without --compile and --source (ahead_of_time, source), or for one device"
         )
+    if split is not None and grad:
+        raise RopegenError(
+            f"the gradient of an artifact is for one device, and the artifact is for {split.mesh.size} devices; build it "
+            "without --grad (grad), or for one device. `rg.plan(graph, target).compile(sharding=...)` has a gradient on "
+            "several devices"
+        )
+    if grad and plans:
+        _expect_derivative(plans[0].graph)
     held = executables.split(plans) if ahead_of_time else plans
     stablehlo.check_platforms(held)
     compiled = executables.make(plans, libtpu=libtpu, progress=progress) if ahead_of_time else ()
-    objects = native.make(plans, held[0], progress=progress) if ahead_of_time else ()
-    sources = _sources(plans) if source else {}
+    objects = native.make(plans, held[0], grad=grad, progress=progress) if ahead_of_time else ()
+    sources = _sources(plans, grad) if source else {}
     target = Path(directory)
     if target.is_symlink():  # the link stays, and the directory that it points to is replaced
         target = target.resolve()
     try:
         expect_replaceable(target, target)
-        files, stated = _files(held, plans, compiled, objects, sources, tiles, split, progress)
+        files, stated = _files(held, plans, compiled, objects, sources, grad, tiles, split, progress)
         made = assembled(target, stated, files, trusted=True)
         progress("putting it in place")
         place.put(files | {MANIFEST: stated.encoded()}, target, expect_replaceable)
@@ -93,10 +106,23 @@ def export(
     return made
 
 
-def _sources(plans: Sequence[Plan]) -> dict[str, bytes]:
+def weighed(grad: bool) -> tuple[Direction, ...]:
+    """The directions that the plans of an artifact weigh, with or without its gradient; see `plan`."""
+    return ("forward", "backward") if grad else FORWARD
+
+
+def _expect_derivative(graph: Graph) -> None:
+    """Refuses a graph that has no gradient, because it reads or computes no floating numbers."""
+    if not any(kind.is_float for kind in graph.input_types.values()):
+        raise RopegenError(f"{graph.name} has no floating input, and so no gradient; build it without --grad (grad)")
+    if not any(value.type.is_float for _, value in graph.outputs):
+        raise RopegenError(f"{graph.name} has no floating output, and so no gradient; build it without --grad (grad)")
+
+
+def _sources(plans: Sequence[Plan], grad: bool) -> dict[str, bytes]:
     sources: dict[str, bytes] = {}
     for plan in plans:
-        sources |= native.source(plan)
+        sources |= native.source(plan, grad=grad)
     if not sources:
         raise RopegenError(
             f"the plans for {', '.join(str(plan.target) for plan in plans)} have no native kernels, whose code --source "
@@ -111,6 +137,7 @@ def _files(
     compiled: Sequence[executables.Made],
     objects: Sequence[native.Made],
     sources: Mapping[str, bytes],
+    grad: bool,
     tiles: bytes | None,
     split: Split | None,
     progress: Progress,
@@ -126,7 +153,7 @@ def _files(
     counts: dict[str, dict[str, int]] = {}
     if split is not None:
         _expect_same_stages(held, first, split)
-    for name, stage in stablehlo.stages(first).items():
+    for name, stage in stablehlo.stages(first, grad=grad).items():
         progress(f"lowering {name} for {', '.join(str(plan.target) for plan in held)}")
         module = program.sealed(stablehlo.exported(held, stage, split=split), text.digest(source), name)
         files[f"{name}.jaxexport"] = bytes(module.serialize(vjp_order=0))

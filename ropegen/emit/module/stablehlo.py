@@ -26,6 +26,8 @@ from ropegen import plain
 from ropegen.emit.callable import (
     Stage,
     Stages,
+    cotangent_labels,
+    gradient,
     prepare,
     prepare_labels,
     prepared_names,
@@ -165,9 +167,13 @@ def text(plan: Plan, stage: Stage = "run") -> str:
         )
 
 
-def stages(plan: Plan) -> dict[str, Stage]:
-    """The stages of a plan by the names of their files, in the order in which they run."""
-    return {**({"prepare": "prepare"} if plan.prepared else {}), "module": "run"}
+def stages(plan: Plan, *, grad: bool = False) -> dict[str, Stage]:
+    """The stages of a plan by the names of their files, in the order in which they run; with `grad`, the gradient too."""
+    names: dict[str, Stage] = {"prepare": "prepare"} if plan.prepared else {}
+    names["module"] = "run"
+    if grad:
+        names["gradient"] = "gradient"
+    return names
 
 
 def argument_types(plan: Plan, stage: Stage) -> dict[str, TensorType]:
@@ -175,23 +181,31 @@ def argument_types(plan: Plan, stage: Stage) -> dict[str, TensorType]:
     inputs = plan.graph.input_types
     if stage == "prepare":
         return {label: inputs[label] for label in prepare_labels(plan)}
+    if stage == "gradient":
+        outputs = dict(plan.graph.outputs)
+        names = cotangent_labels(plan.graph)
+        return {**inputs, **{name: outputs[label].type for label, name in names.items()}}
     prepared = {name: value.type for name, value in prepared_names(plan).items()}
     return {**{label: inputs[label] for label in run_labels(plan)}, **prepared}
 
 
 def result_types(plan: Plan, stage: Stage) -> dict[str, TensorType]:
     """The results of a stage by label, in the order of its portable module."""
+    if stage == "gradient":
+        return {label: kind for label, kind in plan.graph.input_types.items() if kind.is_float}
     return {label: value.type for label, value in _results(plan, stage).items()}
 
 
 def _results(plan: Plan, stage: Stage) -> dict[str, Node]:
+    """The values that a stage computes; those whose gradient it is for the stage `gradient`."""
     return prepared_names(plan) if stage == "prepare" else dict(plan.graph.outputs)
 
 
 def declared_calls(plans: Sequence[Plan]) -> tuple[str, ...]:
     """The custom-call targets that the chosen templates declare, in modules that leave this process."""
-    chosen = {step.exported.template for plan in plans for step in plan.steps if step.exported is not None}
-    return tuple(sorted({call for name in chosen for call in template(name).calls}))
+    chosen = {template(step.exported.template) for plan in plans for step in plan.steps if step.exported is not None}
+    chosen |= {template(made_by.derivatives) for made_by in chosen if made_by.derivatives != "own"}
+    return tuple(sorted({call for made_by in chosen for call in made_by.calls}))
 
 
 def check_calls(module: Any, declared: Sequence[str]) -> tuple[str, ...]:
@@ -270,14 +284,27 @@ def _plain_module(plan: Plan, stage: Stage) -> Any:
     kinds, results = argument_types(plan, stage), _results(plan, stage)
     _need_64_bit(kinds)
 
-    def main(*arguments: jax.Array) -> tuple[jax.Array, ...]:
-        given = dict(zip(kinds, arguments, strict=True))
+    def values_of(given: dict[str, jax.Array]) -> tuple[jax.Array, ...]:
         named = {**{label_of(value): value for value in plan.graph.inputs}, **prepared_names(plan)}
-        known = {named[label]: value for label, value in given.items()}
+        known = {named[label]: value for label, value in given.items() if label in named}
         for step in plan.steps:  # the plan names the source of a table
             if step.table is not None and step.outputs[0] not in known:
                 known[step.outputs[0]] = table_of(step.outputs[0], step.table)
         return plain.evaluate(tuple(results.values()), known)
+
+    def main(*arguments: jax.Array) -> tuple[jax.Array, ...]:
+        given = dict(zip(kinds, arguments, strict=True))
+        if stage != "gradient":
+            return values_of(given)
+        cotangents = cotangent_labels(plan.graph)
+
+        def forward(moved: dict[str, jax.Array]) -> dict[str, jax.Array]:
+            made = dict(zip(results, values_of({**given, **moved}), strict=True))
+            return {label: made[label] for label in cotangents}
+
+        moving = {label: given[label] for label in result_types(plan, stage)}
+        pulled = jax.vjp(forward, moving)[1]({label: given[name] for label, name in cotangents.items()})[0]
+        return tuple(pulled[label] for label in moving)
 
     arguments = [jax.ShapeDtypeStruct(kind.shape, numpy_dtype(kind.dtype)) for kind in kinds.values()]
     # `keep_unused` keeps all arguments, because the manifest lists them.
@@ -343,6 +370,8 @@ def _program_on(platform: str) -> Callable[..., list[jax.Array]]:
 
 def staged(plan: Plan, stage: Stage, values: dict[str, jax.Array]) -> dict[str, jax.Array]:
     """The results of a stage by label, from its arguments by label."""
+    if stage == "gradient":
+        return gradient(plan, values)
     return prepare(plan, values) if stage == "prepare" else run(plan, values, values)
 
 

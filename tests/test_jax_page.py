@@ -1,0 +1,22 @@
+"""docs/jax.md: its code runs, and prints what the page shows."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "jax.md"
+
+
+def test_the_code_of_the_page_runs_and_prints_what_it_shows(capsys: pytest.CaptureFixture[str]) -> None:
+    text = PAGE.read_text()
+    names: dict[str, Any] = {}
+    for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(code, names)
+    (shown,) = re.findall(r"```text\n(.*?)```", text, re.DOTALL)
+    assert capsys.readouterr().out == shown
+    assert names["gradient"].shape == (2, 8, 32)
+    assert int(names["layer"].cache_index[...]) == 6
