@@ -16,7 +16,7 @@ from ropegen import dependencies
 
 dependencies.expect_installed()  # before the imports below, which need them
 
-from ropegen import masks, reference, scaling, weights
+from ropegen import compat, masks, reference, scaling, weights
 from ropegen.api import (
     attention,
     embed,
@@ -59,6 +59,7 @@ __all__ = [
     "RopegenError",
     "Target",
     "attention",
+    "compat",
     "context_parallel",
     "context_plan",
     "dumps",

@@ -16,6 +16,7 @@ LAYERS = {
     "ropegen": 8,
     "ropegen.__main__": 8,
     "ropegen.cli": 8,
+    "ropegen.compat": 8,
     "ropegen.zeta": 8,
     "ropegen.penzai": 8,
     "ropegen.nnx": 8,
