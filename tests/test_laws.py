@@ -48,6 +48,7 @@ LAYERS = {
     "ropegen.ring": 2,
     "ropegen.ir": 1,
     "ropegen.compilers": 1,
+    "ropegen.dropout": 1,
     "ropegen.expression": 1,
     "ropegen.masks": 1,
     "ropegen.native": 1,
