@@ -36,6 +36,8 @@ from ropegen.errors import RopegenError
 from ropegen.ir.build import Builder
 from ropegen.ir.graph import Graph
 from ropegen.ir.text import dumps, loads
+from ropegen.layouts import unpack_kv, unpack_qkv
+from ropegen.merging import merge
 from ropegen.plans import Plan
 from ropegen.rotary import Rope, grid_positions
 from ropegen.shared_sequence import context_parallel, context_plan, unzigzag, zigzag
@@ -72,6 +74,7 @@ __all__ = [
     "load_tiles",
     "loads",
     "masks",
+    "merge",
     "plan",
     "reference",
     "register_template",
@@ -80,6 +83,8 @@ __all__ = [
     "rotate",
     "scaling",
     "sinusoid",
+    "unpack_kv",
+    "unpack_qkv",
     "unzigzag",
     "weights",
     "zigzag",

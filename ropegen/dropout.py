@@ -13,14 +13,17 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from ropegen.errors import RopegenError
 
 Array: TypeAlias = Any
 
-WORDS = 4
-"""The words of a seed."""
+WORDS, FIRST_BATCH, FIRST_HEAD = 4, 2, 3
+"""How many words a seed has, and which of them are the first batch entry and the first head."""
 
 # 2^32 over the golden ratio: an odd number, so that it gives every counter another word.
 _STEP = np.uint32(0x9E3779B9)
@@ -37,6 +40,25 @@ def expect_rate(what: str, rate: float) -> None:
         raise RopegenError(f"{what} is {rate:g}; give the share of the weights to drop, from 0 to below 1")
 
 
+def seed_of(call: str, key: Any) -> jax.Array:
+    """The seed of a key of `jax.random`, (`WORDS`,) int32, that counts batch entries and heads from 0.
+
+    Raises:
+      RopegenError: it is no single key; the message begins with `call`.
+    """
+    dtype = getattr(key, "dtype", None)
+    is_key = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    words = jax.random.key_data(key) if is_key else key
+    if getattr(words, "dtype", None) != np.uint32 or words.ndim != 1 or len(words) < 2:
+        raise RopegenError(f"{call}: dropout_key is {key!r:.60}; give one key, such as jax.random.key(0)")
+    words = jnp.asarray(words)
+    first, second = words[0], words[1]
+    for place in range(2, len(words)):  # keys of other generators than threefry have more than two words
+        first, second = second, _mixed(first) ^ words[place]
+    whole = jnp.stack([first, second, jnp.zeros_like(first), jnp.zeros_like(first)])
+    return lax.bitcast_convert_type(whole, jnp.int32)
+
+
 def row_words(xp: Any, seed: Array, batch: Array, head: Array, query: Array) -> tuple[Array, Array]:
     """Two words for every row of scores, uint32, in the module `xp` (`numpy` or `jax.numpy`).
 
@@ -45,7 +67,7 @@ def row_words(xp: Any, seed: Array, batch: Array, head: Array, query: Array) -> 
     with np.errstate(over="ignore"):
         words = [xp.asarray(seed)[index].astype(np.uint32) for index in range(WORDS)]
         batch, head, query = (xp.asarray(x).astype(np.uint32) for x in (batch, head, query))
-        batch, head = batch + words[2], head + words[3]
+        batch, head = batch + words[FIRST_BATCH], head + words[FIRST_HEAD]
         first, second = words[0], words[1] + _STEP
         for place in (batch, head, query):
             first = _mixed(first ^ _mixed(place + _STEP))

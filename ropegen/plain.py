@@ -332,9 +332,7 @@ def _nothing_to_attend(
     return jnp.zeros((*rows, width), dtype), jnp.broadcast_to(jnp.asarray(log_sum_exp, wide), rows)
 
 
-def _kept(
-    op: ops.Attend, given: Mapping[str, Array], start: Array, shape: tuple[int, ...], keys: int
-) -> Array | None:
+def _kept(op: ops.Attend, given: Mapping[str, Array], start: Array, shape: tuple[int, ...], keys: int) -> Array | None:
     """Which weights of a chunk of queries from `start`, (B, rows, Hkv, G, D), dropout keeps; None without dropout."""
     if op.dropout is None:
         return None

@@ -185,6 +185,6 @@ def test_mapped_over_a_batch() -> None:
 )  # fmt: skip
 @pytest.mark.any_jax
 def test_errors(options: dict[str, Any], words: str) -> None:
-    arrays = dict(zip(("query", "key", "value"), operands(), strict=True))
+    arrays: dict[str, Any] = dict(zip(("query", "key", "value"), operands(), strict=True))
     with pytest.raises(rg.RopegenError, match=words):
         mine(**{**arrays, **options})

@@ -90,7 +90,9 @@ def forward(
             highest = jnp.maximum(highest, lowest if before is None else before[0])
             weight = site.exp(score - highest[:, None])
             total = jnp.sum(weight, 1)
-            mixed = dot(scores.dropped(weight).astype(site.multiplied), rows_of(values, block.kv, block.kv_size), site.wide)
+            mixed = dot(
+                scores.dropped(weight).astype(site.multiplied), rows_of(values, block.kv, block.kv_size), site.wide
+            )
             if before is not None:
                 fade = jnp.exp(before[0] - highest)
                 total, mixed = before[1] * fade + total, before[2] * fade[:, None] + mixed
@@ -183,7 +185,11 @@ def tangent(
             # This needs full precision, because `finish` subtracts a number that may be larger than the result.
             mixed += dot(scores.dropped(change), v_part.astype(site.wide), site.wide)
             if d_values is not None:
-                mixed += dot(scores.dropped(weight).astype(site.multiplied), rows_of(d_values, block.kv, block.kv_size), site.wide)
+                mixed += dot(
+                    scores.dropped(weight).astype(site.multiplied),
+                    rows_of(d_values, block.kv, block.kv_size),
+                    site.wide,
+                )
             return state[0], total + jnp.sum(weight, 1), moved + jnp.sum(change, 1), mixed
 
         def finish(carry: Carry, state: Carry, start: Index, size: int) -> Carry:
