@@ -384,7 +384,9 @@ def attention(
     Raises:
       RopegenError: shapes, types or options that do not fit; the message says how to correct them.
     """
-    form = Form.of("attention", layout, accumulate, q)
+    places = (q_positions, kv_positions, q_segments, kv_segments)
+    alone = dropout_key is None and bias is None and sinks is None and sharding is None
+    form = Form.of("attention", layout, accumulate, q, alone and _heads_are_apart(q, k, mask, score, places))
     q, k, v = (form.operand(x) for x in (q, k, v))
     sharding = form.sharding(sharding, np.ndim(q))
     rate = _dropout_rate("attention", dropout, dropout_key)
@@ -501,6 +503,16 @@ def attention(
     results = call.run(outputs, target, tile, sharding)
     out = form.out(results["out"])
     return (out, form.lse(results["lse"])) if with_lse else out
+
+
+def _heads_are_apart(
+    q: Array, k: Array, mask: Mask | Array | np.ndarray, score: Mask, places: tuple[ArrayLike | None, ...]
+) -> bool:
+    """Whether a head of q (..., H, S, D) is computed as a batch entry would be, from keys of its own."""
+    if isinstance(mask, jax.Array | np.ndarray) or any(np.ndim(x) > 1 for x in places if x is not None):  # pyright: ignore[reportArgumentType]
+        return False
+    reads = masks.variables(masks.as_mask(mask)) | masks.variables(masks.as_score(score))
+    return min(np.ndim(q), np.ndim(k)) >= 3 and np.shape(q)[-3] == np.shape(k)[-3] and not {"head", "batch"} & reads
 
 
 # What a call whose sequence lies over several devices can do instead of what it cannot.

@@ -39,17 +39,20 @@ class Form:
     is_heads_first: bool
     narrow: np.dtype[np.generic] | None
     """The type of the result, if the call computes in float64 instead."""
+    heads_are_batch: bool = False
+    """Whether heads that come first are one more axis of the batch, with a single head, so that nothing is transposed."""
 
     @staticmethod
-    def of(call: str, layout: object, accumulate: object, q: Array) -> Form:
-        """The form that the arguments of a call ask for.
+    def of(call: str, layout: object, accumulate: object, q: Array, heads_are_batch: bool = False) -> Form:
+        """The form that the arguments of a call ask for. `heads_are_batch` says whether a head may be a batch entry.
 
         Raises:
           RopegenError: an unknown layout or accumulator, one that loses digits of q, or float64 without x64.
         """
         first = heads_first(call, layout)
+        as_batch = first and heads_are_batch
         if accumulate is None:
-            return Form(first, None)
+            return Form(first, None, as_batch)
         if not is_one_of(accumulate, ACCUMULATORS):
             raise RopegenError(
                 f"{call}: accumulate is {accumulate!r:.60}; give 'f32' or 'f64', because sums over keys in half precision lose "
@@ -59,20 +62,20 @@ class Form:
         if accumulate == "f32":
             if dtype == np.float64:
                 raise RopegenError(f"{call}: accumulate is 'f32' and q is float64; cast q, k and v to float32")
-            return Form(first, None)
+            return Form(first, None, as_batch)
         if jax.dtypes.canonicalize_dtype(np.float64) != np.float64:
             raise RopegenError(f"{call}: accumulate is 'f64', which JAX has under jax.enable_x64(True); enable it")
-        return Form(first, dtype)
+        return Form(first, dtype, as_batch)
 
     def operand(self, x: Array) -> Array:
         """The operand q, k or v as BSHD, in the type that is computed in."""
         if self.narrow is not None:
             x = jnp.asarray(x).astype(np.float64)
-        return bshd(x) if self.is_heads_first else x
+        return self._moved(x)
 
     def sharding(self, sharding: Sharding | None, rank: int) -> Sharding | None:
         """A sharding over the first axes of q, as one over (..., sequence, heads)."""
-        if sharding is None or not self.is_heads_first:
+        if sharding is None or not self.is_heads_first or self.heads_are_batch:
             return sharding
         spec = sharding.spec if isinstance(sharding, NamedSharding) else sharding
         entries = [*spec, *(None,) * (rank - len(spec))]
@@ -85,11 +88,18 @@ class Form:
     def out(self, out: Array) -> Array:
         """The output in the form of the operands."""
         out = out if self.narrow is None else out.astype(self.narrow)
-        return bshd(out) if self.is_heads_first else out
+        return jnp.squeeze(out, -2) if self.heads_are_batch else self._moved(out)
 
     def lse(self, lse: Array) -> Array:
         """The log-sum-exp in the form of the operands, without the axis of the features."""
+        if self.heads_are_batch:
+            return jnp.squeeze(lse, -1)
         return jnp.swapaxes(lse, -1, -2) if self.is_heads_first else lse
+
+    def _moved(self, x: Array) -> Array:
+        if self.heads_are_batch:
+            return jnp.expand_dims(x, -2)
+        return bshd(x) if self.is_heads_first else x
 
 
 def bshd(x: Array) -> Array:

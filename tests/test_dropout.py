@@ -159,7 +159,7 @@ def test_no_array_of_all_weights_exists() -> None:
 @pytest.mark.any_jax
 def test_kernels_that_cannot_drop_decline() -> None:
     b = rg.Builder("dropped")
-    q, seed = b.input("q", (1, 64, 2, 64), "f32"), b.input("seed", (4,), "i32")
+    q, seed = b.input("q", (1, 2048, 8, 128), "f32"), b.input("seed", (4,), "i32")
     graph = b.build(out=b.attend(q, q, q, dropout=0.1, seed=seed))
     for target, template in (("tpu:v5e", "attend/mosaic_tpu"), ("cpu", "attend/llvm_cpu")):
         told = rg.plan(graph, target).explain()
