@@ -17,7 +17,7 @@ from jax.sharding import NamedSharding
 
 from ropegen import masks, models, tiles
 from ropegen.arguments import flag_of, number_of, path_of
-from ropegen.dropout import expect_rate, seed_of
+from ropegen.dropout import expect_rate
 from ropegen.emit import artifact, mesh
 from ropegen.emit.mesh import Sharding
 from ropegen.errors import RopegenError
@@ -488,7 +488,7 @@ def attention(
         "softcap": softcap,
         "masked_row": masked_row,
         "dropout": rate,
-        "seed": None if rate is None else call.array("seed", seed_of(call.name, dropout_key)),
+        "seed": None if rate is None else call.seed(dropout_key),
         "q_positions": q_at if "q_pos" in reads else None,
         "kv_positions": kv_at if "kv_pos" in reads else None,
         "q_segments": call.ids("q_segments", q_segments),

@@ -72,7 +72,7 @@ def test_results_gradients_and_tangents_are_those_of_the_formula(tile: Any) -> N
         def loss(arrays: Any) -> Any:
             return sum(jnp.sum(x * weight) for x, weight in zip(function(*arrays), weights, strict=True))
 
-        return function(*arrays), jax.grad(loss)(arrays), jax.jvp(lambda *x: function(*x), arrays, along)[1]
+        return function(*arrays), jax.grad(loss)(arrays), jax.jvp(function, arrays, along)[1]
 
     made, wanted = jax.jit(
         lambda: (everything(lambda *x: attended(*x, tile=tile)), everything(lambda *x: formula(*x, seed)))
