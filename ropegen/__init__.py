@@ -16,7 +16,7 @@ from ropegen import dependencies
 
 dependencies.expect_installed()  # before the imports below, which need them
 
-from ropegen import masks, reference, scaling, weights
+from ropegen import compat, masks, reference, scaling, weights
 from ropegen.api import (
     attention,
     embed,
@@ -36,6 +36,8 @@ from ropegen.errors import RopegenError
 from ropegen.ir.build import Builder
 from ropegen.ir.graph import Graph
 from ropegen.ir.text import dumps, loads
+from ropegen.layouts import unpack_kv, unpack_qkv
+from ropegen.merging import merge
 from ropegen.plans import Plan
 from ropegen.retrofitting import retrofit
 from ropegen.rotary import Rope, grid_positions
@@ -60,6 +62,7 @@ __all__ = [
     "RopegenError",
     "Target",
     "attention",
+    "compat",
     "context_parallel",
     "context_plan",
     "dumps",
@@ -72,6 +75,7 @@ __all__ = [
     "load_tiles",
     "loads",
     "masks",
+    "merge",
     "plan",
     "reference",
     "register_template",
@@ -81,6 +85,8 @@ __all__ = [
     "rotate",
     "scaling",
     "sinusoid",
+    "unpack_kv",
+    "unpack_qkv",
     "unzigzag",
     "weights",
     "zigzag",

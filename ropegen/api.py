@@ -12,10 +12,12 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 from jax.sharding import NamedSharding
 
 from ropegen import masks, models, tiles
-from ropegen.arguments import flag_of, path_of
+from ropegen.arguments import flag_of, number_of, path_of
+from ropegen.dropout import expect_rate
 from ropegen.emit import artifact, mesh
 from ropegen.emit.mesh import Sharding
 from ropegen.errors import RopegenError
@@ -23,9 +25,12 @@ from ropegen.expression import Expr
 from ropegen.ir import text
 from ropegen.ir.build import Mask
 from ropegen.ir.graph import Graph, Node, expect_graph
+from ropegen.layouts import Form
 from ropegen.plain_call import Array, ArrayLike, Call, Targets, parse_targets
 from ropegen.planner import plan
 from ropegen.plans import TableKind, Tiles
+from ropegen.ragged import Ragged, expect_alignment
+from ropegen.ring import is_relative
 from ropegen.rotary import Rope
 from ropegen.scaling import whole
 from ropegen.target import Target, one_or_several
@@ -170,16 +175,19 @@ def rope(
     length: int | None = None,
     target: Targets = None,
     sharding: Sharding | None = None,
+    layout: str = "BSHD",
 ) -> Array:
     """Rotary embedding of x (..., S, H, D) at positions (S,) or (..., S), None for 0 .. S-1, in x's type.
 
-    `length` is the longest sequence, for the frequency families that depend on it; `target` and `sharding` are those of
-    `attention`.
+    `length` is the longest sequence, for the frequency families that depend on it; `target`, `sharding` and `layout` are
+    those of `attention`: with "BHSD", x is (..., H, S, D).
 
     Raises:
       RopegenError: shapes that do not fit, an odd width, a family that needs `length`.
     """
-    return _rope_pair((x,), positions, rope, length, target, sharding)[0]
+    form = Form.of("rope", layout, None, x)
+    sharding = form.sharding(sharding, np.ndim(x))
+    return form.out(_rope_pair((form.operand(x),), positions, rope, length, target, sharding)[0])
 
 
 def _rope_pair(
@@ -321,6 +329,13 @@ def attention(
     tile: Tiles | None = None,
     target: Targets = None,
     sharding: Sharding | None = None,
+    layout: str = "BSHD",
+    q_cu_seqlens: ArrayLike | None = None,
+    kv_cu_seqlens: ArrayLike | None = None,
+    align: str | None = None,
+    dropout: float = 0.0,
+    dropout_key: Any = None,
+    accumulate: str | None = None,
 ) -> Any:
     """Attention: q (..., Sq, H, D), k (..., Skv, Hkv, D), v (..., Skv, Hkv, Dv) -> (..., Sq, H, Dv), q's type.
 
@@ -354,18 +369,54 @@ def attention(
       `jax.set_mesh`, or a NamedSharding. PartitionSpec("data", None, "heads") splits the batch over the mesh axis "data" and
       the heads over "heads"; every device then runs the kernel of its own part. If the sequence is split, the call is
       `ropegen.context_parallel` on every device. Without it, arrays on a mesh with explicit axes are computed as they lie.
+    layout: "BHSD" for q (..., H, Sq, D), k, v and the result with the heads before the sequence, as in torch. lse is then
+      (..., H, Sq), and `sharding` is over (..., heads, sequence). Bias and mask are the same in both layouts.
+    q_cu_seqlens, kv_cu_seqlens: (N + 1,) integers, for N sequences one after another in the axis of the sequence (ragged
+      tokens, as in flash-attention's functions with varlen in their name). Sequence i has the tokens from entry i to entry
+      i + 1, sees only itself, and its positions count from 0. kv_cu_seqlens is q_cu_seqlens if left out. Tokens after the
+      last sequence see nothing and are seen by none. Masks may read the sequence as q_segment and kv_segment.
+    align: where queries and keys differ in number and their positions are left out: "start" counts both from 0, and with
+      "end" the last query is at the position of the last key, as with a cache or in flash-attention. In ragged tokens this
+      holds for every sequence.
+    dropout: the share of the weights that become 0 after the softmax; the others are divided by 1 - dropout. Which ones is
+      a function of dropout_key, a key of `jax.random`, and of the place in (batch, heads, Sq, Skv) alone. So forward and
+      backward pass, every platform and every tile drop the same weights, and no array of Sq x Skv is stored. lse loses
+      none. `jax.vmap` drops the same weights in every entry unless it maps the key too.
+    accumulate: "f64" computes everything in float64 and rounds the result to q's type; lse is then float64. It needs
+      `jax_enable_x64`. "f32" is what float32 and half precision do anyway. There is nothing narrower.
+
+    The gradient is deterministic: every call gives the same bits on the same machine, because no pass adds in an order
+    that varies.
 
     Raises:
       RopegenError: shapes, types or options that do not fit; the message says how to correct them.
     """
+    places = (q_positions, kv_positions, q_segments, kv_segments)
+    alone = dropout_key is None and bias is None and sinks is None and sharding is None
+    form = Form.of("attention", layout, accumulate, q, alone and _heads_are_apart(q, k, mask, score, places))
+    q, k, v = (form.operand(x) for x in (q, k, v))
+    sharding = form.sharding(sharding, np.ndim(q))
+    rate = _dropout_rate("attention", dropout, dropout_key)
+    expect_alignment("attention", align)
     if sharding is not None and mesh.splits_sequence(call="attention", sharding=sharding, rank=np.ndim(q)):
         from ropegen import shared_sequence  # it builds on this function
 
+        for name, is_given in (
+            ("dropout", rate is not None),
+            ("q_cu_seqlens", q_cu_seqlens is not None),
+            ("align", align is not None),
+        ):
+            if is_given:
+                raise RopegenError(
+                    f"attention: {name} is given, and sharding is {sharding}, which splits the sequence; leave the sequence "
+                    f"whole in `sharding`{_INSTEAD[name]}"
+                )
         options = {"rope": rope, "score": score, "softcap": softcap, "scale": scale, "masked_row": masked_row}
         options |= {"length": length, "return_lse": return_lse, "tile": tile, "target": target}
         given = {"bias": bias, "sinks": sinks, "q_positions": q_positions, "kv_positions": kv_positions}
         given |= {"q_segments": q_segments, "kv_segments": kv_segments}
-        return shared_sequence.attention_over(sharding, {"q": q, "k": k, "v": v, **given}, mask, options)
+        made = shared_sequence.attention_over(sharding, {"q": q, "k": k, "v": v, **given}, mask, options)
+        return (form.out(made[0]), form.lse(made[1])) if return_lse else form.out(made)
     call = Call("attention")
     b = call.builder
     with_lse = flag_of("attention: return_lse", return_lse)
@@ -381,13 +432,40 @@ def attention(
     dense = None
     if isinstance(mask, jax.Array | np.ndarray):
         dense, mask = call.array("mask", mask), masks.full
-    expressions = masks.as_mask(mask), masks.as_score(score)
+    visible, scored = masks.as_mask(mask), masks.as_score(score)
+    ragged = _ragged(q_cu_seqlens, kv_cu_seqlens, queries, keys)
+    if ragged is not None:
+        if q_segments is not None or kv_segments is not None:
+            raise RopegenError("attention: segments are given, and q_cu_seqlens says them too; leave one of them out")
+        q_segments, kv_segments = ragged[0].segments(padding=-1), ragged[1].segments(padding=-2)
+        visible = visible & masks.segments
     segments = {"q": q_segments, "kv": kv_segments}
-    reads = expect_reads(call.name, *expressions, q_node.type.shape[-2], segments)
+    reads = expect_reads(call.name, visible, scored, q_node.type.shape[-2], segments)
     compares = rope is not None or {"q_pos", "kv_pos"} <= reads
+    is_left_out = q_positions is None and kv_positions is None
+    if align is not None and not is_left_out:
+        raise RopegenError("attention: align is given, and positions say it too; leave one of them out")
+    # In ragged tokens, the mask may compare indices instead of positions where only their differences matter. A plan then
+    # knows which tiles are empty.
+    by_index = False
+    if compares and is_left_out and ragged is not None:
+        is_same = ragged[0] is ragged[1]
+        if not is_same and align is None:
+            raise RopegenError(
+                "attention: q_cu_seqlens and kv_cu_seqlens are given, and positions matter; give align='start' if both count "
+                "from 0, align='end' if the last query is at the last key, or q_positions and kv_positions"
+            )
+        by_index = is_same and is_relative(visible) and is_relative(scored)
+        if rope is not None or not by_index:
+            q_positions = ragged[0].positions(ragged[1] if align == "end" and not is_same else None)
+            kv_positions = ragged[1].positions()
+    elif compares and is_left_out and align is not None and queries != keys:
+        first = keys - queries if align == "end" else 0
+        q_positions, kv_positions = np.arange(first, first + queries), np.arange(keys)
     if compares and queries != keys and (q_positions is None or kv_positions is None):
         raise RopegenError(
-            f"attention: {queries} queries over {keys} keys, and their positions matter; give q_positions and kv_positions"
+            f"attention: {queries} queries over {keys} keys, and their positions matter; give q_positions and kv_positions, "
+            "or align"
         )
     if compares and (q_positions is None) != (kv_positions is None):
         given, missing = ("q", "kv") if kv_positions is None else ("kv", "q")
@@ -408,12 +486,16 @@ def attention(
         _expect_magnitude(kv_positions, k_node.type.shape[-1], rope)
         q_node = b.rope(q_node, q_at, rope, length=length)
         k_node = b.rope(k_node, kv_at, rope, length=length, inverse=rope.scaling.kind == "xpos")
+    if by_index:
+        q_at, kv_at = (call.positions(f"{side}_indices", None, queries) for side in ("q", "kv"))
     options: dict[str, Any] = {
-        "mask": mask,
-        "score": score,
+        "mask": visible,
+        "score": scored,
         "scale": scale,
         "softcap": softcap,
         "masked_row": masked_row,
+        "dropout": rate,
+        "seed": None if rate is None else call.seed(dropout_key),
         "q_positions": q_at if "q_pos" in reads else None,
         "kv_positions": kv_at if "kv_pos" in reads else None,
         "q_segments": call.ids("q_segments", q_segments),
@@ -426,7 +508,67 @@ def attention(
     if with_lse:
         outputs["lse"] = b.attend(q_node, k_node, v_node, **options, returns="log_sum_exp")
     results = call.run(outputs, target, tile, sharding)
-    return (results["out"], results["lse"]) if with_lse else results["out"]
+    out = form.out(results["out"])
+    return (out, form.lse(results["lse"])) if with_lse else out
+
+
+def _heads_are_apart(
+    q: Array, k: Array, mask: Mask | Array | np.ndarray, score: Mask, places: tuple[ArrayLike | None, ...]
+) -> bool:
+    """Whether a head of q (..., H, S, D) is computed as a batch entry would be, from keys of its own."""
+    if isinstance(mask, jax.Array | np.ndarray) or any(np.ndim(x) > 1 for x in places if x is not None):  # pyright: ignore[reportArgumentType]
+        return False
+    reads = masks.variables(masks.as_mask(mask)) | masks.variables(masks.as_score(score))
+    return min(np.ndim(q), np.ndim(k)) >= 3 and np.shape(q)[-3] == np.shape(k)[-3] and not {"head", "batch"} & reads
+
+
+# What a call whose sequence lies over several devices can do instead of what it cannot.
+_INSTEAD = {
+    "dropout": ", and split the batch or the heads",
+    "q_cu_seqlens": ", or give q_segments, kv_segments and positions",
+    "align": ", or give q_positions and kv_positions",
+}
+
+
+def _dropout_rate(call: str, dropout: object, key: object) -> float | None:
+    """The share of the weights to drop; None if it is 0, which needs no key."""
+    if isinstance(dropout, Tracer):
+        raise RopegenError(
+            f"{call}: dropout is traced by jit, grad or vmap and must be a number; give float(value), taken outside of them"
+        )
+    known = dropout.item() if isinstance(dropout, jax.Array) and not dropout.ndim else dropout
+    rate = number_of(f"{call}: dropout", known, "the share of the weights to drop, such as 0.1")
+    expect_rate(f"{call}: dropout", rate)
+    if rate and key is None:
+        raise RopegenError(
+            f"{call}: dropout is {rate:g} and dropout_key is left out; give a key, such as jax.random.key(0)"
+        )
+    return rate or None
+
+
+def _ragged(
+    q_ends: ArrayLike | None, kv_ends: ArrayLike | None, queries: int, keys: int
+) -> tuple[Ragged, Ragged] | None:
+    """The sequences of queries and keys; one object if they are the same by declaration. None without `cu_seqlens`."""
+    if q_ends is None:
+        if kv_ends is not None:
+            raise RopegenError(
+                "attention: kv_cu_seqlens is given and q_cu_seqlens is not; give both, or q_cu_seqlens alone"
+            )
+        return None
+    of_queries = Ragged.of("attention: q_cu_seqlens", q_ends, queries)
+    if kv_ends is None:
+        if queries != keys:
+            raise RopegenError(
+                f"attention: q_cu_seqlens is given for {queries} queries, and there are {keys} keys; give kv_cu_seqlens too"
+            )
+        return of_queries, of_queries
+    of_keys = Ragged.of("attention: kv_cu_seqlens", kv_ends, keys)
+    if of_queries.count != of_keys.count:
+        raise RopegenError(
+            f"attention: q_cu_seqlens says {of_queries.count} sequences and kv_cu_seqlens {of_keys.count}; give as many of both"
+        )
+    return of_queries, of_keys
 
 
 def expect_reads(

@@ -22,7 +22,7 @@ import numpy as np
 from jax import lax
 from jax.core import Tracer
 
-from ropegen import angles, masks
+from ropegen import angles, dropout, masks
 from ropegen.cost import NO_COST, NO_WORK, Cost, Direction, Work
 from ropegen.errors import RopegenError
 from ropegen.ir import ops
@@ -275,7 +275,8 @@ def attend(op: ops.Attend, q: Array, k: Array, v: Array, given: Mapping[str, Arr
     rows = q.reshape(batch, queries, *split, q.shape[-1])
     k, v = k.reshape(batch, keys, kv_heads, k.shape[-1]), v.reshape(batch, keys, kv_heads, v.shape[-1])
     # Scores are (batch, kv_heads, group, queries, keys); every operand gets these axes.
-    aligned = {operand.name: _on_score_axes(operand, given[operand.name], lead, split) for operand in op.beside}
+    placed = [operand for operand in op.beside if operand.name != "seed"]
+    aligned = {operand.name: _on_score_axes(operand, given[operand.name], lead, split) for operand in placed}
 
     # The size is not a static argument of the checkpoint, because JAX keeps a function with static arguments, and with
     # it the arrays that it captures, after their trace has ended.
@@ -283,7 +284,8 @@ def attend(op: ops.Attend, q: Array, k: Array, v: Array, given: Mapping[str, Arr
         parts = {
             name: lax.dynamic_slice_in_dim(x, start, size, 3) if x.shape[3] > 1 else x for name, x in aligned.items()
         }
-        return _attend_rows(op, lax.dynamic_slice_in_dim(rows, start, size, 1), k, v, parts)
+        part = lax.dynamic_slice_in_dim(rows, start, size, 1)
+        return _attend_rows(op, part, k, v, parts, _kept(op, given, start, part.shape, keys))
 
     size = _chunk_rows(batch, queries, heads, keys)
     results: list[tuple[Array, Array]] = []
@@ -330,9 +332,23 @@ def _nothing_to_attend(
     return jnp.zeros((*rows, width), dtype), jnp.broadcast_to(jnp.asarray(log_sum_exp, wide), rows)
 
 
-def _attend_rows(op: ops.Attend, q: Array, k: Array, v: Array, given: Mapping[str, Array]) -> tuple[Array, Array]:
+def _kept(op: ops.Attend, given: Mapping[str, Array], start: Array, shape: tuple[int, ...], keys: int) -> Array | None:
+    """Which weights of a chunk of queries from `start`, (B, rows, Hkv, G, D), dropout keeps; None without dropout."""
+    if op.dropout is None:
+        return None
+    batch, rows, kv_heads, group, _ = shape
+    entries = jnp.arange(batch, dtype=jnp.int32).reshape(-1, 1, 1, 1, 1)
+    heads = jnp.arange(kv_heads * group, dtype=jnp.int32).reshape(1, kv_heads, group, 1, 1)
+    queries = start + jnp.arange(rows, dtype=jnp.int32)[:, None]
+    words = dropout.row_words(jnp, given["seed"], entries, heads, queries)
+    return dropout.kept(jnp, words, jnp.arange(keys, dtype=jnp.int32), op.dropout)
+
+
+def _attend_rows(
+    op: ops.Attend, q: Array, k: Array, v: Array, given: Mapping[str, Array], kept: Array | None
+) -> tuple[Array, Array]:
     """One chunk, q (B, rows, Hkv, G, D), with k and v (B, Skv, Hkv, D): the output (B, rows, Hkv, G, Dv) and
-    log-sum-exp.
+    log-sum-exp. `kept` says which weights dropout keeps.
     """
     wide = accumulator(q.dtype)
     exact = precision(q.dtype)
@@ -364,6 +380,8 @@ def _attend_rows(op: ops.Attend, q: Array, k: Array, v: Array, given: Mapping[st
         total = total + jnp.exp(sinks - shift)
     seen = total > 0
     divisor = jnp.where(seen, total, 1.0)
+    if kept is not None and op.dropout is not None:
+        weight = jnp.where(kept, weight / (1 - op.dropout), 0.0)
     mixed = jnp.einsum("bhgqk,bkhd->bhgqd", weight.astype(v.dtype), v, precision=exact, preferred_element_type=wide)
     out = mixed / divisor
     if op.takes_mean:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from jax.core import Tracer
 
-from ropegen import masks
+from ropegen import dropout, masks
 from ropegen.arguments import expect_tiles
 from ropegen.emit import mesh
 from ropegen.emit.callable import run
@@ -79,6 +79,13 @@ class Call:
         if given is not None or (isinstance(value, jax.Array) and not isinstance(value, Tracer)):
             self._same.add(label)
         return self.builder.input(label, array.shape, dtype_name(array.dtype))
+
+    def seed(self, key: Any) -> Node:
+        """An input for the seed of dropout, from a key of `jax.random`."""
+        node = self.array("seed", dropout.seed_of(self.name, key))
+        if isinstance(key, jax.Array) and not isinstance(key, Tracer):
+            self._same.add("seed")  # what is computed from it inside a program is traced
+        return node
 
     def optional(self, label: str, value: ArrayLike | None) -> Node | None:
         """An input for the array, None for None."""

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ropegen import masks
+from ropegen import dropout, masks
 from ropegen.arguments import mapping_of
 from ropegen.errors import RopegenError, nearest
 from ropegen.ir import ops
@@ -230,6 +230,9 @@ def _attend(op: ops.Attend, q: Array, k: Array, v: Array, **given: Array) -> Arr
     it is the mean of all rows of v, or zero if v has no rows. Its denominator is that of the sinks; without sinks it is
     0, whose logarithm is -inf.
 
+    Dropout multiplies a weight by 0, or by 1 / (1 - dropout) if `ropegen.dropout` keeps it. It changes neither the
+    denominator nor the mean of a row that sees no key.
+
     The expressions read positions and segments as int32, or int64 if they are that, without fractions (see
     `ropegen.masks`). `batch` counts the leading dimensions in row-major order. A hidden key has the weight 0, and 0 * NaN
     is NaN, so nothing is promised
@@ -240,6 +243,8 @@ def _attend(op: ops.Attend, q: Array, k: Array, v: Array, **given: Array) -> Arr
     # The optional operands with the axes (*lead, heads, queries, keys). A size is 1 if the operand has no such axis.
     aligned: dict[str, Array] = {}
     for operand in op.beside:
+        if operand.name == "seed":
+            continue
         x = given[operand.name]
         x = x.reshape(operand.padded(x.shape, len(lead)))
         sizes = x.shape[len(lead) :]
@@ -260,6 +265,10 @@ def _attend(op: ops.Attend, q: Array, k: Array, v: Array, **given: Array) -> Arr
             if op.returns == "log_sum_exp":
                 result[index][part] = (peak + np.log(total)).T
                 continue
+            if op.dropout is not None:
+                rows_of = np.arange(part.start, part.stop)[:, None]
+                words = dropout.row_words(np, given["seed"], batch, np.arange(heads)[:, None, None], rows_of)
+                weight = weight * dropout.kept(np, words, np.arange(keys), op.dropout) / (1 - op.dropout)
             if op.takes_mean:
                 weight[~seen] = 1.0 / max(keys, 1)
             mixed = (weight.reshape(*grouped.shape[:-1], keys) @ values).reshape(heads, count, v.shape[-1])

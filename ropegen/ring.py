@@ -146,13 +146,13 @@ def _schedule(order: Order, mask: Expr, score: Expr, q_chunk: int, kv_chunk: int
     for bit, of_term in enumerate(classes):
         pattern |= (of_term != masks.FULL).astype(np.int64) << bit
     distance = np.subtract.outer(np.arange(count), np.arange(count))
-    is_relative = order.name is not None and all(map(_is_relative, (*terms, score)))
+    shifts = order.name is not None and all(map(is_relative, (*terms, score)))
     nowhere = 2 * count
     keys = np.where(is_empty, -1, pattern * (4 * count))
     for bits in np.unique(pattern[~is_empty]).tolist():
         if POSITIONS & (variables(_joined(terms, bits)) | variables(score)):
             here = (pattern == bits) & ~is_empty
-            few = is_relative and len(np.unique(distance[here])) <= _MOST_DISTANCES
+            few = shifts and len(np.unique(distance[here])) <= _MOST_DISTANCES
             keys = np.where(here, keys + (distance + count if few else nowhere), keys)
     names, table = np.unique(keys, return_inverse=True)
     table = table.reshape(count, count) + (0 if names[0] == -1 else 1)
@@ -183,7 +183,7 @@ def _classes(order: Order, term: Expr, q_chunk: int, kv_chunk: int, heads: int) 
     return masks.classify_tiles(term, *ranges, head=(0, max(0, heads - 1)), wide=("q_segment", "kv_segment"))
 
 
-def _is_relative(expr: Expr) -> bool:
+def is_relative(expr: Expr) -> bool:
     """Whether an expression reads positions only in differences and comparisons of the two, so that a shift of both
     changes nothing.
     """
@@ -194,9 +194,9 @@ def _is_relative(expr: Expr) -> bool:
         case Apply(op="-" | "<" | "<=" | ">" | ">=" | "==" | "!=", args=args) if set(args) == {query, key}:
             return True
         case Apply(args=args):
-            return all(map(_is_relative, args))
+            return all(map(is_relative, args))
         case masks.Table(index=index):
-            return _is_relative(index)
+            return is_relative(index)
         case _:
             return True
 

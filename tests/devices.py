@@ -339,6 +339,36 @@ def check_places() -> None:
     assert "reads `batch`" in refusal(lambda: within(attend, DATA, q, k, v))
 
 
+def check_dropout() -> None:
+    """Dropout counts over the whole: a split call drops what one device drops, and equal keys in shard_map are refused."""
+    q, k, v = heads_of(4, 2, 2)
+    key = jax.random.key(3)
+
+    def attend(q: Any, k: Any, v: Any, key: Any = key, **options: Any) -> Any:
+        return rg.attention(q, k, v, dropout=0.5, dropout_key=key, **options)
+
+    def apart(q: Any, k: Any, v: Any) -> Any:
+        return attend(q, k, v, jax.random.fold_in(key, jax.lax.axis_index("data")))
+
+    wanted = np.asarray(attend(q, k, v))
+    both = NamedSharding(mesh_of(AxisType.Auto), PartitionSpec("data", None, "model"))
+    assert relative(jax.jit(functools.partial(attend, sharding=both))(q, k, v), wanted) < 1e-6
+    laid = [jax.device_put(x, both) for x in (q, k, v)]
+    assert relative(jax.jit(attend)(*laid), wanted) < 1e-6
+    for spec, axis in ((MODEL, "model"), (DATA, "data")):
+        for options in ({}, {"check_vma": False}):
+            message = refusal(lambda spec=spec, options=options: within(attend, spec, q, k, v, **options))
+            assert f"jax.random.fold_in(key, jax.lax.axis_index('{axis}'))" in message
+    parts = within(apart, DATA, q, k, v)
+    size = mesh_of(AxisType.Auto).shape["data"]
+    for index in range(size):
+        part = slice(index * BATCH // size, (index + 1) * BATCH // size)
+        alone = attend(q[part], k[part], v[part], jax.random.fold_in(key, index))
+        assert relative(alone, np.asarray(parts)[part]) < 1e-6
+    sequence = NamedSharding(both.mesh, PartitionSpec(None, "seq"))
+    assert "leave the sequence whole" in refusal(lambda: attend(q, k, v, sharding=sequence))
+
+
 def check_side_by_side() -> None:
     """Under automatic axes, every option is split over batch and heads, in every direction, with no exchange but sums."""
     mesh, rows = mesh_of(AxisType.Auto), 24

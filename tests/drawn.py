@@ -304,7 +304,12 @@ class _Draw:
             operands["mask"] = self.input("mask", *self.broadcast(lead, heads, queries, keys), dtype="i1")
         if self.chance(0.15):
             operands["sinks"] = self.input("sinks", heads, dtype=self.any_float(), role="parameter")
+        # Of its own generator, so that the other choices stay what they were before there was dropout.
+        dropping = Random(f"dropout {q.type} {len(self.inputs)}")
+        if dropping.random() < 0.12 * self.richness:
+            operands["seed"] = self.input("seed", 4, dtype="i32")
         declared = {
+            "dropout": dropping.choice([0.1, 0.5]) if "seed" in operands else None,
             "scale": self.random.choice([ops.attention_scale(width), ops.attention_scale(width), 1.0, 0.2]),
             "visible": visible,
             "score": score,

@@ -170,6 +170,7 @@ def _attend(
     bias: jax.Array | None = None,
     mask: jax.Array | None = None,
     sinks: jax.Array | None = None,
+    seed: jax.Array | None = None,
     **places: jax.Array,
 ) -> jax.Array:
     """All scores at once, softmax in float32, weights in the input's dtype; no NaN in a row that sees no key."""
@@ -206,10 +207,38 @@ def _attend(
     if op.returns == "log_sum_exp":
         return jnp.swapaxes(jnp.where(total > 0, peak + jnp.log(safe), -jnp.inf)[..., 0], -1, -2)
     weight = weight / safe
+    if op.dropout is not None and seed is not None:
+        entries, rows = jnp.arange(math.prod(lead)).reshape(*lead, 1, 1, 1), jnp.arange(q.shape[-3])[:, None]
+        stays = keeps(seed, (entries, jnp.arange(heads)[:, None, None], rows), jnp.arange(keys), op.dropout)
+        weight = jnp.where(stays, weight / (1 - op.dropout), 0.0)
     if op.masked_row == "mean" and sinks is None:
         weight = jnp.where(visible.any(-1, keepdims=True), weight, 1.0 / max(keys, 1))
     weight = _rounded(weight.astype(q.dtype), wide)
     return jnp.einsum("...hqk,...khd->...qhd", weight, _rounded(v, wide)).astype(q.dtype)
+
+
+def keeps(seed: jax.Array, place: tuple[jax.Array, jax.Array, jax.Array], key: jax.Array, rate: float) -> jax.Array:
+    """Which weights dropout keeps, for the place (batch entry, head, query) of a row and the indices of keys."""
+
+    def multiplied(x: jax.Array, shift: int, factor: int) -> jax.Array:
+        return jax.lax.bitwise_xor(x, jax.lax.shift_right_logical(x, jnp.full_like(x, shift))) * jnp.uint32(factor)
+
+    def mix(x: jax.Array) -> jax.Array:
+        x = multiplied(multiplied(x, 16, 0x21F0AAAD), 15, 0xD35A2D97)
+        return x ^ (x // jnp.uint32(2**15))
+
+    golden = 0x9E3779B9
+    word = jax.lax.bitcast_convert_type(seed, jnp.uint32)
+    entry, head, query = (x.astype(jnp.uint32) for x in place)
+    entry, head = entry + word[2], head + word[3]
+    a, b = word[0], word[1] + jnp.uint32(golden)
+    for x in (entry, head, query):
+        a = mix(a ^ mix(x + jnp.uint32(golden)))
+    for x in (query, head, entry):
+        b = mix(b ^ mix(x + jnp.uint32(golden)))
+    x = multiplied(a + key.astype(jnp.uint32) * jnp.uint32(golden), 16, 0x21F0AAAD)
+    x = (x ^ (x // jnp.uint32(2**15)) ^ b) * jnp.uint32(0xD35A2D97)
+    return (x ^ (x // jnp.uint32(2**15))) >= jnp.uint32(round(rate * 2**32))
 
 
 def _rounded(x: jax.Array, wide: Any) -> jax.Array:

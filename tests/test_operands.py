@@ -40,12 +40,14 @@ SHAPES: dict[str, tuple[list[tuple[int, ...]], str]] = {
     "bias": ([SCORES, SCORES[1:], (1, 1, 1, QUERIES, 1), (KEYS,), ()], "f32"),
     "mask": ([SCORES, SCORES[2:], (7, 1, 1, KEYS), (1,)], "i1"),
     "sinks": ([(HEADS,)], "f32"),
+    "seed": ([(4,)], "i32"),
 }
 
 
 def attention(name: str, shape: tuple[int, ...], dtype: str) -> TensorType:
     types = [TensorType(own, "f32") for own in QKV.values()]
-    return ops.Attend(scale=1.0, given=(name,)).infer(*types, TensorType(shape, dtype))
+    dropout = 0.5 if name == "seed" else None
+    return ops.Attend(scale=1.0, dropout=dropout, given=(name,)).infer(*types, TensorType(shape, dtype))
 
 
 def test_every_optional_operand_has_a_row_here() -> None:
@@ -79,7 +81,7 @@ def inputs(**types: tuple[tuple[int, ...], str]) -> dict[str, Node]:
 
 
 def attend_region(*, mask: masks.Expr = masks.causal & masks.segments) -> Graph:
-    """Attention with every operand, over a batch of 2: positions per entry, segments for all, a bias by head."""
+    """Attention with every operand that a batch may widen, over a batch of 2: positions per entry, segments for all, a bias by head."""
     given = inputs(
         q=((2, 3, 4, 6), "f32"),
         k=((2, 5, 2, 6), "f32"),
@@ -92,7 +94,7 @@ def attend_region(*, mask: masks.Expr = masks.causal & masks.segments) -> Graph:
         mask=((1, 1, 3, 5), "i1"),
         sinks=((4,), "f32"),
     )
-    op = ops.Attend(scale=0.5, visible=mask, given=ops.Attend.optional)
+    op = ops.Attend(scale=0.5, visible=mask, given=tuple(given)[3:])
     return graph("attend", given.values(), {"output": node(op, *given.values())})
 
 

@@ -28,6 +28,7 @@ from ropegen.expression import Expr
 from ropegen.ir import ops
 from ropegen.ir.build import Builder
 from ropegen.ir.graph import Graph
+from ropegen.merging import merged
 from ropegen.planner import cheapest
 from ropegen.ring import POSITIONS, Case, Order, Schedule, Visits, schedule
 from ropegen.run_time_tiles import may_see
@@ -384,7 +385,7 @@ def _forward(ring: Ring, floats: Arrays, others: Arrays) -> tuple[Array, Array]:
         made = bind(part.closed, part.choices, part.operands(arrays))
         lse_of_rows = lse[..., None]
         before = place.cut("q", out), place.cut("q", lse_of_rows)[..., 0]
-        merged_out, merged_lse = _merged(before, (made[0], made[1]))
+        merged_out, merged_lse = merged([before, (made[0], made[1])])
         out = place.replaced("q", out, merged_out)
         return (out, place.replaced("q", lse_of_rows, merged_lse[..., None])[..., 0]), nothing
 
@@ -397,7 +398,7 @@ def _forward(ring: Ring, floats: Arrays, others: Arrays) -> tuple[Array, Array]:
     else:
         (out, lse), _ = device.around(block, state, ())
     if sinks is not None:
-        out, lse = _merged((out, lse), (jnp.zeros_like(out), jnp.broadcast_to(sinks.astype(wide), lse.shape)))
+        out, lse = merged([(out, lse), (jnp.zeros_like(out), jnp.broadcast_to(sinks.astype(wide), lse.shape))])
     return out.astype(q.dtype), lse
 
 
@@ -411,18 +412,6 @@ def _like(values: Any, given: Arrays) -> Any:
     """Values that vary over the axes of the mesh over which the given arrays vary, as the carry of a loop must."""
     leaves, tree = jax.tree.flatten(values)
     return jax.tree.unflatten(tree, alike([*given.values(), *leaves])[len(given) :])
-
-
-def _merged(one: tuple[Array, Array], other: tuple[Array, Array]) -> tuple[Array, Array]:
-    """The attention over two sets of keys, from (out, lse) over each."""
-    lses = one[1], other[1]
-    top = jnp.maximum(*lses)
-    top = jnp.where(top == -jnp.inf, 0.0, top)
-    weights = [jnp.exp(lse - top) for lse in lses]
-    total = weights[0] + weights[1]
-    divisor = jnp.where(total > 0, total, 1.0)
-    out = one[0] * (weights[0] / divisor)[..., None] + other[0] * (weights[1] / divisor)[..., None]
-    return out, jnp.where(total > 0, top + jnp.log(divisor), -jnp.inf)
 
 
 @plain.own_promotion()

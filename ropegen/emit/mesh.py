@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
-from ropegen import masks
+from ropegen import dropout, masks
 from ropegen.errors import RopegenError, nearest
 from ropegen.ir import ops
 from ropegen.ir.axes import HEADS, SEQUENCE, Axes, axes_of
@@ -252,6 +252,8 @@ class Part:
     """The outputs that are sums over the devices of the heads."""
     once: frozenset[str]
     """Inputs that only the first device of the heads adds: the biases of partial sums."""
+    firsts: tuple[tuple[str, int, str, int], ...]
+    """(seed, word, axis, size): this word of a seed is the first index along a split axis, of which a device has `size`."""
 
 
 def part_of(call: str, source: Graph, axes: Axes, split: Split, place: Mapping[str, int] | None = None) -> Part:
@@ -272,6 +274,7 @@ class _Parting:
         self.counted: list[tuple[str, ops.Positions]] = []
         self.partial: set[Node] = set()
         self.once: set[str] = set()
+        self.firsts: dict[tuple[str, int], tuple[str, int]] = {}
 
     def part(self) -> Part:
         made: dict[Node, Node] = {}
@@ -299,6 +302,7 @@ class _Parting:
             tuple((label_of(value), self.axes.names[value]) for value in self.source.inputs),
             frozenset(label for label, value in outputs.items() if value in self.partial),
             frozenset(self.once),
+            tuple((*word, *its) for word, its in self.firsts.items()),
         )
 
     def _is_split(self, value: Node, name: str, axis: int) -> bool:
@@ -369,6 +373,8 @@ class _Parting:
 
     def _placed(self, op: ops.Attend, value: Node) -> ops.Attend:
         """The attention with its mask and score over the head and batch indices of this device."""
+        if op.dropout is not None:
+            self._count_dropout(value)
         parts: dict[str, tuple[int, int]] = {}
         for name, axis in (("head", -2), ("batch", 0)):
             count = value.operands[0].type.shape[axis]
@@ -379,6 +385,20 @@ class _Parting:
                 size = count // self.split.count(its)
                 parts[name] = self.place.get(its, 0) * size, size
         return dataclasses.replace(op, visible=masks.shifted(op.visible, parts), score=masks.shifted(op.score, parts))
+
+    def _count_dropout(self, value: Node) -> None:
+        """Lets the seed count the batch entries and heads of the whole, so that no two devices drop the same weights."""
+        q, seed = value.operands[0], value.operand("seed")
+        assert seed is not None
+        for word, axis in ((dropout.FIRST_BATCH, 0), (dropout.FIRST_HEAD, q.type.rank - 2)):
+            name = self.axes.names[q][axis]
+            if self.split.count(name) <= 1 or (axis == 0 and q.type.rank < 4):
+                continue
+            if not isinstance(seed.op, ops.Input) or (axis == 0 and q.type.rank > 4):
+                raise self._refuse("dropout counts one batch axis, from a seed that is an input", name)
+            its = name, q.type.shape[axis] // self.split.count(name)
+            if self.firsts.setdefault((label_of(seed), word), its) != its:
+                raise self._refuse("attentions of several sizes share one seed for dropout", name)
 
     def _uneven(self, value: Node, name: str, count: int) -> RopegenError:
         parts = self.split.count(name)
@@ -443,6 +463,10 @@ def over_devices(
                 width = mine[label].shape[axis] // count
                 start = lax.axis_index(heads) * count // split.count(HEADS) * width
                 mine[label] = lax.dynamic_slice_in_dim(mine[label], start, width, axis)
+        for label, word, name, size in first.firsts:
+            if label in mine:
+                start = lax.axis_index(split.axes(name)) * size
+                mine[label] = mine[label].at[word].add(start.astype(mine[label].dtype))
         for label in first.once & mine.keys():
             mine[label] = jnp.where(lax.axis_index(heads) == 0, mine[label], 0)
         return mine

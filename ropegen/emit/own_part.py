@@ -85,6 +85,7 @@ def with_own_part(call: str, graph: Graph, values: Mapping[str, Array], same: Co
     questions = [
         *_of_positions(call, graph, values, same, states, manual, batch, others(SEQUENCE)),
         *_of_places(call, graph, states or manual, batch, {"head": others(HEADS), "batch": others(batch_name(0))}),
+        *_of_seeds(call, graph, values, same, states, manual, batch, (others(HEADS), others(batch_name(0)))),
     ]
     if not questions:
         return dict(values)
@@ -158,6 +159,42 @@ def _of_places(
                 f"mask or score reads `{name}`, which would count from 0 on every device. Call it outside of shard_map with "
                 f"`sharding=`, which counts over the whole, or give this part's own `bias` or mask array",
             )
+
+
+def _of_seeds(
+    call: str,
+    graph: Graph,
+    values: Mapping[str, Array],
+    same: Collection[str],
+    states: frozenset[str],
+    manual: frozenset[str],
+    batch: int,
+    others: tuple[tuple[frozenset[int], ...], tuple[frozenset[int], ...]],
+) -> Iterator[Question]:
+    """For the heads and the batch of an attention with dropout whose seed does not vary over an axis."""
+    for value in graph.nodes:
+        seed = value.operand("seed") if isinstance(value.op, ops.Attend) and value.op.dropout is not None else None
+        given = None if seed is None else values.get(label_of(seed))
+        if seed is None or given is None:
+            continue
+        if states:
+            axes = states - jax.typeof(given).manual_axis_type.varying
+        else:
+            axes = frozenset() if isinstance(given, Tracer) and label_of(seed) not in same else manual
+        shape = value.operands[0].type.shape
+        heads, width = shape[-2:]
+        where = (("heads", {heads, heads * width}, {1, batch + 1}), ("batch", {shape[0]}, {0}))
+        for (name, sizes, places), their_others in zip(where, others, strict=True):
+            if axes:
+                yield Question(
+                    axes,
+                    frozenset(sizes),
+                    frozenset(places),
+                    their_others,
+                    f"{call}: this shard_map splits the {name} over the mesh axis {{axis!r}}, and dropout has the same key on every "
+                    "device, so all of them would drop the same weights. Give every device a key of its own: "
+                    "jax.random.fold_in(key, jax.lax.axis_index({axis!r}))",
+                )
 
 
 # The primitive -------------------------------------------------------------------------------------------------------

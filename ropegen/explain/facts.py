@@ -203,6 +203,7 @@ def _attention(value: Node, op: ops.Attend, chosen: Candidate | None, names: Map
         "scale": op.scale,
         "softcap": op.softcap,
         "masked_row": op.masked_row,
+        **({} if op.dropout is None else {"dropout": op.dropout}),
         "returns": op.returns,
         "operands": [operand.name for operand in op.beside if operand.holds != "position"],
         "positions": {

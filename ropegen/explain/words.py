@@ -143,6 +143,7 @@ def _attention_rows(facts: Facts) -> Iterator[list[str]]:
     extra = [f"soft-cap {facts['softcap']:g}"] if facts["softcap"] else []
     extra += [f"score {short(facts['score'])}"] if facts["score"] else []
     extra += [f"a row without keys gives its {facts['masked_row']}"] if facts["masked_row"] != "zero" else []
+    extra += [f"drops {100 * facts['dropout']:g} % of the weights"] if facts.get("dropout") else []
     extra += ["returns the log-sum-exp"] if facts["returns"] != "output" else []
     extra += [f"reads {', '.join(facts['operands'])}"] if facts["operands"] else []
     yield ["mask", "; ".join([shown, *extra])]

@@ -188,6 +188,7 @@ class Builder:
         scale: float | None = None,
         softcap: float | None = None,
         masked_row: str = "zero",
+        dropout: float | None = None,
         returns: str = "output",
         partial: str | None = None,
         q_positions: Node | None = None,
@@ -197,12 +198,13 @@ class Builder:
         bias: Node | None = None,
         dense_mask: Node | None = None,
         sinks: Node | None = None,
+        seed: Node | None = None,
     ) -> Node:
         """Attention: q (..., Sq, H, D), k (..., Skv, Hkv, D), v (..., Skv, Hkv, Dv) -> (..., Sq, H, Dv).
 
         `scale` defaults to 1/sqrt(D). If the mask or score reads positions that are not given, they count from 0.
         That is only right if queries and keys start together, so the builder refuses it if their numbers differ.
-        `partial` is that of `ops.Attend`.
+        `dropout` needs a `seed`, (4,) int32; these two and `partial` are those of `ops.Attend`.
         """
         visible, scored = masks.as_mask(mask), masks.as_score(score)
         reads = masks.variables(visible) | masks.variables(scored)
@@ -228,6 +230,7 @@ class Builder:
             bias=bias,
             mask=dense_mask,
             sinks=sinks,
+            seed=seed,
         )
         attend = ops.Attend(
             scale=ops.attention_scale(q.type.shape[-1]) if scale is None else _number("attend: scale", scale, _SCALED),
@@ -235,6 +238,7 @@ class Builder:
             score=scored,
             softcap=None if softcap is None else _number("attend: softcap", softcap),
             masked_row=masked_row,
+            dropout=None if dropout is None else _number("attend: dropout", dropout),
             returns=returns,
             partial=partial,
             given=tuple(given),

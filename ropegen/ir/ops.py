@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ropegen import masks
+from ropegen import dropout, masks
 from ropegen.errors import RopegenError
 from ropegen.ir.op import Measured, Op, Operand, attribute
 from ropegen.masks import Expr
@@ -394,6 +394,9 @@ class Attend(Op):
     the last size of the batch equals H, is refused unless its sizes before (Sq, Skv) are all 1; sinks are (H,). A hidden
     key has the weight 0, so v must be finite there too, and k for gradients: 0 times NaN is NaN.
 
+    `dropout` is the share of the weights that become 0 after the softmax; the others are divided by 1 - dropout.
+    `ropegen.dropout` says which, from the seed (4,). The denominator, and the mean of a row that sees no key, lose none.
+
     `partial` says that the keys are a part of all keys, and that the results of all parts are added up. The output, and
     the cotangents of floating operands, then have this element type, and are not rounded to that of q.
     """
@@ -412,6 +415,7 @@ class Attend(Op):
         Operand("bias", SCORES, batch="broadcast", optional=True),
         Operand("mask", SCORES, "boolean", batch="broadcast", optional=True),
         Operand("sinks", ("heads",), batch="none", optional=True),
+        Operand("seed", ("words",), "integer", batch="none", optional=True),
     )
     # Which optional operand a variable of the mask and score expressions needs.
     NEEDS = {operand.variable: operand.name for operand in operands if operand.variable}  # noqa: RUF012
@@ -420,6 +424,7 @@ class Attend(Op):
     score: Expr = attribute(default=masks.identity)
     softcap: float | None = attribute(default=None)
     masked_row: str = attribute(default="zero", choices=("zero", "mean"))
+    dropout: float | None = attribute(default=None, minimum=0)
     returns: str = attribute(default="output", choices=("output", "log_sum_exp"))
     partial: str | None = attribute(default=None, choices=("f32", "f64"))
     given: tuple[str, ...] = attribute(default=())
@@ -430,6 +435,12 @@ class Attend(Op):
         object.__setattr__(self, "score", masks.as_score(self.score))
         if self.softcap is not None and self.softcap <= 0:
             raise self.refuse(f"softcap is {self.softcap:g}", "give a positive cap, or leave it out")
+        if self.dropout is not None:
+            dropout.expect_rate(f"{self.name}: dropout", self.dropout)
+            if self.partial:
+                raise self.refuse("a part of the keys drops weights", "leave dropout out, or give all keys at once")
+        if (self.dropout is None) != ("seed" not in self.given):
+            raise self.refuse("dropout and its seed belong together", "give both, or neither")
 
     @property
     def variables(self) -> frozenset[str]:
@@ -438,7 +449,7 @@ class Attend(Op):
 
     @property
     def depends_on_place(self) -> bool:
-        return "batch" in self.variables
+        return "batch" in self.variables or self.dropout is not None
 
     @property
     def result_axes(self) -> tuple[str, ...]:
@@ -458,6 +469,10 @@ class Attend(Op):
     def needed(self) -> frozenset[str]:
         """The operands that the mask and score expressions read."""
         return frozenset(name for variable, name in self.NEEDS.items() if variable in self.variables)
+
+    def measured(self, *types: TensorType) -> Measured:
+        measured = super().measured(*types)
+        return replace(measured, sizes={**measured.sizes, "words": dropout.WORDS})
 
     def infer(self, *operands: TensorType) -> TensorType:
         q, k, v, *rest = operands
@@ -517,6 +532,9 @@ class Attend(Op):
                 raise self.refuse(f"{operand.name} are {given}", f"give numbers of shape {wanted}")
             case "optional" if not right:
                 raise self.refuse(f"{operand.name} are {given}", "give integer segment ids")
+            case "none" if operand.name == "seed":
+                if not fits or given.dtype != "i32":
+                    raise self.refuse(f"seed is {given}", f"give {dropout.WORDS} integers of type i32")
             case "none" if not (right and fits):
                 raise self.refuse(f"{operand.name} are {given}", f"give one float a head: {shapes[0]}")
             case _:

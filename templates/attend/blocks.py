@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from ropegen import masks
+from ropegen import dropout, masks
 from ropegen.ir.ops import Attend
 from ropegen.plain import precision
 
@@ -358,6 +358,27 @@ class Scores:
     def of(self, products: Array) -> Array:
         """The scores that the softmax sees."""
         return self.hidden(self.modify(products * self.site.op.scale, self.bias()))
+
+    def dropped(self, weights: Array) -> Array:
+        """What dropout makes of the weights of the block, or of their cotangents: 0, or more of those that it keeps."""
+        site, block, rate = self.site, self.block, self.site.op.dropout
+        if rate is None:
+            return weights
+        among = site.static.among
+        # See `_values` for the barrier.
+        q_start, kv_start, head = lax.optimization_barrier((block.q, block.kv, self.head))
+        queries = q_start + jnp.arange(block.q_size, dtype=jnp.int32)
+        heads = (head if among is None else among.head) * site.group + jnp.arange(site.group, dtype=jnp.int32)
+        words = dropout.row_words(
+            jnp,
+            site.given["seed"].array[0],
+            self.batch if among is None else among.batch,
+            jnp.tile(heads, block.q_size),
+            jnp.repeat(queries, site.group),
+        )
+        keys = self.column(kv_start + jnp.arange(block.kv_size, dtype=jnp.int32))
+        kept = dropout.kept(jnp, (self.row(words[0]), self.row(words[1])), keys, rate)
+        return jnp.where(kept, weights * (1 / (1 - rate)), 0.0)
 
     @property
     def are_products(self) -> bool:

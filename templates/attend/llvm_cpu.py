@@ -37,6 +37,9 @@ def declines(site: AttendSite, target: Target) -> Iterator[str]:
     if not machine.is_installed():
         yield f"llvmlite is not installed; {machine.INSTALL}"
         return
+    if site.op.dropout is not None:
+        yield "it drops no weights"
+        return
     q, k, v = (site.sources[name].type for name in ("q", "k", "v"))
     if q.dtype == "f64":
         yield "it computes in float32, and q is f64"

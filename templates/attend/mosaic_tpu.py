@@ -57,6 +57,9 @@ _VECTOR, _VECTOR_BACKWARD = 6.0, 14.0
 
 def declines(site: AttendSite, target: Target) -> Iterator[str]:
     """Element types that the chip does not multiply, positions that are not known, and more tiles than it can map."""
+    if site.op.dropout is not None:
+        yield "it drops no weights"
+        return
     q, k, v = (site.sources[name].type for name in ("q", "k", "v"))
     if q.dtype not in ("bf16", "f32"):
         yield f"Mosaic multiplies bf16 and f32, not {q.dtype}"

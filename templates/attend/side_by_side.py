@@ -176,7 +176,7 @@ class _Whole:
             sequence, heads, *width = value.shape[rank:]
             return _Cut((*self.lead, sequence, self.kv_heads, heads // self.kv_heads, *width), every, 1)
         if declared.batch == "none":
-            return _Cut((self.kv_heads, group), none, 0)
+            return _Cut((self.kv_heads, group), none, 0) if "heads" in declared.axes else _Cut(value.shape, none, None)
         if declared.batch == "optional":
             return _Cut(value.shape, every if value.ndim > len(declared.axes) else none, None)
         shape = declared.padded(value.shape, rank)

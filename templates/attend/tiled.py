@@ -90,7 +90,9 @@ def forward(
             highest = jnp.maximum(highest, lowest if before is None else before[0])
             weight = site.exp(score - highest[:, None])
             total = jnp.sum(weight, 1)
-            mixed = dot(weight.astype(site.multiplied), rows_of(values, block.kv, block.kv_size), site.wide)
+            mixed = dot(
+                scores.dropped(weight).astype(site.multiplied), rows_of(values, block.kv, block.kv_size), site.wide
+            )
             if before is not None:
                 fade = jnp.exp(before[0] - highest)
                 total, mixed = before[1] * fade + total, before[2] * fade[:, None] + mixed
@@ -134,7 +136,8 @@ def tangent(
 ) -> tuple[Array, Array]:
     """(d_out, d_lse) for the tangents of q, k, v, bias and sinks, in which None stands for zero; linear in them.
 
-    With p the weights and ds the tangent of the scores: d_lse = sum p ds, d_out = sum (p ds v + p dv) - d_lse out.
+    With p the weights and ds the tangent of the scores: d_lse = sum p ds, d_out = sum (p ds v + p dv) - d_lse out. With
+    dropout, the products with v and dv are of p after it.
     """
     q, k, v, given = operands
     dq, dk, dv, d_given = tangents
@@ -180,9 +183,13 @@ def tangent(
             weight, d_score = scores.weights_tangent(scaled, d_products * op.scale, bias_tangent, shift_of(logarithm))
             change = weight * d_score
             # This needs full precision, because `finish` subtracts a number that may be larger than the result.
-            mixed += dot(change, v_part.astype(site.wide), site.wide)
+            mixed += dot(scores.dropped(change), v_part.astype(site.wide), site.wide)
             if d_values is not None:
-                mixed += dot(weight.astype(site.multiplied), rows_of(d_values, block.kv, block.kv_size), site.wide)
+                mixed += dot(
+                    scores.dropped(weight).astype(site.multiplied),
+                    rows_of(d_values, block.kv, block.kv_size),
+                    site.wide,
+                )
             return state[0], total + jnp.sum(weight, 1), moved + jnp.sum(change, 1), mixed
 
         def finish(carry: Carry, state: Carry, start: Index, size: int) -> Carry:
@@ -221,7 +228,8 @@ def backward(
     """The cotangents of q, k, v and, in a dict, of the bias and sinks that are given. Every call gives the same bits.
 
     Scores are held as (keys, rows), so that none of the five matmuls reads a tile of scores transposed. With
-    the weights p and dp = d_out . v: ds = p (dp - out . d_out + d_lse), dv = p d_out, dk = ds q, dq = ds k.
+    the weights p and dp = d_out . v: ds = p (dp - out . d_out + d_lse), dv = p d_out, dk = ds q, dq = ds k. Dropout
+    changes dp and, in dv, p.
     """
     q, k, v, given = operands
     site = site_of(op, tile, q, k, v, given, static)
@@ -261,12 +269,12 @@ def backward(
             scores = Scores(site, block, batch, head, keys_first=True)
             scaled = dot(key_part, turned, wide) * op.scale
             weight, cotangents = scores.weights_cotangents(scaled, rows_of(shift, first, count))
-            d_weight = dot(value_part, d_turned, wide)
+            d_weight = scores.dropped(dot(value_part, d_turned, wide))
             d_scaled, d_bias_part = cotangents(weight * (d_weight - rows_of(pull, first, count)[None, :]))
             if d_bias is not None and d_bias_part is not None:
                 d_bias = scores.add_part(d_bias, site.given["bias"], d_bias_part)
             narrow = d_scaled.astype(site.multiplied)
-            dv_part += dot(weight.astype(site.multiplied), rows_of(d_rows, first, count), wide)
+            dv_part += dot(scores.dropped(weight).astype(site.multiplied), rows_of(d_rows, first, count), wide)
             dk_part += dot(narrow, rows_of(rows, first, count), wide)
             dq_part = dot(rows_of(keys_turned, block.kv, block.kv_size, axis=1), narrow, wide)
             dq_turned = paste(dq_turned, rows_of(dq_turned, first, count, axis=1) + dq_part, (0, first))

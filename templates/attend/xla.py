@@ -31,6 +31,8 @@ _GPU_SIZES, _GPU_SCORES = (1024, 2048, 4096), 1 << 24
 _CPU_SHARED = 1 << 16
 # Vector operations of one `exponential`; a fused multiply-add counts as one.
 _CPU_EXPONENTIAL = 14
+# Vector operations of the hash that says whether dropout keeps a weight, and of what follows from it.
+_DROPOUT = 13
 # Ops that change layouts work head by head here, and reach this share of their usual rate (`Chip.relayout`).
 _TPU_HEADWISE = 0.66
 
@@ -135,10 +137,11 @@ def cost(
     passes = max(1, swept.rows) if again > target.figures.fast_memory else 1
     twice = 1 if direction == "forward" else 2  # derivatives also read or write one tangent or cotangent of a value
     polynomial = _takes_polynomial(site, target)
+    dropping = 0 if site.op.dropout is None else _DROPOUT if direction == "forward" else _DROPOUT + 2
     spent = Work(
         matmul=2.0 * scores * (work.keyed * q.shape[-1] + work.valued * v.shape[-1]),
         wide_matmul=2.0 * scores * work.wide * v.shape[-1],
-        vector=scores * (work.vector + 2.0 * swept.hidden + (_CPU_EXPONENTIAL if polynomial else 0.0))
+        vector=scores * (work.vector + dropping + 2.0 * swept.hidden + (_CPU_EXPONENTIAL if polynomial else 0.0))
         + 6.0 * rotated * twice,
         exponentials=0.0 if polynomial else scores,
         moved=twice * (operands + outputs) + (passes - 1) * swept.share * again,

@@ -1,0 +1,94 @@
+"""Sequences of several lengths, one after another in one array: from the ends of sequences to segments and positions.
+
+`cu_seqlens` (N + 1,) is flash-attention's form: sequence i has the tokens cu_seqlens[i] to cu_seqlens[i + 1] - 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+
+from ropegen.arguments import is_one_of
+from ropegen.errors import RopegenError, nearest
+
+Array = jax.Array
+ArrayLike = npt.ArrayLike | jax.Array
+
+ALIGNMENTS = ("start", "end")
+
+
+def expect_alignment(call: str, align: object) -> None:
+    """Refuses an alignment that is neither None nor one of `ALIGNMENTS`.
+
+    Raises:
+      RopegenError: it is something else.
+    """
+    if align is not None and not is_one_of(align, ALIGNMENTS):
+        raise RopegenError(f"{call}: align is {align!r:.60}; {nearest(str(align), ALIGNMENTS)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Ragged:
+    """The sequences of an array with `length` tokens. Its arrays are NumPy's if the caller's are, and JAX's otherwise."""
+
+    ends: Any
+    """`cu_seqlens` (N + 1,), int32."""
+    length: int
+
+    @staticmethod
+    def of(what: str, given: ArrayLike, length: int) -> Ragged:
+        """The sequences that `cu_seqlens` says; the message begins with `what`.
+
+        Raises:
+          RopegenError: it is no array of at least two integers or, as far as its values are known, does not begin with 0,
+            decreases, or ends after the last token.
+        """
+        ends: Any = given if isinstance(given, jax.Array) else np.asarray(given)
+        if ends.ndim != 1 or len(ends) < 2 or not np.issubdtype(ends.dtype, np.integer):
+            raise RopegenError(
+                f"{what} is {ends.dtype}{list(ends.shape)}; give (N + 1,) integers: 0, then the end of every sequence"
+            )
+        if isinstance(ends, np.ndarray) and (ends[0] != 0 or np.any(np.diff(ends) < 0) or ends[-1] > length):
+            raise RopegenError(
+                f"{what} is {ends.tolist()!s:.60} for {length} tokens; begin with 0, never decrease, and end at {length} or before"
+            )
+        return Ragged(ends.astype(np.int32), length)
+
+    @property
+    def count(self) -> int:
+        """The number of sequences."""
+        return len(self.ends) - 1
+
+    @property
+    def _module(self) -> Any:
+        return np if isinstance(self.ends, np.ndarray) else jnp
+
+    @property
+    def _tokens(self) -> Any:
+        return self._module.arange(self.length, dtype=np.int32)
+
+    @property
+    def sequences(self) -> Any:
+        """The sequence of every token, (length,) int32; `count` for tokens after the last sequence."""
+        return self._module.searchsorted(self.ends[1:], self._tokens, side="right").astype(np.int32)
+
+    def segments(self, padding: int) -> Any:
+        """`sequences` with the id `padding` for tokens after the last one."""
+        sequences = self.sequences
+        return self._module.where(sequences < self.count, sequences, np.int32(padding))
+
+    def positions(self, others: Ragged | None = None) -> Any:
+        """The position of every token in its sequence, (length,) int32.
+
+        With `others`, the last token of a sequence is at the position of the last token of the other one.
+        """
+        starts = self.ends[:-1]
+        if others is not None:
+            starts = starts + (self.ends[1:] - starts) - (others.ends[1:] - others.ends[:-1])
+        sequence = self._module.minimum(self.sequences, np.int32(self.count - 1))
+        return self._tokens - starts[sequence]
