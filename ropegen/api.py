@@ -6,23 +6,27 @@ primitives. `jit`, `grad`, `jvp`, `vmap`, `checkpoint`, `shard_map` and `jax.exp
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from os import PathLike
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
-from ropegen import masks, models, tiles
+from ropegen import captured, masks, models, tiles
 from ropegen.arguments import flag_of, path_of
 from ropegen.emit import artifact, mesh
 from ropegen.emit.mesh import Sharding
+from ropegen.emit.own_part import inside_shard_map
 from ropegen.errors import RopegenError
-from ropegen.expression import Expr
-from ropegen.ir import text
+from ropegen.expression import Expr, is_traced
+from ropegen.ir import ops, text
 from ropegen.ir.build import Mask
 from ropegen.ir.graph import Graph, Node, expect_graph
+from ropegen.plain import accumulator
 from ropegen.plain_call import Array, ArrayLike, Call, Targets, parse_targets
 from ropegen.planner import plan
 from ropegen.plans import TableKind, Tiles
@@ -30,6 +34,7 @@ from ropegen.rotary import Rope
 from ropegen.scaling import whole
 from ropegen.target import Target, one_or_several
 from ropegen.tiles import TileFile, expect_tile_file
+from ropegen.types import numpy_dtype
 
 
 def load_graph(path: str | PathLike[str]) -> Graph:
@@ -351,6 +356,7 @@ def attention(
     Raises:
       RopegenError: shapes, types or options that do not fit; the message says how to correct them.
     """
+    scale, softcap, q, bias, score = _without_traced_numbers(scale, softcap, q, bias, score)
     if sharding is not None and mesh.splits_sequence(call="attention", sharding=sharding, rank=np.ndim(q)):
         from ropegen import shared_sequence  # it builds on this function
 
@@ -371,12 +377,12 @@ def attention(
     queries, keys = q_node.type.shape[-3], k_node.type.shape[-3]
     if rope is not None:
         _expect_rope(call.name, rope)
-    dense = None
-    if isinstance(mask, jax.Array | np.ndarray):
-        dense, mask = call.array("mask", mask), masks.full
-    expressions = masks.as_mask(mask), masks.as_score(score)
+    array = mask if isinstance(mask, jax.Array | np.ndarray) else None
+    heads, batches = q_node.type.shape[-2], math.prod(q_node.type.shape[:-3])
+    shown, scored = captured.split_hidden(captured.called(masks.as_score(score), heads, batches))
+    visible = shown if isinstance(mask, jax.Array | np.ndarray) else masks.as_mask(mask) & shown
     segments = {"q": q_segments, "kv": kv_segments}
-    reads = expect_reads(call.name, *expressions, q_node.type.shape[-2], segments)
+    reads = expect_reads(call.name, visible, scored, heads, segments)
     compares = rope is not None or {"q_pos", "kv_pos"} <= reads
     if compares and queries != keys and (q_positions is None or kv_positions is None):
         raise RopegenError(
@@ -401,25 +407,80 @@ def attention(
         _expect_magnitude(kv_positions, k_node.type.shape[-1], rope)
         q_node = b.rope(q_node, q_at, rope, length=length)
         k_node = b.rope(k_node, kv_at, rope, length=length, inverse=rope.scaling.kind == "xpos")
+    ids = {"q_segments": call.ids("q_segments", q_segments), "kv_segments": call.ids("kv_segments", kv_segments)}
+    visible, holding = captured.cut(visible)
+    if holding:
+        at = {name: call.values_of(given) for name, given in (("q_pos", q_at), ("kv_pos", kv_at)) if given is not None}
+        at |= {name.removesuffix("s"): call.values_of(given) for name, given in ids.items() if given is not None}
+        expect_own_part(call.name, holding, q_at, kv_at)
+        whole = () if array is None else (masks.Shown(masks.Held(array)),)
+        around = captured.Around(q_node.type, k_node.type, v_node.type, at)
+        array = captured.dense((*whole, *holding), around)
+    scored, numbers = captured.numbered(scored, heads, accumulator(numpy_dtype(q_node.type.dtype)))
+    reads = masks.variables(visible) | masks.variables(scored)
     options: dict[str, Any] = {
-        "mask": mask,
-        "score": score,
+        "mask": visible,
+        "score": scored,
         "scale": scale,
         "softcap": softcap,
         "masked_row": masked_row,
         "q_positions": q_at if "q_pos" in reads else None,
         "kv_positions": kv_at if "kv_pos" in reads else None,
-        "q_segments": call.ids("q_segments", q_segments),
-        "kv_segments": call.ids("kv_segments", kv_segments),
+        "q_segments": ids["q_segments"] if "q_segment" in reads else None,
+        "kv_segments": ids["kv_segments"] if "kv_segment" in reads else None,
         "bias": call.optional("bias", bias),
-        "dense_mask": dense,
+        "dense_mask": call.optional("mask", array),
         "sinks": call.optional("sinks", sinks),
+        "numbers": call.optional("numbers", numbers),
     }
     outputs = {"out": b.attend(q_node, k_node, v_node, **options)}
     if with_lse:
         outputs["lse"] = b.attend(q_node, k_node, v_node, **options, returns="log_sum_exp")
     results = call.run(outputs, target, tile, sharding)
     return (results["out"], results["lse"]) if with_lse else results["out"]
+
+
+def _without_traced_numbers(scale: Any, softcap: Any, q: Any, bias: Any, score: Any) -> tuple[Any, Any, Any, Any, Any]:
+    """Scale, soft-cap, q, bias and score, with the same meaning, so that JAX traces neither scale nor soft-cap.
+
+    A traced scale multiplies q, and its product has q's type. A traced cap c is an operand: the score expression reads
+    c * tanh(score / c). With a bias, which comes between the two, q and the bias are divided by c before tanh, and their
+    sum is multiplied by c after it.
+    """
+    for what, value in (("scale", scale), ("softcap", softcap)):
+        if is_traced(value) and (value.shape or not jnp.issubdtype(value.dtype, np.floating)):
+            raise RopegenError(
+                f"attention: {what} is {value.dtype.name}{list(value.shape)}; give one float, and one per head as "
+                "score=lambda score, head: score * masks.table(values, head)"
+            )
+
+    def times(x: Any, factor: Any) -> Any:
+        x = jnp.asarray(x)
+        return (x * factor.astype(accumulator(x.dtype))).astype(x.dtype)
+
+    if is_traced(scale):
+        scale, q = 1.0, times(q, scale)
+    if not is_traced(softcap):
+        return scale, softcap, q, bias, score
+    cap = masks.Captured(masks.Held(softcap), masks.Const(0))
+    if bias is None:
+        capped = masks.apply("*", cap, masks.apply("tanh", masks.apply("/", masks.identity, cap)))
+        return scale, None, q, bias, masks.replaced(masks.as_score(score), masks.identity, capped)
+    whole = masks.replaced(masks.as_score(score), masks.identity, masks.apply("*", masks.identity, cap))
+    return scale, 1.0, times(q, 1 / softcap), times(bias, 1 / softcap), whole
+
+
+def expect_own_part(call: str, terms: Iterable[Expr], *positions: Node | None) -> None:
+    """Refuses terms of a mask that count heads, sequences or positions from 0 on every device of a `shard_map`."""
+    if not inside_shard_map():
+        return
+    reads = frozenset[str]().union(*map(masks.variables, terms))
+    counted = {"q_pos", "kv_pos"} if any(isinstance(at and at.op, ops.Positions) for at in positions) else set[str]()
+    if names := sorted(reads & ({"head", "batch"} | counted)):
+        raise RopegenError(
+            f"{call}: a term of the mask holds a value and reads {', '.join(names)}, which would count from 0 on every device "
+            "of this shard_map; give the mask of this part as an array of booleans"
+        )
 
 
 def expect_reads(

@@ -8,8 +8,9 @@ bias, expressions and masks to one block.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import jax
@@ -18,6 +19,7 @@ import numpy as np
 from jax import Array, lax
 
 from ropegen import masks
+from ropegen.expression import Expr
 from ropegen.ir.ops import Attend
 from ropegen.plain import precision
 
@@ -26,6 +28,8 @@ from .exponential import exponential
 Index: TypeAlias = Any  # an int, or a traced int32
 Carry: TypeAlias = Any  # a pytree of arrays
 Operands: TypeAlias = tuple[Array, Array, Array, dict[str, Array]]  # q, k, v, and the optional operands by name
+
+_NO_ENTRIES: Mapping[Expr, Array] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,8 +322,21 @@ class Scores:
         part = jnp.sum(part, summed, keepdims=True)
         return paste(total, cut(total, starts, sizes) + part, starts)
 
-    def modify(self, scaled: Array, bias: Array | None = None) -> Array:
-        """The scaled products after soft-cap, bias and score expression."""
+    def numbers(self) -> Array | None:
+        """The operand that the score expression reads entries of, in the type of the scores."""
+        given = self.site.given.get("numbers")
+        return None if given is None else given.array[0].astype(self.site.wide)
+
+    def entries(self, numbers: Array, shape: tuple[int, ...]) -> dict[Expr, Array]:
+        """The value of every `numbers[index]` of the score expression, one for each score."""
+        values = self._values()
+        leaves = sorted(masks.leaves(self.site.op.score), key=str)
+        wide = self.site.wide_variables
+        looked_up = {leaf: masks.evaluate(leaf, jnp, wide=wide, numbers=numbers, **values) for leaf in leaves}
+        return {leaf: jnp.broadcast_to(value, shape) for leaf, value in looked_up.items()}
+
+    def modify(self, scaled: Array, bias: Array | None = None, entries: Mapping[Expr, Array] = _NO_ENTRIES) -> Array:
+        """The scaled products after soft-cap, bias and score expression; `entries` are those of `numbers`."""
         op, score = self.site.op, scaled
         if op.softcap is not None:
             score = op.softcap * jnp.tanh(score / op.softcap)
@@ -327,7 +344,7 @@ class Scores:
             score = score + bias
         if op.score == masks.identity:
             return score
-        return expressed(self.site, score, self._values(), bias is not None)
+        return expressed(self.site, score, self._values(), bias is not None, entries)
 
     def bias(self) -> Array | None:
         given = self.site.given.get("bias")
@@ -357,7 +374,9 @@ class Scores:
 
     def of(self, products: Array) -> Array:
         """The scores that the softmax sees."""
-        return self.hidden(self.modify(products * self.site.op.scale, self.bias()))
+        numbers = self.numbers()
+        entries = _NO_ENTRIES if numbers is None else self.entries(numbers, products.shape)
+        return self.hidden(self.modify(products * self.site.op.scale, self.bias(), entries))
 
     @property
     def are_products(self) -> bool:
@@ -370,46 +389,59 @@ class Scores:
         return not (altered or hiding) and op.scale > 0
 
     def weights_tangent(
-        self, scaled: Array, d_scaled: Array, bias_tangent: Given | None, shift: Array
+        self, scaled: Array, d_scaled: Array, bias_tangent: Given | None, shift: Array, d_numbers: Array | None = None
     ) -> tuple[Array, Array]:
         """The weights exp(score - shift), and the tangent of the scores, which is 0 if the weight is 0."""
-        bias = self.bias()
-        if bias is None:
-            score, d_score = jax.jvp(self.modify, (scaled,), (d_scaled,))
-        else:
+        bias, numbers = self.bias(), self.numbers()
+        d_bias = None
+        if bias is not None:
             d_bias = jnp.zeros_like(bias) if bias_tangent is None else self.part(bias_tangent).astype(scaled.dtype)
-            score, d_score = jax.jvp(self.modify, (scaled, bias), (d_scaled, d_bias))
+        if numbers is not None:
+            d_numbers = jnp.zeros_like(numbers) if d_numbers is None else d_numbers.astype(numbers.dtype)
+
+        def modified(scaled: Array, bias: Array | None, numbers: Array | None) -> Array:
+            return self.modify(scaled, bias, _NO_ENTRIES if numbers is None else self.entries(numbers, scaled.shape))
+
+        score, d_score = jax.jvp(modified, (scaled, bias, numbers), (d_scaled, d_bias, d_numbers))
         weight = self.site.exp(self.hidden(score) - self.row(shift))
         return weight, d_score if self.site.op.score == masks.identity else jnp.where(weight == 0, 0.0, d_score)
 
     def weights_cotangents(
         self, scaled: Array, shift: Array
-    ) -> tuple[Array, Callable[[Array], tuple[Array, Array | None]]]:
-        """The weights exp(score - shift), and the function from the cotangent of the scores to those of `scaled` and
-        the bias.
+    ) -> tuple[Array, Callable[[Array], tuple[Array, Array | None, Array | None]]]:
+        """The weights exp(score - shift), and the function from the cotangent of the scores to those of `scaled`, the
+        bias and the numbers.
         """
-        bias = self.bias()
+        bias, numbers = self.bias(), self.numbers()
         if bias is not None:
             bias = jnp.broadcast_to(bias, scaled.shape)
-        score, pull = jax.vjp(self.modify, scaled, bias)
+        entries: Mapping[Expr, Array] = _NO_ENTRIES
+        pull_entries: Callable[[Any], tuple[Array]] | None = None
+        if numbers is not None:
+            entries, pull_entries = jax.vjp(lambda numbers: self.entries(numbers, scaled.shape), numbers)
+        score, pull = jax.vjp(self.modify, scaled, bias, dict(entries))
         weight = self.site.exp(self.hidden(score) - self.row(shift))
 
-        def cotangents(d_score: Array) -> tuple[Array, Array | None]:
-            d_scaled, d_bias = pull(d_score)
-            if self.site.op.score == masks.identity:
-                return d_scaled, d_bias
-            # The expression may have no finite derivative at a hidden score.
-            nothing = d_score == 0
-            return jnp.where(nothing, 0.0, d_scaled), None if d_bias is None else jnp.where(nothing, 0.0, d_bias)
+        def cotangents(d_score: Array) -> tuple[Array, Array | None, Array | None]:
+            pulled = pull(d_score)
+            if self.site.op.score != masks.identity:
+                # The expression may have no finite derivative at a hidden score.
+                nothing = d_score == 0
+                pulled = jax.tree.map(lambda x: jnp.where(nothing, 0.0, x), pulled)
+            d_scaled, d_bias, d_entries = pulled
+            return d_scaled, d_bias, None if pull_entries is None else pull_entries(d_entries)[0]
 
         return weight, cotangents
 
 
-def expressed(site: Site, score: Array, values: dict[str, Any], may_be_infinite: bool) -> Array:
+def expressed(
+    site: Site, score: Array, values: dict[str, Any], may_be_infinite: bool, entries: Mapping[Expr, Array]
+) -> Array:
     """The value of the score expression. If the bias made a score -inf, its derivative is 0; it could be NaN otherwise."""
 
     def evaluate(score: Array) -> Array:
-        result = masks.evaluate(site.op.score, jnp, score=score, wide=site.wide_variables, **values)
+        wide = site.wide_variables
+        result = masks.evaluate(site.op.score, jnp, score=score, wide=wide, known=entries, **values)
         return jnp.broadcast_to(jnp.asarray(result, score.dtype), score.shape)
 
     if not may_be_infinite:

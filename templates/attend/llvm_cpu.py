@@ -47,6 +47,8 @@ def declines(site: AttendSite, target: Target) -> Iterator[str]:
     if 0 in (*q.shape, *k.shape, *v.shape):
         yield "there is no query, key or feature to multiply"
         return
+    if "numbers" in site.op.given:
+        yield "the score reads numbers that are known only at run time"
     for operand in site.op.beside:
         kind = site.sources[operand.name].type.dtype
         if operand.variable and operand.name in site.op.needed and kind not in ("i32", "i64"):

@@ -177,7 +177,9 @@ def tangent(
                 d_products += dot(d_part, k_part, site.wide, (1, 1))
             if d_keys is not None:
                 d_products += dot(part, rows_of(d_keys, block.kv, block.kv_size), site.wide, (1, 1))
-            weight, d_score = scores.weights_tangent(scaled, d_products * op.scale, bias_tangent, shift_of(logarithm))
+            weight, d_score = scores.weights_tangent(
+                scaled, d_products * op.scale, bias_tangent, shift_of(logarithm), d_given.get("numbers")
+            )
             change = weight * d_score
             # This needs full precision, because `finish` subtracts a number that may be larger than the result.
             mixed += dot(change, v_part.astype(site.wide), site.wide)
@@ -218,7 +220,8 @@ def tangent(
 def backward(
     op: Attend, tile: Tile, operands: Operands, out: Array, lse: Array, d_out: Array, d_lse: Array, static: Static
 ) -> tuple[Array, Array, Array, dict[str, Array]]:
-    """The cotangents of q, k, v and, in a dict, of the bias and sinks that are given. Every call gives the same bits.
+    """The cotangents of q, k, v and, in a dict, of the bias, sinks and numbers that are given. Every call gives
+    the same bits, but for numbers with an index per score on a GPU, which adds them in any order.
 
     Scores are held as (keys, rows), so that none of the five matmuls reads a tile of scores transposed. With
     the weights p and dp = d_out . v: ds = p (dp - out . d_out + d_lse), dv = p d_out, dk = ds q, dq = ds k.
@@ -233,13 +236,13 @@ def backward(
         sinks = given["sinks"]
         extra["sinks"] = d_sinks(sinks.astype(wide), shift_of(lse), drag).astype(sinks.dtype)
     if site.is_empty:
-        if "bias" in given:
-            extra["bias"] = jnp.zeros_like(given["bias"])
+        extra |= {name: jnp.zeros_like(given[name]) for name in ("bias", "numbers") if name in given}
         d_q, d_k, d_v = (jnp.zeros(x.shape, site.output) for x in (q, k, v))
         return d_q, d_k, d_v, extra
     shapes = q.shape, k.shape, v.shape
     q, k, v, d_out, lse, drag = map(site.flat, (q, k, v, d_out, lse, drag))
     d_bias = jnp.zeros(site.given["bias"].array.shape, wide) if "bias" in given else None
+    d_numbers = jnp.zeros(given["numbers"].shape, wide) if "numbers" in given else None
 
     def body(batch: Index, head: Index, carry: Carry) -> Carry:
         rows, keys, values, d_rows = (head_of(site, x, batch, head).astype(site.multiplied) for x in (q, k, v, d_out))
@@ -255,44 +258,48 @@ def backward(
             return (key_part, value_part), jnp.zeros(key_part.shape, wide), jnp.zeros(value_part.shape, wide), carry
 
         def step(state: Carry, block: Block) -> Carry:
-            (key_part, value_part), dk_part, dv_part, (dq_turned, dk, dv, d_bias) = state
+            (key_part, value_part), dk_part, dv_part, (dq_turned, dk, dv, d_bias, d_numbers) = state
             first, count = block.q * group, block.q_size * group
             turned, d_turned = (rows_of(x, first, count, axis=1) for x in (rows_turned, d_rows_turned))
             scores = Scores(site, block, batch, head, keys_first=True)
             scaled = dot(key_part, turned, wide) * op.scale
             weight, cotangents = scores.weights_cotangents(scaled, rows_of(shift, first, count))
             d_weight = dot(value_part, d_turned, wide)
-            d_scaled, d_bias_part = cotangents(weight * (d_weight - rows_of(pull, first, count)[None, :]))
+            d_scaled, d_bias_part, d_numbers_part = cotangents(weight * (d_weight - rows_of(pull, first, count)[None, :]))
             if d_bias is not None and d_bias_part is not None:
                 d_bias = scores.add_part(d_bias, site.given["bias"], d_bias_part)
+            if d_numbers is not None and d_numbers_part is not None:
+                d_numbers += d_numbers_part
             narrow = d_scaled.astype(site.multiplied)
             dv_part += dot(weight.astype(site.multiplied), rows_of(d_rows, first, count), wide)
             dk_part += dot(narrow, rows_of(rows, first, count), wide)
             dq_part = dot(rows_of(keys_turned, block.kv, block.kv_size, axis=1), narrow, wide)
             dq_turned = paste(dq_turned, rows_of(dq_turned, first, count, axis=1) + dq_part, (0, first))
-            return state[0], dk_part, dv_part, (dq_turned, dk, dv, d_bias)
+            return state[0], dk_part, dv_part, (dq_turned, dk, dv, d_bias, d_numbers)
 
         def finish(carry: Carry, state: Carry, start: Index, size: int) -> Carry:
-            _, dk_part, dv_part, (dq_turned, dk, dv, d_bias) = state
+            _, dk_part, dv_part, (dq_turned, dk, dv, d_bias, d_numbers) = state
             # The parts are added, because the last tile of a loop overlaps the one before. In the overlap its part is
             # zero.
             dk = paste(dk, rows_of(dk, start, size) + dk_part, (start, 0))
             dv = paste(dv, rows_of(dv, start, size) + dv_part, (start, 0))
-            return dq_turned, dk, dv, d_bias
+            return dq_turned, dk, dv, d_bias, d_numbers
 
-        dq, dk, dv, d_bias = carry
-        own = jnp.zeros(rows_turned.shape, wide), jnp.zeros(keys.shape, wide), jnp.zeros(values.shape, wide), d_bias
-        dq_turned, dk_head, dv_head, d_bias = Sweep(site, batch, by_key=True).run(own, begin, step, finish)
+        dq, dk, dv, *sums = carry
+        own = (*(jnp.zeros(shape, wide) for shape in (rows_turned.shape, keys.shape, values.shape)), *sums)
+        dq_turned, dk_head, dv_head, *sums = Sweep(site, batch, by_key=True).run(own, begin, step, finish)
         dq = placed(site, dq, (dq_turned * op.scale).T, batch, head, 0)
         dk = placed(site, dk, dk_head * op.scale, batch, head, 0)
         dv = placed(site, dv, dv_head + d_mean, batch, head, 0)
-        return dq, dk, dv, d_bias
+        return dq, dk, dv, *sums
 
-    carry = (*(bits(jnp.zeros(x.shape, site.output)) for x in (q, k, v)), d_bias)
-    *d_bits, d_bias = for_heads(site, carry, body)
+    carry = (*(bits(jnp.zeros(x.shape, site.output)) for x in (q, k, v)), d_bias, d_numbers)
+    *d_bits, d_bias, d_numbers = for_heads(site, carry, body)
     dq, dk, dv = (lax.bitcast_convert_type(x, site.output) for x in d_bits)
     if d_bias is not None:
         extra["bias"] = d_bias.reshape(given["bias"].shape).astype(wide if op.partial else given["bias"].dtype)
+    if d_numbers is not None:
+        extra["numbers"] = d_numbers.astype(wide if op.partial else given["numbers"].dtype)
     return dq.reshape(shapes[0]), dk.reshape(shapes[1]), dv.reshape(shapes[2]), extra
 
 
