@@ -18,7 +18,7 @@ import numpy as np
 
 from ropegen import masks
 from ropegen.errors import RopegenError
-from ropegen.expression import Const, Expr, Later, Table, Traced, Var, apply, as_score, excerpt, table_of
+from ropegen.expression import Const, Expr, Later, Table, Traced, Var, apply, as_mask, as_score, excerpt, table_of
 from ropegen.ir import ops
 from ropegen.types import TensorType
 
@@ -180,6 +180,19 @@ def _replaced(node: Expr, leaf_of: Callable[[Expr], Expr]) -> Expr:
             return apply(op, *(_replaced(arg, leaf_of) for arg in args))
         case _:
             return leaf_of(node)
+
+
+def constants_only(what: str, mask: Any, score: Any) -> tuple[Expr, Expr]:
+    """The mask and the score of a call that takes constants only; scores of -inf become a term of the mask.
+
+    Raises:
+      RopegenError: one of them holds a value of the caller.
+    """
+    shown, scored = split_hidden(as_score(score))
+    visible = as_mask(mask) & shown
+    for part, expr in (("mask", visible), ("score", scored)):
+        masks.expect_plain(f"{what}: the {part}", expr)
+    return visible, scored
 
 
 # Masks --------------------------------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import jax
@@ -28,8 +27,6 @@ from .exponential import exponential
 Index: TypeAlias = Any  # an int, or a traced int32
 Carry: TypeAlias = Any  # a pytree of arrays
 Operands: TypeAlias = tuple[Array, Array, Array, dict[str, Array]]  # q, k, v, and the optional operands by name
-
-_NO_ENTRIES: Mapping[Expr, Array] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +129,11 @@ class Site:
     def is_empty(self) -> bool:
         """Whether there is nothing to multiply, because there is no query or no key."""
         return 0 in (self.batch, self.queries, self.heads, self.keys)
+
+    @property
+    def numbered(self) -> tuple[Expr, ...]:
+        """Every `numbers[index]` of the score expression, in the order of their texts."""
+        return tuple(sorted(masks.leaves(self.op.score), key=str))
 
     @property
     def wide_variables(self) -> tuple[str, ...]:
@@ -327,16 +329,16 @@ class Scores:
         given = self.site.given.get("numbers")
         return None if given is None else given.array[0].astype(self.site.wide)
 
-    def entries(self, numbers: Array, shape: tuple[int, ...]) -> dict[Expr, Array]:
+    def entries(self, numbers: Array | None, shape: tuple[int, ...]) -> tuple[Array, ...]:
         """The value of every `numbers[index]` of the score expression, one for each score."""
-        values = self._values()
-        leaves = sorted(masks.leaves(self.site.op.score), key=str)
-        wide = self.site.wide_variables
-        looked_up = {leaf: masks.evaluate(leaf, jnp, wide=wide, numbers=numbers, **values) for leaf in leaves}
-        return {leaf: jnp.broadcast_to(value, shape) for leaf, value in looked_up.items()}
+        if numbers is None:
+            return ()
+        values, wide = self._values(), self.site.wide_variables
+        looked_up = [masks.evaluate(leaf, jnp, wide=wide, numbers=numbers, **values) for leaf in self.site.numbered]
+        return tuple(jnp.broadcast_to(value, shape) for value in looked_up)
 
-    def modify(self, scaled: Array, bias: Array | None = None, entries: Mapping[Expr, Array] = _NO_ENTRIES) -> Array:
-        """The scaled products after soft-cap, bias and score expression; `entries` are those of `numbers`."""
+    def modify(self, scaled: Array, bias: Array | None = None, entries: tuple[Array, ...] = ()) -> Array:
+        """The scaled products after soft-cap, bias and score expression; see `entries`."""
         op, score = self.site.op, scaled
         if op.softcap is not None:
             score = op.softcap * jnp.tanh(score / op.softcap)
@@ -344,7 +346,8 @@ class Scores:
             score = score + bias
         if op.score == masks.identity:
             return score
-        return expressed(self.site, score, self._values(), bias is not None, entries)
+        known = dict(zip(self.site.numbered, entries, strict=True))
+        return expressed(self.site, score, self._values(), bias is not None, known)
 
     def bias(self) -> Array | None:
         given = self.site.given.get("bias")
@@ -374,8 +377,7 @@ class Scores:
 
     def of(self, products: Array) -> Array:
         """The scores that the softmax sees."""
-        numbers = self.numbers()
-        entries = _NO_ENTRIES if numbers is None else self.entries(numbers, products.shape)
+        entries = self.entries(self.numbers(), products.shape)
         return self.hidden(self.modify(products * self.site.op.scale, self.bias(), entries))
 
     @property
@@ -400,7 +402,7 @@ class Scores:
             d_numbers = jnp.zeros_like(numbers) if d_numbers is None else d_numbers.astype(numbers.dtype)
 
         def modified(scaled: Array, bias: Array | None, numbers: Array | None) -> Array:
-            return self.modify(scaled, bias, _NO_ENTRIES if numbers is None else self.entries(numbers, scaled.shape))
+            return self.modify(scaled, bias, self.entries(numbers, scaled.shape))
 
         score, d_score = jax.jvp(modified, (scaled, bias, numbers), (d_scaled, d_bias, d_numbers))
         weight = self.site.exp(self.hidden(score) - self.row(shift))
@@ -415,11 +417,8 @@ class Scores:
         bias, numbers = self.bias(), self.numbers()
         if bias is not None:
             bias = jnp.broadcast_to(bias, scaled.shape)
-        entries: Mapping[Expr, Array] = _NO_ENTRIES
-        pull_entries: Callable[[Any], tuple[Array]] | None = None
-        if numbers is not None:
-            entries, pull_entries = jax.vjp(lambda numbers: self.entries(numbers, scaled.shape), numbers)
-        score, pull = jax.vjp(self.modify, scaled, bias, dict(entries))
+        entries, pull_entries = jax.vjp(lambda numbers: self.entries(numbers, scaled.shape), numbers)
+        score, pull = jax.vjp(self.modify, scaled, bias, entries)
         weight = self.site.exp(self.hidden(score) - self.row(shift))
 
         def cotangents(d_score: Array) -> tuple[Array, Array | None, Array | None]:
@@ -429,7 +428,7 @@ class Scores:
                 nothing = d_score == 0
                 pulled = jax.tree.map(lambda x: jnp.where(nothing, 0.0, x), pulled)
             d_scaled, d_bias, d_entries = pulled
-            return d_scaled, d_bias, None if pull_entries is None else pull_entries(d_entries)[0]
+            return d_scaled, d_bias, pull_entries(d_entries)[0]
 
         return weight, cotangents
 
