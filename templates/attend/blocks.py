@@ -126,6 +126,11 @@ class Site:
         return exponential(x) if self.static.polynomial else jnp.exp(x)
 
     @property
+    def hides(self) -> bool:
+        """Whether a mask hides scores, so that values that are not finite must not reach the rows that do not see them."""
+        return self.op.visible != masks.full or "mask" in self.given
+
+    @property
     def is_empty(self) -> bool:
         """Whether there is nothing to multiply, because there is no query or no key."""
         return 0 in (self.batch, self.queries, self.heads, self.keys)
@@ -177,6 +182,24 @@ def dot(x: Array, y: Array, wide: np.dtype[Any], contract: tuple[int, int] = (1,
     """A 2-D matmul that accumulates in `wide`."""
     dimensions = (((contract[0],), (contract[1],)), ((), ()))
     return lax.dot_general(x, y, dimensions, precision=precision(x.dtype), preferred_element_type=wide)
+
+
+# A hidden score has the weight 0, and 0 times NaN is NaN. So where a mask hides something, values are multiplied without
+# their NaN and infinities. What may see them becomes NaN by the scores instead: a NaN that is hidden is replaced by -inf.
+
+
+def finite(x: Array) -> Array:
+    """The array with 0 in place of NaN and infinities."""
+    return jnp.where(jnp.isfinite(x), x, 0)
+
+
+def poisoned(x: Array, *by: Array | None) -> Array:
+    """The rows (n, ...) of x, with NaN for those where another array (n, E) is not finite."""
+    for other in by:
+        if other is not None:
+            bad = jnp.logical_not(jnp.all(jnp.isfinite(other), -1)).reshape(-1, *(1,) * (x.ndim - 1))
+            x = jnp.where(bad, jnp.nan, x)
+    return x
 
 
 def cut(x: Array, starts: tuple[Index, ...], sizes: tuple[int, ...]) -> Array:
@@ -406,7 +429,9 @@ class Scores:
 
         score, d_score = jax.jvp(modified, (scaled, bias, numbers), (d_scaled, d_bias, d_numbers))
         weight = self.site.exp(self.hidden(score) - self.row(shift))
-        return weight, d_score if self.site.op.score == masks.identity else jnp.where(weight == 0, 0.0, d_score)
+        if self.site.op.score == masks.identity and not (self.site.hides and self.block.masked):
+            return weight, d_score
+        return weight, jnp.where(weight == 0, 0.0, d_score)
 
     def weights_cotangents(
         self, scaled: Array, shift: Array
@@ -419,11 +444,14 @@ class Scores:
             bias = jnp.broadcast_to(bias, scaled.shape)
         entries, pull_entries = jax.vjp(lambda numbers: self.entries(numbers, scaled.shape), numbers)
         score, pull = jax.vjp(self.modify, scaled, bias, entries)
-        weight = self.site.exp(self.hidden(score) - self.row(shift))
+        # The mask comes after the exponential, because the shift is NaN in a row that sees NaN.
+        visible, weight = self.visible(), self.site.exp(score - self.row(shift))
+        weight = weight if visible is None else jnp.where(visible, weight, 0.0)
 
         def cotangents(d_score: Array) -> tuple[Array, Array | None, Array | None]:
             pulled = pull(d_score)
-            if self.site.op.score != masks.identity:
+            op = self.site.op
+            if op.score != masks.identity or (op.softcap is not None and self.site.hides):
                 # The expression may have no finite derivative at a hidden score.
                 nothing = d_score == 0
                 pulled = jax.tree.map(lambda x: jnp.where(nothing, 0.0, x), pulled)

@@ -34,10 +34,12 @@ from .blocks import (
     bits,
     d_sinks,
     dot,
+    finite,
     for_heads,
     head_of,
     paste,
     placed,
+    poisoned,
     rows_of,
     shift_of,
     site_of,
@@ -67,6 +69,8 @@ def forward(
     def body(batch: Index, head: Index, carry: Carry) -> Carry:
         keys, values = (head_of(site, x, batch, head).astype(site.multiplied) for x in (k, v))
         mean = jnp.mean(values, 0, keepdims=True, dtype=site.wide) if op.takes_mean else None
+        if site.hides:
+            keys, values = poisoned(keys, values), finite(values)
 
         def nothing(count: int) -> Softmax:
             return (
@@ -104,7 +108,7 @@ def forward(
                 shift = jnp.maximum(jnp.maximum(highest, sinks), lowest)
                 fade = jnp.exp(highest - shift)
                 highest, total, mixed = shift, total * fade + jnp.exp(sinks - shift), mixed * fade[:, None]
-            seen = total > 0
+            seen = total != 0  # NaN sees something
             divisor = jnp.where(seen, total, 1.0)
             mixed = mixed / divisor[:, None]
             if mean is not None:
@@ -160,6 +164,9 @@ def tangent(
         d_mean = None
         if op.takes_mean and d_values is not None:
             d_mean = jnp.mean(d_values, 0, keepdims=True, dtype=site.wide)
+        if site.hides:
+            keys, values = poisoned(keys, values, d_keys, d_values), finite(values)
+            d_values = None if d_values is None else finite(d_values)
 
         def begin(carry: Carry, start: Index, size: int, looped: bool) -> Carry:
             first, count = start * site.group, size * site.group
@@ -198,7 +205,7 @@ def tangent(
                     own_sinks = rows_of(sinks_tangent, head * site.group, site.group).astype(site.wide)
                     moved += weight * jnp.tile(own_sinks, size)
             # The total is 1, apart from the rounding of the log-sum-exp; the division corrects that.
-            total = jnp.where(total > 0, total, 1.0)
+            total = jnp.where(total != 0, total, 1.0)
             moved = moved / total
             result = mixed / total[:, None] - moved[:, None] * rows_of(results, first, count)
             if op.takes_mean:
@@ -251,10 +258,16 @@ def backward(
         if op.takes_mean:
             unseen = (shift == jnp.inf).astype(wide)
             d_mean = jnp.sum(d_rows * unseen[:, None], 0, keepdims=True, dtype=wide) / site.keys
+        keys_seen = keys
+        if site.hides:
+            # A row with NaN has the weight NaN at what it sees, and 0 elsewhere.
+            shift = poisoned(shift, rows, d_rows, pull[:, None])
+            keys_seen = poisoned(keys, values)
+            rows, keys, values, d_rows, pull = map(finite, (rows, keys, values, d_rows, pull))
         rows_turned, d_rows_turned, keys_turned = rows.T, d_rows.T, keys.T
 
         def begin(carry: Carry, start: Index, size: int, looped: bool) -> Carry:
-            key_part, value_part = rows_of(keys, start, size), rows_of(values, start, size)
+            key_part, value_part = rows_of(keys_seen, start, size), rows_of(values, start, size)
             return (key_part, value_part), jnp.zeros(key_part.shape, wide), jnp.zeros(value_part.shape, wide), carry
 
         def step(state: Carry, block: Block) -> Carry:
