@@ -6,7 +6,7 @@ queries as (width, panel). So every product reads one linear stream of scalars a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -208,21 +208,40 @@ def interleaved(f: Function, registers: list[Value]) -> list[Value]:
     return mixed
 
 
-def pack_keys(f: Function, problem: Problem, rows: Rows, buffer: Value, first: Value, target: Value) -> None:
-    """Packs one group of keys, from row `first` on; `buffer` holds the rows meanwhile."""
+def pack_keys(
+    f: Function,
+    problem: Problem,
+    rows: Rows,
+    buffer: Value,
+    first: Value,
+    target: Value,
+    poison: Sequence[Value] = (),
+) -> None:
+    """Packs one group of keys, from row `first` on; `buffer` holds the rows meanwhile.
+
+    `poison` has one number for every key, 0 or NaN. A key with NaN gives every query that sees it a score of NaN.
+    """
     lanes, group, width = problem.unit.lanes, problem.unit.rows, rows.padded
     rows.convert(first, group, buffer)
     kind = F32.vector(lanes)
+    for row, number in enumerate(poison):
+        f.store(f.load(kind, buffer, row * width) + f.splat(number, lanes), buffer, row * width)
     with f.range(0, width, lanes) as column:
         registers = [f.load(kind, buffer, column + row * width) for row in range(group)]
         for place, register in enumerate(interleaved(f, registers)):
             f.store(register, target, column * group + place * lanes)
 
 
-def pack_values(f: Function, problem: Problem, rows: Rows, buffer: Value, first: Value, target: Value) -> None:
-    """Packs the same number of values; `target` is the place of the first key in the tile's first group of columns."""
+def pack_values(
+    f: Function, problem: Problem, rows: Rows, buffer: Value, first: Value, target: Value, *, cleans: bool = False
+) -> list[Value]:
+    """Packs the same number of values; `target` is the place of the first key in the tile's first group of columns.
+
+    If it `cleans`, NaN and infinities become 0, and the result has one number for every row: NaN if it had one, else 0.
+    """
     lanes, group, width = problem.unit.lanes, problem.unit.rows, problem.packed_value_width
     rows.convert(first, group, buffer)
+    poison = _clean(f, buffer, group, width, lanes) if cleans else []
     wide, piece = F32.vector(lanes), min(lanes, group)
     with f.range(0, width, lanes) as column:
         for row in range(group):
@@ -231,6 +250,23 @@ def pack_values(f: Function, problem: Problem, rows: Rows, buffer: Value, first:
                 columns = column + part
                 at = (columns // group) * problem.value_stride + columns % group + row * group
                 f.store(f.shuffle(register, register, range(part, part + piece)), target, at)
+    return poison
+
+
+def _clean(f: Function, buffer: Value, count: int, width: int, lanes: int) -> list[Value]:
+    """Replaces NaN and infinities in `count` rows of `buffer` by 0; a number for every row: NaN if it had one, else 0."""
+    kind = F32.vector(lanes)
+
+    def step(column: Value, *before: Value) -> list[Value]:
+        now: list[Value] = []
+        for row, sums in enumerate(before):
+            register = f.load(kind, buffer, column + row * width)
+            nothing = register - register  # NaN for what is not finite
+            f.store(f.select(nothing.equals(0.0), register, f.zero(kind)), buffer, column + row * width)
+            now.append(sums + nothing)
+        return now
+
+    return [f.reduce("add", sums) for sums in f.loop(0, width, lanes, step, [f.zero(kind)] * count)]
 
 
 def pack_queries(
