@@ -216,13 +216,17 @@ def pack_keys(
     first: Value,
     target: Value,
     poison: Sequence[Value] = (),
-) -> None:
+    *,
+    cleans: bool = False,
+) -> list[Value]:
     """Packs one group of keys, from row `first` on; `buffer` holds the rows meanwhile.
 
-    `poison` has one number for every key, 0 or NaN. A key with NaN gives every query that sees it a score of NaN.
+    `poison` has one number for every key, 0 or NaN. A key with NaN gives every query that sees it a score of NaN. If it
+    `cleans`, it does what `pack_values` does then.
     """
     lanes, group, width = problem.unit.lanes, problem.unit.rows, rows.padded
     rows.convert(first, group, buffer)
+    flags = clean(f, buffer, group, width, lanes) if cleans else []
     kind = F32.vector(lanes)
     for row, number in enumerate(poison):
         f.store(f.load(kind, buffer, row * width) + f.splat(number, lanes), buffer, row * width)
@@ -230,6 +234,7 @@ def pack_keys(
         registers = [f.load(kind, buffer, column + row * width) for row in range(group)]
         for place, register in enumerate(interleaved(f, registers)):
             f.store(register, target, column * group + place * lanes)
+    return flags
 
 
 def pack_values(
@@ -241,7 +246,7 @@ def pack_values(
     """
     lanes, group, width = problem.unit.lanes, problem.unit.rows, problem.packed_value_width
     rows.convert(first, group, buffer)
-    poison = _clean(f, buffer, group, width, lanes) if cleans else []
+    poison = clean(f, buffer, group, width, lanes) if cleans else []
     wide, piece = F32.vector(lanes), min(lanes, group)
     with f.range(0, width, lanes) as column:
         for row in range(group):
@@ -253,7 +258,7 @@ def pack_values(
     return poison
 
 
-def _clean(f: Function, buffer: Value, count: int, width: int, lanes: int) -> list[Value]:
+def clean(f: Function, buffer: Value, count: int, width: int, lanes: int) -> list[Value]:
     """Replaces NaN and infinities in `count` rows of `buffer` by 0; a number for every row: NaN if it had one, else 0."""
     kind = F32.vector(lanes)
 
@@ -270,11 +275,21 @@ def _clean(f: Function, buffer: Value, count: int, width: int, lanes: int) -> li
 
 
 def pack_queries(
-    f: Function, problem: Problem, rows: Rows, buffer: Value, first: Value, target: Value, factor: float
+    f: Function,
+    problem: Problem,
+    rows: Rows,
+    buffer: Value,
+    first: Value,
+    target: Value,
+    factor: float,
+    *,
+    cleans: bool = False,
 ) -> None:
-    """Packs a register of queries, from row `first` on, as columns of the panel at `target`."""
+    """Packs a register of queries, from row `first` on, as columns of the panel at `target`; see `clean`."""
     lanes, width, panel = problem.unit.lanes, rows.padded, problem.panel
     rows.convert(first, lanes, buffer, factor)
+    if cleans:
+        clean(f, buffer, lanes, width, lanes)
     kind = F32.vector(lanes)
     with f.range(0, width, lanes) as column:
         registers = [f.load(kind, buffer, column + row * width) for row in range(lanes)]
