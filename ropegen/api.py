@@ -6,26 +6,30 @@ primitives. `jit`, `grad`, `jvp`, `vmap`, `checkpoint`, `shard_map` and `jax.exp
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from os import PathLike
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jax.sharding import NamedSharding
 
-from ropegen import masks, models, tiles
+from ropegen import captured, masks, models, tiles
 from ropegen.arguments import flag_of, number_of, path_of
 from ropegen.dropout import expect_rate
 from ropegen.emit import artifact, mesh
 from ropegen.emit.mesh import Sharding
+from ropegen.emit.own_part import inside_shard_map
 from ropegen.errors import RopegenError
-from ropegen.expression import Expr
-from ropegen.ir import text
+from ropegen.expression import Expr, is_traced
+from ropegen.ir import ops, text
 from ropegen.ir.build import Mask
 from ropegen.ir.graph import Graph, Node, expect_graph
 from ropegen.layouts import Form
+from ropegen.plain import accumulator
 from ropegen.plain_call import Array, ArrayLike, Call, Targets, parse_targets
 from ropegen.planner import plan
 from ropegen.plans import TableKind, Tiles
@@ -35,6 +39,7 @@ from ropegen.rotary import Rope
 from ropegen.scaling import whole
 from ropegen.target import Target, one_or_several
 from ropegen.tiles import TileFile, expect_tile_file
+from ropegen.types import numpy_dtype
 
 
 def load_graph(path: str | PathLike[str]) -> Graph:
@@ -391,6 +396,7 @@ def attention(
     Raises:
       RopegenError: shapes, types or options that do not fit; the message says how to correct them.
     """
+    scale, softcap, q, bias, score = _without_traced_numbers(scale, softcap, q, bias, score)
     places = (q_positions, kv_positions, q_segments, kv_segments)
     alone = dropout_key is None and bias is None and sinks is None and sharding is None
     form = Form.of("attention", layout, accumulate, q, alone and _heads_are_apart(q, k, mask, score, places))
@@ -429,10 +435,10 @@ def attention(
     queries, keys = q_node.type.shape[-3], k_node.type.shape[-3]
     if rope is not None:
         _expect_rope(call.name, rope)
-    dense = None
-    if isinstance(mask, jax.Array | np.ndarray):
-        dense, mask = call.array("mask", mask), masks.full
-    visible, scored = masks.as_mask(mask), masks.as_score(score)
+    array = mask if isinstance(mask, jax.Array | np.ndarray) else None
+    heads, batches = q_node.type.shape[-2], math.prod(q_node.type.shape[:-3])
+    shown, scored = captured.split_hidden(captured.called(masks.as_score(score), heads, batches))
+    visible = shown if isinstance(mask, jax.Array | np.ndarray) else masks.as_mask(mask) & shown
     ragged = _ragged(q_cu_seqlens, kv_cu_seqlens, queries, keys)
     if ragged is not None:
         if q_segments is not None or kv_segments is not None:
@@ -440,7 +446,7 @@ def attention(
         q_segments, kv_segments = ragged[0].segments(padding=-1), ragged[1].segments(padding=-2)
         visible = visible & masks.segments
     segments = {"q": q_segments, "kv": kv_segments}
-    reads = expect_reads(call.name, visible, scored, q_node.type.shape[-2], segments)
+    reads = expect_reads(call.name, visible, scored, heads, segments)
     compares = rope is not None or {"q_pos", "kv_pos"} <= reads
     is_left_out = q_positions is None and kv_positions is None
     if align is not None and not is_left_out:
@@ -488,6 +494,17 @@ def attention(
         k_node = b.rope(k_node, kv_at, rope, length=length, inverse=rope.scaling.kind == "xpos")
     if by_index:
         q_at, kv_at = (call.positions(f"{side}_indices", None, queries) for side in ("q", "kv"))
+    ids = {"q_segments": call.ids("q_segments", q_segments), "kv_segments": call.ids("kv_segments", kv_segments)}
+    visible, holding = captured.cut(visible)
+    if holding:
+        at = {name: call.values_of(given) for name, given in (("q_pos", q_at), ("kv_pos", kv_at)) if given is not None}
+        at |= {name.removesuffix("s"): call.values_of(given) for name, given in ids.items() if given is not None}
+        expect_own_part(call.name, holding, q_at, kv_at)
+        whole = () if array is None else (masks.Shown(masks.Held(array)),)
+        around = captured.Around(q_node.type, k_node.type, v_node.type, at)
+        array = captured.dense((*whole, *holding), around)
+    scored, numbers = captured.numbered(scored, heads, accumulator(numpy_dtype(q_node.type.dtype)))
+    reads = masks.variables(visible) | masks.variables(scored)
     options: dict[str, Any] = {
         "mask": visible,
         "score": scored,
@@ -498,11 +515,12 @@ def attention(
         "seed": None if rate is None else call.seed(dropout_key),
         "q_positions": q_at if "q_pos" in reads else None,
         "kv_positions": kv_at if "kv_pos" in reads else None,
-        "q_segments": call.ids("q_segments", q_segments),
-        "kv_segments": call.ids("kv_segments", kv_segments),
+        "q_segments": ids["q_segments"] if "q_segment" in reads else None,
+        "kv_segments": ids["kv_segments"] if "kv_segment" in reads else None,
         "bias": call.optional("bias", bias),
-        "dense_mask": dense,
+        "dense_mask": call.optional("mask", array),
         "sinks": call.optional("sinks", sinks),
+        "numbers": call.optional("numbers", numbers),
     }
     outputs = {"out": b.attend(q_node, k_node, v_node, **options)}
     if with_lse:
@@ -569,6 +587,49 @@ def _ragged(
             f"attention: q_cu_seqlens says {of_queries.count} sequences and kv_cu_seqlens {of_keys.count}; give as many of both"
         )
     return of_queries, of_keys
+
+
+def _without_traced_numbers(scale: Any, softcap: Any, q: Any, bias: Any, score: Any) -> tuple[Any, Any, Any, Any, Any]:
+    """Scale, soft-cap, q, bias and score, with the same meaning, so that JAX traces neither scale nor soft-cap.
+
+    A traced scale multiplies q, and its product has q's type. A traced cap c is an operand: the score expression reads
+    c * tanh(score / c). With a bias, which comes between the two, q and the bias are divided by c before tanh, and their
+    sum is multiplied by c after it.
+    """
+    for what, value in (("scale", scale), ("softcap", softcap)):
+        if is_traced(value) and (value.shape or not jnp.issubdtype(value.dtype, np.floating)):
+            raise RopegenError(
+                f"attention: {what} is {value.dtype.name}{list(value.shape)}; give one float, and one per head as "
+                "score=lambda score, head: score * masks.table(values, head)"
+            )
+
+    def times(x: Any, factor: Any) -> Any:
+        x = jnp.asarray(x)
+        return (x * factor.astype(accumulator(x.dtype))).astype(x.dtype)
+
+    if is_traced(scale):
+        scale, q = 1.0, times(q, scale)
+    if not is_traced(softcap):
+        return scale, softcap, q, bias, score
+    cap = masks.Captured(masks.Held(softcap), masks.Const(0))
+    if bias is None:
+        capped = masks.apply("*", cap, masks.apply("tanh", masks.apply("/", masks.identity, cap)))
+        return scale, None, q, bias, masks.replaced(masks.as_score(score), masks.identity, capped)
+    whole = masks.replaced(masks.as_score(score), masks.identity, masks.apply("*", masks.identity, cap))
+    return scale, 1.0, times(q, 1 / softcap), times(bias, 1 / softcap), whole
+
+
+def expect_own_part(call: str, terms: Iterable[Expr], *positions: Node | None) -> None:
+    """Refuses terms of a mask that count heads, sequences or positions from 0 on every device of a `shard_map`."""
+    if not inside_shard_map():
+        return
+    reads = frozenset[str]().union(*map(masks.variables, terms))
+    counted = {"q_pos", "kv_pos"} if any(isinstance(at and at.op, ops.Positions) for at in positions) else set[str]()
+    if names := sorted(reads & ({"head", "batch"} | counted)):
+        raise RopegenError(
+            f"{call}: a term of the mask holds a value and reads {', '.join(names)}, which would count from 0 on every device "
+            "of this shard_map; give the mask of this part as an array of booleans"
+        )
 
 
 def expect_reads(

@@ -4,6 +4,10 @@ An expression is a tree over `q_pos kv_pos q_segment kv_segment head batch` (int
 `score`. It prints as Python-like infix and reads back (`parse(str(e)) == e`). `ropegen.masks` names the common
 ones, evaluates them, and classifies tiles.
 
+A value that is no constant is a leaf of its own: `Number` reads the operand `numbers` of an attention. Until
+`ropegen.captured` makes operands of them, `Captured` holds values of JAX, `Shown` a boolean array, `Later` a function that
+cannot be traced, and `Hidden` stands for a score of -inf.
+
 Meaning: integers are int32 and wrap; `//` and `%` round to minus infinity, as in Python, and give 0
 where the divisor is 0; floats have the dtype of `score` (float32 in a mask) and follow IEEE 754;
 `table[i]` clips `i`. An operation on constants alone is computed once, in float64, when the tree is built.
@@ -19,6 +23,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypeAlias, cast
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 from jax.core import Tracer
@@ -32,6 +38,7 @@ Array: TypeAlias = Any  # an array or scalar of NumPy or JAX, tracers included
 
 NAMES = ("q_pos", "kv_pos", "q_segment", "kv_segment", "head", "batch")
 MAX_NODES, MAX_DEPTH, MAX_TEXT = 4096, 64, 200_000  # the text of a tree within the first two limits fits the third
+_MOST_CONSTANTS = 4000  # a longer array is an operand
 INT_MIN, INT_MAX = -(2**31), 2**31 - 1
 FLOAT_MAX = float(np.finfo(np.float32).max)
 FLOAT_TINY = float(np.finfo(np.float32).tiny)
@@ -145,6 +152,93 @@ class Apply(Expr):
         _seal(self, _check(self.op, self.args), self.args)
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class Number(Expr):
+    """`numbers[index]`: an entry of the operand `numbers` of an attention, a float, with the index clipped."""
+
+    index: Expr
+
+    def __post_init__(self) -> None:
+        if self.index.kind != "int" or "score" in variables(self.index):
+            raise RopegenError(f"numbers[...] needs an integer index; `{excerpt(self.index)}` is {self.index.kind}")
+        _seal(self, "float", (self.index,))
+
+
+class Held:
+    """A value inside an expression that is compared by identity: an array, or a function."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __str__(self) -> str:
+        if hasattr(self.value, "dtype"):
+            return f"{self.value.dtype.name}{list(self.value.shape)}"
+        return getattr(self.value, "__name__", type(self.value).__name__)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Captured(Expr):
+    """`values[index]` of values (n,) that become an operand, with the index clipped; a scalar () is itself."""
+
+    held: Held
+    index: Expr
+
+    def __post_init__(self) -> None:
+        if self.index.kind != "int":
+            raise RopegenError(f"a table needs an integer index; `{excerpt(self.index)}` is {self.index.kind}")
+        values = self.held.value
+        if (
+            isinstance(values, np.ndarray)
+            and values.dtype.kind in "iu"
+            and values.size
+            and not jax.config.jax_enable_x64
+        ):  # pyright: ignore[reportAttributeAccessIssue]
+            if not INT_MIN <= values.min() <= values.max() <= INT_MAX:
+                raise RopegenError(
+                    f"a table of {Held(values)} holds {values.max()}, and JAX keeps 32 bits of an integer here; give values "
+                    "that fit int32, or enable x64"
+                )
+        _seal(self, _array_kind(values), (self.index,))
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Shown(Expr):
+    """A boolean array that broadcasts to the scores (..., heads, queries, keys)."""
+
+    held: Held
+
+    def __post_init__(self) -> None:
+        _seal(self, "bool")
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Later(Expr):
+    """A mask or score function that cannot be traced, such as one that indexes an array by `batch`.
+
+    Attention calls it when it knows the shapes: a mask with arrays, a score for every head or batch index.
+    """
+
+    held: Held
+    names: tuple[str, ...]
+    """The parameters that it reads."""
+    reason: str
+    """The error that tracing ended with."""
+    is_score: bool
+
+    def __post_init__(self) -> None:
+        _seal(self, "float" if self.is_score else "bool")
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Hidden(Expr):
+    """A score of -inf, which hides its key."""
+
+    def __post_init__(self) -> None:
+        _seal(self, "float")
+
+
 def _seal(expr: Expr, kind: Kind, parts: Iterable[Expr] = (), own: int = 1) -> None:
     size, depth = own, 0
     for part in parts:
@@ -159,24 +253,27 @@ def _seal(expr: Expr, kind: Kind, parts: Iterable[Expr] = (), own: int = 1) -> N
     object.__setattr__(expr, "depth", depth + 1)
 
 
-def refuse_traced(value: Any) -> None:
-    """RopegenError if JAX traces the value: as a constant, it would lose its gradient and its value at run time."""
-    if isinstance(value, Tracer):
-        raise _traced_error(f"{value.dtype.name}{list(value.shape)}")
+def is_traced(value: Any) -> bool:
+    """Whether JAX traces the value: as a constant, it would lose its gradient and its value at run time."""
+    return isinstance(value, Tracer)
 
 
-def _traced_error(what: str) -> RopegenError:
-    return RopegenError(
-        f"a mask or score holds a value that jit, grad or vmap traces ({what}), and expressions hold constants only; pass "
-        "it as an operand: attention(q * s, k, v) for score * s, bias=s * array for score + s * array, "
-        "bias=slopes[:, None, None] * array for one value per head, mask=array for a mask; or give float(s), taken "
-        "outside of jit, grad and vmap"
-    )
+def _array_kind(array: Any) -> Kind:
+    """The kind of the entries of an array."""
+    for kind, dtype in (("bool", np.bool_), ("int", np.integer), ("float", np.floating)):
+        if jax.dtypes.issubdtype(array.dtype, dtype):
+            return cast(Kind, kind)
+    raise RopegenError(f"an expression takes booleans, integers and floats, got values of type {array.dtype.name}")
 
 
 def constant_of(value: Any) -> bool | int | float:
     """The Python scalar of a Python, NumPy or JAX scalar; RopegenError for a value that cannot be a constant."""
-    refuse_traced(value)
+    if is_traced(value):
+        raise RopegenError(
+            f"a number is {value.dtype.name}{list(value.shape)}, which jit, grad or vmap traces, and must be known here; give "
+            "float(value) or int(value), taken outside of them, or use the value inside a function: "
+            "mask=lambda q_pos, kv_pos: q_pos - kv_pos < value"
+        )
     if getattr(value, "shape", None) == () and hasattr(value, "item"):
         value = value.item()
     if isinstance(value, bool):
@@ -188,13 +285,17 @@ def constant_of(value: Any) -> bool | int | float:
         return value
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise RopegenError(f"a float constant must be finite, got {value}; to drop a score, use a mask")
+            raise RopegenError(
+                f"a float constant must be finite, got {value}; to drop a score, use a mask, or end the score function with "
+                "masks.where(condition, score, -np.inf)"
+            )
         return value + 0.0  # -0.0 + 0.0 is 0.0
     shape = getattr(value, "shape", None)
     shown = excerpt(repr(value)) if shape is None else f"of shape {shape}"
     raise RopegenError(
         f"a constant must be a bool, an int or a float, got {type(value).__name__} {shown}; "
-        "write masks.table(values, head) for one value per head, and pass an array as a dense mask or a bias"
+        "write masks.table(values, head) for one value per head, and pass one value per score as bias=array, or a boolean "
+        "array as mask=array or masks.causal & array"
     )
 
 
@@ -273,9 +374,30 @@ def apply(op: str, *operands: Operand) -> Expr:
     return Apply(op, args) if simpler is None else simpler
 
 
-def table(values: Sequence[bool | int | float] | npt.NDArray[Any], index: Operand) -> Traced:
-    """`values[index]` inside a traced function; an index out of range is clipped."""
-    return Traced(table_of(values, _operand(index)))
+def table(values: Sequence[Any] | npt.NDArray[Any] | jax.Array, index: Operand) -> Traced:
+    """`values[index]` inside a traced function, for one value (n,) per index; an index out of range is clipped.
+
+    Values that JAX traces, and more than 4000 values, are an operand, with a gradient where they are floats in a score.
+    Others are constants of the program.
+    """
+    return Traced(looked_up(values, _operand(index)))
+
+
+def looked_up(values: Any, index: Expr) -> Expr:
+    """`values[index]`: a table of constants, or `Captured` for values that must not become constants."""
+    is_array = isinstance(values, np.ndarray | jax.Array)
+    if not is_array and isinstance(values, Iterable):
+        values = tuple(cast("Iterable[Any]", values))
+        if any(map(is_traced, values)):
+            values, is_array = jnp.stack([jnp.asarray(value) for value in values]), True
+    if is_array and (is_traced(values) or values.size > _MOST_CONSTANTS):
+        if values.ndim != 1:
+            raise RopegenError(
+                f"masks.table takes values (n,), one for every index, got {Held(values)}; select a row of them first, or give "
+                "one value per score as bias=array or mask=array"
+            )
+        return Captured(Held(values), index)
+    return table_of(values, index)
 
 
 def table_of(values: Iterable[Any], index: Expr) -> Expr:
@@ -340,12 +462,65 @@ def variables(expr: Expr) -> frozenset[str]:
     match expr:
         case Var(name=name):
             return frozenset((name,))
-        case Table(index=index):
+        case Table(index=index) | Number(index=index) | Captured(index=index):
             return variables(index)
         case Apply(args=args):
             return frozenset().union(*map(variables, args))
+        case Later(names=names):
+            return frozenset(names)
         case _:
             return frozenset()
+
+
+def leaves(expr: Expr) -> frozenset[Expr]:
+    """The leaves that are values of some kind: `Number`, `Captured`, `Shown`, `Later` and `Hidden`."""
+    match expr:
+        case Captured(index=index):
+            return leaves(index) | {expr}
+        case Number() | Shown() | Later() | Hidden():
+            return frozenset((expr,))
+        case Table(index=index):
+            return leaves(index)
+        case Apply(args=args):
+            return frozenset().union(*map(leaves, args))
+        case _:
+            return frozenset()
+
+
+def expect_plain(what: str, expr: Expr) -> None:
+    """Refuses an expression that holds values: the text of a graph cannot.
+
+    Raises:
+      RopegenError: there is a value of JAX, an array, a function that cannot be traced, or a score of -inf.
+    """
+    for leaf in leaves(expr):
+        match leaf:
+            case Later(reason=reason):
+                raise RopegenError(reason)
+            case Hidden():
+                raise RopegenError(f"{what}: `{excerpt(expr)}` has scores of -inf; hide keys with the mask")
+            case Captured() | Shown():
+                raise RopegenError(
+                    f"{what}: `{excerpt(expr)}` holds a value of the caller, {leaf}, and this takes constants only; give "
+                    "ropegen.attention the expression, or make the value an input: bias, mask, or numbers[index] in a score"
+                )
+            case _:
+                pass
+
+
+def replaced(expr: Expr, old: Expr, new: Expr) -> Expr:
+    """`expr` with `new` in place of `old`."""
+    match expr:
+        case _ if expr == old:
+            return new
+        case Apply(op=op, args=args):
+            return apply(op, *(replaced(arg, old, new) for arg in args))
+        case Later():
+            raise RopegenError(
+                f"{expr.reason}; a soft-cap that jit, grad or vmap traces needs a score that can be traced"
+            )
+        case _:
+            return expr
 
 
 def shifted(expr: Expr, parts: Mapping[str, tuple[int, int]]) -> Expr:
@@ -358,6 +533,8 @@ def shifted(expr: Expr, parts: Mapping[str, tuple[int, int]]) -> Expr:
             return table_of(values[start : start + count], index)
         case Table(values=values, index=index):
             return table_of(values, shifted(index, parts))
+        case Number(index=index):
+            return Number(shifted(index, parts))
         case Apply(op=op, args=args):
             return apply(op, *(shifted(arg, parts) for arg in args))
         case _:
@@ -377,6 +554,14 @@ def _text(expr: Expr, minimum: int) -> str:
             level = _UNARY if text.startswith("-") else _ATOM
         case Table(values=values, index=index):
             text = f"[{', '.join(map(repr, values))}][{_text(index, 0)}]"
+        case Number(index=index):
+            text = f"numbers[{_text(index, 0)}]"
+        case Captured(held=held, index=index):
+            text = f"<{held}>" if held.value.ndim == 0 else f"<{held}>[{_text(index, 0)}]"
+        case Shown(held=held) | Later(held=held):
+            text = f"<{held}>"
+        case Hidden():
+            text = "-inf"
         case Apply(op="neg" | "~", args=(operand,)):
             text = f"{'-' if expr.op == 'neg' else '~'}{_text(operand, _UNARY)}"
             level = _UNARY
@@ -492,6 +677,11 @@ class _Parser:
             return self.build(offset, apply, word, *self.sequence(")", lambda: self.expression(0)))
         if word in (*NAMES, "score"):
             return Var(word)
+        if word == "numbers":
+            self.take("[")
+            index = self.expression(0)
+            self.take("]")
+            return self.build(offset, Number, index)
         hint = f"; {nearest(word, (*NAMES, 'score', *FUNCTIONS, 'True', 'False'))}" if kind == "name" else ""
         raise self.error(f"expected a name, a number, a function or a bracket, got {excerpt(word)}{hint}", offset)
 
@@ -590,14 +780,40 @@ class Traced:
             raise RopegenError(f"np.{ufunc.__name__} cannot stand in an expression; known: {', '.join(FUNCTIONS)}")
         return Traced(apply(_UFUNCS[ufunc.__name__], *inputs))
 
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        """`np.where` and `np.clip` trace too. Any other function of arrays has no traced form."""
+        if function is np.where and len(args) == 3 and not kwargs:
+            return where(*args)
+        if function is np.clip and len(args) == 3 and not kwargs:
+            return minimum(maximum(args[0], args[1]), args[2])
+        return NotImplemented
 
-Operand: TypeAlias = Expr | Traced | bool | int | float
-MaskLike: TypeAlias = Expr | Traced | bool | Callable[..., Any]
+
+Operand: TypeAlias = Expr | Traced | bool | int | float | jax.Array | npt.NDArray[Any]
+MaskLike: TypeAlias = Expr | Traced | bool | jax.Array | npt.NDArray[Any] | Callable[..., Any]
 ScoreLike: TypeAlias = Expr | Traced | float | Callable[..., Any]
 
 
 def _operand(value: Operand) -> Expr:
-    return value if isinstance(value, Expr) else value.expr if isinstance(value, Traced) else Const(value)
+    if isinstance(value, Expr):
+        return value
+    if isinstance(value, Traced):
+        return value.expr
+    if isinstance(value, np.ndarray | jax.Array):
+        if value.ndim and value.dtype == np.bool_:
+            return Shown(Held(value))
+        if not value.ndim and is_traced(value):
+            return Captured(Held(value), Const(0))
+        if value.ndim and is_traced(value):
+            raise RopegenError(
+                f"an expression combines one number at a time, got an array {Held(value)}; write masks.table(values, head) for "
+                "one value per head, bias=array for one per score, and mask=array, of booleans, for a mask"
+            )
+    if not is_traced(value) and getattr(value, "shape", ()) == () and not isinstance(value, str | bytes):
+        number = value.item() if hasattr(value, "item") else value
+        if isinstance(number, float) and number == -math.inf:
+            return Hidden()
+    return Const(cast(Any, value))
 
 
 def where(condition: Operand, chosen: Operand, otherwise: Operand) -> Traced:
@@ -644,16 +860,23 @@ def _trace(function: Callable[..., Any], names: Sequence[str]) -> Expr:
     try:
         result = function(**arguments)
     except ConcretizationTypeError as error:  # such as float(s), where JAX traces s
-        raise _traced_error("its number was asked for") from error
+        raise RopegenError(
+            f"{title} asks for the number of a value that jit, grad or vmap traces; use the value itself, without float(), "
+            "int() or bool(): score * s, or masks.where(s > 0, score, 0.0)"
+        ) from error
     except (
         TypeError,
         IndexError,
     ) as error:  # a function of arrays was given a traced value, or an array was indexed by it
-        raise RopegenError(
+        reason = (
             f"{title} cannot be traced: a part of it needs a number or an array, and its arguments have no value yet; "
-            "use operators and masks.where, minimum, maximum, absolute, exp, log, tanh, sqrt, table, or give a dense mask "
-            "or bias"
-        ) from error
+            "use operators and masks.where, minimum, maximum, absolute, exp, log, tanh, sqrt, masks.table(values, index) for "
+            "values[index], or give a dense mask or bias"
+        )
+        is_score = "score" in names
+        if not is_score or {"head", "batch"} & arguments.keys():
+            return Later(Held(function), tuple(sorted(arguments)), reason, is_score)
+        raise RopegenError(reason) from error
     if result is None:
         raise RopegenError(f"{title} returns None; return the mask or score that it computes")
     return _operand(result)

@@ -10,8 +10,11 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
@@ -27,8 +30,9 @@ from ropegen.expression import (
     Range,
     constant_of,
     excerpt,
+    is_traced,
     kind_of,
-    refuse_traced,
+    looked_up,
     table_of,
 )
 from ropegen.expression import MAX_DEPTH as MAX_DEPTH
@@ -36,8 +40,14 @@ from ropegen.expression import MAX_NODES as MAX_NODES
 from ropegen.expression import MAX_TEXT as MAX_TEXT
 from ropegen.expression import NAMES as NAMES
 from ropegen.expression import Apply as Apply
+from ropegen.expression import Captured as Captured
 from ropegen.expression import Const as Const
 from ropegen.expression import Expr as Expr
+from ropegen.expression import Held as Held
+from ropegen.expression import Hidden as Hidden
+from ropegen.expression import Later as Later
+from ropegen.expression import Number as Number
+from ropegen.expression import Shown as Shown
 from ropegen.expression import Table as Table
 from ropegen.expression import Traced as Traced
 from ropegen.expression import Var as Var
@@ -46,11 +56,14 @@ from ropegen.expression import apply as apply
 from ropegen.expression import as_mask as as_mask
 from ropegen.expression import as_score as as_score
 from ropegen.expression import exp as exp
+from ropegen.expression import expect_plain as expect_plain
+from ropegen.expression import leaves as leaves
 from ropegen.expression import log as log
 from ropegen.expression import mask as mask
 from ropegen.expression import maximum as maximum
 from ropegen.expression import minimum as minimum
 from ropegen.expression import parse as parse
+from ropegen.expression import replaced as replaced
 from ropegen.expression import score as score
 from ropegen.expression import shifted as shifted
 from ropegen.expression import sqrt as sqrt
@@ -101,18 +114,62 @@ def _count(what: str, given: object, of: str = "positions") -> int:
     return int(value)
 
 
-def alibi(slopes: Iterable[float]) -> Expr:
-    """`score - slopes[head] * abs(q_pos - kv_pos)`, one slope per head: attention with linear biases."""
-    refuse_traced(slopes)
-    try:
-        numbers = tuple(map(float, slopes))
-    except (TypeError, ValueError):
-        numbers = ()
-    if not numbers:
+def padding(lengths: npt.ArrayLike | jax.Array) -> Expr:
+    """The first `lengths[batch]` positions of every sequence: `kv_pos < lengths[batch]`.
+
+    lengths: integers (B,), one for every sequence in row-major order of the leading axes, or () for all of them. They
+      become an operand, so other lengths need no other program.
+
+    Raises:
+      RopegenError: the lengths are not integers of shape (B,) or ().
+    """
+    array = lengths if isinstance(lengths, jax.Array) else np.asarray(lengths)
+    if array.ndim > 1 or not array.size or not jnp.issubdtype(array.dtype, np.integer):
+        raise RopegenError(
+            f"padding takes the lengths of the sequences, integers (B,), got {Held(array)}; a boolean array of keys (B, S) "
+            "is masks.keys(valid)"
+        )
+    return apply("<", Var("kv_pos"), Captured(Held(array), Var("batch") if array.ndim else Const(0)))
+
+
+def keys(valid: npt.ArrayLike | jax.Array) -> Expr:
+    """The keys that are valid: booleans (Skv,) or (..., Skv), with the leading axes of k, for every head and query.
+
+    They become an operand, so another array needs no other program.
+
+    Raises:
+      RopegenError: the array is not boolean, or has no axis.
+    """
+    array = valid if isinstance(valid, jax.Array) else np.asarray(valid)
+    if array.dtype != np.bool_ or not array.ndim:
+        raise RopegenError(
+            f"keys takes booleans (B, Skv) that are true for keys to see, got {Held(array)}; compare numbers, as in "
+            "masks.keys(ids != 0), and give lengths as masks.padding(lengths)"
+        )
+    return Shown(Held(array if array.ndim == 1 else array[..., None, None, :]))
+
+
+def alibi(slopes: Iterable[float] | jax.Array) -> Expr:
+    """`score - slopes[head] * abs(q_pos - kv_pos)`, one slope per head: attention with linear biases.
+
+    Slopes that JAX traces are an operand and have a gradient; others are constants of the program.
+    """
+    per_head: Expr | None = None
+    given = slopes if isinstance(slopes, jax.Array) else tuple(slopes) if isinstance(slopes, Iterable) else ()
+    if is_traced(given) or (isinstance(given, tuple) and any(map(is_traced, given))):
+        numbers = jnp.asarray(given)
+        if numbers.ndim == 1 and jnp.issubdtype(numbers.dtype, np.floating):
+            per_head = looked_up(numbers, Var("head"))
+    else:
+        try:
+            constants = tuple(map(float, given))
+        except (TypeError, ValueError):
+            constants = ()
+        per_head = table_of(constants, Var("head")) if constants else None
+    if per_head is None:
         raise RopegenError(
             f"alibi takes a list of numbers, one slope per head, such as alibi_slopes(8); got {excerpt(repr(slopes))}"
         )
-    per_head = table_of(numbers, Var("head"))
     distance = apply("abs", apply("-", Var("q_pos"), Var("kv_pos")))
     return apply("-", identity, apply("*", per_head, distance))
 
@@ -133,7 +190,9 @@ def values_per_head(expr: Expr) -> frozenset[int]:
     match expr:
         case Table(values=values, index=Var(name="head")):
             return frozenset((len(values),))
-        case Table(index=index):
+        case Captured(held=held, index=Var(name="head")) if held.value.ndim:
+            return frozenset((held.value.size,))
+        case Table(index=index) | Number(index=index) | Captured(index=index):
             return values_per_head(index)
         case Apply(args=args):
             return frozenset().union(*map(values_per_head, args))
@@ -150,24 +209,26 @@ def evaluate(
     *,
     lookup: Literal["gather", "select"] = "gather",
     wide: Collection[str] = (),
+    known: Mapping[Expr, Array] = MappingProxyType({}),
     **values: Array,
 ) -> Array:
     """The value of `expr` in module `xp` (`numpy` or `jax.numpy`); `values` holds one array per name, and they broadcast.
 
     Integers become int32; floats have the dtype of `score`, or float32 without one. The result broadcasts only the
     values that it depends on. `lookup="select"` reads a table by comparisons alone, for a kernel that cannot gather.
-    `wide` names the variables that are int64: an integer that depends on one of them is computed in 64 bits.
+    `wide` names the variables that are int64: an integer that depends on one of them is computed in 64 bits. `known` has
+    the values of some nodes, and `numbers` is the operand (N,) that `numbers[index]` reads.
     """
-    for name in values.keys() - {*NAMES, "score"}:
+    for name in values.keys() - {*NAMES, "score", "numbers"}:
         raise RopegenError(f"an expression has no name {name!r}; {nearest(name, (*NAMES, 'score'))}")
     floating = np.dtype(getattr(values.get("score"), "dtype", np.float32))
     dtypes = {"bool": np.dtype(np.bool_), "int": np.dtype(np.int32), "float": floating}
-    known: dict[Expr, Array] = {}
+    done: dict[Expr, Array] = dict(known)
 
     def value(node: Expr) -> Array:
-        if node not in known:
-            known[node] = compute(node)
-        return known[node]
+        if node not in done:
+            done[node] = compute(node)
+        return done[node]
 
     def compute(node: Expr) -> Array:
         dtype = dtypes[node.kind]
@@ -188,6 +249,17 @@ def evaluate(
                 return functools.reduce(
                     lambda low, step: xp.where(value(index) >= step[0], step[1], low), steps, array[0]
                 )
+            case Number(index=index):
+                if "numbers" not in values:
+                    raise RopegenError(f"`{excerpt(expr)}` reads numbers; give evaluate(..., numbers=)")
+                entries = values["numbers"].astype(dtype)
+                if isinstance(index, Const):
+                    return entries[min(max(int(index.value), 0), entries.size - 1)]
+                return xp.take(entries, value(index), mode="clip")
+            case Captured(held=held, index=index):
+                entries = xp.asarray(held.value)
+                entries = entries if entries.dtype == np.int64 else entries.astype(dtype)
+                return entries if not entries.ndim else xp.take(entries, value(index), mode="clip")
             case Apply(op=op, args=args):
                 parts = [value(arg) for arg in args]
                 if "float" in {node.kind, *(arg.kind for arg in args)}:
@@ -325,7 +397,7 @@ def interval_of(
             node.kind == "bool" and args[-1].kind != "bool" and any(variables(arg) & wide for arg in args)
         ):
             interval = np.array([[False]]), np.array([[True]])
-        case Var(name="score"):
+        case Var(name="score") | Number():
             interval = np.full((1, 1), np.nan), np.full((1, 1), np.nan)
         case Var(name=name):
             interval = ranges[name]

@@ -275,8 +275,9 @@ def attend(op: ops.Attend, q: Array, k: Array, v: Array, given: Mapping[str, Arr
     rows = q.reshape(batch, queries, *split, q.shape[-1])
     k, v = k.reshape(batch, keys, kv_heads, k.shape[-1]), v.reshape(batch, keys, kv_heads, v.shape[-1])
     # Scores are (batch, kv_heads, group, queries, keys); every operand gets these axes.
-    placed = [operand for operand in op.beside if operand.name != "seed"]
+    placed = [operand for operand in op.beside if operand.name not in ("seed", "numbers")]
     aligned = {operand.name: _on_score_axes(operand, given[operand.name], lead, split) for operand in placed}
+    numbers = {name: given[name].astype(wide) for name in op.given if name == "numbers"}
 
     # The size is not a static argument of the checkpoint, because JAX keeps a function with static arguments, and with
     # it the arrays that it captures, after their trace has ended.
@@ -285,7 +286,7 @@ def attend(op: ops.Attend, q: Array, k: Array, v: Array, given: Mapping[str, Arr
             name: lax.dynamic_slice_in_dim(x, start, size, 3) if x.shape[3] > 1 else x for name, x in aligned.items()
         }
         part = lax.dynamic_slice_in_dim(rows, start, size, 1)
-        return _attend_rows(op, part, k, v, parts, _kept(op, given, start, part.shape, keys))
+        return _attend_rows(op, part, k, v, parts | numbers, _kept(op, given, start, part.shape, keys))
 
     size = _chunk_rows(batch, queries, heads, keys)
     results: list[tuple[Array, Array]] = []
@@ -361,6 +362,8 @@ def _attend_rows(
     places["batch"] = jnp.arange(q.shape[0], dtype=jnp.int32).reshape(-1, 1, 1, 1, 1)
     places["head"] = jnp.arange(q.shape[2] * q.shape[3], dtype=jnp.int32).reshape(1, q.shape[2], q.shape[3], 1, 1)
     wide_ids = [name for name, value in places.items() if value.dtype == jnp.int64]
+    if "numbers" in given:
+        places["numbers"] = given["numbers"]
     # A score of -inf hides its key. Its derivative must not become NaN.
     visible = score != -jnp.inf
     if op.score != masks.identity:

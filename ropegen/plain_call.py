@@ -20,8 +20,9 @@ from ropegen.emit.mesh import Sharding
 from ropegen.emit.own_part import with_own_part
 from ropegen.emit.primitive import PLATFORMS
 from ropegen.errors import RopegenError
+from ropegen.ir import ops
 from ropegen.ir.build import Builder
-from ropegen.ir.graph import Graph, Node
+from ropegen.ir.graph import Graph, Node, label_of
 from ropegen.planner import plan_together
 from ropegen.plans import Plan, Tiles
 from ropegen.target import Target, one_or_several
@@ -99,6 +100,12 @@ class Call:
     def known(self, label: str, value: ArrayLike | None) -> Array | None:
         """The array of an input for it, None for None."""
         return None if value is None or self.ids(label, value) is None else self._values[label]
+
+    def values_of(self, node: Node) -> Array | np.ndarray:
+        """The values of an input, or those of positions that the graph states, int32."""
+        if isinstance(node.op, ops.Positions):
+            return np.arange(node.op.start, node.op.start + node.op.length, dtype=np.int32)
+        return self._values[label_of(node)]
 
     def positions(self, label: str, value: ArrayLike | None, length: int, queries: int | None = None) -> Node:
         """An input for positions. If they count up from a known start, the graph states it, for masks and tables to use.

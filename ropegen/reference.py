@@ -246,6 +246,8 @@ def _attend(op: ops.Attend, q: Array, k: Array, v: Array, **given: Array) -> Arr
         if operand.name == "seed":
             continue
         x = given[operand.name]
+        if operand.name == "numbers":
+            continue
         x = x.reshape(operand.padded(x.shape, len(lead)))
         sizes = x.shape[len(lead) :]
         x = np.broadcast_to(x, (*lead, *sizes))
@@ -261,6 +263,7 @@ def _attend(op: ops.Attend, q: Array, k: Array, v: Array, **given: Array) -> Arr
             grouped = q[index][part].transpose(1, 0, 2).reshape(kv_heads, heads // kv_heads * count, width)
             score = (op.scale * grouped @ k_transposed).reshape(heads, count, keys)
             here = {name: x[index][:, part] if x.shape[-2] > 1 else x[index] for name, x in aligned.items()}
+            here |= {name: given[name] for name in op.given if name == "numbers"}
             weight, total, peak, seen = _softmax(op, score, batch, here)
             if op.returns == "log_sum_exp":
                 result[index][part] = (peak + np.log(total)).T
@@ -285,6 +288,7 @@ def _softmax(op: ops.Attend, score: Array, batch: int, given: Mapping[str, Array
     variables: dict[str, Any] = {operand.variable: given[operand.name] for operand in op.beside if operand.variable}
     wide = [name for name, value in variables.items() if value.dtype == np.int64]
     variables |= {"head": np.arange(len(score))[:, None, None], "batch": np.asarray(batch)}
+    variables |= {name: given[name] for name in op.given if name == "numbers"}
     if op.softcap is not None:
         score = op.softcap * np.tanh(score / op.softcap)
     if "bias" in given:

@@ -15,7 +15,7 @@ from jax import lax
 from jax.core import Tracer
 from jax.sharding import AbstractMesh, Mesh, PartitionSpec
 
-from ropegen import masks
+from ropegen import captured, masks
 from ropegen.api import expect_reads, rotated
 from ropegen.arguments import expect_tiles, flag_of, is_one_of, number_of, text_of
 from ropegen.emit import context_parallel as ring
@@ -100,7 +100,9 @@ def context_plan(
     """
     types = [TensorType(tuple(x.shape), dtype_name(np.dtype(x.dtype))) for x in (q, k, v)]
     _expect_order(order, types[0].shape[-3])
-    shared = Shared(types[0], types[1], types[2], Order(parts, order), masks.as_mask(mask), masks.as_score(score))
+    shared = Shared(
+        types[0], types[1], types[2], Order(parts, order), *captured.constants_only("context_plan", mask, score)
+    )
     return choose(shared, planned_for(target)[0], method)
 
 
@@ -171,7 +173,7 @@ def context_parallel(
     dense = None
     if isinstance(mask, jax.Array | np.ndarray):
         dense, mask = jnp.asarray(mask), masks.full
-    visible, scored = masks.as_mask(mask), masks.as_score(score)
+    visible, scored = captured.constants_only("context_parallel", mask, score)
     reads = expect_reads("context_parallel", visible, scored, heads, {"q": q_segments, "kv": kv_segments})
     places = {"q_positions": q_positions, "kv_positions": kv_positions}
     name = _order(order, places, queries, keys, compares=rope is not None or bool(POSITIONS & reads))
@@ -223,7 +225,9 @@ def attention_over(
     if isinstance(mask, jax.Array | np.ndarray):
         given["mask"], mask = mask, masks.full
     split = _Split.of(sharding, [jnp.shape(given[label]) for label in ("q", "k", "v")])
-    reads = masks.variables(masks.as_mask(mask)) | masks.variables(masks.as_score(options["score"]))
+    mask, score = captured.constants_only("attention with a sharding of the sequence", mask, options["score"])
+    options = {**options, "score": score}
+    reads = masks.variables(mask) | masks.variables(score)
     for name, axes in (("head", mesh.mesh_axes(split.heads)), ("batch", split.whole_batch)):
         if name in reads and axes:
             raise RopegenError(

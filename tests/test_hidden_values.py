@@ -1,4 +1,4 @@
-"""What k and v hold where a mask hides them: any finite number, which changes nothing, not even the last bit."""
+"""What k and v hold where a mask hides them: any number, NaN and infinity too, which changes nothing, not even a bit."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ import pytest
 
 import ropegen as rg
 from ropegen import masks
+from ropegen.emit.primitive import Choice, Choices, bind
+from ropegen.native import machine
+from ropegen.target import Target
+from ropegen.template import Tile, cheapest_tile, template
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -58,6 +62,86 @@ def test_finite_numbers_of_any_size_in_hidden_keys_and_values_change_nothing(til
 @pytest.mark.parametrize("tile", TILES, ids=str)
 def test_hidden_keys_that_are_not_finite_do_not_change_the_result(tile: Any, value: float) -> None:
     np.testing.assert_array_equal(of_first(Q, second_replaced(K, value), V, tile), of_first(Q, K, V, tile))
+
+
+# Every template that runs here, with tiles that documents do not fill.
+FORCED: dict[str, tuple[str, dict[str, int] | None]] = {
+    "one tile": ("attend/xla", {"q": ROWS, "kv": ROWS}),
+    "tiles in a loop": ("attend/xla", {"q": 8, "kv": 16}),
+    "native": ("attend/llvm_cpu", None),
+}
+
+
+def forced(name: str, *, softcap: float | None = None) -> Any:
+    """Attention over packed documents, by one template: a function of q, k and v."""
+    which, tile = FORCED[name]
+    chosen, target = template(which), Target.parse("cpu")
+    b = rg.Builder()
+    q, k, v = (b.input(label, Q.shape, "f32") for label in "qkv")
+    ids = b.input("ids", (ROWS,), "i32")
+    mask = masks.causal & masks.segments
+    whole = b.build(out=b.attend(q, k, v, mask=mask, q_segments=ids, kv_segments=ids, softcap=softcap))
+    region = next(iter(chosen.family.find(whole))).closed
+    sizes = cheapest_tile(chosen, chosen.family.site(region), target) if tile is None else Tile.of(**tile)
+    choices = Choices((Choice(target, which, sizes),))
+
+    def run(q: Any, k: Any, v: Any) -> Any:
+        values = {"q": q, "k": k, "v": v}
+        operands = [values.get(label, jnp.asarray(DOCUMENTS, jnp.int32)) for label in region.input_types]
+        return bind(region, choices, operands)[0]
+
+    return run
+
+
+def bad_rows(x: Any) -> list[int]:
+    return np.flatnonzero(~np.isfinite(np.asarray(x)[0]).all((1, 2))).tolist()
+
+
+@pytest.mark.parametrize("softcap", [None, 3.0], ids=str)
+@pytest.mark.parametrize("name", FORCED)
+def test_nan_and_infinity_reach_only_what_may_see_them(name: str, softcap: float | None) -> None:
+    """In v, k or q of row 25, in the second document: in the result, and in gradients of losses over all rows or the
+    first document.
+    """
+    if name == "native" and not machine.is_installed():
+        pytest.skip("llvmlite is not installed")
+    bad, run = FIRST + 5, forced(name, softcap=softcap)
+
+    def first(q: Any, k: Any, v: Any) -> Any:
+        return run(q, k, v)[:, :FIRST]
+
+    result = run(Q, K, V)
+    slopes = jax.jit(lambda *given: gradients(first, *given))
+    every = jax.jit(lambda *given: gradients(run, *given))
+    wanted = slopes(Q, K, V)
+    for index, value in ((2, np.nan), (2, np.inf), (1, np.nan), (0, np.nan)):
+        given = [Q, K, V]
+        given[index] = given[index].at[0, bad, 1, 3].set(value)
+        spoiled = run(*given)
+        seeing = [bad] if index == 0 else list(range(bad, ROWS))
+        assert bad_rows(spoiled) == seeing
+        others = [row for row in range(ROWS) if row not in seeing]
+        np.testing.assert_array_equal(spoiled[:, others], result[:, others])
+        np.testing.assert_array_equal(spoiled[:, :, 0], result[:, :, 0])  # the other head
+        for mine, right in zip(slopes(*given), wanted, strict=True):
+            np.testing.assert_array_equal(mine[:, :FIRST], right[:, :FIRST])
+        for mine in every(*given):
+            assert min(bad_rows(mine)) >= FIRST
+        assert bad_rows(every(*given)[0]) == seeing
+
+
+def test_nan_in_a_cache_behind_its_length() -> None:
+    """Unwritten rows of a cache, for a block of queries that XLA computes."""
+    k, v = (x.at[0, 30:].set(np.nan) for x in (K, V))
+    tile = {"attend/xla": {"q": 16, "kv": 16}}
+
+    def run(k: Any, v: Any) -> Any:
+        q_at, kv_at = np.arange(14, 30), np.arange(ROWS)
+        return rg.attention(
+            Q[:, 14:30], k, v, mask=masks.causal, q_positions=q_at, kv_positions=kv_at, tile=tile, masked_row="mean"
+        )
+
+    np.testing.assert_array_equal(run(k, v), run(K, V))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -51,6 +51,7 @@ LAYERS = {
     "ropegen.ir.spec": 2,
     "ropegen.ir.text": 2,
     "ropegen.ring": 2,
+    "ropegen.captured": 2,
     "ropegen.ir": 1,
     "ropegen.compilers": 1,
     "ropegen.dropout": 1,

@@ -716,10 +716,6 @@ def test_masks_and_functions_combine() -> None:
     assert masks.as_score(0) == masks.Const(0.0)
 
 
-def array_mask(q_pos: Any) -> Any:
-    return jnp.where(q_pos > 1, True, False)
-
-
 REFUSED = [
     (lambda q_pos: q_pos < 3 and q_pos > 1, "& \\| ~"),
     (lambda q_pos: not q_pos < 3, "& \\| ~"),
@@ -732,8 +728,7 @@ REFUSED = [
     (lambda q_pos: q_pos**2 > 1, "x \\* x"),
     (lambda q_pos: (q_pos < 1) ^ (q_pos > 3), "!="),
     (lambda q_pos: np.sin(q_pos) > 1, "np.sin"),
-    (lambda q_pos: np.arange(3) > q_pos, "dense mask"),
-    (array_mask, "array_mask cannot be traced"),
+    (lambda q_pos: np.arange(3) > q_pos, "mask=array"),
     (lambda q_pos: q_pos, "boolean"),
     (lambda q_pos: None, "returns None"),
     (lambda q_pos: q_pos < 2**40, "int32"),
@@ -751,7 +746,7 @@ REFUSED = [
     (lambda head: masks.table([1, 2], head / 2) < 3, "needs an integer index"),
     (dict, "signature|parameter"),
     ("causal", "got 'causal'"),
-    (np.ones((2, 2), bool), "dense mask"),
+    (np.ones((2, 2)), "mask=array"),
     (masks.identity, "boolean"),
 ]
 

@@ -199,14 +199,18 @@ class Builder:
         dense_mask: Node | None = None,
         sinks: Node | None = None,
         seed: Node | None = None,
+        numbers: Node | None = None,
     ) -> Node:
         """Attention: q (..., Sq, H, D), k (..., Skv, Hkv, D), v (..., Skv, Hkv, Dv) -> (..., Sq, H, Dv).
 
         `scale` defaults to 1/sqrt(D). If the mask or score reads positions that are not given, they count from 0.
         That is only right if queries and keys start together, so the builder refuses it if their numbers differ.
-        `dropout` needs a `seed`, (4,) int32; these two and `partial` are those of `ops.Attend`.
+        `dropout` needs a `seed`, (4,) int32; these two and `partial` are those of `ops.Attend`. `numbers` (N,) are floats
+        that the score reads as `numbers[index]`; see `masks.parse`.
         """
         visible, scored = masks.as_mask(mask), masks.as_score(score)
+        for what, expression in (("mask", visible), ("score", scored)):
+            masks.expect_plain(f"attend: the {what}", expression)
         reads = masks.variables(visible) | masks.variables(scored)
         if (
             {"q_pos", "kv_pos"} <= reads
@@ -231,6 +235,7 @@ class Builder:
             mask=dense_mask,
             sinks=sinks,
             seed=seed,
+            numbers=numbers,
         )
         attend = ops.Attend(
             scale=ops.attention_scale(q.type.shape[-1]) if scale is None else _number("attend: scale", scale, _SCALED),

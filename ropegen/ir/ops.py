@@ -416,6 +416,7 @@ class Attend(Op):
         Operand("mask", SCORES, "boolean", batch="broadcast", optional=True),
         Operand("sinks", ("heads",), batch="none", optional=True),
         Operand("seed", ("words",), "integer", batch="none", optional=True),
+        Operand("numbers", ("numbers",), batch="none", optional=True),
     )
     # Which optional operand a variable of the mask and score expressions needs.
     NEEDS = {operand.variable: operand.name for operand in operands if operand.variable}  # noqa: RUF012
@@ -431,8 +432,11 @@ class Attend(Op):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        masks.as_mask(self.visible)
+        masks.expect_plain("attend: the mask", masks.as_mask(self.visible))
         object.__setattr__(self, "score", masks.as_score(self.score))
+        masks.expect_plain("attend: the score", self.score)
+        if masks.leaves(self.visible):
+            raise self.refuse(f"the mask {self.visible} reads numbers", "only a score can; give the operand mask")
         if self.softcap is not None and self.softcap <= 0:
             raise self.refuse(f"softcap is {self.softcap:g}", "give a positive cap, or leave it out")
         if self.dropout is not None:
@@ -495,7 +499,11 @@ class Attend(Op):
         for variable in sorted(self.variables & self.NEEDS.keys()):
             if self.NEEDS[variable] not in self.given:
                 raise self.refuse(f"the mask or score reads {variable}", f"give the operand {self.NEEDS[variable]}")
+        if masks.leaves(self.score) and "numbers" not in self.given:
+            raise self.refuse("the score reads numbers", "give the operand numbers")
         for operand, given in zip(self.beside, rest, strict=True):
+            if operand.name == "numbers":
+                measured.sizes["numbers"] = given.size  # any number of them
             self._check(operand, given, measured)
         wide = "f64" if q.dtype == "f64" else "f32"
         if self.partial not in (None, wide):
@@ -533,8 +541,11 @@ class Attend(Op):
             case "optional" if not right:
                 raise self.refuse(f"{operand.name} are {given}", "give integer segment ids")
             case "none" if operand.name == "seed":
-                if not fits or given.dtype != "i32":
+                if not (right and fits) or given.dtype != "i32":
                     raise self.refuse(f"seed is {given}", f"give {dropout.WORDS} integers of type i32")
+            case "none" if operand.name == "numbers":
+                if not right or given.rank != 1 or not given.size:
+                    raise self.refuse(f"numbers are {given}", "give one or more floats of shape (N,)")
             case "none" if not (right and fits):
                 raise self.refuse(f"{operand.name} are {given}", f"give one float a head: {shapes[0]}")
             case _:

@@ -66,16 +66,16 @@ def rounded_to_bf16(f: Function, value: Value) -> Value:
 def paired(f: Function, first: Value, second: Value) -> Value:
     """Two registers of float32 as one of pairs of bfloat16: lane n holds both numbers of lane n, rounded."""
     lanes = first.type.lanes
-    narrow = [f.convert(value, BF16.vector(lanes)) for value in (first, second)]
+    low, high = (f.convert(value, BF16.vector(lanes)) for value in (first, second))
     mixed = [lane // 2 + lanes * (lane % 2) for lane in range(2 * lanes)]
-    return f.bitcast(f.shuffle(*narrow, mixed), F32.vector(lanes))
+    return f.bitcast(f.shuffle(low, high, mixed), F32.vector(lanes))
 
 
 def neighbours_paired(f: Function, first: Value, second: Value) -> Value:
     """Two registers of float32 as one of pairs of bfloat16: lane n holds the numbers 2 n and 2 n + 1 of both, rounded."""
     lanes = first.type.lanes
-    narrow = [f.convert(value, BF16.vector(lanes)) for value in (first, second)]
-    return f.bitcast(f.shuffle(*narrow, range(2 * lanes)), F32.vector(lanes))
+    low, high = (f.convert(value, BF16.vector(lanes)) for value in (first, second))
+    return f.bitcast(f.shuffle(low, high, range(2 * lanes)), F32.vector(lanes))
 
 
 def multiply_pairs(f: Function, left: Value, right: Value, sums: Value) -> Value:

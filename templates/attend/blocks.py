@@ -8,7 +8,7 @@ bias, expressions and masks to one block.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -18,6 +18,7 @@ import numpy as np
 from jax import Array, lax
 
 from ropegen import dropout, masks
+from ropegen.expression import Expr
 from ropegen.ir.ops import Attend
 from ropegen.plain import precision
 
@@ -125,9 +126,19 @@ class Site:
         return exponential(x) if self.static.polynomial else jnp.exp(x)
 
     @property
+    def hides(self) -> bool:
+        """Whether a mask hides scores, so that values that are not finite must not reach the rows that do not see them."""
+        return self.op.visible != masks.full or "mask" in self.given
+
+    @property
     def is_empty(self) -> bool:
         """Whether there is nothing to multiply, because there is no query or no key."""
         return 0 in (self.batch, self.queries, self.heads, self.keys)
+
+    @property
+    def numbered(self) -> tuple[Expr, ...]:
+        """Every `numbers[index]` of the score expression, in the order of their texts."""
+        return tuple(sorted(masks.leaves(self.op.score), key=str))
 
     @property
     def wide_variables(self) -> tuple[str, ...]:
@@ -171,6 +182,24 @@ def dot(x: Array, y: Array, wide: np.dtype[Any], contract: tuple[int, int] = (1,
     """A 2-D matmul that accumulates in `wide`."""
     dimensions = (((contract[0],), (contract[1],)), ((), ()))
     return lax.dot_general(x, y, dimensions, precision=precision(x.dtype), preferred_element_type=wide)
+
+
+# A hidden score has the weight 0, and 0 times NaN is NaN. So where a mask hides something, values are multiplied without
+# their NaN and infinities. What may see them becomes NaN by the scores instead: a NaN that is hidden is replaced by -inf.
+
+
+def finite(x: Array) -> Array:
+    """The array with 0 in place of NaN and infinities."""
+    return jnp.where(jnp.isfinite(x), x, 0)
+
+
+def poisoned(x: Array, *by: Array | None) -> Array:
+    """The rows (n, ...) of x, with NaN for those where another array (n, E) is not finite."""
+    for other in by:
+        if other is not None:
+            bad = jnp.logical_not(jnp.all(jnp.isfinite(other), -1)).reshape(-1, *(1,) * (x.ndim - 1))
+            x = jnp.where(bad, jnp.nan, x)
+    return x
 
 
 def cut(x: Array, starts: tuple[Index, ...], sizes: tuple[int, ...]) -> Array:
@@ -318,8 +347,21 @@ class Scores:
         part = jnp.sum(part, summed, keepdims=True)
         return paste(total, cut(total, starts, sizes) + part, starts)
 
-    def modify(self, scaled: Array, bias: Array | None = None) -> Array:
-        """The scaled products after soft-cap, bias and score expression."""
+    def numbers(self) -> Array | None:
+        """The operand that the score expression reads entries of, in the type of the scores."""
+        given = self.site.given.get("numbers")
+        return None if given is None else given.array[0].astype(self.site.wide)
+
+    def entries(self, numbers: Array | None, shape: tuple[int, ...]) -> tuple[Array, ...]:
+        """The value of every `numbers[index]` of the score expression, one for each score."""
+        if numbers is None:
+            return ()
+        values, wide = self._values(), self.site.wide_variables
+        looked_up = [masks.evaluate(leaf, jnp, wide=wide, numbers=numbers, **values) for leaf in self.site.numbered]
+        return tuple(jnp.broadcast_to(value, shape) for value in looked_up)
+
+    def modify(self, scaled: Array, bias: Array | None = None, entries: tuple[Array, ...] = ()) -> Array:
+        """The scaled products after soft-cap, bias and score expression; see `entries`."""
         op, score = self.site.op, scaled
         if op.softcap is not None:
             score = op.softcap * jnp.tanh(score / op.softcap)
@@ -327,7 +369,8 @@ class Scores:
             score = score + bias
         if op.score == masks.identity:
             return score
-        return expressed(self.site, score, self._values(), bias is not None)
+        known = dict(zip(self.site.numbered, entries, strict=True))
+        return expressed(self.site, score, self._values(), bias is not None, known)
 
     def bias(self) -> Array | None:
         given = self.site.given.get("bias")
@@ -357,7 +400,8 @@ class Scores:
 
     def of(self, products: Array) -> Array:
         """The scores that the softmax sees."""
-        return self.hidden(self.modify(products * self.site.op.scale, self.bias()))
+        entries = self.entries(self.numbers(), products.shape)
+        return self.hidden(self.modify(products * self.site.op.scale, self.bias(), entries))
 
     def dropped(self, weights: Array) -> Array:
         """What dropout makes of the weights of the block, or of their cotangents: 0, or more of those that it keeps."""
@@ -391,46 +435,61 @@ class Scores:
         return not (altered or hiding) and op.scale > 0
 
     def weights_tangent(
-        self, scaled: Array, d_scaled: Array, bias_tangent: Given | None, shift: Array
+        self, scaled: Array, d_scaled: Array, bias_tangent: Given | None, shift: Array, d_numbers: Array | None = None
     ) -> tuple[Array, Array]:
         """The weights exp(score - shift), and the tangent of the scores, which is 0 if the weight is 0."""
-        bias = self.bias()
-        if bias is None:
-            score, d_score = jax.jvp(self.modify, (scaled,), (d_scaled,))
-        else:
+        bias, numbers = self.bias(), self.numbers()
+        d_bias = None
+        if bias is not None:
             d_bias = jnp.zeros_like(bias) if bias_tangent is None else self.part(bias_tangent).astype(scaled.dtype)
-            score, d_score = jax.jvp(self.modify, (scaled, bias), (d_scaled, d_bias))
+        if numbers is not None:
+            d_numbers = jnp.zeros_like(numbers) if d_numbers is None else d_numbers.astype(numbers.dtype)
+
+        def modified(scaled: Array, bias: Array | None, numbers: Array | None) -> Array:
+            return self.modify(scaled, bias, self.entries(numbers, scaled.shape))
+
+        score, d_score = jax.jvp(modified, (scaled, bias, numbers), (d_scaled, d_bias, d_numbers))
         weight = self.site.exp(self.hidden(score) - self.row(shift))
-        return weight, d_score if self.site.op.score == masks.identity else jnp.where(weight == 0, 0.0, d_score)
+        if self.site.op.score == masks.identity and not (self.site.hides and self.block.masked):
+            return weight, d_score
+        return weight, jnp.where(weight == 0, 0.0, d_score)
 
     def weights_cotangents(
         self, scaled: Array, shift: Array
-    ) -> tuple[Array, Callable[[Array], tuple[Array, Array | None]]]:
-        """The weights exp(score - shift), and the function from the cotangent of the scores to those of `scaled` and
-        the bias.
+    ) -> tuple[Array, Callable[[Array], tuple[Array, Array | None, Array | None]]]:
+        """The weights exp(score - shift), and the function from the cotangent of the scores to those of `scaled`, the
+        bias and the numbers.
         """
-        bias = self.bias()
+        bias, numbers = self.bias(), self.numbers()
         if bias is not None:
             bias = jnp.broadcast_to(bias, scaled.shape)
-        score, pull = jax.vjp(self.modify, scaled, bias)
-        weight = self.site.exp(self.hidden(score) - self.row(shift))
+        entries, pull_entries = jax.vjp(lambda numbers: self.entries(numbers, scaled.shape), numbers)
+        score, pull = jax.vjp(self.modify, scaled, bias, entries)
+        # The mask comes after the exponential, because the shift is NaN in a row that sees NaN.
+        visible, weight = self.visible(), self.site.exp(score - self.row(shift))
+        weight = weight if visible is None else jnp.where(visible, weight, 0.0)
 
-        def cotangents(d_score: Array) -> tuple[Array, Array | None]:
-            d_scaled, d_bias = pull(d_score)
-            if self.site.op.score == masks.identity:
-                return d_scaled, d_bias
-            # The expression may have no finite derivative at a hidden score.
-            nothing = d_score == 0
-            return jnp.where(nothing, 0.0, d_scaled), None if d_bias is None else jnp.where(nothing, 0.0, d_bias)
+        def cotangents(d_score: Array) -> tuple[Array, Array | None, Array | None]:
+            pulled = pull(d_score)
+            op = self.site.op
+            if op.score != masks.identity or (op.softcap is not None and self.site.hides):
+                # The expression may have no finite derivative at a hidden score.
+                nothing = d_score == 0
+                pulled = jax.tree.map(lambda x: jnp.where(nothing, 0.0, x), pulled)
+            d_scaled, d_bias, d_entries = pulled
+            return d_scaled, d_bias, pull_entries(d_entries)[0]
 
         return weight, cotangents
 
 
-def expressed(site: Site, score: Array, values: dict[str, Any], may_be_infinite: bool) -> Array:
+def expressed(
+    site: Site, score: Array, values: dict[str, Any], may_be_infinite: bool, entries: Mapping[Expr, Array]
+) -> Array:
     """The value of the score expression. If the bias made a score -inf, its derivative is 0; it could be NaN otherwise."""
 
     def evaluate(score: Array) -> Array:
-        result = masks.evaluate(site.op.score, jnp, score=score, wide=site.wide_variables, **values)
+        wide = site.wide_variables
+        result = masks.evaluate(site.op.score, jnp, score=score, wide=wide, known=entries, **values)
         return jnp.broadcast_to(jnp.asarray(result, score.dtype), score.shape)
 
     if not may_be_infinite:

@@ -26,7 +26,7 @@ from ropegen.native.vectors import LOG2_E, exp2, first_lanes
 from .layout_cpu import GRANULE, Problem
 from .layout_cpu_backward import Gradient, groups
 from .micro_cpu import Registers, Scalars, multiply
-from .pack_cpu import Rows, batch_row, lay_rows, pack_keys, pack_queries, rows_of
+from .pack_cpu import Rows, batch_row, clean, lay_rows, pack_keys, pack_queries, rows_of
 from .scores_cpu import Scores, Span, Tile
 
 
@@ -136,10 +136,15 @@ def _prepare(f: Function, gradient: Gradient, place: _Place, member: Value, firs
             if "sinks" in problem.op.given:
                 f.store(drag, place.buffer("drag"), at)
             sees_nothing = lse.equals(-math.inf)
+            shift = lse * unit
+            if problem.cleans:
+                # A row with NaN has the weight NaN at what it sees, and 0 elsewhere.
+                shift = shift + ((lse - lse) + (drag - drag))
+                drag = f.select((drag - drag).equals(0.0), drag, f.zero(F32))
             if problem.op.takes_mean:
                 with f.when(sees_nothing):
                     d_outputs.add_to(query, unseen)
-            return [f.select(sees_nothing, f.value(F32, math.inf), lse * unit), drag]
+            return [f.select(sees_nothing, f.value(F32, math.inf), shift), drag]
 
         def outside() -> list[Value]:
             return [f.value(F32, math.inf), f.zero(F32)]
@@ -238,9 +243,11 @@ class _Chunk:
         padded = (stop - first + (GRANULE - 1)) // GRANULE * GRANULE
         with f.range(0, padded, rows) as row:
             value_target = f.offset(place.own("values"), row * problem.packed_value_steps, F32)
-            pack_keys(f, problem, values, buffer, first + row, value_target)
+            poison = pack_keys(f, problem, values, buffer, first + row, value_target, cleans=problem.cleans)
             key_target = f.offset(place.own("keys"), row * problem.packed_steps, F32)
-            pack_keys(f, problem, keys, buffer, first + row, key_target)
+            pack_keys(f, problem, keys, buffer, first + row, key_target, poison)
+            if problem.cleans:
+                clean(f, buffer, rows, keys.padded, lanes)
             of_tile = f.offset(place.own("key_rows"), row // tile * (tile * problem.packed_width), F32)
             lay_rows(f, buffer, keys.padded, columns, lanes, rows, of_tile, row % tile, tile)
         for name, width in (("d_keys", problem.packed_width), ("d_values", problem.packed_value_width)):
@@ -338,7 +345,8 @@ class _Block:
                 panel, column = group // self._columns, group % self._columns
                 at = panel * (rows.steps * problem.panel) + column * self._lanes
                 place_of = f.offset(target, at, F32)
-                pack_queries(f, problem, rows, buffer, first + group * self._lanes, place_of, factors[0])
+                row, cleans = first + group * self._lanes, problem.cleans
+                pack_queries(f, problem, rows, buffer, row, place_of, factors[0], cleans=cleans)
                 columns, length = groups(width, problem.panel), self.gradient.block
                 at, laid_rows = group * self._lanes, place.own(laid)
                 lay_rows(f, buffer, rows.padded, columns, self._lanes, self._lanes, laid_rows, at, length, factors[1])
@@ -591,13 +599,20 @@ class _Panel:
                     score = self.scores.modified(score, self.tile, key, part, masked=True)
                 difference = score - shifts[part]
                 weight = exp2(f, difference if problem.is_simple else difference * LOG2_E)
+                if masked and problem.cleans:
+                    weight = f.select(score.equals(-math.inf), f.zero(kind), weight)
                 pulled = weight * (f.load(kind, d_scores, at) - drags[part])
                 if slope is not None:
                     # The expression may have no finite derivative at a hidden score.
                     pulled = f.select(pulled.equals(0.0), f.zero(kind), pulled * slope)
                 biased.append(pulled)
                 f.store(weight, weights, at)
-                f.store(pulled if capped is None else pulled * capped, d_scores, at)
+                if capped is not None:
+                    bent = pulled * capped
+                    if masked and problem.cleans:  # the cap of a NaN has no finite slope
+                        bent = f.select(pulled.equals(0.0), f.zero(kind), bent)
+                    pulled = bent
+                f.store(pulled, d_scores, at)
             if self._gradient.wants_bias:
                 self._sum_bias(key, biased)
 

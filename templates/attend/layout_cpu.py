@@ -142,6 +142,14 @@ class Problem:
         """Whether a key may be hidden from a query, apart from those after the last one."""
         return self.op.visible != masks.full or "mask" in self.op.given
 
+    @property
+    def cleans(self) -> bool:
+        """Whether values that are not finite are packed as 0, because 0 times NaN is NaN where a mask hides them.
+
+        A row that sees such a value gets NaN from its key instead. The mean of all values needs them as they are.
+        """
+        return self.hides and not self.op.takes_mean
+
     # Sizes of the code --------------------------------------------------------------------------------------------
 
     @property

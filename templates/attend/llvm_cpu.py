@@ -50,6 +50,8 @@ def declines(site: AttendSite, target: Target) -> Iterator[str]:
     if 0 in (*q.shape, *k.shape, *v.shape):
         yield "there is no query, key or feature to multiply"
         return
+    if "numbers" in site.op.given:
+        yield "the score reads numbers that are known only at run time"
     for operand in site.op.beside:
         kind = site.sources[operand.name].type.dtype
         if operand.variable and operand.name in site.op.needed and kind not in ("i32", "i64"):
@@ -143,7 +145,7 @@ def build(site: AttendSite, tile: Tile, target: Target) -> Kernel:
 
 TEMPLATE = Template(
     name="llvm_cpu",
-    version=1,
+    version=2,
     family=FAMILY,
     runs_on=("cpu",),
     declines=declines,

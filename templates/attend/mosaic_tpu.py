@@ -66,6 +66,8 @@ def declines(site: AttendSite, target: Target) -> Iterator[str]:
     if 0 in (*q.shape, *k.shape, *v.shape):
         yield "there is no query, key or feature to multiply"
         return
+    if "numbers" in site.op.given:
+        yield "the score reads numbers that are known only at run time"
     for operand in site.op.beside:
         if operand.holds == "position" and operand.name in site.op.needed - site.positions.keys():
             yield f"{operand.name} are known only at run time"

@@ -9,7 +9,7 @@ a key, or the values of two neighbouring keys.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -216,10 +216,28 @@ def interleaved(f: Function, registers: list[Value]) -> list[Value]:
     return mixed
 
 
-def pack_keys(f: Function, problem: Problem, rows: Rows, buffer: Value, first: Value, target: Value) -> None:
-    """Packs one group of keys, from row `first` on; `buffer` holds the rows meanwhile."""
+def pack_keys(
+    f: Function,
+    problem: Problem,
+    rows: Rows,
+    buffer: Value,
+    first: Value,
+    target: Value,
+    poison: Sequence[Value] = (),
+    *,
+    cleans: bool = False,
+) -> list[Value]:
+    """Packs one group of keys, from row `first` on; `buffer` holds the rows meanwhile.
+
+    `poison` has one number for every key, 0 or NaN. A key with NaN gives every query that sees it a score of NaN. If it
+    `cleans`, it does what `pack_values` does then.
+    """
     lanes, group, width = problem.unit.lanes, problem.unit.rows, rows.padded
     rows.convert(first, group, buffer)
+    flags = clean(f, buffer, group, width, lanes) if cleans else []
+    kind = F32.vector(lanes)
+    for row, number in enumerate(poison):
+        f.store(f.load(kind, buffer, row * width) + f.splat(number, lanes), buffer, row * width)
 
     def lay(step: Number, count: int) -> None:
         registers = [_steps(f, problem, buffer, width, row, step) for row in range(group)]
@@ -227,12 +245,19 @@ def pack_keys(f: Function, problem: Problem, rows: Rows, buffer: Value, first: V
             f.store(register, target, f.i64(step) * group + place * lanes)
 
     _by_registers(f, rows, lay)
+    return flags
 
 
-def pack_values(f: Function, problem: Problem, rows: Rows, buffer: Value, first: Value, target: Value) -> None:
-    """Packs the same number of values; `target` is the place of the first key in the tile's first group of columns."""
+def pack_values(
+    f: Function, problem: Problem, rows: Rows, buffer: Value, first: Value, target: Value, *, cleans: bool = False
+) -> list[Value]:
+    """Packs the same number of values; `target` is the place of the first key in the tile's first group of columns.
+
+    If it `cleans`, NaN and infinities become 0, and the result has one number for every row: NaN if it had one, else 0.
+    """
     lanes, group, width = problem.unit.lanes, problem.unit.rows, rows.padded
     rows.convert(first, group, buffer)
+    poison = clean(f, buffer, group, width, lanes) if cleans else []
     wide, piece, together = F32.vector(lanes), min(lanes, group), problem.together
     with f.range(0, problem.packed_value_width, lanes) as column:
         for row in range(0, group, together):
@@ -243,14 +268,41 @@ def pack_values(f: Function, problem: Problem, rows: Rows, buffer: Value, first:
                 columns = column + part
                 at = (columns // group) * problem.value_stride + columns % group + row // together * group
                 f.store(f.shuffle(register, register, range(part, part + piece)), target, at)
+    return poison
+
+
+def clean(f: Function, buffer: Value, count: int, width: int, lanes: int) -> list[Value]:
+    """Replaces NaN and infinities in `count` rows of `buffer` by 0; a number for every row: NaN if it had one, else 0."""
+    kind = F32.vector(lanes)
+
+    def step(column: Value, *before: Value) -> list[Value]:
+        now: list[Value] = []
+        for row, sums in enumerate(before):
+            register = f.load(kind, buffer, column + row * width)
+            nothing = register - register  # NaN for what is not finite
+            f.store(f.select(nothing.equals(0.0), register, f.zero(kind)), buffer, column + row * width)
+            now.append(sums + nothing)
+        return now
+
+    return [f.reduce("add", sums) for sums in f.loop(0, width, lanes, step, [f.zero(kind)] * count)]
 
 
 def pack_queries(
-    f: Function, problem: Problem, rows: Rows, buffer: Value, first: Value, target: Value, factor: float
+    f: Function,
+    problem: Problem,
+    rows: Rows,
+    buffer: Value,
+    first: Value,
+    target: Value,
+    factor: float,
+    *,
+    cleans: bool = False,
 ) -> None:
-    """Packs a register of queries, from row `first` on, as columns of the panel at `target`."""
+    """Packs a register of queries, from row `first` on, as columns of the panel at `target`; see `clean`."""
     lanes, width, panel = problem.unit.lanes, rows.padded, problem.panel
     rows.convert(first, lanes, buffer, factor)
+    if cleans:
+        clean(f, buffer, lanes, width, lanes)
 
     def lay(step: Number, count: int) -> None:
         registers = [_steps(f, problem, buffer, width, row, step) for row in range(lanes)]

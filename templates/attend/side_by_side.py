@@ -120,7 +120,8 @@ class SideBySide:
 
         arrays = {"q": q, "k": k, "v": v, "out": out, "lse": lse, "dout": d_out, "dlse": d_lse, **given}
         results = whole.run(one, arrays)
-        extra = {name: whole.summed(name, results[name], given[name]) for name in ("bias", "sinks") if name in results}
+        summed = [name for name in ("bias", "sinks", "numbers") if name in results]
+        extra = {name: whole.summed(name, results[name], given[name]) for name in summed}
         return whole.joined(results["q"]), whole.joined(results["k"]), whole.joined(results["v"]), extra
 
 
@@ -175,6 +176,8 @@ class _Whole:
             # q, k, v, out, lse: (..., S, heads) or (..., S, heads, width).
             sequence, heads, *width = value.shape[rank:]
             return _Cut((*self.lead, sequence, self.kv_heads, heads // self.kv_heads, *width), every, 1)
+        if declared.name == "numbers":
+            return _Cut(value.shape, none, None)
         if declared.batch == "none":
             return _Cut((self.kv_heads, group), none, 0) if "heads" in declared.axes else _Cut(value.shape, none, None)
         if declared.batch == "optional":

@@ -34,10 +34,12 @@ from .blocks import (
     bits,
     d_sinks,
     dot,
+    finite,
     for_heads,
     head_of,
     paste,
     placed,
+    poisoned,
     rows_of,
     shift_of,
     site_of,
@@ -67,6 +69,8 @@ def forward(
     def body(batch: Index, head: Index, carry: Carry) -> Carry:
         keys, values = (head_of(site, x, batch, head).astype(site.multiplied) for x in (k, v))
         mean = jnp.mean(values, 0, keepdims=True, dtype=site.wide) if op.takes_mean else None
+        if site.hides:
+            keys, values = poisoned(keys, values), finite(values)
 
         def nothing(count: int) -> Softmax:
             return (
@@ -106,7 +110,7 @@ def forward(
                 shift = jnp.maximum(jnp.maximum(highest, sinks), lowest)
                 fade = jnp.exp(highest - shift)
                 highest, total, mixed = shift, total * fade + jnp.exp(sinks - shift), mixed * fade[:, None]
-            seen = total > 0
+            seen = total != 0  # NaN sees something
             divisor = jnp.where(seen, total, 1.0)
             mixed = mixed / divisor[:, None]
             if mean is not None:
@@ -163,6 +167,9 @@ def tangent(
         d_mean = None
         if op.takes_mean and d_values is not None:
             d_mean = jnp.mean(d_values, 0, keepdims=True, dtype=site.wide)
+        if site.hides:
+            keys, values = poisoned(keys, values, d_keys, d_values), finite(values)
+            d_values = None if d_values is None else finite(d_values)
 
         def begin(carry: Carry, start: Index, size: int, looped: bool) -> Carry:
             first, count = start * site.group, size * site.group
@@ -180,7 +187,9 @@ def tangent(
                 d_products += dot(d_part, k_part, site.wide, (1, 1))
             if d_keys is not None:
                 d_products += dot(part, rows_of(d_keys, block.kv, block.kv_size), site.wide, (1, 1))
-            weight, d_score = scores.weights_tangent(scaled, d_products * op.scale, bias_tangent, shift_of(logarithm))
+            weight, d_score = scores.weights_tangent(
+                scaled, d_products * op.scale, bias_tangent, shift_of(logarithm), d_given.get("numbers")
+            )
             change = weight * d_score
             # This needs full precision, because `finish` subtracts a number that may be larger than the result.
             mixed += dot(scores.dropped(change), v_part.astype(site.wide), site.wide)
@@ -203,7 +212,7 @@ def tangent(
                     own_sinks = rows_of(sinks_tangent, head * site.group, site.group).astype(site.wide)
                     moved += weight * jnp.tile(own_sinks, size)
             # The total is 1, apart from the rounding of the log-sum-exp; the division corrects that.
-            total = jnp.where(total > 0, total, 1.0)
+            total = jnp.where(total != 0, total, 1.0)
             moved = moved / total
             result = mixed / total[:, None] - moved[:, None] * rows_of(results, first, count)
             if op.takes_mean:
@@ -225,7 +234,8 @@ def tangent(
 def backward(
     op: Attend, tile: Tile, operands: Operands, out: Array, lse: Array, d_out: Array, d_lse: Array, static: Static
 ) -> tuple[Array, Array, Array, dict[str, Array]]:
-    """The cotangents of q, k, v and, in a dict, of the bias and sinks that are given. Every call gives the same bits.
+    """The cotangents of q, k, v and, in a dict, of the bias, sinks and numbers that are given. Every call gives
+    the same bits, but for numbers with an index per score on a GPU, which adds them in any order.
 
     Scores are held as (keys, rows), so that none of the five matmuls reads a tile of scores transposed. With
     the weights p and dp = d_out . v: ds = p (dp - out . d_out + d_lse), dv = p d_out, dk = ds q, dq = ds k. Dropout
@@ -241,13 +251,13 @@ def backward(
         sinks = given["sinks"]
         extra["sinks"] = d_sinks(sinks.astype(wide), shift_of(lse), drag).astype(sinks.dtype)
     if site.is_empty:
-        if "bias" in given:
-            extra["bias"] = jnp.zeros_like(given["bias"])
+        extra |= {name: jnp.zeros_like(given[name]) for name in ("bias", "numbers") if name in given}
         d_q, d_k, d_v = (jnp.zeros(x.shape, site.output) for x in (q, k, v))
         return d_q, d_k, d_v, extra
     shapes = q.shape, k.shape, v.shape
     q, k, v, d_out, lse, drag = map(site.flat, (q, k, v, d_out, lse, drag))
     d_bias = jnp.zeros(site.given["bias"].array.shape, wide) if "bias" in given else None
+    d_numbers = jnp.zeros(given["numbers"].shape, wide) if "numbers" in given else None
 
     def body(batch: Index, head: Index, carry: Carry) -> Carry:
         rows, keys, values, d_rows = (head_of(site, x, batch, head).astype(site.multiplied) for x in (q, k, v, d_out))
@@ -256,51 +266,63 @@ def backward(
         if op.takes_mean:
             unseen = (shift == jnp.inf).astype(wide)
             d_mean = jnp.sum(d_rows * unseen[:, None], 0, keepdims=True, dtype=wide) / site.keys
+        keys_seen = keys
+        if site.hides:
+            # A row with NaN has the weight NaN at what it sees, and 0 elsewhere.
+            shift = poisoned(shift, rows, d_rows, pull[:, None])
+            keys_seen = poisoned(keys, values)
+            rows, keys, values, d_rows, pull = map(finite, (rows, keys, values, d_rows, pull))
         rows_turned, d_rows_turned, keys_turned = rows.T, d_rows.T, keys.T
 
         def begin(carry: Carry, start: Index, size: int, looped: bool) -> Carry:
-            key_part, value_part = rows_of(keys, start, size), rows_of(values, start, size)
+            key_part, value_part = rows_of(keys_seen, start, size), rows_of(values, start, size)
             return (key_part, value_part), jnp.zeros(key_part.shape, wide), jnp.zeros(value_part.shape, wide), carry
 
         def step(state: Carry, block: Block) -> Carry:
-            (key_part, value_part), dk_part, dv_part, (dq_turned, dk, dv, d_bias) = state
+            (key_part, value_part), dk_part, dv_part, (dq_turned, dk, dv, d_bias, d_numbers) = state
             first, count = block.q * group, block.q_size * group
             turned, d_turned = (rows_of(x, first, count, axis=1) for x in (rows_turned, d_rows_turned))
             scores = Scores(site, block, batch, head, keys_first=True)
             scaled = dot(key_part, turned, wide) * op.scale
             weight, cotangents = scores.weights_cotangents(scaled, rows_of(shift, first, count))
             d_weight = scores.dropped(dot(value_part, d_turned, wide))
-            d_scaled, d_bias_part = cotangents(weight * (d_weight - rows_of(pull, first, count)[None, :]))
+            d_scaled, d_bias_part, d_numbers_part = cotangents(
+                weight * (d_weight - rows_of(pull, first, count)[None, :])
+            )
             if d_bias is not None and d_bias_part is not None:
                 d_bias = scores.add_part(d_bias, site.given["bias"], d_bias_part)
+            if d_numbers is not None and d_numbers_part is not None:
+                d_numbers += d_numbers_part
             narrow = d_scaled.astype(site.multiplied)
             dv_part += dot(scores.dropped(weight).astype(site.multiplied), rows_of(d_rows, first, count), wide)
             dk_part += dot(narrow, rows_of(rows, first, count), wide)
             dq_part = dot(rows_of(keys_turned, block.kv, block.kv_size, axis=1), narrow, wide)
             dq_turned = paste(dq_turned, rows_of(dq_turned, first, count, axis=1) + dq_part, (0, first))
-            return state[0], dk_part, dv_part, (dq_turned, dk, dv, d_bias)
+            return state[0], dk_part, dv_part, (dq_turned, dk, dv, d_bias, d_numbers)
 
         def finish(carry: Carry, state: Carry, start: Index, size: int) -> Carry:
-            _, dk_part, dv_part, (dq_turned, dk, dv, d_bias) = state
+            _, dk_part, dv_part, (dq_turned, dk, dv, d_bias, d_numbers) = state
             # The parts are added, because the last tile of a loop overlaps the one before. In the overlap its part is
             # zero.
             dk = paste(dk, rows_of(dk, start, size) + dk_part, (start, 0))
             dv = paste(dv, rows_of(dv, start, size) + dv_part, (start, 0))
-            return dq_turned, dk, dv, d_bias
+            return dq_turned, dk, dv, d_bias, d_numbers
 
-        dq, dk, dv, d_bias = carry
-        own = jnp.zeros(rows_turned.shape, wide), jnp.zeros(keys.shape, wide), jnp.zeros(values.shape, wide), d_bias
-        dq_turned, dk_head, dv_head, d_bias = Sweep(site, batch, by_key=True).run(own, begin, step, finish)
+        dq, dk, dv, *sums = carry
+        own = (*(jnp.zeros(shape, wide) for shape in (rows_turned.shape, keys.shape, values.shape)), *sums)
+        dq_turned, dk_head, dv_head, *sums = Sweep(site, batch, by_key=True).run(own, begin, step, finish)
         dq = placed(site, dq, (dq_turned * op.scale).T, batch, head, 0)
         dk = placed(site, dk, dk_head * op.scale, batch, head, 0)
         dv = placed(site, dv, dv_head + d_mean, batch, head, 0)
-        return dq, dk, dv, d_bias
+        return dq, dk, dv, *sums
 
-    carry = (*(bits(jnp.zeros(x.shape, site.output)) for x in (q, k, v)), d_bias)
-    *d_bits, d_bias = for_heads(site, carry, body)
+    carry = (*(bits(jnp.zeros(x.shape, site.output)) for x in (q, k, v)), d_bias, d_numbers)
+    *d_bits, d_bias, d_numbers = for_heads(site, carry, body)
     dq, dk, dv = (lax.bitcast_convert_type(x, site.output) for x in d_bits)
     if d_bias is not None:
         extra["bias"] = d_bias.reshape(given["bias"].shape).astype(wide if op.partial else given["bias"].dtype)
+    if d_numbers is not None:
+        extra["numbers"] = d_numbers.astype(wide if op.partial else given["numbers"].dtype)
     return dq.reshape(shapes[0]), dk.reshape(shapes[1]), dv.reshape(shapes[2]), extra
 
 

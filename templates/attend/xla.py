@@ -351,7 +351,7 @@ def _spread(values: Arrays, floating: Arrays) -> Tangents:
 
 TEMPLATE = Template(
     name="xla",
-    version=1,
+    version=2,
     family=FAMILY,
     runs_on=("cpu", "gpu", "tpu"),
     tile=("q", "kv"),
