@@ -23,6 +23,7 @@ LAYERS = {
     "ropegen.api": 7,
     "ropegen.plain_call": 7,
     "ropegen.shared_sequence": 7,
+    "ropegen.symbolic": 7,
     "ropegen.bench": 7,
     "ropegen.tuning": 7,
     "ropegen.emit": 6,
