@@ -32,7 +32,7 @@ from ropegen.api import (
     sinusoid,
 )
 from ropegen.emit.artifact import Artifact
-from ropegen.errors import RopegenError
+from ropegen.errors import AngleWarning, FallbackWarning, RopegenError
 from ropegen.ir.build import Builder
 from ropegen.ir.graph import Graph
 from ropegen.ir.text import dumps, loads
@@ -51,8 +51,10 @@ if (_BESIDE / "templates" / "__init__.py").is_file() and (_BESIDE / "pyproject.t
     __path__.append(str(_BESIDE))
 
 __all__ = [
+    "AngleWarning",
     "Artifact",
     "Builder",
+    "FallbackWarning",
     "Graph",
     "Plan",
     "Rope",

@@ -28,7 +28,7 @@ from ropegen.planner import plan
 from ropegen.plans import TableKind, Tiles
 from ropegen.rotary import Rope
 from ropegen.scaling import whole
-from ropegen.symbolic import refuse_sharding, with_symbols_named
+from ropegen.symbolic import refuse_over_devices, with_symbols_named
 from ropegen.target import Target, one_or_several
 from ropegen.tiles import TileFile, expect_tile_file
 
@@ -359,7 +359,7 @@ def attention(
       RopegenError: shapes, types or options that do not fit; the message says how to correct them.
     """
     if sharding is not None and mesh.splits_sequence(call="attention", sharding=sharding, rank=np.ndim(q)):
-        refuse_sharding("attention", (q, k, v))
+        refuse_over_devices("attention", (q, k, v))
         from ropegen import shared_sequence  # it builds on this function
 
         options = {"rope": rope, "score": score, "softcap": softcap, "scale": scale, "masked_row": masked_row}

@@ -163,7 +163,7 @@ class Call:
                 functools.partial(self._planned_run, targets=planned_for(target), fixed=fixed),
             )
         if self._symbols:
-            symbolic.refuse_sharding(self.name, self._values)
+            symbolic.refuse_over_devices(self.name, self._values)
         split = mesh.split_for(self.name, graph, sharding, self._values)
         if split is not None:
             return _over_devices(self.name, graph, split, planned_for(target), fixed, catalog())(self._values)

@@ -31,6 +31,7 @@ from ropegen.plain_call import Array, ArrayLike, Call, Targets, planned_for
 from ropegen.plans import Tiles
 from ropegen.ring import ORDERS, POSITIONS, Order
 from ropegen.rotary import Rope
+from ropegen.symbolic import refuse_over_devices
 from ropegen.types import TensorType, dtype_name
 
 
@@ -160,6 +161,7 @@ def context_parallel(
         `attention` raises.
     """
     parts = _axis_size(axis)
+    refuse_over_devices("context_parallel", (q, k, v, bias, mask))
     with_lse = flag_of("context_parallel: return_lse", return_lse)
     expect_tiles("context_parallel", tile)
     call = Call("context_parallel")

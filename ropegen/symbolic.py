@@ -22,6 +22,7 @@ import jax.numpy as jnp
 
 from ropegen import plain
 from ropegen.emit.lanes import is_symbolic
+from ropegen.emit.own_part import inside_shard_map
 from ropegen.emit.widen import rebuilt
 from ropegen.errors import FallbackWarning, RopegenError
 from ropegen.ir import ops
@@ -101,12 +102,15 @@ def with_symbols_named(function: Callable[ParamsT, ResultT]) -> Callable[ParamsT
     return named
 
 
-def refuse_sharding(call: str, given: Any) -> None:
-    """Raises a RopegenError if arrays have symbolic sizes, for calls that lie over several devices."""
+def refuse_over_devices(call: str, given: Any) -> None:
+    """Raises a RopegenError if arrays have symbolic sizes, for calls that lie over several devices.
+
+    JAX exports a `shard_map` over symbolic sizes, but the process that calls the exported program ends (jaxlib 0.10.2).
+    """
     if symbols := symbols_of(given):
         raise RopegenError(
-            f"{call}: the size {symbols[0]} is symbolic, and a call that `sharding` or explicit axes split over devices needs "
-            "numbers, which must divide evenly; export it for numbers, or call it inside jax.shard_map on the part of a device"
+            f"{call}: the size {symbols[0]} is symbolic, and a call over several devices needs numbers, which must divide "
+            "evenly; export once for every number, or export for one device, without `sharding` and shard_map"
         )
 
 
@@ -116,8 +120,10 @@ def run(
     """The outputs of a graph with stand-ins, for arrays with symbols. `planned` plans a graph of numbers and runs it.
 
     Raises:
-      RopegenError: heads or features are symbolic.
+      RopegenError: heads or features are symbolic, or the call is inside a `shard_map`.
     """
+    if inside_shard_map():
+        refuse_over_devices(call, values)
     axes = axes_of(source)
     batches: dict[str, dict[str, int]] = {}
     sequence: Any = None
