@@ -41,6 +41,7 @@ from ropegen.rotary import Rope, grid_positions
 from ropegen.shared_sequence import context_parallel, context_plan, unzigzag, zigzag
 from ropegen.target import Target
 from ropegen.template import register_template
+from ropegen.told import explain
 from ropegen.version import VERSION
 
 __version__ = VERSION
@@ -65,6 +66,7 @@ __all__ = [
     "context_plan",
     "dumps",
     "embed",
+    "explain",
     "export",
     "from_hf",
     "grid_positions",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
 
@@ -12,14 +13,15 @@ import numpy as np
 import numpy.typing as npt
 from jax.core import Tracer
 
-from ropegen import masks, symbolic
+from ropegen import explanation, masks, symbolic
 from ropegen.arguments import expect_tiles
 from ropegen.emit import mesh
 from ropegen.emit.callable import run
 from ropegen.emit.mesh import Sharding
 from ropegen.emit.own_part import with_own_part
 from ropegen.emit.primitive import PLATFORMS
-from ropegen.errors import RopegenError
+from ropegen.emit.recorded import record
+from ropegen.errors import AngleWarning, RopegenError
 from ropegen.ir.build import Builder
 from ropegen.ir.graph import Graph, Node
 from ropegen.planner import plan_together
@@ -166,13 +168,17 @@ class Call:
             symbolic.refuse_over_devices(self.name, self._values)
         split = mesh.split_for(self.name, graph, sharding, self._values)
         if split is not None:
-            return _over_devices(self.name, graph, split, planned_for(target), fixed, catalog())(self._values)
+            program, plans = _over_devices(self.name, graph, split, planned_for(target), fixed, catalog())
+            for of_part in plans:
+                _tell(f"{self.name} on a device", of_part)
+            return program(self._values)
         return self._planned_run(graph, self._values, planned_for(target), fixed)
 
     def _planned_run(
         self, graph: Graph, values: dict[str, Array], targets: tuple[Target, ...], fixed: _FixedTiles
     ) -> dict[str, Array]:
         first, *others = _planned(graph, targets, fixed, catalog())
+        _tell(self.name, (first, *others))
         known = values if self.knows_its_part else with_own_part(self.name, graph, values, self._same)
         return run(first, {}, known, others)
 
@@ -237,14 +243,29 @@ def _over_devices(
     targets: tuple[Target, ...],
     tile: _FixedTiles,
     templates: tuple[AnyTemplate, ...],
-) -> Callable[[dict[str, Array]], dict[str, Array]]:
-    """The program of a graph over several devices, with a plan for the part of a device."""
+) -> tuple[Callable[[dict[str, Array]], dict[str, Array]], tuple[tuple[Plan, ...], ...]]:
+    """The program of a graph over several devices, and the plans of the parts of devices."""
     parts = mesh.parts_of(call, graph, split)
     functions: list[Callable[[dict[str, Array]], dict[str, Array]]] = []
+    plans: list[tuple[Plan, ...]] = []
     for part in parts:
         first, *others = _planned(part.graph, targets, tile, templates)
+        plans.append((first, *others))
         functions.append(functools.partial(run, first, {}, together=others))
-    return jax.jit(mesh.over_devices(parts, functions, dict(parts[0].inputs), dict(parts[0].outputs)))
+    program = jax.jit(mesh.over_devices(parts, functions, dict(parts[0].inputs), dict(parts[0].outputs)))
+    return program, tuple(plans)
+
+
+def _tell(call: str, plans: tuple[Plan, ...]) -> None:
+    """Records a call for `rg.explain`, and warns of its angles."""
+    record(call, plans)
+    for message in _angle_warnings(plans[0]):
+        warnings.warn(f"angles of {call}: {message}", AngleWarning, stacklevel=6)
+
+
+@functools.lru_cache(maxsize=_KEPT_PLANS)
+def _angle_warnings(plan: Plan) -> tuple[str, ...]:
+    return tuple(explanation.angle_warnings(plan))
 
 
 @functools.lru_cache(maxsize=_KEPT_PLANS)

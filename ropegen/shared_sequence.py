@@ -21,6 +21,7 @@ from ropegen.arguments import expect_tiles, flag_of, is_one_of, number_of, text_
 from ropegen.emit import context_parallel as ring
 from ropegen.emit import mesh
 from ropegen.emit.mesh import Sharding
+from ropegen.emit.recorded import record
 from ropegen.emit.varying import varying
 from ropegen.errors import RopegenError, nearest
 from ropegen.expression import Apply, Expr, Table, Var, apply, table_of
@@ -194,7 +195,9 @@ def context_parallel(
         turned = rotated(arrays["q"], arrays["k"], arrays["q_positions"], arrays["kv_positions"], rope, length, target)
         arrays["q"], arrays["k"] = turned
     targets = planned_for(target)
-    taken = choose(Shared(types[0], types[1], types[2], spread, visible, scored), targets[0], method).method
+    choice = choose(Shared(types[0], types[1], types[2], spread, visible, scored), targets[0], method)
+    record("context_parallel", notes=choice.explain().splitlines())
+    taken = choice.method
     options: dict[str, Any] = {
         "softcap": softcap,
         "scale": scale,

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from ropegen import plain
 from ropegen.emit.lanes import is_symbolic
 from ropegen.emit.own_part import inside_shard_map
+from ropegen.emit.recorded import record
 from ropegen.emit.widen import rebuilt
 from ropegen.errors import FallbackWarning, RopegenError
 from ropegen.ir import ops
@@ -45,6 +46,7 @@ class Symbols:
     def __init__(self, call: str) -> None:
         self._call = call
         self._numbers: dict[Any, int] = {}
+        self._fixed = set[int]()
 
     def __bool__(self) -> bool:
         return bool(self._numbers)
@@ -63,14 +65,13 @@ class Symbols:
                         "the same symbol"
                     )
                 self._numbers[size] = _STAND_INS[len(self._numbers)]
-        sizes = tuple(self._numbers[size] if is_symbolic(size) else int(size) for size in shape)
-        if clash := [size for size in shape if not is_symbolic(size) and int(size) in _STAND_INS]:
-            if self._numbers:
-                raise RopegenError(
-                    f"{self._call}: an array has the size {clash[0]}, which stands for a symbolic size while the shapes are "
-                    "compared; pad that axis by one"
-                )
-        return sizes
+        self._fixed.update(int(size) for size in shape if not is_symbolic(size))
+        if clash := self._fixed.intersection(self._numbers.values()):
+            raise RopegenError(
+                f"{self._call}: an array has the size {min(clash)}, which stands for a symbolic size while the shapes are "
+                "compared; pad that axis by one"
+            )
+        return tuple(self._numbers[size] if is_symbolic(size) else int(size) for size in shape)
 
     def symbol(self, size: int) -> Any:
         """The symbol that a number stands for; the number itself if it stands for none."""
@@ -153,12 +154,14 @@ def run(
                 if attends
                 else "a size is symbolic"
             )
-            warnings.warn(
-                f"{call} falls back to XLA on every platform: {why}", FallbackWarning, stacklevel=5
-            )
+            message = f"{call} falls back to XLA on every platform: {why}"
+            warnings.warn(message, FallbackWarning, stacklevel=5)
+            record(call, notes=(message,))
         return _by_formulas(source, values)
     single = {
-        value: node(Input(label=label_of(value), type=value.type.with_shape(*_with_ones(value, batches)), role=value.op.role))
+        value: node(
+            Input(label=label_of(value), type=value.type.with_shape(*_with_ones(value, batches)), role=value.op.role)
+        )
         for value in source.inputs
         if isinstance(value.op, Input)
     }

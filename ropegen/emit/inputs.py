@@ -111,7 +111,9 @@ def check_inputs(
             if value.dtype != dtype:
                 hint = f"convert it with .astype({dtype})"
             elif any(map(is_symbolic, value.shape)):
-                hint = "a plan is made for one shape; plan for one entry, and map it over a symbolic batch with jax.vmap"
+                hint = (
+                    "a plan is made for one shape; plan for one entry, and map it over a symbolic batch with jax.vmap"
+                )
             raise RopegenError(f"input {label} is {value.dtype}{list(value.shape)}, the graph reads {kind}; {hint}")
         checked[label] = value
     return checked

@@ -58,10 +58,8 @@ def summed_over_lanes(
     other, so that only one lane of a large cotangent, such as that of a weight, is in memory.
     """
     for flags, has in zip(reversed(levels), reversed(kept), strict=True):
-        if in_turn or not all(has):
-            function = _summed_in_turn(function, flags, has)
-        else:
-            function = jax.vmap(function, in_axes=_in_axes(flags))
+        together = jax.vmap(function, in_axes=_in_axes(flags))
+        function = together if all(has) and not in_turn else _summed_in_turn(function, flags, has)
     return function
 
 

@@ -29,6 +29,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from ropegen import plain
+from ropegen.emit.fallback import fallback, warn
 from ropegen.emit.kernels import CompleteKernel, built_kernel, cotangent_types, unfused_kernel, values_of
 from ropegen.emit.lanes import Lanes, is_symbolic, over_lanes, sizes_of, summed_over_lanes
 from ropegen.emit.varying import alike, lowered_alone, typed_beside
@@ -137,17 +138,18 @@ class _Place:
     devices: int
     """The number of devices over which XLA splits the kernel: 1 on one device, and where `shard_map` splits all axes."""
 
+    is_exported: bool
+    """Whether the module leaves this process."""
+
     @staticmethod
     def of(platform: str, module: mlir.ModuleContext) -> _Place:
         """The place of a module that is being lowered."""
-        axes = module.axis_context
+        axes, is_exported = module.axis_context, bool(module.lowering_parameters.for_export)
         if not isinstance(axes, mlir.SPMDAxisContext):
-            return _Place(
-                platform, not module.lowering_parameters.for_export and axes.num_devices == 1, axes.num_devices
-            )
+            return _Place(platform, not is_exported and axes.num_devices == 1, axes.num_devices, is_exported)
         manual = axes.manual_axes | {*axes.mesh.manual_axes}
         free = math.prod(size for axis, size in axes.mesh.shape.items() if axis not in manual)
-        return _Place(platform, not module.lowering_parameters.for_export and axes.mesh.size == 1, free)
+        return _Place(platform, not is_exported and axes.mesh.size == 1, free, is_exported)
 
 
 def _choice_at(closed: Graph, choices: Choices, place: _Place) -> Choice:
@@ -158,8 +160,21 @@ def _choice_at(closed: Graph, choices: Choices, place: _Place) -> Choice:
             f"a kernel for {choice.target} cannot run on {place.platform}; plan for a target of that platform"
         )
     if choice.template is None or _can_go(template(choice.template), choice.target, place):
+        warn(fallback(closed, choice.target, choice.template, is_exported=place.is_exported))
         return choice
+    warn(_why_not_here(closed, choice, place))
     return choice.instead or Choice.of(choice.target, cheapest(closed, choice.target, goes_everywhere=True), None)
+
+
+def _why_not_here(closed: Graph, choice: Choice, place: _Place) -> str:
+    """Why code of this process cannot go to a place; empty for an exported module, which never has any."""
+    if place.is_exported:
+        return ""
+    made_by = template(choice.template or "")
+    reasons = list(made_by.needs_process(choice.target)) if made_by.needs_process is not None else []
+    if not place.stays:
+        reasons.append("its code runs on one device, and the program is for several")
+    return f"{closed.name} on {choice.target} falls back to XLA: {made_by} cannot run here: {'; '.join(reasons)}"
 
 
 def _kernel(closed: Graph, choice: Choice, place: _Place) -> CompleteKernel:
