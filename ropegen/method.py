@@ -113,7 +113,11 @@ class ContextPlan:
             return "the others decline"
         best = others[0]
         if self.is_asked_for:
-            slower = f", although {best.method} is estimated at {_time(best.seconds)}" if best.seconds < taken.seconds else ""
+            slower = (
+                f", although {best.method} is estimated at {_time(best.seconds)}"
+                if best.seconds < taken.seconds
+                else ""
+            )
             return f"the caller asks for it{slower}"
         if best.seconds == taken.seconds:
             return f"it takes no more time than {best.method}"

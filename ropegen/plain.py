@@ -33,6 +33,8 @@ from ropegen.types import numpy_dtype
 
 Array = jax.Array
 OpT = TypeVar("OpT", bound=Op)
+Size: TypeAlias = Any
+"""The size of an axis: an int, or a symbol of `jax.export`, which computes like one and has no value."""
 
 # The number of scores that the plain attention holds at a time. It decides how many queries a chunk has.
 _CHUNK_SCORES = 1 << 22
@@ -269,8 +271,9 @@ def attend(op: ops.Attend, q: Array, k: Array, v: Array, given: Mapping[str, Arr
 
     Derivatives compute a chunk again, so that derivatives of any order hold the scores of one chunk.
     """
-    lead, queries, heads = q.shape[:-3], q.shape[-3], q.shape[-2]
-    keys, kv_heads = k.shape[-3], k.shape[-2]
+    lead, heads, kv_heads = q.shape[:-3], q.shape[-2], k.shape[-2]
+    queries: Size = q.shape[-3]
+    keys: Size = k.shape[-3]
     batch, split, wide = math.prod(lead), (kv_heads, heads // kv_heads), accumulator(q.dtype)
     if 0 in (batch, queries, keys, heads):
         return _nothing_to_attend(given.get("sinks"), (*lead, queries, heads), v.shape[-1], q.dtype, wide)
@@ -296,8 +299,8 @@ def attend(op: ops.Attend, q: Array, k: Array, v: Array, given: Mapping[str, Arr
         rows = _with_more_rows(rows, 1, missing)
         aligned = {name: _with_more_rows(x, 3, missing) if x.shape[3] != 1 else x for name, x in aligned.items()}
         starts = size * jnp.arange(count, dtype=jnp.int32)
-        in_chunks = lax.map(jax.checkpoint(functools.partial(chunk, size)), starts)
-        results.append(tuple(_chunks_to_rows(x)[:, :queries] for x in in_chunks))
+        out, log_sum_exp = lax.map(jax.checkpoint(functools.partial(chunk, size)), starts)
+        results.append((_chunks_to_rows(out)[:, :queries], _chunks_to_rows(log_sum_exp)[:, :queries]))
     elif queries >= size:
         starts = jnp.arange(0, queries - size + 1, size, dtype=jnp.int32)
 
@@ -314,7 +317,7 @@ def _with_more_rows(x: Array, axis: int, count: Any) -> Array:
     return jnp.pad(x, [(0, count if index == axis else 0) for index in range(x.ndim)])
 
 
-def _chunk_rows(batch: int, queries: int, heads: int, keys: int) -> int:
+def _chunk_rows(batch: Size, queries: Size, heads: int, keys: Size) -> int:
     """The number of queries in a chunk of the plain attention. No size may be 0."""
     if not all(isinstance(size, int) for size in (batch, queries, keys)):
         return min(queries, _SYMBOLIC_ROWS) if isinstance(queries, int) else _SYMBOLIC_ROWS

@@ -6,7 +6,7 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -423,7 +423,7 @@ def _by_keys(
         gathers=gathers,
     )
     others = {label: x for label, x in kept.items() if label not in floats}
-    out, lse = cast("tuple[Array, Array]", ring.attend(setting, floats, others))  # `custom_vjp` loses the type
+    out, lse = ring.attend(setting, floats, others)
     if options["masked_row"] == "mean" and "sinks" not in arrays:
         # A row that sees no key is the mean of the values of all devices.
         v = arrays["v"]

@@ -143,8 +143,8 @@ def run(
                     "of the sequence can be symbolic, because heads, features and rows of a table decide what is computed. "
                     "Give a number there, and export once for every number"
                 )
-    attends = [value for value in source.nodes if isinstance(value.op, ops.Attend)]
-    counts_batch = any("batch" in value.op.variables for value in attends)
+    attends = [value.op for value in source.nodes if isinstance(value.op, ops.Attend)]
+    counts_batch = any("batch" in op.variables for op in attends)
     if sequence is not None or counts_batch or not attends:
         if attends or any(isinstance(value.op, ops.Embed) for value in source.nodes):
             why = (

@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
@@ -79,7 +79,8 @@ def attend(ring: Ring, floats: Arrays, others: Arrays) -> tuple[Array, Array]:
       RopegenError: a derivative is taken in forward mode, or a second one. The backward pass of a block holds the results of
         the whole attention as constants, and there is no tangent.
     """
-    return _attend(ring, jax.tree.map(_reverse_mode, floats), others)
+    marked = {name: _reverse_mode(value) for name, value in floats.items()}
+    return cast("tuple[Array, Array]", _attend(ring, marked, others))  # `custom_vjp` loses the type
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -131,14 +132,22 @@ def _refuse_tangent(*_: Any, **__: Any) -> Any:
     raise RopegenError(f"context_parallel: a derivative in forward mode was taken (jax.jvp), {_FIRST_IN_REVERSE}")
 
 
+def _same(tangent: Any) -> Any:
+    return tangent
+
+
+def _transposed(cotangent: Any, _: Any) -> list[Any]:
+    return [cotangent]
+
+
 def _batched_tangent(values: Any, axes: Any) -> tuple[Any, Any]:
     return _tangent_p.bind(*values), axes[0]
 
 
 _tangent_p.def_impl(_refuse_tangent)
-_tangent_p.def_abstract_eval(lambda tangent: tangent)
+_tangent_p.def_abstract_eval(_same)
 mlir.register_lowering(_tangent_p, _refuse_tangent)
-ad.deflinear2(_tangent_p, lambda cotangent, _: [cotangent])
+ad.deflinear2(_tangent_p, _transposed)
 batching.primitive_batchers[_tangent_p] = _batched_tangent
 
 

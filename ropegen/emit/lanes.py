@@ -20,7 +20,7 @@ Lanes = tuple[tuple[bool, ...], ...]
 """For every axis of lanes, the outermost first, which operands of the region have it."""
 
 
-def is_symbolic(size: object) -> bool:
+def is_symbolic(size: Any) -> bool:
     """Whether the size of an axis is a symbol of `jax.export`, which is no number."""
     return export.is_symbolic_dim(size)
 
@@ -95,7 +95,10 @@ def _summed_in_turn(
         def one(lane: Arrays) -> Arrays:
             return function(*_filled(values, flags, lane))
 
-        types: Any = jax.eval_shape(lambda lanes: one(tuple(array[0] for array in lanes)), lanes)
+        def first(lanes: Arrays) -> Arrays:
+            return one(tuple(array[0] for array in lanes))
+
+        types: Any = jax.eval_shape(first, lanes)
         summed = [kind for kind, has in zip(types, kept, strict=True) if not has]
         # A sum of many bfloat16 numbers in bfloat16 would lose most of them.
         start = [jnp.zeros(kind.shape, jnp.promote_types(kind.dtype, jnp.float32)) for kind in summed]
