@@ -32,7 +32,7 @@ from ropegen.api import (
     sinusoid,
 )
 from ropegen.emit.artifact import Artifact
-from ropegen.errors import RopegenError
+from ropegen.errors import AngleWarning, FallbackWarning, RopegenError
 from ropegen.ir.build import Builder
 from ropegen.ir.graph import Graph
 from ropegen.ir.text import dumps, loads
@@ -44,6 +44,7 @@ from ropegen.rotary import Rope, grid_positions
 from ropegen.shared_sequence import context_parallel, context_plan, unzigzag, zigzag
 from ropegen.target import Target
 from ropegen.template import register_template
+from ropegen.told import explain
 from ropegen.version import VERSION
 
 __version__ = VERSION
@@ -54,8 +55,10 @@ if (_BESIDE / "templates" / "__init__.py").is_file() and (_BESIDE / "pyproject.t
     __path__.append(str(_BESIDE))
 
 __all__ = [
+    "AngleWarning",
     "Artifact",
     "Builder",
+    "FallbackWarning",
     "Graph",
     "Plan",
     "Rope",
@@ -67,6 +70,7 @@ __all__ = [
     "context_plan",
     "dumps",
     "embed",
+    "explain",
     "export",
     "from_hf",
     "grid_positions",

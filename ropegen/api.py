@@ -37,6 +37,7 @@ from ropegen.ragged import Ragged, expect_alignment
 from ropegen.ring import is_relative
 from ropegen.rotary import Rope
 from ropegen.scaling import whole
+from ropegen.symbolic import refuse_over_devices, with_symbols_named
 from ropegen.target import Target, one_or_several
 from ropegen.tiles import TileFile, expect_tile_file
 from ropegen.types import numpy_dtype
@@ -172,6 +173,7 @@ def load(
     return artifact.load(folder, allow=allow, keys=keys, objects=flag_of("load: objects", objects))
 
 
+@with_symbols_named
 def rope(
     x: Array,
     positions: ArrayLike | None,
@@ -243,6 +245,7 @@ def rotated(
     return results["q"], results["k"]
 
 
+@with_symbols_named
 def rotate(x: Array, table: Array, *, pairing: str, target: Targets = None) -> Array:
     """Rotary embedding from a table: x (..., S, H, D), table (S, dim) or (..., S, dim), cosines, then sines; x's type.
 
@@ -256,6 +259,7 @@ def rotate(x: Array, table: Array, *, pairing: str, target: Targets = None) -> A
     return call.run({"out": turned}, target)["out"]
 
 
+@with_symbols_named
 def rope_table(positions: ArrayLike | int, rope: Rope, width: int, *, length: int | None = None) -> Array:
     """The cosines, then the sines, of `rope` for heads of `width`: positions (..., S), or S for 0 .. S-1, -> (..., S, dim).
 
@@ -274,6 +278,7 @@ def rope_table(positions: ArrayLike | int, rope: Rope, width: int, *, length: in
     return call.run({"out": table})["out"]
 
 
+@with_symbols_named
 def sinusoid(
     positions: ArrayLike | int, width: int, *, pairing: str, theta: float = 10_000.0, angles: str = "exact"
 ) -> Array:
@@ -289,6 +294,7 @@ def sinusoid(
     return call.run({"out": call.builder.sinusoid(at, width, pairing=pairing, theta=theta, precision=angles)})["out"]
 
 
+@with_symbols_named
 def embed(
     ids: ArrayLike,
     table: Array,
@@ -312,6 +318,7 @@ def embed(
     return call.run(outputs, target, sharding=sharding)["out"]
 
 
+@with_symbols_named
 def attention(
     q: Array,
     k: Array,
@@ -405,6 +412,7 @@ def attention(
     rate = _dropout_rate("attention", dropout, dropout_key)
     expect_alignment("attention", align)
     if sharding is not None and mesh.splits_sequence(call="attention", sharding=sharding, rank=np.ndim(q)):
+        refuse_over_devices("attention", (q, k, v))
         from ropegen import shared_sequence  # it builds on this function
 
         for name, is_given in (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Iterable
 
 
@@ -27,6 +28,25 @@ class RopegenError(ValueError):
     def __str__(self) -> str:
         """The message followed by its notes, so that a log that prints only `str(error)` still shows the line."""
         return "\n".join([super().__str__(), *getattr(self, "__notes__", ())])
+
+
+class FallbackWarning(UserWarning):
+    """A kernel of ropegen's declines a call, and XLA computes it by other means, perhaps more slowly.
+
+    Python ignores it by default. `warnings.filterwarnings("error", category=ropegen.FallbackWarning)` makes it an error.
+    """
+
+
+class AngleWarning(UserWarning):
+    """Angles of RoPE or a sinusoid are less exact than the numbers that they rotate.
+
+    Python ignores it by default. `warnings.filterwarnings("error", category=ropegen.AngleWarning)` makes it an error.
+    """
+
+
+# These come last, so that every filter of the user and of the command line comes before them.
+for _category in (FallbackWarning, AngleWarning):
+    warnings.simplefilter("ignore", _category, append=True)
 
 
 def printable(text: str) -> str:

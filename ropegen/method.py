@@ -63,6 +63,10 @@ class Considered:
 
     method: str
     seconds: float = 0.0
+    computes: float = 0.0
+    """Seconds that the slowest device computes."""
+    travels: float = 0.0
+    """Seconds that what it receives is on the links. A ring computes meanwhile; the others wait."""
     sent: float = 0.0
     """Bytes that a device receives from others, forward."""
     held: float = 0.0
@@ -85,18 +89,39 @@ class ContextPlan:
 
     def explain(self) -> str:
         """The choice and every reason, as text."""
-        why = "the caller asks for it" if self.is_asked_for else "it takes the least time"
-        lines = [f"attention over {self.parts} devices ({self.target}): {self.method}, because {why}"]
+        lines = [f"attention over {self.parts} devices ({self.target}): {self.method}, because {self._why}"]
         for one in self.considered:
             if one.declined:
                 lines.append(f"  {one.method}: declined: {'; '.join(one.declined)}")
                 continue
-            lines.append(
+            meanwhile = "meanwhile" if one.method == "ring" else "before or after"
+            lines += [
                 f"  {one.method}: {_time(one.seconds)}; a device receives {_size(one.sent)} and holds {_size(one.held)} of "
-                "keys and values"
-            )
+                "keys and values",
+                f"    the slowest device computes for {_time(one.computes)}; {meanwhile}, what it receives travels for "
+                f"{_time(one.travels)}",
+            ]
             lines += [f"    {note}" for note in one.notes]
         return "\n".join(lines)
+
+    @property
+    def _why(self) -> str:
+        able = sorted((one for one in self.considered if not one.declined), key=lambda one: one.seconds)
+        taken = next(one for one in able if one.method == self.method)
+        others = [one for one in able if one is not taken]
+        if not others:
+            return "the others decline"
+        best = others[0]
+        if self.is_asked_for:
+            slower = (
+                f", although {best.method} is estimated at {_time(best.seconds)}"
+                if best.seconds < taken.seconds
+                else ""
+            )
+            return f"the caller asks for it{slower}"
+        if best.seconds == taken.seconds:
+            return f"it takes no more time than {best.method}"
+        return f"{_time(taken.seconds)} is the least time; {best.method} comes next with {_time(best.seconds)}"
 
     def __str__(self) -> str:
         return self.explain()
@@ -136,17 +161,19 @@ def _consider(shared: Shared, method: str, target: Target) -> Considered:
             # A block travels while devices compute, so only the excess shows.
             seconds = max(slowest, sent / link) + launch * (up + down)
             notes = (_travels(up, down, parts), _balance(shares))
-            return Considered(method, seconds, sent, 2.0 * block, notes)
+            return Considered(method, seconds, slowest, sent / link, sent, 2.0 * block, notes)
         case "gather":
             sent = float(block * (parts - 1))
-            return Considered(method, slowest + sent / link + launch, sent, float(block * parts), (_balance(shares),))
+            seconds = slowest + sent / link + launch
+            return Considered(method, seconds, slowest, sent / link, sent, float(block * parts), (_balance(shares),))
         case _:
             repeated = shared.copies * block
             out = shared.q.bytes // max(1, shared.q.shape[-1]) * shared.v.shape[-1]
             sent = (shared.q.bytes + repeated + out) * (parts - 1) / parts
             copies = f"each key head goes to {shared.copies} devices" if shared.copies > 1 else ""
             notes = tuple(note for note in ("every device computes all positions of its heads", copies) if note)
-            return Considered(method, average + sent / link + 4 * launch, sent, float(repeated), notes)
+            seconds = average + sent / link + 4 * launch
+            return Considered(method, seconds, average, sent / link, sent, float(repeated), notes)
 
 
 def _hops(shared: Shared) -> tuple[int, int]:

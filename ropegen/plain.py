@@ -33,9 +33,13 @@ from ropegen.types import numpy_dtype
 
 Array = jax.Array
 OpT = TypeVar("OpT", bound=Op)
+Size: TypeAlias = Any
+"""The size of an axis: an int, or a symbol of `jax.export`, which computes like one and has no value."""
 
 # The number of scores that the plain attention holds at a time. It decides how many queries a chunk has.
 _CHUNK_SCORES = 1 << 22
+# The most queries of a chunk if a size is a symbol of `jax.export`.
+_SYMBOLIC_ROWS = 128
 
 
 @contextmanager
@@ -267,8 +271,9 @@ def attend(op: ops.Attend, q: Array, k: Array, v: Array, given: Mapping[str, Arr
 
     Derivatives compute a chunk again, so that derivatives of any order hold the scores of one chunk.
     """
-    lead, queries, heads = q.shape[:-3], q.shape[-3], q.shape[-2]
-    keys, kv_heads = k.shape[-3], k.shape[-2]
+    lead, heads, kv_heads = q.shape[:-3], q.shape[-2], k.shape[-2]
+    queries: Size = q.shape[-3]
+    keys: Size = k.shape[-3]
     batch, split, wide = math.prod(lead), (kv_heads, heads // kv_heads), accumulator(q.dtype)
     if 0 in (batch, queries, keys, heads):
         return _nothing_to_attend(given.get("sinks"), (*lead, queries, heads), v.shape[-1], q.dtype, wide)
@@ -283,27 +288,42 @@ def attend(op: ops.Attend, q: Array, k: Array, v: Array, given: Mapping[str, Arr
     # it the arrays that it captures, after their trace has ended.
     def chunk(size: int, start: Array) -> tuple[Array, Array]:
         parts = {
-            name: lax.dynamic_slice_in_dim(x, start, size, 3) if x.shape[3] > 1 else x for name, x in aligned.items()
+            name: lax.dynamic_slice_in_dim(x, start, size, 3) if x.shape[3] != 1 else x for name, x in aligned.items()
         }
         part = lax.dynamic_slice_in_dim(rows, start, size, 1)
         return _attend_rows(op, part, k, v, parts | numbers, _kept(op, given, start, part.shape, keys))
 
     size = _chunk_rows(batch, queries, heads, keys)
     results: list[tuple[Array, Array]] = []
-    if queries >= size:
+    if not isinstance(queries, int):
+        # How many rows the last chunk has is not known, so all chunks have the same number, and the last rows are not kept.
+        count = -(-queries // size)
+        missing = count * size - queries
+        rows = _with_more_rows(rows, 1, missing)
+        aligned = {name: _with_more_rows(x, 3, missing) if x.shape[3] != 1 else x for name, x in aligned.items()}
+        starts = size * jnp.arange(count, dtype=jnp.int32)
+        out, log_sum_exp = lax.map(jax.checkpoint(functools.partial(chunk, size)), starts)
+        results.append((_chunks_to_rows(out)[:, :queries], _chunks_to_rows(log_sum_exp)[:, :queries]))
+    elif queries >= size:
         starts = jnp.arange(0, queries - size + 1, size, dtype=jnp.int32)
 
         out, log_sum_exp = lax.map(jax.checkpoint(functools.partial(chunk, size)), starts)
         results.append((_chunks_to_rows(out), _chunks_to_rows(log_sum_exp)))
-    if queries % size:
+    if isinstance(queries, int) and queries % size:
         rest = jax.checkpoint(functools.partial(chunk, queries % size))
         results.append(rest(jnp.int32(queries - queries % size)))
     out, log_sum_exp = (jnp.concatenate(parts, axis=1) for parts in zip(*results, strict=True))
     return out.reshape(*lead, queries, heads, v.shape[-1]), log_sum_exp.reshape(*lead, queries, heads)
 
 
-def _chunk_rows(batch: int, queries: int, heads: int, keys: int) -> int:
+def _with_more_rows(x: Array, axis: int, count: Any) -> Array:
+    return jnp.pad(x, [(0, count if index == axis else 0) for index in range(x.ndim)])
+
+
+def _chunk_rows(batch: Size, queries: Size, heads: int, keys: Size) -> int:
     """The number of queries in a chunk of the plain attention. No size may be 0."""
+    if not all(isinstance(size, int) for size in (batch, queries, keys)):
+        return min(queries, _SYMBOLIC_ROWS) if isinstance(queries, int) else _SYMBOLIC_ROWS
     return min(queries, max(1, _CHUNK_SCORES // (batch * heads * keys)))
 
 
@@ -318,7 +338,7 @@ def _on_score_axes(operand: Operand, x: Array, lead: tuple[int, ...], split: tup
     """
     shape = operand.padded(x.shape, len(lead))
     sizes = shape[len(lead) :]
-    if operand.batch == "optional" or any(size > 1 for size in shape[: len(lead)]):
+    if operand.batch == "optional" or any(size != 1 for size in shape[: len(lead)]):
         x = jnp.broadcast_to(x, (*lead, *sizes))
     heads, *_ = operand.among(ops.Attend.SCORES, sizes)
     rows = [size for axis, size in zip(operand.axes, sizes, strict=True) if axis != "heads"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
@@ -12,19 +13,21 @@ import numpy as np
 import numpy.typing as npt
 from jax.core import Tracer
 
-from ropegen import dropout, masks
+from ropegen import dropout, explanation, masks, symbolic
 from ropegen.arguments import expect_tiles
 from ropegen.emit import mesh
 from ropegen.emit.callable import run
 from ropegen.emit.mesh import Sharding
 from ropegen.emit.own_part import with_own_part
 from ropegen.emit.primitive import PLATFORMS
-from ropegen.errors import RopegenError
+from ropegen.emit.recorded import record
+from ropegen.errors import AngleWarning, RopegenError
 from ropegen.ir import ops
 from ropegen.ir.build import Builder
 from ropegen.ir.graph import Graph, Node, label_of
 from ropegen.planner import plan_together
 from ropegen.plans import Plan, Tiles
+from ropegen.symbolic import Symbols
 from ropegen.target import Target, one_or_several
 from ropegen.template import AnyTemplate, catalog
 from ropegen.types import DTYPES, dtype_name, numpy_dtype
@@ -32,6 +35,8 @@ from ropegen.types import DTYPES, dtype_name, numpy_dtype
 Array = jax.Array
 ArrayLike = npt.ArrayLike | jax.Array
 Targets: TypeAlias = str | Target | Iterable[str | Target] | None
+
+_FixedTiles: TypeAlias = tuple[tuple[str, tuple[tuple[str, int], ...]], ...]
 
 # How many plans of plain calls are kept; the whole graph is the key.
 _KEPT_PLANS = 256
@@ -53,6 +58,7 @@ class Call:
         """Whether positions and heads are right for this device of a `shard_map`, so that none need be refused."""
         self.builder = Builder(name)
         self._values: dict[str, Array] = {}
+        self._symbols = Symbols(name)
         self._same: set[str] = set()  # inputs that JAX does not trace, so that all devices have the same
 
     def array(self, label: str, value: ArrayLike) -> Node:
@@ -79,7 +85,7 @@ class Call:
         self._values[label] = array
         if given is not None or (isinstance(value, jax.Array) and not isinstance(value, Tracer)):
             self._same.add(label)
-        return self.builder.input(label, array.shape, dtype_name(array.dtype))
+        return self.builder.input(label, self._symbols.numbers(array.shape), dtype_name(array.dtype))
 
     def seed(self, key: Any) -> Node:
         """An input for the seed of dropout, from a key of `jax.random`."""
@@ -116,7 +122,13 @@ class Call:
         order, and arrays of JAX, are inputs too.
         """
         if value is None:
-            return self.builder.positions(length)
+            symbol = self._symbols.symbol(length)
+            # How many positions a graph counts is a number.
+            return (
+                self.builder.positions(length)
+                if symbol is length
+                else self.array(label, jnp.arange(symbol, dtype=jnp.int32))
+            )
         known = _on_host(value)
         if known is None:
             return self.array(label, value)
@@ -158,12 +170,31 @@ class Call:
         graph = self.builder.build(**outputs)
         expect_tiles(self.name, tile)
         fixed = tuple((name, tuple(sizes.items())) for name, sizes in (tile or {}).items())
+        if self._symbols and sharding is None:
+            return symbolic.run(
+                self.name,
+                graph,
+                self._symbols,
+                self._values,
+                functools.partial(self._planned_run, targets=planned_for(target), fixed=fixed),
+            )
+        if self._symbols:
+            symbolic.refuse_over_devices(self.name, self._values)
         split = mesh.split_for(self.name, graph, sharding, self._values)
         if split is not None:
-            return _over_devices(self.name, graph, split, planned_for(target), fixed, catalog())(self._values)
-        first, *others = _planned(graph, planned_for(target), fixed, catalog())
-        values = self._values if self.knows_its_part else with_own_part(self.name, graph, self._values, self._same)
-        return run(first, {}, values, others)
+            program, plans = _over_devices(self.name, graph, split, planned_for(target), fixed, catalog())
+            for of_part in plans:
+                _tell(f"{self.name} on a device", of_part)
+            return program(self._values)
+        return self._planned_run(graph, self._values, planned_for(target), fixed)
+
+    def _planned_run(
+        self, graph: Graph, values: dict[str, Array], targets: tuple[Target, ...], fixed: _FixedTiles
+    ) -> dict[str, Array]:
+        first, *others = _planned(graph, targets, fixed, catalog())
+        _tell(self.name, (first, *others))
+        known = values if self.knows_its_part else with_own_part(self.name, graph, values, self._same)
+        return run(first, {}, known, others)
 
 
 def _on_host(value: ArrayLike) -> np.ndarray | None:
@@ -224,23 +255,38 @@ def _over_devices(
     graph: Graph,
     split: mesh.Split,
     targets: tuple[Target, ...],
-    tile: tuple[tuple[str, tuple[tuple[str, int], ...]], ...],
+    tile: _FixedTiles,
     templates: tuple[AnyTemplate, ...],
-) -> Callable[[dict[str, Array]], dict[str, Array]]:
-    """The program of a graph over several devices, with a plan for the part of a device."""
+) -> tuple[Callable[[dict[str, Array]], dict[str, Array]], tuple[tuple[Plan, ...], ...]]:
+    """The program of a graph over several devices, and the plans of the parts of devices."""
     parts = mesh.parts_of(call, graph, split)
     functions: list[Callable[[dict[str, Array]], dict[str, Array]]] = []
+    plans: list[tuple[Plan, ...]] = []
     for part in parts:
         first, *others = _planned(part.graph, targets, tile, templates)
+        plans.append((first, *others))
         functions.append(functools.partial(run, first, {}, together=others))
-    return jax.jit(mesh.over_devices(parts, functions, dict(parts[0].inputs), dict(parts[0].outputs)))
+    program = jax.jit(mesh.over_devices(parts, functions, dict(parts[0].inputs), dict(parts[0].outputs)))
+    return program, tuple(plans)
+
+
+def _tell(call: str, plans: tuple[Plan, ...]) -> None:
+    """Records a call for `rg.explain`, and warns of its angles."""
+    record(call, plans)
+    for message in _angle_warnings(plans[0]):
+        warnings.warn(f"angles of {call}: {message}", AngleWarning, stacklevel=6)
+
+
+@functools.lru_cache(maxsize=_KEPT_PLANS)
+def _angle_warnings(plan: Plan) -> tuple[str, ...]:
+    return tuple(explanation.angle_warnings(plan))
 
 
 @functools.lru_cache(maxsize=_KEPT_PLANS)
 def _planned(
     graph: Graph,
     targets: tuple[Target, ...],
-    tile: tuple[tuple[str, tuple[tuple[str, int], ...]], ...],
+    tile: _FixedTiles,
     templates: tuple[AnyTemplate, ...],
 ) -> tuple[Plan, ...]:
     """The plans of a graph for several targets; `templates` is the catalogue, which is part of the key."""

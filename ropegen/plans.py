@@ -142,7 +142,7 @@ class Plan:
 
     def explain(self) -> str:
         """The plan and every reason, as text."""
-        from ropegen import explain
+        from ropegen import explanation as explain
 
         return explain.text(self)
 

@@ -6,7 +6,7 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from ropegen.arguments import expect_tiles, flag_of, is_one_of, number_of, text_
 from ropegen.emit import context_parallel as ring
 from ropegen.emit import mesh
 from ropegen.emit.mesh import Sharding
+from ropegen.emit.recorded import record
 from ropegen.emit.varying import varying
 from ropegen.errors import RopegenError, nearest
 from ropegen.expression import Apply, Expr, Table, Var, apply, table_of
@@ -31,6 +32,7 @@ from ropegen.plain_call import Array, ArrayLike, Call, Targets, planned_for
 from ropegen.plans import Tiles
 from ropegen.ring import ORDERS, POSITIONS, Order
 from ropegen.rotary import Rope
+from ropegen.symbolic import refuse_over_devices
 from ropegen.types import TensorType, dtype_name
 
 
@@ -162,6 +164,7 @@ def context_parallel(
         `attention` raises.
     """
     parts = _axis_size(axis)
+    refuse_over_devices("context_parallel", (q, k, v, bias, mask))
     with_lse = flag_of("context_parallel: return_lse", return_lse)
     expect_tiles("context_parallel", tile)
     call = Call("context_parallel")
@@ -194,7 +197,9 @@ def context_parallel(
         turned = rotated(arrays["q"], arrays["k"], arrays["q_positions"], arrays["kv_positions"], rope, length, target)
         arrays["q"], arrays["k"] = turned
     targets = planned_for(target)
-    taken = choose(Shared(types[0], types[1], types[2], spread, visible, scored), targets[0], method).method
+    choice = choose(Shared(types[0], types[1], types[2], spread, visible, scored), targets[0], method)
+    record("context_parallel", notes=choice.explain().splitlines())
+    taken = choice.method
     options: dict[str, Any] = {
         "softcap": softcap,
         "scale": scale,
@@ -422,7 +427,7 @@ def _by_keys(
         gathers=gathers,
     )
     others = {label: x for label, x in kept.items() if label not in floats}
-    out, lse = cast("tuple[Array, Array]", ring.attend(setting, floats, others))  # `custom_vjp` loses the type
+    out, lse = ring.attend(setting, floats, others)
     if options["masked_row"] == "mean" and "sinks" not in arrays:
         # A row that sees no key is the mean of the values of all devices.
         v = arrays["v"]

@@ -386,6 +386,10 @@ def cost_of(made_by: AnyTemplate, site: Any, target: Target, tile: Tile, directi
     return cost_of(named, site, target, cheapest_tile(named, site, target), direction)
 
 
+class XlaIsFaster(str):
+    """A reason for declining that is a choice and no lack: XLA computes the site as fast as the template could."""
+
+
 def reasons_of(made_by: AnyTemplate, site: Any, target: Target) -> tuple[str, ...]:
     """Why a template declines a site, none if it does not.
 

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ropegen as rg
-from ropegen import explain, scaling
+from ropegen import explanation as explain
+from ropegen import scaling
 from ropegen.planner import LARGEST_CONSTANT
 
 ULP_OF_ONE = 2.0**-23

@@ -20,7 +20,8 @@ from conftest import GOLDEN, Golden
 from mutate import hash_again
 
 import ropegen as rg
-from ropegen import cli, explain, models, passes, template, tuning
+from ropegen import cli, models, passes, template, tuning
+from ropegen import explanation as explain
 from ropegen.cli.output import locked, write
 from ropegen.ir import ops, spec
 from ropegen.target import Target, known

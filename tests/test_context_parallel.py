@@ -224,6 +224,8 @@ def test_calls_that_cannot_be_right_are_refused() -> None:
         )
         return out(q).sum()
 
+    with pytest.raises(rg.RopegenError, match=r'forward mode was taken .* give method="ulysses"'):
+        jax.jvp(twice, (x,), (x,))
     with pytest.raises(rg.RopegenError, match="a second derivative was taken"):
         jax.jvp(jax.grad(twice), (x,), (x,))
 

@@ -20,7 +20,8 @@ from drawn import graphs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ropegen import angles, explain, masks, models, scaling
+from ropegen import angles, masks, models, scaling
+from ropegen import explanation as explain
 from ropegen.ir.build import Builder
 from ropegen.ir.graph import Graph
 from ropegen.planner import plan
@@ -266,7 +267,8 @@ def test_the_plans_of_drawn_graphs_are_told(graph: Graph) -> None:
 def test_the_words_are_the_same_in_every_process() -> None:
     code = """if True:
         import json, sys
-        from ropegen import explain, models
+        from ropegen import explanation as explain
+        from ropegen import models
         from ropegen.planner import plan
         made = plan(models.from_case(json.load(open(sys.argv[1]))), "tpu:v5e")
         sys.stdout.buffer.write((explain.text(made) + explain.html(made) + json.dumps(explain.data(made))).encode())

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 import ropegen as rg
-from ropegen import explain, models, passes, planner, plans, selection, tiles
+from ropegen import explanation as explain
+from ropegen import models, passes, planner, plans, selection, tiles
 from ropegen.cost import Direction
 from ropegen.ir import ops
 from ropegen.ir.graph import Graph

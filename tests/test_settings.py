@@ -1,6 +1,8 @@
-"""JAX's settings do not change what ropegen's functions compute: the matrix of functions against settings.
+"""JAX's settings do not change what ropegen's functions compute, and its transformations take them all.
 
-Results under a setting must equal the results without it. What those are is compared with float64 elsewhere.
+Results under a setting must equal the results without it. What those are is compared with float64 elsewhere. Derivatives
+are compared with differences of the function's own values in float64. The tests write the tables of docs/settings.md:
+`pytest tests/test_settings.py --update-golden`.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ import copy
 import functools
 import pickle
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -34,6 +37,19 @@ SETTINGS: Mapping[str, Callable[[], AbstractContextManager[Any]]] = {
     "debug infs": lambda: jax.debug_infs(True),
     "tracer leaks": jax.checking_leaks,
     "no jit": jax.disable_jit,
+    "64-bit types": lambda: jax.enable_x64(True),
+    "bfloat16 products": lambda: jax.default_matmul_precision("bfloat16"),
+}
+# How the user writes them.
+WRITTEN = {
+    "strict dtype promotion": "`jax_numpy_dtype_promotion` strict",
+    "no rank promotion": "`jax_numpy_rank_promotion` raise",
+    "debug nans": "`jax_debug_nans`",
+    "debug infs": "`jax_debug_infs`",
+    "tracer leaks": "`jax_check_tracer_leaks`",
+    "no jit": "`jax_disable_jit`",
+    "64-bit types": "`jax_enable_x64`",
+    "bfloat16 products": "`jax_default_matmul_precision` bfloat16",
 }
 
 HALF = rg.Rope(pairing="half")
@@ -41,6 +57,29 @@ PARTIAL = rg.Rope(pairing="interleaved", dim=4)
 AT = jnp.arange(5)
 HALVES = jnp.arange(5) * 0.5
 SEGMENTS = jnp.array([0, 0, 1, 1, 2])
+
+
+@functools.cache
+def plan_of(dtype: str) -> Any:
+    """The compiled plan of an attention with RoPE."""
+    return rg.plan(graph_of(dtype), "cpu").compile()
+
+
+@functools.cache
+def artifact_of(dtype: str) -> Any:
+    """The artifact of the same graph. It stays on disk as long as the tests run."""
+    folder = tempfile.TemporaryDirectory()
+    artifact = rg.export(graph_of(dtype), Path(folder.name) / "kernels", targets=["cpu"])
+    return lambda _=folder, **arrays: artifact(**arrays)
+
+
+def graph_of(dtype: str) -> rg.Graph:
+    b = rg.Builder("attention")
+    q, k, v = (b.input(name, (2, 5, heads, 8), dtype) for name, heads in (("q", 4), ("k", 2), ("v", 2)))
+    at = b.positions(5)
+    turned = (b.rope(x, at, HALF) for x in (q, k))
+    return b.build(out=b.attend(*turned, v, mask=masks.causal, q_positions=at, kv_positions=at))
+
 
 # Every function takes q (2, 5, 4, 8), k and v (2, 5, 2, 8).
 FUNCTIONS: Mapping[str, Function] = {
@@ -83,6 +122,8 @@ FUNCTIONS: Mapping[str, Function] = {
     "rope_table": lambda q, k, v: rg.rope_table(AT, HALF, 8) * q[0, 0, 0, 0],
     "sinusoid": lambda q, k, v: rg.sinusoid(AT, 8, pairing="half") * q[0, 0, 0, 0],
     "embed": lambda q, k, v: rg.embed(AT, q[0, :, 0], scale=2.0),
+    "a compiled plan": lambda q, k, v: plan_of(q.dtype.name)(q=q, k=k, v=v),
+    "an artifact": lambda q, k, v: artifact_of(q.dtype.name)(q=q, k=k, v=v),
 }
 
 
@@ -123,16 +164,196 @@ def expect_equal(result: Any, wanted: Any, tolerance: float) -> None:
         )
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
+
+
+def expect_row(request: pytest.FixtureRequest, table: str, name: str, cells: Mapping[str, str]) -> None:
+    """Compares the row of a function in a table of the page; with --update-golden writes it there."""
+    text = PAGE.read_text()
+    begin, end = f"<!-- {table} -->\n", f"<!-- end of {table} -->\n"
+    before, rest = text.split(begin)
+    old, after = rest.split(end)
+    rows = {line.split("|")[1].strip(): line for line in old.splitlines()[2:]}
+    row = f"| {name} | {' | '.join(cells.values())} |"
+    if not request.config.getoption("--update-golden"):
+        assert rows.get(name) == row, "pytest --update-golden writes the table"
+        return
+    rows[name] = row
+    ordered = [rows[known] for known in FUNCTIONS if known in rows]
+    head = [f"| function | {' | '.join(cells)} |", f"| --- |{' --- |' * len(cells)}"]
+    PAGE.write_text(before + begin + "\n".join([*head, *ordered]) + "\n" + end + after)
+
+
+def cell(check: Callable[[], None]) -> str:
+    """What a cell says: `yes` after a check, `refused` where a RopegenError says what to do instead."""
+    try:
+        check()
+    except rg.RopegenError:
+        return "refused"
+    return "yes"
+
+
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_every_function_under_every_setting(name: str, setting: str) -> None:
+def test_every_function_under_every_setting(name: str, request: pytest.FixtureRequest) -> None:
     # The tables are float32, and the test itself multiplies them, which strict promotion refuses for bfloat16.
     dtype = jnp.float32 if name in ("rope_table", "sinusoid") else jnp.bfloat16
     arrays, wanted = drawn(dtype), expected(name, None, dtype)
-    with SETTINGS[setting]():
-        result = FUNCTIONS[name](*arrays)
-    # Op by op and under `jit`, XLA may round at other places.
-    expect_equal(result, wanted, 2.0**-7 if result.dtype == jnp.bfloat16 else 1e-6)
+
+    def check(setting: str) -> None:
+        with SETTINGS[setting]():
+            result = FUNCTIONS[name](*arrays)
+        # Op by op and under `jit`, XLA may round at other places.
+        expect_equal(result, wanted, 2.0**-7 if result.dtype == jnp.bfloat16 else 1e-6)
+
+    cells = {WRITTEN[setting]: cell(functools.partial(check, setting)) for setting in SETTINGS}
+    expect_row(request, "settings", name, cells)
+
+
+# Transformations ------------------------------------------------------------------------------------------------------
+
+
+def loss(function: Function) -> Function:
+    return lambda *arrays: jnp.sum(jnp.sin(function(*arrays)))
+
+
+def dot(left: Any, right: Any) -> float:
+    return float(sum(jnp.vdot(one, other) for one, other in zip(left, right, strict=True)))
+
+
+class Directions:
+    """The values of a function's loss along a direction, in float64, and what derivatives follow from them."""
+
+    def __init__(self, function: Function) -> None:
+        self.along = tuple(jnp.cos(3.0 * array) for array in drawn(jnp.float64))
+        self.loss = jax.jit(loss(function))
+
+    def at(self, step: float) -> float:
+        moved = (array + step * along for array, along in zip(drawn(jnp.float64), self.along, strict=True))
+        return float(self.loss(*moved))
+
+    @property
+    def slope(self) -> float:
+        return (self.at(1e-5) - self.at(-1e-5)) / 2e-5
+
+    @property
+    def curvature(self) -> float:
+        return (self.at(1e-3) - 2.0 * self.at(0.0) + self.at(-1e-3)) / 1e-6
+
+
+def grad_of(function: Function) -> Function:
+    return jax.grad(loss(function), (0, 1, 2))
+
+
+def stacked(dtype: Any = jnp.float32) -> list[jax.Array]:
+    return [jnp.stack([array, array + 1.0]) for array in drawn(dtype)]
+
+
+def in_batch(function: Function) -> Any:
+    return jnp.stack([function(*(array[index] for array in stacked())) for index in range(2)])
+
+
+def check_jit(function: Function) -> None:
+    expect_equal(jax.jit(function)(*drawn()), function(*drawn()), 1e-5)
+
+
+def check_grad(function: Function) -> None:
+    with jax.enable_x64(True):
+        its = Directions(function)
+        np.testing.assert_allclose(
+            dot(jax.jit(grad_of(function))(*drawn(jnp.float64)), its.along), its.slope, rtol=1e-5, atol=1e-6
+        )
+
+
+def check_vjp(function: Function) -> None:
+    with jax.enable_x64(True):
+        its = Directions(function)
+        out, pull = jax.vjp(jax.jit(function), *drawn(jnp.float64))
+        np.testing.assert_allclose(dot(pull(jnp.cos(out)), its.along), its.slope, rtol=1e-5, atol=1e-6)
+
+
+def check_jvp(function: Function) -> None:
+    with jax.enable_x64(True):
+        its = Directions(function)
+        _, slope = jax.jvp(its.loss, drawn(jnp.float64), its.along)
+        np.testing.assert_allclose(slope, its.slope, rtol=1e-5, atol=1e-6)
+
+
+def check_second(function: Function) -> None:
+    with jax.enable_x64(True):
+        its = Directions(function)
+        _, turned = jax.jvp(jax.jit(grad_of(function)), drawn(jnp.float64), its.along)
+        np.testing.assert_allclose(dot(turned, its.along), its.curvature, rtol=1e-4, atol=1e-4)
+
+
+def check_remat(function: Function) -> None:
+    check_grad(jax.checkpoint(function))
+
+
+def check_vmap(function: Function) -> None:
+    expect_equal(jax.jit(jax.vmap(function))(*stacked()), in_batch(function), 1e-5)
+
+
+def check_scan(function: Function) -> None:
+    def step(count: jax.Array, arrays: list[jax.Array]) -> tuple[jax.Array, Any]:
+        return count + 1, function(*arrays)
+
+    count, results = jax.jit(lambda arrays: jax.lax.scan(step, jnp.int32(0), arrays))(stacked())
+    assert count == 2
+    expect_equal(results, in_batch(function), 1e-5)
+
+
+def check_export(function: Function) -> None:
+    program = export.export(jax.jit(function), platforms=["cpu", "cuda", "tpu"])(*drawn())
+    expect_equal(program.call(*drawn()), function(*drawn()), 1e-5)
+
+
+def symbolic(function: Function, arrays: Any) -> Any:
+    (b,) = export.symbolic_shape("b")
+    given = [jax.ShapeDtypeStruct((b, *array.shape[1:]), array.dtype) for array in arrays]
+    return export.export(jax.jit(function))(*given).call(*arrays)
+
+
+def check_symbolic(function: Function) -> None:
+    expect_equal(symbolic(function, drawn()), function(*drawn()), 1e-5)
+
+
+def check_symbolic_vmap(function: Function) -> None:
+    expect_equal(symbolic(jax.vmap(function), stacked()), in_batch(function), 1e-5)
+
+
+TRANSFORMATIONS: Mapping[str, Callable[[Function], None]] = {
+    "`jit`": check_jit,
+    "`grad`": check_grad,
+    "`vjp`": check_vjp,
+    "`jvp`": check_jvp,
+    "second derivatives": check_second,
+    "`checkpoint`": check_remat,
+    "`vmap`": check_vmap,
+    "`lax.scan`": check_scan,
+    "`jax.export`": check_export,
+    "export, symbolic batch": check_symbolic,
+    "export, `vmap` over a symbolic batch": check_symbolic_vmap,
+}
+
+
+# One call of every public function; test_transforms.py takes more of attention.
+TRANSFORMED = (
+    "attention with rope",
+    "attention with every operand",
+    "rope",
+    "rotate",
+    "rope_table",
+    "sinusoid",
+    "embed",
+    "a compiled plan",
+    "an artifact",
+)
+
+
+@pytest.mark.parametrize("name", TRANSFORMED)
+def test_every_function_under_every_transformation(name: str, request: pytest.FixtureRequest) -> None:
+    cells = {how: cell(functools.partial(check, FUNCTIONS[name])) for how, check in TRANSFORMATIONS.items()}
+    expect_row(request, "transformations", name, cells)
 
 
 def every_setting() -> ExitStack:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from ropegen import explain
+from ropegen import explanation as explain
 from ropegen.cli import arguments, planning
 from ropegen.cli.output import DONE, print_json, write
 from ropegen.errors import RopegenError

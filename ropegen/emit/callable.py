@@ -15,6 +15,7 @@ from ropegen.emit.inputs import Values, check_inputs, expect_keywords, expect_ro
 from ropegen.emit.mesh import Sharding
 from ropegen.emit.own_part import inside_shard_map, with_own_part
 from ropegen.emit.primitive import Choice, Choices, bind
+from ropegen.emit.recorded import record
 from ropegen.ir.axes import axes_of
 from ropegen.ir.graph import Graph, Node, label_of
 from ropegen.planner import plan_part
@@ -69,6 +70,7 @@ class Compiled:
     def __call__(self, /, *positional: Any, **inputs: Any) -> Any:
         expect_keywords(positional, self._types)
         expect_room(self._rooms, inputs)
+        record(f"plan of {self.plan.graph.name}", (self.plan,))
         # The check runs only when a call is traced, so that a call of fitting arrays costs no more than `jax.jit` does.
         # JAX itself refuses values that are no arrays. The second call checks everything and states what is wrong.
         try:
@@ -110,6 +112,7 @@ class Compiled:
     ) -> Any:
         expect_keywords(positional, others)
         expect_room(self._rooms, inputs)
+        record(f"plan of {self.plan.graph.name}", (self.plan,))
         return self._rest(prepared, self._checked({**given, **check_inputs(others, inputs, self._declared)}))
 
     def _call(self, values: Values) -> Any:

@@ -13,12 +13,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
 
 from ropegen import masks, plain
 from ropegen.emit.primitive import Choice, Choices, bind, bind_backward
@@ -66,7 +68,6 @@ class Ring:
     """Whether every device gets all keys first, instead of one block after the other."""
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def attend(ring: Ring, floats: Arrays, others: Arrays) -> tuple[Array, Array]:
     """(out, lse) of the queries of this device over the keys of all devices of the ring.
 
@@ -74,7 +75,17 @@ def attend(ring: Ring, floats: Arrays, others: Arrays) -> tuple[Array, Array]:
     `others` may hold q_positions, kv_positions, q_segments, kv_segments and mask. The last axis of bias and mask has 1
     or all keys of the ring, device after device; their other axes are local. A row that sees no key is zero. `out`
     (..., Sq, H, Dv) is in q's type, `lse` (..., Sq, H) in float32, or float64 for float64.
+
+    Raises:
+      RopegenError: a derivative is taken in forward mode, or a second one. The backward pass of a block holds the results of
+        the whole attention as constants, and there is no tangent.
     """
+    marked = {name: _reverse_mode(value) for name, value in floats.items()}
+    return cast("tuple[Array, Array]", _attend(ring, marked, others))  # `custom_vjp` loses the type
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _attend(ring: Ring, floats: Arrays, others: Arrays) -> tuple[Array, Array]:
     return _forward(ring, floats, others)
 
 
@@ -89,7 +100,7 @@ def _attend_backward(ring: Ring, saved: Any, cotangents: tuple[Array, Array]) ->
     return _backward(ring, given, others, out, lse, d_out, d_lse), None
 
 
-attend.defvjp(_attend_forward, _attend_backward)
+_attend.defvjp(_attend_forward, _attend_backward)
 
 
 @jax.custom_jvp
@@ -104,10 +115,52 @@ def _differentiated_once(values: Any) -> Any:
 
 @_differentiated_once.defjvp
 def _refuse_second_derivative(primals: Any, tangents: Any) -> Any:
-    raise RopegenError(
-        'context_parallel: a second derivative was taken, and method="ring" and method="gather" have first derivatives '
-        'only; give method="ulysses"'
-    )
+    raise RopegenError(f"context_parallel: a second derivative was taken, {_FIRST_IN_REVERSE}")
+
+
+_FIRST_IN_REVERSE = (
+    'and method="ring" and method="gather" have first derivatives in reverse mode only (jax.grad, jax.vjp, jax.jacrev); give '
+    'method="ulysses"'
+)
+
+
+# A tangent of an operand of the ring. In reverse mode it is transposed and never computed, so only `jax.jvp` and what is made of
+# it come to its value. Without it, they would end in an error of `jax.custom_vjp`, which does not know the way out.
+_tangent_p = Primitive("context_parallel_tangent")
+
+
+def _refuse_tangent(*_: Any, **__: Any) -> Any:
+    raise RopegenError(f"context_parallel: a derivative in forward mode was taken (jax.jvp), {_FIRST_IN_REVERSE}")
+
+
+def _same(tangent: Any) -> Any:
+    return tangent
+
+
+def _transposed(cotangent: Any, _: Any) -> list[Any]:
+    return [cotangent]
+
+
+def _batched_tangent(values: Any, axes: Any) -> tuple[Any, Any]:
+    return _tangent_p.bind(*values), axes[0]
+
+
+_tangent_p.def_impl(_refuse_tangent)
+_tangent_p.def_abstract_eval(_same)
+mlir.register_lowering(_tangent_p, _refuse_tangent)
+ad.deflinear2(_tangent_p, _transposed)
+batching.primitive_batchers[_tangent_p] = _batched_tangent
+
+
+@jax.custom_jvp
+def _reverse_mode(value: Array) -> Array:
+    """The value. Its tangent can be transposed, and has no value."""
+    return value
+
+
+@_reverse_mode.defjvp
+def _mark_tangent(primals: Any, tangents: Any) -> Any:
+    return primals[0], _tangent_p.bind(tangents[0])
 
 
 def vary(arrays: Arrays, axis: str) -> Arrays:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from ropegen.emit.lanes import is_symbolic
 from ropegen.errors import RopegenError, nearest
 from ropegen.ir import ops
 from ropegen.ir.graph import Graph
@@ -106,11 +107,13 @@ def check_inputs(
                 f"input {label} is {given[label]!r:.60}, and the graph reads {kind}; give an array of numbers"
             ) from None
         if value.shape != kind.shape or value.dtype != dtype:
-            hint = (
-                "a plan is made for one shape; plan again"
-                if value.dtype == dtype
-                else f"convert it with .astype({dtype})"
-            )
+            hint = "a plan is made for one shape; plan again"
+            if value.dtype != dtype:
+                hint = f"convert it with .astype({dtype})"
+            elif any(map(is_symbolic, value.shape)):
+                hint = (
+                    "a plan is made for one shape; plan for one entry, and map it over a symbolic batch with jax.vmap"
+                )
             raise RopegenError(f"input {label} is {value.dtype}{list(value.shape)}, the graph reads {kind}; {hint}")
         checked[label] = value
     return checked

@@ -14,6 +14,7 @@ from typing import Any, cast
 import jax
 
 from ropegen import plain
+from ropegen.emit.fallback import warn
 from ropegen.errors import RopegenError
 from ropegen.ir import ops
 from ropegen.ir.graph import Graph, Node
@@ -153,6 +154,8 @@ class _Checked:
         if own is not None:
             pulled = own(operands, results, cotangents, wanted)
         if pulled is None and self.elsewhere is not None and (other := self.elsewhere().backward) is not None:
+            if own is not None:
+                warn(f"the gradient of {self.closed.name} falls back to XLA: {self.maker} does not compute this one")
             pulled = other(operands, results, cotangents, wanted)
         if pulled is None:
             raise RopegenError(

@@ -8,7 +8,7 @@ there. Second and higher derivatives come from the plain formulas.
 Some kernels are code in this process. A module that leaves the process or runs on several devices takes another choice.
 
 A batch axis becomes one more leading size of the region if its operands allow it (`emit.widen`). Otherwise, the
-kernel runs once for every entry of the batch.
+kernel runs once for every entry of the batch. A batch whose size is a symbol of `jax.export` becomes lanes (`emit.lanes`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from ropegen import plain
+from ropegen.emit.fallback import fallback, warn
 from ropegen.emit.kernels import CompleteKernel, built_kernel, cotangent_types, unfused_kernel, values_of
+from ropegen.emit.lanes import Lanes, is_symbolic, over_lanes, sizes_of, summed_over_lanes
 from ropegen.emit.varying import alike, lowered_alone, typed_beside
 from ropegen.emit.widen import widen
 from ropegen.errors import RopegenError
@@ -100,7 +102,7 @@ class Trio:
 
 def bind(closed: Graph, choices: Choices, operands: Sequence[Array]) -> Arrays:
     """The outputs of a closed region for arrays in the order of its inputs."""
-    results = _trio(closed.name).forward.bind(*alike(operands), closed=closed, choices=choices)
+    results = _trio(closed.name).forward.bind(*alike(operands), closed=closed, choices=choices, lanes=())
     return tuple(results[: len(closed.outputs)])
 
 
@@ -119,6 +121,7 @@ def bind_backward(
         *cotangents,
         closed=closed,
         choices=choices,
+        lanes=(),
         given=(True,) * len(results),
         wanted=tuple(wanted.values()),
     )
@@ -135,33 +138,49 @@ class _Place:
     devices: int
     """The number of devices over which XLA splits the kernel: 1 on one device, and where `shard_map` splits all axes."""
 
+    is_exported: bool
+    """Whether the module leaves this process."""
+
     @staticmethod
     def of(platform: str, module: mlir.ModuleContext) -> _Place:
         """The place of a module that is being lowered."""
-        axes = module.axis_context
+        axes, is_exported = module.axis_context, bool(module.lowering_parameters.for_export)
         if not isinstance(axes, mlir.SPMDAxisContext):
-            return _Place(
-                platform, not module.lowering_parameters.for_export and axes.num_devices == 1, axes.num_devices
-            )
+            return _Place(platform, not is_exported and axes.num_devices == 1, axes.num_devices, is_exported)
         manual = axes.manual_axes | {*axes.mesh.manual_axes}
         free = math.prod(size for axis, size in axes.mesh.shape.items() if axis not in manual)
-        return _Place(platform, not module.lowering_parameters.for_export and axes.mesh.size == 1, free)
+        return _Place(platform, not is_exported and axes.mesh.size == 1, free, is_exported)
 
 
-def _kernel(closed: Graph, choices: Choices, place: _Place) -> CompleteKernel:
+def _choice_at(closed: Graph, choices: Choices, place: _Place) -> Choice:
+    """The choice for a place: the one for its platform, or what takes the place of it where it cannot go."""
     choice = choices.on(place.platform, closed)
     if choice.target.jax_platform != place.platform:
         raise RopegenError(
             f"a kernel for {choice.target} cannot run on {place.platform}; plan for a target of that platform"
         )
+    if choice.template is None or _can_go(template(choice.template), choice.target, place):
+        warn(fallback(closed, choice.target, choice.template, is_exported=place.is_exported))
+        return choice
+    warn(_why_not_here(closed, choice, place))
+    return choice.instead or Choice.of(choice.target, cheapest(closed, choice.target, goes_everywhere=True), None)
+
+
+def _why_not_here(closed: Graph, choice: Choice, place: _Place) -> str:
+    """Why code of this process cannot go to a place; empty for an exported module, which never has any."""
+    if place.is_exported:
+        return ""
+    made_by = template(choice.template or "")
+    reasons = list(made_by.needs_process(choice.target)) if made_by.needs_process is not None else []
+    if not place.stays:
+        reasons.append("its code runs on one device, and the program is for several")
+    return f"{closed.name} on {choice.target} falls back to XLA: {made_by} cannot run here: {'; '.join(reasons)}"
+
+
+def _kernel(closed: Graph, choice: Choice, place: _Place) -> CompleteKernel:
     if choice.template is None:
         return unfused_kernel(closed)
     made_by = template(choice.template)
-    if not _can_go(made_by, choice.target, place):
-        instead = choice.instead or Choice.of(
-            choice.target, cheapest(closed, choice.target, goes_everywhere=True), None
-        )
-        return _kernel(closed, Choices((instead,)), place)
     if place.devices > 1 and made_by.calls:
         raise RopegenError(
             f"{closed.name}: the kernel {made_by} for {choice.target} computes one device's part, and XLA splits this program "
@@ -205,48 +224,110 @@ def _placed(present: Sequence[bool], given: Sequence[Any]) -> tuple[Any, ...]:
     return tuple(next(remaining) if is_present else None for is_present in present)
 
 
-@plain.own_promotion()
-def _forward_impl(place: _Place, *operands: Array, closed: Graph, choices: Choices) -> Arrays:
-    return _kernel(closed, choices, place).forward(*operands)
+def _runs_in_turn(choice: Choice) -> bool:
+    """Whether lanes run one after the other: `jax.vmap` cannot give a custom call a grid whose size is a symbol."""
+    return choice.template is not None and bool(template(choice.template).calls)
+
+
+def _flags(lanes: Lanes, closed: Graph, moving: Sequence[bool] | None, count: int) -> list[tuple[bool, ...]]:
+    """For every axis of lanes, which of `count` arguments have it.
+
+    A tangent has the lanes of its operand, which `moving` names. The results of the forward pass have all of them, and
+    so have their cotangents.
+    """
+    results = len(values_of(closed).results)
+    levels: list[tuple[bool, ...]] = []
+    for flags in lanes:
+        rest = (True,) * results if count > len(flags) else ()
+        tangents = tuple(has for has, is_moving in zip(flags, moving or (), strict=False) if is_moving)
+        rest += tangents if moving is not None else (True,) * (count - len(flags) - results)
+        levels.append((*flags, *rest))
+    return levels
 
 
 @plain.own_promotion()
-def _tangent_impl(place: _Place, *flat: Array, closed: Graph, choices: Choices, moving: tuple[bool, ...]) -> Arrays:
-    operands, results, tangents = _split(closed, flat)
-    return _kernel(closed, choices, place).tangent(operands, results, _placed(moving, tangents))
+def _forward_impl(place: _Place, *operands: Array, closed: Graph, choices: Choices, lanes: Lanes) -> Arrays:
+    choice = _choice_at(closed, choices, place)
+    return over_lanes(_kernel(closed, choice, place).forward, lanes, in_turn=_runs_in_turn(choice))(*operands)
+
+
+@plain.own_promotion()
+def _tangent_impl(
+    place: _Place, *flat: Array, closed: Graph, choices: Choices, lanes: Lanes, moving: tuple[bool, ...]
+) -> Arrays:
+    choice = _choice_at(closed, choices, place)
+    kernel = _kernel(closed, choice, place)
+
+    def tangent(*flat: Array) -> Arrays:
+        operands, results, tangents = _split(closed, flat)
+        return kernel.tangent(operands, results, _placed(moving, tangents))
+
+    levels = _flags(lanes, closed, moving, len(flat))
+    return over_lanes(tangent, levels, in_turn=_runs_in_turn(choice))(*flat)
 
 
 @plain.own_promotion()
 def _backward_impl(
-    place: _Place, *flat: Array, closed: Graph, choices: Choices, given: tuple[bool, ...], wanted: tuple[bool, ...]
+    place: _Place,
+    *flat: Array,
+    closed: Graph,
+    choices: Choices,
+    lanes: Lanes,
+    given: tuple[bool, ...],
+    wanted: tuple[bool, ...],
 ) -> Arrays:
-    operands, results, cotangents = _split(closed, flat)
-    pulled = _kernel(closed, choices, place).backward(operands, results, _placed(given, cotangents), wanted)
-    return tuple(cotangent for cotangent in pulled if cotangent is not None)
+    choice = _choice_at(closed, choices, place)
+    kernel = _kernel(closed, choice, place)
+
+    def backward(*flat: Array) -> Arrays:
+        operands, results, cotangents = _split(closed, flat)
+        pulled = kernel.backward(operands, results, _placed(given, cotangents), wanted)
+        return tuple(cotangent for cotangent in pulled if cotangent is not None)
+
+    levels, kept = _flags(lanes, closed, None, len(flat)), _of_wanted(lanes, wanted)
+    return summed_over_lanes(backward, levels, kept, in_turn=_runs_in_turn(choice))(*flat)
 
 
-def _shaped(types: Iterable[TensorType], beside: Sequence[ShapedArray]) -> list[ShapedArray]:
-    """The types of values, which vary over the same mesh axes as the operands `beside` them."""
-    return [typed_beside(ShapedArray(kind.shape, numpy_dtype(kind.dtype)), beside) for kind in types]
+def _of_wanted(lanes: Lanes, wanted: Sequence[bool]) -> Lanes:
+    """The lanes of the cotangents of the operands that are wanted."""
+    return tuple(tuple(has for has, is_wanted in zip(flags, wanted, strict=True) if is_wanted) for flags in lanes)
 
 
-def _result_types(closed: Graph) -> list[TensorType]:
-    return [result.type for result in values_of(closed).results]
+def _shaped(
+    types: Iterable[TensorType], beside: Sequence[ShapedArray], lanes: Iterable[tuple[Any, ...]]
+) -> list[ShapedArray]:
+    """The types of values, with their sizes of `lanes` in front.
+
+    They vary over the same mesh axes as the operands `beside` them.
+    """
+    return [
+        typed_beside(ShapedArray((*sizes, *kind.shape), numpy_dtype(kind.dtype)), beside)
+        for kind, sizes in zip(types, lanes, strict=True)
+    ]
 
 
-def _forward_abstract(*operands: Any, closed: Graph, choices: Choices) -> list[ShapedArray]:
-    return _shaped(_result_types(closed), operands)
+def _results_shaped(closed: Graph, beside: Sequence[ShapedArray], lanes: Lanes) -> list[ShapedArray]:
+    types = [result.type for result in values_of(closed).results]
+    return _shaped(types, beside, [sizes_of(beside, lanes)] * len(types))
 
 
-def _tangent_abstract(*flat: Any, closed: Graph, choices: Choices, moving: tuple[bool, ...]) -> list[ShapedArray]:
-    return _shaped(_result_types(closed), flat)
+def _forward_abstract(*operands: Any, closed: Graph, choices: Choices, lanes: Lanes) -> list[ShapedArray]:
+    return _results_shaped(closed, operands, lanes)
+
+
+def _tangent_abstract(
+    *flat: Any, closed: Graph, choices: Choices, lanes: Lanes, moving: tuple[bool, ...]
+) -> list[ShapedArray]:
+    return _results_shaped(closed, flat, lanes)
 
 
 def _backward_abstract(
-    *flat: Any, closed: Graph, choices: Choices, given: tuple[bool, ...], wanted: tuple[bool, ...]
+    *flat: Any, closed: Graph, choices: Choices, lanes: Lanes, given: tuple[bool, ...], wanted: tuple[bool, ...]
 ) -> list[ShapedArray]:
-    types = zip(cotangent_types(closed), wanted, strict=True)
-    return _shaped((kind for kind, is_wanted in types if is_wanted), flat)
+    types = [kind for kind, is_wanted in zip(cotangent_types(closed), wanted, strict=True) if is_wanted]
+    sizes, kept = sizes_of(flat, lanes), _of_wanted(lanes, wanted)
+    own = [tuple(size for size, flags in zip(sizes, kept, strict=True) if flags[index]) for index in range(len(types))]
+    return _shaped(types, flat, own)
 
 
 def _is_zero(tangent: Any) -> bool:
@@ -254,10 +335,16 @@ def _is_zero(tangent: Any) -> bool:
 
 
 def _plain_tangent(
-    operands: Sequence[Array], tangents: Sequence[Array], *, closed: Graph, choices: Choices, moving: tuple[bool, ...]
+    operands: Sequence[Array],
+    tangents: Sequence[Array],
+    *,
+    closed: Graph,
+    choices: Choices,
+    lanes: Lanes,
+    moving: tuple[bool, ...],
 ) -> Arrays:
     primals = tuple(operand for operand, is_moving in zip(operands, moving, strict=True) if is_moving)
-    return jax.jvp(functools.partial(_plain_of_some, closed, operands, moving), primals, tuple(tangents))[1]
+    return jax.jvp(functools.partial(_plain_of_some, closed, lanes, operands, moving), primals, tuple(tangents))[1]
 
 
 def _plain_backward(
@@ -266,22 +353,25 @@ def _plain_backward(
     *,
     closed: Graph,
     choices: Choices,
+    lanes: Lanes,
     given: tuple[bool, ...],
     wanted: tuple[bool, ...],
 ) -> Arrays:
     def moved(*values: Array) -> Arrays:
-        results = _plain_of_some(closed, operands, wanted, *values)
+        results = _plain_of_some(closed, lanes, operands, wanted, *values)
         return tuple(result for result, is_given in zip(results, given, strict=True) if is_given)
 
     primals = tuple(operand for operand, is_wanted in zip(operands, wanted, strict=True) if is_wanted)
     return tuple(jax.vjp(moved, *primals)[1](tuple(cotangents)))
 
 
-def _plain_of_some(closed: Graph, operands: Sequence[Array], free: Sequence[bool], *values: Array) -> Arrays:
+def _plain_of_some(
+    closed: Graph, lanes: Lanes, operands: Sequence[Array], free: Sequence[bool], *values: Array
+) -> Arrays:
     """The plain region as a function of the operands that are free. The others keep their values."""
     remaining = iter(values)
     filled = (next(remaining) if is_free else operand for operand, is_free in zip(operands, free, strict=True))
-    return _plain(closed)(*filled)
+    return over_lanes(_plain(closed), lanes)(*filled)
 
 
 def _jvp_by_plain(
@@ -315,11 +405,22 @@ def _trio(name: str) -> Trio:
         moving = tuple(not _is_zero(tangent) for tangent in tangents)
         given = [tangent for tangent in tangents if not _is_zero(tangent)]
         return results, trio.tangent.bind(
-            *primals, *results, *given, closed=closed, choices=params["choices"], moving=moving
+            *primals,
+            *results,
+            *given,
+            closed=closed,
+            choices=params["choices"],
+            lanes=params["lanes"],
+            moving=moving,
         )
 
     def tangent_transpose(
-        cotangents: Sequence[Any], *flat: Any, closed: Graph, choices: Choices, moving: tuple[bool, ...]
+        cotangents: Sequence[Any],
+        *flat: Any,
+        closed: Graph,
+        choices: Choices,
+        lanes: Lanes,
+        moving: tuple[bool, ...],
     ) -> list[Any]:
         operands, results, linear = _split(closed, flat)
         given = tuple(not _is_zero(cotangent) for cotangent in cotangents)
@@ -327,7 +428,14 @@ def _trio(name: str) -> Trio:
         if any(given):
             present = [cotangent for cotangent in cotangents if not _is_zero(cotangent)]
             pulled = trio.backward.bind(
-                *operands, *results, *present, closed=closed, choices=choices, given=given, wanted=moving
+                *operands,
+                *results,
+                *present,
+                closed=closed,
+                choices=choices,
+                lanes=lanes,
+                given=given,
+                wanted=moving,
             )
         return [*(None for _ in (*operands, *results)), *pulled]
 
@@ -336,6 +444,7 @@ def _trio(name: str) -> Trio:
         *flat: Any,
         closed: Graph,
         choices: Choices,
+        lanes: Lanes,
         given: tuple[bool, ...],
         wanted: tuple[bool, ...],
     ) -> list[Any]:
@@ -346,7 +455,9 @@ def _trio(name: str) -> Trio:
         pulled: list[Any] = [None] * len(linear)
         if any(moving):
             present = [cotangent for cotangent, is_moving in zip(placed, moving, strict=True) if is_moving]
-            moved = trio.tangent.bind(*operands, *results, *present, closed=closed, choices=choices, moving=moving)
+            moved = trio.tangent.bind(
+                *operands, *results, *present, closed=closed, choices=choices, lanes=lanes, moving=moving
+            )
             pulled = [tangent for tangent, is_given in zip(moved, given, strict=True) if is_given]
         return [*(None for _ in (*operands, *results)), *pulled]
 
@@ -460,6 +571,9 @@ def _batch(primitive: Primitive, flat: Sequence[Array], axes: Sequence[Any], **p
     size = next(value.shape[axis] for value, axis in zip(flat, axes, strict=True) if axis is not None)
     first = [value if axis is None else jnp.moveaxis(value, axis, 0) for value, axis in zip(flat, axes, strict=True)]
     batched = [axis is not None for axis in axes]
+    if params["lanes"] or is_symbolic(size):
+        out = _with_lanes(primitive, size, first, batched, params)
+        return out, [0] * len(out)
     nothing = (False,) * len(closed.inputs)
     widened = widen(
         closed,
@@ -489,3 +603,28 @@ def _one_by_one(primitive: Primitive, flat: Sequence[Array], batched: Sequence[b
         return primitive.bind(*filled, **params)
 
     return lax.map(one, moving)
+
+
+def _with_lanes(
+    primitive: Primitive, size: Any, flat: Sequence[Array], batched: Sequence[bool], params: Mapping[str, Any]
+) -> Any:
+    """The primitive with one more axis of lanes, of `size` entries.
+
+    Results and cotangents have the lanes of every axis. A tangent has the lanes of its operand, so if one of them is
+    batched, both are. An operand whose cotangent is wanted has the lanes, because every entry of the batch has its own.
+    """
+    closed: Graph = params["closed"]
+    count, nothing = len(closed.inputs), (False,) * len(closed.inputs)
+    moving, wanted = params.get("moving"), params.get("wanted", nothing)
+    first_given = count + len(values_of(closed).results)
+    tangents = iter(batched[first_given:] if moving is not None else ())
+    moves = [is_moving and next(tangents) for is_moving in moving or nothing]
+    flags = tuple(
+        own or moved or its_wanted for own, moved, its_wanted in zip(batched[:count], moves, wanted, strict=True)
+    )
+    (level,) = _flags((flags,), closed, moving, len(flat))
+    values = [
+        jnp.broadcast_to(value, (size, *value.shape)) if has and not is_batched else value
+        for value, is_batched, has in zip(flat, batched, level, strict=True)
+    ]
+    return primitive.bind(*values, **{**params, "lanes": (flags, *params["lanes"])})

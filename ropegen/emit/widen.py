@@ -123,7 +123,7 @@ def widen(
         value: node(Input(label=label, type=TensorType(array.shape, dtype_name(array.dtype))))
         for value, label, array in zip(closed.inputs, closed.input_types, values, strict=False)
     }
-    return _rebuilt(closed, inputs), values
+    return rebuilt(closed, inputs), values
 
 
 def _for_all(read: frozenset[Use], value: Array, is_batched: bool, size: int) -> Array | None:
@@ -135,10 +135,10 @@ def _for_all(read: frozenset[Use], value: Array, is_batched: bool, size: int) ->
     return first
 
 
-def _rebuilt(closed: Graph, inputs: Mapping[Node, Node]) -> Graph:
-    """The closed region with other inputs."""
-    rebuilt = dict(inputs)
+def rebuilt(closed: Graph, inputs: Mapping[Node, Node]) -> Graph:
+    """The graph with other inputs."""
+    made = dict(inputs)
     for value in closed.nodes:
-        if value not in rebuilt:
-            rebuilt[value] = node(value.op, *(rebuilt[operand] for operand in value.operands))
-    return graph(closed.name, inputs.values(), {label: rebuilt[value] for label, value in closed.outputs})
+        if value not in made:
+            made[value] = node(value.op, *(made[operand] for operand in value.operands))
+    return graph(closed.name, inputs.values(), {label: made[value] for label, value in closed.outputs})

@@ -14,7 +14,7 @@ from ropegen.errors import RopegenError
 from ropegen.native import machine
 from ropegen.native.call import call
 from ropegen.target import VECTOR_UNITS, Target, VectorUnit
-from ropegen.template import Array, Arrays, Kernel, Tangents, Template, Tile
+from ropegen.template import Array, Arrays, Kernel, Tangents, Template, Tile, XlaIsFaster
 
 from . import kernel_cpu, xla
 from .layout_cpu import GRANULE, Problem
@@ -46,7 +46,7 @@ def declines(site: AttendSite, target: Target) -> Iterator[str]:
     if site.op.partial and q.dtype != site.op.partial:
         yield f"it writes the type of q, {q.dtype}, and parts of an attention are {site.op.partial}"
     if q.dtype == "bf16" and target.figures.multiplies_bf16:
-        yield f"cores of {target} have a matrix unit for bf16, which XLA uses"
+        yield XlaIsFaster(f"cores of {target} have a matrix unit for bf16, which XLA uses")
     if 0 in (*q.shape, *k.shape, *v.shape):
         yield "there is no query, key or feature to multiply"
         return

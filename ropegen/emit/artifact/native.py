@@ -22,7 +22,8 @@ from typing import Any
 import jax
 from jax import export
 
-from ropegen import explain, tiles
+from ropegen import explanation as explain
+from ropegen import tiles
 from ropegen.emit.artifact.manifest import TILES, Manifest, NativeEntry, NativeObjects
 from ropegen.emit.module import stablehlo
 from ropegen.errors import RopegenError

@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ropegen import explain
+from ropegen import explanation as explain
 from ropegen.compilers.schedule import MATRIX, TRANSCENDENTAL, KernelSchedule
 from ropegen.emit.artifact.executables import Made
 from ropegen.plans import Plan, Step

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 
-from ropegen import explain
+from ropegen import explanation as explain
 from ropegen.cost import Direction
 from ropegen.emit.artifact import executables, manifest, native, place, program
 from ropegen.emit.artifact.manifest import (

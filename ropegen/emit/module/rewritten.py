@@ -12,10 +12,10 @@ import jax.extend.mlir as mlir_tools
 from jax.extend.mlir import ir
 from jax.interpreters import mlir
 
-from ropegen import explain
+from ropegen import explanation as explain
 from ropegen.emit.module.stablehlo import PORTABLE_VERSION
 from ropegen.errors import RopegenError
-from ropegen.explain.facts import Facts
+from ropegen.explanation.facts import Facts
 from ropegen.plans import Plan
 from ropegen.target import Target
 

@@ -352,20 +352,32 @@ def _holds_to(rope: Rope, stored: str, allowed: float) -> int:
     return low
 
 
+def angle_warnings(plan: Plan) -> Iterator[str]:
+    """What the warnings of `data` say about the angles of a plan."""
+    names = _names(plan.graph)
+    for step in plan.steps:
+        for angles in _angles(plan.graph, step, names):
+            yield from _warnings_of_angles(angles)
+
+
+def _warnings_of_angles(angles: Facts) -> Iterator[str]:
+    yield from _position_warnings(angles)
+    if angles["precision"] != "f32" or angles["holds_to"] is None:
+        return
+    largest, holds = angles["largest_position"], angles["holds_to"]
+    if largest is None or largest > holds:
+        reach = "at any position" if holds < 0 else f"past position {holds:,}"
+        known = "" if largest is None else f", and positions reach {largest:,}"
+        yield (
+            f"{angles['value']}: f32 angles may be off by more than the epsilon of {angles['epsilon_of']}, "
+            f'{angles["epsilon"]:.2g}, {reach}{known}; precision="exact" costs nothing more'
+        )
+
+
 def _warnings(steps: Sequence[Facts]) -> Iterator[str]:
     for step in steps:
         for angles in step["angles"]:
-            yield from _position_warnings(angles)
-            if angles["precision"] != "f32" or angles["holds_to"] is None:
-                continue
-            largest, holds = angles["largest_position"], angles["holds_to"]
-            if largest is None or largest > holds:
-                reach = "at any position" if holds < 0 else f"past position {holds:,}"
-                known = "" if largest is None else f", and positions reach {largest:,}"
-                yield (
-                    f"{angles['value']}: f32 angles may be off by more than the epsilon of {angles['epsilon_of']}, "
-                    f'{angles["epsilon"]:.2g}, {reach}{known}; precision="exact" costs nothing more'
-                )
+            yield from _warnings_of_angles(angles)
         for attention in step["attention"]:
             tiles = attention["tiles"]
             if tiles.get("count") and tiles["empty"] == tiles["count"]:

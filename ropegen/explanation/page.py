@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from ropegen.explain.facts import Facts, data
-from ropegen.explain.words import (
+from ropegen.explanation.facts import Facts, data
+from ropegen.explanation.words import (
     bytes_of,
     counted,
     duration,

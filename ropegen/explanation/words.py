@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from ropegen.explain.facts import Facts, data, short
+from ropegen.explanation.facts import Facts, data, short
 from ropegen.plans import Plan
 
 
