@@ -77,6 +77,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addoption("--graphs", default="0:1000", help="which graphs tests/test_drawn.py draws (default: 0:1000)")
     parser.addoption(
+        "--quick", action="store_true", help="compile without most of XLA's optimisations, in a fraction of the time"
+    )
+    parser.addoption(
         "--random", action="store_true", help="draw other examples than on every run, and print their seed"
     )
     parser.addoption(
@@ -139,6 +142,8 @@ def parity(
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_SAID] = {}
+    if config.getoption("--quick"):
+        jax.config.update("jax_disable_most_optimizations", True)
     config.addinivalue_line(
         "markers", "any_jax: does not depend on the version of jax, so that tests/run.py runs it in one lane only"
     )

@@ -167,7 +167,8 @@ def test_a_fresh_process_needs_no_model_code(built: Path, tmp_path: Path) -> Non
     folder = Path(shutil.copytree(built, tmp_path / "kernels"))
     without_native(folder)  # native kernels are compiled from the graph, by the template
     command = [sys.executable, "-c", FRESH, str(folder), str(tmp_path / "in.npz"), str(tmp_path / "out.npy")]
-    done = subprocess.run(command, check=True, cwd=tmp_path, capture_output=True, text=True)
+    settings = {**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": str(jax.config.read("jax_disable_most_optimizations"))}
+    done = subprocess.run(command, check=True, cwd=tmp_path, capture_output=True, text=True, env=settings)
     assert done.stdout.split() == []
     np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), rg.load(folder)(**values))
 
