@@ -18,7 +18,7 @@ from jax.core import Tracer
 from jax.sharding import NamedSharding
 
 from ropegen import captured, masks, models, tiles
-from ropegen.arguments import flag_of, number_of, path_of
+from ropegen.arguments import flag_of, is_one_of, number_of, path_of
 from ropegen.dropout import expect_rate
 from ropegen.emit import artifact, mesh
 from ropegen.emit.mesh import Sharding
@@ -193,8 +193,8 @@ def rope(
       RopegenError: shapes that do not fit, an odd width, a family that needs `length`.
     """
     form = Form.of("rope", layout, None, x)
-    sharding = form.sharding(sharding, np.ndim(x))
-    return form.out(_rope_pair((form.operand(x),), positions, rope, length, target, sharding)[0])
+    sharding = form.sharding(sharding, x)
+    return form.out(_rope_pair((form.operand("rope: x", x),), positions, rope, length, target, sharding)[0])
 
 
 def _rope_pair(
@@ -405,10 +405,10 @@ def attention(
     """
     scale, softcap, q, bias, score = _without_traced_numbers(scale, softcap, q, bias, score)
     places = (q_positions, kv_positions, q_segments, kv_segments)
-    alone = dropout_key is None and bias is None and sinks is None and sharding is None
+    alone = dropout_key is None and bias is None and sinks is None and sharding is None and is_one_of(layout, ("BHSD",))
     form = Form.of("attention", layout, accumulate, q, alone and _heads_are_apart(q, k, mask, score, places))
-    q, k, v = (form.operand(x) for x in (q, k, v))
-    sharding = form.sharding(sharding, np.ndim(q))
+    sharding = form.sharding(sharding, q)
+    q, k, v = (form.operand(f"attention: {label}", x) for label, x in (("q", q), ("k", k), ("v", v)))
     rate = _dropout_rate("attention", dropout, dropout_key)
     expect_alignment("attention", align)
     if sharding is not None and mesh.splits_sequence(call="attention", sharding=sharding, rank=np.ndim(q)):
@@ -542,10 +542,18 @@ def _heads_are_apart(
     q: Array, k: Array, mask: Mask | Array | np.ndarray, score: Mask, places: tuple[ArrayLike | None, ...]
 ) -> bool:
     """Whether a head of q (..., H, S, D) is computed as a batch entry would be, from keys of its own."""
-    if isinstance(mask, jax.Array | np.ndarray) or any(np.ndim(x) > 1 for x in places if x is not None):  # pyright: ignore[reportArgumentType]
+    if isinstance(mask, jax.Array | np.ndarray) or any(_rank(x) > 1 for x in places if x is not None):
         return False
     reads = masks.variables(masks.as_mask(mask)) | masks.variables(masks.as_score(score))
-    return min(np.ndim(q), np.ndim(k)) >= 3 and np.shape(q)[-3] == np.shape(k)[-3] and not {"head", "batch"} & reads
+    return min(_rank(q), _rank(k)) >= 3 and np.shape(q)[-3] == np.shape(k)[-3] and not {"head", "batch"} & reads
+
+
+def _rank(x: Any) -> int:
+    """The number of axes; that of a scalar for what is no array, which the call refuses."""
+    try:
+        return np.ndim(x)
+    except (TypeError, ValueError):
+        return 0
 
 
 # What a call whose sequence lies over several devices can do instead of what it cannot.

@@ -8,6 +8,8 @@ from os import PathLike
 from pathlib import Path
 from typing import cast
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ropegen.errors import RopegenError
@@ -71,6 +73,18 @@ def path_of(what: str, given: object, holds: str) -> Path:
     if isinstance(given, str) or (isinstance(given, PathLike) and isinstance(os.fspath(given), str)):
         return Path(cast("str | PathLike[str]", given))
     raise RopegenError(f"{what} is {given!r:.60}; give the path where {holds}, as text or a pathlib.Path")
+
+
+def array_of(what: str, given: object) -> jax.Array:
+    """`given` as an array of JAX.
+
+    Raises:
+      RopegenError: it is no array of numbers; the message begins with `what`.
+    """
+    try:
+        return jnp.asarray(given)  # pyright: ignore[reportArgumentType]
+    except (TypeError, ValueError, OverflowError):
+        raise RopegenError(f"{what} must be an array of numbers, got {given!r:.60}") from None
 
 
 def expect_tiles(call: str, given: object) -> None:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from ropegen.arguments import is_one_of
+from ropegen.arguments import array_of, is_one_of
 from ropegen.emit.mesh import Sharding
 from ropegen.errors import RopegenError, nearest
 from ropegen.scaling import whole
@@ -58,7 +58,7 @@ class Form:
                 f"{call}: accumulate is {accumulate!r:.60}; give 'f32' or 'f64', because sums over keys in half precision lose "
                 "digits with every key"
             )
-        dtype = np.dtype(jnp.result_type(q))
+        dtype = np.dtype(array_of(f"{call}: q", q).dtype)
         if accumulate == "f32":
             if dtype == np.float64:
                 raise RopegenError(f"{call}: accumulate is 'f32' and q is float64; cast q, k and v to float32")
@@ -67,16 +67,22 @@ class Form:
             raise RopegenError(f"{call}: accumulate is 'f64', which JAX has under jax.enable_x64(True); enable it")
         return Form(first, dtype, as_batch)
 
-    def operand(self, x: Array) -> Array:
-        """The operand q, k or v as BSHD, in the type that is computed in."""
-        if self.narrow is not None:
-            x = jnp.asarray(x).astype(np.float64)
-        return self._moved(x)
+    def operand(self, what: str, x: Array) -> Array:
+        """The operand q, k or v as BSHD, in the type that is computed in.
 
-    def sharding(self, sharding: Sharding | None, rank: int) -> Sharding | None:
+        Raises:
+          RopegenError: it is no array of numbers; the message begins with `what`.
+        """
+        if self.narrow is not None:
+            x = array_of(what, x).astype(np.float64)
+        return self._moved(array_of(what, x)) if self.is_heads_first else x
+
+    def sharding(self, sharding: Sharding | None, q: Array) -> Sharding | None:
         """A sharding over the first axes of q, as one over (..., sequence, heads)."""
         if sharding is None or not self.is_heads_first or self.heads_are_batch:
             return sharding
+        if not isinstance(sharding, NamedSharding | PartitionSpec) or (rank := jnp.ndim(q)) < 3:
+            return sharding  # the call refuses it
         spec = sharding.spec if isinstance(sharding, NamedSharding) else sharding
         entries = [*spec, *(None,) * (rank - len(spec))]
         entries[rank - 3], entries[rank - 2] = entries[rank - 2], entries[rank - 3]
@@ -117,7 +123,7 @@ def unpack_qkv(qkv: Array, *, heads: int | None = None, kv_heads: int | None = N
     Raises:
       RopegenError: the shape does not fit.
     """
-    x = jnp.asarray(qkv)
+    x = array_of("unpack_qkv: qkv", qkv)
     if heads is None:
         if kv_heads is not None:
             raise RopegenError(
@@ -143,7 +149,7 @@ def unpack_kv(kv: Array, *, kv_heads: int | None = None) -> tuple[Array, Array]:
     Raises:
       RopegenError: the shape does not fit.
     """
-    x = jnp.asarray(kv)
+    x = array_of("unpack_kv: kv", kv)
     if kv_heads is None:
         if x.ndim < 4 or x.shape[-3] != 2:
             raise RopegenError(

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ropegen import plain
+from ropegen.arguments import array_of
 from ropegen.errors import RopegenError
 
 Array = jax.Array
@@ -49,6 +50,8 @@ def merge(parts: Iterable[tuple[Array, Array]]) -> tuple[Array, Array]:
     Raises:
       RopegenError: there is no part, or the shapes or types of the parts differ.
     """
+    if not isinstance(parts, Iterable):
+        raise RopegenError(f"merge: parts is {parts!r:.60}; give a list of (out, lse)")
     given = [_part(index, part) for index, part in enumerate(parts)]
     if not given:
         raise RopegenError("merge: there is no part; give a list of (out, lse)")
@@ -69,7 +72,8 @@ def _part(index: int, given: Any) -> tuple[Array, Array]:
         raise RopegenError(
             f"merge: part {index} is {given!r:.60}; give (out, lse), as attention returns with return_lse=True"
         )
-    out, lse = (jnp.asarray(x) for x in cast("Sequence[Any]", given))
+    names = f"merge: out of part {index}", f"merge: lse of part {index}"
+    out, lse = (array_of(name, x) for name, x in zip(names, cast("Sequence[Any]", given), strict=True))
     if (
         out.ndim < 1
         or lse.shape != out.shape[:-1]

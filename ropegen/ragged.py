@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from ropegen.arguments import is_one_of
+from ropegen.arguments import array_of, is_one_of
 from ropegen.errors import RopegenError, nearest
 
 Array = jax.Array
@@ -48,7 +48,10 @@ class Ragged:
           RopegenError: it is no array of at least two integers or, as far as its values are known, does not begin with 0,
             decreases, or ends after the last token.
         """
-        ends: Any = given if isinstance(given, jax.Array) else np.asarray(given)
+        try:
+            ends: Any = given if isinstance(given, jax.Array) else np.asarray(given)
+        except (TypeError, ValueError):  # a ragged list, or one with values that JAX traces
+            ends = array_of(what, given)
         if ends.ndim != 1 or len(ends) < 2 or not np.issubdtype(ends.dtype, np.integer):
             raise RopegenError(
                 f"{what} is {ends.dtype}{list(ends.shape)}; give (N + 1,) integers: 0, then the end of every sequence"

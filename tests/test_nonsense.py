@@ -241,6 +241,16 @@ def _functions() -> dict[str, Whole]:
     planned = {"tile": None, "tables": None, "weigh": ("forward",), "measured": None}
     return {
         "attention": (rg.attention, {0: Q, 1: Q, 2: Q, **given}),
+        "attention, forms": (
+            rg.attention,
+            {
+                **{0: Q, 1: Q, 2: Q, "layout": "BHSD", "dropout": 0.0},
+                **dict.fromkeys(("accumulate", "align", "dropout_key", "q_cu_seqlens", "kv_cu_seqlens")),
+            },
+        ),
+        "unpack_qkv": (rg.unpack_qkv, {0: Q, "heads": 1, "kv_heads": 1}),
+        "unpack_kv": (rg.unpack_kv, {0: Q, "kv_heads": 1}),
+        "merge": (rg.merge, {0: [(Q, Q[..., 0])]}),
         "rope": (rg.rope, {0: Q, 1: None, 2: ROPE, "length": None, "target": None}),
         "rotate": (rg.rotate, {0: Q, 1: jnp.ones((4, 8)), "pairing": "half", "target": None}),
         "rope_table": (rg.rope_table, {0: 4, 1: ROPE, 2: 8, "length": None}),
