@@ -272,6 +272,7 @@ def _functions() -> dict[str, Whole]:
         "Rope.inverse_frequencies": (ROPE.inverse_frequencies, {0: 8, "length": None}),
         "grid_positions": (rg.grid_positions, {0: 2, 1: 3}),
         "Target.parse": (rg.Target.parse, {0: "cpu"}),
+        "retrofit": (rg.retrofit, {0: None, "target": None}),
         "register_template": (rg.register_template, {0: None}),
         "evaluate": (rg.reference.evaluate, {0: GRAPH, 1: dict.fromkeys("qkv", np.ones(Q.shape, np.float32))}),
         "compiled": (compiled, dict.fromkeys("qkv", Q)),
@@ -290,9 +291,11 @@ def test_any_value_for_any_argument_is_taken_or_refused_by_the_one_exception(nam
                 function(*positional, **keywords)
 
 
-@pytest.mark.parametrize("name", ["targets", "tile", "tables", "measured", "ahead_of_time", "libtpu"])
+@pytest.mark.parametrize("name", ["targets", "tile", "tables", "measured", "ahead_of_time", "libtpu", "grad"])
 def test_any_value_for_an_argument_of_export_is_refused_by_the_one_exception(name: str, tmp_path: Path) -> None:
-    fine = {"tile": ({},), "tables": (), "measured": (), "ahead_of_time": (), "libtpu": (), "targets": ()}[name]
+    fine = {"tile": ({},), "tables": (), "measured": (), "ahead_of_time": (), "libtpu": (), "grad": (), "targets": ()}[
+        name
+    ]
     for value in VALUES:
         if value is None or (isinstance(value, dict) and value in fine) or value is True:
             continue
