@@ -170,7 +170,9 @@ class Call:
         graph = self.builder.build(**outputs)
         expect_tiles(self.name, tile)
         fixed = tuple((name, tuple(sizes.items())) for name, sizes in (tile or {}).items())
-        if self._symbols and sharding is None:
+        if self._symbols:
+            if sharding is not None or any(map(mesh.is_explicit, self._values.values())):
+                symbolic.refuse_over_devices(self.name, self._values)
             return symbolic.run(
                 self.name,
                 graph,
@@ -178,8 +180,6 @@ class Call:
                 self._values,
                 functools.partial(self._planned_run, targets=planned_for(target), fixed=fixed),
             )
-        if self._symbols:
-            symbolic.refuse_over_devices(self.name, self._values)
         split = mesh.split_for(self.name, graph, sharding, self._values)
         if split is not None:
             program, plans = _over_devices(self.name, graph, split, planned_for(target), fixed, catalog())

@@ -98,6 +98,8 @@ def integers() -> rg.Graph:
 
 
 ERRORS: dict[str, Callable[[], object]] = {
+    "explain/function": lambda: rg.explain(3),  # pyright: ignore[reportArgumentType]
+    "explain/no-call": lambda: rg.explain(abs, -3),
     "attend/heads": attend(kv_heads=3),
     "attend/widths": attend(q_width=6),
     "attend/dtypes": attend(dtype="bf16"),

@@ -189,7 +189,8 @@ def test_a_program_with_symbolic_sizes_serves_every_size(name: str, symbolic: st
     case = CASES[name]
     fixed = {"b": "2", "s": "7"}
     shapes = tuple("".join(fixed[c] if c in fixed and c not in symbolic else c for c in text) for text in case.shapes)
-    program = exported(case.function, shapes)
+    # A symbolic batch of attention is computed by other means on every platform; the rest is one formula for all.
+    program = exported(case.function, shapes, platforms=PLATFORMS if symbolic == "b" else PLATFORMS[:1])
     for index, sizes in enumerate(SIZES[:2] if symbolic == "b" else SIZES[1:]):
         known = {axis: size if axis in symbolic else int(fixed[axis]) for axis, size in sizes.items()}
         arrays = drawn(case.shapes, known, index)
@@ -214,7 +215,7 @@ def test_vmap_over_a_symbolic_batch(name: str) -> None:
     def function(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
         return rg.attention(q, k, v, rope=ROPE, mask=masks.causal)
 
-    program = exported(how(function), shapes)
+    program = exported(how(function), shapes, platforms=["cpu"])
     arrays = drawn(shapes, {"b": 4, "c": 3})
     expect_close(program.call(*arrays), in_float64(rotated_attention, arrays))
 
@@ -238,8 +239,7 @@ DERIVED: Mapping[str, Callable[[Function], Function]] = {
 }
 
 
-@pytest.mark.parametrize("sizes", ["b", "bs"])
-@pytest.mark.parametrize("name", DERIVED)
+@pytest.mark.parametrize(("name", "sizes"), [*((name, "b") for name in DERIVED), ("grad", "bs")])
 def test_derivatives_of_a_symbolic_size(name: str, sizes: str) -> None:
     shapes = tuple(f"b, {'s' if 's' in sizes else '5'}, {heads}, 8" for heads in (4, 2, 2))
     arrays = drawn(shapes, {"b": 3, "s": 6})

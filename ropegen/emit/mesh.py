@@ -72,13 +72,13 @@ def split_for(call: str, source: Graph, sharding: object | None, values: Values)
     Raises:
       RopegenError: see `split_of`.
     """
-    if sharding is None and not any(_is_explicit(value) for value in values.values()):
+    if sharding is None and not any(is_explicit(value) for value in values.values()):
         return None
     axes = axes_of(source)
     return split_of_types(source, axes, values) if sharding is None else split_of(call, sharding, axes)
 
 
-def _is_explicit(value: Array) -> bool:
+def is_explicit(value: Array) -> bool:
     """Whether the type of an array states how it lies over the devices."""
     return AxisType.Explicit in jax.typeof(value).sharding.mesh.axis_types
 
