@@ -291,9 +291,35 @@ class _Chunk:
             with f.range(keys.first, keys.stop) as key, f.range(0, problem.kv_heads) as head:
                 self._rows("k", head).convert(key, 1, self._turned(key - keys.first, head))
         self._products(keys)
+        if problem.hides:
+            f.branch(every, lambda: None, lambda: self._poison(keys))
         with f.range(0, problem.kv_heads) as head, f.range(0, sizes.rows) as row:
             self._weights(keys, head, row, every)
-        self._mix(keys)
+        if problem.hides:
+            f.branch(every, lambda: self._mix(keys), lambda: self._mix(keys, cleans=True))
+        else:
+            self._mix(keys)
+
+    def _poison(self, keys: Span) -> None:
+        """Makes NaN of the scores of keys whose value is not finite. The mask then hides it where it hides the key."""
+        f, sizes, kind = self.f, self.sizes, F32.vector(self._lanes)
+        features = sizes.values
+        with f.range(keys.first, keys.stop) as key, f.range(0, self._problem.kv_heads) as head:
+            row = self._in_cache("v", head, key)
+
+            def step(index: Value, total: Value, row: Value = row) -> list[Value]:
+                for register in features.load_step(f, row, index):
+                    total = total + (register - register)
+                return [total]
+
+            (total,) = f.loop(0, features.steps, 1, step, [f.zero(kind)])
+            for tail in features.tails:
+                register = features.load_tail(f, row, tail)
+                total = total + (register - register)
+            number = f.reduce("add", total)
+            with f.range(0, sizes.rows) as line:
+                place = self._score(head * sizes.padded_rows + line, key - keys.first)
+                f.store(f.load(F32, place) + number, place)
 
     def _blocks(self, head: Value, body: Callable[[_Block], None]) -> None:
         """Calls `body` for every block of rows of a head."""
@@ -458,10 +484,18 @@ class _Chunk:
         """The weight of a score, from its difference to the highest score."""
         return exp2(self.f, difference if self._problem.is_simple else difference * LOG2_E)
 
-    def _mix(self, keys: Span) -> None:
-        """Adds the weighted values of a tile, and asks for the keys of the next one."""
+    def _mix(self, keys: Span, *, cleans: bool = False) -> None:
+        """Adds the weighted values of a tile, and asks for the keys of the next one.
+
+        If it `cleans`, values that are not finite count as 0; see `_poison`.
+        """
         f, sizes, lanes = self.f, self.sizes, self._lanes
         features, kind = sizes.values, F32.vector(lanes)
+
+        def cleaned(registers: list[Value]) -> list[Value]:
+            if not cleans:
+                return registers
+            return [f.select((x - x).equals(0.0), x, f.zero(kind)) for x in registers]
 
         def columns(
             granule: Value, part: _Block, first: Value, held: int, load: Callable[[Value], list[Value]]
@@ -480,7 +514,7 @@ class _Chunk:
                 now = list(before)
                 for inner in range(_UNROLLED):
                     place = key + inner
-                    registers = load(self._in_cache("v", part.head, granule + place))
+                    registers = cleaned(load(self._in_cache("v", part.head, granule + place)))
                     if part.reads_first and inner % turns == 0:
                         following = self._in_cache("k", part.head, granule + place + turn + TILE)
                         for line in range(0, size, _LINE):
