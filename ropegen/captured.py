@@ -75,7 +75,7 @@ def _merged(results: Sequence[Expr], index: Expr, leaf: Later) -> Expr:
     if all(isinstance(other, Const) for other in results):
         return table_of([other.value for other in results if isinstance(other, Const)], index)
     if all(isinstance(other, Const) or _is_scalar(other) for other in results):
-        values = [other.value if isinstance(other, Const) else other.held.value for other in results]  # pyright: ignore
+        values = [other.value if isinstance(other, Const) else other.held.value for other in results]
         return masks.looked_up(values, index)
     if isinstance(first, masks.Apply) and all(
         isinstance(other, masks.Apply) and (other.op, len(other.args)) == (first.op, len(first.args))
@@ -252,7 +252,9 @@ def _all(values: Any) -> Array:
 
 def _value(term: Expr, around: Around) -> Array:
     places = around.places(masks.variables(term))
-    known = {leaf: _array_of(leaf, around, places) for leaf in masks.leaves(term) if not isinstance(leaf, masks.Captured)}
+    known = {
+        leaf: _array_of(leaf, around, places) for leaf in masks.leaves(term) if not isinstance(leaf, masks.Captured)
+    }
     wide = [name for name, value in places.items() if value.dtype == np.int64]
     return masks.evaluate(term, jnp, wide=wide, known=known, **{name: jnp.asarray(x) for name, x in places.items()})
 

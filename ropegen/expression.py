@@ -189,7 +189,12 @@ class Captured(Expr):
         if self.index.kind != "int":
             raise RopegenError(f"a table needs an integer index; `{excerpt(self.index)}` is {self.index.kind}")
         values = self.held.value
-        if isinstance(values, np.ndarray) and values.dtype.kind in "iu" and values.size and not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
+        if (
+            isinstance(values, np.ndarray)
+            and values.dtype.kind in "iu"
+            and values.size
+            and not jax.config.jax_enable_x64
+        ):  # pyright: ignore[reportAttributeAccessIssue]
             if not INT_MIN <= values.min() <= values.max() <= INT_MAX:
                 raise RopegenError(
                     f"a table of {Held(values)} holds {values.max()}, and JAX keeps 32 bits of an integer here; give values "
@@ -511,7 +516,9 @@ def replaced(expr: Expr, old: Expr, new: Expr) -> Expr:
         case Apply(op=op, args=args):
             return apply(op, *(replaced(arg, old, new) for arg in args))
         case Later():
-            raise RopegenError(f"{expr.reason}; a soft-cap that jit, grad or vmap traces needs a score that can be traced")
+            raise RopegenError(
+                f"{expr.reason}; a soft-cap that jit, grad or vmap traces needs a score that can be traced"
+            )
         case _:
             return expr
 

@@ -20,8 +20,8 @@ from ropegen.emit.mesh import Sharding
 from ropegen.emit.own_part import with_own_part
 from ropegen.emit.primitive import PLATFORMS
 from ropegen.errors import RopegenError
-from ropegen.ir.build import Builder
 from ropegen.ir import ops
+from ropegen.ir.build import Builder
 from ropegen.ir.graph import Graph, Node, label_of
 from ropegen.planner import plan_together
 from ropegen.plans import Plan, Tiles

@@ -100,7 +100,9 @@ def context_plan(
     """
     types = [TensorType(tuple(x.shape), dtype_name(np.dtype(x.dtype))) for x in (q, k, v)]
     _expect_order(order, types[0].shape[-3])
-    shared = Shared(types[0], types[1], types[2], Order(parts, order), *captured.constants_only("context_plan", mask, score))
+    shared = Shared(
+        types[0], types[1], types[2], Order(parts, order), *captured.constants_only("context_plan", mask, score)
+    )
     return choose(shared, planned_for(target)[0], method)
 
 

@@ -40,7 +40,7 @@ def formula(shown: Any, bias: Any = 0.0) -> np.ndarray:
 
 
 def by_batch(lengths: Any) -> Any:
-    return (AT < np.asarray(lengths)[:, None])[:, None, None]
+    return (np.asarray(lengths)[:, None] > AT)[:, None, None]
 
 
 # What the user writes, with an array that is NumPy's, JAX's or traced, and which keys that shows.
@@ -187,7 +187,10 @@ def test_a_gradient_beside_an_array() -> None:
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "an array of another shape": (lambda: masks.causal & np.ones((5, S), bool), "broadcasts to"),
     "an array of numbers": (lambda: masks.causal & np.ones((S, S)), "mask=array"),
-    "an array that may be by head or batch": (lambda: masks.causal & np.ones((2, S, S), bool), "needs all axes|all axes"),
+    "an array that may be by head or batch": (
+        lambda: masks.causal & np.ones((2, S, S), bool),
+        "needs all axes|all axes",
+    ),
     "lengths that are no integers": (lambda: masks.padding(np.ones(2)), "masks.keys"),
     "keys that are no booleans": (lambda: masks.keys(np.ones(S)), "masks.padding"),
     "a function that sorts": (lambda: lambda q_pos: sorted(q_pos) == 3, "sequence|cannot be traced"),

@@ -138,7 +138,7 @@ PLACES: dict[str, tuple[Callable[[Any, Any], Any], Callable[[Any], Any]]] = {
     ),
     "a mask": (
         lambda x, t: ours(mask=lambda kv_pos, head: kv_pos * 1.0 < 3.0 + masks.table(x, head), scale=x[0], tile=t),
-        lambda x: plain(visible=AT < 3.0 + by_head(x), scale=x[0]),
+        lambda x: plain(visible=3.0 + by_head(x) > AT, scale=x[0]),
     ),
 }  # fmt: skip
 

@@ -94,13 +94,12 @@ def _write_pack(module: Module, problem: Problem) -> None:
     buffer = f.offset(place.slot, problem.slot.rows)
     keys, values = (place.rows(f, problem, name, place.kv_head) for name in ("k", "v"))
     # A wave has no more heads than there are, but the last wave has fewer.
-    with f.when(place.batch < problem.batch):
-        with f.range(0, problem.keys_in_tile, problem.unit.rows) as row:
-            at = tile * problem.value_tile + row * problem.unit.rows
-            value_target = f.offset(place.values, at, F32)
-            poison = pack_values(f, problem, values, buffer, first + row, value_target, cleans=problem.cleans)
-            key_target = f.offset(place.keys, (first + row) * problem.packed_width, F32)
-            pack_keys(f, problem, keys, buffer, first + row, key_target, poison)
+    with f.when(place.batch < problem.batch), f.range(0, problem.keys_in_tile, problem.unit.rows) as row:
+        at = tile * problem.value_tile + row * problem.unit.rows
+        value_target = f.offset(place.values, at, F32)
+        poison = pack_values(f, problem, values, buffer, first + row, value_target, cleans=problem.cleans)
+        key_target = f.offset(place.keys, (first + row) * problem.packed_width, F32)
+        pack_keys(f, problem, keys, buffer, first + row, key_target, poison)
     f.give_back()
 
 

@@ -338,7 +338,9 @@ class _Block:
                 panel, column = group // self._columns, group % self._columns
                 at = panel * (rows.padded * problem.panel) + column * self._lanes
                 place_of = f.offset(target, at, F32)
-                pack_queries(f, problem, rows, buffer, first + group * self._lanes, place_of, scale, cleans=problem.cleans)
+                pack_queries(
+                    f, problem, rows, buffer, first + group * self._lanes, place_of, scale, cleans=problem.cleans
+                )
                 columns, length = groups(rows.padded, problem.panel), self.gradient.block
                 target = place.own(laid)
                 lay_rows(f, buffer, columns, self._lanes, self._lanes, target, group * self._lanes, length, natural)

@@ -278,7 +278,9 @@ def backward(
             scaled = dot(key_part, turned, wide) * op.scale
             weight, cotangents = scores.weights_cotangents(scaled, rows_of(shift, first, count))
             d_weight = dot(value_part, d_turned, wide)
-            d_scaled, d_bias_part, d_numbers_part = cotangents(weight * (d_weight - rows_of(pull, first, count)[None, :]))
+            d_scaled, d_bias_part, d_numbers_part = cotangents(
+                weight * (d_weight - rows_of(pull, first, count)[None, :])
+            )
             if d_bias is not None and d_bias_part is not None:
                 d_bias = scores.add_part(d_bias, site.given["bias"], d_bias_part)
             if d_numbers is not None and d_numbers_part is not None:
