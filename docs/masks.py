@@ -54,19 +54,20 @@ END = """\
 Arrays and traced values can stand inside masks and scores. They are operands: other values need no other program, and
 floats in a score have gradients.
 
-| you write | what it becomes |
-|---|---|
-| `mask=masks.causal & array`, `array & masks.causal`, `~array`, `\\|` | a dense mask of the terms that hold an array; the other terms of an `&` stay an expression, by which tiles are skipped |
-| `mask=masks.causal & masks.padding(lengths)` | the first `lengths[batch]` positions, (B,) integers; needs a mask of (B, 1, 1, Skv) |
-| `mask=masks.keys(valid)` | key padding, booleans (Skv,) or (B, Skv) |
-| `mask=lambda kv_pos, batch: kv_pos < lengths[batch]` | the function is called once more, with arrays that broadcast to (..., heads, queries, keys) |
-| `mask=lambda q_pos, kv_pos: doc[q_pos] == doc[kv_pos]` | the same: a mask of (Sq, Skv). `masks.segments` with `q_segments=doc` and `kv_segments=doc` needs no such array |
-| `score=lambda score: score * s` | an operand with a gradient, if JAX traces `s`; otherwise a constant |
-| `score=lambda score, head: score * slopes[head]` | a table by head. The function is called for every head; if JAX traces `slopes`, they are an operand |
-| `score=lambda score, q_pos, kv_pos: score + masks.table(x, q_pos - kv_pos)` | one value for every index, clipped; the gradient of `x` too |
-| `score=masks.alibi(slopes)` | learned slopes, if JAX traces them |
-| `score=lambda score, q_pos, kv_pos: masks.where(kv_pos <= q_pos, score, -np.inf)` | the mask `masks.causal`, with its tiles |
-| `scale=s`, `softcap=c`, traced | q times `s`, in q's type; `c * tanh(score / c)` in the score |
+- `masks.causal & array`, `array & masks.causal`, `~array` or `masks.causal | array`, with booleans that broadcast as
+  `mask=array` does: a dense mask of the terms that hold an array. The other terms of an `&` stay an expression, by which
+  tiles are skipped.
+- `masks.padding(lengths)`, integers (B,): the first `lengths[batch]` positions. `masks.keys(valid)`, booleans (Skv,) or
+  (B, Skv): key padding. Both are a mask of (B, 1, 1, Skv).
+- `lambda kv_pos, batch: kv_pos < lengths[batch]` or `lambda q_pos, kv_pos: doc[q_pos] == doc[kv_pos]`: a mask function that
+  cannot be traced is called with arrays that broadcast to (..., heads, queries, keys). The second one makes a mask of
+  (Sq, Skv); `masks.segments` with `q_segments=doc` and `kv_segments=doc` does not.
+- `score=lambda score: score * s`: an operand with a gradient, if JAX traces `s`, otherwise a constant.
+- `score=lambda score, head: score * slopes[head]`: the same for every head. The function is called once for each of them.
+- `score=lambda score, q_pos, kv_pos: score + masks.table(x, q_pos - kv_pos)`: one value for every index, which is clipped;
+  `x` has a gradient too. `masks.alibi(slopes)` takes learned slopes.
+- `score=lambda score, q_pos, kv_pos: masks.where(kv_pos <= q_pos, score, -np.inf)`: the mask `masks.causal`, with its tiles.
+- `scale=s` and `softcap=c`, if JAX traces them: q times `s`, in q's type, and `c * tanh(score / c)`.
 
 Templates that cannot read such operands of a score decline, and `attend/xla` computes it; the plan says so. Inside a
 `shard_map`, a term that holds an array may not read `head`, `batch` or positions that are left out.
