@@ -48,6 +48,50 @@ the queries see, score by score, with the pictures.
 """
 
 
+END = """\
+## Values of your own
+
+Arrays and traced values can stand inside masks and scores. They are operands: other values need no other program, and
+floats in a score have gradients.
+
+- `masks.causal & array`, `array & masks.causal`, `~array` or `masks.causal | array`, with booleans that broadcast as
+  `mask=array` does: a dense mask of the terms that hold an array. The other terms of an `&` stay an expression, by which
+  tiles are skipped.
+- `masks.padding(lengths)`, integers (B,): the first `lengths[batch]` positions. `masks.keys(valid)`, booleans (Skv,) or
+  (B, Skv): key padding. Both are a mask of (B, 1, 1, Skv).
+- `lambda kv_pos, batch: kv_pos < lengths[batch]` or `lambda q_pos, kv_pos: doc[q_pos] == doc[kv_pos]`: a mask function that
+  cannot be traced is called with arrays that broadcast to (..., heads, queries, keys). The second one makes a mask of
+  (Sq, Skv); `masks.segments` with `q_segments=doc` and `kv_segments=doc` does not.
+- `score=lambda score: score * s`: an operand with a gradient, if JAX traces `s`, otherwise a constant.
+- `score=lambda score, head: score * slopes[head]`: the same for every head. The function is called once for each of them.
+- `score=lambda score, q_pos, kv_pos: score + masks.table(x, q_pos - kv_pos)`: one value for every index, which is clipped;
+  `x` has a gradient too. `masks.alibi(slopes)` takes learned slopes.
+- `score=lambda score, q_pos, kv_pos: masks.where(kv_pos <= q_pos, score, -np.inf)`: the mask `masks.causal`, with its tiles.
+- `scale=s` and `softcap=c`, if JAX traces them: q times `s`, in q's type, and `c * tanh(score / c)`.
+
+Templates that cannot read such operands of a score decline, and `attend/xla` computes it; the plan says so. Inside a
+`shard_map`, a term that holds an array may not read `head`, `batch` or positions that are left out.
+
+## NaN behind a mask
+
+A hidden key has the weight 0, and 0 times NaN is NaN. Where a mask hides something, NaN and infinity in q, k and v reach
+only what may see them: the result of a query that does not see a key, and the gradients of such queries and of the keys
+that it does see, are the same to the last bit, whatever the hidden key and value hold. So packed documents stay apart,
+and unwritten rows of a cache may hold anything. A query that does see NaN or infinity in v is NaN in all its features,
+and in its log-sum-exp.
+
+The promise holds in `attend/xla` and in the native kernels for CPU. It ends here:
+
+- a bias of -inf is no mask in this sense; `masks.causal & array` is one;
+- in the kernel for TPU (`attend/mosaic_tpu`), in attention that a plan leaves to its ops one by one, in the semantic form
+  of an artifact, and in second derivatives, v must be finite in hidden keys too, and k for gradients;
+- `masked_row="mean"` in the native kernels, except in steps of decoding: the mean of all values is NaN where one is;
+- gradients of what all queries share, such as sinks, are NaN if any query's are.
+
+There, write zeros: `v = jnp.where(valid[..., None, None], v, 0)`.
+"""
+
+
 @dataclass(frozen=True)
 class Example:
     """One picture: `shows` is "mask", "score" or "weight"; `heads` are the heads that have a panel."""
@@ -120,7 +164,7 @@ EXAMPLES = (
         "packed",
         "Packed documents",
         "Several documents in one row: attention is causal and stays within a document. A document's rows match those of "
-        "the document alone if `k` and `v` of the others are finite: a hidden key has the weight 0, and 0 times NaN is NaN.",
+        "the document alone, whatever `k` and `v` of the others hold; see [below](#nan-behind-a-mask).",
         "mask = masks.segments & masks.causal\nq_segments = kv_segments = np.repeat([0, 1, 2], [8, 14, 10])",
     ),
     Example(
@@ -493,7 +537,7 @@ def page() -> str:
             f"### {example.title}\n\n{example.meaning}\n\n```python\n{example.code}\n```\n\n"
             f"![{example.title}](masks/{example.name}.svg)\n\n{tiles_in_words(example)}\n"
         )
-    return "\n".join(parts)
+    return "\n".join([*parts, END])
 
 
 def main(folder: Path) -> None:

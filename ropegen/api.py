@@ -357,11 +357,12 @@ def attention(
     rope: rotates q by q_positions and k by kv_positions first. It does not change v.
     mask: an expression of `ropegen.masks`, a Python function of q_pos, kv_pos, q_segment, kv_segment, head and
       batch, or a boolean array that broadcasts to (..., H, Sq, Skv) and is True where a query sees a key.
-      A hidden key has the weight 0, and 0 times NaN or infinity is NaN. So k and v must hold finite numbers where keys
-      are hidden too: NaN or infinity in v there can reach every row of the result, and in k or v every gradient. NaN in
-      k there does not change the result. Unwritten rows of a cache, and padding, can be zeros:
-      `v = jnp.where(valid[..., None, None], v, 0)`.
-    score: a Python function of score and those names, or `masks.alibi(slopes)`.
+      Arrays combine with expressions: `masks.causal & array`, `masks.padding(lengths)`, `masks.keys(valid)`, or a
+      function that indexes an array. NaN and infinity in k and v reach only the queries that see their key; the page
+      docs/masks.md says where this ends, and there hidden rows can be zeros.
+    score: a Python function of score and those names, or `masks.alibi(slopes)`. Values that JAX traces in it are operands
+      with gradients: `lambda score, head: score * slopes[head]`. A score of -inf hides its key.
+    scale, softcap: numbers. One that JAX traces has a gradient; a traced scale multiplies q, in q's type.
     bias: broadcasts to (..., H, Sq, Skv). sinks: (H,). A bias or mask broadcasts as in NumPy: its axes are the last ones
       of (..., H, Sq, Skv), so (H, Sq, Skv) is one per head, (B, 1, Sq, Skv) one per sequence, (B, 1, 1, Skv) a padding
       mask. One without a first axis, such as (2, Sq, Skv) for 2 sequences and 2 heads, may mean either and is refused.

@@ -74,9 +74,9 @@ def _merged(results: Sequence[Expr], index: Expr, leaf: Later) -> Expr:
         return first
     if all(isinstance(other, Const) for other in results):
         return table_of([other.value for other in results if isinstance(other, Const)], index)
-    if all(isinstance(other, Const) or _is_scalar(other) for other in results):
-        values = [other.value if isinstance(other, Const) else other.held.value for other in results]  # pyright: ignore
-        return masks.looked_up(values, index)
+    scalars = [_scalar(other) for other in results]
+    if all(scalar is not None for scalar in scalars):
+        return masks.looked_up(scalars, index)
     if isinstance(first, masks.Apply) and all(
         isinstance(other, masks.Apply) and (other.op, len(other.args)) == (first.op, len(first.args))
         for other in results
@@ -89,8 +89,15 @@ def _merged(results: Sequence[Expr], index: Expr, leaf: Later) -> Expr:
     )
 
 
-def _is_scalar(expr: Expr) -> bool:
-    return isinstance(expr, masks.Captured) and not expr.held.value.ndim
+def _scalar(expr: Expr) -> Any:
+    """The value of a constant, or of a scalar that an expression holds; None for any other expression."""
+    match expr:
+        case Const(value=value):
+            return value
+        case masks.Captured(held=held) if not held.value.ndim:
+            return held.value
+        case _:
+            return None
 
 
 def split_hidden(score: Expr) -> tuple[Expr, Expr]:
@@ -272,6 +279,10 @@ def _array_of(leaf: Expr, around: Around, places: Mapping[str, Any]) -> Array:
     return jnp.asarray(given)
 
 
+def _told(value: Any) -> str:
+    return str(masks.Held(value)) if hasattr(value, "dtype") else excerpt(repr(value))
+
+
 def _call(leaf: Later, places: Mapping[str, Any]) -> Any:
     """The boolean array that a mask function gives for arrays of its parameters."""
     arrays = {name: places[name] for name in leaf.names}
@@ -283,7 +294,7 @@ def _call(leaf: Later, places: Mapping[str, Any]) -> Any:
         result = np.bool_(result)
     if not isinstance(result, np.ndarray | np.bool_ | jax.Array) or result.dtype != np.bool_:
         raise RopegenError(
-            f"{leaf.held} was called with arrays, because it cannot be traced, and returns {excerpt(repr(result))}; return "
+            f"{leaf.held} was called with arrays, because it cannot be traced, and returns {_told(result)}; return "
             "booleans that broadcast to (..., heads, queries, keys)"
         )
     return result

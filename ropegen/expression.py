@@ -189,17 +189,13 @@ class Captured(Expr):
         if self.index.kind != "int":
             raise RopegenError(f"a table needs an integer index; `{excerpt(self.index)}` is {self.index.kind}")
         values = self.held.value
-        if (
-            isinstance(values, np.ndarray)
-            and values.dtype.kind in "iu"
-            and values.size
-            and not jax.config.jax_enable_x64
-        ):  # pyright: ignore[reportAttributeAccessIssue]
-            if not INT_MIN <= values.min() <= values.max() <= INT_MAX:
-                raise RopegenError(
-                    f"a table of {Held(values)} holds {values.max()}, and JAX keeps 32 bits of an integer here; give values "
-                    "that fit int32, or enable x64"
-                )
+        is_known = isinstance(values, np.ndarray) and values.dtype.kind in "iu" and values.size > 0
+        limits = np.iinfo(jax.dtypes.canonicalize_dtype(np.int64))
+        if is_known and not limits.min <= values.min() <= values.max() <= limits.max:
+            raise RopegenError(
+                f"a table of {self.held} holds {values.min()} to {values.max()}, and JAX keeps {limits.bits} bits of an integer "
+                "here; give values that fit them"
+            )
         _seal(self, _array_kind(values), (self.index,))
 
 

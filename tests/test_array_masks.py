@@ -195,7 +195,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "keys that are no booleans": (lambda: masks.keys(np.ones(S)), "masks.padding"),
     "a function that sorts": (lambda: lambda q_pos: sorted(q_pos) == 3, "sequence|cannot be traced"),
     "a function of a list": (lambda: lambda kv_pos, batch: kv_pos < [3, 6][batch], "masks.table"),
-    "a function that returns numbers": (lambda: lambda kv_pos: jnp.sin(kv_pos), "return booleans"),
+    "a function that returns numbers": (lambda: lambda kv_pos: jnp.sin(kv_pos) + 1.0, "return booleans"),
     "a branch": (lambda: lambda kv_pos: kv_pos < 3 if kv_pos else True, "masks.where"),
 }
 

@@ -41,7 +41,7 @@ def plain(
     change: Callable[[Any], Any] = lambda score: score,
     visible: Any = True,
     before: Callable[[Any], Any] = lambda score: score,
-    scale: Any = 1 / np.sqrt(D),
+    scale: Any = D**-0.5,
     q: Any = Q,
 ) -> Any:
     """Attention whose scaled products `before` and then `change` alter."""

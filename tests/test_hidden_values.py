@@ -130,18 +130,22 @@ def test_nan_and_infinity_reach_only_what_may_see_them(name: str, softcap: float
         assert bad_rows(every(*given)[0]) == seeing
 
 
-def test_nan_in_a_cache_behind_its_length() -> None:
-    """Unwritten rows of a cache, for a block of queries that XLA computes."""
-    k, v = (x.at[0, 30:].set(np.nan) for x in (K, V))
-    tile = {"attend/xla": {"q": 16, "kv": 16}}
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("queries", [1, 3, 20])
+def test_nan_in_a_cache_behind_its_length(queries: int, dtype: str) -> None:
+    """Unwritten rows of a cache, for steps of decoding and for a longer block of queries."""
+    length = 30
+    q, k, v = (x.astype(dtype) for x in (Q[:, length - queries : length], K, V))
 
     def run(k: Any, v: Any) -> Any:
-        q_at, kv_at = np.arange(14, 30), np.arange(ROWS)
-        return rg.attention(
-            Q[:, 14:30], k, v, mask=masks.causal, q_positions=q_at, kv_positions=kv_at, tile=tile, masked_row="mean"
-        )
+        at = {"q_positions": jnp.arange(length - queries, length), "kv_positions": jnp.arange(ROWS)}
+        return rg.attention(q, k, v, mask=masks.causal, **at)
 
-    np.testing.assert_array_equal(run(k, v), run(K, V))
+    unwritten = [x.at[0, length:].set(np.nan) for x in (k, v)]
+    np.testing.assert_array_equal(run(*unwritten), run(k, v))
+    written = run(k, v.at[0, length - 1, 0, 2].set(np.inf))
+    assert not np.any(np.isfinite(np.asarray(written[0, -1, 0], np.float32)))
+    np.testing.assert_array_equal(written[0, :-1], run(k, v)[0, :-1])
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -391,8 +391,9 @@ class Attend(Op):
     mask expression and the dense mask, sinks in the denominator, softmax. `returns="log_sum_exp"` gives the
     logarithm of the denominator instead, (..., Sq, H) float32. Positions and segments are (S,) or (..., S);
     bias and mask broadcast to (..., H, Sq, Skv) as in NumPy, from the right; one that fits (..., Sq, Skv) too, because
-    the last size of the batch equals H, is refused unless its sizes before (Sq, Skv) are all 1; sinks are (H,). A hidden
-    key has the weight 0, so v must be finite there too, and k for gradients: 0 times NaN is NaN.
+    the last size of the batch equals H, is refused unless its sizes before (Sq, Skv) are all 1; sinks are (H,). the
+    score expression reads `numbers` (N,) as numbers[index]. A hidden key has the weight 0. So in the plain formula v must
+    be finite there too, and k for gradients, because 0 times NaN is NaN; most templates promise more.
 
     `dropout` is the share of the weights that become 0 after the softmax; the others are divided by 1 - dropout.
     `ropegen.dropout` says which, from the seed (4,). The denominator, and the mean of a row that sees no key, lose none.

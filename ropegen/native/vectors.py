@@ -78,6 +78,13 @@ def neighbours_paired(f: Function, first: Value, second: Value) -> Value:
     return f.bitcast(f.shuffle(low, high, range(2 * lanes)), F32.vector(lanes))
 
 
+def finite_pairs(f: Function, register: Value) -> Value:
+    """A register of pairs of bfloat16 with 0 for NaN and infinities, whose exponents have all bits set."""
+    bits = f.bitcast(register, I16.vector(2 * register.type.lanes))
+    exponents = bits & 0x7F80
+    return f.bitcast(f.select(exponents.equals(0x7F80), f.zero(bits.type), bits), register.type)
+
+
 def multiply_pairs(f: Function, left: Value, right: Value, sums: Value) -> Value:
     """`sums` (float32) plus both products of the pairs of bfloat16 in every lane; for a unit that has `pairs`.
 

@@ -20,7 +20,18 @@ from dataclasses import dataclass
 from ropegen.native import call
 from ropegen.native.call import Kernel, Stage, Written, address, stage, written
 from ropegen.native.ir import BF16, F32, I1, I32, Function, Module, Number, Value
-from ropegen.native.vectors import LOG2_E, LOG_2, MEMORY, broadcast, exp2, first_lanes, load_f32, log, multiply_pairs
+from ropegen.native.vectors import (
+    LOG2_E,
+    LOG_2,
+    MEMORY,
+    broadcast,
+    exp2,
+    finite_pairs,
+    first_lanes,
+    load_f32,
+    log,
+    multiply_pairs,
+)
 
 from .features_cpu import Features, PairedKey, PairedValues, Tail, sums
 from .kernel_cpu import LOWEST
@@ -309,9 +320,36 @@ class _Chunk:
                 else:
                     self._rows("k", head).convert(key, 1, turned)
         self._products(keys)
+        if problem.hides:
+            f.branch(every, lambda: None, lambda: self._poison(keys))
         with f.range(0, problem.kv_heads) as head, f.range(0, sizes.rows) as row:
             self._weights(keys, head, row, every)
-        self._mix(keys)
+        if problem.hides:
+            f.branch(every, lambda: self._mix(keys), lambda: self._mix(keys, cleans=True))
+        else:
+            self._mix(keys)
+
+    def _poison(self, keys: Span) -> None:
+        """Makes NaN of the scores of keys whose value is not finite. The mask then hides it where it hides the key."""
+        f, sizes, kind = self.f, self.sizes, F32.vector(self._lanes)
+        features = sizes.values
+        with f.range(keys.first, keys.stop) as key, f.range(0, self._problem.kv_heads) as head:
+            row = self._in_cache("v", head, key)
+
+            def step(index: Value, total: Value, row: Value = row) -> list[Value]:
+                for register in features.load_step(f, row, index):
+                    total = total + (register - register)
+                return [total]
+
+            (total,) = f.loop(0, features.steps, 1, step, [f.zero(kind)])
+            for tail in features.tails:
+                loaded = features.load_tail(f, row, tail)
+                for register in loaded if isinstance(loaded, list) else [loaded]:
+                    total = total + (register - register)
+            number = f.reduce("add", total)
+            with f.range(0, sizes.rows) as line:
+                place = self._score(head * sizes.padded_rows + line, key - keys.first)
+                f.store(f.load(F32, place) + number, place)
 
     def _blocks(self, head: Value, body: Callable[[_Block], None]) -> None:
         """Calls `body` for every block of rows of a head."""
@@ -485,10 +523,20 @@ class _Chunk:
         """The weight of a score, from its difference to the highest score."""
         return exp2(self.f, difference if self._problem.is_simple else difference * LOG2_E)
 
-    def _mix(self, keys: Span) -> None:
-        """Adds the weighted values of a tile, and asks for the keys of the next one."""
+    def _mix(self, keys: Span, *, cleans: bool = False) -> None:
+        """Adds the weighted values of a tile, and asks for the keys of the next one.
+
+        If it `cleans`, values that are not finite count as 0; see `_poison`.
+        """
         f, sizes, problem, lanes = self.f, self.sizes, self._problem, self._lanes
         features, kind, together = sizes.values, F32.vector(lanes), self._problem.together
+
+        def cleaned(registers: list[Value]) -> list[Value]:
+            if not cleans:
+                return registers
+            if problem.pairs:
+                return [finite_pairs(f, register) for register in registers]
+            return [f.select((x - x).equals(0.0), x, f.zero(kind)) for x in registers]
 
         def columns(
             granule: Value, part: _Block, first: Value, held: int, load: Callable[[list[Value]], list[Value]]
@@ -515,7 +563,8 @@ class _Chunk:
                             self._fetch(following, at + line)
                     if inner % together:
                         continue
-                    registers = load([self._in_cache("v", part.head, granule + place + of) for of in range(together)])
+                    rows = [self._in_cache("v", part.head, granule + place + of) for of in range(together)]
+                    registers = cleaned(load(rows))
                     for row, score in enumerate(scores):
                         weight = broadcast(f, score, place // together, lanes)
                         for index, register in enumerate(registers):

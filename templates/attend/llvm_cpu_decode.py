@@ -103,7 +103,7 @@ def build(site: AttendSite, tile: Tile, target: Target) -> Kernel:
 
 TEMPLATE = Template(
     name="llvm_cpu_decode",
-    version=1,
+    version=2,
     family=FAMILY,
     runs_on=("cpu",),
     declines=declines,

@@ -25,7 +25,7 @@ def declines(site: AttendSite, target: Target) -> Iterator[str]:
 
 TEMPLATE = Template(
     name="xla_f32",
-    version=1,
+    version=2,
     family=FAMILY,
     runs_on=("cpu",),
     declines=declines,
