@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -81,7 +82,7 @@ class Form:
         """A sharding over the first axes of q, as one over (..., sequence, heads)."""
         if sharding is None or not self.is_heads_first or self.heads_are_batch:
             return sharding
-        if not isinstance(sharding, NamedSharding | PartitionSpec) or (rank := jnp.ndim(q)) < 3:
+        if not isinstance(cast(object, sharding), NamedSharding | PartitionSpec) or (rank := jnp.ndim(q)) < 3:
             return sharding  # the call refuses it
         spec = sharding.spec if isinstance(sharding, NamedSharding) else sharding
         entries = [*spec, *(None,) * (rank - len(spec))]

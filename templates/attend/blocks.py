@@ -463,7 +463,11 @@ class Scores:
         bias, numbers = self.bias(), self.numbers()
         if bias is not None:
             bias = jnp.broadcast_to(bias, scaled.shape)
-        entries, pull_entries = jax.vjp(lambda numbers: self.entries(numbers, scaled.shape), numbers)
+
+        def entries_of(numbers: Array | None) -> tuple[Array, ...]:
+            return self.entries(numbers, scaled.shape)
+
+        entries, pull_entries = jax.vjp(entries_of, numbers)
         score, pull = jax.vjp(self.modify, scaled, bias, entries)
         # The mask comes after the exponential, because the shift is NaN in a row that sees NaN.
         visible, weight = self.visible(), self.site.exp(score - self.row(shift))
@@ -475,7 +479,11 @@ class Scores:
             if op.score != masks.identity or (op.softcap is not None and self.site.hides):
                 # The expression may have no finite derivative at a hidden score.
                 nothing = d_score == 0
-                pulled = jax.tree.map(lambda x: jnp.where(nothing, 0.0, x), pulled)
+
+                def without(x: Array, nothing: Array = nothing) -> Array:
+                    return jnp.where(nothing, 0.0, x)
+
+                pulled = jax.tree.map(without, pulled)
             d_scaled, d_bias, d_entries = pulled
             return d_scaled, d_bias, pull_entries(d_entries)[0]
 
