@@ -136,6 +136,7 @@ def test_decode_with_rotary_embedding_is_a_row_of_the_whole(scaling: Any) -> Non
         expect_close(whole, ours.out(out.astype(jnp.float32)), 1e-5)
 
 
+@pytest.mark.any_jax
 @pytest.mark.parametrize(
     ("make", "call", "words"),
     [
@@ -153,6 +154,7 @@ def test_what_it_does_not_compute_it_refuses(make: dict[str, Any], call: dict[st
         ours(drawn(2, 6, 12), **call)
 
 
+@pytest.mark.any_jax
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -168,6 +170,7 @@ def test_options_that_do_not_fit_are_refused(options: dict[str, Any], words: str
         ropegen.nnx.MultiHeadAttention(**{**SIZES, **options}, rngs=nnx.Rngs(0))
 
 
+@pytest.mark.any_jax
 def test_a_cache_without_room_is_refused() -> None:
     _, ours = pair(decode=True)
     ours.init_cache((2, 4, 12))
@@ -225,6 +228,7 @@ def test_layers_of_linen_take_it_with_their_cache() -> None:
         expect_close(results[1], results[0])
 
 
+@pytest.mark.any_jax
 @pytest.mark.parametrize("function", [ropegen.nnx.attention_fn, ropegen.linen.attention_fn])
 def test_attention_functions_refuse_what_they_do_not_compute(function: Any) -> None:
     q = drawn(1, 3, 2, 4)
@@ -396,6 +400,7 @@ def test_a_model_of_equinox() -> None:
     assert isinstance(changed.rotary, rnn.RotaryPositionalEmbedding)
 
 
+@pytest.mark.any_jax
 def test_what_is_no_model_is_refused() -> None:
     for model, words in (
         ({"w": drawn(2)}, "the model is a builtins.dict; give a model of equinox or flax.nnx"),
