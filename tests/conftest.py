@@ -65,8 +65,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def quick_compilation() -> Iterator[None]:
     """For tests that compile much and run little."""
+    yield from _compiled(quickly=True)
+
+
+@pytest.fixture
+def full_compilation() -> Iterator[None]:
+    """For tests of what XLA makes of a kernel, also with `--quick`."""
+    yield from _compiled(quickly=False)
+
+
+def _compiled(*, quickly: bool) -> Iterator[None]:
     before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
+    jax.config.update("jax_disable_most_optimizations", quickly)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
 
