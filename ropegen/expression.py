@@ -257,7 +257,7 @@ def is_traced(value: Any) -> bool:
 def _array_kind(array: Any) -> Kind:
     """The kind of the entries of an array."""
     for kind, dtype in (("bool", np.bool_), ("int", np.integer), ("float", np.floating)):
-        if jax.dtypes.issubdtype(array.dtype, dtype):
+        if jnp.issubdtype(array.dtype, dtype):
             return cast(Kind, kind)
     raise RopegenError(f"an expression takes booleans, integers and floats, got values of type {array.dtype.name}")
 
@@ -806,7 +806,7 @@ def _operand(value: Operand) -> Expr:
                 "one value per head, bias=array for one per score, and mask=array, of booleans, for a mask"
             )
     if not is_traced(value) and getattr(value, "shape", ()) == () and not isinstance(value, str | bytes):
-        number = value.item() if hasattr(value, "item") else value
+        number = cast(Any, value).item() if hasattr(value, "item") else value
         if isinstance(number, float) and number == -math.inf:
             return Hidden()
     return Const(cast(Any, value))

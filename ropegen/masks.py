@@ -155,7 +155,7 @@ def alibi(slopes: Iterable[float] | jax.Array) -> Expr:
     Slopes that JAX traces are an operand and have a gradient; others are constants of the program.
     """
     per_head: Expr | None = None
-    given = slopes if isinstance(slopes, jax.Array) else tuple(slopes) if isinstance(slopes, Iterable) else ()
+    given = slopes if isinstance(slopes, jax.Array) else tuple(slopes) if hasattr(slopes, "__iter__") else ()
     if is_traced(given) or (isinstance(given, tuple) and any(map(is_traced, given))):
         numbers = jnp.asarray(given)
         if numbers.ndim == 1 and jnp.issubdtype(numbers.dtype, np.floating):
