@@ -263,8 +263,8 @@ def _value(term: Expr, around: Around) -> Array:
         leaf: _array_of(leaf, around, places) for leaf in masks.leaves(term) if not isinstance(leaf, masks.Captured)
     }
     wide = [name for name, value in places.items() if value.dtype == np.int64]
-    variables: dict[str, Any] = {name: jnp.asarray(x) for name, x in places.items()}
-    return masks.evaluate(term, jnp, wide=wide, known=known, **variables)
+    values: dict[str, Any] = {name: jnp.asarray(x) for name, x in places.items()}
+    return masks.evaluate(term, jnp, wide=wide, known=known, **values)
 
 
 def _array_of(leaf: Expr, around: Around, places: Mapping[str, Any]) -> Array:

@@ -11,7 +11,7 @@ import functools
 import operator
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -155,9 +155,7 @@ def alibi(slopes: Iterable[float] | jax.Array) -> Expr:
     Slopes that JAX traces are an operand and have a gradient; others are constants of the program.
     """
     per_head: Expr | None = None
-    given = (
-        slopes if isinstance(slopes, jax.Array) else tuple(slopes) if isinstance(cast(object, slopes), Iterable) else ()
-    )
+    given = slopes if isinstance(slopes, jax.Array) else tuple(slopes) if hasattr(slopes, "__iter__") else ()
     if is_traced(given) or (isinstance(given, tuple) and any(map(is_traced, given))):
         numbers = jnp.asarray(given)
         if numbers.ndim == 1 and jnp.issubdtype(numbers.dtype, np.floating):

@@ -7,6 +7,7 @@ bias, expressions and masks to one block.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -464,10 +465,10 @@ class Scores:
         if bias is not None:
             bias = jnp.broadcast_to(bias, scaled.shape)
 
-        def entries_of(numbers: Array | None) -> tuple[Array, ...]:
+        def looked_up(numbers: Array | None) -> tuple[Array, ...]:
             return self.entries(numbers, scaled.shape)
 
-        entries, pull_entries = jax.vjp(entries_of, numbers)
+        entries, pull_entries = jax.vjp(looked_up, numbers)
         score, pull = jax.vjp(self.modify, scaled, bias, entries)
         # The mask comes after the exponential, because the shift is NaN in a row that sees NaN.
         visible, weight = self.visible(), self.site.exp(score - self.row(shift))
@@ -478,12 +479,7 @@ class Scores:
             op = self.site.op
             if op.score != masks.identity or (op.softcap is not None and self.site.hides):
                 # The expression may have no finite derivative at a hidden score.
-                nothing = d_score == 0
-
-                def without(x: Array, nothing: Array = nothing) -> Array:
-                    return jnp.where(nothing, 0.0, x)
-
-                pulled = jax.tree.map(without, pulled)
+                pulled = jax.tree.map(functools.partial(jnp.where, d_score == 0, 0.0), pulled)
             d_scaled, d_bias, d_entries = pulled
             return d_scaled, d_bias, pull_entries(d_entries)[0]
 
