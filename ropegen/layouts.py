@@ -104,7 +104,7 @@ class Form:
 
     def _moved(self, x: Array) -> Array:
         if self.heads_are_batch:
-            return jnp.expand_dims(x, -2)
+            return jnp.expand_dims(x, -2) if jnp.ndim(x) >= 3 else x
         return bshd(x) if self.is_heads_first else x
 
 

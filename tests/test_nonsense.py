@@ -244,7 +244,11 @@ def _functions() -> dict[str, Whole]:
         "attention, forms": (
             rg.attention,
             {
-                **{0: Q, 1: Q, 2: Q, "layout": "BHSD", "dropout": 0.0},
+                0: Q,
+                1: Q,
+                2: Q,
+                "layout": "BHSD",
+                "dropout": 0.0,
                 **dict.fromkeys(("accumulate", "align", "dropout_key", "q_cu_seqlens", "kv_cu_seqlens")),
             },
         ),
