@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,6 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from ropegen.arguments import array_of, is_one_of
-from ropegen.emit.mesh import Sharding
 from ropegen.errors import RopegenError, nearest
 from ropegen.scaling import whole
 
@@ -78,7 +77,7 @@ class Form:
             x = array_of(what, x).astype(np.float64)
         return self._moved(array_of(what, x)) if self.is_heads_first else x
 
-    def sharding(self, sharding: Sharding | None, q: Array) -> Sharding | None:
+    def sharding(self, sharding: Any, q: Array) -> Any:
         """A sharding over the first axes of q, as one over (..., sequence, heads)."""
         if sharding is None or not self.is_heads_first or self.heads_are_batch:
             return sharding
@@ -105,7 +104,7 @@ class Form:
 
     def _moved(self, x: Array) -> Array:
         if self.heads_are_batch:
-            return jnp.expand_dims(x, -2)
+            return jnp.expand_dims(x, -2) if jnp.ndim(x) >= 3 else x
         return bshd(x) if self.is_heads_first else x
 
 

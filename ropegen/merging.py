@@ -50,7 +50,8 @@ def merge(parts: Iterable[tuple[Array, Array]]) -> tuple[Array, Array]:
     Raises:
       RopegenError: there is no part, or the shapes or types of the parts differ.
     """
-    if not isinstance(cast(object, parts), Iterable):
+    several: Any = parts
+    if not isinstance(several, Iterable) or getattr(several, "ndim", 1) == 0:
         raise RopegenError(f"merge: parts is {parts!r:.60}; give a list of (out, lse)")
     given = [_part(index, part) for index, part in enumerate(parts)]
     if not given:

@@ -144,26 +144,31 @@ def test_the_residual_has_a_gradient() -> None:
 
 def test_a_traced_scale_has_a_gradient() -> None:
     arrays = operands(batch=None)
-    gradients = [
-        jax.jit(jax.grad(lambda scale, function=function: jnp.sum(jnp.sin(function(*arrays, scale=scale)))))(0.4)
-        for function in (mine, theirs)
-    ]
+
+    def gradient(function: Any) -> Any:
+        def loss(scale: Any) -> Any:
+            return jnp.sum(jnp.sin(function(*arrays, scale=scale)))
+
+        return jax.jit(jax.grad(loss))(0.4)
+
+    gradients = [gradient(function) for function in (mine, theirs)]
     np.testing.assert_allclose(*gradients, rtol=1e-4)
 
 
 def test_mapped_over_a_batch() -> None:
     arrays, lengths = operands(batch=3), jnp.array([[12], [3], [0]], np.int32)
 
-    @jax.jit
-    def both(arrays: Any, lengths: Any) -> list[Any]:
-        return [
-            jax.vmap(lambda q, k, v, n, function=function: function(q, k, v, key_value_seq_lengths=n, is_causal=True))(
-                *arrays, lengths
-            )
-            for function in (mine, theirs)
-        ]
+    def mapped(function: Any) -> Any:
+        def one(q: Any, k: Any, v: Any, length: Any) -> Any:
+            return function(q, k, v, key_value_seq_lengths=length, is_causal=True)
 
-    np.testing.assert_allclose(*both(arrays, lengths), atol=3e-6)
+        return jax.vmap(one)(*arrays, lengths)
+
+    @jax.jit
+    def both() -> list[Any]:
+        return [mapped(function) for function in (mine, theirs)]
+
+    np.testing.assert_allclose(*both(), atol=3e-6)
 
 
 @pytest.mark.parametrize(
