@@ -9,6 +9,7 @@ import json
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -264,6 +265,7 @@ if __name__ == "__main__":
     # Not when a test imports the names of the cases: these settings are of the whole process, and of its children.
     os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
     jax.config.update("jax_disable_most_optimizations", True)  # most of the time is compilation
+    warnings.filterwarnings("ignore", category=rg.FallbackWarning)  # native code runs on one device
     if len(sys.argv) == 1 or "figures" in sys.argv:
         print(json.dumps({"case": "figures", **figures()}), flush=True)
     for name in [name for name in sys.argv[1:] if name in CASES] or ([] if "figures" in sys.argv else CASES):
