@@ -183,8 +183,8 @@ EXAMPLES = (
         "blocks",
         "A function: block-sparse",
         "A table lists the visible blocks of 8 x 8. All tiles are full or empty, so no cell needs the mask.",
-        "layout = [1, 0, 0, 0, 1, 1, 0, 0, 0, 1, 1, 0, 1, 0, 1, 1]\n\n\n"
-        "def mask(q_pos, kv_pos):\n    return masks.table(layout, q_pos // 8 * 4 + kv_pos // 8) == 1",
+        "seen = [1, 0, 0, 0, 1, 1, 0, 0, 0, 1, 1, 0, 1, 0, 1, 1]\n\n\n"
+        "def mask(q_pos, kv_pos):\n    return masks.table(seen, q_pos // 8 * 4 + kv_pos // 8) == 1",
     ),
     Example(
         "heads",

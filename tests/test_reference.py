@@ -606,6 +606,8 @@ def test_drawn_graphs_are_a_function_of_the_seed_and_reach_every_op() -> None:
     given_operands = {
         name for g in drawn for value in g.nodes if isinstance(value.op, ops.Attend) for name in value.op.given
     }
-    assert given_operands == set(ops.Attend.optional)
+    assert given_operands == {*ops.Attend.optional} - {
+        "numbers"
+    }  # the numbers of a score are drawn in test_captured.py
     assert all(len(drawn_graph(seed, 3).nodes) - len(drawn_graph(seed, 3).inputs) <= 3 for seed in range(30))
     assert not any(legality.violations(drawn_graph(seed), "source") for seed in range(100))

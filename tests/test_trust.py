@@ -393,7 +393,9 @@ def test_only_what_dead_builders_left_is_removed(copy: Path) -> None:
 # Long runs, threads and processes ------------------------------------------------------------------------------------
 
 # Caches without a bound. They have no key, or one from a closed set: a class of ops, a family, a vector unit.
-CLOSED = {"attributes", "_trio", "_installed", "_bf16_unit", "host_unit", "missing", "_target_machine", "_binding"}
+CLOSED = {
+    "attributes", "_trio", "_installed", "_bf16_unit", "host_unit", "missing", "_target_machine", "_binding", "_linker"
+}  # fmt: skip
 
 
 def test_every_cache_has_a_bound() -> None:
@@ -437,9 +439,14 @@ def test_one_artifact_in_many_threads(built: Path) -> None:
 def test_what_was_pickled_runs_in_a_child_process(built: Path) -> None:
     values = artifact.drawn_inputs(GRAPH, 0)
     loaded, compiled = rg.load(built), rg.plan(GRAPH, "cpu").compile()
-    with race.CONTEXT.Pool(1) as pool:
+    setting = "jax_disable_most_optimizations"
+    with race.CONTEXT.Pool(1, configure, (setting, jax.config.read(setting))) as pool:
         for run in (loaded, compiled):
             np.testing.assert_array_equal(pool.apply(call, (run, values)), np.asarray(run(**values)))
+
+
+def configure(setting: str, value: Any) -> None:
+    jax.config.update(setting, value)
 
 
 def call(run: Callable[..., Any], values: dict[str, Any]) -> Any:

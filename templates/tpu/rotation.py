@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax.numpy as jnp
+import numpy as np
 from jax.experimental.pallas import tpu as pltpu
 
 from .mosaic import Array, extended, lane
@@ -68,13 +69,18 @@ class Rotation:
         """Float32 rows (n, lanes), rotated by their tables (n, lanes); `back` applies the transpose."""
         if self.is_whole:
             (table,) = tables
-            other = pltpu.roll(table, self.shift, 1)
+            other = _rolled(table, self.shift, 1)
             is_first = lane(table.shape) < self.shift
             cos, sin = jnp.where(is_first, table, other), jnp.where(is_first, -other, table)
-            return x * cos + (pltpu.roll(x * sin, self.shift, 1) if back else pltpu.roll(x, self.shift, 1) * sin)
+            return x * cos + (_rolled(x * sin, self.shift, 1) if back else _rolled(x, self.shift, 1) * sin)
         cos, first, second = tables
         left, right = self.lanes - self.shift, self.shift
         if back:
-            return x * cos + pltpu.roll(x * first, right, 1) + pltpu.roll(x * second, left, 1)
+            return x * cos + _rolled(x * first, right, 1) + _rolled(x * second, left, 1)
         # The partner of a pair's first feature comes after it; the partner of the second comes before it.
-        return x * cos + pltpu.roll(x, left, 1) * first + pltpu.roll(x, right, 1) * second
+        return x * cos + _rolled(x, left, 1) * first + _rolled(x, right, 1) * second
+
+
+def _rolled(x: Array, shift: int, axis: int) -> Array:
+    """`pltpu.roll`; Mosaic takes 32 bits, and a Python number may have 64 where JAX does."""
+    return pltpu.roll(x, np.int32(shift), axis)
