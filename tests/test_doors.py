@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-for package in ("equinox", "flax", "penzai"):
-    pytest.importorskip(package, reason="pip install 'ropegen[seeds]' has the libraries of all doors")
+pytest.importorskip("equinox", reason="pip install 'ropegen[seeds]' has the libraries of all doors")
+pytest.importorskip("flax", reason="pip install 'ropegen[seeds]' has the libraries of all doors")
+pytest.importorskip("penzai", reason="pip install 'ropegen[seeds]' has the libraries of all doors")
 
 import equinox as eqx
 from flax import nnx
@@ -78,12 +79,9 @@ def penzai(weights: Weights) -> Callable[[jax.Array], jax.Array]:
 
     def linear(name: str, inside: dict[str, int], outside: dict[str, int]) -> Any:
         layer = pz.nn.Linear.from_config(name, jax.random.key(0), inside, outside)
-        array = weights[name].reshape(*inside.values(), *(outside.values()))
-        return (
-            pz.select(layer)
-            .at_instances_of(pz.Parameter)
-            .apply(lambda one: pz.ParameterValue(pz.nx.wrap(array, *one.value.named_shape), one.label))
-        )
+        array = weights[name].reshape(*inside.values(), *outside.values())
+        layer.weights.value = pz.nx.wrap(jnp.asarray(array), *inside, *outside)
+        return layer
 
     layer = pz.nn.Attention(
         *(linear(name, {"embedding": FEATURES}, heads) for name in ("query", "key", "value")),
