@@ -362,10 +362,10 @@ class _AttentionAxes:
                     f"attention: the key has axes {k}, and the query, with {q}, has no {name!r}; give it to the query too, for "
                     "instance with .broadcast_to"
                 )
-            others = (k[name],) if name == projection else (k[name], v[name])
-            if name != seq and any(size != q[name] for size in others):
+            if name != seq and not q[name] == k[name] == (k if name == projection else v)[name]:
                 raise RopegenError(
-                    f"attention: axis {name!r} has size {q[name]} in the query and {others[-1]} in keys or values"
+                    f"attention: axis {name!r} has size {q[name]} in the query, {k[name]} in the key and {v[name]} in the value; "
+                    "give all of them one size"
                 )
         batch = tuple(name for name in q if name not in (seq, projection, *head_axes))
         missing = [name for name in batch if name not in k]
@@ -560,7 +560,7 @@ class EmbeddingLookup(pz.nn.Layer):
         if jnp.issubdtype(ids.dtype, jnp.unsignedinteger):
             ids = jnp.minimum(ids, min(rows - 1, jnp.iinfo(ids.dtype).max))  # so that int32 holds them
         ids = ids if ids.dtype == jnp.int64 else ids.astype(jnp.int32)
-        # `embed` does not count negative ids from the end, so they are shifted here.
+        # `embed` does not count negative ids from the end, so they are shifted here, in a type that holds every row.
         flat = table.unwrap(vocabulary, *sizes).reshape(rows, math.prod(sizes.values()))
         out = api.embed(jnp.where(ids < 0, ids + rows, ids), flat, target=self.target)
         return pz.nx.wrap(out.reshape(*ids.shape, *sizes.values()), *given, *sizes).order_as(*sizes, *given)
