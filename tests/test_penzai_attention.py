@@ -117,14 +117,13 @@ def test_a_model_of_penzai_with_all_layers_of_ropegen_and_with_a_cache() -> None
         model = pz.select(model).at_instances_of(pz.nn.ApplyRoPE).apply(ApplyRoPE.from_penzai)
         return pz.select(model).at_instances_of(pz.nn.EmbeddingLookup).apply(EmbeddingLookup.from_penzai)
 
-    run = pz.variable_jit(lambda model, tokens, **side_inputs: model(tokens, **side_inputs))
     at = pz.nx.arange("seq", 5)
-    wanted = run(theirs, tokens, token_positions=at)
-    expect_close(run(converted(theirs, pz.nn.Attention, "token_positions"), tokens, token_positions=at), wanted)
+    wanted = theirs(tokens, token_positions=at)
+    expect_close(converted(theirs, pz.nn.Attention, "token_positions")(tokens, token_positions=at), wanted)
     cached = KVCachingTransformerLM.from_uncached(theirs, cache_len=8, batch_axes={"batch": 2})
     cached = dataclasses.replace(cached, body=converted(cached.body, pz.nn.KVCachingAttention, "kv_token_positions"))
     for part in (pz.slice[:3], pz.slice[3:4], pz.slice[4:5]):
-        expect_close(run(cached, tokens[{"seq": part}]), wanted[{"seq": part}])
+        expect_close(cached(tokens[{"seq": part}]), wanted[{"seq": part}])
 
 
 # `attention` beside NumPy ------------------------------------------------------------------------------------------------
