@@ -1,23 +1,27 @@
-"""penzai's rotary layers, computed by ropegen: `ApplyRoPE` and `ApplyRoPEToSubset`.
+"""Layers over named axes for penzai, computed by ropegen: rotary embedding, attention and embedding lookup.
 
-Fields, arguments, shapes, results and exception types are those of `penzai.nn` 0.2.5. Run op by op, float32 and bfloat16
-results have the same bits. Angles are always float32 (penzai's become float64 under jax_enable_x64).
+Fields, arguments, shapes, results and exception types of `ApplyRoPE`, `ApplyRoPEToSubset` and `EmbeddingLookup` are those of
+`penzai.nn` 0.2.5. Run op by op, float32 and bfloat16 results have the same bits. Angles are always float32 (penzai's become
+float64 under jax_enable_x64). `pz.select(model).at_instances_of(pz.nn.ApplyRoPE).apply(ApplyRoPE.from_penzai)` puts them into
+a model.
 
-`pz.select(model).at_instances_of(pz.nn.ApplyRoPE).apply(ApplyRoPE.from_penzai)` puts them into a model.
+`attention` is `ropegen.attention` for named arrays, and `ApplyAttention` is its layer for `pz.nn.Attention`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 
+from ropegen import api, masks
 from ropegen.api import rope, rotate
 from ropegen.errors import RopegenError
+from ropegen.ir.build import Mask
 from ropegen.plain_call import Targets, parse_targets
 from ropegen.rotary import Rope
 from ropegen.scaling import whole
@@ -33,11 +37,11 @@ except ModuleNotFoundError as error:
 
 
 class NotNamedError(RopegenError, AttributeError, IndexError):
-    """An input or its positions are not a named array; penzai raises AttributeError, or IndexError for a subset's input."""
+    """An argument is not a named array; penzai raises AttributeError, or IndexError for the input of a subset."""
 
 
 class MissingSideInputError(RopegenError, KeyError):
-    """The call has no positions; penzai raises KeyError."""
+    """The call lacks a side input, such as the positions; penzai raises KeyError."""
 
     def __str__(self) -> str:
         return ValueError.__str__(self)  # KeyError.__str__ would quote the whole message
@@ -157,10 +161,16 @@ def _positions(layer: _Rotary, side_inputs: Mapping[Any, Any]) -> Any:
             f"{type(layer).__name__} was made without positions_input_name=, the side input that holds its positions; "
             "make it with a name, such as positions_input_name='token_positions'"
         )
-    raise MissingSideInputError(
-        f"{type(layer).__name__} reads its positions from the side input {name!r}, and the call has "
-        f"{', '.join(map(repr, side_inputs)) or 'no side inputs'}; call layer(inputs, {name}=positions)"
-    )
+    return _side_input(layer, "positions", name, side_inputs)
+
+
+def _side_input(layer: Any, what: str, name: Any, side_inputs: Mapping[Any, Any]) -> Any:
+    if name not in side_inputs:
+        raise MissingSideInputError(
+            f"{type(layer).__name__} reads its {what} from the side input {name!r}, and the call has "
+            f"{', '.join(map(repr, side_inputs)) or 'no side inputs'}; call layer(inputs, {name}={what.split()[-1]})"
+        )
+    return side_inputs[name]
 
 
 def _turned(layer: _Rotary, inputs: Any, positions: Any, subset: int | None) -> Any:
@@ -206,17 +216,7 @@ def _table_of_one(position: jax.Array, rotary: Rope, head_width: int) -> jax.Arr
 def _checked_axes(layer: _Rotary, inputs: Any, positions: Any) -> list[str]:
     """The axes of the input without the embedding axis, in order; RopegenError if the inputs do not fit the layer."""
     name, axis = type(layer).__name__, layer.embedding_axis
-    for what, value in (("positions are", positions), ("input is", inputs)):
-        if not isinstance(value, pz.nx.NamedArray | pz.nx.NamedArrayView):
-            raise NotNamedError(
-                f"{name}: the {what} a {type(value).__name__}, not a named array; name the axes with pz.nx.wrap"
-            )
-        if value.positional_shape:
-            raise RopegenError(
-                f"{name}: the {what} a named array in which the axes of sizes {value.positional_shape} have no name; "
-                "name them with .tag"
-            )
-    given, at = dict(inputs.named_shape), dict(positions.named_shape)
+    at, given = _named_shape(name, "positions are", positions), _named_shape(name, "input is", inputs)
     if axis not in given:
         raise RopegenError(f"{name}: the input has axes {given}, and none of them is the embedding axis {axis!r}")
     if axis in at:
@@ -230,3 +230,337 @@ def _checked_axes(layer: _Rotary, inputs: Any, positions: Any) -> list[str]:
         if given[other] != size:
             raise RopegenError(f"{name}: axis {other!r} has {size} positions and {given[other]} entries in the input")
     return [other for other in given if other != axis]
+
+
+def _named_shape(name: str, what: str, value: Any) -> dict[str, int]:
+    """The sizes of a named array by the names of its axes, in order; `what` is its name and its verb."""
+    if not isinstance(value, pz.nx.NamedArray | pz.nx.NamedArrayView):
+        raise NotNamedError(
+            f"{name}: the {what} a {type(value).__name__}, not a named array; name the axes with pz.nx.wrap"
+        )
+    if value.positional_shape:
+        raise RopegenError(
+            f"{name}: the {what} a named array in which the axes of sizes {value.positional_shape} have no name; "
+            "name them with .tag"
+        )
+    return dict(value.named_shape)
+
+
+# Attention ---------------------------------------------------------------------------------------------------------------
+
+
+def attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    *,
+    seq_axis: str = "seq",
+    kv_seq_axis: str = "kv_seq",
+    head_axes: str | Sequence[str] = "heads",
+    projection_axis: str = "projection",
+    rope: Rope | None = None,
+    mask: Any = masks.full,
+    score: Mask = masks.identity,
+    bias: Any = None,
+    softcap: float | None = None,
+    q_positions: Any = None,
+    kv_positions: Any = None,
+    q_segments: Any = None,
+    kv_segments: Any = None,
+    scale: float | None = None,
+    masked_row: str = "zero",
+    target: Targets = None,
+) -> Any:
+    """`ropegen.attention` of named arrays: a named array with the axes of the query, in their order, in its type.
+
+    query, key, value: have the axes `seq_axis` and `projection_axis`. Queries and keys may differ in the size of the first,
+      and values in that of the second. All other axes of keys and values are axes of the query, of the same size.
+    head_axes: the axes of heads; those that no array has are left out. Queries along a head axis that keys and values lack
+      share them, as in grouped queries. All axes of the query that are named nowhere are batch axes.
+    mask: an expression of `ropegen.masks` or a function, or a named boolean array over `seq_axis`, `kv_seq_axis` and any of
+      the axes of heads and batch. `head` counts the axes of heads, those of the keys first, and `batch` the batch axes in
+      the order of the query.
+    bias: a named array over the same axes, added to the scores.
+    q_positions, kv_positions, q_segments, kv_segments: named arrays over `seq_axis` and any of the batch axes; without them
+      positions count from 0.
+
+    The rest is as in `ropegen.attention`.
+
+    Raises:
+      RopegenError: axes, sizes, types or options do not fit.
+      NotNamedError: an argument is not a named array.
+    """
+    axes = _AttentionAxes.of(
+        query,
+        key,
+        value,
+        (seq_axis, kv_seq_axis, projection_axis),
+        (head_axes,) if isinstance(head_axes, str) else head_axes,
+    )
+    out = api.attention(
+        *axes.operands(query, key, value),
+        rope=rope,
+        mask=mask if _is_expression(mask) else axes.over_scores("mask is", mask),
+        score=score,
+        bias=None if bias is None else axes.over_scores("bias is", bias),
+        softcap=softcap,
+        q_positions=axes.over_tokens("q_positions are", q_positions),
+        kv_positions=axes.over_tokens("kv_positions are", kv_positions),
+        q_segments=axes.over_tokens("q_segments are", q_segments),
+        kv_segments=axes.over_tokens("kv_segments are", kv_segments),
+        scale=scale,
+        masked_row=masked_row,
+        target=target,
+    )
+    return axes.named(out, query, value)
+
+
+def _is_expression(mask: Any) -> bool:
+    """Whether a mask goes to `ropegen.attention` as it is; arrays need names."""
+    return not isinstance(mask, pz.nx.NamedArray | pz.nx.NamedArrayView) and not hasattr(mask, "shape")
+
+
+@dataclasses.dataclass(frozen=True)
+class _AttentionAxes:
+    """The axes of a call of `attention` in the order of `ropegen.attention`: batch, sequence, heads, projection."""
+
+    batch: tuple[str, ...]
+    shared: tuple[str, ...]  # axes of heads that keys and values have too
+    own: tuple[str, ...]  # axes of heads of the query alone, whose heads share keys and values
+    seq: str
+    kv_seq: str
+    projection: str
+    sizes: Mapping[str, int]
+
+    @classmethod
+    def of(
+        cls, query: Any, key: Any, value: Any, names: tuple[str, str, str], head_axes: Sequence[str]
+    ) -> _AttentionAxes:
+        seq, kv_seq, projection = names
+        q, k, v = (
+            _named_shape("attention", f"{what} is", array)
+            for what, array in (("query", query), ("key", key), ("value", value))
+        )
+        if len({*names, *head_axes}) < len(names) + len(head_axes):
+            raise RopegenError(
+                f"attention: seq_axis, kv_seq_axis, projection_axis and head_axes are {seq!r}, {kv_seq!r}, {projection!r} and "
+                f"{tuple(head_axes)}; give names that differ"
+            )
+        for what, sizes in (("query", q), ("key", k), ("value", v)):
+            if seq not in sizes or projection not in sizes or kv_seq in sizes:
+                raise RopegenError(
+                    f"attention: the {what} has axes {sizes}; name its tokens {seq!r} (seq_axis) and its features "
+                    f"{projection!r} (projection_axis), and nothing {kv_seq!r} (kv_seq_axis), which are the keys of a mask"
+                )
+        if k.keys() != v.keys() or k[seq] != v[seq]:
+            raise RopegenError(
+                f"attention: the key has axes {k} and the value {v}; give both the same, except for the size of {projection!r}"
+            )
+        for name in k:
+            if name not in q:
+                raise RopegenError(
+                    f"attention: the key has axes {k}, and the query, with {q}, has no {name!r}; give it to the query too, for "
+                    "instance with .broadcast_to"
+                )
+            if name != seq and not q[name] == k[name] == (k if name == projection else v)[name]:
+                raise RopegenError(
+                    f"attention: axis {name!r} has size {q[name]} in the query, {k[name]} in the key and {v[name]} in the value; "
+                    "give all of them one size"
+                )
+        batch = tuple(name for name in q if name not in (seq, projection, *head_axes))
+        missing = [name for name in batch if name not in k]
+        if missing:
+            raise RopegenError(
+                f"attention: the query has axes {q}, and the key, with {k}, has no {missing[0]!r}; if queries along it share "
+                f"keys, name it in head_axes: head_axes={(*head_axes, *missing)}"
+            )
+        heads = [name for name in head_axes if name in q]
+        shared, own = (tuple(name for name in heads if (name in k) is has) for has in (True, False))
+        return cls(batch, shared, own, seq, kv_seq, projection, q | {kv_seq: k[seq]})
+
+    def operands(self, query: Any, key: Any, value: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """The operands of `ropegen.attention`: q (..., Sq, H, D), k (..., Skv, Hkv, D), v (..., Skv, Hkv, Dv)."""
+
+        def laid_out(array: Any, heads: tuple[str, ...]) -> jax.Array:
+            x = array.unwrap(*self.batch, self.seq, *heads, self.projection)
+            lead = len(self.batch) + 1
+            return x.reshape(*x.shape[:lead], math.prod(x.shape[lead:-1]), x.shape[-1])
+
+        return laid_out(query, (*self.shared, *self.own)), laid_out(key, self.shared), laid_out(value, self.shared)
+
+    def over_scores(self, what: str, array: Any) -> jax.Array:
+        """A mask or bias as (..., H, Sq, Skv); an axis that it lacks has size 1."""
+        groups = [*((name,) for name in self.batch), (*self.shared, *self.own), (self.seq,), (self.kv_seq,)]
+        return self._grouped(what, array, groups, self.sizes)
+
+    def over_tokens(self, what: str, array: Any) -> jax.Array | None:
+        """Positions or segments as (S,), or (..., S) with all batch axes if they have any of them."""
+        if array is None:
+            return None
+        given = _named_shape("attention", what, array)
+        lead = self.batch if any(name in given for name in self.batch) else ()
+        # The number of tokens is that of the array: `ropegen.attention` compares it with those of queries or keys.
+        sizes = {**self.sizes, self.seq: given.get(self.seq, 1)}
+        numbers = self._grouped(what, array, [*((name,) for name in lead), (self.seq,)], sizes)
+        return jnp.broadcast_to(numbers, tuple(sizes[name] for name in (*lead, self.seq)))
+
+    def _grouped(self, what: str, array: Any, groups: Sequence[tuple[str, ...]], sizes: Mapping[str, int]) -> jax.Array:
+        """The array with one axis for every group of names; a group of which it has no name has size 1."""
+        given = _named_shape("attention", what, array)
+        names = [name for group in groups for name in group]
+        for name, size in given.items():
+            if name not in names or size != sizes[name]:
+                wanted = {other: sizes[other] for other in names}
+                raise RopegenError(
+                    f"attention: the {what} a named array with axes {given}; it may have those of {wanted}"
+                )
+        x = array.unwrap(*(name for name in names if name in given))
+        x = x.reshape([given.get(name, 1) for name in names])
+        filled = [sizes[n] if any(other in given for other in group) else 1 for group in groups for n in group]
+        x, start, shape = jnp.broadcast_to(x, filled), 0, []
+        for group in groups:
+            shape.append(math.prod(filled[start : start + len(group)]))
+            start += len(group)
+        return x.reshape(shape)
+
+    def named(self, out: jax.Array, query: Any, value: Any) -> Any:
+        """The result (..., Sq, H, Dv) with the names and the order of the query."""
+        order = (*self.batch, self.seq, *self.shared, *self.own, self.projection)
+        sizes = {**self.sizes, self.projection: value.named_shape[self.projection]}
+        return pz.nx.wrap(out.reshape([sizes[name] for name in order]), *order).order_as(*query.named_shape)
+
+
+@pz.pytree_dataclass
+class ApplyAttention(pz.nn.Layer):
+    """`attention` as a layer for `pz.nn.Attention` and `pz.nn.KVCachingAttention`: ((query, key), value) -> result.
+
+    Those compute `attn = query_key_to_attn((query, key))` and then `attn_value_to_output((attn, value))`. Fused attention
+    stores no weights, so let `query_key_to_attn` be `pz.nn.Identity()`, and let `attn_value_to_output` begin with this layer.
+
+    query_positions_input_name, kv_positions_input_name: the keywords of side inputs with the positions, named arrays over
+      `seq_axis` and any of the batch axes; None lets positions count from 0.
+    mask_input_name: the keyword of a side input with a named boolean mask, instead of `mask`.
+
+    The other fields are arguments of `attention`. Masks and scores that hold arrays are no fields of a layer, whose fields
+    JAX compares: write a layer of your own that calls `attention`.
+    """
+
+    seq_axis: str = dataclasses.field(default="seq", metadata={"pytree_node": False})
+    kv_seq_axis: str = dataclasses.field(default="kv_seq", metadata={"pytree_node": False})
+    head_axes: str | tuple[str, ...] = dataclasses.field(default="heads", metadata={"pytree_node": False})
+    projection_axis: str = dataclasses.field(default="projection", metadata={"pytree_node": False})
+    rope: Rope | None = dataclasses.field(default=None, metadata={"pytree_node": False})
+    mask: Mask = dataclasses.field(default=masks.full, metadata={"pytree_node": False})
+    score: Mask = dataclasses.field(default=masks.identity, metadata={"pytree_node": False})
+    softcap: float | None = dataclasses.field(default=None, metadata={"pytree_node": False})
+    scale: float | None = dataclasses.field(default=None, metadata={"pytree_node": False})
+    masked_row: str = dataclasses.field(default="zero", metadata={"pytree_node": False})
+    query_positions_input_name: Any = dataclasses.field(default=None, metadata={"pytree_node": False})
+    kv_positions_input_name: Any = dataclasses.field(default=None, metadata={"pytree_node": False})
+    mask_input_name: Any = dataclasses.field(default=None, metadata={"pytree_node": False})
+    target: Targets = dataclasses.field(default=None, metadata={"pytree_node": False})
+
+    def __post_init__(self) -> None:
+        parse_targets(self.target)  # refuse it now, not at the first call
+        if not _is_expression(cast(object, self.mask)):
+            raise RopegenError(
+                f"ApplyAttention: mask is a {type(self.mask).__name__}; give an expression of ropegen.masks, or the array as a "
+                "side input: mask_input_name='mask'"
+            )
+        if self.mask_input_name is not None and self.mask is not masks.full:
+            raise RopegenError(
+                "ApplyAttention: mask and mask_input_name are given; leave one of them out, and combine both masks in the side "
+                "input"
+            )
+
+    def __call__(self, inputs: Any, /, **side_inputs: Any) -> Any:
+        """The attention of ((query, key), value), with the shapes and errors of `attention`.
+
+        Raises:
+          MissingSideInputError: the call has no side input of a given name (KeyError).
+        """
+        try:
+            (query, key), value = inputs
+        except (TypeError, ValueError):
+            raise RopegenError(
+                f"ApplyAttention: the input is a {type(inputs).__name__}; give ((query, key), value): let query_key_to_attn of "
+                "pz.nn.Attention be pz.nn.Identity()"
+            ) from None
+        names = {
+            "q_positions": self.query_positions_input_name,
+            "kv_positions": self.kv_positions_input_name,
+            "mask": self.mask_input_name,
+        }
+        given = {
+            argument: _side_input(self, argument.replace("_", " "), name, side_inputs)
+            for argument, name in names.items()
+            if name is not None
+        }
+        return attention(
+            query,
+            key,
+            value,
+            seq_axis=self.seq_axis,
+            kv_seq_axis=self.kv_seq_axis,
+            head_axes=self.head_axes,
+            projection_axis=self.projection_axis,
+            rope=self.rope,
+            score=self.score,
+            softcap=self.softcap,
+            scale=self.scale,
+            masked_row=self.masked_row,
+            target=self.target,
+            **({"mask": self.mask} | given),
+        )
+
+
+# Embedding ---------------------------------------------------------------------------------------------------------------
+
+
+@pz.pytree_dataclass
+class EmbeddingLookup(pz.nn.Layer):
+    """Rows of an embedding table of penzai, which `pz.nn.EmbeddingDecode` may share.
+
+    table: a `pz.nn.EmbeddingTable`, whose parameter stays where it is.
+    target: that of `ropegen.embed`.
+    """
+
+    table: Any
+    target: Targets = dataclasses.field(default=None, metadata={"pytree_node": False})
+
+    def __post_init__(self) -> None:
+        parse_targets(self.target)  # refuse it now, not at the first call
+
+    @classmethod
+    def from_penzai(cls, layer: Any) -> EmbeddingLookup:
+        """The layer with the same results as penzai's `EmbeddingLookup`, over the same table."""
+        return cls(layer.table)
+
+    def __call__(self, token_index: Any, /, **side_inputs: Any) -> Any:
+        """The rows of a named array of integers: the axes of an embedding, then those of the input, in the table's type.
+
+        As in penzai, negative ids count from the end, and an id outside of the table takes the nearest row.
+
+        Raises:
+          RopegenError: the ids are not integers, or have an axis of the table.
+          NotNamedError: the input is not a named array.
+        """
+        table, vocabulary = self.table.embeddings.value, self.table.vocabulary_axis
+        given, sizes = _named_shape("EmbeddingLookup", "input is", token_index), dict(table.named_shape)
+        rows = sizes.pop(vocabulary)
+        for name in given:
+            if name in (vocabulary, *sizes):
+                raise RopegenError(
+                    f"EmbeddingLookup: the input has axes {given}, and {name!r} is an axis of the table too; give it another "
+                    "name with .untag and .tag"
+                )
+        if not jnp.issubdtype(token_index.dtype, jnp.integer):
+            raise RopegenError(f"EmbeddingLookup: the ids are {token_index.dtype}; give integers")
+        ids = token_index.unwrap(*given)
+        if jnp.issubdtype(ids.dtype, jnp.unsignedinteger):
+            ids = jnp.minimum(ids, min(rows - 1, jnp.iinfo(ids.dtype).max))  # so that int32 holds them
+        ids = ids if ids.dtype == jnp.int64 else ids.astype(jnp.int32)
+        # `embed` does not count negative ids from the end, so they are shifted here, in a type that holds every row.
+        flat = table.unwrap(vocabulary, *sizes).reshape(rows, math.prod(sizes.values()))
+        out = api.embed(jnp.where(ids < 0, ids + rows, ids), flat, target=self.target)
+        return pz.nx.wrap(out.reshape(*ids.shape, *sizes.values()), *given, *sizes).order_as(*sizes, *given)

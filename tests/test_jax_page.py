@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "jax.md"
@@ -23,3 +24,9 @@ def test_the_code_of_the_page_runs_and_prints_what_it_shows(
     assert capsys.readouterr().out == shown
     assert names["gradient"].shape == (2, 8, 32)
     assert int(names["layer"].cache_index[...]) == 6
+    tokens, wanted = (
+        names["tokens"],
+        names["original"](names["tokens"], token_positions=names["pz"].nx.arange("seq", 6)),
+    )
+    axes = (*tokens.named_shape, "vocabulary")
+    np.testing.assert_allclose(names["logits"].unwrap(*axes), wanted.unwrap(*axes), rtol=1e-5, atol=1e-5)
