@@ -182,17 +182,16 @@ def test_nothing_is_said_where_nothing_is_padded() -> None:
 
 
 def test_tiles_of_xla_are_whole_only_in_a_loop() -> None:
-    long, short = causal_of(1000, 1000, 64), causal_of(100, 100, 64)
-    looped = padding_of(long, "tpu:v5e", "attend/xla", q=128, kv=512)
-    assert looped is not None
-    assert [(size["size"], size["computed"]) for size in looped["sizes"]] == [(1000, 1024), (1000, 1024)]
-    assert padding_of(short, "tpu:v5e", "attend/xla", q=64, kv=64) is None  # three blocks, which are unrolled and cut
+    (looped,) = explain.data(fixed(attention(masks.causal, 1000, 1000), 128, 512))["steps"]
+    assert [(size["size"], size["computed"]) for size in looped["padding"]["sizes"]] == [(1000, 1024), (1000, 1024)]
+    (unrolled,) = explain.data(fixed(attention(masks.causal, 100, 100), 64, 64))["steps"]
+    assert unrolled["padding"] is None  # three blocks, which are cut to the sequence
 
 
 def test_padding_of_rows_and_heads_is_said() -> None:
     text = plan(case("llama3-8b-decode"), "tpu:v5e").explain()
-    assert "padding   computes 1 rows as 16; 1,500.0 % more rows fetched" in text
-    assert "padding   computes 1 rows as 16; 1,500.0 % more multiplications" in text
+    assert "padding   rows from 1 to 16; 1,500.0 % more rows fetched" in text
+    assert "padding   rows from 1 to 16; 1,500.0 % more multiplications" in text
 
 
 # Angles --------------------------------------------------------------------------------------------------------------

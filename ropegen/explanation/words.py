@@ -125,10 +125,10 @@ def step_rows(step: Facts) -> Iterator[list[str]]:
 
 def _padding(padding: Facts) -> str:
     """What is padded, and what it costs."""
-    sizes = [f"{size['size']:,} {size['what']} as {size['computed']:,}" for size in padding["sizes"]]
+    sizes = [f"{size['what']} from {size['size']:,} to {size['computed']:,}" for size in padding["sizes"]]
     more = 100 * (padding["computed"] / padding["needed"] - 1) if padding["needed"] else 0.0
     unit = f"on {padding['unit']}: " if padding["unit"] else ""
-    return f"{unit}computes {', '.join(sizes)}; {more:,.1f} % more {padding['counts']}"
+    return f"{unit}{', '.join(sizes)}; {more:,.1f} % more {padding['counts']}"
 
 
 def _verdict(candidate: Facts) -> str:
