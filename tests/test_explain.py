@@ -171,9 +171,9 @@ def test_padding_is_counted_as_by_hand(queries: int, keys: int, width: int) -> N
     assert said["computed"] == 2 * len(seen) * 128 * 128 * 2 * wide
     sizes = {"queries": queries, "keys": keys, "features of a query": width, "features of a value": width}
     padded = {what: -(-size // 128) * 128 for what, size in sizes.items()}
-    assert said["sizes"] == tuple(
+    assert said["sizes"] == [
         {"what": what, "size": sizes[what], "computed": padded[what]} for what in sizes if padded[what] != sizes[what]
-    )
+    ]
 
 
 def test_nothing_is_said_where_nothing_is_padded() -> None:

@@ -148,7 +148,9 @@ def _padding(plan: Plan, step: Step) -> Facts | None:
         return None
     made_by = template(step.chosen.template)
     padding = made_by.padding(made_by.family.site(step.region.closed), step.chosen.tile, plan.target)
-    return None if padding is None else dataclasses.asdict(padding)
+    if padding is None:
+        return None
+    return {**dataclasses.asdict(padding), "sizes": [dataclasses.asdict(size) for size in padding.sizes]}
 
 
 def _tile(tile: Tile) -> dict[str, int]:
