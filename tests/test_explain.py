@@ -150,7 +150,7 @@ def causal_of(queries: int, keys: int, width: int, dtype: str = "bf16") -> Graph
     q, k, v = (
         b.input(name, (1, length, 2, width), dtype) for name, length in zip("qkv", (queries, keys, keys), strict=True)
     )
-    places = {"q_positions": b.positions(queries), "kv_positions": b.positions(keys)}
+    places: dict[str, Any] = {"q_positions": b.positions(queries), "kv_positions": b.positions(keys)}
     return b.build(out=b.attend(q, k, v, mask=masks.causal, **places))
 
 
