@@ -127,6 +127,38 @@ OWN: Final = "own"
 """The value of `Template.derivatives` for a template whose kernel has its own tangent and backward."""
 
 
+@dataclass(frozen=True, slots=True)
+class Padded:
+    """A size of a site that the forward kernel computes as a larger one."""
+
+    what: str
+    """What is counted, in the plural, such as "queries"."""
+    size: int
+    computed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Padding:
+    """What a forward kernel computes that nobody asked for, because sizes are no multiples of its own."""
+
+    sizes: tuple[Padded, ...]
+    """The sizes that differ."""
+    counts: str
+    """What becomes more by it, such as "multiplications"."""
+    needed: int
+    """How many of them a call needs, without those of tiles that the mask hides."""
+    computed: int
+    """How many the kernel computes."""
+    unit: str = ""
+    """The vector unit that the sizes are for, if the target leaves it to the machine that compiles."""
+
+    @staticmethod
+    def of(sizes: Iterable[Padded], counts: str, needed: int, computed: int, unit: str = "") -> Padding | None:
+        """The padding of these sizes; None if none of them differs."""
+        differ = tuple(size for size in sizes if size.computed != size.size)
+        return Padding(differ, counts, needed, computed, unit) if differ else None
+
+
 def _accepts(site: Any, target: Target) -> Iterator[str]:
     return iter(())
 
@@ -137,6 +169,10 @@ def _no_choice(site: Any, target: Target) -> Iterator[Tile]:
 
 def _no_notes(site: Any, tile: Tile) -> Iterator[str]:
     return iter(())
+
+
+def _no_padding(site: Any, tile: Tile, target: Target) -> Padding | None:
+    return None
 
 
 S_contra = TypeVar("S_contra", bound=Site, contravariant=True)
@@ -185,6 +221,8 @@ class Template(Generic[S]):
     """
     notes: Callable[[S, Tile], Iterator[str]] = _no_notes
     """What a plan says about the kernel besides its cost, such as which derivatives another template computes."""
+    padding: Callable[[S, Tile, Target], Padding | None] = _no_padding
+    """What the forward kernel computes beyond the sizes of a site; None if nothing."""
 
     def __post_init__(self) -> None:
         if not isinstance(cast(object, self.name), str) or not self.name.isidentifier():

@@ -22,8 +22,9 @@ from independent import draw_inputs
 from mutate import without_native
 
 import ropegen as rg
-from ropegen import masks, models
+from ropegen import masks, models, passes
 from ropegen.emit import artifact
+from ropegen.emit.inputs import Place, places
 from ropegen.emit.module import stablehlo
 from ropegen.errors import RopegenError
 from ropegen.ir.build import Builder
@@ -121,7 +122,9 @@ def test_parameters_are_bound_once(built: Path) -> None:
 def test_a_decode_step_with_its_caches(tmp_path: Path) -> None:
     graph = case("llama3-8b-decode", vocabulary=16, capacity=8)
     loaded = rg.export(graph, tmp_path / "decode", targets=["cpu"])
-    assert list(loaded(**draw_inputs(graph, 0))) == ["out", "k_cache", "v_cache"]
+    inputs = draw_inputs(graph, 0)
+    inputs["positions"] = inputs["lengths"][:, None]
+    assert list(loaded(**inputs)) == ["out", "k_cache", "v_cache"]
 
 
 def cached(capacity: int, rows: int) -> Graph:
@@ -149,6 +152,72 @@ def test_a_call_that_would_write_past_the_capacity_is_refused(array: Callable[..
         1,
         4,
     )  # under `jit` nobody knows them, and rows past the capacity are dropped
+
+
+def step_over_a_cache(*, rotates: bool = True, start: int = 0, ring: bool = False, own_tokens: bool = True) -> Graph:
+    """Two new tokens of two sequences over a cache of eight rows, with positions and lengths as inputs."""
+    b = Builder("step")
+    x = b.input("x", (2, 2, 4), "f32")
+    tokens = x if own_tokens else b.input("other", (2, 2, 4), "f32")
+    q, k = b.split_heads(x, 1, 4), b.split_heads(tokens, 1, 4)
+    at, lengths = b.input("positions", (2, 2), "i32"), b.input("lengths", (2,), "i32")
+    if rotates:
+        q, k = (b.rope(value, at, rg.Rope(100.0, pairing="half")) for value in (q, k))
+    cache = b.append_cache(b.state("cache", (2, 8, 1, 4), "f32"), k, lengths)
+    held = b.input("held", (8,), "i32") if ring else b.positions(8, start)
+    return b.build(out=b.attend(q, cache, cache, mask=rg.masks.causal, q_positions=at, kv_positions=held))
+
+
+def test_a_call_whose_positions_and_lengths_differ_is_refused(tmp_path: Path) -> None:
+    graph = step_over_a_cache()
+    values = {label: np.ones(kind.shape, np.float32) for label, kind in graph.input_types.items()}
+    lengths = np.array([3, 0], np.int32)
+    positions = (lengths[:, None] + np.arange(2)).astype(np.int32)
+    padded = np.array([[3, 0], [0, 1]], np.int32)  # the second token of the first sequence is padding
+    compiled = rg.plan(graph, "cpu").compile()
+    loaded = rg.export(graph, tmp_path / "kernels", targets=["cpu"])
+    for run in (compiled, compiled.bind(), loaded, loaded.bind()):
+        for fits in (padded, jnp.asarray(positions)):
+            run(**{**values, "positions": fits, "lengths": lengths})
+        for moved in (positions + 1, jnp.asarray(positions - 1)):
+            with pytest.raises(
+                RopegenError,
+                match=r"positions begins at .* lengths is \[3 0\].*give positions = lengths\[..., None\] \+",
+            ):
+                run(**{**values, "positions": moved, "lengths": lengths})
+    jax.jit(compiled)(**{**values, "positions": positions + 1, "lengths": lengths})  # under `jit` nobody knows them
+
+
+@pytest.mark.any_jax
+@pytest.mark.parametrize(
+    ("told", "start"),
+    [
+        ({}, 0),
+        ({"start": 5}, 5),
+        ({"own_tokens": False}, 0),  # the new keys are rotated at the positions
+        ({"rotates": False}, 0),  # queries at the positions are of the same tokens as the new keys
+        ({"ring": True}, None),
+        ({"rotates": False, "own_tokens": False}, None),  # keys of other tokens, as of an encoder
+    ],
+)
+def test_positions_and_lengths_are_one_place_where_the_graph_says_so(told: dict[str, Any], start: int | None) -> None:
+    wanted = () if start is None else (Place("positions", "lengths", start, 2),)
+    graph = step_over_a_cache(**told)
+    assert places(graph) == places(passes.canonical(graph)) == wanted
+
+
+@pytest.mark.any_jax
+def test_drawn_inputs_tell_one_place() -> None:
+    graph = step_over_a_cache(start=5)
+    drawn = artifact.drawn_inputs(graph, 3)
+    np.testing.assert_array_equal(drawn["positions"], drawn["lengths"][:, None] + 5 + np.arange(2))
+
+
+@pytest.mark.any_jax
+@pytest.mark.parametrize("name", ["llama3-8b-prefill", "gpt2-small", "bloom-560m", "gpt-j-6b", "gemma2-9b-local"])
+def test_models_say_the_place_of_a_step_twice(name: str) -> None:
+    graph = case(name, phase="decode", seq=1, capacity=8)
+    assert places(graph) == places(passes.canonical(graph)) == (Place("positions", "lengths", 0, 1),)
 
 
 FRESH = """
@@ -409,6 +478,7 @@ import os, signal, sys
 sys.path.insert(0, sys.argv[2])
 import ropegen as rg
 from ropegen.emit import artifact
+from ropegen.emit.inputs import Place, places
 from test_artifact import small
 def kill(doing):
     if doing.startswith(sys.argv[3]):

@@ -135,6 +135,65 @@ def test_a_mask_that_hides_every_key_gives_a_warning() -> None:
     assert warning in explain.text(made)
 
 
+# Padding -------------------------------------------------------------------------------------------------------------
+
+
+def padding_of(graph: Graph, target: str, name: str, **tile: int) -> dict[str, Any] | None:
+    """What the plan says about the padding of the only step of a template, with a tile if one is given."""
+    made = plan(graph, target, tile={name: tile} if tile else None)
+    (said,) = (step["padding"] for step in explain.data(made)["steps"] if step["template"] == name)
+    return said
+
+
+def causal_of(queries: int, keys: int, width: int, dtype: str = "bf16") -> Graph:
+    b = Builder("padded")
+    q, k, v = (
+        b.input(name, (1, length, 2, width), dtype) for name, length in zip("qkv", (queries, keys, keys), strict=True)
+    )
+    places: dict[str, Any] = {"q_positions": b.positions(queries), "kv_positions": b.positions(keys)}
+    return b.build(out=b.attend(q, k, v, mask=masks.causal, **places))
+
+
+@pytest.mark.parametrize(("queries", "keys", "width"), [(1000, 1000, 96), (300, 140, 128), (257, 600, 200)])
+def test_padding_is_counted_as_by_hand(queries: int, keys: int, width: int) -> None:
+    """This test counts the scores of every tile that a causal mask does not hide, with and without the padding."""
+    said = padding_of(causal_of(queries, keys, width), "tpu:v5e", "attend/mosaic_tpu", q=128, kv=128)
+    assert said is not None
+    seen = [
+        (row, column)
+        for row in range(0, queries, 128)
+        for column in range(0, keys, 128)
+        if column <= min(row + 127, queries - 1)
+    ]
+    needed = sum(min(128, queries - row) * min(128, keys - column) for row, column in seen)
+    wide = -(-width // 128) * 128
+    assert said["needed"] == 2 * needed * 2 * width
+    assert said["computed"] == 2 * len(seen) * 128 * 128 * 2 * wide
+    sizes = {"queries": queries, "keys": keys, "features of a query": width, "features of a value": width}
+    padded = {what: -(-size // 128) * 128 for what, size in sizes.items()}
+    assert said["sizes"] == [
+        {"what": what, "size": sizes[what], "computed": padded[what]} for what in sizes if padded[what] != sizes[what]
+    ]
+
+
+def test_nothing_is_said_where_nothing_is_padded() -> None:
+    assert padding_of(causal_of(512, 1024, 128), "tpu:v5e", "attend/mosaic_tpu") is None
+    assert "padding" not in plan(causal_of(512, 1024, 128), "tpu:v5e").explain()
+
+
+def test_tiles_of_xla_are_whole_only_in_a_loop() -> None:
+    (looped,) = explain.data(fixed(attention(masks.causal, 1000, 1000), 128, 512))["steps"]
+    assert [(size["size"], size["computed"]) for size in looped["padding"]["sizes"]] == [(1000, 1024), (1000, 1024)]
+    (unrolled,) = explain.data(fixed(attention(masks.causal, 100, 100), 64, 64))["steps"]
+    assert unrolled["padding"] is None  # three blocks, which are cut to the sequence
+
+
+def test_padding_of_rows_and_heads_is_said() -> None:
+    text = plan(case("llama3-8b-decode"), "tpu:v5e").explain()
+    assert "padding   rows from 1 to 16; 1,500.0 % more rows fetched" in text
+    assert "padding   rows from 1 to 16; 1,500.0 % more multiplications" in text
+
+
 # Angles --------------------------------------------------------------------------------------------------------------
 
 

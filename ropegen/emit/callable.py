@@ -11,7 +11,7 @@ import jax
 
 from ropegen import angles, plain
 from ropegen.emit import mesh
-from ropegen.emit.inputs import Values, check_inputs, expect_keywords, expect_room, rooms
+from ropegen.emit.inputs import Values, check_inputs, expect_keywords, expect_places, expect_room, places, rooms
 from ropegen.emit.mesh import Sharding
 from ropegen.emit.own_part import inside_shard_map, with_own_part
 from ropegen.emit.primitive import Choice, Choices, bind
@@ -48,6 +48,7 @@ class Compiled:
         self._types = plan.graph.input_types
         self._declared = plan.source.input_types
         self._rooms = rooms(plan.graph)
+        self._places = places(plan.graph)
         self._exact = {label: (kind.shape, numpy_dtype(kind.dtype)) for label, kind in self._types.items()}
         self._run = jax.jit(self._call)
         self._prepare = jax.jit(self._call_prepare)
@@ -70,6 +71,7 @@ class Compiled:
     def __call__(self, /, *positional: Any, **inputs: Any) -> Any:
         expect_keywords(positional, self._types)
         expect_room(self._rooms, inputs)
+        expect_places(self._places, inputs)
         record(f"plan of {self.plan.graph.name}", (self.plan,))
         # The check runs only when a call is traced, so that a call of fitting arrays costs no more than `jax.jit` does.
         # JAX itself refuses values that are no arrays. The second call checks everything and states what is wrong.
@@ -112,6 +114,7 @@ class Compiled:
     ) -> Any:
         expect_keywords(positional, others)
         expect_room(self._rooms, inputs)
+        expect_places(self._places, inputs)
         record(f"plan of {self.plan.graph.name}", (self.plan,))
         return self._rest(prepared, self._checked({**given, **check_inputs(others, inputs, self._declared)}))
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 from jax.core import Tracer
 
 from ropegen.emit.lanes import is_symbolic
 from ropegen.errors import RopegenError, nearest
 from ropegen.ir import ops
-from ropegen.ir.graph import Graph
+from ropegen.ir.graph import Graph, Node
 from ropegen.types import TensorType, numpy_dtype
 
 Values = dict[str, jax.Array]
@@ -59,16 +60,129 @@ def expect_room(caches: Iterable[Room], given: Mapping[str, Any]) -> None:
       RopegenError: a length is below 0, or leaves no room for the rows.
     """
     for cache in caches:
-        lengths = given.get(cache.lengths)
-        if not isinstance(lengths, int | np.integer | np.ndarray) and not _is_on_cpu(lengths):
-            continue
-        known = np.asarray(lengths)
+        known = _known(given.get(cache.lengths))
         most = cache.capacity - cache.rows
-        if known.dtype.kind in "iu" and known.size and not (known.min() >= 0 and known.max() <= most):
+        if known is not None and not (known.min() >= 0 and known.max() <= most):
             raise RopegenError(
                 f"input {cache.lengths} is {np.array2string(known, threshold=8)}, and the call writes {cache.rows} rows "
                 f"from there into a cache of {cache.capacity}; give lengths from 0 to {most}, or plan with a larger cache"
             )
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The place of new tokens in a cache, which two inputs tell: `positions` and, as rows of the cache, `lengths`.
+
+    Row i of the cache holds position `start` + i, and the call writes `rows` of them.
+    """
+
+    positions: str
+    lengths: str
+    start: int
+    rows: int
+
+
+def places(graph: Graph) -> tuple[Place, ...]:
+    """The places that a graph reads from two inputs.
+
+    An `attend` says what position every row of a cache holds: its `kv_positions` are known. `append_cache` writes new
+    rows of its keys from `lengths` on, an input, so these rows hold known positions after `lengths`. Another input says
+    their positions too if the new keys are rotated at it, or if the queries are at it and come from the same tokens as
+    the new keys. Where positions of the rows are an input themselves (a ring, a sliding cache), nothing is told twice.
+    """
+    return tuple(dict.fromkeys(place for value in graph.nodes for place in _places_of(value)))
+
+
+def _places_of(value: Node) -> Iterator[Place]:
+    if not isinstance(value.op, ops.Attend) or "kv_positions" not in value.op.needed:
+        return
+    held = value.operand("kv_positions")
+    appended = next((row for row in _same_rows(value.operands[1]) if isinstance(row.op, ops.AppendCache)), None)
+    if appended is None or held is None or not isinstance(held.op, ops.Positions):
+        return
+    _, update, lengths = appended.operands
+    if not isinstance(lengths.op, ops.Input):
+        return
+    new = dict.fromkeys(_same_rows(update))
+    told = [
+        row.operands[1].operands[0]
+        for row in new
+        if isinstance(row.op, ops.Rotate)
+        and isinstance(row.operands[1].op, ops.Angles)
+        and not row.operands[1].op.sections
+    ]
+    queries = value.operand("q_positions")
+    if queries is not None and any(row in new for row in _same_rows(value.operands[0])):
+        told.append(queries)
+    lead, rows = update.type.shape[:-3], update.type.shape[-3]
+    for positions in told:
+        is_read = isinstance(positions.op, ops.Input) and positions.type.is_integer
+        if is_read and rows and positions.type.shape in ((rows,), (*lead, rows)):
+            assert isinstance(positions.op, ops.Input)
+            yield Place(positions.op.label, lengths.op.label, held.op.start, rows)
+
+
+# Ops whose result has the rows of their first operand, one for one.
+_ROW_BY_ROW = (
+    ops.Attend, ops.Cast, ops.Embed, ops.MergeHeads, ops.Norm, ops.Project, ops.ReorderPairs, ops.Rotate, ops.Scale,
+    ops.SplitHeads,
+)  # fmt: skip
+
+
+def _same_rows(value: Node) -> Iterator[Node]:
+    """The value, and the values that it is computed from row by row. Parameters and known positions are no tokens."""
+    waiting, seen = [value], set[Node]()
+    while waiting:
+        row = waiting.pop()
+        if (
+            row in seen
+            or isinstance(row.op, ops.Positions)
+            or (isinstance(row.op, ops.Input) and row.op.role == "parameter")
+        ):
+            continue
+        seen.add(row)
+        yield row
+        if isinstance(row.op, _ROW_BY_ROW):
+            waiting.append(row.operands[0])
+        elif isinstance(row.op, ops.Add):
+            waiting += [operand for operand in row.operands if operand.type.shape == row.type.shape]
+
+
+def expect_places(told: Iterable[Place], given: Mapping[str, Any]) -> None:
+    """Refuses positions and lengths that say two places for the same new tokens.
+
+    Both are compared if the host knows them, as in `expect_room`. Only the first token of a sequence is: those after it
+    may be padding, or the branches of a tree.
+
+    Raises:
+      RopegenError: the first position of a sequence is not that of the row which its length names.
+    """
+    for place in told:
+        positions, lengths = _known(given.get(place.positions)), _known(given.get(place.lengths))
+        if positions is None or lengths is None or not positions.ndim:
+            continue
+        first = positions[..., 0]
+        # Other shapes are refused where the types of all inputs are checked.
+        if (first.shape == lengths.shape or not first.ndim or not lengths.ndim) and (
+            first != lengths + place.start
+        ).any():
+            after = f" + {place.start}" if place.start else ""
+            several = "[..., None]" if lengths.ndim else ""
+            raise RopegenError(
+                f"input {place.positions} begins at {np.array2string(first, threshold=8)}, and input {place.lengths} is "
+                f"{np.array2string(lengths, threshold=8)}: the graph takes row i of the cache for position i{after}, so a new "
+                f"token would be at one position for its angles or its query, and at another for the mask; give "
+                f"{place.positions} = {place.lengths}{several}{after} + np.arange({place.rows}), or, if rows are not "
+                "positions, plan a graph with kv_positions as an input"
+            )
+
+
+def _known(value: object) -> npt.NDArray[Any] | None:
+    """One or more integers that the host knows; None for anything else."""
+    if not isinstance(value, int | np.integer | np.ndarray) and not _is_on_cpu(value):
+        return None
+    known = np.asarray(value)
+    return known if known.dtype.kind in "iu" and known.size else None
 
 
 def _is_on_cpu(value: object) -> bool:

@@ -19,7 +19,7 @@ from ropegen.ir.graph import Graph, Node
 from ropegen.ir.text import digest
 from ropegen.plans import Candidate, Plan, Rejected, Step, Table
 from ropegen.rotary import Rope
-from ropegen.template import Tile
+from ropegen.template import Tile, template
 from ropegen.tile_classes import classes_of
 from ropegen.types import TensorType, epsilon
 
@@ -118,6 +118,7 @@ def _step(plan: Plan, index: int, step: Step, names: Mapping[Node, str]) -> Fact
         "tile": _tile(chosen.tile) if chosen is not None else {},
         "tile_from": chosen.tile_from if chosen is not None else None,
         "notes": [*_notes(step)],
+        "padding": _padding(plan, step),
         "prepares": step.prepares,
         "reads": [names[value] for value in step.operands],
         "outputs": [{"name": names[value], **_typed(value.type)} for value in step.outputs],
@@ -139,6 +140,17 @@ def _notes(step: Step) -> Iterator[str]:
         other = step.instead
         takes = "its ops take its place unfused" if other is None else f"{other.template} takes its place"
         yield f"in exported modules and on several devices {takes}"
+
+
+def _padding(plan: Plan, step: Step) -> Facts | None:
+    """What the forward kernel of a step computes beyond its sizes; None if nothing."""
+    if step.chosen is None or step.region is None:
+        return None
+    made_by = template(step.chosen.template)
+    padding = made_by.padding(made_by.family.site(step.region.closed), step.chosen.tile, plan.target)
+    if padding is None:
+        return None
+    return {**dataclasses.asdict(padding), "sizes": [dataclasses.asdict(size) for size in padding.sizes]}
 
 
 def _tile(tile: Tile) -> dict[str, int]:

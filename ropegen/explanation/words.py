@@ -105,6 +105,8 @@ def step_rows(step: Facts) -> Iterator[list[str]]:
         yield ["computes", counted(step["ops"])]
     if step["tile"]:
         yield ["tile", f"{_sizes(step['tile'])}, {step['tile_from']}"]
+    if step["padding"]:
+        yield ["padding", _padding(step["padding"])]
     for note in step["notes"]:
         yield ["note", note]
     yield ["reads", ", ".join(step["reads"]) or "nothing"]
@@ -119,6 +121,14 @@ def step_rows(step: Facts) -> Iterator[list[str]]:
         yield ["options", f"{candidate['template']} {_verdict(candidate)}"]
     if step["family"] and not step["template"]:
         yield ["options", f"unfused: {duration(cost['seconds'])}, {cost['bound']}-bound, taken"]
+
+
+def _padding(padding: Facts) -> str:
+    """What is padded, and what it costs."""
+    sizes = [f"{size['what']} from {size['size']:,} to {size['computed']:,}" for size in padding["sizes"]]
+    more = 100 * (padding["computed"] / padding["needed"] - 1) if padding["needed"] else 0.0
+    unit = f"on {padding['unit']}: " if padding["unit"] else ""
+    return f"{unit}{', '.join(sizes)}; {more:,.1f} % more {padding['counts']}"
 
 
 def _verdict(candidate: Facts) -> str:

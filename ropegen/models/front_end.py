@@ -64,9 +64,10 @@ def from_hf(
     Returns:
       A graph with the output `out` (B, S, features), after the output projection. Inputs: `ids` (B, S) int32, or
       `image` (B, height, width, channels) of `dtype`; `token_type_ids` (B, S) int32 for BERT. In `decode` also
-      `positions` (B, S) int32, `lengths` (B,) int32 (the rows of the cache that are written, so usually the first
-      position) and the states `k_cache`, `v_cache` (B, C, key heads, width of a head), which are outputs as well. Row i
-      of a cache holds position i. The weights are the inputs whose role is "parameter"; see the module for their order.
+      `positions` (B, S) int32, `lengths` (B,) int32 (the rows of the cache that are written) and the states `k_cache`,
+      `v_cache` (B, C, key heads, width of a head), which are outputs as well. Row i of a cache holds position i, so the
+      first position of a sequence is its length; a call is refused if it knows that they differ. The weights are the
+      inputs whose role is "parameter"; see the module for their order.
 
     Raises:
       RopegenError: an unknown model type, a field that is missing or that changes the front-end in a way that is not

@@ -14,10 +14,11 @@ from ropegen.errors import RopegenError
 from ropegen.native import machine
 from ropegen.native.call import call
 from ropegen.target import VECTOR_UNITS, Target, VectorUnit
-from ropegen.template import Array, Arrays, Kernel, Tangents, Template, Tile, XlaIsFaster
+from ropegen.template import Array, Arrays, Kernel, Padding, Tangents, Template, Tile, XlaIsFaster
 
 from . import kernel_cpu, xla
-from .layout_cpu import GRANULE, Problem
+from .layout_cpu import GRANULE, Problem, up
+from .padding import padding as padding_of
 from .pull_cpu import pull
 from .site import FAMILY, AttendSite
 
@@ -118,6 +119,30 @@ def cost(site: AttendSite, target: Target, tile: Tile, direction: Direction = "f
     )
 
 
+def padding(site: AttendSite, tile: Tile, target: Target) -> Padding | None:
+    """Whole panels of queries, whole granules of keys, and whole registers of features.
+
+    The generic target leaves the vector unit to the machine that compiles; the padding is then that of avx512.
+    """
+    unit = target.unit or VECTOR_UNITS["avx512"]
+    problem = _problem(site, tile, target, unit)
+    # As in `cost`: larger tiles than those that the kernel decides about.
+    q, kv = (
+        up(max(4 * GRANULE, length // _MOST_ROWS), size)
+        for size, length in ((problem.panel, problem.queries), (GRANULE, problem.keys))
+    )
+    classified = Tile.of(q=q, kv=kv)
+    steps = 2 if problem.pairs else 1
+    return padding_of(
+        site,
+        xla.visited(site, classified),
+        classified,
+        whole=(problem.panel, GRANULE),
+        widths=(problem.packed_steps * steps, problem.packed_value_width),
+        unit="" if target.unit else unit.name,
+    )
+
+
 def build(site: AttendSite, tile: Tile, target: Target) -> Kernel:
     """The native kernel for the vector unit of the target.
 
@@ -155,4 +180,5 @@ TEMPLATE = Template(
     build=build,
     derivatives="attend/xla",
     needs_process=machine.cannot_run,
+    padding=padding,
 )

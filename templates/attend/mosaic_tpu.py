@@ -23,7 +23,7 @@ from ropegen.cost import Cost, Direction
 from ropegen.errors import RopegenError
 from ropegen.ir.graph import Node
 from ropegen.target import TPU_KERNEL_MEMORY, Target
-from ropegen.template import Array, Arrays, Kernel, Tangents, Template, Tile
+from ropegen.template import Array, Arrays, Kernel, Padding, Tangents, Template, Tile
 from ropegen.tile_classes import TileClasses
 from ropegen.types import numpy_dtype
 
@@ -35,6 +35,7 @@ from .form_tpu import LOG2_E, ROWS, Form
 from .kernel_tpu import forward as kernel_forward
 from .kernel_tpu_backward import Strip, strips
 from .kernel_tpu_backward import backward as kernel_backward
+from .padding import padding as padding_of
 from .site import FAMILY, AttendSite
 from .tile_map_tpu import TileMap
 
@@ -341,6 +342,13 @@ def notes(site: AttendSite, tile: Tile) -> Iterator[str]:
         yield "no tile that gives the gradient of the bias fits fast memory: where it is asked for, by attend/xla"
 
 
+def padding(site: AttendSite, tile: Tile, target: Target) -> Padding | None:
+    """Whole tiles of queries and keys, and whole lanes of features."""
+    form = _form(site, tile)
+    whole, widths = (tile["q"], tile["kv"]), (form.width, form.value_width)
+    return padding_of(site, _classes(site, tile), tile, whole=whole, widths=widths)
+
+
 def _strips(site: AttendSite, tile: Tile, wanted: Collection[str]) -> tuple[Strip, ...]:
     """The strips of keys that the backward pass visits; empty if no tile fits.
 
@@ -497,4 +505,5 @@ TEMPLATE = Template(
     build=build,
     derivatives="attend/xla",
     notes=notes,
+    padding=padding,
 )

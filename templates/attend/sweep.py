@@ -98,22 +98,19 @@ class Sweep:
         A block is as long as the inner tile if all of it is visible; otherwise it is trimmed.
 
         """
-        (outer, inner), (length, inner_length) = self.sizes, self.lengths
-        granule = min(GRANULE, inner)
-        if -(-length // outer) > _UNROLLED or (
-            matches_segments(self.site.op.visible) and length * inner_length > outer * inner
-        ):
+        (outer, _), (length, _) = self.sizes, self.lengths
+
+        def finer(granule: int) -> TileClasses:
+            return self.classes(outer, granule, whole=False)
+
+        chunks = few_chunks(self.site.op.visible, self.sizes, self.lengths, finer)
+        if chunks is None:
             return None
         rows: list[tuple[int, int, list[Block]]] = []
-        edges = _edges(length, outer, whole=False).tolist()
-        for (first, last), classes in zip(edges, self.classes(outer, granule, whole=False).dense(), strict=True):
+        for (first, last), row in zip(_edges(length, outer, whole=False).tolist(), chunks, strict=True):
             size = last - first + 1
-            blocks = [
-                self.block(first, size, start, stop - start, masked)
-                for start, stop, masked in _chunks(classes, granule, inner, inner_length)
-            ]
-            rows.append((first, size, blocks))
-        return rows if sum(len(blocks) for _, _, blocks in rows) <= _UNROLLED else None
+            rows.append((first, size, [self.block(first, size, start, stop - start, m) for start, stop, m in row]))
+        return rows
 
     def run(
         self,
@@ -243,6 +240,21 @@ class Sweep:
             return finish(carry, step(begin(carry, start, outer, False), block), start, outer)
 
         return lax.fori_loop(jnp.int32(0), jnp.int32(len(first)), row, carry)
+
+
+def few_chunks(
+    visible: Expr, sizes: tuple[int, int], lengths: tuple[int, int], finer: Callable[[int], TileClasses]
+) -> list[list[tuple[int, int, bool]]] | None:
+    """The blocks (start, stop, masked) of every row of tiles, or None if there are too many to unroll.
+
+    `finer(n)` are the classes of tiles with n columns.
+    """
+    (outer, inner), (length, inner_length) = sizes, lengths
+    if -(-length // outer) > _UNROLLED or (matches_segments(visible) and length * inner_length > outer * inner):
+        return None
+    granule = min(GRANULE, inner)
+    rows = [list(_chunks(classes, granule, inner, inner_length)) for classes in finer(granule).dense()]
+    return rows if sum(map(len, rows)) <= _UNROLLED else None
 
 
 def matches_segments(visible: Expr) -> bool:

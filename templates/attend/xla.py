@@ -15,10 +15,11 @@ from ropegen import masks, plain
 from ropegen.cost import NO_COST, Cost, Direction, Work
 from ropegen.ir.graph import Node
 from ropegen.target import Target
-from ropegen.template import Array, Arrays, Kernel, Tangents, Template, Tile
+from ropegen.template import Array, Arrays, Kernel, Padding, Tangents, Template, Tile
 from ropegen.tile_classes import TileClasses, classes_of
 
 from . import sweep, tiled
+from .padding import padding as padding_of
 from .side_by_side import SideBySide
 from .site import FAMILY, AttendSite
 
@@ -195,6 +196,30 @@ def _swept(site: AttendSite, tile: Tile, *, by_key: bool) -> _Swept:
     return _Swept(len(whole), whole.visited, share, hidden)
 
 
+def padding(site: AttendSite, tile: Tile, target: Target) -> Padding | None:
+    """Whole tiles, where they run in a loop: the last one begins earlier, and computes scores of its neighbour again.
+
+    Unrolled tiles are cut to the sequence. In a band, a row of tiles has one block, which lies inside the keys.
+    """
+    queries, keys = (site.sources[name].type.shape[-3] for name in ("q", "k"))
+    outer, inner = min(tile["q"], queries), min(tile["kv"], keys)
+    if not outer or not inner:
+        return None
+
+    def classes(columns: int) -> TileClasses:
+        known = visited(site, Tile.of(q=outer, kv=columns))
+        return known.masked if "mask" in site.op.given else known
+
+    if sweep.few_chunks(site.op.visible, (outer, inner), (queries, keys), classes) is not None:
+        return None
+    granule = min(sweep.GRANULE, inner)
+    whole = classes(inner)
+    is_band = not sweep.matches_segments(site.op.visible) and sweep.band(
+        whole, inner, functools.partial(classes, granule), granule, keys
+    )
+    return padding_of(site, whole, Tile.of(q=outer, kv=inner), whole=(outer, 1 if is_band else inner))
+
+
 def _takes_polynomial(site: AttendSite, target: Target) -> bool:
     """Whether `exponential` computes the weights: on CPU, because the exponential of XLA takes longer there."""
     return target.platform == "cpu" and site.sources["q"].type.dtype != "f64"
@@ -359,4 +384,5 @@ TEMPLATE = Template(
     cost=cost,
     build=build,
     build_split=build,
+    padding=padding,
 )

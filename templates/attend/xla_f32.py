@@ -34,4 +34,5 @@ TEMPLATE = Template(
     cost=functools.partial(xla.cost, multiplied="f32"),
     build=functools.partial(xla.build, widened=True),
     build_split=functools.partial(xla.build, widened=True),
+    padding=xla.padding,
 )

@@ -19,7 +19,7 @@ from ropegen.errors import RopegenError
 from ropegen.ir import ops
 from ropegen.ir.graph import Node
 from ropegen.target import Target
-from ropegen.template import Array, Arrays, Kernel, Template, Tile
+from ropegen.template import Array, Arrays, Kernel, Padded, Padding, Template, Tile
 from ropegen.types import numpy_dtype
 
 from ..tpu.mosaic import LANES, VMEM_SHARE, is_power, round_up
@@ -146,6 +146,13 @@ def notes(site: EmbedSite, tile: Tile) -> Iterator[str]:
     yield "tangent and gradients by embed/xla"
 
 
+def padding(site: EmbedSite, tile: Tile, target: Target) -> Padding | None:
+    """Whole tiles of rows: every id after the last fetches a row that is thrown away."""
+    form = _form(site, tile)
+    rows = form.tiles * form.row_tile
+    return Padding.of([Padded("rows", form.rows, rows)], "rows fetched", form.rows, rows)
+
+
 def build(site: EmbedSite, tile: Tile, target: Target) -> Kernel:
     """Clips or marks the ids that are outside the table, then runs one kernel.
 
@@ -194,4 +201,5 @@ TEMPLATE = Template(
     build=build,
     derivatives="embed/xla",
     notes=notes,
+    padding=padding,
 )

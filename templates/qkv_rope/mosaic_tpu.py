@@ -20,7 +20,7 @@ from ropegen.errors import RopegenError
 from ropegen.ir import ops
 from ropegen.ir.graph import Node
 from ropegen.target import Target
-from ropegen.template import Array, Arrays, Kernel, Template, Tile
+from ropegen.template import Array, Arrays, Kernel, Padded, Padding, Template, Tile
 from ropegen.types import numpy_dtype
 
 from ..tpu.mosaic import LANES, is_power, round_up
@@ -214,6 +214,17 @@ def notes(site: QkvRopeSite, tile: Tile) -> Iterator[str]:
     yield "tangent and gradients by qkv_rope/xla"
 
 
+def padding(site: QkvRopeSite, tile: Tile, target: Target) -> Padding | None:
+    """Whole tiles of rows, and zeros between heads whose columns are packed."""
+    form = _form(site, tile)
+    rows = round_up(form.rows, form.row_tile)
+    own = sum(split.heads * split.width for split in map(_split, site.parts))
+    columns = sum(part.columns for part in form.parts)
+    each = form.batch * form.features
+    sizes = (Padded("rows", form.rows, rows), Padded("columns", own, columns))
+    return Padding.of(sizes, "multiplications", each * form.rows * own, each * rows * columns)
+
+
 def build(site: QkvRopeSite, tile: Tile, target: Target) -> Kernel:
     """Packs the columns if parts are not whole tiles, runs one kernel, and cuts its results into heads.
 
@@ -311,4 +322,5 @@ TEMPLATE = Template(
     build=build,
     derivatives="qkv_rope/xla",
     notes=notes,
+    padding=padding,
 )

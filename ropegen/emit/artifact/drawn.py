@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ropegen.emit.inputs import places
 from ropegen.errors import RopegenError
 from ropegen.ir import ops
 from ropegen.ir.graph import Graph, Node
@@ -19,9 +20,9 @@ _INTEGERS_BELOW = 8
 
 
 def drawn_inputs(graph: Graph, seed: int) -> dict[str, npt.NDArray[Any]]:
-    """An array for every input, by label: ids inside their table, lengths inside their cache, weights that keep the
-    size of activations near one. Arrays have the declared shapes and element types. The same seed gives the same
-    arrays.
+    """An array for every input, by label: ids inside their table, lengths inside their cache, positions of new tokens
+    after them, weights that keep the size of activations near one. Arrays have the declared shapes and element types. The
+    same seed gives the same arrays.
 
     Raises:
       RopegenError: the seed is not a whole number from 0 on.
@@ -45,6 +46,12 @@ def drawn_inputs(graph: Graph, seed: int) -> dict[str, npt.NDArray[Any]]:
                 factors = [user.op.factor for row in lookups for user in users[row] if isinstance(user.op, ops.Scale)]
                 spread = 1 / max((abs(factor) for factor in factors if factor), default=1.0)
             values[label] = (random.standard_normal(kind.shape) * spread).astype(dtype)
+    for place in places(graph):
+        positions, lengths = values[place.positions], values[place.lengths]
+        if positions.ndim == 1:  # they are those of all sequences
+            lengths = values[place.lengths] = np.full_like(lengths, lengths.min())
+        first = lengths.min() if positions.ndim == 1 else lengths[..., None]
+        positions[...] = first + place.start + np.arange(place.rows)
     return values
 
 

@@ -24,7 +24,7 @@ from ropegen.emit.artifact.check import Check, check, check_gradients
 from ropegen.emit.artifact.derivative import Derivative, differentiable, first_alone
 from ropegen.emit.artifact.manifest import GRAPH, Manifest
 from ropegen.emit.callable import cotangent_label
-from ropegen.emit.inputs import check_inputs, expect_keywords, expect_room, rooms
+from ropegen.emit.inputs import check_inputs, expect_keywords, expect_places, expect_room, places, rooms
 from ropegen.emit.own_part import inside_shard_map, with_own_part
 from ropegen.errors import RopegenError
 from ropegen.ir import ops, text
@@ -79,6 +79,7 @@ class Artifact:
         self._allow = allow
         self._inputs = {label: entry.type for label, entry in manifest.inputs.items()}
         self._rooms = rooms(graph)
+        self._places = places(graph)
         self._compiled = {stage: jax.jit(sequential_vmap(program.call)) for stage, program in programs.items()}
         self._derivative = Derivative(
             self._gradient if "gradient" in programs else None,
@@ -248,6 +249,7 @@ class Artifact:
         self._check_platform()
         values = check_inputs(self._inputs, inputs, self._inputs)
         expect_room(self._rooms, inputs)
+        expect_places(self._places, inputs)
         if inside_shard_map():
             values = with_own_part("artifact", self.graph, values)
         return self._run(self._prepared(values), values)
@@ -277,6 +279,7 @@ class Artifact:
     ) -> Any:
         expect_keywords(positional, others)
         expect_room(self._rooms, inputs)
+        expect_places(self._places, inputs)
         return self._run(prepared, {**values, **check_inputs(others, inputs, others)})
 
     def check(self, seed: int = 0) -> Check:
