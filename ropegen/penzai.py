@@ -243,7 +243,7 @@ def _named_shape(name: str, what: str, value: Any) -> dict[str, int]:
             f"{name}: the {what} a named array in which the axes of sizes {value.positional_shape} have no name; "
             "name them with .tag"
         )
-    return dict(value.named_shape)
+    return cast(dict[str, int], dict(value.named_shape))
 
 
 # Attention ---------------------------------------------------------------------------------------------------------------

@@ -97,8 +97,10 @@ def _places_of(value: Node) -> Iterator[Place]:
     if not isinstance(value.op, ops.Attend) or "kv_positions" not in value.op.needed:
         return
     held = value.operand("kv_positions")
-    appended = next((row for row in _same_rows(value.operands[1]) if isinstance(row.op, ops.AppendCache)), None)
-    if appended is None or held is None or not isinstance(held.op, ops.Positions):
+    appended = value.operands[1]
+    while isinstance(appended.op, ops.Cast | ops.Norm | ops.ReorderPairs | ops.Rotate | ops.Scale):
+        appended = appended.operands[0]
+    if not isinstance(appended.op, ops.AppendCache) or held is None or not isinstance(held.op, ops.Positions):
         return
     _, update, lengths = appended.operands
     if not isinstance(lengths.op, ops.Input):

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import jax.numpy as jnp
 import numpy as np
@@ -83,4 +84,4 @@ class Rotation:
 
 def _rolled(x: Array, shift: int, axis: int) -> Array:
     """`pltpu.roll`; Mosaic takes 32 bits, and a Python number may have 64 where JAX does."""
-    return pltpu.roll(x, np.int32(shift), axis)
+    return pltpu.roll(x, cast(int, np.int32(shift)), axis)
