@@ -39,7 +39,7 @@ class Chip:
     """Bytes a second of main memory."""
     link: float = 0.0
     """Bytes a second that a chip sends to one neighbour. On CPU, devices share the memory, so it follows from that."""
-    multiplies_bf16: bool = True
+    has_bf16_matrix_unit: bool = True
     """Whether there is a matrix unit for bfloat16, which XLA uses."""
     fast_memory: int
     """Bytes near the compute units: L2 of a core, shared memory of a multiprocessor, VMEM."""
@@ -159,7 +159,7 @@ _GENERIC = Chip(
     fast_memory=2 << 20,
     launch=3e-6,
     op=_CPU_OP,
-    multiplies_bf16=False,
+    has_bf16_matrix_unit=False,
 )
 
 
@@ -182,7 +182,7 @@ _CPU: Mapping[str, Chip] = MappingProxyType(
         "avx512": _GENERIC,
         # XLA multiplies bfloat16 at 7.5e10 on such a core (Zen 4, jax 0.10.2), so it gains nothing from the instructions.
         "avx512bf16": _GENERIC,
-        "amx": replace(_GENERIC, matmul_bf16=3.1e11, multiplies_bf16=True),
+        "amx": replace(_GENERIC, matmul_bf16=3.1e11, has_bf16_matrix_unit=True),
         # Two multiply-adds of four lanes in a cycle at 2.6 GHz, as Arm states for Neoverse N1; not measured.
         "neon": _slower(4.2e10),
     }

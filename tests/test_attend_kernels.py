@@ -40,6 +40,8 @@ SCORES = {
 }
 DTYPES = {"f32": jnp.float32, "bf16": jnp.bfloat16, "f16": jnp.float16}
 
+pytestmark = pytest.mark.usefixtures("full_compilation")
+
 
 @dataclass(frozen=True)
 class Case:

@@ -46,7 +46,7 @@ def declines(site: AttendSite, target: Target) -> Iterator[str]:
         yield "it computes in float32, and q is f64"
     if site.op.partial and q.dtype != site.op.partial:
         yield f"it writes the type of q, {q.dtype}, and parts of an attention are {site.op.partial}"
-    if q.dtype == "bf16" and target.figures.multiplies_bf16:
+    if q.dtype == "bf16" and target.figures.has_bf16_matrix_unit:
         yield XlaIsFaster(f"cores of {target} have a matrix unit for bf16, which XLA uses")
     if 0 in (*q.shape, *k.shape, *v.shape):
         yield "there is no query, key or feature to multiply"
