@@ -22,11 +22,12 @@ import pytest
 from guarded import Guarded, Handler
 from interpreted import drawn
 from native import host
-from ropegen.templates.attend import llvm_cpu
+from ropegen.templates.attend import layout_cpu_backward, llvm_cpu
 from ropegen.templates.attend.kernel_cpu import forward
 from ropegen.templates.attend.kernel_cpu_backward import backward
 from ropegen.templates.attend.layout_cpu import Problem, operands_of
 from ropegen.templates.attend.layout_cpu_backward import Gradient
+from ropegen.templates.attend.site import FAMILY
 from test_attend_tpu import Case
 from test_attend_tpu_backward import formula
 
@@ -333,6 +334,57 @@ def test_scratch_memory_is_below_64_mb_at_32768_rows() -> None:
             problem = Problem(LONG.site.closed, unit, tile["kv"], tile["panels"], 2)
             assert problem.scratch_bytes < 64 << 20
             assert Gradient(problem, False).scratch_bytes < 64 << 20
+
+
+@pytest.mark.any_jax
+@pytest.mark.parametrize(
+    ("batch", "heads", "kv_heads", "width", "length", "threads"),
+    [
+        (1, 8, 2, 128, 8192, 2),
+        (1, 16, 2, 64, 8192, 2),
+        (1, 8, 8, 64, 32_768, 2),
+        (3, 6, 3, 128, 16_384, 4),
+        (1, 8, 1, 128, 8192, 4),
+        (2, 32, 8, 128, 32_768, 16),
+    ],
+)
+def test_every_wave_of_the_backward_pass_has_work_for_all_threads(
+    batch: int, heads: int, kv_heads: int, width: int, length: int, threads: int
+) -> None:
+    """Threads without an item wait for the end of the wave."""
+    q, kv = ((batch, length, count, width) for count in (heads, kv_heads))
+    b = rg.Builder("attention")
+    parts = [b.input(label, shape, "f32") for label, shape in (("q", q), ("k", kv), ("v", kv))]
+    closed = b.build(out=b.attend(*parts, mask=masks.full))
+    region = next(iter(FAMILY.find(closed)))
+    gradient = Gradient(Problem(region.closed, VECTOR_UNITS["avx512"], 64, 4, threads), False)
+    items = gradient.wave_heads * gradient.chunks
+    assert items % threads == 0 or gradient.waves == 1
+    assert items >= min(threads, batch * kv_heads * gradient.chunks)
+    # Only the copies that keep the threads busy take more memory than a wave should.
+    copy = heads // kv_heads * length * width * 4
+    assert gradient.wave_bytes < max(64 << 20, 1.1 * copy * threads)
+
+
+def test_the_waves_of_the_backward_pass_do_not_change_a_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nine key heads in one wave, and in waves of two heads, of which the last is not full."""
+    case = Case(lead=(3,), queries=70, keys=70, heads=6, kv_heads=3, width=16, value_width=16, mask="causal")
+    values = list(drawn(case.site, 0).values())
+    results: list[list[np.ndarray]] = []
+    waves: list[int] = []
+    for memory in (16 << 20, 1):
+        monkeypatch.setattr(layout_cpu_backward, "_WAVE", memory)
+        monkeypatch.setattr(layout_cpu_backward, "_WAVE_OF_THREAD", memory)
+        backward.cache_clear()
+        ahead, back = handlers(case, 2)
+        waves.append(Gradient(Problem(case.site.closed, host(), 64, 2, 2), False).waves)
+        outputs = ahead(values, True, 2)
+        random = np.random.default_rng(0)
+        pulled = [random.standard_normal(x.shape).astype(x.dtype) for x in outputs]
+        results.append(back([*values, *outputs, *pulled], True, 2))
+    backward.cache_clear()
+    assert waves == [1, 5]
+    same(results)
 
 
 def test_a_call_takes_as_much_scratch_memory_as_was_planned() -> None:

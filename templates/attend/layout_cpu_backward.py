@@ -22,8 +22,11 @@ _STRIP = 512
 # Bytes between two arrays of an item, so that equal places of them do not share places in the cache.
 _STAGGER = 320
 # The most bytes for the cotangents of the queries, and what else there is for every query, of one wave of heads: so
-# much, or so much for each thread.
+# much, or so much for each thread. A wave has more where it would otherwise have fewer items than there are threads.
 _WAVE, _WAVE_OF_THREAD = 16 << 20, 4 << 20
+# The most items that share a key head, each with its own copy of the cotangent of the queries, where the copies need more
+# memory than that.
+_COPIES = 4
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,8 @@ class Gradient:
         if heads % problem.threads == 0 or heads >= 4 * problem.threads:
             return 1
         room = self._most // (problem.group * self.padded_queries * problem.packed_width * 4)
-        return max(1, min(-(-4 * problem.threads // heads), problem.tiles, room))
+        needed = min(-(-problem.threads // heads), _COPIES)
+        return max(1, min(-(-4 * problem.threads // heads), problem.tiles, max(room, needed)))
 
     @property
     def strip(self) -> int:
@@ -154,11 +158,12 @@ class Gradient:
 
     @property
     def wave_heads(self) -> int:
-        """Key heads in a wave."""
+        """Key heads in a wave: as many as fit, but enough for all threads, and no remainder that leaves some of them idle."""
         whole = self.problem.batch * self.problem.kv_heads
         if self.shares_bias or whole * self.head_bytes <= 2 * self._most:
             return whole
-        return max(1, self._most // self.head_bytes)
+        busy = -(-self.problem.threads // self.chunks)
+        return min(whole, max(busy, self._most // self.head_bytes // busy * busy))
 
     @property
     def item_heads(self) -> int:
