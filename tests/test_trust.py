@@ -196,6 +196,16 @@ def test_a_key_that_stands_twice_is_refused(copy: Path) -> None:
         rg.load(copy)
 
 
+def test_bytes_that_are_no_text_are_refused_behind_another_fault(copy: Path) -> None:
+    """A reader that stops at the first fault does not see the second, and its message reads the rest."""
+    path = copy / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["inputs"]["ids"]["shape"] = "words"
+    path.write_bytes(json.dumps(manifest | {"versions": "here"}).encode().replace(b'"here"', b'"\xff"'))
+    with pytest.raises(rg.RopegenError, match="is damaged"):
+        rg.load(copy)
+
+
 def test_what_is_too_large_or_no_file_is_not_read(copy: Path) -> None:
     for name, what in (("plan.txt", "something else than a file"), ("manifest.json", "is not an artifact")):
         (copy / name).unlink()
@@ -422,6 +432,21 @@ def test_plans_are_forgotten() -> None:
 
     first = objects(range(1, 101))
     assert objects(range(101, 301)) < first + 1000
+
+
+def test_what_was_compiled_for_an_artifact_goes_with_it(copy: Path) -> None:
+    """Otherwise a process that loads an artifact again and again runs out of room for mappings of memory."""
+    mutate.without_native(copy)
+    values = artifact.drawn_inputs(GRAPH, 0)
+
+    def compiled(loads: int) -> int:
+        for _ in range(loads):
+            rg.load(copy)(**values)
+        gc.collect()
+        return len(jax.devices()[0].client.live_executables())
+
+    first = compiled(2)
+    assert compiled(5) <= first
 
 
 def test_one_artifact_in_many_threads(built: Path) -> None:

@@ -126,7 +126,8 @@ def _linker() -> Any:
 
 def _parsed(module: str, unit: VectorUnit) -> Any:
     binding = _binding()
-    parsed = binding.parse_assembly(module)
+    # LLVM frees the types and constants of a module with its context, and never those of the global one.
+    parsed = binding.parse_assembly(module, binding.create_context())
     parsed.triple = unit.triple
     parsed.verify()
     return parsed

@@ -318,15 +318,18 @@ def decoded(content: bytes, path: Path) -> Manifest:
             f"{path} is of format {stated}, and this ropegen reads up to {FORMAT}; install a newer ropegen"
         )
     try:
-        made = msgspec.json.decode(content, type=Manifest)
+        # It reads all of the content. msgspec stops at the first field that does not fit, and it takes surrogates.
         json.loads(content, object_pairs_hook=_expect_no_twins)
+    except ValueError as error:
+        raise RopegenError(f"{path} is damaged: {error}; build the artifact again") from error
+    try:
+        return msgspec.json.decode(content, type=Manifest)
     except msgspec.ValidationError as error:
         raise RopegenError(
             f"{path} is damaged, or a newer ropegen wrote it: {_with_key(content, str(error))}; build the artifact again"
         ) from error
-    except ValueError as error:  # also surrogates, which msgspec takes and Python's decoder does not
+    except msgspec.DecodeError as error:  # such as NaN, which Python's decoder takes
         raise RopegenError(f"{path} is damaged: {error}; build the artifact again") from error
-    return made
 
 
 def _expect_no_twins(pairs: list[tuple[str, object]]) -> None:

@@ -80,7 +80,7 @@ class Artifact:
         self._inputs = {label: entry.type for label, entry in manifest.inputs.items()}
         self._rooms = rooms(graph)
         self._places = places(graph)
-        self._compiled = {stage: jax.jit(sequential_vmap(program.call)) for stage, program in programs.items()}
+        self._compiled = {stage: _jitted(program) for stage, program in programs.items()}
         self._derivative = Derivative(
             self._gradient if "gradient" in programs else None,
             {label: entry.type for label, entry in manifest.outputs.items()},
@@ -354,6 +354,19 @@ class Artifact:
         if len(results) == 1:
             return next(iter(results.values()))
         return {label: results[label] for label in self.manifest.outputs}
+
+
+def _jitted(program: jax_export.Exported) -> Callable[..., Any]:
+    """A program for `jit` and `vmap`, which takes one entry of a batch after the other.
+
+    The function is not what `sequential_vmap` makes but calls it: JAX's caches know that by itself, with a reference to
+    itself, and so would keep it, and what was compiled for it, after the last reference of the artifact is gone.
+    """
+
+    def call(*arguments: Any) -> Any:
+        return sequential_vmap(program.call)(*arguments)
+
+    return jax.jit(call)
 
 
 def _still(value: Any) -> Any:
