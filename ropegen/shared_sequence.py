@@ -20,7 +20,9 @@ from ropegen.api import expect_reads, rotated
 from ropegen.arguments import expect_tiles, flag_of, is_one_of, number_of, text_of
 from ropegen.emit import context_parallel as ring
 from ropegen.emit import mesh
+from ropegen.emit.context_derivatives import attend
 from ropegen.emit.mesh import Sharding
+from ropegen.emit.own_part import with_own_index
 from ropegen.emit.recorded import record
 from ropegen.emit.varying import varying
 from ropegen.errors import RopegenError, nearest
@@ -151,8 +153,8 @@ def context_parallel(
 
     method: "ring" moves keys and values around the devices while they compute; "gather" gives every device all keys and
       values; "ulysses" exchanges sequence for heads, so that a device computes all positions of some heads. None takes
-      the one that is estimated to be fastest; `context_plan` says why. They differ in rounding only. "ulysses"
-      has all derivatives; the others have first ones, in reverse mode.
+      the one that is estimated to be fastest; `context_plan` says why. They differ in rounding only. In forward mode, and
+      for second derivatives, "ring" gathers the keys as "gather" does.
     order: the positions that the devices hold if positions are left out: "contiguous" (device i holds the i-th part of
       the sequence) or "zigzag" (see `ropegen.zigzag`). Keys then travel only as far as the mask lets queries see.
     q_positions, kv_positions: the positions of this device's queries and keys, which differ between devices.
@@ -160,8 +162,8 @@ def context_parallel(
       queries has 1, or this device's.
 
     Raises:
-      RopegenError: it is called outside of a shard_map with this axis; positions that are equal on all devices; or what
-        `attention` raises.
+      RopegenError: it is called outside of a shard_map with this axis; positions that are equal on all devices; a mask or
+        score that reads `head` or `batch`, if the shard_map splits that axis too; or what `attention` raises.
     """
     parts = _axis_size(axis)
     refuse_over_devices("context_parallel", (q, k, v, bias, mask))
@@ -191,6 +193,7 @@ def context_parallel(
     }
     arrays: dict[str, Array] = {"q": q, "k": k, "v": v} | {name: x for name, x in given.items() if x is not None}
     arrays = ring.vary(arrays, axis)
+    arrays["q"] = with_own_index("context_parallel", reads, arrays["q"], axis)
     for label in ("bias", "mask"):
         _expect_all_keys(label, arrays.get(label), parts * keys)
     if rope is not None:
@@ -427,7 +430,7 @@ def _by_keys(
         gathers=gathers,
     )
     others = {label: x for label, x in kept.items() if label not in floats}
-    out, lse = ring.attend(setting, floats, others)
+    out, lse = attend(setting, floats, others)
     if options["masked_row"] == "mean" and "sinks" not in arrays:
         # A row that sees no key is the mean of the values of all devices.
         v = arrays["v"]

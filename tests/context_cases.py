@@ -261,6 +261,63 @@ def figures() -> dict[str, Any]:
     return counts | {"share of the square": sum(scores) / (kv_heads * length**2), "pairs": pairs.tolist()}
 
 
+def derivatives() -> dict[str, float]:
+    """The errors of derivatives of all orders and modes against one device's."""
+    parts, length = 2, 8
+    mesh = Mesh(np.array(jax.devices()[:parts]), ("seq",))
+    draw = np.random.default_rng(0)
+    shapes = {"q": (1, length, 2, 4), "k": (1, length, 1, 4), "v": (1, length, 1, 4), "sinks": (2,)}
+    x, away = ({name: jnp.asarray(draw.normal(size=size), jnp.float32) for name, size in shapes.items()} for _ in "12")
+    ids = jnp.asarray([[0, 0, 0, 1, 1, 1, 1, 2]], jnp.int32)
+    options: dict[str, Any] = {"mask": masks.causal & masks.segments, "return_lse": True}
+
+    def one(x: dict[str, Array]) -> tuple[Array, Array]:
+        given = {"sinks": x["sinks"], "q_segments": ids, "kv_segments": ids}
+        return rg.attention(x["q"], x["k"], x["v"], **given, **options)
+
+    def several(method: str) -> Callable[..., tuple[Array, Array]]:
+        def of_device(x: dict[str, Array], ids: Array) -> tuple[Array, Array]:
+            given = {"sinks": x["sinks"], "q_segments": ids, "kv_segments": ids}
+            return rg.context_parallel(x["q"], x["k"], x["v"], method=method, **given, **options)
+
+        split = PartitionSpec(None, "seq")
+        specs = {name: split if name in "qkv" else PartitionSpec() for name in x}
+        shared = jax.shard_map(of_device, mesh=mesh, in_specs=(specs, split), out_specs=split)
+        return lambda x: shared(x, ids)
+
+    def loss(f: Callable[..., tuple[Array, Array]]) -> Callable[..., Array]:
+        return lambda x: sum(jnp.sum(jnp.sin(y)) for y in f(x))
+
+    def of_sinks(f: Callable[..., Any]) -> Callable[[Array], Any]:
+        return lambda sinks: f({**x, "sinks": sinks})
+
+    taken: dict[str, Callable[[Callable[..., Any]], Any]] = {
+        "jvp": lambda f: jax.jvp(f, (x,), (away,))[1],
+        "linearize": lambda f: jax.linearize(f, x)[1](away),
+        "jacfwd": lambda f: jax.jacfwd(of_sinks(f))(x["sinks"]),
+        "jacrev": lambda f: jax.jacrev(lambda x: f(x)[0][0, -1])(x),
+        "vmap of the gradient": lambda f: jax.vmap(jax.grad(loss(f)))(jax.tree.map(lambda *y: jnp.stack(y), x, away)),
+        "gradient of checkpoint": lambda f: jax.grad(loss(jax.checkpoint(f)))(x),
+        "tangent of the gradient": lambda f: jax.jvp(jax.grad(loss(f)), (x,), (away,))[1],
+        "gradient of the tangent": lambda f: jax.grad(lambda x: jax.jvp(loss(f), (x,), (away,))[1])(x),
+        "gradient of the gradient": lambda f: jax.grad(lambda x: sum(y.sum() for y in jax.grad(loss(f))(x).values()))(
+            x
+        ),
+        "hessian": lambda f: jax.hessian(of_sinks(loss(f)))(x["sinks"]),
+    }
+    errors: dict[str, float] = {}
+    for name, derivative in taken.items():
+        wanted = jax.jit(lambda derivative=derivative: derivative(one))()
+        for method in ("ring", "gather"):
+            got = jax.jit(lambda derivative=derivative, method=method: derivative(several(method)))()
+            errors[f"{name}, {method}"] = max(jax.tree.leaves(jax.tree.map(relative, got, wanted)))
+    x, away = (jax.tree.map(lambda y: y.astype(jnp.bfloat16), given) for given in (x, away))
+    wanted = jax.jit(lambda: taken["tangent of the gradient"](one))()
+    got = jax.jit(lambda: taken["tangent of the gradient"](several("ring")))()
+    errors["bfloat16"] = max(jax.tree.leaves(jax.tree.map(relative, got, wanted)))
+    return errors
+
+
 if __name__ == "__main__":
     # Not when a test imports the names of the cases: these settings are of the whole process, and of its children.
     os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
@@ -268,5 +325,8 @@ if __name__ == "__main__":
     warnings.filterwarnings("ignore", category=rg.FallbackWarning)  # native code runs on one device
     if len(sys.argv) == 1 or "figures" in sys.argv:
         print(json.dumps({"case": "figures", **figures()}), flush=True)
-    for name in [name for name in sys.argv[1:] if name in CASES] or ([] if "figures" in sys.argv else CASES):
+    if len(sys.argv) == 1 or "derivatives" in sys.argv:
+        print(json.dumps({"case": "derivatives", **derivatives()}), flush=True)
+    alone = {"figures", "derivatives"} & {*sys.argv}
+    for name in [name for name in sys.argv[1:] if name in CASES] or ([] if alone else CASES):
         print(json.dumps({"case": name, **run(CASES[name])}), flush=True)

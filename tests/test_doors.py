@@ -42,7 +42,8 @@ def weights() -> Weights:
 
 def plain(weights: Weights) -> Callable[[jax.Array], jax.Array]:
     def run(x: jax.Array) -> jax.Array:
-        q, k, v = ((x @ weights[name]).reshape(BATCH, LENGTH, HEADS, WIDTH) for name in ("query", "key", "value"))
+        heads = (*x.shape[:-1], HEADS, WIDTH)
+        q, k, v = ((x @ weights[name]).reshape(heads) for name in ("query", "key", "value"))
         out = rg.attention(q, k, v, rope=ROPE, mask=rg.masks.causal)
         return out.reshape(x.shape) @ weights["output"]
 

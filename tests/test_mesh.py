@@ -1,7 +1,7 @@
 """Several devices: the table of docs/devices.md, and what it does not show.
 
-The number of devices is fixed when JAX starts. So `tests/devices.py` runs in processes of its own, with eight simulated
-devices, and the tests read what it found.
+The number of devices is fixed when JAX starts. So `tests/devices.py` and `tests/device_checks.py` run in processes of their
+own, with eight simulated devices, and the tests read what they found.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import device_checks
 import devices
 import pytest
 
@@ -42,8 +43,8 @@ REFUSED = {
 Cell = tuple[str, str, str, str]
 
 
-def lines_of(*arguments: str) -> subprocess.Popen[str]:
-    script = Path(__file__).with_name("devices.py")
+def lines_of(name: str, *arguments: str) -> subprocess.Popen[str]:
+    script = Path(__file__).with_name(name)
     return subprocess.Popen(
         [sys.executable, str(script), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -55,7 +56,11 @@ def results() -> dict[str, Any]:
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = str(free.getsockname()[1])
-    started = [lines_of(), lines_of(port, "0"), lines_of(port, "1")]
+    started = [
+        lines_of("devices.py"),
+        lines_of("device_checks.py"),
+        *(lines_of("devices.py", port, index) for index in "01"),
+    ]
     ended = [process.communicate(timeout=600) for process in started]
     for process, (_, errors) in zip(started, ended, strict=True):
         assert process.returncode == 0, errors
@@ -92,7 +97,7 @@ def test_batch_and_heads_exchange_nothing_but_sums(results: dict[str, Any], cell
     assert set(results[json.dumps(cell)]["collectives"]) <= ({"all-reduce"} if has_sum else set())
 
 
-@pytest.mark.parametrize("name", devices.CHECKS)
+@pytest.mark.parametrize("name", device_checks.CHECKS)
 def test_check(results: dict[str, Any], name: str) -> None:
     assert not results[json.dumps(name)]["failed"], results[json.dumps(name)]["failed"]
 

@@ -5,7 +5,8 @@ device computes the attention of its queries over each block as float32 (`ops.At
 it has by log-sum-exp. What is computed follows from `ropegen.ring`.
 
 The backward pass binds the backward primitive with the output and log-sum-exp of the whole attention, so that it
-computes no forward pass again. The cotangents of keys and values travel with their block, in float32.
+computes no forward pass again. The cotangents of keys and values travel with their block, in float32. How JAX comes to it
+is in `context_derivatives`.
 """
 
 from __future__ import annotations
@@ -13,19 +14,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
 
 from ropegen import masks, plain
 from ropegen.emit.primitive import Choice, Choices, bind, bind_backward
 from ropegen.emit.varying import alike
-from ropegen.errors import RopegenError
 from ropegen.expression import Expr
 from ropegen.ir import ops
 from ropegen.ir.build import Builder
@@ -66,101 +64,6 @@ class Ring:
     tile: FixedTiles = ()
     gathers: bool = False
     """Whether every device gets all keys first, instead of one block after the other."""
-
-
-def attend(ring: Ring, floats: Arrays, others: Arrays) -> tuple[Array, Array]:
-    """(out, lse) of the queries of this device over the keys of all devices of the ring.
-
-    `floats` holds q (..., Sq, H, D), k (..., Skv, Hkv, D), v (..., Skv, Hkv, Dv) and, optionally, bias and sinks (H,);
-    `others` may hold q_positions, kv_positions, q_segments, kv_segments and mask. The last axis of bias and mask has 1
-    or all keys of the ring, device after device; their other axes are local. A row that sees no key is zero. `out`
-    (..., Sq, H, Dv) is in q's type, `lse` (..., Sq, H) in float32, or float64 for float64.
-
-    Raises:
-      RopegenError: a derivative is taken in forward mode, or a second one. The backward pass of a block holds the results of
-        the whole attention as constants, and there is no tangent.
-    """
-    marked = {name: _reverse_mode(value) for name, value in floats.items()}
-    return cast("tuple[Array, Array]", _attend(ring, marked, others))  # `custom_vjp` loses the type
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _attend(ring: Ring, floats: Arrays, others: Arrays) -> tuple[Array, Array]:
-    return _forward(ring, floats, others)
-
-
-def _attend_forward(ring: Ring, floats: Arrays, others: Arrays) -> tuple[tuple[Array, Array], Any]:
-    results = _forward(ring, floats, others)
-    return results, (floats, others, *results)
-
-
-def _attend_backward(ring: Ring, saved: Any, cotangents: tuple[Array, Array]) -> tuple[Arrays, None]:
-    floats, others, out, lse = saved
-    given, (d_out, d_lse) = _differentiated_once((floats, cotangents))
-    return _backward(ring, given, others, out, lse, d_out, d_lse), None
-
-
-_attend.defvjp(_attend_forward, _attend_backward)
-
-
-@jax.custom_jvp
-def _differentiated_once(values: Any) -> Any:
-    """The values. The gradient that is computed from them cannot be differentiated again.
-
-    Raises:
-      RopegenError: it is. The backward pass of a block holds the results of the whole attention as constants.
-    """
-    return values
-
-
-@_differentiated_once.defjvp
-def _refuse_second_derivative(primals: Any, tangents: Any) -> Any:
-    raise RopegenError(f"context_parallel: a second derivative was taken, {_FIRST_IN_REVERSE}")
-
-
-_FIRST_IN_REVERSE = (
-    'and method="ring" and method="gather" have first derivatives in reverse mode only (jax.grad, jax.vjp, jax.jacrev); give '
-    'method="ulysses"'
-)
-
-
-# A tangent of an operand of the ring. In reverse mode it is transposed and never computed, so only `jax.jvp` and what is made of
-# it come to its value. Without it, they would end in an error of `jax.custom_vjp`, which does not know the way out.
-_tangent_p = Primitive("context_parallel_tangent")
-
-
-def _refuse_tangent(*_: Any, **__: Any) -> Any:
-    raise RopegenError(f"context_parallel: a derivative in forward mode was taken (jax.jvp), {_FIRST_IN_REVERSE}")
-
-
-def _same(tangent: Any) -> Any:
-    return tangent
-
-
-def _transposed(cotangent: Any, _: Any) -> list[Any]:
-    return [cotangent]
-
-
-def _batched_tangent(values: Any, axes: Any) -> tuple[Any, Any]:
-    return _tangent_p.bind(*values), axes[0]
-
-
-_tangent_p.def_impl(_refuse_tangent)
-_tangent_p.def_abstract_eval(_same)
-mlir.register_lowering(_tangent_p, _refuse_tangent)
-ad.deflinear2(_tangent_p, _transposed)
-batching.primitive_batchers[_tangent_p] = _batched_tangent
-
-
-@jax.custom_jvp
-def _reverse_mode(value: Array) -> Array:
-    """The value. Its tangent can be transposed, and has no value."""
-    return value
-
-
-@_reverse_mode.defjvp
-def _mark_tangent(primals: Any, tangents: Any) -> Any:
-    return primals[0], _tangent_p.bind(tangents[0])
 
 
 def vary(arrays: Arrays, axis: str) -> Arrays:
@@ -429,7 +332,14 @@ def _device(ring: Ring, floats: Arrays, others: Arrays, step: _Step) -> tuple[_D
 
 
 @plain.own_promotion()
-def _forward(ring: Ring, floats: Arrays, others: Arrays) -> tuple[Array, Array]:
+def forward(ring: Ring, floats: Arrays, others: Arrays) -> tuple[Array, Array]:
+    """(out, lse) of the queries of this device over the keys of all devices of the ring.
+
+    `floats` holds q (..., Sq, H, D), k (..., Skv, Hkv, D), v (..., Skv, Hkv, Dv) and, optionally, bias and sinks (H,);
+    `others` may hold q_positions, kv_positions, q_segments, kv_segments and mask. The last axis of bias and mask has 1
+    or all keys of the ring, device after device; their other axes are local. A row that sees no key is zero. `out`
+    (..., Sq, H, Dv) is in q's type, `lse` (..., Sq, H) in float32, or float64 for float64.
+    """
     q, v = floats["q"], floats["v"]
     wide = plain.accumulator(q.dtype)
 
@@ -468,8 +378,8 @@ def _like(values: Any, given: Arrays) -> Any:
 
 
 @plain.own_promotion()
-def _backward(ring: Ring, floats: Arrays, others: Arrays, out: Array, lse: Array, d_out: Array, d_lse: Array) -> Arrays:
-    """The cotangents of `floats`, from those of the results."""
+def backward(ring: Ring, floats: Arrays, others: Arrays, out: Array, lse: Array, d_out: Array, d_lse: Array) -> Arrays:
+    """The cotangents of `floats`, from the results of `forward` and their cotangents."""
     wide = plain.accumulator(out.dtype)
     results = {"out": out, "lse": lse[..., None], "d_out": d_out, "d_lse": d_lse[..., None]}
 

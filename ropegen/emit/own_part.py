@@ -5,12 +5,14 @@ would count from 0 on every device; if it splits heads or batch, so would the `h
 would be wrong without a word. Only the enclosing `shard_map` knows which axes it splits, so the primitive `part`
 returns its operands unchanged, and its lowering looks at the arrays that the `shard_map` around it takes. What the axes
 of the operands are is known from the graph, and those of other arrays are told by their sizes. JAX lowers the bodies of
-loops, of `jax.checkpoint` and of nested `jit` apart from what is around them, so nothing is seen there.
+loops, of `jax.checkpoint` and of nested `jit` apart from what is around them, and while it does so, the `shard_map` is not
+finished: see `_blocks`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -41,6 +43,8 @@ class Question:
     """The sizes that the axis can have in the arrays of a device."""
     places: frozenset[int]
     """The places that it can have among the axes of an array with several axes."""
+    beside: frozenset[tuple[int, ...]]
+    """Sizes of other axes, of which one tuple stands directly before or after it wherever else it is."""
     others: tuple[frozenset[int], ...]
     """For every operand of the primitive, the places of axes that are known to be others."""
     refusal: str
@@ -116,6 +120,7 @@ def _of_positions(
                 axes,
                 frozenset((length,)),
                 frozenset((batch,)),
+                frozenset(_batches(graph)),
                 others,
                 f"{call}: this shard_map splits the sequence over the mesh axis {{axis!r}}, and the positions are left out or "
                 f"are the same on every device, so every device would count them from the same one. Give the positions of "
@@ -126,6 +131,14 @@ def _of_positions(
                     else ""
                 ),
             )
+
+
+def _batches(graph: Graph) -> Iterator[tuple[int, ...]]:
+    """The sizes of the batch in front of the sequence of inputs of a call."""
+    names = axes_of(graph).names
+    for value in graph.inputs:
+        if SEQUENCE in names[value] and (place := names[value].index(SEQUENCE)):
+            yield value.type.shape[:place]
 
 
 def _positions_of(user: Node) -> tuple[Node, ...]:
@@ -145,20 +158,52 @@ def _of_places(
     for value in graph.nodes:
         if not isinstance(value.op, ops.Attend):
             continue
-        shape = value.operands[0].type.shape
-        heads, width = shape[-2:]
-        where = {"head": ({heads, heads * width}, {1, batch + 1}), "batch": ({shape[0]}, {0})}
-        for name in sorted(value.op.variables & where.keys()):
-            sizes, places = where[name]
-            yield Question(
-                axes,
-                frozenset(sizes),
-                frozenset(places),
-                others[name],
-                f"{call}: this shard_map splits the {name}{'s' if name == 'head' else ''} over the mesh axis {{axis!r}}, and the "
-                f"mask or score reads `{name}`, which would count from 0 on every device. Call it outside of shard_map with "
-                f"`sharding=`, which counts over the whole, or give this part's own `bias` or mask array",
+        for name in sorted(value.op.variables & others.keys()):
+            way_out = (
+                "Call it outside of shard_map with `sharding=`, which counts over the whole, or give this part's own `bias` or "
+                "mask array"
             )
+            yield _of_index(call, name, value.operands[0].type.shape, axes, batch, others[name], way_out)
+
+
+def _of_index(
+    call: str,
+    name: str,
+    shape: tuple[int, ...],
+    axes: frozenset[str],
+    batch: int,
+    others: tuple[frozenset[int], ...],
+    way_out: str,
+) -> Question:
+    """For the index, `head` or `batch`, that the mask or score of an attention reads; q has the shape."""
+    heads, width = shape[-2:]
+    sizes, places = ({heads, heads * width}, {1, batch + 1}) if name == "head" else ({shape[0]}, {0})
+    return Question(
+        axes,
+        frozenset(sizes),
+        frozenset(places),
+        frozenset(),
+        others,
+        f"{call}: this shard_map splits the {name}{'s' if name == 'head' else ''} over the mesh axis {{axis!r}}, and the mask "
+        f"or score reads `{name}`, which would count from 0 on every device. {way_out}",
+    )
+
+
+def with_own_index(call: str, read: frozenset[str], q: Array, sequence: str) -> Array:
+    """The q (..., S, H, D) of an attention whose sequence lies over the mesh axis `sequence`, and whose mask and score read these
+    variables.
+
+    The lowering raises:
+      RopegenError: they read `head` or `batch`, and the `shard_map` around the call splits that axis.
+    """
+    axes = (varying([jax.typeof(q)]) or _manual_axes()) - {sequence}
+    way_out = "Leave that axis whole, or give this part's own `bias` or mask array"
+    questions = tuple(
+        _of_index(call, name, q.shape, axes, q.ndim - 3, (frozenset(range(q.ndim)) - {place},), way_out)
+        for name, place in (("head", q.ndim - 2), ("batch", 0))
+        if name in read
+    )
+    return _part_p.bind(q, questions=questions)[0] if questions and axes else q
 
 
 def _of_seeds(
@@ -190,6 +235,7 @@ def _of_seeds(
                     axes,
                     frozenset(sizes),
                     frozenset(places),
+                    frozenset(),
                     their_others,
                     f"{call}: this shard_map splits the {name} over the mesh axis {{axis!r}}, and dropout has the same key on every "
                     "device, so all of them would drop the same weights. Give every device a key of its own: "
@@ -212,13 +258,20 @@ def _tangents(primals: Any, tangents: Any, *, questions: tuple[Question, ...]) -
 
 
 def _batched(values: Any, places: Any, *, questions: tuple[Question, ...]) -> tuple[list[Any], Any]:
-    """The axis that `jax.vmap` adds moves the places of those behind it."""
+    """The axis that `jax.vmap` adds moves the places of those behind it, and is one more axis of the batch."""
+    size = next(value.shape[at] for value, at in zip(values, places, strict=True) if at is not None)
 
     def moved(others: frozenset[int], at: int | None) -> frozenset[int]:
         return others if at is None else frozenset(place + (place >= at) for place in others)
 
     asked = tuple(
-        dataclasses.replace(question, others=tuple(map(moved, question.others, places))) for question in questions
+        dataclasses.replace(
+            question,
+            places=question.places | {place + 1 for place in question.places},
+            beside=question.beside | {(size, *sizes) for sizes in question.beside},
+            others=tuple(map(moved, question.others, places)),
+        )
+        for question in questions
     )
     return _part_p.bind(*values, questions=asked), places
 
@@ -230,16 +283,59 @@ batching.primitive_batchers[_part_p] = _batched
 
 
 def _lowered(context: mlir.LoweringRuleContext, *values: Any, questions: tuple[Question, ...]) -> list[Any]:
-    for argument, split, shape in _arrays(cast("Any", ir.InsertionPoint.current).block):
-        own = [index for index, value in enumerate(values) if value == argument]
+    shapes = [tuple(ir.RankedTensorType(value.type).shape) for value in values]
+    for argument, split, shape in itertools.chain.from_iterable(map(_arrays, _blocks())):
+        # The operands that it may be, or of which it holds several, and how many axes stand before theirs.
+        own = {
+            index: len(shape) - len(its)
+            for index, (value, its) in enumerate(zip(values, shapes, strict=True))
+            if value == argument or (len(its) > 1 and its == shape[-len(its) :])
+        }
         for question in questions:
-            others = frozenset[int]().union(*(question.others[index] for index in own))
-            for place, (axes, size) in enumerate(zip(split, shape, strict=True)):
+            others = {place + first for index, first in own.items() for place in question.others[index]}
+            for place, axes in enumerate(split):
                 shared = sorted(question.axes & axes)
-                can_be = size in question.sizes and (place in question.places or len(shape) == 1)
-                if shared and can_be and place not in others:
+                if shared and _can_be(question, shape, place) and place not in others:
                     raise RopegenError(question.refusal.format(axis=shared[0]))
     return list(values)
+
+
+def _can_be(question: Question, shape: tuple[int, ...], place: int) -> bool:
+    """Whether an axis of an array can be the one that the question is about."""
+    if shape[place] not in question.sizes:
+        return False
+    near = ((shape[max(0, place - len(sizes)) : place], shape[place + 1 :][: len(sizes)]) for sizes in question.beside)
+    beside = any(sizes in around for sizes, around in zip(question.beside, near, strict=True))
+    return beside or place in question.places or len(shape) == 1
+
+
+def _blocks() -> list[Any]:
+    """The blocks that JAX is writing now, from the inside out.
+
+    The body of a loop, of `jax.checkpoint` or of a nested `jit` is written as a function of its own, and a block of it has
+    no parent. What is around it stands only on the stack of MLIR's insertion points, which this goes down and up again.
+    """
+    points, locations = cast("Any", ir.InsertionPoint), cast("Any", ir.Location)
+    blocks: list[Any] = []
+    left: list[tuple[Any, Any]] = []
+    try:
+        while True:
+            point, location = points.current, locations.current
+            blocks.append(point.block)
+            point.__exit__(None, None, None)
+            left.append((point, location))
+    except ValueError:  # none is left
+        pass
+    before = None
+    for point, location in reversed(left):
+        # An entry of the stack sets a point or a location, and keeps the other one.
+        (location if point is before else point).__enter__()
+        before = point
+    return blocks
+
+
+# Nothing is around a function but a module, if anything.
+_OUTERMOST = ("func.func", "builtin.module")
 
 
 def _arrays(block: Any) -> Iterator[tuple[Any, list[set[str]], tuple[int, ...]]]:
@@ -247,7 +343,7 @@ def _arrays(block: Any) -> Iterator[tuple[Any, list[set[str]], tuple[int, ...]]]
     axes lies, and the sizes.
     """
     operation = block.owner.operation
-    while operation is not None:
+    while operation is not None and operation.name not in _OUTERMOST:
         if operation.name == "sdy.manual_computation":
             shardings = sdy.TensorShardingPerValueAttr(operation.attributes["in_shardings"]).shardings
             (inside,) = operation.regions[0].blocks

@@ -48,6 +48,8 @@ class Among:
     batches: int
     heads: int
     """The number of batch entries and of query heads in the whole attention."""
+    block: Block | None = None
+    """The block of the whole attention that the arrays hold; None if they hold all queries and keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,11 @@ class Static:
     def known(self, axis: str) -> tuple[int, int] | None:
         """The positions along an axis of the scores, "queries" or "keys"."""
         return self.q_positions if axis == "queries" else self.kv_positions
+
+    @property
+    def block(self) -> Block | None:
+        """The block of a larger attention that the arrays hold; None if they hold a whole one."""
+        return None if self.among is None else self.among.block
 
 
 # The site: shapes, and operands with one batch axis -----------------------------------------------------------------
@@ -113,9 +120,14 @@ class Site:
         return np.dtype(np.float64 if self.dtype == np.float64 else np.float32)
 
     @property
+    def is_part(self) -> bool:
+        """Whether the results are added to those of other keys, and must not be rounded before."""
+        return self.op.partial is not None or self.static.block is not None
+
+    @property
     def output(self) -> np.dtype[Any]:
         """The dtype of the output, and of the cotangents of q, k and v."""
-        return self.wide if self.op.partial else self.dtype
+        return self.wide if self.is_part else self.dtype
 
     @property
     def multiplied(self) -> np.dtype[Any]:
@@ -264,6 +276,13 @@ class Block:
     q_fresh: Index | None = None
     kv_fresh: Index | None = None
 
+    @property
+    def alone(self) -> Block:
+        """The same block, in arrays that hold nothing else."""
+        q_fresh = None if self.q_fresh is None else self.q_fresh - self.q
+        kv_fresh = None if self.kv_fresh is None else self.kv_fresh - self.kv
+        return Block(0, self.q_size, 0, self.kv_size, self.masked, q_fresh, kv_fresh)
+
 
 # The scores of a block ----------------------------------------------------------------------------------------------
 
@@ -409,9 +428,9 @@ class Scores:
         site, block, rate = self.site, self.block, self.site.op.dropout
         if rate is None:
             return weights
-        among = site.static.among
+        among, whole = site.static.among, site.static.block or block
         # See `_values` for the barrier.
-        q_start, kv_start, head = lax.optimization_barrier((block.q, block.kv, self.head))
+        q_start, kv_start, head = lax.optimization_barrier((whole.q, whole.kv, self.head))
         queries = q_start + jnp.arange(block.q_size, dtype=jnp.int32)
         heads = (head if among is None else among.head) * site.group + jnp.arange(site.group, dtype=jnp.int32)
         words = dropout.row_words(

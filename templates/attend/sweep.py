@@ -64,7 +64,8 @@ class Sweep:
     """The visit of all blocks of a batch entry, row after row of tiles. A row has some queries or, `by_key`, some keys."""
 
     site: Site
-    batch: Index
+    batch: Index | None
+    """None if all batch entries are visited together."""
     by_key: bool
 
     @property
@@ -125,6 +126,9 @@ class Sweep:
         `finish` writes the state back into the carry. The last argument of `begin` says whether the steps run in a
         loop; the structure of the state must then stay the same.
         """
+        if (only := self.site.static.block) is not None:
+            size = only.kv_size if self.by_key else only.q_size
+            return finish(carry, step(begin(carry, 0, size, False), only.alone), 0, size)
         unrolled = self.unrolled()
         if unrolled is not None:
             for start, size, blocks in unrolled:
@@ -190,7 +194,7 @@ class Sweep:
         """Which tiles the mask hides, judged by their lowest and highest positions and segment ids: (outer, inner)
         booleans. None if all of these are known while tracing.
         """
-        if self.site.static.among is not None:
+        if self.batch is None or self.site.static.among is not None:
             return None  # heads that are computed side by side visit the same tiles
         visible, is_at_run_time = self.site.op.visible, False
         ranges: dict[str, tuple[Array | npt.NDArray[np.int32], Array | npt.NDArray[np.int32]]] = {}

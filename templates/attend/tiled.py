@@ -320,9 +320,9 @@ def backward(
     *d_bits, d_bias, d_numbers = for_heads(site, carry, body)
     dq, dk, dv = (lax.bitcast_convert_type(x, site.output) for x in d_bits)
     if d_bias is not None:
-        extra["bias"] = d_bias.reshape(given["bias"].shape).astype(wide if op.partial else given["bias"].dtype)
+        extra["bias"] = d_bias.reshape(given["bias"].shape).astype(wide if site.is_part else given["bias"].dtype)
     if d_numbers is not None:
-        extra["numbers"] = d_numbers.astype(wide if op.partial else given["numbers"].dtype)
+        extra["numbers"] = d_numbers.astype(wide if site.is_part else given["numbers"].dtype)
     return dq.reshape(shapes[0]), dk.reshape(shapes[1]), dv.reshape(shapes[2]), extra
 
 
