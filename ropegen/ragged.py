@@ -88,6 +88,8 @@ class Ragged:
     @property
     def sequences(self) -> Any:
         """The sequence of every token, (length,) int32; `count` for tokens after the last sequence."""
+        if not isinstance(self.count, int):  # JAX searches no array of a symbolic size
+            return jnp.sum(self._tokens[:, None] >= self.ends[1:], axis=-1, dtype=np.int32)
         return self._module.searchsorted(self.ends[1:], self._tokens, side="right").astype(np.int32)
 
     def segments(self, padding: int) -> Any:
@@ -104,4 +106,8 @@ class Ragged:
         if others is not None:
             starts = starts + (self.ends[1:] - starts) - (others.ends[1:] - others.ends[:-1])
         sequence = self._module.minimum(self.sequences, self._many - 1)
-        return self._tokens - starts[sequence]
+        if isinstance(self.count, int):
+            return self._tokens - starts[sequence]
+        # JAX reads no array of a symbolic size by an index either.
+        chosen = sequence[:, None] == jnp.arange(self.count, dtype=np.int32)
+        return self._tokens - jnp.sum(jnp.where(chosen, starts, 0), axis=-1, dtype=np.int32)

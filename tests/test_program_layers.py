@@ -375,7 +375,7 @@ def test_inputs_with_any_name_and_weights_of_integers() -> None:
     program = rg.plan(two_inputs(), "cpu").compile()
     ids, key, own = np.array([4, 0, 4], np.int32), drawn(5, 4, seed=0), drawn(3, 4, seed=1)
     for layer in (ropegen.equinox.ProgramLayer(program, {"ids": ids}), ropegen.nnx.ProgramLayer(program, {"ids": ids})):
-        results = layer(**{"key": key, "self": own})
+        results = layer(key=key, self=own)
         np.testing.assert_array_equal(results["rows"], key[ids])
         np.testing.assert_array_equal(results["sum"], key[ids] + own)
     assert type(ropegen.nnx.ProgramLayer(program, {"ids": ids}).parameters["ids"]) is nnx.Variable
