@@ -18,7 +18,7 @@ from jax.core import Tracer
 from jax.sharding import NamedSharding
 
 from ropegen import captured, masks, models, tiles
-from ropegen.arguments import flag_of, is_one_of, number_of, path_of
+from ropegen.arguments import counted, flag_of, is_one_of, number_of, path_of
 from ropegen.dropout import expect_rate
 from ropegen.emit import artifact, mesh
 from ropegen.emit.mesh import Sharding
@@ -448,7 +448,7 @@ def attention(
     heads, batches = q_node.type.shape[-2], math.prod(q_node.type.shape[:-3])
     shown, scored = captured.split_hidden(captured.called(masks.as_score(score), heads, batches))
     visible = shown if isinstance(mask, jax.Array | np.ndarray) else masks.as_mask(mask) & shown
-    ragged = _ragged(q_cu_seqlens, kv_cu_seqlens, queries, keys)
+    ragged = _ragged(q_cu_seqlens, kv_cu_seqlens, call.size(queries), call.size(keys))
     if ragged is not None:
         if q_segments is not None or kv_segments is not None:
             raise RopegenError("attention: segments are given, and q_cu_seqlens says them too; leave one of them out")
@@ -475,8 +475,9 @@ def attention(
             q_positions = ragged[0].positions(ragged[1] if align == "end" and not is_same else None)
             kv_positions = ragged[1].positions()
     elif compares and is_left_out and align is not None and queries != keys:
-        first = keys - queries if align == "end" else 0
-        q_positions, kv_positions = np.arange(first, first + queries), np.arange(keys)
+        all_queries, all_keys = call.size(queries), call.size(keys)
+        first = all_keys - all_queries if align == "end" else 0
+        q_positions, kv_positions = counted(all_queries) + first, counted(all_keys)
     if compares and queries != keys and (q_positions is None or kv_positions is None):
         raise RopegenError(
             f"attention: {queries} queries over {keys} keys, and their positions matter; give q_positions and kv_positions, "
@@ -492,8 +493,9 @@ def attention(
             f"attention: positions of {len(rope.sections)} axes rotate q and k, and the mask or score reads positions of one axis; "
             "rotate q and k with ropegen.rope first, and give attention the positions of one axis"
         )
-    q_at = call.positions("q_positions", q_positions, queries) if rope or "q_pos" in reads else None
-    kv_at = call.positions("kv_positions", kv_positions, keys, queries) if rope or "kv_pos" in reads else None
+    by_position = frozenset[str]() if by_index else reads
+    q_at = call.positions("q_positions", q_positions, queries) if rope or "q_pos" in by_position else None
+    kv_at = call.positions("kv_positions", kv_positions, keys, queries) if rope or "kv_pos" in by_position else None
     if rope is not None and q_at is not None and kv_at is not None:
         _expect_positions("attention: q_positions", q_at, q_node, rope)
         _expect_positions("attention: kv_positions", kv_at, k_node, rope)
@@ -504,13 +506,15 @@ def attention(
     if by_index:
         q_at, kv_at = (call.positions(f"{side}_indices", None, queries) for side in ("q", "kv"))
     ids = {"q_segments": call.ids("q_segments", q_segments), "kv_segments": call.ids("kv_segments", kv_segments)}
+    sequences = math.prod(map(call.size, q_node.type.shape[:-3]))
+    captured.expect_one_for_each(call.name, (visible, scored), {"head": heads, "batch": sequences})
     visible, holding = captured.cut(visible)
     if holding:
         at = {name: call.values_of(given) for name, given in (("q_pos", q_at), ("kv_pos", kv_at)) if given is not None}
         at |= {name.removesuffix("s"): call.values_of(given) for name, given in ids.items() if given is not None}
         expect_own_part(call.name, holding, q_at, kv_at)
         whole = () if array is None else (masks.Shown(masks.Held(array)),)
-        around = captured.Around(q_node.type, k_node.type, v_node.type, at)
+        around = captured.Around(q_node.type, k_node.type, v_node.type, at, call.size, call.numbers)
         array = captured.dense((*whole, *holding), around)
     scored, numbers = captured.numbered(scored, heads, accumulator(numpy_dtype(q_node.type.dtype)))
     reads = masks.variables(visible) | masks.variables(scored)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -85,6 +85,11 @@ def array_of(what: str, given: object) -> jax.Array:
         return jnp.asarray(given)  # pyright: ignore[reportArgumentType]
     except (TypeError, ValueError, OverflowError):
         raise RopegenError(f"{what} must be an array of numbers, got {given!r:.60}") from None
+
+
+def counted(length: Any) -> Any:
+    """0 .. length - 1, int32: an array of NumPy, whose values a plan knows, or one of JAX if the length is symbolic."""
+    return (np if isinstance(length, int | np.integer) else jnp).arange(length, dtype=np.int32)
 
 
 def expect_tiles(call: str, given: object) -> None:

@@ -8,7 +8,8 @@ takes, and the other terms stay an expression, by which tiles are skipped. A sco
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ropegen import masks
+from ropegen.arguments import counted
 from ropegen.errors import RopegenError
 from ropegen.expression import Const, Expr, Later, Table, Traced, Var, apply, as_mask, as_score, excerpt, table_of
 from ropegen.ir import ops
@@ -202,6 +204,26 @@ def constants_only(what: str, mask: Any, score: Any) -> tuple[Expr, Expr]:
     return visible, scored
 
 
+def expect_one_for_each(call: str, terms: Iterable[Expr], sizes: Mapping[str, Any]) -> None:
+    """Refuses arrays that are read at `[head]` or `[batch]` and do not have one value for each of them.
+
+    Looking a value up clips the index, so too few values would be right for the first sequences and wrong for the others.
+
+    Raises:
+      RopegenError: an array has more or fewer values than `sizes` says.
+    """
+    for leaf in (leaf for term in terms for leaf in masks.leaves(term)):
+        match leaf:
+            case masks.Captured(held=held, index=Var(name=name)) if name in sizes and held.value.ndim:
+                if (count := held.value.shape[0]) != sizes[name]:
+                    what = {"head": "heads", "batch": "sequences"}[name]
+                    raise RopegenError(
+                        f"{call}: {leaf} has {count} values, and there are {sizes[name]} {what}; give one for each"
+                    )
+            case _:
+                pass
+
+
 # Masks --------------------------------------------------------------------------------------------------------------
 
 
@@ -221,17 +243,23 @@ class Around:
     v: TensorType
     at: Mapping[str, Any]
     """Positions and segments, (S,) or (..., S), by the names of the expressions."""
+    size: Callable[[int], Any]
+    """The symbolic size that a number of the types stands for; the number itself if it stands for none."""
+    numbers: Callable[[Sequence[Any]], tuple[int, ...]]
+    """The shape of an array with numbers in the place of symbolic sizes."""
 
     def places(self, names: frozenset[str]) -> dict[str, Any]:
-        """The values of the names, each with its axes among (..., H, Sq, Skv). `head` and `batch` are arrays of NumPy."""
-        lead, heads = self.q.shape[:-3], self.q.shape[-2]
+        """The values of the names, each with its axes among (..., H, Sq, Skv).
+
+        `head` and `batch` are arrays of NumPy, if no size is symbolic.
+        """
+        lead, heads = [self.size(number) for number in self.q.shape[:-3]], self.q.shape[-2]
         places: dict[str, Any] = {}
         for name in names:
             if name == "head":
-                places[name] = np.arange(heads, dtype=np.int32)[:, None, None]
+                places[name] = counted(heads)[:, None, None]
             elif name == "batch":
-                count = int(np.prod(lead))
-                places[name] = np.arange(count, dtype=np.int32).reshape(*lead, 1, 1, 1)
+                places[name] = counted(math.prod(lead)).reshape(*lead, 1, 1, 1)
             else:
                 axis = -1 if name.startswith("q_") else -2
                 given = self.at[name]
@@ -275,7 +303,7 @@ def _array_of(leaf: Expr, around: Around, places: Mapping[str, Any]) -> Array:
             given = _call(leaf, places)
         case _:
             raise RopegenError(f"a mask cannot read `{leaf}`; only a score can")
-    kind = TensorType(tuple(given.shape), "i1")
+    kind = TensorType(around.numbers(given.shape), "i1")
     ops.Attend(scale=1.0, given=("mask",)).infer(around.q, around.k, around.v, kind)  # refuses what does not broadcast
     return jnp.asarray(given)
 

@@ -27,6 +27,7 @@ from jax.interpreters import ad, batching, mlir
 
 from ropegen import plain
 from ropegen.api import attention, embed, rope_table
+from ropegen.arguments import counted
 from ropegen.errors import RopegenError
 from ropegen.plain_call import Targets, parse_targets
 from ropegen.rotary import Rope
@@ -40,6 +41,8 @@ except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(
         "ropegen.equinox: equinox is not installed; pip install 'ropegen[equinox]'", name="equinox"
     ) from None
+
+from ropegen.layers.equinox import ProgramLayer as ProgramLayer
 
 Array = jax.Array
 ArrayLike = npt.ArrayLike | jax.Array
@@ -447,9 +450,7 @@ def _only_rotates(process_heads: Callable[..., Any], heads: Heads) -> _Rotation 
         return None
     if (q.which, q.axes, k.which, k.axes, k.rope) != (0, (0, 1, 2), 1, (0, 1, 2), q.rope):
         return None
-    at = [
-        np.arange(heads[traced.which].shape[0]) if traced.positions is None else traced.positions for traced in (q, k)
-    ]
+    at = [counted(heads[traced.which].shape[0]) if traced.positions is None else traced.positions for traced in (q, k)]
     return _Rotation(q.rope, *at)
 
 

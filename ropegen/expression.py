@@ -88,8 +88,27 @@ class Expr:
     def __ror__(self, other: MaskLike) -> Expr:
         return apply("|", as_mask(other), as_mask(self))
 
+    def __xor__(self, other: MaskLike) -> Expr:
+        return apply("!=", as_mask(self), as_mask(other))
+
+    def __rxor__(self, other: MaskLike) -> Expr:
+        return apply("!=", as_mask(other), as_mask(self))
+
     def __invert__(self) -> Expr:
         return apply("~", as_mask(self))
+
+    def _refuse_arithmetic(self, _: object) -> Any:
+        raise RopegenError(
+            f"`{excerpt(self)}` is no number: combine masks with & | ^ ~, and write arithmetic in a function, as in "
+            "lambda score, q_pos, kv_pos: score + (kv_pos - q_pos)"
+        )
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _refuse_arithmetic
+    __mod__ = __rmod__ = __floordiv__ = __rfloordiv__ = __matmul__ = __rmatmul__ = __pow__ = _refuse_arithmetic
+    __lt__ = __le__ = __gt__ = __ge__ = _refuse_arithmetic
+
+    def __neg__(self) -> Any:
+        return self._refuse_arithmetic(None)
 
     def __bool__(self) -> bool:
         raise RopegenError(f"`{excerpt(self)}` has no truth value of its own: {_LOGIC}")

@@ -14,6 +14,7 @@ import numpy as np
 
 from ropegen import masks
 from ropegen.api import attention
+from ropegen.arguments import counted
 from ropegen.errors import RopegenError
 from ropegen.plain_call import Targets
 from ropegen.rotary import Rope
@@ -76,8 +77,8 @@ def fused(
     options: dict[str, Any] = {}
     if is_causal or rope is not None:
         queries, keys = query.shape[-3], key.shape[-3]
-        options["q_positions"] = np.arange(queries) if q_positions is None else q_positions
-        options["kv_positions"] = np.arange(keys) if kv_positions is None else kv_positions
+        options["q_positions"] = counted(queries) if q_positions is None else q_positions
+        options["kv_positions"] = counted(keys) if kv_positions is None else kv_positions
     if mask is not None:
         seen = _full_rank(jnp.asarray(mask).astype(bool), query.ndim)
         if is_causal:

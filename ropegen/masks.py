@@ -121,7 +121,7 @@ def padding(lengths: npt.ArrayLike | jax.Array) -> Expr:
       become an operand, so other lengths need no other program.
 
     Raises:
-      RopegenError: the lengths are not integers of shape (B,) or ().
+      RopegenError: the lengths are not integers of shape (B,) or (); attention refuses those of other than B sequences.
     """
     array = lengths if isinstance(lengths, jax.Array) else np.asarray(lengths)
     if array.ndim > 1 or not array.size or not jnp.issubdtype(array.dtype, np.integer):

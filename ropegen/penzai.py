@@ -35,6 +35,8 @@ except ModuleNotFoundError as error:
         "ropegen.penzai needs penzai, which is not installed: pip install 'ropegen[penzai]'", name="penzai"
     ) from None
 
+from ropegen.layers.penzai import ProgramLayer as ProgramLayer
+
 
 class NotNamedError(RopegenError, AttributeError, IndexError):
     """An argument is not a named array; penzai raises AttributeError, or IndexError for the input of a subset."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import jax
@@ -93,6 +93,14 @@ class Call:
         if isinstance(key, jax.Array) and not isinstance(key, Tracer):
             self._same.add("seed")  # what is computed from it inside a program is traced
         return node
+
+    def size(self, number: int) -> Any:
+        """The symbolic size that a number in the graph stands for; the number itself if it stands for none."""
+        return self._symbols.symbol(number)
+
+    def numbers(self, shape: Sequence[Any]) -> tuple[int, ...]:
+        """The shape with numbers in the place of symbolic sizes, as the graph has them."""
+        return self._symbols.numbers(shape)
 
     def optional(self, label: str, value: ArrayLike | None) -> Node | None:
         """An input for the array, None for None."""

@@ -38,10 +38,11 @@ class Ragged:
 
     ends: Any
     """`cu_seqlens` (N + 1,), int32."""
-    length: int
+    length: Any
+    """The number of tokens, which may be symbolic, as may N."""
 
     @staticmethod
-    def of(what: str, given: ArrayLike, length: int) -> Ragged:
+    def of(what: str, given: ArrayLike, length: Any) -> Ragged:
         """The sequences that `cu_seqlens` says; the message begins with `what`.
 
         Raises:
@@ -52,24 +53,33 @@ class Ragged:
             ends: Any = given if isinstance(given, jax.Array) else np.asarray(given)
         except (TypeError, ValueError):  # a ragged list, or one with values that JAX traces
             ends = array_of(what, given)
-        if ends.ndim != 1 or len(ends) < 2 or not np.issubdtype(ends.dtype, np.integer):
+        few = ends.ndim == 1 and isinstance(ends.shape[0], int) and ends.shape[0] < 2
+        if ends.ndim != 1 or few or not np.issubdtype(ends.dtype, np.integer):
             raise RopegenError(
                 f"{what} is {ends.dtype}{list(ends.shape)}; give (N + 1,) integers: 0, then the end of every sequence"
             )
-        if isinstance(ends, np.ndarray) and (ends[0] != 0 or np.any(np.diff(ends) < 0) or ends[-1] > length):
+        beyond = isinstance(ends, np.ndarray) and isinstance(length, int) and ends[-1] > length
+        if isinstance(ends, np.ndarray) and (ends[0] != 0 or np.any(np.diff(ends) < 0) or beyond):
             raise RopegenError(
                 f"{what} is {ends.tolist()!s:.60} for {length} tokens; begin with 0, never decrease, and end at {length} or before"
             )
         return Ragged(ends.astype(np.int32), length)
 
     @property
-    def count(self) -> int:
+    def count(self) -> Any:
         """The number of sequences."""
-        return len(self.ends) - 1
+        return self.ends.shape[0] - 1
+
+    @property
+    def _many(self) -> Any:
+        """`count`, int32, also if it is symbolic: JAX makes no array of a symbolic size, so it is counted."""
+        if isinstance(self.count, int):
+            return np.int32(self.count)
+        return jnp.sum(jnp.ones_like(self.ends), dtype=np.int32) - 1
 
     @property
     def _module(self) -> Any:
-        return np if isinstance(self.ends, np.ndarray) else jnp
+        return np if isinstance(self.ends, np.ndarray) and isinstance(self.length, int) else jnp
 
     @property
     def _tokens(self) -> Any:
@@ -78,12 +88,14 @@ class Ragged:
     @property
     def sequences(self) -> Any:
         """The sequence of every token, (length,) int32; `count` for tokens after the last sequence."""
+        if not isinstance(self.count, int):  # JAX searches no array of a symbolic size
+            return jnp.sum(self._tokens[:, None] >= self.ends[1:], axis=-1, dtype=np.int32)
         return self._module.searchsorted(self.ends[1:], self._tokens, side="right").astype(np.int32)
 
     def segments(self, padding: int) -> Any:
         """`sequences` with the id `padding` for tokens after the last one."""
         sequences = self.sequences
-        return self._module.where(sequences < self.count, sequences, np.int32(padding))
+        return self._module.where(sequences < self._many, sequences, np.int32(padding))
 
     def positions(self, others: Ragged | None = None) -> Any:
         """The position of every token in its sequence, (length,) int32.
@@ -93,5 +105,9 @@ class Ragged:
         starts = self.ends[:-1]
         if others is not None:
             starts = starts + (self.ends[1:] - starts) - (others.ends[1:] - others.ends[:-1])
-        sequence = self._module.minimum(self.sequences, np.int32(self.count - 1))
-        return self._tokens - starts[sequence]
+        sequence = self._module.minimum(self.sequences, self._many - 1)
+        if isinstance(self.count, int):
+            return self._tokens - starts[sequence]
+        # JAX reads no array of a symbolic size by an index either.
+        chosen = sequence[:, None] == jnp.arange(self.count, dtype=np.int32)
+        return self._tokens - jnp.sum(jnp.where(chosen, starts, 0), axis=-1, dtype=np.int32)

@@ -368,6 +368,9 @@ def test_the_manifest_is_typed_and_gives_its_data(built: Path) -> None:
     assert stated.built_with.ropegen == rg.__version__
     assert (stated.executables, stated.tiles) == ({}, None)
     assert not {"executables", "tiles"} & stated.data().keys()
+    assert stated["inputs"] == json.loads(content)["inputs"]
+    with pytest.raises(RopegenError, match="did you mean 'inputs'"):
+        stated["input"]
 
 
 def test_measured_tiles_are_a_hashed_file(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ LAYERS = {
     "ropegen.flax_attention": 8,
     "ropegen.retrofitting": 8,
     "ropegen.equinox": 8,
+    "ropegen.layers": 8,
     "ropegen.api": 7,
     "ropegen.layouts": 7,
     "ropegen.plain_call": 7,

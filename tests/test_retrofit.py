@@ -410,3 +410,23 @@ def test_what_is_no_model_is_refused() -> None:
         with pytest.raises(rg.RopegenError, match=words):
             rg.retrofit(model)
     assert "has no attention or RoPE layer" in str(rg.retrofit(nnx.Linear(2, 2, rngs=nnx.Rngs(0)))[1])
+
+
+@pytest.mark.parametrize("options", [{}, {"dtype": jnp.bfloat16}, {"param_dtype": jnp.bfloat16}], ids=str)
+@pytest.mark.parametrize("rows", [5, 1])
+def test_embed_of_nnx(rows: int, options: dict[str, Any]) -> None:
+    ours, theirs = (kind(rows, 4, **options, rngs=nnx.Rngs(1)) for kind in (ropegen.nnx.Embed, nnx.Embed))
+    ids = jnp.asarray([[0, 4, -1], [-5, 5, 2**31 - 1]])
+    assert ours(ids).dtype == theirs(ids).dtype
+    np.testing.assert_array_equal(*(np.asarray(layer(ids), np.float32) for layer in (ours, theirs)))  # NaN of both
+    query = drawn(2, 4)
+    np.testing.assert_array_equal(ours.attend(query), theirs.attend(query))
+    inside = ids % rows
+    gradients = (nnx.grad(lambda layer: jnp.sum(layer(inside) ** 2))(layer) for layer in (ours, theirs))
+    for one, other in zip(*(jax.tree.leaves(gradient) for gradient in gradients), strict=True):
+        np.testing.assert_allclose(one.astype(jnp.float32), other.astype(jnp.float32), rtol=1e-2, atol=1e-6)
+    nnx.update(ours, nnx.state(theirs))  # one state tree
+    with pytest.raises(rg.RopegenError, match="give integers"):
+        ours(jnp.ones(3))
+    with pytest.raises(rg.RopegenError, match="leave it out"):
+        ours(ids, out_sharding="data")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import importlib
 import pickle
 import shutil
 import tempfile
@@ -73,9 +74,20 @@ def artifact_of(dtype: str) -> Any:
     return lambda _=folder, **arrays: artifact(**arrays)
 
 
-def graph_of(dtype: str) -> rg.Graph:
+@functools.cache
+def layer_of(library: str, dtype: str) -> Function:
+    """A layer of the plan, of which k and v are the weights, as a function of all three."""
+    pytest.importorskip({"nnx": "flax"}.get(library, library), reason="pip install 'ropegen[seeds]' has the library")
+    door = importlib.import_module(f"ropegen.{library}").ProgramLayer
+    program = rg.plan(graph_of(dtype, role="parameter"), "cpu").compile()
+    make = door.from_program if library == "penzai" else door
+    return lambda q, k, v: make(program, {"k": k, "v": v})(q)
+
+
+def graph_of(dtype: str, role: str = "activation") -> rg.Graph:
     b = rg.Builder("attention")
-    q, k, v = (b.input(name, (2, 5, heads, 8), dtype) for name, heads in (("q", 4), ("k", 2), ("v", 2)))
+    q = b.input("q", (2, 5, 4, 8), dtype)
+    k, v = (b.input(name, (2, 5, 2, 8), dtype, role=role) for name in "kv")
     at = b.positions(5)
     turned = (b.rope(x, at, HALF) for x in (q, k))
     return b.build(out=b.attend(*turned, v, mask=masks.causal, q_positions=at, kv_positions=at))
@@ -122,8 +134,13 @@ FUNCTIONS: Mapping[str, Function] = {
     "rope_table": lambda q, k, v: rg.rope_table(AT, HALF, 8) * q[0, 0, 0, 0],
     "sinusoid": lambda q, k, v: rg.sinusoid(AT, 8, pairing="half") * q[0, 0, 0, 0],
     "embed": lambda q, k, v: rg.embed(AT, q[0, :, 0], scale=2.0),
+    "merge": lambda q, k, v: rg.merge([(q, q[..., 0]), (2.0 * q, q[..., 1])])[0],
+    "compat.jax_nn.dot_product_attention": functools.partial(rg.compat.jax_nn.dot_product_attention, is_causal=True),
     "a compiled plan": lambda q, k, v: plan_of(q.dtype.name)(q=q, k=k, v=v),
     "an artifact": lambda q, k, v: artifact_of(q.dtype.name)(q=q, k=k, v=v),
+    "a layer of a plan, Equinox": lambda q, k, v: layer_of("equinox", q.dtype.name)(q, k, v),
+    "a layer of a plan, Flax NNX": lambda q, k, v: layer_of("nnx", q.dtype.name)(q, k, v),
+    "a layer of a plan, Penzai": lambda q, k, v: layer_of("penzai", q.dtype.name)(q, k, v),
 }
 
 
@@ -353,8 +370,13 @@ TRANSFORMED = (
     "rope_table",
     "sinusoid",
     "embed",
+    "merge",
+    "compat.jax_nn.dot_product_attention",
     "a compiled plan",
     "an artifact",
+    "a layer of a plan, Equinox",
+    "a layer of a plan, Flax NNX",
+    "a layer of a plan, Penzai",
 )
 
 

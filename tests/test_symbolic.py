@@ -17,7 +17,7 @@ import pytest
 from jax import export
 
 import ropegen as rg
-from ropegen import masks
+from ropegen import flax_attention, masks
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -131,6 +131,40 @@ CASES: Mapping[str, Case] = {
         lambda q, k, mask: attended(q, k, k, visible=mask > 1),
         ("b, 3, 4, 8", "b, s, 2, 8", "i b, 1, 1, s"),
     ),
+    "lengths, and keys that are valid": Case(
+        lambda q, k, lengths, valid: rg.attention(
+            q, k, k, mask=masks.causal & masks.padding(lengths) & (valid > 0)[:, None, None, :] & masks.keys(valid < 3)
+        ),
+        lambda q, k, lengths, valid: attended(
+            q,
+            k,
+            k,
+            visible=causal(q.shape[1])
+            & (np.arange(k.shape[1]) < lengths[:, None])[:, None, None, :]
+            & ((valid > 0) & (valid < 3))[:, None, None, :],
+        ),
+        ("b, s, 4, 8", "b, s, 2, 8", "i b", "i b, s"),
+    ),
+    "the last queries": Case(
+        lambda q, k: rg.attention(q, k, k, rope=ROPE, mask=masks.causal, align="end"),
+        lambda q, k: attended(
+            turned(q, np.arange(k.shape[1] - 3, k.shape[1])),
+            turned(k, np.arange(k.shape[1])),
+            k,
+            visible=causal(k.shape[1])[-3:],
+        ),
+        ("b, 3, 4, 8", "b, s, 2, 8"),
+    ),
+    "jax_nn.dot_product_attention": Case(
+        lambda q, k, v: rg.compat.jax_nn.dot_product_attention(q, k, v, is_causal=True, local_window_size=2),
+        lambda q, k, v: attended(q, k, v, visible=np.triu(causal(q.shape[1]), -2)),
+        ("b, s, 4, 8", "b, s, 2, 8", "b, s, 2, 8"),
+    ),
+    "attention_fn of Flax": Case(
+        lambda q, k, v: flax_attention.fused(q, k, v, is_causal=True),
+        lambda q, k, v: attended(q, k, v, visible=causal(q.shape[1])),
+        ("b, s, 4, 8", "b, s, 2, 8", "b, s, 2, 8"),
+    ),
     "rope": Case(
         lambda x, at: (rg.rope(x, None, ROPE), rg.rope(x, at, ROPE)),
         lambda x, at: (turned(x, np.arange(x.shape[1])), turned(x, at)),
@@ -195,6 +229,23 @@ def test_a_program_with_symbolic_sizes_serves_every_size(name: str, symbolic: st
         known = {axis: size if axis in symbolic else int(fixed[axis]) for axis, size in sizes.items()}
         arrays = drawn(case.shapes, known, index)
         expect_close(program.call(*arrays), in_float64(case.formula, arrays))
+
+
+@pytest.mark.parametrize("rope", [None, ROPE])
+@pytest.mark.parametrize("symbolic", ["s, 4, 8; s, 2, 8; i 4", "9, 4, 8; 9, 2, 8; i n"])
+def test_ragged_tokens_with_a_symbolic_number_of_tokens_or_of_sequences(symbolic: str, rope: rg.Rope | None) -> None:
+    def function(q: Any, k: Any, ends: Any) -> Any:
+        return rg.attention(q, k, k, q_cu_seqlens=ends, mask=masks.causal, rope=rope)
+
+    q, k, _ = drawn(("9, 4, 8", "9, 2, 8", "i 4"), {})
+    ends = np.array([0, 2, 2, 8], np.int32)
+    program = exported(function, tuple(symbolic.split("; ")), platforms=["cpu"])
+    document = np.searchsorted(ends[1:], np.arange(9), side="right")
+    visible = causal(9) & (document[:, None] == document) & (document < 3)
+    at = np.arange(9) - ends[np.minimum(document, 2)]
+    sides = (q, k) if rope is None else (turned(q, at), turned(k, at))
+    wanted = attended(*(x.astype(np.float64) for x in (*sides, k)), visible=visible)
+    expect_close(program.call(q, k, ends), wanted)
 
 
 MAPPED: Mapping[str, tuple[Function, tuple[str, ...]]] = {

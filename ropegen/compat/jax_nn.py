@@ -11,7 +11,7 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from ropegen import masks
-from ropegen.arguments import flag_of
+from ropegen.arguments import array_of, flag_of
 from ropegen.errors import RopegenError, nearest
 from ropegen.expression import Expr, Var, apply
 from ropegen.plain import accumulator
@@ -62,7 +62,7 @@ def dot_product_attention(
     Raises:
       RopegenError: shapes, types or options that do not fit.
     """
-    arrays = {"query": _four(query), "key": _four(key), "value": _four(value)}
+    arrays = {"query": _four("query", query), "key": _four("key", key), "value": _four("value", value)}
     q, k, v = arrays.values()
     if any(x.ndim != 4 for x in arrays.values()):
         shapes = ", ".join(f"{name} {x.shape}" for name, x in arrays.items())
@@ -101,8 +101,6 @@ def dot_product_attention(
             )
     terms: list[Expr] = [masks.causal] if flag_of(f"{_NAME}: is_causal", is_causal) else []
     terms += [] if local_window_size is None else [_window(local_window_size)]
-    if terms:
-        given |= {"q_positions": np.arange(queries), "kv_positions": np.arange(keys)}
     inside = _inside("query_seq_lengths", query_seq_lengths, batch, queries)
     of_keys = _inside("key_value_seq_lengths", key_value_seq_lengths, batch, keys)
     for side, shown in (("q", inside), ("kv", of_keys)):
@@ -146,9 +144,9 @@ def _attended(
         "masked_row": "mean",
         "bias": call.optional("bias", given.get("bias")),
     }
-    for name, length in (("q_positions", q.shape[1]), ("kv_positions", k.shape[1])):
-        if name in given:
-            options[name] = call.positions(name, given[name], length)
+    if {"q_pos", "kv_pos"} & masks.variables(visible):
+        for name, node in (("q_positions", nodes[0]), ("kv_positions", nodes[1])):
+            options[name] = call.positions(name, None, node.type.shape[1])
     for name in ("q_segments", "kv_segments"):
         options[name] = call.optional(name, given.get(name))
     outputs = {"out": call.builder.attend(*nodes, **options)}
@@ -158,9 +156,9 @@ def _attended(
     return results["out"], results.get("lse")
 
 
-def _four(x: ArrayLike) -> Array:
+def _four(name: str, x: ArrayLike) -> Array:
     """The array with axes of size 1 before its own, so that it has four; one with more is unchanged."""
-    array = jnp.asarray(x)
+    array = array_of(f"{_NAME}: {name}", x)
     return array.reshape((1,) * max(0, 4 - array.ndim) + array.shape)
 
 
@@ -174,7 +172,7 @@ def _expect(name: str, x: Array, shape: tuple[int, ...], dtype: Any) -> None:
 
 def _broadcasts(name: str, given: ArrayLike, wanted: tuple[int, ...]) -> Array:
     """A bias or mask with four axes that broadcast to (B, N, T, S)."""
-    x = _four(given)
+    x = _four(name, given)
     if x.ndim != 4 or any(size not in (1, whole) for size, whole in zip(x.shape, wanted, strict=True)):
         raise RopegenError(
             f"{_NAME}: {name} has the shape {np.shape(given)}; give one that broadcasts to (batch, heads, queries, keys) = "
@@ -187,7 +185,7 @@ def _inside(name: str, lengths: ArrayLike | None, batch: int, length: int) -> Ar
     """Which indices below `length` are no padding, (B, length); None if there are no lengths."""
     if lengths is None:
         return None
-    count = jnp.asarray(lengths)
+    count = array_of(f"{_NAME}: {name}", lengths)
     if count.shape != (batch,) or count.dtype != np.int32:
         raise RopegenError(
             f"{_NAME}: {name} are {count.dtype.name}{list(count.shape)}; give one int32 for every sequence, [{batch}]"

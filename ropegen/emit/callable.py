@@ -65,8 +65,34 @@ class Compiled:
     def __deepcopy__(self, memo: dict[int, Any]) -> Compiled:
         return self
 
+    # Two calls of one plan compute the same, so they are one static value to `jit`.
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Compiled) and self._identity == other._identity
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
+    @functools.cached_property
+    def _identity(self) -> tuple[str, Sharding | None]:
+        return self.plan.digest, None if self._split is None else self._split.sharding
+
     def __repr__(self) -> str:
         return f"<compiled {self.plan.graph.name} for {self.plan.target}>"
+
+    @property
+    def parameters(self) -> dict[str, TensorType]:
+        """The types of the weights by label, those that `bind` prepares."""
+        return {label: self._types[label] for label in self.plan.graph.labels("parameter")}
+
+    @property
+    def arguments(self) -> dict[str, TensorType]:
+        """The types of the other inputs by label: activations and states."""
+        return {label: self._types[label] for label in self.plan.graph.labels("activation", "state")}
+
+    @property
+    def results(self) -> dict[str, TensorType]:
+        """The types of the outputs by label."""
+        return {label: value.type for label, value in self.plan.graph.outputs}
 
     def __call__(self, /, *positional: Any, **inputs: Any) -> Any:
         expect_keywords(positional, self._types)
@@ -100,14 +126,9 @@ class Compiled:
         Raises:
           RopegenError: a parameter is missing, unknown, or of another type.
         """
-        labels = self.plan.graph.labels("parameter")
-        expect_keywords(positional, labels)
-        known = {label: self._types[label] for label in labels}
-        given = check_inputs(known, parameters, self._declared)
-        prepared = self._prepare(given)
-        others = {label: kind for label, kind in self._types.items() if label not in known}
-
-        return functools.partial(self._call_bound, prepared, given, others)
+        expect_keywords(positional, self.parameters)
+        given = check_inputs(self.parameters, parameters, self._declared)
+        return functools.partial(self._call_bound, self._prepare(given), given, self.arguments)
 
     def _call_bound(
         self, prepared: Values, given: Values, others: Mapping[str, TensorType], /, *positional: Any, **inputs: Any

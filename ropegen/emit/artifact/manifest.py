@@ -268,6 +268,17 @@ class Manifest(Entry, frozen=True, kw_only=True):
         """The manifest as JSON holds it: dictionaries, lists, text and numbers, in the order of the file."""
         return msgspec.json.decode(msgspec.json.encode(self))
 
+    def __getitem__(self, field: str) -> Any:
+        """A field of `data()`: `manifest["inputs"]`, as in the dictionary that json reads from `manifest.json`.
+
+        Raises:
+          RopegenError: there is no such field.
+        """
+        fields = self.data()
+        if field not in fields:
+            raise RopegenError(f"the manifest has no field {field!r}; {nearest(str(field), fields)}")
+        return fields[field]
+
     def encoded(self) -> bytes:
         """The content of `manifest.json`."""
         return (json.dumps(self.data(), indent=2) + "\n").encode()

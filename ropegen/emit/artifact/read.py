@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import itertools
-import stat
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from os import PathLike
@@ -21,6 +19,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from ropegen.emit.artifact import executables, manifest, native, portable, program, signature
 from ropegen.emit.artifact.check import Check, check, check_gradients
+from ropegen.emit.artifact.content import content_of, decoded, expect_digest
 from ropegen.emit.artifact.derivative import Derivative, differentiable, first_alone
 from ropegen.emit.artifact.manifest import GRAPH, Manifest
 from ropegen.emit.callable import cotangent_label
@@ -36,8 +35,6 @@ T = TypeVar("T")
 
 # How often a directory is read again that is replaced while it is read.
 _ATTEMPTS = 100
-# A flat buffer has fewer bytes, and a graph far fewer.
-_MOST_BYTES = 2**31
 
 Keys = str | PathLike[str] | Iterable[str | PathLike[str]] | None
 
@@ -83,7 +80,7 @@ class Artifact:
         self._compiled = {stage: _jitted(program) for stage, program in programs.items()}
         self._derivative = Derivative(
             self._gradient if "gradient" in programs else None,
-            {label: entry.type for label, entry in manifest.outputs.items()},
+            self.results,
             self._without_gradient(),
         )
         self._traced = differentiable(self._outputs, self._derivative)
@@ -101,9 +98,35 @@ class Artifact:
     def __reduce__(self) -> tuple[Callable[..., Artifact], tuple[Path, dict[str, str], tuple[str, ...], bool]]:
         return _load_again, (self.directory.resolve(), dict(self.manifest.files), self._allow, self._runs_objects)
 
+    # Files of equal hashes compute the same, so two artifacts that hold them are one static value to `jit`.
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Artifact) and self._identity == other._identity
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
+    @functools.cached_property
+    def _identity(self) -> tuple[frozenset[tuple[str, str]], tuple[str, ...], bool]:
+        return frozenset(self.manifest.files.items()), self._allow, self._runs_objects
+
     def __repr__(self) -> str:
         devices = "" if self.devices == 1 else f", on {self.devices} devices"
         return f"<artifact {self.manifest.graph.name} for {', '.join(self.targets)}{devices}>"
+
+    @property
+    def parameters(self) -> dict[str, TensorType]:
+        """The types of the weights by label, those that `bind` prepares."""
+        return {label: entry.type for label, entry in self.manifest.inputs.items() if entry.role == "parameter"}
+
+    @property
+    def arguments(self) -> dict[str, TensorType]:
+        """The types of the other inputs by label: activations and states."""
+        return {label: entry.type for label, entry in self.manifest.inputs.items() if entry.role != "parameter"}
+
+    @property
+    def results(self) -> dict[str, TensorType]:
+        """The types of the outputs by label."""
+        return {label: entry.type for label, entry in self.manifest.outputs.items()}
 
     @property
     def devices(self) -> int:
@@ -229,7 +252,7 @@ class Artifact:
 
     def _content(self, name: str) -> bytes:
         """The content of a file, which must be what it was when the artifact was loaded."""
-        return _content(self.directory / name, self.manifest.files[name])
+        return content_of(self.directory / name, self.manifest.files[name])
 
     def _warn_of_unused(self) -> None:
         """Warns once that the StableHLO is compiled although there is other code for this platform."""
@@ -260,13 +283,10 @@ class Artifact:
         Raises:
           RopegenError: a parameter is missing, unknown, or of another type.
         """
-        expect_keywords(positional, self.graph.labels("parameter"))
+        expect_keywords(positional, self.parameters)
         self._check_platform()
-        known = {label: entry.type for label, entry in self.manifest.inputs.items() if entry.role == "parameter"}
-        values = _committed(check_inputs(known, parameters, self._inputs))
-        prepared = self._prepared(values)
-        others = {label: kind for label, kind in self._inputs.items() if label not in known}
-        return functools.partial(self._call_bound, prepared, values, others)
+        values = _committed(check_inputs(self.parameters, parameters, self._inputs))
+        return functools.partial(self._call_bound, self._prepared(values), values, self.arguments)
 
     def _call_bound(
         self,
@@ -484,9 +504,9 @@ def _load(folder: Path, allow: tuple[str, ...], keys: signature.PublicKeys | Non
         files: dict[str, bytes] = {}
         for name, digest in stated.files.items():
             if name in needed:
-                files[name] = _content(folder / name, digest)
+                files[name] = content_of(folder / name, digest)
             else:
-                _expect_digest(folder / name, digest)
+                expect_digest(folder / name, digest)
     except OSError as error:
         raise RopegenError(f"cannot read {error.filename or folder}: {error.strerror or error}") from error
     return assembled(folder, stated, files, allow=allow, trusted=keys is not None, objects=objects)
@@ -508,7 +528,7 @@ def assembled(
     Raises:
       RopegenError: the graph, the programs and the manifest do not fit each other.
     """
-    graph = text.loads(_decoded(files[GRAPH], folder / GRAPH), str(folder / GRAPH))
+    graph = text.loads(decoded(files[GRAPH], folder / GRAPH), str(folder / GRAPH))
     _expect_graph(folder, stated, graph)
     types = {label: entry.type for label, entry in stated.inputs.items()}
     outputs = {label: entry.type for label, entry in stated.outputs.items()}
@@ -565,51 +585,6 @@ def _shown(label: str, entries: Mapping[str, object]) -> str:
         return f"no {label}"
     entry = entries[label]
     return f"{label} = {', '.join(map(str, cast('tuple[object, ...]', entry))) if isinstance(entry, tuple) else entry}"
-
-
-def _content(path: Path, digest: str) -> bytes:
-    """The content of a file of an artifact, if it has this hash."""
-    _expect_regular(path)
-    with path.open("rb") as file:
-        content = file.read(_MOST_BYTES + 1)
-    if len(content) > _MOST_BYTES:
-        raise RopegenError(f"{path} has more than {_MOST_BYTES} bytes, the most that ropegen reads; build it again")
-    _compare(path, hashlib.sha256(content).hexdigest(), digest)
-    return content
-
-
-def _expect_digest(path: Path, digest: str) -> None:
-    """Refuses a file with another hash; it may be larger than the memory."""
-    _expect_regular(path)
-    with path.open("rb") as file:
-        _compare(path, hashlib.file_digest(file, "sha256").hexdigest(), digest)
-
-
-def _expect_regular(path: Path) -> None:
-    """Refuses what is no file, such as a pipe, which nobody may ever write to."""
-    try:
-        mode = path.stat().st_mode
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise RopegenError(
-            f"the artifact {path.parent} has lost its file {path.name} ({reason}); build it again"
-        ) from error
-    if not stat.S_ISREG(mode):
-        raise RopegenError(f"the artifact {path.parent} has something else than a file at {path.name}; build it again")
-
-
-def _compare(path: Path, actual: str, stated: str) -> None:
-    if actual != stated:
-        raise RopegenError(
-            f"{path} is damaged: its sha256 is {actual[:12]}..., the manifest says {stated[:12]}...; build the artifact again"
-        )
-
-
-def _decoded(content: bytes, path: Path) -> str:
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        raise RopegenError(f"{path} is no text: byte {error.start} is not UTF-8; build the artifact again") from error
 
 
 def _names(allow: object) -> tuple[str, ...]:
