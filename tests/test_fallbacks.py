@@ -57,8 +57,8 @@ def test_a_kernel_that_declines_is_told_and_can_be_an_error(name: str) -> None:
     told = rg.explain(function, Q)
     line = next(line for line in told.splitlines() if "tpu:any falls back" in line)
     assert why in line
-    # GPU has no kernel yet, so nothing falls back there.
-    export.export(jax.jit(function), platforms=["cuda"])(Q)
+    with pytest.raises(rg.FallbackWarning, match=r"attend on gpu:any falls back to .* and the plan is for gpu:any"):
+        export.export(jax.jit(function), platforms=["cuda"])(Q)
 
 
 @pytest.mark.usefixtures("errors")
