@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import jax
 import numpy as np
 from interpreted import drawn
+from jax.experimental.pallas import mosaic_gpu as plgpu
 from ropegen.templates.attend import kernel_gpu, mosaic_gpu
 from ropegen.templates.attend.site import FAMILY, AttendSite
 from ropegen.templates.gpu.mosaic import Machine
@@ -87,8 +89,12 @@ CASES = {
         queries=256, keys=256, mask="nothing for a block", masked_row="mean"
     ),
 }
-# Which wait of the kernel is left out, in the order in which the kernel is traced; see `without_a_wait`.
-FAULTS = {"values are read before they are there": 3, "both warpgroups multiply at once": 4}
+# What a planted fault leaves out: which wait, in the order in which the kernel is traced, or which fence.
+FAULTS = {
+    "values are read before they are there": ("barrier_wait", 3),
+    "both warpgroups multiply at once": ("barrier_wait", 4),
+    "results are copied without a fence": ("commit_smem", 0),
+}
 LONG = Case(mask="full", queries=128, keys=768)
 
 
@@ -111,21 +117,22 @@ def errors(case: Case) -> dict[str, float]:
     return found
 
 
-def without_a_wait(index: int) -> None:
-    """Makes the kernel leave out one of its waits."""
-    wait, count = kernel_gpu.plgpu.barrier_wait, iter(range(1000))
+def without(name: str, index: int) -> None:
+    """Makes the kernel leave out one of its calls of a function of Mosaic GPU."""
+    call, count = getattr(plgpu, name), iter(range(1000))
 
-    def sometimes(barrier: Any) -> None:
+    def sometimes(*arguments: Any) -> None:
         if next(count) != index:
-            wait(barrier)
+            call(*arguments)
 
-    kernel_gpu.plgpu.barrier_wait = sometimes
+    own = SimpleNamespace(**{**vars(plgpu), name: sometimes})
+    kernel_gpu.plgpu = own
 
 
 def main() -> None:
     for name in sys.argv[1:]:
         if name in FAULTS:
-            without_a_wait(FAULTS[name])
+            without(*FAULTS[name])
         try:
             said: dict[str, Any] = {"errors": errors(CASES.get(name, LONG))}
         except (RuntimeError, ValueError) as error:

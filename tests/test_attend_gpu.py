@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -52,13 +53,14 @@ def test_a_named_site_agrees_with_the_oracle_without_a_race(name: str, answers: 
     found = answers[name]
     assert "raised" not in found, found
     assert found["errors"]["output"] < ALLOWED[CASES[name].dtype]
-    assert found["errors"]["lse"] < ALLOWED[CASES[name].dtype]
+    assert found["errors"]["log_sum_exp"] < ALLOWED[CASES[name].dtype]
 
 
 @interpreted
 @pytest.mark.parametrize("name", FAULTS)
 def test_the_interpreter_finds_a_planted_fault(name: str) -> None:
-    assert "RACE DETECTED" in run(name, seconds=60)[name].get("raised", "")
+    said = run(name, seconds=120)[name].get("raised", "")
+    assert re.search(r"RACE DETECTED|Barrier completed phase 1, but no threads observed phase 0", said), said
 
 
 def test_full_tiles_come_before_partial_ones_and_empty_ones_are_left_out() -> None:

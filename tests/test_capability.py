@@ -36,6 +36,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Any:
     def pretend(capability: str) -> None:
         device = SimpleNamespace(platform="gpu", compute_capability=capability, device_kind="a GPU")
         monkeypatch.setattr(target, "host_device", lambda: device)
+        jax.clear_caches()  # it keeps what it lowered, because the GPU of a machine does not change
 
     return pretend
 
@@ -67,7 +68,7 @@ def test_an_artifact_on_another_gpu_runs_xla(gpu: Any, golden: Golden, tmp_path:
     at = b.positions(256)
     graph = b.build(out=b.attend(q, k, v, mask=masks.causal, q_positions=at, kv_positions=at))
     monkeypatch.chdir(tmp_path)
-    rg.export(graph, "out", targets=["gpu:h200"], grad=True)
+    rg.export(graph, "out", targets=["gpu:h200"])
     random = np.random.default_rng(0)
     values = {name: jnp.asarray(random.standard_normal((1, 256, 2, 64)), jnp.bfloat16) for name in "qkv"}
     exact = reference.evaluate(graph, {name: np.asarray(value) for name, value in values.items()})["out"]
@@ -80,5 +81,4 @@ def test_an_artifact_on_another_gpu_runs_xla(gpu: Any, golden: Golden, tmp_path:
     assert np.max(np.abs(np.asarray(result, np.float64) - exact)) < 2e-2
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # once is enough
-        pulled = jax.grad(lambda q: jnp.sum(artifact(**{**values, "q": q}).astype(jnp.float32)))(values["q"])
-    assert np.isfinite(np.asarray(pulled, np.float32)).all()
+        assert np.array_equal(np.asarray(jax.jit(artifact)(**values)), np.asarray(result)), "a traced call does the same"

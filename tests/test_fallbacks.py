@@ -65,7 +65,7 @@ def test_a_kernel_that_declines_is_told_and_can_be_an_error(name: str) -> None:
 def test_a_kernel_that_is_taken_warns_of_nothing() -> None:
     for function in (causal, jax.grad(lambda q: jnp.sum(causal(q).astype(jnp.float32)))):
         export.export(jax.jit(function), platforms=["tpu", "cpu"])(Q)
-    assert "falls back" not in rg.explain(causal, Q, target="tpu:v5e")
+    assert "tpu:v5e falls back" not in rg.explain(causal, Q, target="tpu:v5e")
 
 
 @pytest.mark.usefixtures("errors")

@@ -77,4 +77,4 @@ def instead(manifest: Manifest, graph: Graph, directory: object) -> Instead | No
     }:
         raise RopegenError(f"{why}; the plan for {made.target} prepares other values than its modules: {way_out}")
     programs = {stage: jax.jit(functools.partial(stablehlo.staged, made, of_plan)) for stage, of_plan in stages.items()}
-    return Instead(programs, f"{why}; XLA computes what they would: {way_out}")
+    return Instead(programs, f"{why}, so XLA computes what they would; {way_out}")
