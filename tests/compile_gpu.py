@@ -49,7 +49,13 @@ def compiled(chip: str, name: str, seconds: float = 240) -> str:
     kept = {key: value for key, value in os.environ.items() if key != "JAX_PLATFORMS"}
     command = [sys.executable, __file__, chip, name]
     done = subprocess.run(
-        command, env={**kept, **settings}, capture_output=True, text=True, errors="replace", check=False, timeout=seconds
+        command,
+        env={**kept, **settings},
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+        timeout=seconds,
     )
     if done.returncode:
         raise RuntimeError(f"{name} does not compile for {chip}: {done.stderr[-2000:]}")

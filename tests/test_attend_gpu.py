@@ -92,7 +92,9 @@ def test_what_the_kernel_does_not_honour_it_declines() -> None:
         "it takes no sinks": b.attend(q, q, q, sinks=sinks),
         "it takes no bias": b.attend(q, q, q, bias=bias),
         "it caps no scores": b.attend(q, q, q, softcap=5.0),
-        "it takes no score expression": b.attend(q, q, q, score=masks.alibi([0.5, 0.25]), q_positions=b.positions(128), kv_positions=b.positions(128)),
+        "it takes no score expression": b.attend(
+            q, q, q, score=masks.alibi([0.5, 0.25]), q_positions=b.positions(128), kv_positions=b.positions(128)
+        ),
         "its scale is positive and finite, not -1": b.attend(q, q, q, scale=-1.0),
         "q_positions are known only at run time": b.attend(
             q, q, q, mask=masks.causal, q_positions=at, kv_positions=b.positions(128)
@@ -111,7 +113,9 @@ def test_a_tile_of_another_size_is_refused() -> None:
         mosaic_gpu.build(Case().site, Tile.of(q=128, kv=96), H200)
 
 
-@pytest.mark.parametrize("case", [Case(width=128, pairing="half", queries=300, keys=300), Case(dtype="f16", kv_tile=64)])
+@pytest.mark.parametrize(
+    "case", [Case(width=128, pairing="half", queries=300, keys=300), Case(dtype="f16", kv_tile=64)]
+)
 def test_it_exports_for_cuda_without_a_gpu(case: Case) -> None:
     site = case.site
     kernel = mosaic_gpu.build(site, Tile.of(q=128, kv=case.kv_tile), H200)

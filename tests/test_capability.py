@@ -81,4 +81,6 @@ def test_an_artifact_on_another_gpu_runs_xla(gpu: Any, golden: Golden, tmp_path:
     assert np.max(np.abs(np.asarray(result, np.float64) - exact)) < 2e-2
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # once is enough
-        assert np.array_equal(np.asarray(jax.jit(artifact)(**values)), np.asarray(result)), "a traced call does the same"
+        assert np.array_equal(np.asarray(jax.jit(artifact)(**values)), np.asarray(result)), (
+            "a traced call does the same"
+        )

@@ -40,6 +40,8 @@ _MOST_TILES = 1 << 20
 _MOST_BLOCKS = 65535
 # Vector operations for a score in a full tile (maximum, subtraction, sum, conversion), and those of a mask.
 _VECTOR, _MASK = 5.0, 4.0
+# Of H100 and of H200. Shared memory has room for one block on each.
+_MULTIPROCESSORS = 132
 # What the kernel computes of the expressions of masks: the operations that were compiled and compared.
 _OPERATIONS = frozenset({"<", "<=", ">", ">=", "==", "!=", "&", "|", "~", "+", "-", "*", "neg"})
 
@@ -72,7 +74,7 @@ def declines(site: AttendSite, target: Target) -> Iterator[str]:
         yield "it takes no score expression"
     if not op.scale > 0 or not math.isfinite(op.scale):
         yield f"its scale is positive and finite, not {op.scale:g}"
-    if unknown := sorted({text for text in _unknown(op.visible)}):
+    if unknown := sorted(set(_unknown(op.visible))):
         yield f"its masks compare, add, subtract and multiply positions, and do not compute {', '.join(unknown)}"
     if q.shape[-2] > _MOST_BLOCKS or math.prod(q.shape[:-3]) > _MOST_BLOCKS:
         yield f"a GPU starts at most {_MOST_BLOCKS:,} heads and batch entries at once"
@@ -100,7 +102,10 @@ def tiles(site: AttendSite, target: Target) -> Iterator[Tile]:
     lengths = [site.sources[name].type.shape[-3] for name in ("q", "k")]
     for kv in _KV_TILES:
         tile = Tile.of(q=BLOCK, kv=kv)
-        if math.prod(-(-length // tile[name]) for length, name in zip(lengths, ("q", "kv"), strict=True)) <= _MOST_TILES:
+        if (
+            math.prod(-(-length // tile[name]) for length, name in zip(lengths, ("q", "kv"), strict=True))
+            <= _MOST_TILES
+        ):
             yield tile
 
 
@@ -114,8 +119,15 @@ def cost(site: AttendSite, target: Target, tile: Tile, direction: Direction = "f
     q, k, v = (site.sources[name].type for name in ("q", "k", "v"))
     form, classes = _form(site, tile), _classes(site, tile)
     in_tile = float(form.batch * form.heads * BLOCK * tile["kv"])
+    blocks = form.batch * form.heads * form.rows
+    # The multiprocessors that have no block, or none in the last wave of blocks, compute nothing meanwhile.
+    idle = -(-blocks // _MULTIPROCESSORS) * _MULTIPROCESSORS / blocks
     scores, hidden = in_tile * classes.visited, in_tile * classes.number(masks.PARTIAL)
-    padded = [x for x, is_padded in ((q, form.queries != q.shape[-3]), (k, _pads_keys(form)), (v, _pads_keys(form))) if is_padded]
+    padded = [
+        x
+        for x, is_padded in ((q, form.queries != q.shape[-3]), (k, _pads_keys(form)), (v, _pads_keys(form)))
+        if is_padded
+    ]
     before = 2 * sum(x.bytes for x in padded)
     passes = len(padded)
     if site.k_pairing is not None:
@@ -124,9 +136,9 @@ def cost(site: AttendSite, target: Target, tile: Tile, direction: Direction = "f
         before, passes = before + 2 * q.bytes * (q not in padded), passes + (q not in padded)
     moved = sum(value.type.bytes for value in (*site.operands, *site.outputs))
     return Work(
-        matmul=4.0 * scores * form.width,
-        vector=_VECTOR * scores + _MASK * hidden,
-        exponentials=scores,
+        matmul=4.0 * scores * form.width * idle,
+        vector=(_VECTOR * scores + _MASK * hidden) * idle,
+        exponentials=scores * idle,
         moved=float(moved + before),
         launches=float(passes),
         temporary=float(form.shared_memory),
@@ -190,7 +202,10 @@ def build_on(machine: Machine, site: AttendSite, tile: Tile) -> Kernel:
         turned_q, k_node, v_node = site.values
         q_node = site.sources["q"] if form.rotates else turned_q
         q, k, v = plain.evaluate((q_node, k_node, v_node), values)
-        given = {name: _whole(form, x, size) for name, x, size in zip("qkv", (q, k, v), (form.queries, form.keys, form.keys), strict=True)}
+        given = {
+            name: _whole(form, x, size)
+            for name, x, size in zip("qkv", (q, k, v), (form.queries, form.keys, form.keys), strict=True)
+        }
         if form.rotates:
             angles = values[site.sources["q_angles"]]
             angles = _padded(angles.reshape(-1, *angles.shape[-2:]), form.queries)

@@ -230,7 +230,9 @@ class Manifest(Entry, frozen=True, kw_only=True):
         if other := sorted(name for name in self.capabilities if name not in self.plans or not name.startswith("gpu")):
             raise ValueError(f"`capabilities` must be of targets for GPU in `plans`, and it has {', '.join(other)}")
         if MOSAIC_GPU in self.custom_calls and not self.capabilities:
-            raise ValueError(f"`custom_calls` has {MOSAIC_GPU}, so `capabilities` must say which GPU its kernels are for")
+            raise ValueError(
+                f"`custom_calls` has {MOSAIC_GPU}, so `capabilities` must say which GPU its kernels are for"
+            )
         self._expect_stages(self.stages)
         for entry in self.executables.values():
             self._expect_stages(entry.stages)

@@ -212,9 +212,7 @@ def _manifest(
         executables={str(made.plan.target): made.entry for made in compiled},
         # Native kernels are for one device.
         native={target: entry for target, entry in entries.items() if entry is not None and split is None},
-        capabilities={
-            str(plan.target): entry for plan in held if (entry := capability.entry(plan)) is not None
-        },
+        capabilities={str(plan.target): entry for plan in held if (entry := capability.entry(plan)) is not None},
         devices=None if split is None else _devices(held, split),
         tiles=TILES if TILES in files else None,
     )
