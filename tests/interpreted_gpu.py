@@ -19,7 +19,6 @@ from interpreted import drawn
 from jax.experimental.pallas import mosaic_gpu as plgpu
 from ropegen.templates.attend import kernel_gpu, mosaic_gpu
 from ropegen.templates.attend.site import FAMILY, AttendSite
-from ropegen.templates.gpu.mosaic import Machine
 
 import ropegen as rg
 from ropegen import masks, reference
@@ -104,7 +103,7 @@ def errors(case: Case) -> dict[str, float]:
     reasons = list(mosaic_gpu.declines(site, Target.parse("gpu:h200")))
     assert not reasons, reasons
     values = drawn(site, 0)
-    kernel = mosaic_gpu.build_on(Machine(interprets=True), site, Tile.of(q=128, kv=case.kv_tile))
+    kernel = mosaic_gpu.build_for(site, Tile.of(q=128, kv=case.kv_tile), interpreter=True)
     results = jax.jit(kernel.forward)(*values.values())
     exact = reference.evaluate(site.closed, values)
     found: dict[str, float] = {}

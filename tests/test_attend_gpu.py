@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from interpreted_gpu import CASES, FAULTS, Case
 from ropegen.templates.attend import mosaic_gpu
-from ropegen.templates.attend.kernel_gpu import TileList
+from ropegen.templates.attend.form_gpu import TileList
 
 import ropegen as rg
 from ropegen import masks

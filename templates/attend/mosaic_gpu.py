@@ -24,10 +24,8 @@ from ropegen.template import Array, Arrays, Kernel, Padding, Template, Tile
 from ropegen.tile_classes import TileClasses
 from ropegen.types import numpy_dtype
 
-from ..gpu.mosaic import Machine
 from . import xla
-from .kernel_gpu import BLOCK, Form, TileList
-from .kernel_gpu import forward as kernel_forward
+from .form_gpu import BLOCK, Form, TileList
 from .padding import padding as padding_of
 from .site import FAMILY, AttendSite
 
@@ -186,10 +184,10 @@ def build(site: AttendSite, tile: Tile, target: Target) -> Kernel:
     Raises:
       RopegenError: a tile that the kernel cannot take.
     """
-    return build_on(Machine(), site, tile)
+    return build_for(site, tile)
 
 
-def build_on(machine: Machine, site: AttendSite, tile: Tile) -> Kernel:
+def build_for(site: AttendSite, tile: Tile, *, interpreter: bool = False) -> Kernel:
     """`build` for a GPU, or for JAX's interpreter of its kernels."""
     if tile["q"] != BLOCK or tile["kv"] not in _KV_TILES:
         raise RopegenError(
@@ -198,6 +196,10 @@ def build_on(machine: Machine, site: AttendSite, tile: Tile) -> Kernel:
     form, visited, order = _form(site, tile), TileList.of(_classes(site, tile).dense()), site.order
 
     def forward(*operands: Array) -> Arrays:
+        # Only a program with the kernel in it imports Mosaic GPU.
+        from ..gpu.mosaic import Machine
+        from .kernel_gpu import forward as kernel_forward
+
         values: dict[Node, Array] = dict(zip(site.operands, operands, strict=True))
         turned_q, k_node, v_node = site.values
         q_node = site.sources["q"] if form.rotates else turned_q
@@ -210,7 +212,7 @@ def build_on(machine: Machine, site: AttendSite, tile: Tile) -> Kernel:
             angles = values[site.sources["q_angles"]]
             angles = _padded(angles.reshape(-1, *angles.shape[-2:]), form.queries)
             given |= {"cos": angles[..., : form.half], "sin": angles[..., form.half :]}
-        out, lse = kernel_forward(form, visited, given, machine)
+        out, lse = kernel_forward(form, visited, given, Machine(interpreter))
         lead, length = q.shape[:-3], q.shape[-3]
         out, lse = out[:, :length], jnp.swapaxes(lse, 1, 2)[:, :length]
         if site.op.takes_mean:

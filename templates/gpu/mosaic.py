@@ -24,8 +24,6 @@ Array: TypeAlias = jax.Array
 Ref: TypeAlias = Any  # a reference to global or shared memory, or to barriers
 Index: TypeAlias = Any  # an int, or a traced int32
 
-# Rows of a product that one warpgroup computes at a time.
-WARPGROUP_ROWS = 64
 WARPGROUP = "warpgroup"
 WGMMA: Any = plgpu.Layout.WGMMA
 ROWS: Any = plgpu.Layout.WGMMA.reduce(1)
