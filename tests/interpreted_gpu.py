@@ -32,6 +32,12 @@ MASKS = {
     "window": masks.causal & masks.window(100),
     "prefix": masks.causal | masks.prefix(40),
     "by head": masks.mask(lambda q_pos, kv_pos, head: (kv_pos <= q_pos) & (kv_pos * head < 150)),
+    "five comparisons": masks.mask(
+        lambda q_pos, kv_pos, head, batch: (
+            ((kv_pos <= q_pos) & (q_pos - kv_pos < 300) | (kv_pos < 40 * head) | (kv_pos * 3 == q_pos + batch))
+            & (kv_pos != 7)
+        )
+    ),
     "nothing for some": masks.mask(lambda q_pos, kv_pos: ((q_pos < 50) | (q_pos > 140)) & (kv_pos >= 0)),
     "nothing for a block": masks.mask(lambda q_pos, kv_pos: (q_pos >= 128) & (kv_pos < 100)),
 }
@@ -83,6 +89,9 @@ CASES = {
     "tiles of 64 keys": Case(queries=256, keys=448, width=128, kv_tile=64),
     "a prefix": Case(queries=200, keys=200, mask="prefix"),
     "heads see other keys": Case(queries=128, keys=256, heads=2, mask="by head"),
+    "as many comparisons as it takes, and a tail": Case(
+        batch=2, queries=200, keys=210, heads=2, width=128, pairing="half", mask="five comparisons"
+    ),
     "rows that see nothing": Case(queries=256, keys=130, mask="nothing for some"),
     "a block that sees nothing, as the mean": Case(
         queries=256, keys=256, mask="nothing for a block", masked_row="mean"

@@ -69,6 +69,14 @@ def test_full_tiles_come_before_partial_ones_and_empty_ones_are_left_out() -> No
     assert tiles.columns[:5].tolist() == [1, 0, 0, 2, 1]
 
 
+def several_keys(q_pos: Any, kv_pos: Any) -> Any:
+    """A mask with six comparisons."""
+    seen = q_pos >= kv_pos
+    for key in (10, 20, 30, 40, 50):
+        seen = seen | (kv_pos == key)
+    return seen
+
+
 def reasons(case: Case, target: Target = H200) -> list[str]:
     return list(mosaic_gpu.declines(case.site, target))
 
@@ -98,6 +106,9 @@ def test_what_the_kernel_does_not_honour_it_declines() -> None:
         "its scale is positive and finite, not -1": b.attend(q, q, q, scale=-1.0),
         "q_positions are known only at run time": b.attend(
             q, q, q, mask=masks.causal, q_positions=at, kv_positions=b.positions(128)
+        ),
+        "its masks have at most 5 comparisons, and this one has 6": b.attend(
+            q, q, q, mask=masks.mask(several_keys), q_positions=b.positions(128), kv_positions=b.positions(128)
         ),
         "its masks compare, add, subtract and multiply positions, and do not compute `kv_pos // 3`, `q_pos // 3`": b.attend(
             q, q, q, mask=masks.chunked(3), q_positions=b.positions(128), kv_positions=b.positions(128)

@@ -21,6 +21,7 @@ def test_a_kernel_holds_its_values_in_registers(name: str, chip: str) -> None:
     spilled = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", said)
     assert spilled, said[-1000:]
     assert {number for numbers in spilled for number in numbers} == {"0"}
+    assert {*re.findall(r"(\d+) bytes lmem", said)} <= {"0"}, "the library that links the kernel spills"
     assert not re.findall(r"\(C75\d\d\).*", said), "ptxas says that wgmma is serialised, or ignores setmaxnreg"
     (registers,) = {int(number) for number in re.findall(r"Used (\d+) registers", said)}
     assert registers <= 255

@@ -41,7 +41,10 @@ _VECTOR, _MASK = 5.0, 4.0
 # Of H100 and of H200. Shared memory has room for one block on each.
 _MULTIPROCESSORS = 132
 # What the kernel computes of the expressions of masks: the operations that were compiled and compared.
-_OPERATIONS = frozenset({"<", "<=", ">", ">=", "==", "!=", "&", "|", "~", "+", "-", "*", "neg"})
+_COMPARISONS = frozenset({"<", "<=", ">", ">=", "==", "!="})
+_OPERATIONS = _COMPARISONS | {"&", "|", "~", "+", "-", "*", "neg"}
+# Masks with up to so many comparisons were compiled: they leave all values in registers, of which a thread has 255.
+_MOST_COMPARISONS = 5
 
 
 def declines(site: AttendSite, target: Target) -> Iterator[str]:
@@ -74,6 +77,8 @@ def declines(site: AttendSite, target: Target) -> Iterator[str]:
         yield f"its scale is positive and finite, not {op.scale:g}"
     if unknown := sorted(set(_unknown(op.visible))):
         yield f"its masks compare, add, subtract and multiply positions, and do not compute {', '.join(unknown)}"
+    if (count := _comparisons(op.visible)) > _MOST_COMPARISONS:
+        yield f"its masks have at most {_MOST_COMPARISONS} comparisons, and this one has {count}"
     if q.shape[-2] > _MOST_BLOCKS or math.prod(q.shape[:-3]) > _MOST_BLOCKS:
         yield f"a GPU starts at most {_MOST_BLOCKS:,} heads and batch entries at once"
     if not any(True for _ in tiles(site, target)):
@@ -93,6 +98,13 @@ def _unknown(expr: masks.Expr) -> Iterator[str]:
             return
         case _:
             yield f"`{masks.excerpt(str(expr))}`"
+
+
+def _comparisons(expr: masks.Expr) -> int:
+    """How many comparisons a mask has."""
+    if not isinstance(expr, masks.Apply):
+        return 0
+    return (expr.op in _COMPARISONS) + sum(map(_comparisons, expr.args))
 
 
 def tiles(site: AttendSite, target: Target) -> Iterator[Tile]:

@@ -115,7 +115,7 @@ class Machine:
             plgpu.wgmma(total, a, b.transpose((1, 0)))
             return total[...]
 
-        return pl.run_scoped(run, plgpu.ACC((a.shape[0], b.shape[0]), jnp.float32))
+        return pl.run_scoped(run, plgpu.WGMMAAccumulatorRef((a.shape[0], b.shape[0]), jnp.float32))
 
     def added(self, total: Array, a: Array, b: Ref) -> Array:
         """`total` (n, width) plus the product of registers (n, m) with a matrix (m, width)."""
@@ -125,7 +125,8 @@ class Machine:
         def run(sums: Ref) -> None:
             plgpu.wgmma(sums, a, b)
 
-        return pl.run_state(run)(plgpu.ACC.init(total))
+        summed: Any = pl.run_state(run)(plgpu.WGMMAAccumulatorRef.init(total))
+        return summed
 
     def _read_and_multiplied(self, a: Array, b: Ref, contracted: tuple[int, int]) -> Array:
         """A product of the interpreter. It reads like any code, and a bulk copy may overwrite what it read only after
