@@ -15,6 +15,7 @@ REQUIRED = {
     "flatbuffers": "flatbuffers>=24.3",
     "rich": "rich>=13.7",
     "msgspec": "msgspec>=0.19,<0.24",
+    "absl": "absl-py>=2.1",  # jax 0.10 imports it for Mosaic GPU, and does not require it
 }
 
 

@@ -461,6 +461,14 @@ class Target:
         return JAX_PLATFORM[self.platform]
 
     @property
+    def capability(self) -> str | None:
+        """The compute capability of a GPU, such as "sm90"; None for `gpu:any` and for other platforms.
+
+        A kernel that is compiled for one capability does not run on a GPU of another one.
+        """
+        return _GPU[_CAPABILITY.get(self.chip, self.chip)][0] if self.platform == "gpu" and self.chip != _ANY else None
+
+    @property
     def unit(self) -> VectorUnit | None:
         """The vector unit that native code for a CPU uses; None for `generic`, which leaves it to the machine that
         compiles, and for accelerators.
@@ -523,6 +531,13 @@ def host_platform() -> str:
     """The platform that programs run on here, by its name in `jax.export`. ropegen may have no figures for the chip."""
     platform: str = host_device().platform
     return {"gpu": "cuda"}.get(platform, platform)
+
+
+def host_capability() -> str | None:
+    """The compute capability of the GPU that programs run on here, such as "sm90"; None on other platforms."""
+    if host_platform() != "cuda":
+        return None
+    return f"sm{str(host_device().compute_capability).replace('.', '')}"
 
 
 def host_device() -> Any:

@@ -250,7 +250,7 @@ class Template(Generic[S]):
 AnyTemplate = Template[Any]
 
 # The custom calls that the templates of this package emit; a test compares this with what they declare.
-OWN_CALLS = frozenset({"tpu_custom_call"})
+OWN_CALLS = frozenset({"mosaic_gpu_v2", "tpu_custom_call"})
 
 # Other packages list their templates under this group of entry points, one `Template` for each entry.
 ENTRY_POINTS = "ropegen.templates"

@@ -57,15 +57,15 @@ def test_a_kernel_that_declines_is_told_and_can_be_an_error(name: str) -> None:
     told = rg.explain(function, Q)
     line = next(line for line in told.splitlines() if "tpu:any falls back" in line)
     assert why in line
-    # GPU has no kernel yet, so nothing falls back there.
-    export.export(jax.jit(function), platforms=["cuda"])(Q)
+    with pytest.raises(rg.FallbackWarning, match=r"attend on gpu:any falls back to .* and the plan is for gpu:any"):
+        export.export(jax.jit(function), platforms=["cuda"])(Q)
 
 
 @pytest.mark.usefixtures("errors")
 def test_a_kernel_that_is_taken_warns_of_nothing() -> None:
     for function in (causal, jax.grad(lambda q: jnp.sum(causal(q).astype(jnp.float32)))):
         export.export(jax.jit(function), platforms=["tpu", "cpu"])(Q)
-    assert "falls back" not in rg.explain(causal, Q, target="tpu:v5e")
+    assert "tpu:v5e falls back" not in rg.explain(causal, Q, target="tpu:v5e")
 
 
 @pytest.mark.usefixtures("errors")

@@ -39,7 +39,7 @@ from ropegen.ir.graph import Graph
 from ropegen.native import call as native_call
 from ropegen.planner import cheapest
 from ropegen.plans import Candidate
-from ropegen.target import Target
+from ropegen.target import Target, host_capability
 from ropegen.template import AnyTemplate, Array, Arrays, Tile, catalog, template
 from ropegen.types import TensorType, numpy_dtype
 
@@ -159,11 +159,31 @@ def _choice_at(closed: Graph, choices: Choices, place: _Place) -> Choice:
         raise RopegenError(
             f"a kernel for {choice.target} cannot run on {place.platform}; plan for a target of that platform"
         )
+    if other := _another_gpu(choice, place):
+        warn(f"{closed.name} on {choice.target} falls back to XLA: {other}")
+        return _default_choice(closed, Target.default(place.platform), catalog())
     if choice.template is None or _can_go(template(choice.template), choice.target, place):
         warn(fallback(closed, choice.target, choice.template, is_exported=place.is_exported))
         return choice
     warn(_why_not_here(closed, choice, place))
     return choice.instead or Choice.of(choice.target, cheapest(closed, choice.target, goes_everywhere=True), None)
+
+
+def _another_gpu(choice: Choice, place: _Place) -> str:
+    """Why the kernel of a choice must not run on the GPU of this machine; empty if it may, or if the module leaves.
+
+    A kernel is code for one compute capability. CUDA's driver compiler ends the process if it meets another one.
+    """
+    needed = choice.target.capability
+    if choice.template is None or needed is None or place.is_exported or not template(choice.template).calls:
+        return ""
+    here = host_capability()
+    if here in (None, needed):
+        return ""
+    return (
+        f"{choice.template} makes code for {needed}, and the GPU of this machine is {here}; leave target= out, or name a "
+        "target for this GPU"
+    )
 
 
 def _why_not_here(closed: Graph, choice: Choice, place: _Place) -> str:

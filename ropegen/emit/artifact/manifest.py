@@ -29,6 +29,8 @@ MANIFEST = "manifest.json"
 GRAPH = "graph.mlir"
 TILES = "tiles.json"
 SIGNATURES = "manifest.sig"
+# The custom call of kernels for GPU, which are code for one compute capability.
+MOSAIC_GPU = "mosaic_gpu_v2"
 
 # A manifest has a few kilobytes for every hundred inputs.
 _MOST_BYTES = 2**24
@@ -153,15 +155,26 @@ class NativeObjects(Entry, frozen=True, kw_only=True):
         return tuple(f"{kernel}.{self.unit}.o" for kernel in self.kernels)
 
 
-class NativeEntry(Entry, frozen=True, kw_only=True):
-    """A plan for CPU with kernels that are not in the modules: their templates, and what `plan` was given."""
+class KernelsEntry(Entry, frozen=True, kw_only=True):
+    """A plan with kernels that do not run everywhere: their templates, and what `plan` was given."""
 
     templates: tuple[str, ...]
-    unit: UnitName | None = None  # the vector unit that the target names
     weighed: tuple[Literal["forward", "tangent", "backward"], ...]
     tile: dict[str, dict[str, Annotated[int, Meta(ge=1)]]] = {}
     tables: Literal["constant", "argument", "computed"] | None = None
+
+
+class NativeEntry(KernelsEntry, frozen=True, kw_only=True):
+    """A plan for CPU with kernels that are not in the modules."""
+
+    unit: UnitName | None = None  # the vector unit that the target names
     objects: NativeObjects | None = None
+
+
+class CapabilityEntry(KernelsEntry, frozen=True, kw_only=True):
+    """A plan for GPU with kernels in the modules that run on one compute capability, such as sm90."""
+
+    capability: str
 
 
 class Devices(Entry, frozen=True, kw_only=True):
@@ -193,6 +206,7 @@ class Manifest(Entry, frozen=True, kw_only=True):
     files: dict[str, Sha256]  # every file of the directory but this one
     executables: dict[str, ExecutableEntry] = {}  # by target
     native: dict[str, NativeEntry] = {}  # by target
+    capabilities: dict[str, CapabilityEntry] = {}  # by target
     devices: Devices | None = None  # None for one device
     tiles: str | None = None  # the file with the measured tiles that `plan` was given
 
@@ -213,6 +227,12 @@ class Manifest(Entry, frozen=True, kw_only=True):
             raise ValueError(f"`executables` must be of targets in `plans`, and it has {', '.join(other)}")
         if other := sorted(name for name in self.native if name not in self.plans or not name.startswith("cpu")):
             raise ValueError(f"`native` must be of targets for CPU in `plans`, and it has {', '.join(other)}")
+        if other := sorted(name for name in self.capabilities if name not in self.plans or not name.startswith("gpu")):
+            raise ValueError(f"`capabilities` must be of targets for GPU in `plans`, and it has {', '.join(other)}")
+        if MOSAIC_GPU in self.custom_calls and not self.capabilities:
+            raise ValueError(
+                f"`custom_calls` has {MOSAIC_GPU}, so `capabilities` must say which GPU its kernels are for"
+            )
         self._expect_stages(self.stages)
         for entry in self.executables.values():
             self._expect_stages(entry.stages)

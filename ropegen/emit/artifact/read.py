@@ -17,7 +17,7 @@ from jax.custom_batching import sequential_vmap
 from jax.extend.mlir import ir
 from jax.sharding import NamedSharding, PartitionSpec
 
-from ropegen.emit.artifact import executables, manifest, native, portable, program, signature
+from ropegen.emit.artifact import capability, executables, manifest, native, portable, program, signature
 from ropegen.emit.artifact.check import Check, check, check_gradients
 from ropegen.emit.artifact.content import content_of, decoded, expect_digest
 from ropegen.emit.artifact.derivative import Derivative, differentiable, first_alone
@@ -46,6 +46,9 @@ class Artifact:
     the artifact runs if it was compiled for this chip by the compiler build of this runtime. Otherwise the StableHLO is
     compiled, with a warning if there is an executable for this platform. A call that JAX traces takes no executable,
     because it becomes a part of a larger program.
+
+    If its kernels are for another GPU than this machine's, XLA computes what they would, with a warning; see
+    `ropegen.emit.artifact.capability`.
 
     If the plan for CPU has native kernels, they are compiled here, see `ropegen.emit.artifact.native`. Where that is not
     possible, the StableHLO runs, with a warning that says why. `runs` says which it is.
@@ -171,12 +174,18 @@ class Artifact:
         return programs, unused
 
     @functools.cached_property
+    def _instead(self) -> capability.Instead | None:
+        return capability.instead(self.manifest, self.graph, self.directory)
+
+    @functools.cached_property
     def _native(self) -> native.Native:
         return native.load(self.directory, self._content, self.manifest, self.graph, trusted=self._runs_objects)
 
     @property
     def runs(self) -> str:
         """What a call runs on this machine, in words: an executable, native kernels, or the StableHLO and why."""
+        if self._instead is not None:
+            return self._instead.why
         if host_platform() == "cpu" and self.manifest.native:
             unused = "".join(f"; no native kernels for {name}: {why}" for name, why in self._native.unused.items())
             return f"{self._native.what}{unused}"
@@ -226,7 +235,10 @@ class Artifact:
         )
 
     def _exported(self, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Runs the StableHLO of a stage."""
+        """Runs the StableHLO of a stage, or what takes its place on a GPU that its kernels are not for."""
+        if self._instead is not None:
+            self._warn_of_unused()
+            return self._instead.programs[name](arguments)
         try:
             return self._compiled[name](self._placed(arguments))
         except (jax.errors.JaxRuntimeError, ir.MLIRError) as error:
@@ -255,10 +267,14 @@ class Artifact:
         return content_of(self.directory / name, self.manifest.files[name])
 
     def _warn_of_unused(self) -> None:
-        """Warns once that the StableHLO is compiled although there is other code for this platform."""
+        """Warns once that a call takes another way than the artifact has for this platform: the StableHLO, or the plan
+        for any GPU.
+        """
         if self._has_warned:
             return
         self._has_warned = True
+        if self._instead is not None:
+            warnings.warn(self._instead.why, stacklevel=4)
         if self.manifest.native and host_platform() == "cpu" and not self._native.programs:
             warnings.warn(f"{self.directory} runs {self.runs}", stacklevel=4)
         entries = self.manifest.executables

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from ropegen import explanation as explain
 from ropegen.cost import Direction
-from ropegen.emit.artifact import executables, manifest, native, place, program
+from ropegen.emit.artifact import capability, executables, manifest, native, place, program
 from ropegen.emit.artifact.manifest import (
     FORMAT,
     GRAPH,
     MANIFEST,
+    MOSAIC_GPU,
     SIGNATURES,
     TILES,
     Devices,
@@ -38,7 +39,7 @@ from ropegen.plans import FORWARD, Plan
 from ropegen.version import VERSION
 
 # Of the custom calls that templates emit, those on jax.export's list of targets with guaranteed compatibility.
-_STABLE_CALLS = frozenset({"mosaic_gpu_v2", "tpu_custom_call"})
+_STABLE_CALLS = frozenset({MOSAIC_GPU, "tpu_custom_call"})
 
 Progress = Callable[[str], None]
 
@@ -211,6 +212,7 @@ def _manifest(
         executables={str(made.plan.target): made.entry for made in compiled},
         # Native kernels are for one device.
         native={target: entry for target, entry in entries.items() if entry is not None and split is None},
+        capabilities={str(plan.target): entry for plan in held if (entry := capability.entry(plan)) is not None},
         devices=None if split is None else _devices(held, split),
         tiles=TILES if TILES in files else None,
     )

@@ -1,0 +1,192 @@
+"""The forward kernel of attention for Hopper: two warpgroups share the tiles of keys that they multiply.
+
+A block has 128 queries of one head. Each of its two warpgroups computes 64 of them, for one tile of keys after the
+other: scores (a product of the tensor core), softmax, and the weighted values (another product). While one computes a
+softmax, the tensor core works for the other one. `turns` has a barrier for each warpgroup: it may multiply when the
+other has arrived there. A turn begins with the values of one tile and ends with the scores of the next.
+
+        warpgroup 0   scores 0 | softmax 0 | values 0, scores 1 | softmax 1 | values 1, ...
+        warpgroup 1            | scores 0  | softmax 0          | values 0, scores 1 | softmax 1, ...
+
+No warpgroup only fetches. Warpgroup 0 starts the copies of keys, and warpgroup 1 those of values, into slots that they
+share. After the scores of tile i, both warpgroups have read the keys and values of tile i - 1, as the turns say: so no
+other barrier is needed before a copy overwrites them.
+
+The softmax runs in base 2. Scale and log2(e) are folded into queries that are rotated here, in shared memory.
+Otherwise, the scores are multiplied by them.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import mosaic_gpu as plgpu
+
+from ropegen import masks
+
+from ..gpu.mosaic import ROWS, WARPGROUP, WGMMA, Array, Index, Machine, Ref, barriers, tiles
+from .form_gpu import BLOCK, LOG2_E, SLOTS, WARPGROUP_ROWS, WARPGROUPS, Form, TileList
+
+_LOWEST = float(np.finfo(np.float32).min)
+
+
+def _kernel(form: Form, on: Machine, kinds: tuple[bool, bool], names: tuple[str, ...], *refs: Ref) -> None:
+    given = dict(zip(names, refs, strict=False))
+    out, lse, queries, keys, values, sums, q_ready, k_ready, v_ready, turns = refs[len(names) :]
+    warpgroup, head, batch = (lax.axis_index(name) for name in (WARPGROUP, "head", "batch"))
+    row = form.rows - 1 - lax.axis_index("row")  # a causal mask has its longest rows at the end: they begin first
+    first, full, visited = (given["rows"][row, place] for place in range(3))
+    start = row * BLOCK + warpgroup * WARPGROUP_ROWS
+    own_rows = pl.ds(start, WARPGROUP_ROWS)
+    own = queries.at[warpgroup]
+
+    def fetch(step: Index, slot: Index) -> None:
+        """Starts the copy of this warpgroup's part of a tile: keys or values."""
+        place = pl.ds(given["columns"][first + step] * form.kv_tile, form.kv_tile)
+        kv_head = lax.div(head, np.int32(form.heads // form.kv_heads))
+
+        @pl.when(warpgroup == 0)
+        def fetch_keys() -> None:
+            plgpu.copy_gmem_to_smem(given["k"].at[batch, place, kv_head], keys.at[slot], k_ready.at[slot])
+
+        @pl.when(warpgroup == 1)
+        def fetch_values() -> None:
+            plgpu.copy_gmem_to_smem(given["v"].at[batch, place, kv_head], values.at[slot], v_ready.at[slot])
+
+    plgpu.copy_gmem_to_smem(given["q"].at[batch, own_rows, head], own, q_ready.at[warpgroup])
+    for slot in range(SLOTS):
+        pl.when(slot < visited)(functools.partial(fetch, slot, slot))
+    plgpu.barrier_wait(q_ready.at[warpgroup])
+    if form.rotates:
+        _rotate(form, on, own, *(given[name].at[_shared(given[name], batch), own_rows] for name in ("cos", "sin")))
+
+    @pl.when((warpgroup == 1) & (visited > 0))
+    def begin() -> None:
+        plgpu.barrier_wait(turns.at[1])
+
+    def visit(masked: bool, step: Index, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        peak, total, mixed = state
+        slot = lax.rem(step, np.int32(SLOTS))
+        plgpu.barrier_wait(k_ready.at[slot])
+        score = on.multiplied(own, keys.at[slot])
+        plgpu.barrier_arrive(turns.at[1 - warpgroup])
+
+        @pl.when((step > 0) & (step + (SLOTS - 1) < visited))
+        def refill() -> None:
+            fetch(step + (SLOTS - 1), lax.rem(step - 1, np.int32(SLOTS)))
+
+        factor = np.float32(1 if form.rotates else form.factor)
+        if masked:
+            column = given["columns"][first + step]
+            score = jnp.where(_visible(form, on, batch, head, start, column), score, -jnp.inf)
+        highest = jnp.maximum(peak, jnp.max(score, axis=1) * factor)
+        weight = jnp.exp2(score * factor - on.across(highest, form.kv_tile))
+        fade = jnp.exp2(peak - highest)
+        total = total * fade + jnp.sum(weight, axis=1)
+        mixed = mixed * on.across(fade, form.width)
+        state = (highest, total, mixed)
+        # The weights are ready before this warpgroup takes its turn.
+        (highest, total, mixed), weight = lax.optimization_barrier((state, weight.astype(form.dtype)))
+        plgpu.barrier_wait(v_ready.at[slot])
+        plgpu.barrier_wait(turns.at[warpgroup])
+        return highest, total, on.added(mixed, weight, values.at[slot])
+
+    state = (
+        on.filled((WARPGROUP_ROWS,), _LOWEST, ROWS),
+        on.filled((WARPGROUP_ROWS,), 0, ROWS),
+        on.filled((WARPGROUP_ROWS, form.width), 0),
+    )
+    has_full, has_partial = kinds
+    if has_full:
+        state = lax.fori_loop(np.int32(0), full, functools.partial(visit, False), state)
+    if has_partial:
+        state = lax.fori_loop(full, visited, functools.partial(visit, True), state)
+    peak, total, mixed = state
+
+    @pl.when((warpgroup == 0) & (visited > 0))
+    def end() -> None:
+        plgpu.barrier_arrive(turns.at[1])
+
+    seen = total > 0
+    divisor = jnp.where(seen, total, 1.0)
+    own[...] = (mixed * on.across(1.0 / divisor, form.width)).astype(form.dtype)
+    sums.at[warpgroup][...] = jnp.where(seen, peak * np.float32(1 / LOG2_E) + jnp.log(divisor), -jnp.inf)
+    plgpu.commit_smem()
+    plgpu.copy_smem_to_gmem(own, out.at[batch, own_rows, head])
+    plgpu.copy_smem_to_gmem(sums.at[warpgroup], lse.at[batch, head, own_rows])
+    plgpu.wait_smem_to_gmem(0)
+
+
+def _shared(ref: Ref, batch: Index) -> Index:
+    """The index of a batch entry in an operand that the whole batch may share."""
+    return batch if ref.shape[0] > 1 else 0
+
+
+def _rotate(form: Form, on: Machine, rows: Ref, cos: Ref, sin: Ref) -> None:
+    """Rotates queries (64, width) in shared memory, and multiplies them by the factor of the scores."""
+    halves = [rows.at[:, pl.ds(start, form.half)] for start in (0, form.half)]
+    first, second = (on.load(half).astype(jnp.float32) for half in halves)
+    c, s = (on.load(table, WGMMA, is_shared=False) for table in (cos, sin))
+    factor = np.float32(form.factor)
+    halves[0][...] = ((first * c - second * s) * factor).astype(form.dtype)
+    halves[1][...] = ((second * c + first * s) * factor).astype(form.dtype)
+    plgpu.commit_smem()
+
+
+def _visible(form: Form, on: Machine, batch: Index, head: Index, start: Index, column: Index) -> Array:
+    """Which keys of a tile the queries of a warpgroup see: (64, keys) booleans."""
+    shape = (WARPGROUP_ROWS, form.kv_tile)
+    at = column * form.kv_tile
+    values: dict[str, Any] = {}
+    for name in sorted(masks.variables(form.op.visible)):
+        match name:
+            case "q_pos":
+                values[name] = on.iota(shape, 0) + (start + form.q_start)
+            case "kv_pos":
+                values[name] = on.iota(shape, 1) + (at + form.kv_start)
+            case "head":
+                values[name] = head
+            case _:
+                values[name] = batch
+    terms: list[Array] = []
+    if form.op.visible != masks.full:
+        terms.append(masks.evaluate(form.op.visible, jnp, lookup="select", **values))
+    if form.seen_keys < form.keys:
+        terms.append(on.iota(shape, 1) < form.seen_keys - at)
+    return functools.reduce(jnp.logical_and, terms)
+
+
+def forward(form: Form, visited: TileList, operands: dict[str, Array], on: Machine) -> tuple[Array, Array]:
+    """(out, lse): (B, queries, H, width) in the type of q, and (B, H, queries) float32.
+
+    The operands are q, k and v of shape (B, length, heads, width), padded to whole tiles, and the tables `cos` and `sin`
+    of shape (B or 1, queries, width / 2) float32 if the kernel rotates the queries.
+    """
+    operands = {**operands, "columns": jnp.asarray(visited.columns), "rows": jnp.asarray(visited.rows)}
+    shape = (form.batch, form.queries, form.heads, form.width)
+    keys = (SLOTS, form.kv_tile, form.width)
+    call = on.kernel(
+        functools.partial(_kernel, form, on, visited.kinds, tuple(operands)),
+        results=[
+            jax.ShapeDtypeStruct(shape, form.dtype),
+            jax.ShapeDtypeStruct((form.batch, form.heads, form.queries), jnp.float32),
+        ],
+        scratch=[
+            tiles((WARPGROUPS, WARPGROUP_ROWS, form.width), form.dtype, form.columns),
+            tiles(keys, form.dtype, form.columns),
+            tiles(keys, form.dtype, min(64, form.width)),
+            plgpu.SMEM((WARPGROUPS, WARPGROUP_ROWS), jnp.float32),
+            *map(barriers, (WARPGROUPS, SLOTS, SLOTS, WARPGROUPS)),
+        ],
+        grid={"row": form.rows, "head": form.heads, "batch": form.batch},
+        warpgroups=WARPGROUPS,
+        name="ropegen_attend",
+    )
+    out, lse = call(*operands.values())
+    return out, lse

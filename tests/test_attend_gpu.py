@@ -1,0 +1,157 @@
+"""Attention for Hopper: numerics and races in JAX's interpreter, the tiles it visits, what it declines, and its export."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from interpreted_gpu import CASES, FAULTS, Case
+from ropegen.templates.attend import mosaic_gpu
+from ropegen.templates.attend.form_gpu import TileList
+
+import ropegen as rg
+from ropegen import masks
+from ropegen.errors import RopegenError
+from ropegen.target import Target
+from ropegen.template import Tile
+from ropegen.types import numpy_dtype
+
+H200 = Target.parse("gpu:h200")
+# Weights and output are rounded once each, to 2^-9 (bf16) or 2^-12 (f16) of themselves, and so are rotated queries and
+# keys; the values are at most about 4.
+ALLOWED = {"bf16": 3e-2, "f16": 4e-3}
+interpreted = pytest.mark.skipif(
+    jax.__version_info__ < (0, 12), reason="JAX's interpreter of GPU kernels reports races from 0.12 on"
+)
+
+
+def run(*names: str, seconds: float = 240) -> dict[str, dict[str, Any]]:
+    """What `interpreted_gpu.py` says of each case. A case that hangs has no answer, and neither have those after it."""
+    command = [sys.executable, str(Path(__file__).with_name("interpreted_gpu.py")), *names]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds)
+    said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert len(said) == len(names), done.stderr[-2000:]
+    return {one["name"]: one for one in said}
+
+
+@pytest.fixture(scope="module")
+def answers() -> dict[str, dict[str, Any]]:
+    return run(*CASES)
+
+
+@interpreted
+@pytest.mark.parametrize("name", CASES)
+def test_a_named_site_agrees_with_the_oracle_without_a_race(name: str, answers: dict[str, dict[str, Any]]) -> None:
+    found = answers[name]
+    assert "raised" not in found, found
+    assert found["errors"]["output"] < ALLOWED[CASES[name].dtype]
+    assert found["errors"]["log_sum_exp"] < ALLOWED[CASES[name].dtype]
+
+
+@interpreted
+@pytest.mark.parametrize("name", FAULTS)
+def test_the_interpreter_finds_a_planted_fault(name: str) -> None:
+    said = run(name, seconds=120)[name].get("raised", "")
+    assert re.search(r"RACE DETECTED|Barrier completed phase 1, but no threads observed phase 0", said), said
+
+
+def test_full_tiles_come_before_partial_ones_and_empty_ones_are_left_out() -> None:
+    tiles = TileList.of(np.array([[1, 2, 0], [0, 0, 0], [2, 1, 2]], np.int8))
+    assert tiles.rows.tolist() == [[0, 1, 2], [2, 0, 0], [2, 2, 3]]
+    assert tiles.columns[:5].tolist() == [1, 0, 0, 2, 1]
+
+
+def several_keys(q_pos: Any, kv_pos: Any) -> Any:
+    """A mask with six comparisons."""
+    seen = q_pos >= kv_pos
+    for key in (10, 20, 30, 40, 50):
+        seen = seen | (kv_pos == key)
+    return seen
+
+
+def reasons(case: Case, target: Target = H200) -> list[str]:
+    return list(mosaic_gpu.declines(case.site, target))
+
+
+@pytest.mark.parametrize("target", ["gpu:a100", "gpu:b200", "gpu:any"])
+def test_it_declines_every_gpu_but_hopper(target: str) -> None:
+    assert reasons(Case(), Target.parse(target)) == [
+        f"its code is for sm90, that is gpu:h100 and gpu:h200, and the plan is for {target}"
+    ]
+
+
+def test_what_the_kernel_does_not_honour_it_declines() -> None:
+    assert not reasons(Case())
+    assert reasons(Case(dtype="f32")) == ["it multiplies bf16 and f16, not f32"]
+    assert reasons(Case(width=80)) == ["it takes heads of 64 or 128 features, values alike, and not 80 and 80"]
+    b = rg.Builder("more")
+    q = b.input("q", (1, 128, 2, 64), "bf16")
+    sinks, bias = b.parameter("sinks", (2,), "f32"), b.input("bias", (128,), "f32")
+    at = b.input("at", (128,), "i32")
+    several = {
+        "it takes no sinks": b.attend(q, q, q, sinks=sinks),
+        "it takes no bias": b.attend(q, q, q, bias=bias),
+        "it caps no scores": b.attend(q, q, q, softcap=5.0),
+        "it takes no score expression": b.attend(
+            q, q, q, score=masks.alibi([0.5, 0.25]), q_positions=b.positions(128), kv_positions=b.positions(128)
+        ),
+        "its scale is positive and finite, not -1": b.attend(q, q, q, scale=-1.0),
+        "q_positions are known only at run time": b.attend(
+            q, q, q, mask=masks.causal, q_positions=at, kv_positions=b.positions(128)
+        ),
+        "its masks have at most 5 comparisons, and this one has 6": b.attend(
+            q, q, q, mask=masks.mask(several_keys), q_positions=b.positions(128), kv_positions=b.positions(128)
+        ),
+        "its masks compare, add, subtract and multiply positions, and do not compute `kv_pos // 3`, `q_pos // 3`": b.attend(
+            q, q, q, mask=masks.chunked(3), q_positions=b.positions(128), kv_positions=b.positions(128)
+        ),
+    }
+    for reason, out in several.items():
+        site = mosaic_gpu.FAMILY.site(next(iter(mosaic_gpu.FAMILY.find(b.build(out=out)))).closed)
+        assert list(mosaic_gpu.declines(site, H200)) == [reason]
+
+
+def test_a_tile_of_another_size_is_refused() -> None:
+    with pytest.raises(RopegenError, match="q is 128, and kv one of 128, 64"):
+        mosaic_gpu.build(Case().site, Tile.of(q=128, kv=96), H200)
+
+
+@pytest.mark.parametrize(
+    "case", [Case(width=128, pairing="half", queries=300, keys=300), Case(dtype="f16", kv_tile=64)]
+)
+def test_it_exports_for_cuda_without_a_gpu(case: Case) -> None:
+    site = case.site
+    kernel = mosaic_gpu.build(site, Tile.of(q=128, kv=case.kv_tile), H200)
+    shapes = [jax.ShapeDtypeStruct(kind.shape, numpy_dtype(kind.dtype)) for kind in site.closed.input_types.values()]
+    text = jax.export.export(jax.jit(kernel.forward), platforms=["cuda"])(*shapes).mlir_module()
+    assert text.count("stablehlo.custom_call @mosaic_gpu_v2") == 1
+
+
+def front_end() -> rg.Graph:
+    b = rg.Builder("attention")
+    q, k, v = (b.input(name, (1, 256, heads, 64), "bf16") for name, heads in (("q", 4), ("k", 2), ("v", 2)))
+    at, rope = b.positions(256), rg.Rope(pairing="half")
+    q, k = b.rope(q, at, rope), b.rope(k, at, rope)
+    return b.build(out=b.attend(q, k, v, mask=masks.causal, q_positions=at, kv_positions=at))
+
+
+def test_one_artifact_holds_a_kernel_for_every_platform(tmp_path: Path) -> None:
+    """Its results on CPU are those of an artifact for CPU alone, bit for bit."""
+    graph, random = front_end(), np.random.default_rng(0)
+    every = rg.export(graph, tmp_path / "every", targets=["cpu", "gpu:h200", "tpu:v5e"])
+    alone = rg.export(graph, tmp_path / "alone", targets=["cpu"])
+    assert set(every.manifest.custom_calls) == {"mosaic_gpu_v2", "tpu_custom_call"}
+    assert every.manifest.capabilities["gpu:h200"].templates == ("attend/mosaic_gpu",)
+    values = {
+        label: jnp.asarray(random.standard_normal(kind.shape), jnp.bfloat16)
+        for label, kind in graph.input_types.items()
+    }
+    assert np.array_equal(np.asarray(every(**values)), np.asarray(alone(**values)))

@@ -1,0 +1,27 @@
+"""The kernel for Hopper compiles for H100 and H200 without a GPU: no spills, and nothing that ptxas had to give up."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+
+import pytest
+from compile_gpu import CHIPS, compiled
+from interpreted_gpu import CASES
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("jax_cuda13_plugin") is None, reason='needs pip install "jax[cuda13]"'
+)
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+@pytest.mark.parametrize("name", CASES)
+def test_a_kernel_holds_its_values_in_registers(name: str, chip: str) -> None:
+    said = compiled(chip, name)
+    spilled = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", said)
+    assert spilled, said[-1000:]
+    assert {number for numbers in spilled for number in numbers} == {"0"}
+    assert {*re.findall(r"(\d+) bytes lmem", said)} <= {"0"}, "the library that links the kernel spills"
+    assert not re.findall(r"\(C75\d\d\).*", said), "ptxas says that wgmma is serialised, or ignores setmaxnreg"
+    (registers,) = {int(number) for number in re.findall(r"Used (\d+) registers", said)}
+    assert registers <= 255
