@@ -19,6 +19,16 @@ FAMILIES = {
             causal=False,
             only={"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False},
         ),
-        defaults={"head_dim": None},
+        unread=frozenset(
+            (
+                "attention_probs_dropout_prob",
+                "classifier_dropout",
+                "gradient_checkpointing",
+                "hidden_act",
+                "hidden_dropout_prob",
+                "intermediate_size",
+                "tie_word_embeddings",
+            )
+        ),
     )
 }

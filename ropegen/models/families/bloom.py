@@ -7,6 +7,7 @@ causal mask, and rounds that bias to the element type first.
 
 from __future__ import annotations
 
+from ropegen.models.block import Block
 from ropegen.models.family import Family, FrontEnd
 
 FAMILIES = {
@@ -26,6 +27,28 @@ FAMILIES = {
             "num_hidden_layers": ("n_layer",),
             "max_position_embeddings": ("seq_length",),
         },
-        defaults={"head_dim": None, "max_position_embeddings": None},
+        defaults={"max_position_embeddings": None},
+        block=Block(
+            mlp="plain",
+            mlp_bias=True,
+            fixed_activation="gelu_pytorch_tanh",
+            tied=True,
+            only={"apply_residual_connection_post_layernorm": False},
+        ),
+        unread=frozenset(
+            (
+                "attention_dropout",
+                "attention_softmax_in_fp32",
+                "bias_dropout_fusion",
+                "hidden_dropout",
+                "masked_softmax_fusion",
+                "offset_alibi",
+                "pretraining_tp",
+                "skip_bias_add",
+                "skip_bias_add_qkv",
+                "slow_but_exact",
+                "unk_token_id",
+            )
+        ),
     )
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ropegen.models.block import Block
 from ropegen.models.config import Config
 from ropegen.models.families import llama
 from ropegen.models.family import Declined, Family, Rotary
@@ -28,7 +29,18 @@ GEMMA_FRONT_END = replace(
 GEMMA = Family(
     positions=Rotary(),
     front_end=GEMMA_FRONT_END,
-    defaults={"attention_bias": False, "head_dim": 256},
+    defaults={"attention_bias": False, "head_dim": 256, "hidden_act": "gelu_pytorch_tanh"},
+    sparse={
+        "vocab_size": 256_000,
+        "hidden_size": 3072,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 16,
+        "max_position_embeddings": 8192,
+        "rms_norm_eps": 1e-6,
+    },
+    block=Block(tied=True),
+    unread=llama.UNREAD,
 )
 GEMMA2_FRONT_END = replace(
     GEMMA_FRONT_END,
@@ -40,19 +52,40 @@ GEMMA2 = Family(
     positions=Rotary(),
     front_end=GEMMA2_FRONT_END,
     defaults={
-        **GEMMA.defaults,
+        "attention_bias": False,
+        "head_dim": 256,
         "query_pre_attn_scalar": 256,
         "attn_logit_softcapping": 50.0,
         "sliding_window": 4096,
+        "hidden_activation": "gelu_pytorch_tanh",
+        "final_logit_softcapping": 30.0,
     },
+    sparse={
+        "vocab_size": 256_000,
+        "hidden_size": 2304,
+        "num_hidden_layers": 26,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "max_position_embeddings": 8192,
+        "rms_norm_eps": 1e-6,
+    },
+    block=Block(
+        activation="hidden_activation", post_norms=True, tied=True, logit_softcap="final_logit_softcapping"
+    ),
+    unread=llama.UNREAD | {"hidden_act"},
 )
-# Published Gemma 3 configs state only what differs from the config class, so all its defaults are here.
+# Published Gemma 3 configs state only what differs from the config class, so all its defaults are here. The class keeps
+# `attn_logit_softcapping`, and the code never applies it.
 GEMMA3_TEXT = Family(
     positions=Rotary(theta=1_000_000.0, sliding=("rope_local_base_freq", 10_000.0)),
-    front_end=replace(GEMMA2_FRONT_END, qk_norm=True, local=all_but_every_nth_layer),
+    front_end=replace(GEMMA2_FRONT_END, qk_norm=True, local=all_but_every_nth_layer, softcap=""),
     spellings={"sliding_window_pattern": ("_sliding_window_pattern",)},
     defaults={
-        **GEMMA2.defaults,
+        "attention_bias": False,
+        "head_dim": 256,
+        "query_pre_attn_scalar": 256,
+        "sliding_window": 4096,
+        "hidden_activation": "gelu_pytorch_tanh",
         "vocab_size": 262_208,
         "hidden_size": 2304,
         "num_hidden_layers": 26,
@@ -60,13 +93,19 @@ GEMMA3_TEXT = Family(
         "num_key_value_heads": 4,
         "max_position_embeddings": 131_072,
         "rms_norm_eps": 1e-6,
-        "attn_logit_softcapping": None,
+        "final_logit_softcapping": None,
         "sliding_window_pattern": 6,
     },
+    block=GEMMA2.block,
+    unread=GEMMA2.unread | {"attn_logit_softcapping"},
 )
+# Its code lets the tokens of an image see each other, which concerns no prompt of text.
 GEMMA3 = replace(
     GEMMA3_TEXT,
-    front_end=Declined("it reads images beside text; give its text_config alone"),
+    text="gemma3_text",
+    unread=frozenset(
+        ("boi_token_index", "eoi_token_index", "image_token_index", "mm_tokens_per_image", "tie_word_embeddings")
+    ),
 )
 GEMMA4 = Family(
     positions=Rotary(theta=None),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ropegen.models.block import Block
 from ropegen.models.family import Family, FrontEnd
 
 SPELLINGS = {
@@ -9,7 +10,23 @@ SPELLINGS = {
     "num_attention_heads": ("n_head",),
     "num_hidden_layers": ("n_layer",),
     "max_position_embeddings": ("n_positions",),
+    "intermediate_size": ("n_inner",),
 }
+UNREAD = frozenset(
+    (
+        "attn_pdrop",
+        "embd_pdrop",
+        "gradient_checkpointing",
+        "n_ctx",
+        "reorder_and_upcast_attn",
+        "resid_pdrop",
+        "summary_activation",
+        "summary_first_dropout",
+        "summary_proj_to_labels",
+        "summary_type",
+        "summary_use_proj",
+    )
+)
 
 FAMILIES = {
     "gpt2": Family(
@@ -23,6 +40,8 @@ FAMILIES = {
             only={"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False},
         ),
         spellings=SPELLINGS,
-        defaults={"head_dim": None},
+        defaults={"activation_function": "gelu_new"},
+        block=Block(mlp="plain", mlp_bias=True, activation="activation_function", tied=True),
+        unread=UNREAD,
     )
 }

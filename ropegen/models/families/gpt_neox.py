@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ropegen.models.block import Block
 from ropegen.models.family import Family, FrontEnd, Rotary
 
 FAMILIES = {
@@ -20,6 +21,8 @@ FAMILIES = {
             qkv_bias="attention_bias",
             out_bias="attention_bias",
         ),
-        defaults={"attention_bias": True, "head_dim": None},
+        defaults={"attention_bias": True, "hidden_act": "gelu", "use_parallel_residual": True},
+        block=Block(mlp="plain", mlp_bias=True, parallel_field="use_parallel_residual"),
+        unread=frozenset(("attention_dropout", "classifier_dropout", "gradient_checkpointing", "hidden_dropout")),
     )
 }

@@ -1,10 +1,11 @@
-"""GPT-J: the config fields of GPT-2, rotary positions with interleaved pairs, and no biases.
+"""GPT-J: the config fields of GPT-2, rotary positions with interleaved pairs, and no biases in attention.
 
 The code computes its frequencies from `rotary_dim` alone: theta is 10,000, and there is no scaling.
 """
 
 from __future__ import annotations
 
+from ropegen.models.block import Block
 from ropegen.models.families import gpt2
 from ropegen.models.family import Family, FrontEnd, Rotary
 
@@ -18,6 +19,15 @@ FAMILIES = {
             only={"rotary": True, "scale_attn_weights": True},
         ),
         spellings=gpt2.SPELLINGS,
-        defaults={"head_dim": None},
+        defaults={"activation_function": "gelu_new"},
+        block=Block(
+            mlp="plain",
+            mlp_bias=True,
+            activation="activation_function",
+            order="parallel",
+            mlp_norm="input",
+            head_bias=True,
+        ),
+        unread=gpt2.UNREAD,
     )
 }

@@ -21,6 +21,17 @@ FAMILIES = {
             qkv_bias="qkv_bias",
             out_bias=True,
         ),
-        defaults={"head_dim": None, "qkv_bias": True, "num_channels": 3},
+        defaults={"qkv_bias": True, "num_channels": 3},
+        unread=frozenset(
+            (
+                "attention_probs_dropout_prob",
+                "encoder_stride",
+                "hidden_act",
+                "hidden_dropout_prob",
+                "intermediate_size",
+                "pooler_act",
+                "pooler_output_size",
+            )
+        ),
     )
 }

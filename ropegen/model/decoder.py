@@ -1,0 +1,343 @@
+"""A whole decoder: the front-end of every layer by its plan, and the rest of the layer in plain JAX."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from ropegen.arguments import array_of
+from ropegen.emit.inputs import Room, expect_room
+from ropegen.errors import RopegenError
+from ropegen.ir.graph import Graph
+from ropegen.model.layer import FrontEndPlan, Layer, arrays
+from ropegen.model.rest import Rest
+from ropegen.model.sampling import Choice, Sampling
+from ropegen.model.weights import Weights
+from ropegen.models.config import Config, count
+from ropegen.models.family import FrontEnd
+from ropegen.models.front_end import front_end_graph, sees_the_past, supported
+from ropegen.planner import plan
+from ropegen.target import Target
+from ropegen.types import dtype_name, numpy_dtype
+
+Array = jax.Array
+Values = Mapping[str, Array]
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=("keys", "values", "lengths"), meta_fields=())
+@dataclass(frozen=True)
+class Cache:
+    """The keys and values of the tokens so far. A call that continues from it uses it up, and returns the next one.
+
+    keys, values: for every layer (B, C, key heads, width of a head). lengths: (B,) int32, the tokens of each sequence.
+    """
+
+    keys: tuple[Array, ...]
+    values: tuple[Array, ...]
+    lengths: Array
+
+    @property
+    def capacity(self) -> int:
+        """The most tokens of a sequence."""
+        return self.keys[0].shape[1]
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """One phase of a model, for one shape: the plan of every layer. Layers with equal graphs share one plan."""
+
+    front_ends: tuple[FrontEndPlan, ...]
+    """Of every layer."""
+    caches: tuple[tuple[tuple[int, ...], str], ...]
+    """The shape and element type of the keys of every layer, and of its values."""
+
+
+class Model:
+    """A decoder-only language model that runs: `prefill` reads a prompt, `decode` and `generate` continue it.
+
+    Every call compiles once for its shapes. Arrays of parameters are kept as they are given, and what a plan prepares from
+    them, such as packed projections, is kept beside them.
+    """
+
+    def __init__(self, config: Config, facts: FrontEnd, weights: Weights, target: Target) -> None:
+        self.config = config
+        self._facts = facts
+        self.target = target
+        self._rest = Rest.of(config, facts)
+        self._layers = [
+            Layer(index, weights.front_end(index, start="hidden" if index else "ids"), weights.block(index))
+            for index in range(config.count("num_hidden_layers"))
+        ]
+        self._head = arrays(weights.head())
+        self.dtype = dtype_name(self._layers[0].front_end["q_weight"].dtype)
+        """The element type of parameters and activations, that of the weights."""
+        self._program = functools.cache(self._make_program)
+        self._prompt = functools.cache(self._compile_prompt)
+        self._steps = functools.cache(self._compile_steps)
+        self._loop = functools.cache(self._compile_loop)
+
+    @classmethod
+    def from_hf(cls, config: object, weights: Weights, *, target: str | Target | None = None) -> Model:
+        """The model that a Hugging Face config describes, with its weights.
+
+        Args:
+          config: as in `rg.from_hf`.
+          weights: the parameters, from `rg.weights.open(config, source)`, or `Arrays`. Layers are read one by one.
+          target: what the plans are for; the default is this machine.
+
+        Raises:
+          RopegenError: a config that `rg.from_hf` refuses; a model that is no decoder, or whose layers ropegen does not
+            know beyond their front-ends; or parameters of other labels or shapes than the graphs have.
+        """
+        model, facts = supported("Model", config)
+        if not sees_the_past(model, facts):
+            raise RopegenError(f"Model: {model.model_type} is an encoder and writes no tokens; give a decoder")
+        if not isinstance(weights, Weights):
+            raise RopegenError(
+                f"Model: weights are {weights!r:.60}; give rg.weights.open(config, source), which reads a checkpoint"
+            )
+        chosen = target if isinstance(target, Target) else Target.parse("host" if target is None else target)
+        return cls(model, facts, weights, chosen)
+
+    def __repr__(self) -> str:
+        return f"<model {self.config.model_type} of {len(self._layers)} layers for {self.target}>"
+
+    # Calls ------------------------------------------------------------------------------------------------------------
+
+    def prefill(
+        self, ids: Any, *, capacity: int | None = None, lengths: Any = None, every: bool = False
+    ) -> tuple[Array, Cache]:
+        """Reads prompts: (the scores of the next token, a cache to continue from).
+
+        ids: integers (B, S). lengths: integers (B,), the tokens of each prompt; what follows them is padding.
+        capacity: the most tokens of a sequence, prompt and answer; the default is the model's longest sequence.
+        every: the scores after every token, (B, S, V), and not only after the last, (B, 1, V). They are float32, or
+          float64 for a float64 model.
+
+        Raises:
+          RopegenError: ids that are no integers (B, S), or more tokens than the capacity.
+        """
+        tokens, known = self._tokens("prefill", ids), self._lengths("prefill", ids, lengths)
+        batch, seq = tokens.shape
+        rows = self._capacity(capacity)
+        if seq > rows:
+            raise RopegenError(f"prefill: {seq} tokens do not fit a cache of {rows} rows; give more capacity")
+        program, run = self._program("prefill", batch, seq, rows), self._prompt(batch, seq, rows, every)
+        return run(self._parameters(program), tokens, known)
+
+    def decode(self, ids: Any, cache: Cache) -> tuple[Array, Cache]:
+        """Continues every sequence by T tokens: ids (B, T) -> (scores (B, T, V) after every one of them, the next cache).
+
+        The given cache is used up: its memory becomes that of the next.
+
+        Raises:
+          RopegenError: ids that are no integers (B, T), or no room for them in the cache.
+        """
+        tokens = self._tokens("decode", ids)
+        batch, new = tokens.shape
+        if cache.lengths.shape != (batch,):
+            raise RopegenError(f"decode: ids are of {batch} sequences and the cache of {cache.lengths.shape[0]}")
+        expect_room([Room("lengths", new, cache.capacity)], {"lengths": cache.lengths})
+        program = self._program("decode", batch, new, cache.capacity)
+        return self._steps(batch, new, cache.capacity)(self._parameters(program), tokens, cache)
+
+    def generate(
+        self,
+        ids: Any,
+        steps: int,
+        *,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        key: Any = None,
+        stop: int | None = None,
+        lengths: Any = None,
+        capacity: int | None = None,
+    ) -> Array:
+        """The next `steps` tokens of every prompt, in one compiled loop: ids (B, S) -> (B, steps) int32.
+
+        temperature: None takes the most likely token. A number divides the scores by it, and draws a token.
+        top_k: draws among that many of the most likely tokens.
+        key: what the draws depend on, from `jax.random.key(seed)`.
+        stop: the id that ends a sequence. The loop ends when every sequence has ended, and fills with this id.
+        lengths: as in `prefill`. capacity: the rows of the cache; the default is S + steps.
+
+        Raises:
+          RopegenError: arguments that do not fit, such as a temperature without a key.
+        """
+        tokens, known = self._tokens("generate", ids), self._lengths("generate", ids, lengths)
+        batch, seq = tokens.shape
+        steps = count("generate: steps", steps)
+        rows = seq + steps if capacity is None else count("generate: capacity", capacity)
+        if seq + steps > rows:
+            raise RopegenError(f"generate: {seq} + {steps} tokens do not fit {rows} rows; give more capacity")
+        sampling = Sampling.of(temperature, top_k, key)
+        program = self._program("prefill", batch, seq, rows)
+        scores, cache = self._prompt(batch, seq, rows, False)(self._parameters(program), tokens, known)
+        loop = self._loop(batch, steps, rows, sampling.static, stop)
+        return loop(self._parameters(self._program("decode", batch, 1, rows)), scores, cache, sampling.key)
+
+    def stream(
+        self,
+        ids: Any,
+        steps: int,
+        *,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        key: Any = None,
+        lengths: Any = None,
+        capacity: int | None = None,
+    ) -> Iterator[np.ndarray]:
+        """Like `generate`, one token after the other, (B,) int32 each, as soon as it is there."""
+        tokens = self._tokens("stream", ids)
+        rows = tokens.shape[1] + count("stream: steps", steps) if capacity is None else capacity
+        sampling = Sampling.of(temperature, top_k, key)
+        draw = jax.jit(sampling.static.draw)
+        scores, cache = self.prefill(tokens, capacity=rows, lengths=lengths)
+        random = sampling.key
+        for step in range(steps):
+            random, token = draw(random, scores[:, -1])
+            yield np.asarray(token)
+            if step + 1 < steps:
+                scores, cache = self.decode(token[:, None], cache)
+
+    # Arguments --------------------------------------------------------------------------------------------------------
+
+    def _tokens(self, call: str, ids: Any) -> Array:
+        array = array_of(f"{call}: ids", ids)
+        if array.ndim != 2 or not array.size or not jnp.issubdtype(array.dtype, jnp.integer):
+            raise RopegenError(
+                f"{call}: ids are {array.dtype.name}{list(array.shape)}; give integers (sequences, tokens), such as [[1, 2]]"
+            )
+        return array.astype(jnp.int32)
+
+    def _lengths(self, call: str, ids: Any, lengths: Any) -> Array:
+        batch, seq = np.shape(ids)
+        if lengths is None:
+            return jnp.full((batch,), seq, jnp.int32)
+        known = np.asarray(lengths)
+        if known.shape != (batch,) or not np.issubdtype(known.dtype, np.integer):
+            raise RopegenError(f"{call}: lengths are {lengths!r:.60}; give {batch} whole numbers, one for each prompt")
+        if known.min() < 1 or known.max() > seq:
+            raise RopegenError(f"{call}: lengths are {known.tolist()}; a prompt has 1 to {seq} tokens")
+        return jnp.asarray(known, jnp.int32)
+
+    def _capacity(self, capacity: int | None) -> int:
+        if capacity is not None:
+            return count("prefill: capacity", capacity)
+        longest = self.config.optional("max_position_embeddings")
+        if longest is None:
+            raise self.config.refuse("it does not say how long a sequence may be", "give capacity=")
+        return count("max_position_embeddings", longest)
+
+    # Programs ---------------------------------------------------------------------------------------------------------
+
+    def _make_program(self, phase: str, batch: int, seq: int, capacity: int) -> Program:
+        graphs = [self._graph(layer, phase, batch, seq, capacity) for layer in range(len(self._layers))]
+        # Layers of one kind have equal graphs but for the name, which says the layer.
+        planned = {(graph.inputs, graph.outputs): graph for graph in reversed(graphs)}
+        made = {kind: FrontEndPlan(plan(graph, self.target)) for kind, graph in planned.items()}
+        for layer, graph in zip(self._layers, graphs, strict=True):
+            layer.expect(graph)
+        return Program(
+            tuple(made[graph.inputs, graph.outputs] for graph in graphs),
+            tuple((kind.shape, kind.dtype) for kind in (graph.input_types["k_cache"] for graph in graphs)),
+        )
+
+    def _graph(self, layer: int, phase: str, batch: int, seq: int, capacity: int) -> Graph:
+        first = layer == 0
+        return front_end_graph(
+            self.config,
+            self._facts,
+            batch=batch,
+            seq=seq,
+            dtype=self.dtype,
+            phase=phase,
+            layer=layer,
+            start="ids" if first else "hidden",
+            residual=first,
+            capacity=capacity,
+        )
+
+    def _parameters(self, program: Program) -> dict[str, Any]:
+        """What a program reads: what its plans prepared, and the parameters as they are."""
+        layers = [layer.read_by(made) for layer, made in zip(self._layers, program.front_ends, strict=True)]
+        return {"layers": layers, "head": self._head, "embedding": self._layers[0].front_end["embedding"]}
+
+    def _through(
+        self, program: Program, parameters: Mapping[str, Any], inputs: Values, cache: Cache
+    ) -> tuple[Array, tuple[Array, ...], tuple[Array, ...]]:
+        """The layers: the last hidden state (B, S, E), and the new keys and values."""
+        hidden: Array | None = None
+        keys: list[Array] = []
+        values: list[Array] = []
+        for index, (made, read) in enumerate(zip(program.front_ends, parameters["layers"], strict=True)):
+            caches = {"k_cache": cache.keys[index], "v_cache": cache.values[index]}
+            given = {**read["front_end"], **inputs, **caches, **({} if hidden is None else {"hidden": hidden})}
+            results = made.run(read["prepared"], given)
+            residual = results["residual"] if hidden is None else hidden
+            hidden = self._rest.layer(residual, results["out"], read["block"])
+            keys.append(results["k_cache"])
+            values.append(results["v_cache"])
+        assert hidden is not None
+        return hidden, tuple(keys), tuple(values)
+
+    def _compile_prompt(self, batch: int, seq: int, capacity: int, every: bool) -> Callable[..., tuple[Array, Cache]]:
+        program = self._program("prefill", batch, seq, capacity)
+
+        def prompt(parameters: Mapping[str, Any], ids: Array, lengths: Array) -> tuple[Array, Cache]:
+            empty = tuple(jnp.zeros(shape, numpy_dtype(kind)) for shape, kind in program.caches)
+            hidden, keys, values = self._through(program, parameters, {"ids": ids}, Cache(empty, empty, lengths))
+            if not every:
+                hidden = jnp.take_along_axis(hidden, (lengths - 1)[:, None, None], axis=1)
+            scores = self._rest.logits(hidden, parameters["head"], parameters["embedding"])
+            return scores, Cache(keys, values, lengths)
+
+        return jax.jit(prompt)
+
+    def _step(self, program: Program, parameters: Mapping[str, Any], ids: Array, cache: Cache) -> tuple[Array, Cache]:
+        positions = cache.lengths[:, None] + jnp.arange(ids.shape[1], dtype=jnp.int32)
+        inputs = {"ids": ids, "positions": positions, "lengths": cache.lengths}
+        hidden, keys, values = self._through(program, parameters, inputs, cache)
+        scores = self._rest.logits(hidden, parameters["head"], parameters["embedding"])
+        return scores, Cache(keys, values, cache.lengths + ids.shape[1])
+
+    def _compile_steps(self, batch: int, new: int, capacity: int) -> Callable[..., tuple[Array, Cache]]:
+        program = self._program("decode", batch, new, capacity)
+        return jax.jit(functools.partial(self._step, program), donate_argnames=("cache",))
+
+    def _compile_loop(
+        self, batch: int, steps: int, capacity: int, sampling: Choice, stop: int | None
+    ) -> Callable[..., Array]:
+        program = self._program("decode", batch, 1, capacity)
+
+        def generated(parameters: Mapping[str, Any], scores: Array, cache: Cache, key: Array) -> Array:
+            def unfinished(state: tuple[Any, ...]) -> Array:
+                step, _, _, ended, *_ = state
+                return (step < steps) & ~jnp.all(ended)
+
+            def following(state: tuple[Any, ...]) -> tuple[Any, ...]:
+                step, tokens, token, ended, key, cache = state
+                scores, cache = self._step(program, parameters, token[:, None], cache)
+                return appended(step, tokens, scores, ended, key, cache)
+
+            def appended(
+                step: Array, tokens: Array, scores: Array, ended: Array, key: Array, cache: Cache
+            ) -> tuple[Any, ...]:
+                key, token = sampling.draw(key, scores[:, -1])
+                if stop is not None:
+                    token = jnp.where(ended, stop, token)
+                    ended = ended | (token == stop)
+                return step + 1, tokens.at[:, step].set(token), token, ended, key, cache
+
+            filled = jnp.full((batch, steps), 0 if stop is None else stop, jnp.int32)
+            first = appended(jnp.zeros((), jnp.int32), filled, scores, jnp.zeros((batch,), bool), key, cache)
+            return cast(Array, lax.while_loop(unfinished, following, first)[1])
+
+        return jax.jit(generated, donate_argnames=("cache",))
