@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+NO_IDS = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
 SIZES: dict[str, Any] = {
     "vocab_size": 37,
     "hidden_size": 24,
@@ -17,6 +18,7 @@ SIZES: dict[str, Any] = {
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "max_position_embeddings": 32,
+    **NO_IDS,
 }
 GROUPED: dict[str, Any] = {**SIZES, "num_key_value_heads": 2, "rms_norm_eps": 1e-5}
 GPT: dict[str, Any] = {
@@ -26,8 +28,13 @@ GPT: dict[str, Any] = {
     "n_head": 4,
     "n_positions": 32,
     "layer_norm_epsilon": 1e-5,
+    **NO_IDS,
 }
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8, "beta_fast": 8.0}
+LAYERED: dict[str, Any] = {**SIZES, "num_key_value_heads": 2, "layer_norm_eps": 1e-5}
+ROUTED = {"num_experts_per_tok": 2, "moe_intermediate_size": 8}
+MULTIPLIED = {"attention_multiplier": 0.3, "embedding_multiplier": 5.0, "residual_multiplier": 0.4}
+FALCON = {"vocab_size": 37, "hidden_size": 24, "num_hidden_layers": 2, "ffn_hidden_size": 28, "max_position_embeddings": 32}
 BERT: dict[str, Any] = {**SIZES, "type_vocab_size": 2, "layer_norm_eps": 1e-6}
 
 # By a name of its own, the config of a small model. "local" and "global" tell two kinds of layer apart.
@@ -38,7 +45,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "mistral": {"model_type": "mistral", **GROUPED, "sliding_window": 3},
     "qwen2": {"model_type": "qwen2", **GROUPED},
     "qwen3": {"model_type": "qwen3", **GROUPED, "head_dim": 8},
-    "phi3": {"model_type": "phi3", **GROUPED, "partial_rotary_factor": 0.67, "pad_token_id": 0},
+    "phi3": {"model_type": "phi3", **GROUPED, "partial_rotary_factor": 0.67},
     "gemma": {"model_type": "gemma", **GROUPED, "head_dim": 8},
     "gemma2": {"model_type": "gemma2", **GROUPED, "head_dim": 8, "sliding_window": 3, "query_pre_attn_scalar": 12},
     "gemma3_text": {"model_type": "gemma3_text", **GROUPED, "head_dim": 8, "sliding_window": 3},
@@ -64,6 +71,134 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "layer_norm_epsilon": 1e-5,
     },
     "bert": {"model_type": "bert", **BERT},
+    "arcee": {"model_type": "arcee", **GROUPED, "mlp_bias": True},
+    "mixtral": {"model_type": "mixtral", **GROUPED, "num_local_experts": 3, "sliding_window": 3},
+    "ministral": {
+        "model_type": "ministral",
+        **GROUPED,
+        "head_dim": 8,
+        "sliding_window": 3,
+        "layer_types": ["sliding_attention", "full_attention"],
+    },
+    "qwen2_moe": {"model_type": "qwen2_moe", **GROUPED, **ROUTED, "num_experts": 3},
+    "qwen3_moe": {"model_type": "qwen3_moe", **GROUPED, **ROUTED, "num_experts": 3, "head_dim": 8},
+    "dots1": {"model_type": "dots1", **GROUPED, **ROUTED, "n_routed_experts": 3, "n_shared_experts": 1},
+    "olmo": {"model_type": "olmo", **SIZES, "num_key_value_heads": 2},
+    "olmo2": {"model_type": "olmo2", **GROUPED},
+    "olmo3": {
+        "model_type": "olmo3",
+        **GROUPED,
+        "sliding_window": 3,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "rope_theta": 500_000.0,
+        "rope_scaling": YARN,
+    },
+    "olmoe": {"model_type": "olmoe", **GROUPED, "num_experts": 3, "num_experts_per_tok": 2},
+    "flex_olmo": {"model_type": "flex_olmo", **GROUPED, "num_experts": 3, "num_experts_per_tok": 2},
+    "stablelm": {"model_type": "stablelm", **LAYERED, "use_qkv_bias": True, "partial_rotary_factor": 0.67},
+    "gpt_bigcode": {"model_type": "gpt_bigcode", **GPT},
+    "gpt_bigcode-heads": {"model_type": "gpt_bigcode", **GPT, "multi_query": False},
+    "starcoder2": {"model_type": "starcoder2", **SIZES, "num_key_value_heads": 2, "sliding_window": 3},
+    "cohere": {"model_type": "cohere", **LAYERED, "rope_theta": 1e5, "attention_bias": True},
+    "cohere2": {
+        "model_type": "cohere2",
+        **LAYERED,
+        "sliding_window": 3,
+        "layer_types": ["sliding_attention", "full_attention"],
+    },
+    "granite": {"model_type": "granite", **GROUPED, **MULTIPLIED},
+    "granitemoe": {"model_type": "granitemoe", **GROUPED, **MULTIPLIED, "num_local_experts": 3},
+    "granitemoeshared": {
+        "model_type": "granitemoeshared",
+        **GROUPED,
+        **MULTIPLIED,
+        "num_local_experts": 3,
+        "shared_intermediate_size": 8,
+    },
+    "glm": {"model_type": "glm", **GROUPED, "head_dim": 8, "attention_bias": True},
+    "glm4": {"model_type": "glm4", **GROUPED, "head_dim": 8, "attention_bias": True},
+    "glm4_moe": {
+        "model_type": "glm4_moe",
+        **GROUPED,
+        **ROUTED,
+        "n_routed_experts": 3,
+        "n_shared_experts": 1,
+        "n_group": 1,
+        "topk_group": 1,
+        "head_dim": 8,
+        "use_qk_norm": True,
+        "attention_bias": True,
+    },
+    "smollm3": {"model_type": "smollm3", **GROUPED, "no_rope_layers": [0, 1]},
+    "exaone4": {"model_type": "exaone4", **GROUPED, "sliding_window": 3, "sliding_window_pattern": 2},
+    "exaone4-full": {
+        "model_type": "exaone4",
+        **GROUPED,
+        "sliding_window": None,
+        "layer_types": ["full_attention", "full_attention"],
+    },
+    "ernie4_5": {"model_type": "ernie4_5", **GROUPED, "head_dim": 8, "use_bias": True},
+    "ernie4_5_moe": {
+        "model_type": "ernie4_5_moe",
+        **GROUPED,
+        "use_bias": True,
+        "moe_num_experts": 3,
+        "moe_k": 2,
+        "moe_intermediate_size": 8,
+        "moe_num_shared_experts": 1,
+        "moe_layer_start_index": 1,
+        "moe_layer_end_index": 1,
+    },
+    "seed_oss": {"model_type": "seed_oss", **GROUPED, "head_dim": 8, "attention_out_bias": True},
+    "falcon": {"model_type": "falcon", **FALCON, "num_attention_heads": 4, "multi_query": True, "bias": True},
+    "falcon-heads": {"model_type": "falcon", **FALCON, "num_attention_heads": 4, "multi_query": False},
+    "falcon-groups": {
+        "model_type": "falcon",
+        **FALCON,
+        "num_attention_heads": 4,
+        "num_kv_heads": 2,
+        "new_decoder_architecture": True,
+        "bias": True,
+    },
+    "opt": {
+        "model_type": "opt",
+        "vocab_size": 37,
+        "hidden_size": 24,
+        "ffn_dim": 28,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 32,
+        "word_embed_proj_dim": 24,
+    },
+    "gpt_neo": {
+        "model_type": "gpt_neo",
+        "vocab_size": 37,
+        "hidden_size": 24,
+        "intermediate_size": 28,
+        "num_layers": 2,
+        "num_heads": 4,
+        "max_position_embeddings": 32,
+        "window_size": 3,
+        "attention_types": [[["global", "local"], 1]],
+    },
+    "nemotron": {"model_type": "nemotron", **SIZES, "num_key_value_heads": 2, "head_dim": 8, "attention_bias": True},
+    "persimmon": {"model_type": "persimmon", **SIZES, "rope_theta": 25_000.0, "partial_rotary_factor": 0.67},
+    "codegen": {"model_type": "codegen", **GPT, "n_head": 8, "n_embd": 32, "rotary_dim": 2},
+    "phi": {"model_type": "phi", **LAYERED, "partial_rotary_factor": 0.67},
+    "roberta": {"model_type": "roberta", **BERT, "pad_token_id": 1},
+    "xlm-roberta": {"model_type": "xlm-roberta", **BERT, "pad_token_id": 1},
+    "camembert": {"model_type": "camembert", **BERT, "pad_token_id": 1},
+    "data2vec-text": {"model_type": "data2vec-text", **BERT, "pad_token_id": 1},
+    "distilbert": {
+        "model_type": "distilbert",
+        "vocab_size": 37,
+        "dim": 24,
+        "hidden_dim": 28,
+        "n_layers": 2,
+        "n_heads": 4,
+        "max_position_embeddings": 32,
+    },
+    "electra": {"model_type": "electra", **BERT, "embedding_size": 24},
 }
 IDS = np.array([[3, 14, 15, 9, 26, 5]], np.int32)
 TYPES = np.array([[0, 0, 1, 1, 0, 1]], np.int32)

@@ -37,7 +37,7 @@ def attention(config: dict[str, Any], source: Any, layer: int, hidden: np.ndarra
     graph = rg.from_hf(config, seq=IDS.shape[1], layer=layer, start=start, dtype="f64")
     weights = rg.weights.from_hf(config, source, layer=layer, start=start, dtype="f64")
     assert set(weights) == set(graph.labels("parameter"))
-    given = {"ids": IDS, "token_type_ids": TYPES, "hidden": hidden}
+    given = {"ids": IDS, "token_type_ids": TYPES, "hidden": None if hidden is None else hidden.astype(np.float64)}
     inputs = {label: given[label] for label in graph.labels("activation")}
     return reference.evaluate(graph, {**inputs, **weights})["out"]
 

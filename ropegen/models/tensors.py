@@ -305,8 +305,8 @@ class Tensors:
     """The field that multiplies them."""
     ignored: tuple[str, ...] = ()
     """Regular expressions for whole names, below the prefix, of tensors that the modelling code does not read."""
-    renamed: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Older ends of names, and what stands for them today."""
+    renamed: tuple[tuple[str, str], ...] = ()
+    """Parts of the names of other checkpoints, and what stands for them in the names used here, one after the other."""
 
 
 def linears(name: str, *roles: str) -> dict[str, Stored]:

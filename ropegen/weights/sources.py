@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -113,20 +113,24 @@ def source_of(given: object) -> Source:
     )
 
 
-def renamed(source: Source, ends: Mapping[str, str]) -> Source:
-    """The source with other names for tensors whose names have one of these ends."""
-    names = {name: name for name in source.entries}
+def renamed(source: Source, replaced: Iterable[tuple[str, str]]) -> Source:
+    """The source with other names for its tensors: each part of `replaced` gives way to the one beside it, in order.
+
+    Raises:
+      RopegenError: two tensors get one name.
+    """
+    older: dict[str, str] = {}
+    pairs = tuple(replaced)
     for name in source.entries:
-        for end, today in ends.items():
-            if name.endswith(end):
-                names[name] = name.removesuffix(end) + today
-    if all(name == today for name, today in names.items()):
+        today = name
+        for old, new in pairs:
+            today = today.replace(old, new)
+        if today in older:
+            raise RopegenError(f"{source.where} has {name!r} and {older[today]!r}, which are one tensor; take one of them out")
+        older[today] = name
+    if all(today == name for today, name in older.items()):
         return source
-    return Renamed(
-        source,
-        {today: source.entries[name] for name, today in names.items()},
-        {today: name for name, today in names.items()},
-    )
+    return Renamed(source, {today: source.entries[name] for today, name in older.items()}, older)
 
 
 def _file(path: Path) -> Files:

@@ -29,7 +29,7 @@ TENSORS = Tensors(
         },
     ),
     ignored=(r"(pooler|cls)\..*",),
-    renamed={".LayerNorm.gamma": ".LayerNorm.weight", ".LayerNorm.beta": ".LayerNorm.bias"},
+    renamed=(("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias")),
 )
 
 FAMILIES = {

@@ -25,7 +25,7 @@ def full_layers(config: Config, layer_type: str, layer: int) -> bool:
 
 UNREAD = llama.UNREAD | {"intermediate_size", "hidden_act", "logit_scale", "tie_word_embeddings"}
 COHERE = Family(
-    positions=Rotary(pairing="interleaved"),
+    positions=Rotary(pairing="interleaved", theta=None),
     front_end=FrontEnd(
         norm="layer",
         norm_parameters="weight",
@@ -40,6 +40,7 @@ COHERE = Family(
 )
 COHERE2 = replace(
     COHERE,
+    positions=Rotary(pairing="interleaved"),
     front_end=replace(COHERE.front_end, local=all_but_every_nth_layer, unrotated=full_layers, only={}),
     spellings={"sliding_window_pattern": ("_sliding_window_pattern",)},
     defaults={**COHERE.defaults, "sliding_window": 4096, "sliding_window_pattern": 4},

@@ -26,7 +26,7 @@ def glm4_moe_tensors(config: Config) -> Tensors:
     )
 
 
-DEFAULTS = {"attention_bias": False, "head_dim": 128, "num_key_value_heads": 2, "hidden_act": "silu"}
+DEFAULTS = {"head_dim": 128, "num_key_value_heads": 2, "hidden_act": "silu"}
 GLM = Family(
     positions=Rotary(pairing="interleaved", fraction=0.5, partial=True),
     front_end=replace(llama.FRONT_END, out_bias=False),
@@ -68,6 +68,7 @@ GLM4_MOE = Family(
         "norm_topk_prob",
         "num_experts_per_tok",
         "num_nextn_predict_layers",
+        "output_router_logits",
         "routed_scaling_factor",
         "tie_word_embeddings",
         "topk_group",

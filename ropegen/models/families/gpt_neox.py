@@ -22,7 +22,8 @@ TENSORS = Tensors(
         },
     ),
     final={"final_norm": Norm("final_layer_norm")},
-    head=Linear("embed_out"),
+    head=Linear("lm_head"),
+    renamed=(("embed_out.", "lm_head."),),
 )
 
 FAMILIES = {

@@ -9,7 +9,7 @@ from ropegen.models.tensors import BY_HEAD, Linear, Norm, Table, Tensors, packed
 
 FAMILIES = {
     "persimmon": Family(
-        positions=Rotary(fraction=0.5, partial=True, theta=25_000.0),
+        positions=Rotary(fraction=0.5, partial=True, theta=None),
         front_end=FrontEnd(
             norm="layer",
             epsilon="layer_norm_eps",

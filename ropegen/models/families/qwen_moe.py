@@ -50,7 +50,7 @@ QWEN3_MOE = replace(
         experts="num_experts",
         expert_inner="moe_intermediate_size",
     ),
-    unread=llama.UNREAD | ROUTED | {"max_window_layers", "sliding_window", "use_sliding_window"},
+    unread=llama.UNREAD | ROUTED | {"max_window_layers", "num_local_experts", "sliding_window", "use_sliding_window"},
 )
 # Its shared expert and its dense layers are more than `Block` knows.
 QWEN2_MOE = replace(
@@ -100,6 +100,7 @@ DOTS1 = Family(
         "n_shared_experts",
         "norm_topk_prob",
         "num_experts_per_tok",
+        "output_router_logits",
         "routed_scaling_factor",
         "tie_word_embeddings",
         "topk_group",

@@ -47,7 +47,7 @@ GPT_BIGCODE = Family(
     defaults={"activation_function": "gelu_pytorch_tanh", "multi_query": True},
     block=Block(mlp="plain", mlp_bias=True, activation="activation_function", tied=True),
     tensors=bigcode_tensors,
-    unread=gpt2.UNREAD,
+    unread=gpt2.UNREAD | {"attention_softmax_in_fp32", "num_key_value_heads", "scale_attention_softmax_in_fp32"},
 )
 STARCODER2 = Family(
     positions=Rotary(),

@@ -8,31 +8,29 @@ The class token is left out. Patches alone attend, and `position_embedding` hold
 from __future__ import annotations
 
 from ropegen.models.family import Family, FrontEnd
-from ropegen.models.tensors import Convolution, Linear, Norm, Parameter, Tensors
+from ropegen.models.tensors import Convolution, Linear, Norm, Parameter, Tensors, linears
 
+# Checkpoints on the hub have the names of transformers 4.
+RENAMED = (
+    ("encoder.layer.", "layers."),
+    ("attention.attention.query", "attention.q_proj"),
+    ("attention.attention.key", "attention.k_proj"),
+    ("attention.attention.value", "attention.v_proj"),
+    ("attention.output.dense", "attention.o_proj"),
+    ("intermediate.dense", "mlp.fc1"),
+    ("output.dense", "mlp.fc2"),
+)
 TENSORS = Tensors(
     prefixes=(("vit.", ""), ("", "")),
-    layers="encoder.layer.{}.",
     stem={
         "patch": Convolution("embeddings.patch_embeddings.projection"),
         "position_embedding": Parameter("embeddings.position_embeddings", ones=1, skip=1),
     },
-    front_end={
-        "input_norm": Norm("layernorm_before"),
-        "q": Linear("attention.attention.query"),
-        "k": Linear("attention.attention.key"),
-        "v": Linear("attention.attention.value"),
-        "o": Linear("attention.output.dense"),
-    },
-    blocks=(
-        {
-            "mlp_norm": Norm("layernorm_after"),
-            "up": Linear("intermediate.dense"),
-            "down": Linear("output.dense"),
-        },
-    ),
+    front_end={"input_norm": Norm("layernorm_before"), **linears("attention.{}_proj", "q", "k", "v", "o")},
+    blocks=({"mlp_norm": Norm("layernorm_after"), "up": Linear("mlp.fc1"), "down": Linear("mlp.fc2")},),
     final={"final_norm": Norm("layernorm")},
     ignored=(r"embeddings\.(cls_token|mask_token)", r"(pooler|classifier)\..*"),
+    renamed=RENAMED,
 )
 
 FAMILIES = {
