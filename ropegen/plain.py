@@ -119,7 +119,7 @@ def _add(node: Node, a: Array, b: Array) -> Array:
 def norm(
     x: Array, weight: Array | None, bias: Array | None, kind: str, epsilon: float, weight_offset: float = 0.0
 ) -> Array:
-    """x (..., E), normalised over its last axis, times weight_offset + weight (E,), plus bias (E,); rounded once."""
+    """X (..., E), normalised over its last axis, times weight_offset + weight (E,), plus bias (E,); rounded once."""
     wide = x.astype(accumulator(x.dtype))
     if kind == "layer":
         wide = wide - jnp.mean(wide, axis=-1, keepdims=True)

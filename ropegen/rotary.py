@@ -8,7 +8,6 @@ the frequency family, and whether angles are exact or float32, as in the librari
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Literal, NoReturn, cast, get_args
 

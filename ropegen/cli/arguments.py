@@ -51,13 +51,17 @@ def add_graph(
     group.add_argument("--layer", metavar="N", help="which layer's attention, or all of them (default: 0)")
     group.add_argument("--layers", metavar="N,N-N", help="several layers; equal ones are built once")
     group.add_argument(
-        "--start", choices=models.STARTS, help="with the embedding, or with what the layer before computed (default: ids)"
+        "--start",
+        choices=models.STARTS,
+        help="with the embedding, or with what the layer before computed (default: ids)",
     )
     group.add_argument(
         "--residual", action="store_const", const=True, help="also return the value that the layer adds its result to"
     )
     group.add_argument(
-        "--inputs", metavar="WORD,...", help="what a prompt tells about its tokens: lengths, padding, positions or segments"
+        "--inputs",
+        metavar="WORD,...",
+        help="what a prompt tells about its tokens: lengths, padding, positions or segments",
     )
     group.add_argument("--capacity", type=int, help="rows of the cache; a prompt writes into it too")
     group.add_argument("--vocabulary", type=int, help="rows of the embedding, fewer than the model's")

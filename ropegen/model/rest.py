@@ -19,6 +19,7 @@ from ropegen.errors import RopegenError, nearest
 from ropegen.models.block import Block, Experts
 from ropegen.models.config import Config
 from ropegen.models.family import FrontEnd
+from ropegen.models.layer_graph import epsilon_of
 
 Array = jax.Array
 Values = Mapping[str, Array]
@@ -103,7 +104,7 @@ class Rest:
         return cls(
             block=block,
             norm=facts.norm,
-            epsilon=model.number(facts.epsilon),
+            epsilon=epsilon_of(model, facts),
             weight_offset=facts.weight_offset,
             activation=str(activation),
             parallel=parallel,

@@ -58,7 +58,9 @@ class Sampling:
             return cls(Choice(None, None), jax.random.key(0))
         number = number_of("generate: temperature", temperature, "a number above 0, or None for the most likely token")
         if not 0 < number < float("inf"):
-            raise RopegenError(f"generate: temperature is {number:g}; give a number above 0, or None for the most likely")
+            raise RopegenError(
+                f"generate: temperature is {number:g}; give a number above 0, or None for the most likely"
+            )
         if key is None:
             raise RopegenError("generate: a draw depends on a key; give key=jax.random.key(seed)")
         return cls(Choice(number, None if top_k is None else count("generate: top_k", top_k)), key)

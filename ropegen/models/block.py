@@ -74,7 +74,13 @@ class Block:
     @property
     def fields(self) -> frozenset[str]:
         """The config fields that these facts name."""
-        named = ["" if self.fixed_activation else self.activation, self.parallel_field, self.logit_softcap, "tie_word_embeddings", "intermediate_size"]
+        named = [
+            "" if self.fixed_activation else self.activation,
+            self.parallel_field,
+            self.logit_softcap,
+            "tie_word_embeddings",
+            "intermediate_size",
+        ]
         named += [self.mlp_bias] if isinstance(self.mlp_bias, str) else []
         return frozenset(name for name in (*named, *self.only) if name) | (
             self.experts.fields if self.experts else frozenset()

@@ -10,23 +10,79 @@ from ropegen.models.family import FrontEnd
 
 # Fields of transformers' base class, and what earlier releases saved beside them. No layer computes with them.
 COMMON = frozenset(
-    """
-    _attn_implementation _attn_implementation_internal _commit_hash _name_or_path add_cross_attention architectures
-    attn_implementation auto_map cache_implementation chunk_size_feed_forward cross_attention_hidden_size dtype
-    finetuning_task id2label initializer_range is_decoder is_encoder_decoder label2id model_type name_or_path num_labels
-    output_attentions output_hidden_states prefix problem_type return_dict return_dict_in_generate task_specific_params
-    tf_legacy_loss tie_encoder_decoder tokenizer_class torch_dtype torchscript transformers_version use_bfloat16 use_cache
-    """.split()
+    [
+        "_attn_implementation",
+        "_attn_implementation_internal",
+        "_commit_hash",
+        "_name_or_path",
+        "add_cross_attention",
+        "architectures",
+        "attn_implementation",
+        "auto_map",
+        "cache_implementation",
+        "chunk_size_feed_forward",
+        "cross_attention_hidden_size",
+        "dtype",
+        "finetuning_task",
+        "id2label",
+        "initializer_range",
+        "is_decoder",
+        "is_encoder_decoder",
+        "label2id",
+        "model_type",
+        "name_or_path",
+        "num_labels",
+        "output_attentions",
+        "output_hidden_states",
+        "prefix",
+        "problem_type",
+        "return_dict",
+        "return_dict_in_generate",
+        "task_specific_params",
+        "tf_legacy_loss",
+        "tie_encoder_decoder",
+        "tokenizer_class",
+        "torch_dtype",
+        "torchscript",
+        "transformers_version",
+        "use_bfloat16",
+        "use_cache",
+    ]
 )
 # Fields of generation, which older releases kept in config.json. They choose tokens, and no layer reads them.
 GENERATION = frozenset(
-    """
-    bad_words_ids begin_suppress_tokens bos_token_id decoder_start_token_id diversity_penalty do_sample early_stopping
-    encoder_no_repeat_ngram_size eos_token_id exponential_decay_length_penalty forced_bos_token_id forced_eos_token_id
-    length_penalty max_length max_new_tokens min_length no_repeat_ngram_size num_beam_groups num_beams
-    num_return_sequences output_scores pad_token_id remove_invalid_values repetition_penalty sep_token_id
-    suppress_tokens temperature top_k top_p typical_p
-    """.split()
+    [
+        "bad_words_ids",
+        "begin_suppress_tokens",
+        "bos_token_id",
+        "decoder_start_token_id",
+        "diversity_penalty",
+        "do_sample",
+        "early_stopping",
+        "encoder_no_repeat_ngram_size",
+        "eos_token_id",
+        "exponential_decay_length_penalty",
+        "forced_bos_token_id",
+        "forced_eos_token_id",
+        "length_penalty",
+        "max_length",
+        "max_new_tokens",
+        "min_length",
+        "no_repeat_ngram_size",
+        "num_beam_groups",
+        "num_beams",
+        "num_return_sequences",
+        "output_scores",
+        "pad_token_id",
+        "remove_invalid_values",
+        "repetition_penalty",
+        "sep_token_id",
+        "suppress_tokens",
+        "temperature",
+        "top_k",
+        "top_p",
+        "typical_p",
+    ]
 )
 # What every family reads.
 _READ = frozenset(

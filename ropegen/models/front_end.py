@@ -17,7 +17,7 @@ from ropegen.ir.graph import Graph
 from ropegen.models.config import Config, count
 from ropegen.models.family import LAYER_TYPES, Declined, FrontEnd
 from ropegen.models.fields import check_fields
-from ropegen.models.layer_graph import LayerGraph
+from ropegen.models.layer_graph import LayerGraph, learned_positions
 from ropegen.models.reading import config_of
 from ropegen.models.rope_parameters import rope_of
 from ropegen.scaling import whole
@@ -131,7 +131,8 @@ def front_end_graph(
             f'from_hf: {model.model_type} is an encoder, which sees every key at once; use phase="prefill"'
         )
     layer_type = layer_type_of(model, facts, layer)
-    rope = rope_of(model, layer_type)
+    unrotated = facts.unrotated is not None and facts.unrotated(model, layer_type, layer)
+    rope = None if unrotated else rope_of(model, layer_type)
     by_length = rope is not None and rope.scaling.needs_length
     told = _inputs(inputs, decode, capacity, by_length)
     seq = _sequence(model, facts, seq, decode, start)
@@ -284,7 +285,7 @@ def _sequence(model: Config, facts: FrontEnd, seq: int | None, decode: bool, sta
         if seq is not None and seq != patches and start == "ids":
             raise RopegenError(f"from_hf: seq is {seq} and the image has {patches} patches; leave seq out")
         return patches if seq is None else count("from_hf: seq", seq)
-    longest = model.count("max_position_embeddings") if model.family.positions == "learned" else None
+    longest = learned_positions(model, facts) if model.family.positions == "learned" else None
     if seq is None:
         return 1 if decode else min(2048, longest or 2048)
     seq = count("from_hf: seq", seq)

@@ -56,17 +56,20 @@ class LayerGraph:
     def graph(self) -> Graph:
         b, model, facts = self.b, self.model, self.facts
         features, heads = model.count("hidden_size"), model.count("num_attention_heads")
-        shared = facts.grouped and model.value("num_key_value_heads") is not None
-        kv_heads = model.count("num_key_value_heads") if shared else heads
+        kv_heads = key_heads(model, facts)
         width = model.head_width()
 
         shape = (self.batch, self.seq, features)
         start = b.input("hidden", shape, self.dtype) if self.hidden else self._embedded(features)
         x = self._norm(start, "input_norm") if facts.input_norm else start
-        q = b.split_heads(self._project(x, "q", heads * width, facts.qkv_bias), heads, width)
-        k = b.split_heads(self._project(x, "k", kv_heads * width, facts.qkv_bias), kv_heads, width)
+        q = self._project(x, "q", heads * width, facts.qkv_bias)
+        k = self._project(x, "k", kv_heads * width, facts.qkv_bias)
+        qk_norm = facts.qk_norm_over if model.flag(facts.qk_norm) else ""
+        if qk_norm == "heads":
+            q, k = self._norm(q, "q_norm"), self._norm(k, "k_norm")
+        q, k = b.split_heads(q, heads, width), b.split_heads(k, kv_heads, width)
         v = b.split_heads(self._project(x, "v", kv_heads * width, facts.qkv_bias), kv_heads, width)
-        if facts.qk_norm:
+        if qk_norm == "head":
             q, k = self._norm(q, "q_norm"), self._norm(k, "k_norm")
         if self.rope is not None:
             longest = self.seq if self.capacity is None else self.capacity
@@ -95,11 +98,13 @@ class LayerGraph:
             x = b.scale(x, math.sqrt(features))
         elif facts.embedding_scale == "rounded":
             x = b.scale(x, float(np.float32(math.sqrt(features)).astype(numpy_dtype(self.dtype))))
+        if facts.embedding_multiplier:
+            x = b.scale(x, self.model.number(facts.embedding_multiplier))
         if facts.token_types:
             kinds = self._parameter("token_type_embedding", model.count("type_vocab_size"), features)
             x = b.add(x, b.embed(self._tokens("token_type_ids"), kinds))
         if self.model.family.positions == "learned":
-            rows = self.seq if facts.patches else model.count("max_position_embeddings")
+            rows = self.seq if facts.patches else learned_positions(model, facts)
             x = b.add(x, b.embed(self._positions(), self._parameter("position_embedding", rows, features)))
         elif self.model.family.positions == "sinusoid":
             x = b.add(x, b.sinusoid(self._positions(), features, pairing="interleaved", dtype=self.dtype))
@@ -146,14 +151,14 @@ class LayerGraph:
             kv_segments = self._tokens("padding") if "padding" in self.told else self._tokens_left()
         placed = self.causal or self.window is not None
         alibi = model.family.positions == "alibi"
-        scale, softcap = model.positive(facts.scale), model.positive(facts.softcap)
+        softcap = model.positive(facts.softcap)
         return self.b.attend(
             q,
             k,
             v,
             mask=mask,
             score=masks.alibi(masks.alibi_slopes(q.type.shape[-2])) if alibi else masks.identity,
-            scale=None if scale is None else 1.0 / math.sqrt(scale),
+            scale=self._multiplier(),
             softcap=softcap,
             q_positions=self._positions() if placed else None,
             kv_positions=(self.b.positions(k.type.shape[-3]) if self.decode else self._positions()) if placed else None,
@@ -161,6 +166,16 @@ class LayerGraph:
             kv_segments=kv_segments,
             sinks=self._parameter("sinks", q.type.shape[-2]) if facts.sinks else None,
         )
+
+    def _multiplier(self) -> float | None:
+        """What multiplies the scores; None for the inverse square root of the width of a head."""
+        model, facts = self.model, self.facts
+        if isinstance(facts.multiplier, float):
+            return facts.multiplier
+        if facts.multiplier:
+            return model.number(facts.multiplier)
+        scale = model.positive(facts.scale)
+        return None if scale is None else 1.0 / math.sqrt(scale)
 
     def _tokens_left(self) -> Node:
         """(B, S): the length of a sequence less the index of a token, above 0 for tokens and not for padding."""
@@ -180,9 +195,33 @@ class LayerGraph:
         facts, features = self.facts, x.type.shape[-1]
         return self.b.norm(
             x,
-            self._parameter(label, features),
-            self._parameter(f"{label}_bias", features) if facts.norm == "layer" else None,
+            self._parameter(label, features) if facts.norm_parameters != "none" else None,
+            self._parameter(f"{label}_bias", features) if has_norm_bias(facts) else None,
             kind=facts.norm,
-            epsilon=self.model.number(facts.epsilon),
+            epsilon=epsilon_of(self.model, facts),
             weight_offset=facts.weight_offset,
         )
+
+
+def has_norm_bias(facts: FrontEnd) -> bool:
+    """Whether norms add a bias."""
+    return facts.norm == "layer" and facts.norm_parameters == "usual"
+
+
+def learned_positions(model: Config, facts: FrontEnd) -> int:
+    """How many positions a model with learned positions has."""
+    rows = model.count("max_position_embeddings")
+    return rows - (1 + model.count(facts.positions_after, least=0)) if facts.positions_after else rows
+
+
+def key_heads(model: Config, facts: FrontEnd) -> int:
+    """The number of heads of keys and values."""
+    if facts.key_heads is not None:
+        return facts.key_heads(model)
+    shared = facts.grouped and model.value("num_key_value_heads") is not None
+    return model.count("num_key_value_heads" if shared else "num_attention_heads")
+
+
+def epsilon_of(model: Config, facts: FrontEnd) -> float:
+    """The epsilon of every norm."""
+    return model.number(facts.epsilon) if facts.fixed_epsilon is None else facts.fixed_epsilon

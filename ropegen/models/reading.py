@@ -18,7 +18,9 @@ from ropegen.models.families import FAMILIES
 from ropegen.models.family import Family, FrontEnd
 from ropegen.models.known_types import reason_for
 
-_EXAMPLE = 'json.loads(pathlib.Path("config.json").read_text()), the path of a config.json or of its folder, or model.config'
+_EXAMPLE = (
+    'json.loads(pathlib.Path("config.json").read_text()), the path of a config.json or of its folder, or model.config'
+)
 
 
 def mapping_from(call: str, given: object) -> Mapping[str, object]:
@@ -81,7 +83,9 @@ def config_of(call: str, given: object, *, any_wrapper: bool = False) -> Config:
     model_type = (wrapper.text or str(outer)) if named in (None, outer) else str(named)
     around = {name: value for name, value in stated.items() if name != "text_config"}
     inner = {**(text or {}), "model_type": model_type}
-    return Config(model_type, wrapper if model_type == outer else _family(model_type, None), inner, around, wrapper.unread)
+    return Config(
+        model_type, wrapper if model_type == outer else _family(model_type, None), inner, around, wrapper.unread
+    )
 
 
 def _family(model_type: object, text_type: object) -> Family:

@@ -119,7 +119,12 @@ def _read(config: Config, rotary: Rotary, layer_type: str | None) -> Rope:
     )
     rope_type = _rope_type(config, stated, rotary)
     kind, names = _ROPE_TYPES[rope_type]
-    known = {*_SHARED_FIELDS, *names, *_UNREAD.get(rope_type, ()), *(_SECTION_FIELDS if rotary.sections != "none" else ())}
+    known = {
+        *_SHARED_FIELDS,
+        *names,
+        *_UNREAD.get(rope_type, ()),
+        *(_SECTION_FIELDS if rotary.sections != "none" else ()),
+    }
     for name in stated:
         config.expect(
             name in known, f"its {rope_type!r} rope parameters have no field {name!r}; {nearest(name, known)}"
@@ -164,8 +169,8 @@ def _stated(config: Config, rotary: Rotary, layer_type: str | None) -> tuple[Map
     if rotary.sliding and stated and stated is not other:
         config.expect(
             all(_is_mapping(value) for value in stated.values()),
-            "rope_parameters has no kinds of layer, and the model's code reads it by kind; write {\"full_attention\": {...}, "
-            "\"sliding_attention\": {...}}, or rope_scaling for the full layers alone",
+            'rope_parameters has no kinds of layer, and the model\'s code reads it by kind; write {"full_attention": {...}, '
+            '"sliding_attention": {...}}, or rope_scaling for the full layers alone',
         )
     by_layer = {kind: value for kind, value in stated.items() if _is_mapping(value)}
     if len(by_layer) < len(stated):

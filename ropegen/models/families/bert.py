@@ -3,6 +3,34 @@
 from __future__ import annotations
 
 from ropegen.models.family import Family, FrontEnd
+from ropegen.models.tensors import Linear, Norm, Table, Tensors
+
+TENSORS = Tensors(
+    prefixes=(("bert.", ""), ("", "")),
+    layers="encoder.layer.{}.",
+    stem={
+        "embedding": Table("embeddings.word_embeddings"),
+        "token_type_embedding": Table("embeddings.token_type_embeddings"),
+        "position_embedding": Table("embeddings.position_embeddings"),
+        "embedding_norm": Norm("embeddings.LayerNorm"),
+    },
+    front_end={
+        "q": Linear("attention.self.query"),
+        "k": Linear("attention.self.key"),
+        "v": Linear("attention.self.value"),
+        "o": Linear("attention.output.dense"),
+    },
+    blocks=(
+        {
+            "attention_post_norm": Norm("attention.output.LayerNorm"),
+            "up": Linear("intermediate.dense"),
+            "down": Linear("output.dense"),
+            "mlp_post_norm": Norm("output.LayerNorm"),
+        },
+    ),
+    ignored=(r"(pooler|cls)\..*",),
+    renamed={".LayerNorm.gamma": ".LayerNorm.weight", ".LayerNorm.beta": ".LayerNorm.bias"},
+)
 
 FAMILIES = {
     "bert": Family(
@@ -19,6 +47,7 @@ FAMILIES = {
             causal=False,
             only={"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False},
         ),
+        tensors=TENSORS,
         unread=frozenset(
             (
                 "attention_probs_dropout_prob",

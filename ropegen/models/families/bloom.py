@@ -8,7 +8,24 @@ causal mask, and rounds that bias to the element type first.
 from __future__ import annotations
 
 from ropegen.models.block import Block
+from ropegen.models.families import gpt_neox
 from ropegen.models.family import Family, FrontEnd
+from ropegen.models.tensors import BY_HEAD, Linear, Norm, Table, Tensors, packed
+
+TENSORS = Tensors(
+    prefixes=(("transformer.", ""), ("", "")),
+    layers="h.{}.",
+    stem={"embedding": Table("word_embeddings"), "embedding_norm": Norm("word_embeddings_layernorm")},
+    front_end={
+        "input_norm": Norm("input_layernorm"),
+        **packed("self_attention.query_key_value", BY_HEAD),
+        "o": Linear("self_attention.dense"),
+    },
+    blocks=gpt_neox.TENSORS.blocks,
+    final={"final_norm": Norm("ln_f")},
+    head=Linear("lm_head"),
+    inner_times=4,
+)
 
 FAMILIES = {
     "bloom": Family(
@@ -35,6 +52,7 @@ FAMILIES = {
             tied=True,
             only={"apply_residual_connection_post_layernorm": False},
         ),
+        tensors=TENSORS,
         unread=frozenset(
             (
                 "attention_dropout",

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from ropegen.models.block import Block
 from ropegen.models.config import Config
-from ropegen.models.families import llama
+from ropegen.models.families import llama, qwen
 from ropegen.models.family import Declined, Family, Rotary
+from ropegen.models.tensors import Norm, linears
 
 
 def even_layers(config: Config, layer: int) -> bool:
@@ -34,13 +35,26 @@ GEMMA = Family(
         "vocab_size": 256_000,
         "hidden_size": 3072,
         "num_hidden_layers": 28,
+        "intermediate_size": 24_576,
         "num_attention_heads": 16,
         "num_key_value_heads": 16,
         "max_position_embeddings": 8192,
         "rms_norm_eps": 1e-6,
     },
     block=Block(tied=True),
+    tensors=llama.TENSORS,
     unread=llama.UNREAD,
+)
+GEMMA2_TENSORS = replace(
+    llama.TENSORS,
+    blocks=(
+        {
+            "attention_post_norm": Norm("post_attention_layernorm"),
+            "mlp_norm": Norm("pre_feedforward_layernorm"),
+            **linears("mlp.{}_proj", "gate", "up", "down"),
+            "mlp_post_norm": Norm("post_feedforward_layernorm"),
+        },
+    ),
 )
 GEMMA2_FRONT_END = replace(
     GEMMA_FRONT_END,
@@ -64,16 +78,17 @@ GEMMA2 = Family(
         "vocab_size": 256_000,
         "hidden_size": 2304,
         "num_hidden_layers": 26,
+        "intermediate_size": 9216,
         "num_attention_heads": 8,
         "num_key_value_heads": 4,
         "max_position_embeddings": 8192,
         "rms_norm_eps": 1e-6,
     },
-    block=Block(
-        activation="hidden_activation", post_norms=True, tied=True, logit_softcap="final_logit_softcapping"
-    ),
+    block=Block(activation="hidden_activation", post_norms=True, tied=True, logit_softcap="final_logit_softcapping"),
+    tensors=GEMMA2_TENSORS,
     unread=llama.UNREAD | {"hidden_act"},
 )
+GEMMA3_TENSORS = replace(GEMMA2_TENSORS, front_end=qwen.QWEN3_TENSORS.front_end)
 # Published Gemma 3 configs state only what differs from the config class, so all its defaults are here. The class keeps
 # `attn_logit_softcapping`, and the code never applies it.
 GEMMA3_TEXT = Family(
@@ -89,6 +104,7 @@ GEMMA3_TEXT = Family(
         "vocab_size": 262_208,
         "hidden_size": 2304,
         "num_hidden_layers": 26,
+        "intermediate_size": 9216,
         "num_attention_heads": 8,
         "num_key_value_heads": 4,
         "max_position_embeddings": 131_072,
@@ -97,6 +113,7 @@ GEMMA3_TEXT = Family(
         "sliding_window_pattern": 6,
     },
     block=GEMMA2.block,
+    tensors=GEMMA3_TENSORS,
     unread=GEMMA2.unread | {"attn_logit_softcapping"},
 )
 # Its code lets the tokens of an image see each other, which concerns no prompt of text.

@@ -1,9 +1,10 @@
-"""GPT-2. A checkpoint's `Conv1D` weights are (features in, features out) already; `c_attn` holds all of q, then k, v."""
+"""GPT-2. Its weights are those of `Conv1D`, (features in, features out), and `c_attn` holds all of q, then k, then v."""
 
 from __future__ import annotations
 
 from ropegen.models.block import Block
 from ropegen.models.family import Family, FrontEnd
+from ropegen.models.tensors import IN_RUNS, Conv1D, Linear, Norm, Table, Tensors
 
 SPELLINGS = {
     "hidden_size": ("n_embd",),
@@ -27,6 +28,22 @@ UNREAD = frozenset(
         "summary_use_proj",
     )
 )
+PREFIXES = (("transformer.", ""), ("", ""))
+TENSORS = Tensors(
+    prefixes=PREFIXES,
+    layers="h.{}.",
+    stem={"embedding": Table("wte"), "position_embedding": Table("wpe")},
+    front_end={
+        "input_norm": Norm("ln_1"),
+        **{role: Conv1D("attn.c_attn", IN_RUNS) for role in IN_RUNS.roles},
+        "o": Conv1D("attn.c_proj"),
+    },
+    blocks=({"mlp_norm": Norm("ln_2"), "up": Conv1D("mlp.c_fc"), "down": Conv1D("mlp.c_proj")},),
+    final={"final_norm": Norm("ln_f")},
+    head=Linear("lm_head"),
+    inner_times=4,
+)
+
 
 FAMILIES = {
     "gpt2": Family(
@@ -42,6 +59,7 @@ FAMILIES = {
         spellings=SPELLINGS,
         defaults={"activation_function": "gelu_new"},
         block=Block(mlp="plain", mlp_bias=True, activation="activation_function", tied=True),
+        tensors=TENSORS,
         unread=UNREAD,
     )
 }

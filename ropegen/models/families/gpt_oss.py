@@ -8,11 +8,29 @@ from ropegen.models.block import Block, Experts
 from ropegen.models.config import Config
 from ropegen.models.families import llama
 from ropegen.models.family import Family, Rotary
+from ropegen.models.tensors import Linear, Norm, Packing, Parameter, StackedExperts
 
 
 def even_layers(config: Config, layer: int) -> bool:
     """Layers 0, 2, 4, ... are local."""
     return layer % 2 == 0
+
+
+DEALT = Packing(("experts_gate", "experts_up"), "features")
+TENSORS = replace(
+    llama.TENSORS,
+    front_end={**llama.TENSORS.front_end, "sinks": Parameter("self_attn.sinks")},
+    blocks=(
+        {
+            "mlp_norm": Norm("post_attention_layernorm"),
+            "router": Linear("mlp.router"),
+            "experts_gate": StackedExperts("mlp.experts.gate_up_proj", outputs_first=False, packing=DEALT),
+            "experts_up": StackedExperts("mlp.experts.gate_up_proj", outputs_first=False, packing=DEALT),
+            "experts_down": StackedExperts("mlp.experts.down_proj", outputs_first=False),
+        },
+    ),
+    experts="num_local_experts",
+)
 
 
 FAMILIES = {
@@ -29,6 +47,7 @@ FAMILIES = {
         },
         spellings={"num_experts_per_tok": ("experts_per_token",)},
         block=Block(experts=Experts(scores="chosen", biases=True, clamp="swiglu_limit")),
+        tensors=TENSORS,
         unread=llama.UNREAD
         | {"initial_context_length", "num_local_experts", "output_router_logits", "router_aux_loss_coef"},
     )

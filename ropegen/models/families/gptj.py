@@ -8,6 +8,22 @@ from __future__ import annotations
 from ropegen.models.block import Block
 from ropegen.models.families import gpt2
 from ropegen.models.family import Family, FrontEnd, Rotary
+from ropegen.models.tensors import Linear, Norm, Table, Tensors, linears
+
+TENSORS = Tensors(
+    prefixes=gpt2.PREFIXES,
+    layers="h.{}.",
+    stem={"embedding": Table("wte")},
+    front_end={
+        "input_norm": Norm("ln_1"),
+        **linears("attn.{}_proj", "q", "k", "v"),
+        "o": Linear("attn.out_proj"),
+    },
+    blocks=({"up": Linear("mlp.fc_in"), "down": Linear("mlp.fc_out")},),
+    final={"final_norm": Norm("ln_f")},
+    head=Linear("lm_head"),
+    inner_times=4,
+)
 
 FAMILIES = {
     "gptj": Family(
@@ -28,6 +44,7 @@ FAMILIES = {
             mlp_norm="input",
             head_bias=True,
         ),
+        tensors=TENSORS,
         unread=gpt2.UNREAD,
     )
 }

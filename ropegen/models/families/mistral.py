@@ -28,10 +28,12 @@ FAMILIES = {
             "num_hidden_layers": 32,
             "num_attention_heads": 32,
             "num_key_value_heads": 8,
+            "intermediate_size": 14_336,
             "max_position_embeddings": 131_072,
             "rms_norm_eps": 1e-6,
         },
         block=Block(),
+        tensors=llama.TENSORS,
         unread=llama.UNREAD,
     )
 }

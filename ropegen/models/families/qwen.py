@@ -8,6 +8,7 @@ from ropegen.models.block import Block
 from ropegen.models.config import Config
 from ropegen.models.families import llama
 from ropegen.models.family import Declined, Family, Rotary
+from ropegen.models.tensors import Norm
 
 
 def past_full_layers(config: Config, layer: int) -> bool:
@@ -33,18 +34,23 @@ QWEN2 = Family(
         "num_hidden_layers": 32,
         "num_attention_heads": 32,
         "num_key_value_heads": 32,
+        "intermediate_size": 22_016,
         "max_position_embeddings": 32_768,
         "rms_norm_eps": 1e-6,
     },
     block=Block(),
+    tensors=llama.TENSORS,
     unread=llama.UNREAD,
 )
+QK_NORMS = {"q_norm": Norm("self_attn.q_norm"), "k_norm": Norm("self_attn.k_norm")}
+QWEN3_TENSORS = replace(llama.TENSORS, front_end={**llama.TENSORS.front_end, **QK_NORMS})
 QWEN3 = Family(
     positions=Rotary(),
     front_end=replace(llama.FRONT_END, qk_norm=True, local=past_full_layers, local_switch="use_sliding_window"),
     defaults={**QWEN2.defaults, "attention_bias": False, "head_dim": 128},
     sparse=QWEN2.sparse,
     block=Block(),
+    tensors=QWEN3_TENSORS,
     unread=llama.UNREAD,
 )
 

@@ -8,6 +8,32 @@ The class token is left out. Patches alone attend, and `position_embedding` hold
 from __future__ import annotations
 
 from ropegen.models.family import Family, FrontEnd
+from ropegen.models.tensors import Convolution, Linear, Norm, Parameter, Tensors
+
+TENSORS = Tensors(
+    prefixes=(("vit.", ""), ("", "")),
+    layers="encoder.layer.{}.",
+    stem={
+        "patch": Convolution("embeddings.patch_embeddings.projection"),
+        "position_embedding": Parameter("embeddings.position_embeddings", ones=1, skip=1),
+    },
+    front_end={
+        "input_norm": Norm("layernorm_before"),
+        "q": Linear("attention.attention.query"),
+        "k": Linear("attention.attention.key"),
+        "v": Linear("attention.attention.value"),
+        "o": Linear("attention.output.dense"),
+    },
+    blocks=(
+        {
+            "mlp_norm": Norm("layernorm_after"),
+            "up": Linear("intermediate.dense"),
+            "down": Linear("output.dense"),
+        },
+    ),
+    final={"final_norm": Norm("layernorm")},
+    ignored=(r"embeddings\.(cls_token|mask_token)", r"(pooler|classifier)\..*"),
+)
 
 FAMILIES = {
     "vit": Family(
@@ -22,6 +48,7 @@ FAMILIES = {
             out_bias=True,
         ),
         defaults={"qkv_bias": True, "num_channels": 3},
+        tensors=TENSORS,
         unread=frozenset(
             (
                 "attention_probs_dropout_prob",

@@ -1,0 +1,48 @@
+"""IBM's Granite: Llama with multipliers of the embedding and of the scores, alone and with a mixture of experts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ropegen.models.families import llama
+from ropegen.models.family import Family, Rotary
+
+# The residual and the logits have multipliers too, which `Block` does not know.
+GRANITE = Family(
+    positions=Rotary(),
+    front_end=replace(llama.FRONT_END, multiplier="attention_multiplier", embedding_multiplier="embedding_multiplier"),
+    defaults={
+        "attention_bias": False,
+        "attention_multiplier": 1.0,
+        "embedding_multiplier": 1.0,
+        "num_key_value_heads": None,
+    },
+    tensors=llama.TENSORS,
+    unread=llama.UNREAD
+    | {
+        "hidden_act",
+        "intermediate_size",
+        "logits_scaling",
+        "mlp_bias",
+        "residual_multiplier",
+        "tie_word_embeddings",
+    },
+)
+GRANITEMOE = replace(
+    GRANITE,
+    tensors=replace(
+        llama.TENSORS,
+        blocks=(),
+        ignored=(r"layers\.\d+\.(post_attention_layernorm|block_sparse_moe|shared_mlp)\..*",),
+    ),
+    unread=GRANITE.unread
+    | {
+        "num_experts_per_tok",
+        "num_local_experts",
+        "output_router_logits",
+        "router_aux_loss_coef",
+        "shared_intermediate_size",
+    },
+)
+
+FAMILIES = {"granite": GRANITE, "granitemoe": GRANITEMOE, "granitemoeshared": GRANITEMOE}
