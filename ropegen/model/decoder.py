@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -163,7 +163,8 @@ class Model:
         scores, cache = self._read("generate", tokens, known, rows, False)
         batch, rows = tokens.shape[0], cache.capacity
         loop = self._loop(batch, steps, rows, sampling.choice, stop)
-        return loop(self._parameters(self._program("decode", batch, 1, rows)), scores, cache, sampling.key)
+        tokens, _ = loop(self._parameters(self._program("decode", batch, 1, rows)), scores, cache, sampling.key)
+        return tokens
 
     def stream(
         self,
@@ -323,10 +324,12 @@ class Model:
 
     def _compile_loop(
         self, batch: int, steps: int, capacity: int, choice: Choice, stop: int | None
-    ) -> Callable[..., Array]:
+    ) -> Callable[..., tuple[Array, Cache]]:
         program = self._program("decode", batch, 1, capacity)
 
-        def generated(parameters: Mapping[str, Any], scores: Array, cache: Cache, key: Array) -> Array:
+        def generated(
+            parameters: Mapping[str, Any], scores: Array, cache: Cache, key: Array
+        ) -> tuple[Array, Cache]:
             def chosen(step: Array, scores: Array, ended: Array, key: Array, tokens: Array) -> tuple[Array, ...]:
                 key, token = choice.draw(key, scores[:, -1])
                 if stop is not None:
@@ -345,6 +348,7 @@ class Model:
 
             filled = jnp.full((batch, steps), 0 if stop is None else stop, jnp.int32)
             first = chosen(jnp.zeros((), jnp.int32), scores, jnp.zeros((batch,), bool), key, filled)
-            return cast(Array, lax.while_loop(unfinished, following, (*first, cache))[4])
+            *_, tokens, cache = lax.while_loop(unfinished, following, (*first, cache))
+            return tokens, cache  # which takes the memory of the given cache
 
         return jax.jit(generated, donate_argnames=("cache",))
