@@ -32,6 +32,7 @@ ANY_JAX = frozenset(
         "cpu_costs",
         "errors",
         "explain",
+        "front_ends",
         "laws",
         "length",
         "mask_pages",

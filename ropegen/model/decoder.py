@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from os import PathLike
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,15 +16,13 @@ from jax import lax
 from ropegen.arguments import array_of
 from ropegen.emit.inputs import Room, expect_room
 from ropegen.errors import RopegenError
-from ropegen.ir.graph import Graph
-from ropegen.model.layer import FrontEndPlan, Layer, arrays
+from ropegen.model.layer import Layer, arrays
+from ropegen.model.programs import PlannedHere, Program, Programs, Shape
 from ropegen.model.rest import Rest
 from ropegen.model.sampling import Choice, Sampling
 from ropegen.model.weights import Weights
-from ropegen.models.config import Config, count
-from ropegen.models.family import FrontEnd
-from ropegen.models.front_end import front_end_graph, sees_the_past, supported
-from ropegen.planner import plan
+from ropegen.models.config import count
+from ropegen.models.front_end import sees_the_past, supported
 from ropegen.target import Target
 from ropegen.types import dtype_name, numpy_dtype
 
@@ -49,16 +48,6 @@ class Cache:
         return self.keys[0].shape[1]
 
 
-@dataclass(frozen=True, eq=False)
-class Program:
-    """One phase of a model, for one shape: the plan of every layer. Layers with equal graphs share one plan."""
-
-    front_ends: tuple[FrontEndPlan, ...]
-    """Of every layer."""
-    caches: tuple[tuple[tuple[int, ...], str], ...]
-    """The shape and element type of the keys of every layer, and of its values."""
-
-
 class Model:
     """A decoder-only language model that runs: `prefill` reads a prompt, `decode` and `generate` continue it.
 
@@ -66,18 +55,17 @@ class Model:
     them, such as packed projections, is kept beside them.
     """
 
-    def __init__(self, config: Config, facts: FrontEnd, weights: Weights, target: Target) -> None:
-        self.config = config
-        self._facts = facts
-        self.target = target
-        self._rest = Rest.of(config, facts)
-        self._layers = [
+    def __init__(self, programs: Programs, weights: Weights) -> None:
+        self.config = programs.config
+        self.programs = programs
+        self.dtype = programs.dtype
+        """The element type of parameters and activations."""
+        self._rest = Rest.of(programs.config, programs.facts)
+        self.layers = [
             Layer(index, weights.front_end(index, start="hidden" if index else "ids"), weights.block(index))
-            for index in range(config.count("num_hidden_layers"))
+            for index in range(self.config.count("num_hidden_layers"))
         ]
-        self._head = arrays(weights.head())
-        self.dtype = dtype_name(self._layers[0].front_end["q_weight"].dtype)
-        """The element type of parameters and activations, that of the weights."""
+        self.head = arrays(weights.head())
         self._program = functools.cache(self._make_program)
         self._prompt = functools.cache(self._compile_prompt)
         self._steps = functools.cache(self._compile_steps)
@@ -104,10 +92,11 @@ class Model:
                 f"Model: weights are {weights!r:.60}; give rg.weights.open(config, source), which reads a checkpoint"
             )
         chosen = target if isinstance(target, Target) else Target.parse("host" if target is None else target)
-        return cls(model, facts, weights, chosen)
+        dtype = dtype_name(weights.front_end(0)["q_weight"].dtype)
+        return cls(PlannedHere(model, facts, dtype, chosen), weights)
 
     def __repr__(self) -> str:
-        return f"<model {self.config.model_type} of {len(self._layers)} layers for {self.target}>"
+        return f"<model {self.config.model_type} of {len(self.layers)} layers, {self.dtype}>"
 
     # Calls ------------------------------------------------------------------------------------------------------------
 
@@ -125,12 +114,8 @@ class Model:
           RopegenError: ids that are no integers (B, S), or more tokens than the capacity.
         """
         tokens, known = self._tokens("prefill", ids), self._lengths("prefill", ids, lengths)
-        batch, seq = tokens.shape
-        rows = self._capacity(capacity)
-        if seq > rows:
-            raise RopegenError(f"prefill: {seq} tokens do not fit a cache of {rows} rows; give more capacity")
-        program, run = self._program("prefill", batch, seq, rows), self._prompt(batch, seq, rows, every)
-        return run(self._parameters(program), tokens, known)
+        scores, cache = self._read("prefill", tokens, known, capacity, every)
+        return scores[:, : tokens.shape[1]], cache
 
     def decode(self, ids: Any, cache: Cache) -> tuple[Array, Cache]:
         """Continues every sequence by T tokens: ids (B, T) -> (scores (B, T, V) after every one of them, the next cache).
@@ -172,16 +157,14 @@ class Model:
           RopegenError: arguments that do not fit, such as a temperature without a key.
         """
         tokens, known = self._tokens("generate", ids), self._lengths("generate", ids, lengths)
-        batch, seq = tokens.shape
         steps = count("generate: steps", steps)
-        rows = seq + steps if capacity is None else count("generate: capacity", capacity)
-        if seq + steps > rows:
-            raise RopegenError(f"generate: {seq} + {steps} tokens do not fit {rows} rows; give more capacity")
         sampling = Sampling.of(temperature, top_k, key)
-        program = self._program("prefill", batch, seq, rows)
-        scores, cache = self._prompt(batch, seq, rows, False)(self._parameters(program), tokens, known)
-        loop = self._loop(batch, steps, rows, sampling.static, stop)
-        return loop(self._parameters(self._program("decode", batch, 1, rows)), scores, cache, sampling.key)
+        rows = self._rows("generate", tokens, steps, capacity)
+        scores, cache = self._read("generate", tokens, known, rows, False)
+        batch, rows = tokens.shape[0], cache.capacity
+        loop = self._loop(batch, steps, rows, sampling.choice, stop)
+        tokens, _ = loop(self._parameters(self._program("decode", batch, 1, rows)), scores, cache, sampling.key)
+        return tokens
 
     def stream(
         self,
@@ -195,17 +178,51 @@ class Model:
         capacity: int | None = None,
     ) -> Iterator[np.ndarray]:
         """Like `generate`, one token after the other, (B,) int32 each, as soon as it is there."""
-        tokens = self._tokens("stream", ids)
-        rows = tokens.shape[1] + count("stream: steps", steps) if capacity is None else capacity
+        tokens, known = self._tokens("stream", ids), self._lengths("stream", ids, lengths)
+        steps = count("stream: steps", steps)
         sampling = Sampling.of(temperature, top_k, key)
-        draw = jax.jit(sampling.static.draw)
-        scores, cache = self.prefill(tokens, capacity=rows, lengths=lengths)
+        draw = jax.jit(sampling.choice.draw)
+        rows = self._rows("stream", tokens, steps, capacity)
+        scores, cache = self._read("stream", tokens, known, rows, False)
         random = sampling.key
         for step in range(steps):
             random, token = draw(random, scores[:, -1])
             yield np.asarray(token)
             if step + 1 < steps:
                 scores, cache = self.decode(token[:, None], cache)
+
+    def export(
+        self,
+        directory: str | PathLike[str],
+        targets: str | Target | list[str | Target],
+        *,
+        prompt: int,
+        capacity: int,
+        batch: int = 1,
+        tokenizer: str | PathLike[str] | None = None,
+    ) -> None:
+        """Writes a folder that runs without the code of the model; see `ropegen.model.exported`.
+
+        targets: as in `rg.export`. prompt: the most tokens of a prompt. capacity: the most tokens of prompt and answer.
+        batch: the sequences of a call. tokenizer: a tokenizer.json to put beside it.
+
+        Raises:
+          RopegenError: sizes that do not fit the model, or a folder that cannot be written or holds something else.
+        """
+        from ropegen.model import exported  # which builds a Model, and so imports this file
+
+        exported.write(self, directory, targets, Shape(batch, prompt, capacity), tokenizer)
+
+    @classmethod
+    def load(cls, directory: str | PathLike[str]) -> Model:
+        """The model in a folder that `export` wrote. Prompts may be shorter than the export's, and are padded.
+
+        Raises:
+          RopegenError: a file is missing, damaged or of another format, or holds something else.
+        """
+        from ropegen.model import exported
+
+        return cls(*exported.read(directory))
 
     # Arguments --------------------------------------------------------------------------------------------------------
 
@@ -228,47 +245,39 @@ class Model:
             raise RopegenError(f"{call}: lengths are {known.tolist()}; a prompt has 1 to {seq} tokens")
         return jnp.asarray(known, jnp.int32)
 
-    def _capacity(self, capacity: int | None) -> int:
-        if capacity is not None:
-            return count("prefill: capacity", capacity)
-        longest = self.config.optional("max_position_embeddings")
-        if longest is None:
-            raise self.config.refuse("it does not say how long a sequence may be", "give capacity=")
-        return count("max_position_embeddings", longest)
+    def _rows(self, call: str, tokens: Array, steps: int, capacity: int | None) -> int:
+        """The rows of a cache for a prompt and its answer."""
+        needed = tokens.shape[1] + steps
+        rows = needed if capacity is None else count(f"{call}: capacity", capacity)
+        if needed > rows:
+            raise RopegenError(
+                f"{call}: {tokens.shape[1]} + {steps} tokens do not fit {rows} rows; give more capacity"
+            )
+        return rows
 
     # Programs ---------------------------------------------------------------------------------------------------------
 
-    def _make_program(self, phase: str, batch: int, seq: int, capacity: int) -> Program:
-        graphs = [self._graph(layer, phase, batch, seq, capacity) for layer in range(len(self._layers))]
-        # Layers of one kind have equal graphs but for the name, which says the layer.
-        planned = {(graph.inputs, graph.outputs): graph for graph in reversed(graphs)}
-        made = {kind: FrontEndPlan(plan(graph, self.target)) for kind, graph in planned.items()}
-        for layer, graph in zip(self._layers, graphs, strict=True):
-            layer.expect(graph)
-        return Program(
-            tuple(made[graph.inputs, graph.outputs] for graph in graphs),
-            tuple((kind.shape, kind.dtype) for kind in (graph.input_types["k_cache"] for graph in graphs)),
-        )
+    def _read(
+        self, call: str, tokens: Array, lengths: Array, capacity: int | None, every: bool
+    ) -> tuple[Array, Cache]:
+        """Reads prompts, padded to the tokens that the program reads."""
+        batch, seq = tokens.shape
+        shape = self.programs.shape(call, batch, seq, capacity)
+        padded = jnp.pad(tokens, ((0, 0), (0, shape.prompt - seq)))
+        program = self._program("prefill", batch, shape.prompt, shape.capacity)
+        run = self._prompt(batch, shape.prompt, shape.capacity, every)
+        return run(self._parameters(program), padded, lengths)
 
-    def _graph(self, layer: int, phase: str, batch: int, seq: int, capacity: int) -> Graph:
-        first = layer == 0
-        return front_end_graph(
-            self.config,
-            self._facts,
-            batch=batch,
-            seq=seq,
-            dtype=self.dtype,
-            phase=phase,
-            layer=layer,
-            start="ids" if first else "hidden",
-            residual=first,
-            capacity=capacity,
-        )
+    def _make_program(self, phase: str, batch: int, seq: int, capacity: int) -> Program:
+        made = self.programs.program(phase, batch, seq, capacity)
+        for layer, front_end in zip(self.layers, made.front_ends, strict=True):
+            layer.expect(front_end.graph)
+        return made
 
     def _parameters(self, program: Program) -> dict[str, Any]:
-        """What a program reads: what its plans prepared, and the parameters as they are."""
-        layers = [layer.read_by(made) for layer, made in zip(self._layers, program.front_ends, strict=True)]
-        return {"layers": layers, "head": self._head, "embedding": self._layers[0].front_end["embedding"]}
+        """What a program reads: what its front-ends prepared, and the parameters as they are."""
+        layers = [layer.read_by(made) for layer, made in zip(self.layers, program.front_ends, strict=True)]
+        return {"layers": layers, "head": self.head, "embedding": self.layers[0].front_end["embedding"]}
 
     def _through(
         self, program: Program, parameters: Mapping[str, Any], inputs: Values, cache: Cache
@@ -280,19 +289,20 @@ class Model:
         for index, (made, read) in enumerate(zip(program.front_ends, parameters["layers"], strict=True)):
             caches = {"k_cache": cache.keys[index], "v_cache": cache.values[index]}
             given = {**read["front_end"], **inputs, **caches, **({} if hidden is None else {"hidden": hidden})}
-            results = made.run(read["prepared"], given)
+            results = made.run(read["prepared"], {label: given[label] for label in made.run_labels})
             residual = results["residual"] if hidden is None else hidden
             hidden = self._rest.layer(residual, results["out"], read["block"])
             keys.append(results["k_cache"])
             values.append(results["v_cache"])
-        assert hidden is not None
+        assert hidden is not None  # a model has at least one layer
         return hidden, tuple(keys), tuple(values)
 
     def _compile_prompt(self, batch: int, seq: int, capacity: int, every: bool) -> Callable[..., tuple[Array, Cache]]:
         program = self._program("prefill", batch, seq, capacity)
+        kinds = [made.graph.input_types["k_cache"] for made in program.front_ends]
 
         def prompt(parameters: Mapping[str, Any], ids: Array, lengths: Array) -> tuple[Array, Cache]:
-            empty = tuple(jnp.zeros(shape, numpy_dtype(kind)) for shape, kind in program.caches)
+            empty = tuple(jnp.zeros(kind.shape, numpy_dtype(kind.dtype)) for kind in kinds)
             hidden, keys, values = self._through(program, parameters, {"ids": ids}, Cache(empty, empty, lengths))
             if not every:
                 hidden = jnp.take_along_axis(hidden, (lengths - 1)[:, None, None], axis=1)
@@ -313,31 +323,32 @@ class Model:
         return jax.jit(functools.partial(self._step, program), donate_argnames=("cache",))
 
     def _compile_loop(
-        self, batch: int, steps: int, capacity: int, sampling: Choice, stop: int | None
-    ) -> Callable[..., Array]:
+        self, batch: int, steps: int, capacity: int, choice: Choice, stop: int | None
+    ) -> Callable[..., tuple[Array, Cache]]:
         program = self._program("decode", batch, 1, capacity)
 
-        def generated(parameters: Mapping[str, Any], scores: Array, cache: Cache, key: Array) -> Array:
-            def unfinished(state: tuple[Any, ...]) -> Array:
-                step, _, _, ended, *_ = state
-                return (step < steps) & ~jnp.all(ended)
-
-            def following(state: tuple[Any, ...]) -> tuple[Any, ...]:
-                step, tokens, token, ended, key, cache = state
-                scores, cache = self._step(program, parameters, token[:, None], cache)
-                return appended(step, tokens, scores, ended, key, cache)
-
-            def appended(
-                step: Array, tokens: Array, scores: Array, ended: Array, key: Array, cache: Cache
-            ) -> tuple[Any, ...]:
-                key, token = sampling.draw(key, scores[:, -1])
+        def generated(
+            parameters: Mapping[str, Any], scores: Array, cache: Cache, key: Array
+        ) -> tuple[Array, Cache]:
+            def chosen(step: Array, scores: Array, ended: Array, key: Array, tokens: Array) -> tuple[Array, ...]:
+                key, token = choice.draw(key, scores[:, -1])
                 if stop is not None:
                     token = jnp.where(ended, stop, token)
                     ended = ended | (token == stop)
-                return step + 1, tokens.at[:, step].set(token), token, ended, key, cache
+                return step + 1, token, ended, key, tokens.at[:, step].set(token)
+
+            def unfinished(state: tuple[Any, ...]) -> Array:
+                step, _, ended, *_ = state
+                return (step < steps) & ~jnp.all(ended)
+
+            def following(state: tuple[Any, ...]) -> tuple[Any, ...]:
+                step, token, ended, key, tokens, cache = state
+                scores, cache = self._step(program, parameters, token[:, None], cache)
+                return *chosen(step, scores, ended, key, tokens), cache
 
             filled = jnp.full((batch, steps), 0 if stop is None else stop, jnp.int32)
-            first = appended(jnp.zeros((), jnp.int32), filled, scores, jnp.zeros((batch,), bool), key, cache)
-            return cast(Array, lax.while_loop(unfinished, following, first)[1])
+            first = chosen(jnp.zeros((), jnp.int32), scores, jnp.zeros((batch,), bool), key, filled)
+            *_, tokens, cache = lax.while_loop(unfinished, following, (*first, cache))
+            return tokens, cache  # which takes the memory of the given cache
 
         return jax.jit(generated, donate_argnames=("cache",))

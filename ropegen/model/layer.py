@@ -1,42 +1,24 @@
-"""One layer of a model: the plan of its front-end, its parameters, and what the plan has prepared from them."""
+"""The parameters of one layer, and what its front-ends have prepared from them."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from ropegen.emit import callable as emitted
 from ropegen.errors import RopegenError
 from ropegen.ir.graph import Graph, Node
-from ropegen.plans import Plan
+from ropegen.model.programs import Compiled
 from ropegen.types import dtype_name
 
 Array = jax.Array
-Values = Mapping[str, Array]
 
 
 def arrays(values: Mapping[str, Any]) -> dict[str, Array]:
     """The values as arrays of JAX, by label."""
     return {label: jnp.asarray(value) for label, value in values.items()}
-
-
-class FrontEndPlan:
-    """The plan of a front-end as functions: `prepare` runs once over the parameters, and `run` in every call."""
-
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        self.prepared = emitted.prepared_names(plan)
-        self.prepare_labels = emitted.prepare_labels(plan)
-        self.run_labels = emitted.run_labels(plan)
-        self.prepare: Callable[[Values], dict[str, Array]] = jax.jit(functools.partial(emitted.prepare, plan))
-
-    def run(self, prepared: Values, values: Values) -> dict[str, Array]:
-        """The outputs of the graph, by name."""
-        return emitted.run(self.plan, prepared, values)
 
 
 class Layer:
@@ -45,12 +27,8 @@ class Layer:
     def __init__(self, index: int, front_end: Mapping[str, Any], block: Mapping[str, Any]) -> None:
         self.index = index
         self.front_end = arrays(front_end)
-        self._block = arrays(block)
-        # Some models read the norm of the front-end a second time, for the feed-forward part.
-        norms = ("input_norm", "input_norm_bias")
-        self._block |= {label: self.front_end[label] for label in norms if label in self.front_end}
-        # A node says wholly how its value is computed from the parameters, so equal nodes of two plans share one value.
-        self._prepared: dict[Node, Array] = {}
+        self.block = arrays(block)
+        self._prepared: dict[Node | str, Array] = {}
 
     def expect(self, graph: Graph) -> None:
         """Refuses parameters that are not those of the layer's graph.
@@ -71,14 +49,19 @@ class Layer:
                     f"{kind}; give weights as (features in, features out), all of one element type"
                 )
 
-    def read_by(self, made: FrontEndPlan) -> dict[str, dict[str, Array]]:
-        """What a program with this plan reads of the layer."""
-        if any(node not in self._prepared for node in made.prepared.values()):
+    def read_by(self, made: Compiled) -> dict[str, dict[str, Array]]:
+        """What a program with this front-end reads of the layer."""
+        if any(key not in self._prepared for key in made.prepared.values()):
             values = made.prepare({label: self.front_end[label] for label in made.prepare_labels})
-            for name, node in made.prepared.items():
-                self._prepared.setdefault(node, values[name])
+            for name, key in made.prepared.items():
+                self._prepared.setdefault(key, values[name])
+        # Some models read the norm of the front-end a second time, for the feed-forward part.
+        norms = {label: self.front_end[label] for label in _INPUT_NORMS if label in self.front_end}
         return {
             "front_end": {label: self.front_end[label] for label in made.run_labels if label in self.front_end},
-            "prepared": {name: self._prepared[node] for name, node in made.prepared.items()},
-            "block": self._block,
+            "prepared": {name: self._prepared[key] for name, key in made.prepared.items()},
+            "block": {**norms, **self.block},
         }
+
+
+_INPUT_NORMS = ("input_norm", "input_norm_bias")

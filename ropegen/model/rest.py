@@ -19,7 +19,7 @@ from ropegen.errors import RopegenError, nearest
 from ropegen.models.block import Block, Experts
 from ropegen.models.config import Config
 from ropegen.models.family import FrontEnd
-from ropegen.models.layer_graph import epsilon_of
+from ropegen.models.layer_graph import epsilon_of, has_norm_bias
 
 Array = jax.Array
 Values = Mapping[str, Array]
@@ -61,9 +61,9 @@ class Rest:
     """The facts of a config about the parts of a model that are not its front-end, read and checked."""
 
     block: Block
-    norm: str
+    facts: FrontEnd
+    """Those of the front-end, whose norms are of the same kind."""
     epsilon: float
-    weight_offset: float
     activation: str
     parallel: bool
     """Whether the feed-forward part reads what attention read, and not its result."""
@@ -103,9 +103,8 @@ class Rest:
             raise model.refuse(f"tie_word_embeddings is {tied!r}", "it must be true or false")
         return cls(
             block=block,
-            norm=facts.norm,
+            facts=facts,
             epsilon=epsilon_of(model, facts),
-            weight_offset=facts.weight_offset,
             activation=str(activation),
             parallel=parallel,
             chosen=0 if experts is None else model.count(experts.chosen),
@@ -152,8 +151,10 @@ class Rest:
         return scores if cap is None else jnp.tanh(scores / cap) * cap
 
     def _norm(self, x: Array, values: Values, label: str) -> Array:
-        bias = values[f"{label}_bias"] if self.norm == "layer" else None
-        return plain.norm(x, values[label], bias, self.norm, self.epsilon, self.weight_offset)
+        facts = self.facts
+        weight = None if facts.norm_parameters == "none" else values[label]
+        bias = values[f"{label}_bias"] if has_norm_bias(facts) else None
+        return plain.norm(x, weight, bias, facts.norm, self.epsilon, facts.weight_offset)
 
     def _mlp(self, x: Array, values: Values) -> Array:
         def project(label: str, read: Array) -> Array:

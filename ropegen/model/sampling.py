@@ -39,7 +39,7 @@ class Choice:
 class Sampling:
     """A choice, and the key that its draws start from."""
 
-    static: Choice
+    choice: Choice
     key: Array
 
     @classmethod

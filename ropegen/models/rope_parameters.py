@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeGuard
+from typing import TypeGuard, cast
 
 from ropegen import scaling
 from ropegen.arguments import text_of
@@ -176,8 +176,8 @@ def _stated(config: Config, rotary: Rotary, layer_type: str | None) -> tuple[Map
     if len(by_layer) < len(stated):
         by_layer = {}
     layers = config.optional("layer_types")
-    kinds = by_layer or (layers if isinstance(layers, list | tuple) else LAYER_TYPES)
-    known = {str(kind) for kind in kinds}
+    stated_kinds = cast("list[object]", layers) if isinstance(layers, list | tuple) else []
+    known = {str(kind) for kind in (by_layer or [*LAYER_TYPES, *stated_kinds])}
     if layer_type is None:
         config.expect(
             not by_layer and rotary.sliding is None,
