@@ -36,9 +36,7 @@ def hub_model(config: dict[str, Any], dtype: torch.dtype = torch.float32) -> Any
 def checkpoint(model: Any) -> dict[str, np.ndarray]:
     """The tensors that a checkpoint of the model holds: those of `state_dict`, without copies of tied ones."""
     tied = model.all_tied_weights_keys if getattr(model.config, "tie_word_embeddings", False) else {}
-    return {
-        name: tensor.float().numpy() for name, tensor in model.state_dict().items() if name not in tied
-    }
+    return {name: tensor.float().numpy() for name, tensor in model.state_dict().items() if name not in tied}
 
 
 def run(config: dict[str, Any]) -> dict[str, Any]:

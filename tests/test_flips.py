@@ -114,7 +114,7 @@ def test_a_flipped_field_changes_both_or_neither(live: ModuleType, name: str) ->
     import transformers
 
     stated = transformers.AutoConfig.for_model(**copy.deepcopy(CONFIGS[name])).to_dict()
-    stated = {"model_type": CONFIGS[name]["model_type"], **{field: value for field, value in stated.items()}}
+    stated = {"model_type": CONFIGS[name]["model_type"], **stated}
     base, built = theirs(live, stated), ours(stated)
     assert base is not None
     assert built is not None

@@ -191,6 +191,8 @@ def test_weights_that_do_not_fit_are_named() -> None:
     assert "the weights of layer 1 lack k_weight" in without
     turned = damaged("k_weight", lambda front, label: {**front, label: np.asarray(front[label]).T})
     assert "k_weight of layer 1 is float32[24, 48]" in turned
-    assert "layer 1 does not read q_bias" in damaged("q_bias", lambda front, label: {**front, label: front["input_norm"]})
+    assert "layer 1 does not read q_bias" in damaged(
+        "q_bias", lambda front, label: {**front, label: front["input_norm"]}
+    )
     with pytest.raises(RopegenError, match="bert is an encoder"):
         rg.Model.from_hf({"model_type": "bert"}, held)

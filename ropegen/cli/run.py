@@ -19,9 +19,7 @@ from ropegen.model.exported import DESCRIPTION, TOKENIZER
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "directory", metavar="DIR", help="a checkpoint's folder, or one that `Model.export` wrote"
-    )
+    parser.add_argument("directory", metavar="DIR", help="a checkpoint's folder, or one that `Model.export` wrote")
     prompt = parser.add_mutually_exclusive_group(required=True)
     prompt.add_argument("--prompt", metavar="TEXT", help="text; needs the folder's tokenizer.json and `tokenizers`")
     prompt.add_argument("--ids", metavar="ID,...", help="the prompt as ids of tokens")

@@ -250,16 +250,12 @@ class Model:
         needed = tokens.shape[1] + steps
         rows = needed if capacity is None else count(f"{call}: capacity", capacity)
         if needed > rows:
-            raise RopegenError(
-                f"{call}: {tokens.shape[1]} + {steps} tokens do not fit {rows} rows; give more capacity"
-            )
+            raise RopegenError(f"{call}: {tokens.shape[1]} + {steps} tokens do not fit {rows} rows; give more capacity")
         return rows
 
     # Programs ---------------------------------------------------------------------------------------------------------
 
-    def _read(
-        self, call: str, tokens: Array, lengths: Array, capacity: int | None, every: bool
-    ) -> tuple[Array, Cache]:
+    def _read(self, call: str, tokens: Array, lengths: Array, capacity: int | None, every: bool) -> tuple[Array, Cache]:
         """Reads prompts, padded to the tokens that the program reads."""
         batch, seq = tokens.shape
         shape = self.programs.shape(call, batch, seq, capacity)
@@ -327,9 +323,7 @@ class Model:
     ) -> Callable[..., tuple[Array, Cache]]:
         program = self._program("decode", batch, 1, capacity)
 
-        def generated(
-            parameters: Mapping[str, Any], scores: Array, cache: Cache, key: Array
-        ) -> tuple[Array, Cache]:
+        def generated(parameters: Mapping[str, Any], scores: Array, cache: Cache, key: Array) -> tuple[Array, Cache]:
             def chosen(step: Array, scores: Array, ended: Array, key: Array, tokens: Array) -> tuple[Array, ...]:
                 key, token = choice.draw(key, scores[:, -1])
                 if stop is not None:

@@ -1,10 +1,10 @@
 """A model as a folder: an artifact for every kind of layer and phase, the weights, and a small program that runs them.
 
-    model.json             the config, the sizes of a call, and which artifact each layer has
-    prefill-N/, decode-N/  the artifacts, which `rg.load` takes one by one too; N is the first layer of its kind
-    weights.safetensors    the parameters: layers.N.front_end.LABEL, layers.N.block.LABEL and head.LABEL
-    tokenizer.json         the tokenizer, if one was given
-    run.py                 writes the tokens that follow the ids in its arguments; it imports ropegen alone
+model.json             the config, the sizes of a call, and which artifact each layer has
+prefill-N/, decode-N/  the artifacts, which `rg.load` takes one by one too; N is the first layer of its kind
+weights.safetensors    the parameters: layers.N.front_end.LABEL, layers.N.block.LABEL and head.LABEL
+tokenizer.json         the tokenizer, if one was given
+run.py                 writes the tokens that follow the ids in its arguments; it imports ropegen alone
 """
 
 from __future__ import annotations
@@ -136,8 +136,12 @@ class LoadedPrograms:
         self.config, self.facts = config, facts
         self.dtype: str = description["dtype"]
         self._shape = Shape(description["batch"], description["prompt"], description["capacity"])
-        loaded = {name: Loaded(artifact.load(folder / name)) for name in {*description["prefill"], *description["decode"]}}
-        self._programs = {phase: Program([loaded[name] for name in description[phase]]) for phase in ("prefill", "decode")}
+        loaded = {
+            name: Loaded(artifact.load(folder / name)) for name in {*description["prefill"], *description["decode"]}
+        }
+        self._programs = {
+            phase: Program([loaded[name] for name in description[phase]]) for phase in ("prefill", "decode")
+        }
 
     def shape(self, call: str, batch: int, prompt: int, capacity: int | None) -> Shape:
         own = self._shape
