@@ -27,6 +27,7 @@ ANY_JAX = frozenset(
     f"test_{name}.py"
     for name in (
         "axial",
+        "checkpoint",
         "clone",
         "costs",
         "cpu_costs",
@@ -34,6 +35,7 @@ ANY_JAX = frozenset(
         "explain",
         "front_ends",
         "laws",
+        "hub_layers",
         "length",
         "mask_pages",
         "masks",
@@ -44,6 +46,7 @@ ANY_JAX = frozenset(
         "passes",
         "plan",
         "rope",
+        "safetensors",
         "schedule",
         "seeds",
         "spec",

@@ -34,14 +34,14 @@ class HubModel:
             self.model = transformers.SiglipTextModel._from_config(stated, attn_implementation="eager").eval()
         else:
             self.model = make.from_config(stated, attn_implementation="eager", dtype=torch.float32).eval()
-        self.tensors: dict[str, np.ndarray] = {}
         with torch.no_grad():
-            # A head that is tied to the embedding comes last, and the name of the embedding decides.
-            for name, tensor in reversed(self.model.state_dict().items()):
+            # A head may be tied to the embedding. The name of the embedding decides, so it is drawn later.
+            inner = self.model.base_model_prefix + "."
+            for name, tensor in sorted(self.model.state_dict().items(), key=lambda item: item[0].startswith(inner)):
                 if tensor.dtype.is_floating_point:
                     tensor.copy_(torch.from_numpy(drawn(name, tuple(tensor.shape))))
         self.model.tie_weights()
-        self.tensors = {name: tensor.numpy() for name, tensor in self.model.state_dict().items()}
+        self.tensors: dict[str, np.ndarray] = {name: tensor.numpy() for name, tensor in self.model.state_dict().items()}
 
     def attention(self, checkpoint: Checkpoint) -> list[tuple[np.ndarray, np.ndarray]]:
         """For every layer, what goes into it and what its output projection returns, both (1, S, features)."""
@@ -71,6 +71,11 @@ class HubModel:
         for hook in hooks:
             hook.remove()
         return [(seen["in", layer], seen["out", layer]) for layer in range(checkpoint.layers)]
+
+    def logits(self) -> np.ndarray:
+        """The scores after every token, (1, S, words)."""
+        with torch.no_grad():
+            return self.model(input_ids=torch.from_numpy(IDS).long()).logits.numpy()
 
 
 def main() -> None:

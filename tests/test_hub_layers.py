@@ -19,6 +19,7 @@ from hub_layers import CONFIGS, IDS, IMAGE, TYPES, tensors
 import ropegen as rg
 from ropegen import reference
 from ropegen.models import FAMILIES
+from ropegen.models.family import FrontEnd
 from ropegen.models.tensors import Tensors
 
 VECTORS = json.loads((Path(__file__).resolve().parent.parent / "golden" / "vectors" / "layers.json").read_text())
@@ -60,6 +61,36 @@ def test_recorded_attention_of_layer_0(name: str) -> None:
     expect_close(ours[0], np.array(said["out"], np.float32))
 
 
+def is_causal(config: dict[str, Any]) -> bool:
+    front_end = FAMILIES[config["model_type"]].front_end
+    return isinstance(front_end, FrontEnd) and front_end.causal
+
+
+@pytest.mark.parametrize("name", [name for name, config in CONFIGS.items() if is_causal(config)])
+def test_decoding_in_steps_is_prefill(name: str) -> None:
+    """The second layer, from a drawn hidden state and with drawn weights, in one call and in two."""
+    random = np.random.default_rng(0)
+    build = {"layer": 1, "start": "hidden", "dtype": "f64", "capacity": 8}
+    prefill = rg.from_hf(CONFIGS[name], seq=6, **build)
+    states, weights = (
+        {label: random.standard_normal(prefill.input_types[label].shape) for label in prefill.labels(role)}
+        for role in ("state", "parameter")
+    )
+    hidden = random.standard_normal(prefill.input_types["hidden"].shape)
+    expected = reference.evaluate(prefill, {"hidden": hidden, **states, **weights})["out"]
+    for start, end in ((0, 4), (4, 6)):
+        step = rg.from_hf(CONFIGS[name], seq=end - start, phase="decode", **build)
+        given = {
+            "hidden": hidden[:, start:end],
+            "positions": np.arange(start, end, dtype=np.int32)[None],
+            "lengths": np.array([start], np.int32),
+        }
+        inputs = {label: given[label] for label in step.labels("activation")}
+        states = reference.evaluate(step, {**inputs, **states, **weights})
+        out = states.pop("out")
+        np.testing.assert_allclose(out, expected[:, start:end], rtol=1e-9, atol=1e-9 * np.abs(expected).max())
+
+
 @pytest.fixture(scope="session")
 def live() -> ModuleType:
     """The module record_layers, which runs the models of transformers."""
@@ -82,6 +113,18 @@ def test_attention_of_every_layer_is_that_of_transformers(live: ModuleType, name
         expect_close(attention(CONFIGS[name], hub.tensors, layer, hidden), out)
         if layer == 0:
             expect_close(attention(CONFIGS[name], hub.tensors, 0), out)
+
+
+@pytest.mark.parametrize("name", [name for name, config in CONFIGS.items() if FAMILIES[config["model_type"]].block])
+@pytest.mark.filterwarnings("ignore")  # of transformers and torch
+@pytest.mark.usefixtures("quick_compilation")
+def test_logits_are_those_of_transformers(live: ModuleType, name: str) -> None:
+    """The block and the head that a checkpoint gives, by the whole model in float32."""
+    hub = live.HubModel(CONFIGS[name])
+    model = rg.Model.from_hf(CONFIGS[name], rg.weights.open(CONFIGS[name], hub.tensors), target="cpu")
+    ours, _ = model.prefill(IDS, capacity=8, every=True)
+    theirs = hub.logits()
+    assert np.abs(np.asarray(ours) - theirs).max() <= 1e-5 * np.abs(theirs).max()
 
 
 @pytest.mark.parametrize("model_type", [name for name, family in FAMILIES.items() if family.tensors])

@@ -170,10 +170,8 @@ class LayerGraph:
     def _multiplier(self) -> float | None:
         """What multiplies the scores; None for the inverse square root of the width of a head."""
         model, facts = self.model, self.facts
-        if isinstance(facts.multiplier, float):
-            return facts.multiplier
         if facts.multiplier:
-            return model.number(facts.multiplier)
+            return model.number(facts.multiplier) if isinstance(facts.multiplier, str) else facts.multiplier
         scale = model.positive(facts.scale)
         return None if scale is None else 1.0 / math.sqrt(scale)
 

@@ -27,7 +27,13 @@ def stacked_experts(name: str) -> Roles:
 MIXTRAL = Family(
     positions=Rotary(theta=1_000_000.0),
     front_end=mistral.FRONT_END,
-    defaults={"head_dim": None, "num_key_value_heads": 8, "sliding_window": None, "hidden_act": "silu"},
+    defaults={
+        "head_dim": None,
+        "hidden_act": "silu",
+        "num_experts_per_tok": 2,
+        "num_key_value_heads": 8,
+        "sliding_window": None,
+    },
     block=Block(experts=Experts()),
     tensors=replace(
         llama.TENSORS,

@@ -41,15 +41,16 @@ OLMO = Family(
     ),
     unread=llama.UNREAD | {"intermediate_size", "tie_word_embeddings"},
 )
+OLMO2_TENSORS = replace(
+    llama.TENSORS,
+    front_end={role: stored for role, stored in qwen.QWEN3_TENSORS.front_end.items() if role != "input_norm"},
+    blocks=(POST_NORMS,),
+)
 OLMO2 = Family(
     positions=Rotary(),
     front_end=replace(llama.FRONT_END, input_norm=False, qk_norm=True, qk_norm_over="heads"),
     defaults=DEFAULTS,
-    tensors=replace(
-        llama.TENSORS,
-        front_end={role: stored for role, stored in qwen.QWEN3_TENSORS.front_end.items() if role != "input_norm"},
-        blocks=(POST_NORMS,),
-    ),
+    tensors=OLMO2_TENSORS,
     unread=llama.UNREAD | {"intermediate_size", "tie_word_embeddings"},
 )
 OLMO3 = replace(
@@ -77,7 +78,7 @@ OLMOE = Family(
 FLEX_OLMO = replace(
     OLMO2,
     positions=Rotary(theta=500_000.0),
-    tensors=replace(OLMO2.tensors, blocks=(), ignored=(EXPERTS,)),
+    tensors=replace(OLMO2_TENSORS, blocks=(), ignored=(EXPERTS,)),
     unread=OLMOE.unread,
 )
 
