@@ -33,6 +33,7 @@ ANY_JAX = frozenset(
         "errors",
         "explain",
         "front_ends",
+        "known_types",
         "laws",
         "length",
         "mask_pages",

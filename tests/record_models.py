@@ -63,6 +63,7 @@ def main() -> None:
     }
     lines = [f'"versions": {json.dumps(versions)}']
     for name, config in CONFIGS.items():
+        print(name, flush=True)
         made = json.dumps({"config": config, **run(config)}, separators=(",", ":"))
         lines.append(f'"{name}": {made}')
     aside = VECTORS.with_suffix(".new")

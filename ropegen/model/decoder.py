@@ -65,7 +65,9 @@ class Model:
             Layer(index, weights.front_end(index, start="hidden" if index else "ids"), weights.block(index))
             for index in range(self.config.count("num_hidden_layers"))
         ]
-        self.head = arrays(weights.head())
+        self.head = arrays(weights.head(resolve_tied=False))
+        for layer in self.layers:
+            self._rest.expect(layer.block, self.head, layer.index)
         self._program = functools.cache(self._make_program)
         self._prompt = functools.cache(self._compile_prompt)
         self._steps = functools.cache(self._compile_steps)
