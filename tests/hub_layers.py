@@ -30,11 +30,25 @@ GPT: dict[str, Any] = {
     "layer_norm_epsilon": 1e-5,
     **NO_IDS,
 }
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8,
+}
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8, "beta_fast": 8.0}
 LAYERED: dict[str, Any] = {**SIZES, "num_key_value_heads": 2, "layer_norm_eps": 1e-5}
 ROUTED = {"num_experts_per_tok": 2, "moe_intermediate_size": 8}
 MULTIPLIED = {"attention_multiplier": 0.3, "embedding_multiplier": 5.0, "residual_multiplier": 0.4}
-FALCON = {"vocab_size": 37, "hidden_size": 24, "num_hidden_layers": 2, "ffn_hidden_size": 28, "max_position_embeddings": 32}
+FALCON = {
+    "vocab_size": 37,
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "ffn_hidden_size": 28,
+    "max_position_embeddings": 32,
+}
+CLIP_IDS = {"pad_token_id": 1, "bos_token_id": 35, "eos_token_id": 36}
 BERT: dict[str, Any] = {**SIZES, "type_vocab_size": 2, "layer_norm_eps": 1e-6}
 
 # By a name of its own, the config of a small model. "local" and "global" tell two kinds of layer apart.
@@ -185,10 +199,83 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "persimmon": {"model_type": "persimmon", **SIZES, "rope_theta": 25_000.0, "partial_rotary_factor": 0.67},
     "codegen": {"model_type": "codegen", **GPT, "n_head": 8, "n_embd": 32, "rotary_dim": 2},
     "phi": {"model_type": "phi", **LAYERED, "partial_rotary_factor": 0.67},
+    "helium": {"model_type": "helium", **GROUPED, "head_dim": 6, "attention_bias": True, "rope_theta": 1e5},
+    "apertus": {"model_type": "apertus", **GROUPED, "attention_bias": True, "rope_theta": 1e5, "rope_scaling": LLAMA3},
+    "cwm": {
+        "model_type": "cwm",
+        **GROUPED,
+        "bos_token_id": 0,
+        "head_dim": 8,
+        "sliding_window": 3,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "rope_theta": 1e5,
+        "rope_scaling": LLAMA3,
+    },
+    "jais2": {"model_type": "jais2", **LAYERED, "rope_theta": 1e5},
+    "phimoe": {
+        "model_type": "phimoe",
+        **GROUPED,
+        "rope_theta": 1e5,
+        "attention_bias": True,
+        "sliding_window": 3,
+        "num_local_experts": 3,
+    },
+    "solar_open": {
+        "model_type": "solar_open",
+        **GROUPED,
+        **ROUTED,
+        "n_routed_experts": 3,
+        "head_dim": 8,
+        "rope_theta": 1e5,
+        "attention_bias": True,
+    },
+    "vaultgemma": {"model_type": "vaultgemma", **GROUPED, "head_dim": 8, "sliding_window": 3},
+    "hyperclovax": {"model_type": "hyperclovax", **GROUPED, **MULTIPLIED, "rope_theta": 1e5},
+    "exaone_moe": {
+        "model_type": "exaone_moe",
+        **GROUPED,
+        **ROUTED,
+        "sliding_window": 3,
+        "sliding_window_pattern": 2,
+        "num_experts": 3,
+    },
+    "mellum": {
+        "model_type": "mellum",
+        **GROUPED,
+        **ROUTED,
+        "num_experts": 3,
+        "head_dim": 8,
+        "sliding_window": 3,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "rope_parameters": {
+            "full_attention": {"rope_type": "default", "rope_theta": 5e5},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+        },
+    },
+    "eurobert": {"model_type": "eurobert", **GROUPED, "rope_theta": 1e5},
     "roberta": {"model_type": "roberta", **BERT, "pad_token_id": 1},
     "xlm-roberta": {"model_type": "xlm-roberta", **BERT, "pad_token_id": 1},
     "camembert": {"model_type": "camembert", **BERT, "pad_token_id": 1},
     "data2vec-text": {"model_type": "data2vec-text", **BERT, "pad_token_id": 1},
+    "xlm-roberta-xl": {"model_type": "xlm-roberta-xl", **BERT, "pad_token_id": 1},
+    "roberta-prelayernorm": {"model_type": "roberta-prelayernorm", **BERT, "pad_token_id": 1},
+    "megatron-bert": {"model_type": "megatron-bert", **BERT},
+    "ernie": {"model_type": "ernie", **BERT},
+    "bert-generation": {"model_type": "bert-generation", **SIZES, "layer_norm_eps": 1e-6},
+    "splinter": {"model_type": "splinter", **BERT, "pad_token_id": 0},
+    "biogpt": {"model_type": "biogpt", **SIZES, "pad_token_id": 1},
+    "openai-gpt": {"model_type": "openai-gpt", **GPT},
+    "clip_text_model": {"model_type": "clip_text_model", **SIZES, "layer_norm_eps": 1e-5, **CLIP_IDS},
+    "siglip_text_model": {"model_type": "siglip_text_model", **SIZES, "projection_size": 24},
+    "siglip_vision_model": {
+        "model_type": "siglip_vision_model",
+        "hidden_size": 24,
+        "intermediate_size": 28,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "image_size": 6,
+        "patch_size": 2,
+    },
     "distilbert": {
         "model_type": "distilbert",
         "vocab_size": 37,
@@ -200,6 +287,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
     },
     "electra": {"model_type": "electra", **BERT, "embedding_size": 24},
 }
+IMAGE = np.random.default_rng(0).standard_normal((1, 6, 6, 3)).astype(np.float32)
+"""Height, width, channels."""
 IDS = np.array([[3, 14, 15, 9, 26, 5]], np.int32)
 TYPES = np.array([[0, 0, 1, 1, 0, 1]], np.int32)
 
@@ -209,7 +298,7 @@ def drawn(name: str, shape: tuple[int, ...]) -> np.ndarray:
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
     values = np.asarray(np.random.default_rng(seed).standard_normal(shape))
     if len(shape) < 2:
-        return ((0.3 * values) + name.endswith("weight")).astype(np.float32)
+        return np.asarray((0.3 * values) + name.endswith("weight"), np.float32)
     return (values / np.sqrt(min(shape[-2:]))).astype(np.float32)
 
 

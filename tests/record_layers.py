@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from hub_layers import CONFIGS, IDS, TYPES, drawn
+from hub_layers import CONFIGS, IDS, IMAGE, TYPES, drawn
 
 from ropegen.weights import Checkpoint
 
@@ -30,7 +30,10 @@ class HubModel:
         stated = transformers.AutoConfig.for_model(**copy.deepcopy(config))
         causal = type(stated) in transformers.AutoModelForCausalLM._model_mapping
         make = transformers.AutoModelForCausalLM if causal and not stated.is_encoder_decoder else transformers.AutoModel
-        self.model = make.from_config(stated, attn_implementation="eager", dtype=torch.float32).eval()
+        if stated.model_type == "siglip_text_model":  # which no auto class knows
+            self.model = transformers.SiglipTextModel._from_config(stated, attn_implementation="eager").eval()
+        else:
+            self.model = make.from_config(stated, attn_implementation="eager", dtype=torch.float32).eval()
         self.tensors: dict[str, np.ndarray] = {}
         with torch.no_grad():
             for name, tensor in self.model.state_dict().items():
@@ -58,6 +61,8 @@ class HubModel:
             output = checkpoint.tensors.front_end["o"].names()[0].removesuffix(".weight")
             hooks.append(module.get_submodule(output).register_forward_hook(projected))
         inputs = {"input_ids": torch.from_numpy(IDS).long()}
+        if checkpoint.facts.patches:
+            inputs = {"pixel_values": torch.from_numpy(IMAGE).permute(0, 3, 1, 2)}
         if checkpoint.facts.token_types:
             inputs["token_type_ids"] = torch.from_numpy(TYPES).long()
         with torch.no_grad():

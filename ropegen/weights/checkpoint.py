@@ -326,7 +326,7 @@ class Checkpoint:
         if entry is None:
             raise RopegenError(
                 f"{self.source.where} has no tensor {name!r}, the {part.label} of {self.config.model_type}; "
-                f"{nearest(name, self.source.entries) if self.source.entries else 'it is empty'}"
+                f"{_nearby(name, self.source.entries)}"
             )
         if entry.shape != part.shape:
             raise RopegenError(
@@ -354,7 +354,7 @@ class Checkpoint:
     def _refuse_unread(self, foreign: list[str], claimed: _Claimed) -> None:
         if foreign:
             more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
-            hint = nearest(foreign[0], claimed.names)
+            hint = _nearby(foreign[0], claimed.names)
             raise RopegenError(
                 f"{self.source.where} has a tensor {foreign[0]!r}{more} that this config's {self.config.model_type} does not "
                 f"read; {hint if hint.startswith('did you mean') else 'give the config that was published with it'}"
@@ -418,6 +418,13 @@ def _without_quantisation(given: Mapping[str, object]) -> tuple[Mapping[str, obj
         plain["text_config"], within = _without_quantisation(inner)
         stated = stated or within
     return plain, stated
+
+
+def _nearby(name: str, names: Iterable[str]) -> str:
+    """The hint with the nearest name, of those in the same folder if there are any: a checkpoint may hold very many."""
+    folder = name.rpartition(".")[0].rpartition(".")[0]
+    known = tuple(names)
+    return nearest(name, [other for other in known if other.startswith(folder)] or known[:1000])
 
 
 def _prefix(model: Config, tensors: Tensors, source: Source) -> tuple[str, str]:

@@ -126,7 +126,9 @@ def renamed(source: Source, replaced: Iterable[tuple[str, str]]) -> Source:
         for old, new in pairs:
             today = today.replace(old, new)
         if today in older:
-            raise RopegenError(f"{source.where} has {name!r} and {older[today]!r}, which are one tensor; take one of them out")
+            raise RopegenError(
+                f"{source.where} has {name!r} and {older[today]!r}, which are one tensor; take one of them out"
+            )
         older[today] = name
     if all(today == name for today, name in older.items()):
         return source

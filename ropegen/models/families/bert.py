@@ -32,21 +32,23 @@ TENSORS = Tensors(
     renamed=(("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias")),
 )
 
+FRONT_END = FrontEnd(
+    norm="layer",
+    epsilon="layer_norm_eps",
+    token_types=True,
+    embedding_norm=True,
+    input_norm=False,
+    qkv_bias=True,
+    out_bias=True,
+    grouped=False,
+    causal=False,
+    only={"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False},
+)
+
 FAMILIES = {
     "bert": Family(
         positions="learned",
-        front_end=FrontEnd(
-            norm="layer",
-            epsilon="layer_norm_eps",
-            token_types=True,
-            embedding_norm=True,
-            input_norm=False,
-            qkv_bias=True,
-            out_bias=True,
-            grouped=False,
-            causal=False,
-            only={"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False},
-        ),
+        front_end=FRONT_END,
         tensors=TENSORS,
         unread=frozenset(
             (

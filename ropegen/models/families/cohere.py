@@ -8,14 +8,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ropegen.models.config import Config
-from ropegen.models.families import llama
+from ropegen.models.families import gemma, llama
 from ropegen.models.family import Family, FrontEnd, Rotary
 from ropegen.models.tensors import linears
-
-
-def all_but_every_nth_layer(config: Config, layer: int) -> bool:
-    """Of every `sliding_window_pattern` layers, all but the last are local."""
-    return (layer + 1) % config.count("sliding_window_pattern") != 0
 
 
 def full_layers(config: Config, layer_type: str, layer: int) -> bool:
@@ -41,8 +36,8 @@ COHERE = Family(
 COHERE2 = replace(
     COHERE,
     positions=Rotary(pairing="interleaved"),
-    front_end=replace(COHERE.front_end, local=all_but_every_nth_layer, unrotated=full_layers, only={}),
-    spellings={"sliding_window_pattern": ("_sliding_window_pattern",)},
+    front_end=replace(COHERE.front_end, local=gemma.all_but_every_nth_layer, unrotated=full_layers, only={}),
+    unread=UNREAD | {"_sliding_window_pattern"},
     defaults={**COHERE.defaults, "sliding_window": 4096, "sliding_window_pattern": 4},
 )
 

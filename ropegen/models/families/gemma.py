@@ -94,7 +94,6 @@ GEMMA3_TENSORS = replace(GEMMA2_TENSORS, front_end=qwen.QWEN3_TENSORS.front_end)
 GEMMA3_TEXT = Family(
     positions=Rotary(theta=1_000_000.0, sliding=("rope_local_base_freq", 10_000.0)),
     front_end=replace(GEMMA2_FRONT_END, qk_norm=True, local=all_but_every_nth_layer, softcap=""),
-    spellings={"sliding_window_pattern": ("_sliding_window_pattern",)},
     defaults={
         "attention_bias": False,
         "head_dim": 256,
@@ -114,7 +113,7 @@ GEMMA3_TEXT = Family(
     },
     block=GEMMA2.block,
     tensors=GEMMA3_TENSORS,
-    unread=GEMMA2.unread | {"attn_logit_softcapping"},
+    unread=GEMMA2.unread | {"attn_logit_softcapping", "_sliding_window_pattern"},
 )
 # Its code lets the tokens of an image see each other, which concerns no prompt of text.
 GEMMA3 = replace(
@@ -122,6 +121,15 @@ GEMMA3 = replace(
     text="gemma3_text",
     unread=frozenset(
         ("boi_token_index", "eoi_token_index", "image_token_index", "mm_tokens_per_image", "tie_word_embeddings")
+    ),
+)
+# Gemma 2 without the norms after each part.
+VAULTGEMMA = replace(
+    GEMMA2,
+    block=Block(activation="hidden_activation", tied=True, logit_softcap="final_logit_softcapping"),
+    tensors=replace(
+        llama.TENSORS,
+        blocks=({"mlp_norm": Norm("pre_feedforward_layernorm"), **linears("mlp.{}_proj", "gate", "up", "down")},),
     ),
 )
 GEMMA4 = Family(
@@ -138,4 +146,5 @@ FAMILIES = {
     "gemma3": GEMMA3,
     "gemma3_text": GEMMA3_TEXT,
     **dict.fromkeys(("gemma4", "gemma4_text"), GEMMA4),
+    "vaultgemma": VAULTGEMMA,
 }

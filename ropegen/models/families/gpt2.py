@@ -29,6 +29,14 @@ UNREAD = frozenset(
     )
 )
 PREFIXES = (("transformer.", ""), ("", ""))
+FRONT_END = FrontEnd(
+    norm="layer",
+    epsilon="layer_norm_epsilon",
+    grouped=False,
+    qkv_bias=True,
+    out_bias=True,
+    only={"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False},
+)
 TENSORS = Tensors(
     prefixes=PREFIXES,
     layers="h.{}.",
@@ -48,14 +56,7 @@ TENSORS = Tensors(
 FAMILIES = {
     "gpt2": Family(
         positions="learned",
-        front_end=FrontEnd(
-            norm="layer",
-            epsilon="layer_norm_epsilon",
-            grouped=False,
-            qkv_bias=True,
-            out_bias=True,
-            only={"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False},
-        ),
+        front_end=FRONT_END,
         spellings=SPELLINGS,
         defaults={"activation_function": "gelu_new"},
         block=Block(mlp="plain", mlp_bias=True, activation="activation_function", tied=True),

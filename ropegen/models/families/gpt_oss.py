@@ -46,7 +46,7 @@ FAMILIES = {
             "swiglu_limit": 7.0,
         },
         spellings={"num_experts_per_tok": ("experts_per_token",)},
-        block=Block(experts=Experts(scores="chosen", biases=True, clamp="swiglu_limit")),
+        block=Block(experts=Experts(scores="chosen", biases=True, clamp="swiglu_limit"), only={"swiglu_alpha": 1.702}),
         tensors=TENSORS,
         unread=llama.UNREAD
         | {"initial_context_length", "num_local_experts", "output_router_logits", "router_aux_loss_coef"},

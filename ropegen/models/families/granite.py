@@ -1,4 +1,7 @@
-"""IBM's Granite: Llama with multipliers of the embedding and of the scores, alone and with a mixture of experts."""
+"""IBM's Granite, alone and with a mixture of experts, and Naver's HyperCLOVA X, which has the same multipliers.
+
+They are Llama with multipliers of the embedding and of the scores.
+"""
 
 from __future__ import annotations
 
@@ -45,4 +48,16 @@ GRANITEMOE = replace(
     },
 )
 
-FAMILIES = {"granite": GRANITE, "granitemoe": GRANITEMOE, "granitemoeshared": GRANITEMOE}
+HYPERCLOVAX = replace(
+    GRANITE,
+    positions=Rotary(theta=None),
+    defaults={"attention_bias": False, "embedding_multiplier": 1.0, "head_dim": None, "num_key_value_heads": None},
+    tensors=replace(
+        llama.TENSORS,
+        blocks=(),
+        ignored=(r"layers\.\d+\.(post_attention_layernorm|post_norm1|post_norm2|mlp)\..*",),
+    ),
+    unread=GRANITE.unread | {"use_post_norm"},
+)
+
+FAMILIES = {"granite": GRANITE, "granitemoe": GRANITEMOE, "granitemoeshared": GRANITEMOE, "hyperclovax": HYPERCLOVAX}

@@ -9,6 +9,19 @@ from ropegen.models.block import Block
 from ropegen.models.family import Family, FrontEnd
 from ropegen.models.tensors import Linear, Norm, Table, Tensors, linears
 
+TENSORS = Tensors(
+    prefixes=(("model.decoder.", ""), ("decoder.", "")),
+    stem={"embedding": Table("embed_tokens"), "position_embedding": Table("embed_positions", skip=2)},
+    front_end={
+        "input_norm": Norm("self_attn_layer_norm"),
+        **linears("self_attn.{}_proj", "q", "k", "v"),
+        "o": Linear("self_attn.out_proj"),
+    },
+    blocks=({"mlp_norm": Norm("final_layer_norm"), "up": Linear("fc1"), "down": Linear("fc2")},),
+    final={"final_norm": Norm("final_layer_norm")},
+    head=Linear("lm_head"),
+)
+
 FAMILIES = {
     "opt": Family(
         positions="learned",
@@ -28,18 +41,7 @@ FAMILIES = {
         spellings={"hidden_size": ("word_embed_proj_dim",), "intermediate_size": ("ffn_dim",)},
         defaults={"enable_bias": True, "activation_function": "relu"},
         block=Block(mlp="plain", mlp_bias="enable_bias", activation="activation_function", tied=True),
-        tensors=Tensors(
-            prefixes=(("model.decoder.", ""), ("decoder.", "")),
-            stem={"embedding": Table("embed_tokens"), "position_embedding": Table("embed_positions", skip=2)},
-            front_end={
-                "input_norm": Norm("self_attn_layer_norm"),
-                **linears("self_attn.{}_proj", "q", "k", "v"),
-                "o": Linear("self_attn.out_proj"),
-            },
-            blocks=({"mlp_norm": Norm("final_layer_norm"), "up": Linear("fc1"), "down": Linear("fc2")},),
-            final={"final_norm": Norm("final_layer_norm")},
-            head=Linear("lm_head"),
-        ),
+        tensors=TENSORS,
         unread=frozenset(("activation_dropout", "attention_dropout", "dropout", "init_std", "layerdrop")),
     )
 }

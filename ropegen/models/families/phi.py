@@ -66,5 +66,5 @@ FAMILIES = {
         block=Block(),
         tensors=TENSORS,
         unread=llama.UNREAD | {"embd_pdrop", "resid_pdrop"},
-    )
+    ),
 }

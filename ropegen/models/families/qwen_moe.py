@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ropegen.models.block import Block, Experts
-from ropegen.models.config import Config
-from ropegen.models.families import llama, mixtral, qwen
+from ropegen.models.families import llama, mixtral, olmo, qwen
 from ropegen.models.family import Family, Rotary
 from ropegen.models.tensors import Experts as StoredExperts
 from ropegen.models.tensors import Linear
@@ -73,14 +72,9 @@ QWEN2_MOE = replace(
 )
 
 
-def past_full_layers(config: Config, layer: int) -> bool:
-    """The first `max_window_layers` layers see every key, and the others are local where there is a window."""
-    return layer >= config.count("max_window_layers", least=0)
-
-
 DOTS1 = Family(
     positions=Rotary(),
-    front_end=replace(llama.FRONT_END, qk_norm=True, local=past_full_layers),
+    front_end=replace(llama.FRONT_END, qk_norm=True, local=qwen.past_full_layers),
     defaults={
         "attention_bias": False,
         "head_dim": None,
@@ -107,4 +101,14 @@ DOTS1 = Family(
     },
 )
 
-FAMILIES = {"dots1": DOTS1, "qwen2_moe": QWEN2_MOE, "qwen3_moe": QWEN3_MOE}
+MELLUM = Family(
+    positions=Rotary(theta=None),
+    front_end=replace(llama.FRONT_END, qk_norm=True, local=olmo.three_of_four),
+    defaults={"attention_bias": False, "head_dim": 128, "sliding_window": 1024},
+    tensors=DOTS1.tensors,
+    unread=DOTS1.unread
+    | ROUTED
+    | {"mlp_layer_types", "mtp_layer_types", "mtp_mlp_layer_types", "num_local_experts", "num_mtp_layers"},
+)
+
+FAMILIES = {"mellum": MELLUM, "dots1": DOTS1, "qwen2_moe": QWEN2_MOE, "qwen3_moe": QWEN3_MOE}

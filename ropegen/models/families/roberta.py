@@ -12,6 +12,7 @@ from ropegen.models.family import Family, FrontEnd
 from ropegen.models.tensors import Linear, Norm, Table, Tensors, linears
 
 BERT = bert.FAMILIES["bert"]
+BERT_FRONT_END = bert.FRONT_END
 UNREAD = BERT.unread - {"pad_token_id"}
 
 
@@ -27,13 +28,12 @@ def table_after_padding(prefix: str) -> Tensors:
 
 def roberta(prefix: str) -> Family:
     """RoBERTa, whose tensors have a prefix of their own in every model that follows its code."""
-    assert isinstance(BERT.front_end, FrontEnd)
     return replace(
         BERT,
         front_end=replace(
-            BERT.front_end,
+            BERT_FRONT_END,
             positions_after="pad_token_id",
-            only={**BERT.front_end.only, "pad_token_id": 1},
+            only={**BERT_FRONT_END.only, "pad_token_id": 1},
         ),
         defaults={**BERT.defaults, "pad_token_id": 1},
         tensors=table_after_padding(prefix),
@@ -92,11 +92,55 @@ ELECTRA = replace(
     unread=BERT.unread | {"summary_activation", "summary_last_dropout", "summary_type", "summary_use_proj"},
 )
 
+# These norm what attention reads. Megatron's BERT and XLM-RoBERTa XL do not norm the embedding.
+PRE_NORM = {"input_norm": True, "embedding_norm": False}
+
+
+def with_norm(family: Family, name: str, **facts: bool) -> Family:
+    """`family` with a norm before attention, which a checkpoint calls `name`."""
+    assert isinstance(family.front_end, FrontEnd)
+    assert isinstance(family.tensors, Tensors)
+    front_end = {"input_norm": Norm(name), **family.tensors.front_end}
+    rest = r"(encoder\.)?(layer\.\d+\.|)(LayerNorm|ln|output\.ln|intermediate\.LayerNorm)\..*"
+    return replace(
+        family,
+        front_end=replace(family.front_end, **facts),
+        tensors=replace(family.tensors, front_end=front_end, ignored=(*family.tensors.ignored, rest)),
+    )
+
+
+MEGATRON_BERT = with_norm(BERT, "attention.ln", **PRE_NORM)
+XLM_ROBERTA_XL = with_norm(roberta("roberta."), "attention.self_attn_layer_norm", **PRE_NORM)
+ROBERTA_PRELAYERNORM = with_norm(roberta("roberta_prelayernorm."), "attention.LayerNorm", input_norm=True)
+ERNIE = replace(
+    BERT,
+    front_end=replace(BERT_FRONT_END, only={**BERT_FRONT_END.only, "use_task_id": False}),
+    tensors=replace(bert.TENSORS, prefixes=(("ernie.", ""), ("", ""))),
+    unread=BERT.unread | {"task_type_vocab_size"},
+)
+BERT_GENERATION = replace(BERT, front_end=replace(BERT_FRONT_END, token_types=False))
+SPLINTER = replace(
+    BERT,
+    front_end=replace(BERT_FRONT_END, only={}),
+    tensors=replace(
+        bert.TENSORS,
+        prefixes=(("splinter.", ""), ("", "")),
+        ignored=(*bert.TENSORS.ignored, r"splinter_qass\..*"),
+    ),
+    unread=BERT.unread | {"question_token_id"},
+)
+
 FAMILIES = {
+    "bert-generation": BERT_GENERATION,
     "camembert": roberta("roberta."),
     "data2vec-text": roberta("data2vec_text."),
     "distilbert": DISTILBERT,
     "electra": ELECTRA,
+    "ernie": ERNIE,
+    "megatron-bert": MEGATRON_BERT,
     "roberta": roberta("roberta."),
+    "roberta-prelayernorm": ROBERTA_PRELAYERNORM,
+    "splinter": SPLINTER,
     "xlm-roberta": roberta("roberta."),
+    "xlm-roberta-xl": XLM_ROBERTA_XL,
 }
