@@ -23,7 +23,9 @@ VECTORS = Path(__file__).resolve().parent.parent / "golden" / "vectors" / "model
 def hub_model(config: dict[str, Any], dtype: torch.dtype = torch.float32) -> Any:
     """The model of transformers with drawn weights and the plain formula of attention."""
     stated = transformers.AutoConfig.for_model(**copy.deepcopy(config))
-    model = transformers.AutoModelForCausalLM.from_config(stated, attn_implementation="eager", dtype=dtype).eval()
+    model = transformers.AutoModelForCausalLM.from_config(
+        stated, attn_implementation="eager", experts_implementation="eager", dtype=dtype
+    ).eval()
     with torch.no_grad():
         for name, tensor in own_tensors(model).items():
             tensor.copy_(torch.from_numpy(drawn(name, tuple(tensor.shape))))

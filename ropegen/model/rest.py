@@ -122,8 +122,9 @@ class Rest:
         Raises:
           RopegenError: a label is missing or unknown.
         """
+        biases = self.block.experts.biases if self.block.experts else self.mlp_bias
         matrices = [f"{part}_weight" for part in self._projections()]
-        if self.block.experts.biases if self.block.experts else self.mlp_bias:
+        if biases:
             matrices += [f"{part}_bias" for part in self._projections()]
         norms = ["mlp_norm"] if self.block.mlp_norm == "own" else []
         norms += ["attention_post_norm", "mlp_post_norm"] if self.block.post_norms else []
