@@ -36,7 +36,8 @@ class HubModel:
             self.model = make.from_config(stated, attn_implementation="eager", dtype=torch.float32).eval()
         self.tensors: dict[str, np.ndarray] = {}
         with torch.no_grad():
-            for name, tensor in self.model.state_dict().items():
+            # A head that is tied to the embedding comes last, and the name of the embedding decides.
+            for name, tensor in reversed(self.model.state_dict().items()):
                 if tensor.dtype.is_floating_point:
                     tensor.copy_(torch.from_numpy(drawn(name, tuple(tensor.shape))))
         self.model.tie_weights()
