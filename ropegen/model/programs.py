@@ -47,7 +47,7 @@ class Compiled(Protocol):
         """The inputs that `run` reads."""
         ...
 
-    def prepare(self, values: Values) -> dict[str, Array]:
+    def prepare(self, values: Values, /) -> dict[str, Array]:
         """The prepared values by name, from the parameters of `prepare_labels`."""
         ...
 
