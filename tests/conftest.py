@@ -34,6 +34,7 @@ ANY_JAX = frozenset(
         "errors",
         "explain",
         "front_ends",
+        "known_types",
         "laws",
         "hub_layers",
         "length",

@@ -13,7 +13,6 @@ import platform
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import transformers
 from hub_models import CONFIGS, PROMPT, STEPS, drawn
@@ -24,32 +23,39 @@ VECTORS = Path(__file__).resolve().parent.parent / "golden" / "vectors" / "model
 def hub_model(config: dict[str, Any], dtype: torch.dtype = torch.float32) -> Any:
     """The model of transformers with drawn weights and the plain formula of attention."""
     stated = transformers.AutoConfig.for_model(**copy.deepcopy(config))
-    model = transformers.AutoModelForCausalLM.from_config(stated, attn_implementation="eager", dtype=dtype).eval()
+    model = transformers.AutoModelForCausalLM.from_config(
+        stated, attn_implementation="eager", experts_implementation="eager", dtype=dtype
+    ).eval()
     with torch.no_grad():
-        for name, tensor in model.state_dict().items():
-            if tensor.dtype.is_floating_point:
-                tensor.copy_(torch.from_numpy(drawn(name, tuple(tensor.shape))))
-    model.tie_weights()
+        for name, tensor in own_tensors(model).items():
+            tensor.copy_(torch.from_numpy(drawn(name, tuple(tensor.shape))))
     return model
 
 
-def checkpoint(model: Any) -> dict[str, np.ndarray]:
+def own_tensors(model: Any) -> dict[str, torch.Tensor]:
     """The tensors that a checkpoint of the model holds: those of `state_dict`, without copies of tied ones."""
-    tied = model.all_tied_weights_keys if getattr(model.config, "tie_word_embeddings", False) else {}
-    return {name: tensor.float().numpy() for name, tensor in model.state_dict().items() if name not in tied}
+    tied = model.all_tied_weights_keys if model.config.tie_word_embeddings else {}
+    return {
+        name: tensor
+        for name, tensor in model.state_dict().items()
+        if name not in tied and tensor.dtype.is_floating_point
+    }
 
 
 def run(config: dict[str, Any]) -> dict[str, Any]:
-    """The shapes of the checkpoint, the scores after every token of the prompt, and the greedy tokens after it."""
+    """The shapes of the checkpoint, the scores after every token of the prompt, and the greedy tokens after it.
+
+    The scores are those of a float64 model, so that all of a difference is ropegen's; the tokens are those of float32.
+    """
     model = hub_model(config)
     with torch.no_grad():
-        logits = model(torch.from_numpy(PROMPT).long()).logits
+        logits = hub_model(config, torch.float64)(torch.from_numpy(PROMPT).long()).logits
         tokens = model.generate(
             torch.from_numpy(PROMPT).long(), max_new_tokens=STEPS, do_sample=False, eos_token_id=None, pad_token_id=0
         )
     return {
-        "shapes": {name: list(tensor.shape) for name, tensor in checkpoint(model).items()},
-        "logits": [[[float(str(x)) for x in row] for row in rows] for rows in logits.numpy()],
+        "shapes": {name: list(tensor.shape) for name, tensor in own_tensors(model).items()},
+        "logits": [[[float(str(x)) for x in row] for row in rows] for rows in logits.float().numpy()],
         "tokens": tokens[:, PROMPT.shape[1] :].tolist(),
     }
 
@@ -63,6 +69,7 @@ def main() -> None:
     }
     lines = [f'"versions": {json.dumps(versions)}']
     for name, config in CONFIGS.items():
+        print(name, flush=True)
         made = json.dumps({"config": config, **run(config)}, separators=(",", ":"))
         lines.append(f'"{name}": {made}')
     aside = VECTORS.with_suffix(".new")

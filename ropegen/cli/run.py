@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import importlib
+import importlib.util
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -101,11 +103,9 @@ def _tokenizer(folder: Path) -> Any:
     file = folder / TOKENIZER
     if not file.is_file():
         raise RopegenError(f"{folder} has no {TOKENIZER} to read --prompt with; give the prompt as --ids")
-    try:
-        from tokenizers import Tokenizer
-    except ModuleNotFoundError:
-        raise RopegenError("--prompt needs the package tokenizers: pip install 'ropegen[run]'; or give --ids") from None
-    return Tokenizer.from_file(str(file))
+    if importlib.util.find_spec("tokenizers") is None:
+        raise RopegenError("--prompt needs the package tokenizers: pip install 'ropegen[run]'; or give --ids")
+    return importlib.import_module("tokenizers").Tokenizer.from_file(str(file))
 
 
 RUN = arguments.Verb(

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from ropegen import weights as checkpoints
 from ropegen.arguments import array_of
 from ropegen.emit.inputs import Room, expect_room
 from ropegen.errors import RopegenError
@@ -23,6 +24,7 @@ from ropegen.model.sampling import Choice, Sampling
 from ropegen.model.weights import Weights
 from ropegen.models.config import count
 from ropegen.models.front_end import sees_the_past, supported
+from ropegen.models.reading import mapping_from
 from ropegen.target import Target
 from ropegen.types import dtype_name, numpy_dtype
 
@@ -65,35 +67,39 @@ class Model:
             Layer(index, weights.front_end(index, start="hidden" if index else "ids"), weights.block(index))
             for index in range(self.config.count("num_hidden_layers"))
         ]
-        self.head = arrays(weights.head())
+        self.head = arrays(weights.head(resolve_tied=False))
+        for layer in self.layers:
+            self._rest.expect(layer.block, self.head, layer.index)
         self._program = functools.cache(self._make_program)
         self._prompt = functools.cache(self._compile_prompt)
         self._steps = functools.cache(self._compile_steps)
         self._loop = functools.cache(self._compile_loop)
 
     @classmethod
-    def from_hf(cls, config: object, weights: Weights, *, target: str | Target | None = None) -> Model:
+    def from_hf(cls, config: object, weights: object, *, target: str | Target | None = None) -> Model:
         """The model that a Hugging Face config describes, with its weights.
 
         Args:
           config: as in `rg.from_hf`.
-          weights: the parameters, from `rg.weights.open(config, source)`, or `Arrays`. Layers are read one by one.
+          weights: the parameters, from `rg.weights.open(config, source)`, or what that takes as its source: the path of a
+            checkpoint, or a mapping of its tensors. `Arrays` are taken too. Layers are read one by one.
           target: what the plans are for; the default is this machine.
 
         Raises:
-          RopegenError: a config that `rg.from_hf` refuses; a model that is no decoder, or whose layers ropegen does not
-            know beyond their front-ends; or parameters of other labels or shapes than the graphs have.
+          RopegenError: a config that `rg.from_hf` refuses, or a source that `rg.weights.open` refuses; a model that is no
+            decoder, or whose layers ropegen does not know beyond their front-ends; or parameters of other labels or shapes
+            than the graphs have.
         """
-        model, facts = supported("Model", config)
+        held = weights if isinstance(weights, Weights) else checkpoints.open(config, weights)
+        stated = dict(mapping_from("Model", config))
+        if isinstance(held, checkpoints.Checkpoint):  # which has undone what `quantization_config` says
+            stated.pop("quantization_config", None)
+        model, facts = supported("Model", stated)
         if not sees_the_past(model, facts):
             raise RopegenError(f"Model: {model.model_type} is an encoder and writes no tokens; give a decoder")
-        if not isinstance(weights, Weights):
-            raise RopegenError(
-                f"Model: weights are {weights!r:.60}; give rg.weights.open(config, source), which reads a checkpoint"
-            )
         chosen = target if isinstance(target, Target) else Target.parse("host" if target is None else target)
-        dtype = dtype_name(weights.front_end(0)["q_weight"].dtype)
-        return cls(PlannedHere(model, facts, dtype, chosen), weights)
+        dtype = dtype_name(held.front_end(0)["q_weight"].dtype)
+        return cls(PlannedHere(model, facts, dtype, chosen), held)
 
     def __repr__(self) -> str:
         return f"<model {self.config.model_type} of {len(self.layers)} layers, {self.dtype}>"

@@ -27,13 +27,27 @@ Values = Mapping[str, Array]
 class Compiled(Protocol):
     """A front-end as two functions: `prepare` runs once over the parameters, and `run` in every call."""
 
-    graph: Graph
-    prepared: Mapping[str, Node | str]
-    """A key for every prepared value, by its name. Equal keys of one layer are equal values."""
-    prepare_labels: tuple[str, ...]
-    run_labels: tuple[str, ...]
+    @property
+    def graph(self) -> Graph:
+        """The graph of the front-end."""
+        ...
 
-    def prepare(self, values: Values) -> dict[str, Array]:
+    @property
+    def prepared(self) -> Mapping[str, Node | str]:
+        """A key for every prepared value, by its name. Equal keys of one layer are equal values."""
+        ...
+
+    @property
+    def prepare_labels(self) -> tuple[str, ...]:
+        """The parameters that `prepare` reads."""
+        ...
+
+    @property
+    def run_labels(self) -> tuple[str, ...]:
+        """The inputs that `run` reads."""
+        ...
+
+    def prepare(self, values: Values, /) -> dict[str, Array]:
         """The prepared values by name, from the parameters of `prepare_labels`."""
         ...
 
@@ -105,9 +119,20 @@ class Shape:
 class Programs(Protocol):
     """Where a model's programs come from."""
 
-    config: Config
-    facts: FrontEnd
-    dtype: str
+    @property
+    def config(self) -> Config:
+        """What the model's config says."""
+        ...
+
+    @property
+    def facts(self) -> FrontEnd:
+        """What its family fixes about the front-end."""
+        ...
+
+    @property
+    def dtype(self) -> str:
+        """The element type of parameters and activations."""
+        ...
 
     def shape(self, call: str, batch: int, prompt: int, capacity: int | None) -> Shape:
         """The sizes that a call runs with. `capacity` None asks for the default.

@@ -7,7 +7,7 @@ model runs. Products and norms sum in float32 or wider and round once, as those 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import jax
@@ -65,6 +65,7 @@ class Rest:
     """Those of the front-end, whose norms are of the same kind."""
     epsilon: float
     activation: str
+    mlp_bias: bool
     parallel: bool
     """Whether the feed-forward part reads what attention read, and not its result."""
     chosen: int
@@ -106,6 +107,7 @@ class Rest:
             facts=facts,
             epsilon=epsilon_of(model, facts),
             activation=str(activation),
+            mlp_bias=model.flag(block.mlp_bias),
             parallel=parallel,
             chosen=0 if experts is None else model.count(experts.chosen),
             normalised=experts is not None and model.flag(experts.normalised),
@@ -113,6 +115,34 @@ class Rest:
             logit_softcap=model.positive(block.logit_softcap),
             tied=tied,
         )
+
+    def expect(self, block: Collection[str], head: Collection[str], layer: int) -> None:
+        """Refuses the labels of a layer's rest, or of the head, if they are not those that are read.
+
+        Raises:
+          RopegenError: a label is missing or unknown.
+        """
+        biases = self.block.experts.biases if self.block.experts else self.mlp_bias
+        matrices = [f"{part}_weight" for part in self._projections()]
+        if biases:
+            matrices += [f"{part}_bias" for part in self._projections()]
+        norms = ["mlp_norm"] if self.block.mlp_norm == "own" else []
+        norms += ["attention_post_norm", "mlp_post_norm"] if self.block.post_norms else []
+        _expect(f"the rest of layer {layer}", {*matrices, *self._learned(norms)}, block)
+        last = self._learned(["final_norm"] if self.block.final_norm else [])
+        last |= {"head_bias"} if self.block.head_bias else set()
+        last |= set() if self.tied and "head_weight" not in head else {"head_weight"}
+        _expect("the head", last, head)
+
+    def _projections(self) -> tuple[str, ...]:
+        parts = ("gate", "up", "down") if self.block.mlp == "gated" else ("up", "down")
+        return ("router", *(f"experts_{part}" for part in parts)) if self.block.experts else parts
+
+    def _learned(self, norms: list[str]) -> set[str]:
+        """What the norms of these names learn."""
+        if self.facts.norm_parameters == "none":
+            return set()
+        return {*norms, *(f"{norm}_bias" for norm in norms if has_norm_bias(self.facts))}
 
     def layer(self, residual: Array, out: Array, values: Values) -> Array:
         """What a layer returns: residual (B, S, E), out (B, S, E) of the front-end -> (B, S, E).
@@ -158,7 +188,7 @@ class Rest:
 
     def _mlp(self, x: Array, values: Values) -> Array:
         def project(label: str, read: Array) -> Array:
-            bias = (values[f"{label}_bias"],) if f"{label}_bias" in values else ()
+            bias = (values[f"{label}_bias"],) if self.mlp_bias else ()
             return plain.project(read, values[f"{label}_weight"], *bias).astype(x.dtype)
 
         up = project("up", x)
@@ -208,3 +238,10 @@ class Rest:
             inner = (up + 1) * _quick_gelu(gate)
         made = project(inner, "down", "bsxf,xfe->bsxe")
         return jnp.einsum("bsx,bsxe->bse", share, made.astype(wide), precision=plain.precision(wide)).astype(x.dtype)
+
+
+def _expect(where: str, wanted: Collection[str], given: Collection[str]) -> None:
+    if missing := sorted(set(wanted) - set(given)):
+        raise RopegenError(f"Model: the weights of {where} lack {', '.join(missing)}; `Block` says what they are")
+    if unknown := sorted(set(given) - set(wanted)):
+        raise RopegenError(f"Model: {where} does not read {', '.join(unknown)}, which its weights have")

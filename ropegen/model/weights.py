@@ -22,8 +22,11 @@ class Weights(Protocol):
         """The parameters of the rest of a layer."""
         ...
 
-    def head(self) -> Mapping[str, Any]:
-        """`final_norm`, `final_norm_bias`, `head_weight` and `head_bias`, as far as the model has them."""
+    def head(self, resolve_tied: bool = True) -> Mapping[str, Any]:
+        """`final_norm`, `final_norm_bias`, `head_weight` and `head_bias`, as far as the model has them.
+
+        resolve_tied: whether a head that is tied to the embedding has a `head_weight` too.
+        """
         ...
 
 
@@ -44,5 +47,5 @@ class Arrays:
     def block(self, layer: int) -> Mapping[str, Any]:
         return self.blocks[layer]
 
-    def head(self) -> Mapping[str, Any]:
+    def head(self, resolve_tied: bool = True) -> Mapping[str, Any]:
         return self.last

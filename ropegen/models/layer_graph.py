@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -147,7 +148,7 @@ class LayerGraph:
             mask, q_segments = mask & masks.segments, self._tokens("segments")
             kv_segments = q_segments
         elif self.told & {"lengths", "padding"}:
-            mask = mask & masks.as_mask(lambda kv_segment: kv_segment > 0)
+            mask = mask & masks.as_mask(_is_token)
             kv_segments = self._tokens("padding") if "padding" in self.told else self._tokens_left()
         placed = self.causal or self.window is not None
         alibi = model.family.positions == "alibi"
@@ -199,6 +200,11 @@ class LayerGraph:
             epsilon=epsilon_of(self.model, facts),
             weight_offset=facts.weight_offset,
         )
+
+
+def _is_token(kv_segment: Any) -> Any:
+    """The mask of padding: keys that are tokens have a number above 0."""
+    return kv_segment > 0
 
 
 def has_norm_bias(facts: FrontEnd) -> bool:

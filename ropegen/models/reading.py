@@ -70,7 +70,8 @@ def config_of(call: str, given: object, *, any_wrapper: bool = False) -> Config:
             'ropegen.models.from_case, or give config["config"] and its "build" as arguments'
         )
     text = stated.get("text_config")
-    text = text.to_dict() if hasattr(text, "to_dict") else text
+    to_dict = getattr(text, "to_dict", None)
+    text = cast("Callable[[], object]", to_dict)() if callable(to_dict) else text
     outer = stated.get("model_type")
     named: object = text.get("model_type") if isinstance(text, Mapping) else None
     if any_wrapper and outer not in FAMILIES and named in FAMILIES:
