@@ -38,6 +38,7 @@ from ropegen.ir.graph import Graph
 from ropegen.ir.text import dumps, loads
 from ropegen.layouts import unpack_kv, unpack_qkv
 from ropegen.merging import merge
+from ropegen.model import Model
 from ropegen.plans import Plan
 from ropegen.retrofitting import retrofit
 from ropegen.rotary import Rope, grid_positions
@@ -60,6 +61,7 @@ __all__ = [
     "Builder",
     "FallbackWarning",
     "Graph",
+    "Model",
     "Plan",
     "Rope",
     "RopegenError",

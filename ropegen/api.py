@@ -66,7 +66,7 @@ def load_tiles(path: str | PathLike[str], compiler: str | None = None) -> TileFi
 
 
 def from_hf(
-    config: Mapping[str, object],
+    config: object,
     *,
     batch: int = 1,
     seq: int | None = None,

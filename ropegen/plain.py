@@ -116,20 +116,27 @@ def _add(node: Node, a: Array, b: Array) -> Array:
     return a + b
 
 
+def norm(
+    x: Array, weight: Array | None, bias: Array | None, kind: str, epsilon: float, weight_offset: float = 0.0
+) -> Array:
+    """X (..., E), normalised over its last axis, times weight_offset + weight (E,), plus bias (E,); rounded once."""
+    wide = x.astype(accumulator(x.dtype))
+    if kind == "layer":
+        wide = wide - jnp.mean(wide, axis=-1, keepdims=True)
+    wide = wide * lax.rsqrt(jnp.mean(jnp.square(wide), axis=-1, keepdims=True) + epsilon)
+    if weight is not None:
+        wide = wide * (weight.astype(wide.dtype) + weight_offset)
+    elif weight_offset:
+        wide = wide * weight_offset
+    if bias is not None:
+        wide = wide + bias.astype(wide.dtype)
+    return wide.astype(x.dtype)
+
+
 def _norm(node: Node, x: Array, *affine: Array) -> Array:
     op = _op(node, ops.Norm)
-    wide = x.astype(accumulator(x.dtype))
-    if op.kind == "layer":
-        wide = wide - jnp.mean(wide, axis=-1, keepdims=True)
-    wide = wide * lax.rsqrt(jnp.mean(jnp.square(wide), axis=-1, keepdims=True) + op.epsilon)
     given = dict(zip(op.given, affine, strict=True))
-    if "weight" in given:
-        wide = wide * (given["weight"].astype(wide.dtype) + op.weight_offset)
-    elif op.weight_offset:
-        wide = wide * op.weight_offset
-    if "bias" in given:
-        wide = wide + given["bias"].astype(wide.dtype)
-    return wide.astype(x.dtype)
+    return norm(x, given.get("weight"), given.get("bias"), op.kind, op.epsilon, op.weight_offset)
 
 
 def project(x: Array, weight: Array, *bias: Array) -> Array:

@@ -8,7 +8,6 @@ the frequency family, and whether angles are exact or float32, as in the librari
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Literal, NoReturn, cast, get_args
 
@@ -193,8 +192,8 @@ class Rope:
         return min(2.0, 6.0 * unit * abs(position) * self.scaling.fastest + 2.0 * unit + rounded)
 
     @classmethod
-    def from_hf(cls, config: Mapping[str, object], layer_type: str | None = None) -> Rope:
-        """The rotary embedding of a Hugging Face config (the mapping in config.json), of transformers 4 or 5.
+    def from_hf(cls, config: object, layer_type: str | None = None) -> Rope:
+        """The rotary embedding of a Hugging Face config, of transformers 4 or 5: its fields, its path, or `model.config`.
 
         `layer_type` ("full_attention", "sliding_attention") names the kind of layer, for models in which the kinds rotate
         differently (Gemma 3 and 4). If the config has a `text_config`, that part is read. For DeepSeek the result

@@ -17,7 +17,9 @@ from ropegen.ir.graph import Graph
 from ropegen.plans import TableKind
 
 # The options that describe the graph of a config.json.
-CONFIG_OPTIONS = ("batch", "seq", "dtype", "phase", "layer", "capacity", "vocabulary")
+CONFIG_OPTIONS = (
+    "batch", "seq", "dtype", "phase", "layer", "layers", "start", "residual", "inputs", "capacity", "vocabulary"
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,22 @@ def add_graph(
     group.add_argument(
         "--phase", choices=models.PHASES, help="the whole prompt, or steps over a cache (default: prefill)"
     )
-    group.add_argument("--layer", type=int, help="which layer's attention (default: 0)")
-    group.add_argument("--capacity", type=int, help="rows of the cache in decode")
+    group.add_argument("--layer", metavar="N", help="which layer's attention, or all of them (default: 0)")
+    group.add_argument("--layers", metavar="N,N-N", help="several layers; equal ones are built once")
+    group.add_argument(
+        "--start",
+        choices=models.STARTS,
+        help="with the embedding, or with what the layer before computed (default: ids)",
+    )
+    group.add_argument(
+        "--residual", action="store_const", const=True, help="also return the value that the layer adds its result to"
+    )
+    group.add_argument(
+        "--inputs",
+        metavar="WORD,...",
+        help="what a prompt tells about its tokens: lengths, padding, positions or segments",
+    )
+    group.add_argument("--capacity", type=int, help="rows of the cache; a prompt writes into it too")
     group.add_argument("--vocabulary", type=int, help="rows of the embedding, fewer than the model's")
 
 
@@ -118,10 +134,33 @@ def tile(given: Sequence[str]) -> dict[str, dict[str, int]]:
 
 
 def graph(options: argparse.Namespace) -> Graph:
-    """The graph of the GRAPH argument: the text form, or a config, which starts with a brace.
+    """The one graph of the GRAPH argument: the text form, or a config, which starts with a brace.
 
     Raises:
-      RopegenError: the content is neither, or options for a config.json are given with a graph.
+      RopegenError: the content is neither, options for a config.json are given with a graph, or several layers are asked
+        for.
+    """
+    made = graphs(options)
+    if options.layers is not None or options.layer == "all":
+        raise RopegenError(
+            "--layers and --layer all give several graphs, which build and explain take; give one, such as --layer 0"
+        )
+    return made[0].graph
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """A graph, and the layers of a model that have it; none for a graph that was given as such."""
+
+    graph: Graph
+    layers: tuple[int, ...] = ()
+
+
+def graphs(options: argparse.Namespace) -> list[Layers]:
+    """The graphs of the GRAPH argument, each one once: one, or with --layers and --layer all those of several layers.
+
+    Raises:
+      RopegenError: the content is neither text nor a config, or options for a config.json are given with a graph.
     """
     if options.graph == "-":
         content, source = sys.stdin.buffer.read(), "<stdin>"
@@ -141,8 +180,34 @@ def graph(options: argparse.Namespace) -> Graph:
             raise RopegenError(
                 f"--{next(iter(given))} is for a config.json, and {source} is a graph, whose shapes are fixed"
             )
-        return text.loads(decoded, source)
-    return models.from_case(_case(decoded, source, given))
+        return [Layers(text.loads(decoded, source))]
+    case = _case(decoded, source, given)
+    build = case["build"]
+    if not isinstance(build, dict) or (options.layers is None and build.get("layer") != "all"):
+        return [Layers(models.from_case(case))]
+    wanted = _layers(options, models.layer_count(case["config"]))
+    made = {layer: models.from_case({**case, "build": {**build, "layer": layer}}) for layer in wanted}
+    alike: dict[object, list[int]] = {}
+    for layer, each in made.items():  # layers of one kind differ in the name of their graph alone
+        alike.setdefault((each.inputs, each.outputs), []).append(layer)
+    return [Layers(made[layers[0]], tuple(layers)) for layers in alike.values()]
+
+
+def _layers(options: argparse.Namespace, count: int) -> list[int]:
+    """The layers that --layers or --layer all name.
+
+    Raises:
+      RopegenError: a word is no layer and no range of layers.
+    """
+    if options.layers is None:
+        return list(range(count))
+    named: dict[int, None] = {}
+    for word in options.layers.split(","):
+        first, dash, last = word.partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise RopegenError(f"--layers {options.layers!r} names layers as in 0,5,8-11; {word!r} is none")
+        named |= dict.fromkeys(range(int(first), int(last or first) + 1))
+    return list(named)
 
 
 def _case(decoded: str, source: str, given: dict[str, Any]) -> dict[str, Any]:
@@ -155,4 +220,13 @@ def _case(decoded: str, source: str, given: dict[str, Any]) -> dict[str, Any]:
         raise RopegenError(f"{source} is JSON, but no config: it holds no fields; give a model's config.json")
     case: dict[str, Any] = described if "config" in described else {"config": described}
     own = case.get("build", {})
-    return {**case, "build": {**own, **given} if isinstance(own, dict) else own}
+    if not isinstance(own, dict):
+        return {**case, "build": own}
+    given.pop("layers", None)
+    if "layer" in given and given["layer"] != "all":
+        if not given["layer"].isdecimal():
+            raise RopegenError(f"--layer is {given['layer']!r}; give the number of a layer, from 0, or all")
+        given["layer"] = int(given["layer"])
+    if "inputs" in given:
+        given["inputs"] = given["inputs"].split(",")
+    return {**case, "build": {**own, **given}}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from typing import Any
 
 from rich.text import Text
 
@@ -56,39 +58,55 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    graph = arguments.graph(options)
+    given = arguments.graphs(options)
     targets = api.parse_artifact_targets(options.target, options.compile)
     if options.libtpu and not options.compile:
         raise RopegenError(
             "--libtpu names the compiler of --compile, which is not given; add it, or leave --libtpu out"
         )
-    split = planning.split(options, graph)
+    splits = [planning.split(options, each.graph) for each in given]
     file = planning.tile_file(options, targets)
+    whole = Path(options.output)
+    if given[0].layers and (whole / artifact.MANIFEST).exists():
+        raise RopegenError(f"{whole} is the artifact of one graph, and several layers need a folder; give another")
+    made: list[artifact.Artifact] = []
     with progress() as say:
-        plans: list[Plan] = []
-        for target in targets:
-            say(f"planning for {target}")
-            plans.append(planning.plan(options, graph, target, file, artifact.weighed(options.grad)))
-        made = artifact.export(
-            plans,
-            options.output,
-            ahead_of_time=options.compile,
-            libtpu=options.libtpu,
-            source=options.source,
-            grad=options.grad,
-            tiles=file.content if file is not None else None,
-            split=split,
-            progress=say,
-        )
-    sizes = {path.name: path.stat().st_size for path in sorted(made.directory.iterdir())}
+        for each, split in zip(given, splits, strict=True):
+            plans: list[Plan] = []
+            for target in targets:
+                say(f"planning {each.graph.name} for {target}")
+                plans.append(planning.plan(options, each.graph, target, file, artifact.weighed(options.grad)))
+            made.append(
+                artifact.export(
+                    plans,
+                    whole / f"layer{each.layers[0]}" if each.layers else whole,
+                    ahead_of_time=options.compile,
+                    libtpu=options.libtpu,
+                    source=options.source,
+                    grad=options.grad,
+                    tiles=file.content if file is not None else None,
+                    split=split,
+                    progress=say,
+                )
+            )
+    facts = [_facts(each, one) for each, one in zip(given, made, strict=True)]
     if options.json:
-        print_json({"directory": str(made.directory), "targets": list(made.targets), "files": sizes})
+        print_json(facts if given[0].layers else facts[0])
         return DONE
-    table = new_table("bytes", "file")
-    for name, size in sizes.items():
-        table.add_row(Text(f"{size:,}", justify="right"), str(made.directory / name))
+    table = new_table(*(["layers"] if given[0].layers else []), "bytes", "file")
+    for each, one, fact in zip(given, made, facts, strict=True):
+        layers = [", ".join(map(str, each.layers))] if each.layers else []
+        for name, size in fact["files"].items():
+            table.add_row(*layers, Text(f"{size:,}", justify="right"), str(one.directory / name))
     print_table(table)
     return DONE
+
+
+def _facts(given: arguments.Layers, made: artifact.Artifact) -> dict[str, Any]:
+    """What was built, for programs."""
+    sizes = {path.name: path.stat().st_size for path in sorted(made.directory.iterdir())}
+    layers = {"layers": list(given.layers)} if given.layers else {}
+    return {**layers, "directory": str(made.directory), "targets": list(made.targets), "files": sizes}
 
 
 BUILD = arguments.Verb(

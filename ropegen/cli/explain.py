@@ -26,13 +26,20 @@ def _run(options: argparse.Namespace) -> int:
     if len(options.target) > 1:
         raise RopegenError(f"--target is given as {' and '.join(options.target)}; explain one target at a time")
     target = Target.parse(options.target[0] if options.target else "cpu")
-    plan = planning.plan(options, arguments.graph(options), target, planning.tile_file(options, [target]))
+    given, file = arguments.graphs(options), planning.tile_file(options, [target])
+    plans = [planning.plan(options, each.graph, target, file) for each in given]
     if options.html:
-        write(options.html, explain.html(plan))
+        if len(plans) > 1:
+            raise RopegenError(f"--html writes the page of one plan, and there are {len(plans)}; give one layer")
+        write(options.html, explain.html(plans[0]))
     if options.json and options.html != "-":
-        print_json(explain.data(plan))
+        data = [{"layers": list(each.layers)} | explain.data(plan) for each, plan in zip(given, plans, strict=True)]
+        print_json(data if given[0].layers else explain.data(plans[0]))
     elif not options.html:
-        sys.stdout.write(explain.text(plan))
+        for each, plan in zip(given, plans, strict=True):
+            if each.layers:
+                sys.stdout.write(f"layers {', '.join(map(str, each.layers))}\n")
+            sys.stdout.write(explain.text(plan))
     return DONE
 
 

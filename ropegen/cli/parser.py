@@ -14,11 +14,12 @@ from ropegen.cli.explain import EXPLAIN
 from ropegen.cli.list import LIST
 from ropegen.cli.lower import LOWER
 from ropegen.cli.opt import OPT
+from ropegen.cli.run import RUN
 from ropegen.cli.sign import SIGN
 from ropegen.cli.tune import TUNE
 from ropegen.errors import nearest
 
-VERBS = (BUILD, EXPLAIN, OPT, LOWER, CHECK, SIGN, BENCH, TUNE, LIST, ENV)
+VERBS = (BUILD, EXPLAIN, OPT, LOWER, CHECK, SIGN, BENCH, TUNE, RUN, LIST, ENV)
 
 _EXAMPLES = """
 examples:
@@ -29,6 +30,7 @@ examples:
   ropegen check kernels/
   ropegen bench graph.mlir --against jax,torch
   ropegen tune config.json --seq 4096 -o tiles.json
+  ropegen run checkpoint/ --prompt "The capital of France is"
   ropegen list targets
 
 GRAPH is a graph in text (.mlir), the config.json of a Hugging Face model, or - for either on stdin.

@@ -566,7 +566,8 @@ class Attend(Op):
 class AppendCache(Op):
     """The cache with `update` written from row `lengths`: cache (..., C, H, D), update (..., S, H, D) -> cache's type.
 
-    `lengths` (() or (...), integers) counts the rows already written. Rows past the capacity C are dropped.
+    `lengths` ((), (1,) or (...), integers) counts the rows already written; one number serves all sequences. Rows past the
+    capacity C are dropped.
     """
 
     name = "append_cache"
@@ -592,8 +593,8 @@ class AppendCache(Op):
             raise self.refuse(
                 f"the update {update} does not fit the cache {cache}", "only the sequence may differ, and be shorter"
             )
-        if not lengths.is_integer or lengths.shape not in ((), cache.shape[:-3]):
-            raise self.refuse(f"lengths are {lengths}", f"give integers of shape () or {cache.shape[:-3]}")
+        if not lengths.is_integer or lengths.shape not in ((), (1,), cache.shape[:-3]):
+            raise self.refuse(f"lengths are {lengths}", f"give integers of shape (), (1,) or {cache.shape[:-3]}")
         return cache
 
 

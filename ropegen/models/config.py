@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from ropegen.errors import RopegenError
@@ -22,20 +22,29 @@ class Config:
     model_type: str
     family: Family
     given: Mapping[str, object]
+    around: Mapping[str, object] = field(default_factory=dict[str, object])
+    """The other fields of a config that holds several models, for the config of its text model."""
+    around_known: frozenset[str] = frozenset()
+    """Those of `around` that its own family lists."""
+
+    @property
+    def defaults(self) -> Mapping[str, object]:
+        """What the config class fills in. A `text_config` may leave out even the sizes."""
+        return {**self.family.sparse, **self.family.defaults} if self.around else self.family.defaults
 
     def value(self, name: str) -> object:
         """The field, under any of its names; the family's default where the config leaves it out."""
         stated = self._stated(name)
         if stated:
             return self.given[stated[0]]
-        if name in self.family.defaults:
-            return self.family.defaults[name]
+        if name in self.defaults:
+            return self.defaults[name]
         names = " or ".join((*self.family.spellings.get(name, ()), name))
         raise self.refuse(f"{names} is missing", "take it from the published config")
 
     def optional(self, name: str) -> object:
         """The field as `value` reads it, or None where it is missing and has no default."""
-        return self.value(name) if self._stated(name) or name in self.family.defaults else None
+        return self.value(name) if self._stated(name) or name in self.defaults else None
 
     def count(self, name: str, least: int = 1) -> int:
         """The field as a whole number of at least `least`."""
@@ -69,8 +78,8 @@ class Config:
         return count(self.where(name), pair[0]), count(self.where(name), pair[1])
 
     def head_width(self) -> int:
-        """The features of a head: `head_dim` where the config states it, otherwise an equal share of `hidden_size`."""
-        if self.optional("head_dim") is not None:
+        """The features of a head: `head_dim` where the family reads it and the config states it, else an equal share."""
+        if "head_dim" in self.defaults and self.value("head_dim") is not None:
             return self.count("head_dim")
         heads, features = self.count("num_attention_heads"), self.count("hidden_size")
         if features % heads:

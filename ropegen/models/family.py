@@ -10,6 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from ropegen.models.block import Block
+from ropegen.models.tensors import Tensors
+
 if TYPE_CHECKING:
     from ropegen.models.config import Config
     from ropegen.rotary import Pairing
@@ -50,12 +53,17 @@ class Rotary:
     """Fields that saved configs carry as copies of another field: both must hold the same value."""
 
     @property
-    def fields(self) -> frozenset[str]:
-        """The fields named rope_* or rotary_* that the reading uses; a config with any other one is refused."""
+    def named(self) -> frozenset[str]:
+        """Every field that the reading uses."""
         sliding = self.sliding[0] if self.sliding else None
         named = (self.theta_field, self.fraction_field, self.width_field, self.interleave_field, sliding)
-        known = {"rope_scaling", "rope_parameters", *named, *self.repeats}
-        return frozenset(name for name in known if name and name.startswith(("rope_", "rotary_")))
+        known = {"rope_scaling", "rope_parameters", "original_max_position_embeddings", *named, *self.repeats}
+        return frozenset(name for name in known if name)
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """The fields named rope_* or rotary_* that the reading uses; a config with any other one is refused."""
+        return frozenset(name for name in self.named if name.startswith(("rope_", "rotary_")))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +87,7 @@ class FrontEnd:
     qkv_bias: bool | str = False
     """True, False, or the field that says which."""
     out_bias: bool | str = False
-    qk_norm: bool = False
+    qk_norm: bool | str = False
     grouped: bool = True
     """True where `num_key_value_heads` may be below the number of query heads."""
     causal: bool = True
@@ -92,8 +100,41 @@ class FrontEnd:
     softcap: str = ""
     """The field that holds the soft-cap of the scores."""
     sinks: bool = False
+    layer_types: bool = True
+    """Whether `layer_types` decides which layers are local. Where it does not, the code never reads it."""
+    follows_is_causal: bool = True
+    """Whether `is_causal: false` shows every key to every query, as transformers' `create_causal_mask` does."""
     only: Mapping[str, object] = field(default_factory=dict[str, object])
     """Fields that change the front-end in ways ropegen does not support, with the one value that it supports."""
+    norm_parameters: Literal["usual", "weight", "none"] = "usual"
+    """What norms learn. "usual" is a weight, and for a LayerNorm a bias; "weight" is a weight alone."""
+    qk_norm_over: Literal["head", "heads"] = "head"
+    """Whether `qk_norm` norms each head, or the features of all heads together before they are split."""
+    unrotated: Callable[[Config, str, int], bool] | None = None
+    """Whether a layer, of a kind and a number, leaves queries and keys as they are, in a model that rotates."""
+    multiplier: float | str = ""
+    """What multiplies the scores instead of `scale`, or the field that holds it."""
+    embedding_multiplier: str = ""
+    """The field that holds what multiplies embeddings."""
+    positions_after: str = ""
+    """For learned positions: the field with the id of padding. Positions begin after it, and earlier rows are not used."""
+    fixed_epsilon: float | None = None
+    """The epsilon of every norm where no field holds it."""
+    key_heads: Callable[[Config], int] | None = None
+    """The number of heads of keys where it is not `num_key_value_heads`."""
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """The config fields that the reading of these facts uses, in addition to the sizes that every model states."""
+        named = [self.epsilon, self.local_switch, self.scale, self.softcap, *self.only]
+        named += [name for name in (self.qkv_bias, self.out_bias, self.qk_norm) if isinstance(name, str)]
+        stated = (self.multiplier, self.embedding_multiplier, self.positions_after)
+        named += [name for name in stated if isinstance(name, str)]
+        named += ["num_key_value_heads"] if self.grouped else []
+        named += ["sliding_window"] if self.local is not None else []
+        named += ["image_size", "patch_size", "num_channels"] if self.patches else ["vocab_size"]
+        named += ["type_vocab_size"] if self.token_types else []
+        return frozenset(name for name in named if name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +155,17 @@ class Family:
     """Other names that configs of this family have for a field."""
     defaults: Mapping[str, object] = field(default_factory=dict[str, object])
     """What the config class fills in where a published config leaves a field out."""
+    sparse: Mapping[str, object] = field(default_factory=dict[str, object])
+    """What the config class fills in beside `defaults`, for a `text_config`, which may leave out even the sizes."""
+    text: str = ""
+    """For a config that holds several models: the type of its `text_config` where that does not say. Only the text model
+    is read, and `unread` lists the fields beside it."""
+    block: Block | None = None
+    """The rest of a layer and the head, for `ropegen.Model`. None where ropegen runs only the front-end."""
+    unread: frozenset[str] = frozenset()
+    """Fields of the config class that cannot change what the model computes for given inputs, such as dropout."""
+    tensors: Tensors | Callable[[Config], Tensors] | None = None
+    """How checkpoints store the model, perhaps by what the config says; None where `rg.weights` does not know it."""
 
     @property
     def rotary(self) -> Rotary | None:

@@ -1,83 +1,123 @@
 """From a Hugging Face config to the graph of a model's attention front-end.
 
-    graph = from_hf(json.loads(Path("config.json").read_text()), seq=2048, layer=0)
+    graph = from_hf("checkpoint/config.json", seq=2048, layer=0)
 
-The tensors of a checkpoint become inputs of the graph. A weight is (features in, features out). Queries, keys and
-values have weights of their own (`q_weight`, `k_weight`, `v_weight`), so a checkpoint that fuses them is taken apart.
-The file of a family in `families/` says how its checkpoints hold their tensors.
+`layer_graph` builds the graph; this file reads what the caller asks for and holds it against the config.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
-import numpy as np
-
-from ropegen import masks
-from ropegen.arguments import mapping_of, text_of
+from ropegen.arguments import flag_of, mapping_of, text_of
 from ropegen.errors import RopegenError, nearest
 from ropegen.ir.build import Builder
-from ropegen.ir.graph import Graph, Node
+from ropegen.ir.graph import Graph
 from ropegen.models.config import Config, count
-from ropegen.models.families import FAMILIES
 from ropegen.models.family import LAYER_TYPES, Declined, FrontEnd
+from ropegen.models.fields import check_fields
+from ropegen.models.layer_graph import LayerGraph, learned_positions
+from ropegen.models.reading import config_of
 from ropegen.models.rope_parameters import rope_of
-from ropegen.rotary import Rope
 from ropegen.scaling import whole
-from ropegen.types import FLOATS, dtype_name, numpy_dtype
+from ropegen.types import FLOATS, dtype_name
 
 PHASES = ("prefill", "decode")
+STARTS = ("ids", "hidden")
+INPUTS = ("lengths", "padding", "positions", "segments")
 
 _IMPLEMENTATIONS = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4", "flex_attention")
 
 
 def from_hf(
-    config: Mapping[str, object],
+    config: object,
     *,
     batch: int = 1,
     seq: int | None = None,
     dtype: str = "bf16",
     phase: str = "prefill",
     layer: int = 0,
+    start: str = "ids",
+    residual: bool = False,
+    inputs: Iterable[str] = (),
     capacity: int | None = None,
     vocabulary: int | None = None,
 ) -> Graph:
-    """The attention front-end of one layer of the model that `config`, the mapping in a config.json, describes.
+    """The attention front-end of one layer of the model that a config describes.
 
     Args:
-      config: `model_type` and the fields of that type; `FAMILIES` lists the types.
+      config: the fields of a config.json, as a mapping; the path of the file or of its folder; or an object with
+        `to_dict`, such as `model.config`. `FAMILIES` lists the model types. Where `text_config` holds the text model, that
+        is read.
       batch: B, the number of sequences.
       seq: S, the tokens of one call; in `decode`, the new tokens. The default is 1 in `decode`, otherwise 2048 or as
         many as the model has learned positions for, if those are fewer. For an image it is the number of patches.
       dtype: the element type of weights and activations.
       phase: "prefill" starts at position 0; "decode" continues from a cache.
-      layer: which layer, from 0. It decides between local and full attention in models that alternate them. Whichever
-        layer it is, it reads the embedding.
-      capacity: C, the rows of the cache in `decode`; the default is the model's longest sequence. Frequencies that
-        depend on the length (dynamic, LongRoPE) are chosen by it in both phases, so give both the same value; without
-        it, `prefill` chooses by `seq`.
+      layer: which layer, from 0. It decides between local and full attention in models that alternate them.
+      start: "ids" begins with the embedding, as only the first layer of a model does. "hidden" begins with what the layer
+        before has computed.
+      residual: also return `residual` (B, S, features), the value to which the layer adds its result.
+      inputs: what else a call of `prefill` tells about its tokens. "lengths": the tokens of each sequence, which padding
+        follows. "padding": where tokens are, and where padding is. "segments": which tokens belong together. "positions":
+        where tokens stand, instead of 0 to S - 1.
+      capacity: C, the rows of the cache; the default in `decode` is the model's longest sequence. With it, `prefill`
+        writes its keys and values into the first S rows of a cache. The frequencies of dynamic and LongRoPE scaling
+        follow the longest sequence of a call. That is C where there is a cache, and S elsewhere, in both phases. Such
+        a model has no default for C.
       vocabulary: fewer rows of the embedding table than the model has, to try the model in less memory.
 
     Returns:
       A graph with the output `out` (B, S, features), after the output projection. Inputs: `ids` (B, S) int32, or
-      `image` (B, height, width, channels) of `dtype`; `token_type_ids` (B, S) int32 for BERT. In `decode` also
-      `positions` (B, S) int32, `lengths` (B,) int32 (the rows of the cache that are written) and the states `k_cache`,
-      `v_cache` (B, C, key heads, width of a head), which are outputs as well. Row i of a cache holds position i, so the
-      first position of a sequence is its length; a call is refused if it knows that they differ. The weights are the
-      inputs whose role is "parameter"; see the module for their order.
+      `image` (B, height, width, channels) of `dtype`, or `hidden` (B, S, features) of `dtype`; `token_type_ids` (B, S)
+      int32 for BERT. In `decode` also `positions` (B, S) int32 and `lengths` (B,) int32, the rows of the cache that are
+      written. With a cache, the states `k_cache`, `v_cache` (B, C, key heads, width of a head), which are outputs as
+      well. Row i of a cache holds position i, so the first position of a sequence is its length; a call is refused if
+      it knows that they differ. What `inputs` names: `lengths` (B,) int32; `padding` (B, S) int32, 1 for a token and 0
+      for padding; `segments` (B, S) int32, where a token sees only its own segment; `positions` (B, S) int32. The weights
+      are the inputs whose role is "parameter"; `LayerGraph` describes them.
 
     Raises:
-      RopegenError: an unknown model type, a field that is missing or that changes the front-end in a way that is not
-        supported, or a size that does not fit the model.
+      RopegenError: an unknown model type, a field that is missing, unknown, or that changes the front-end in a way that
+        is not supported, or a size that does not fit the model.
     """
-    _expect_config(config)
-    model, facts = _declared(config)
-    _check(model, facts)
-    if text_of("from_hf: phase", phase, " or ".join(map(repr, PHASES))) not in PHASES:
-        raise RopegenError(f"from_hf: unknown phase {phase!r}; {nearest(phase, PHASES)}")
+    model, facts = supported("from_hf", config)
+    return front_end_graph(
+        model,
+        facts,
+        batch=batch,
+        seq=seq,
+        dtype=dtype,
+        phase=phase,
+        layer=layer,
+        start=start,
+        residual=residual,
+        inputs=inputs,
+        capacity=capacity,
+        vocabulary=vocabulary,
+    )
+
+
+def front_end_graph(
+    model: Config,
+    facts: FrontEnd,
+    *,
+    batch: int,
+    seq: int | None,
+    dtype: str,
+    phase: str,
+    layer: int,
+    start: str,
+    residual: bool,
+    inputs: Iterable[str] = (),
+    capacity: int | None = None,
+    vocabulary: int | None = None,
+) -> Graph:
+    """`from_hf` for a config that `supported` has read and checked."""
+    for name, given, words in (("phase", phase, PHASES), ("start", start, STARTS)):
+        if text_of(f"from_hf: {name}", given, " or ".join(map(repr, words))) not in words:
+            raise RopegenError(f"from_hf: unknown {name} {given!r}; {nearest(given, words)}")
     if dtype_name(dtype) not in FLOATS:
         raise RopegenError(
             f"from_hf: dtype is {dtype_name(dtype)}; weights and activations are one of {', '.join(FLOATS)}"
@@ -85,30 +125,44 @@ def from_hf(
     layers = model.count("num_hidden_layers")
     if not 0 <= whole("from_hf: layer", layer) < layers:
         raise RopegenError(f"from_hf: layer {layer} of a model of {layers}; give 0 to {layers - 1}")
-    decode = phase == "decode"
-    if decode and not facts.causal:
+    decode, causal = phase == "decode", sees_the_past(model, facts)
+    if decode and not causal:
         raise RopegenError(
             f'from_hf: {model.model_type} is an encoder, which sees every key at once; use phase="prefill"'
         )
-    seq = _sequence(model, facts, seq, decode)
+    layer_type = layer_type_of(model, facts, layer)
+    unrotated = facts.unrotated is not None and facts.unrotated(model, layer_type, layer)
+    rope = None if unrotated else rope_of(model, layer_type)
+    by_length = rope is not None and rope.scaling.needs_length
+    told = _inputs(inputs, decode, capacity, by_length)
+    seq = _sequence(model, facts, seq, decode, start)
     if decode or capacity is not None:
-        capacity = _capacity(model, facts, capacity, seq)
-    layer_type = _layer_type(model, facts, layer)
+        if capacity is None and by_length:
+            raise model.refuse(
+                "its frequencies follow the longest sequence", "give capacity=, the same in prefill and decode"
+            )
+        capacity = _capacity(model, causal, capacity, seq)
     window = _window(model, facts) if layer_type == "sliding_attention" else None
     if layer_type == "sliding_attention" and window is None:
         raise model.refuse(f"layer {layer} is sliding_attention and has no sliding_window", "state it")
-    built = _FrontEnd(
+    if start == "hidden" and vocabulary is not None:
+        raise RopegenError('from_hf: a graph that starts at "hidden" has no vocabulary; leave it out')
+    built = LayerGraph(
         Builder(f"{model.model_type}-layer{layer}-{phase}"),
         model,
         facts,
-        rope=rope_of(model, layer_type),
+        rope=rope,
         window=window,
+        causal=causal,
         batch=count("from_hf: batch", batch),
         seq=seq,
         dtype=dtype_name(dtype),
         decode=decode,
-        capacity=seq if capacity is None else capacity,
+        capacity=capacity,
         vocabulary=vocabulary,
+        hidden=start == "hidden",
+        residual=flag_of("from_hf: residual", residual),
+        told=told,
     )
     return built.graph()
 
@@ -127,7 +181,9 @@ def from_case(case: Mapping[str, object]) -> Graph:
     config, build = case["config"], case.get("build", {})
     if not isinstance(config, Mapping) or not isinstance(build, Mapping):
         raise RopegenError('a case is {"config": {...}, "build": {...}}; one of the two is not a mapping')
-    known = ("batch", "seq", "dtype", "phase", "layer", "capacity", "vocabulary")
+    known = (
+        "batch", "seq", "dtype", "phase", "layer", "start", "residual", "inputs", "capacity", "vocabulary"
+    )  # fmt: skip
     arguments = cast("dict[str, Any]", dict(cast("Mapping[str, object]", build)))
     for name in arguments:
         if name not in known:
@@ -140,48 +196,41 @@ def from_case(case: Mapping[str, object]) -> Graph:
 # What the config says -------------------------------------------------------------------------------------------------
 
 
-def _expect_config(given: object) -> None:
-    read = 'json.loads(pathlib.Path("config.json").read_text())'
-    other = ", or config.to_dict()" if hasattr(given, "to_dict") else ""
-    config = mapping_of("from_hf: config", given, f"the mapping in a model's config.json: {read}{other}")
-    if "config" in config and "model_type" not in config:
-        raise RopegenError(
-            'from_hf: config has a field "config" and no model_type, so it is a case; give it to '
-            'ropegen.models.from_case, or give config["config"] and its "build" as arguments'
-        )
+def supported(call: str, given: object) -> tuple[Config, FrontEnd]:
+    """The config with its family, and the front-end that the family declares, with every field checked.
 
-
-def _declared(given: Mapping[str, object]) -> tuple[Config, FrontEnd]:
-    """The config with its family, and the front-end that the family declares."""
-    built = [name for name, family in FAMILIES.items() if isinstance(family.front_end, FrontEnd)]
-    model_type = given.get("model_type")
-    if not isinstance(model_type, str):
-        raise RopegenError(f"the config's model_type is {model_type!r}; it must be one of {', '.join(built)}")
-    if model_type not in FAMILIES:
-        inner = given.get("text_config")
-        way_out = "give its text_config alone" if isinstance(inner, Mapping) else nearest(model_type, built)
-        raise RopegenError(f"unknown model_type {model_type!r}; {way_out}")
-    family = FAMILIES[model_type]
-    if isinstance(family.front_end, Declined):
-        raise RopegenError(f"model_type {model_type!r} is not supported: {family.front_end.reason}")
-    return Config(model_type, family, given), family.front_end
-
-
-def _check(model: Config, facts: FrontEnd) -> None:
-    """Refuse every field that would change the front-end in a way that is not supported."""
-    for name, supported in facts.only.items():
-        if model.given.get(name, supported) not in (supported, None):
-            raise model.refuse(f"{name} {model.given[name]!r} is not supported", f"only {supported!r} is")
+    Raises:
+      RopegenError: `given` is no config, ropegen builds nothing for its model type, or a field is unknown or changes the
+        front-end in a way that is not supported.
+    """
+    model = config_of(call, given)
+    facts = model.family.front_end
+    if isinstance(facts, Declined):
+        raise RopegenError(f"model_type {model.model_type!r} is not supported: {facts.reason}")
+    check_fields(model)
+    for name, only in facts.only.items():
+        if model.given.get(name, only) not in (only, None):
+            raise model.refuse(f"{name} {model.given[name]!r} is not supported", f"only {only!r} is")
     for name in ("attn_implementation", "_attn_implementation"):
         chosen = model.given.get(name)
         if chosen is not None and chosen not in _IMPLEMENTATIONS:
             hint = nearest(str(chosen), _IMPLEMENTATIONS)
             raise model.refuse(f"{name} is {chosen!r}, which may mean another attention", f"leave it out, or {hint}")
+    return model, facts
 
 
-def _layer_type(model: Config, facts: FrontEnd, layer: int) -> str:
+def sees_the_past(model: Config, facts: FrontEnd) -> bool:
+    """Whether a query sees no key after its own position. `is_causal: false` shows it all of them."""
+    if not facts.causal or not facts.follows_is_causal or model.given.get("is_causal") is None:
+        return facts.causal
+    if not isinstance(model.given["is_causal"], bool):
+        raise model.refuse(f"is_causal is {model.given['is_causal']!r}", "it must be true or false")
+    return model.given["is_causal"]
+
+
+def layer_type_of(model: Config, facts: FrontEnd, layer: int) -> str:
     """`"sliding_attention"` or `"full_attention"`."""
-    stated = model.optional("layer_types")
+    stated = model.optional("layer_types") if facts.layer_types else None
     if stated is None:
         local = facts.local is not None and _window(model, facts) is not None and facts.local(model, layer)
         return "sliding_attention" if local else "full_attention"
@@ -201,14 +250,42 @@ def _window(model: Config, facts: FrontEnd) -> int | None:
     return None if model.value("sliding_window") is None else model.count("sliding_window")
 
 
-def _sequence(model: Config, facts: FrontEnd, seq: int | None, decode: bool) -> int:
+def _inputs(given: Iterable[str], decode: bool, capacity: int | None, by_length: bool) -> frozenset[str]:
+    """What a call tells about its tokens, checked."""
+    words = (given,) if isinstance(given, str) else tuple(given)
+    for word in words:
+        if word not in INPUTS:
+            raise RopegenError(f"from_hf: unknown input {word!r}; {nearest(str(word), INPUTS)}")
+    told = frozenset(words)
+    if told and decode:
+        raise RopegenError("from_hf: a decode step always reads positions and lengths; leave inputs out")
+    if len(told & {"lengths", "padding", "segments"}) > 1:
+        raise RopegenError(
+            f"from_hf: inputs are {', '.join(sorted(told))}; give one of lengths, padding and segments. Padding can be a "
+            "segment of its own"
+        )
+    moved = told & {"padding", "positions", "segments"}
+    if moved and capacity is not None:
+        raise RopegenError(
+            f"from_hf: row i of a cache holds position i, and {', '.join(sorted(moved))} may say otherwise; pad at the end "
+            'and give inputs=("lengths",), or leave capacity out'
+        )
+    if "positions" in told and by_length:
+        raise RopegenError(
+            "from_hf: the frequencies of this model follow the longest sequence, which positions do not tell before the "
+            "call; leave positions out of inputs"
+        )
+    return told
+
+
+def _sequence(model: Config, facts: FrontEnd, seq: int | None, decode: bool, start: str) -> int:
     if facts.patches:
         (height, width), (down, across) = model.sides("image_size"), model.sides("patch_size")
         patches = (height // down) * (width // across)
-        if seq is not None and seq != patches:
+        if seq is not None and seq != patches and start == "ids":
             raise RopegenError(f"from_hf: seq is {seq} and the image has {patches} patches; leave seq out")
-        return patches
-    longest = model.count("max_position_embeddings") if model.family.positions == "learned" else None
+        return patches if seq is None else count("from_hf: seq", seq)
+    longest = learned_positions(model, facts) if model.family.positions == "learned" else None
     if seq is None:
         return 1 if decode else min(2048, longest or 2048)
     seq = count("from_hf: seq", seq)
@@ -219,8 +296,8 @@ def _sequence(model: Config, facts: FrontEnd, seq: int | None, decode: bool) -> 
     return seq
 
 
-def _capacity(model: Config, facts: FrontEnd, capacity: int | None, seq: int) -> int:
-    if not facts.causal:
+def _capacity(model: Config, causal: bool, capacity: int | None, seq: int) -> int:
+    if not causal:
         raise RopegenError(f"from_hf: {model.model_type} is an encoder and has no cache; leave capacity out")
     if capacity is None:
         if model.value("max_position_embeddings") is None:
@@ -236,131 +313,10 @@ def _capacity(model: Config, facts: FrontEnd, capacity: int | None, seq: int) ->
     return capacity
 
 
-# From config to graph -------------------------------------------------------------------------------------------------
+def layer_count(config: object) -> int:
+    """The number of layers of the model that a config describes.
 
-
-@dataclass(frozen=True, slots=True)
-class _FrontEnd:
-    """One front-end, and the stages that build it.
-
-    rope: how the layer rotates; None for a model that does not. window: how many keys a query sees; None for all.
+    Raises:
+      RopegenError: what `from_hf` refuses of a config.
     """
-
-    b: Builder
-    model: Config
-    facts: FrontEnd
-    rope: Rope | None
-    window: int | None
-    batch: int
-    seq: int
-    dtype: str
-    decode: bool
-    capacity: int
-    vocabulary: int | None
-
-    def graph(self) -> Graph:
-        b, model, facts = self.b, self.model, self.facts
-        features, heads = model.count("hidden_size"), model.count("num_attention_heads")
-        shared = facts.grouped and model.value("num_key_value_heads") is not None
-        kv_heads = model.count("num_key_value_heads") if shared else heads
-        width = model.head_width()
-
-        x = self._embedded(features)
-        if facts.input_norm:
-            x = self._norm(x, "input_norm")
-        q = b.split_heads(self._project(x, "q", heads * width, facts.qkv_bias), heads, width)
-        k = b.split_heads(self._project(x, "k", kv_heads * width, facts.qkv_bias), kv_heads, width)
-        v = b.split_heads(self._project(x, "v", kv_heads * width, facts.qkv_bias), kv_heads, width)
-        if facts.qk_norm:
-            q, k = self._norm(q, "q_norm"), self._norm(k, "k_norm")
-        if self.rope is not None:
-            length = self.capacity if self.rope.scaling.needs_length else None
-            q, k = (b.rope(projected, self._positions(), self.rope, length=length) for projected in (q, k))
-        caches: dict[str, Node] = {}
-        if self.decode:
-            k, v = caches["k_cache"], caches["v_cache"] = self._cached(k, v)
-        out = b.merge_heads(self._attended(q, k, v))
-        return b.build(out=self._project(out, "o", features, facts.out_bias), **caches)
-
-    def _positions(self) -> Node:
-        return self._tokens("positions") if self.decode else self.b.positions(self.seq)
-
-    def _tokens(self, label: str) -> Node:
-        return self.b.input(label, (self.batch, self.seq), "i32")
-
-    def _embedded(self, features: int) -> Node:
-        b, model, facts = self.b, self.model, self.facts
-        x = self._patches(features) if facts.patches else self._words(features)
-        if facts.embedding_scale == "exact":
-            x = b.scale(x, math.sqrt(features))
-        elif facts.embedding_scale == "rounded":
-            x = b.scale(x, float(np.float32(math.sqrt(features)).astype(numpy_dtype(self.dtype))))
-        if facts.token_types:
-            kinds = self._parameter("token_type_embedding", model.count("type_vocab_size"), features)
-            x = b.add(x, b.embed(self._tokens("token_type_ids"), kinds))
-        if self.model.family.positions == "learned":
-            rows = self.seq if facts.patches else model.count("max_position_embeddings")
-            x = b.add(x, b.embed(self._positions(), self._parameter("position_embedding", rows, features)))
-        elif self.model.family.positions == "sinusoid":
-            x = b.add(x, b.sinusoid(self._positions(), features, pairing="interleaved", dtype=self.dtype))
-        return self._norm(x, "embedding_norm") if facts.embedding_norm else x
-
-    def _words(self, features: int) -> Node:
-        rows = self.model.count("vocab_size")
-        if self.vocabulary is not None:
-            reduced = count("from_hf: vocabulary", self.vocabulary)
-            if reduced > rows:
-                raise RopegenError(f"from_hf: vocabulary is {reduced} and the model has {rows} words; it only reduces")
-            rows = reduced
-        return self.b.embed(self._tokens("ids"), self._parameter("embedding", rows, features))
-
-    def _patches(self, features: int) -> Node:
-        if self.vocabulary is not None:
-            raise RopegenError(f"from_hf: {self.model.model_type} reads images and has no vocabulary; leave it out")
-        (height, width), (down, across) = self.model.sides("image_size"), self.model.sides("patch_size")
-        image = self.b.input("image", (self.batch, height, width, self.model.count("num_channels")), self.dtype)
-        return self._project(self.b.patchify(image, down, across), "patch", features, True)
-
-    def _cached(self, k: Node, v: Node) -> tuple[Node, Node]:
-        shape = (self.batch, self.capacity, *k.type.shape[-2:])
-        lengths = self.b.input("lengths", (self.batch,), "i32")
-        caches = [self.b.state(label, shape, self.dtype) for label in ("k_cache", "v_cache")]
-        return self.b.append_cache(caches[0], k, lengths), self.b.append_cache(caches[1], v, lengths)
-
-    def _attended(self, q: Node, k: Node, v: Node) -> Node:
-        model, facts = self.model, self.facts
-        mask = masks.causal if facts.causal else masks.full
-        if self.window is not None:
-            mask = mask & masks.window(self.window)
-        alibi = model.family.positions == "alibi"
-        scale, softcap = model.positive(facts.scale), model.positive(facts.softcap)
-        return self.b.attend(
-            q,
-            k,
-            v,
-            mask=mask,
-            score=masks.alibi(masks.alibi_slopes(q.type.shape[-2])) if alibi else masks.identity,
-            scale=None if scale is None else 1.0 / math.sqrt(scale),
-            softcap=softcap,
-            q_positions=self._positions() if facts.causal else None,
-            kv_positions=self.b.positions(k.type.shape[-3]) if facts.causal else None,
-            sinks=self._parameter("sinks", q.type.shape[-2]) if facts.sinks else None,
-        )
-
-    def _parameter(self, label: str, *shape: int) -> Node:
-        return self.b.parameter(label, shape, self.dtype)
-
-    def _project(self, x: Node, label: str, features: int, bias: bool | str) -> Node:
-        weight = self._parameter(f"{label}_weight", x.type.shape[-1], features)
-        return self.b.project(x, weight, self._parameter(f"{label}_bias", features) if self.model.flag(bias) else None)
-
-    def _norm(self, x: Node, label: str) -> Node:
-        facts, features = self.facts, x.type.shape[-1]
-        return self.b.norm(
-            x,
-            self._parameter(label, features),
-            self._parameter(f"{label}_bias", features) if facts.norm == "layer" else None,
-            kind=facts.norm,
-            epsilon=self.model.number(facts.epsilon),
-            weight_offset=facts.weight_offset,
-        )
+    return supported("from_hf", config)[0].count("num_hidden_layers")

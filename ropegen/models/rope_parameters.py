@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeGuard
+from typing import TypeGuard, cast
 
 from ropegen import scaling
 from ropegen.arguments import text_of
 from ropegen.errors import RopegenError, nearest
 from ropegen.models.config import Config
-from ropegen.models.families import FAMILIES
 from ropegen.models.family import LAYER_TYPES, Rotary
+from ropegen.models.reading import config_of
 from ropegen.rotary import Rope, section_sizes
 from ropegen.scaling import finite, whole
 
 _SHARED_FIELDS = ("rope_type", "type", "rope_theta", "partial_rotary_factor")
 _SECTION_FIELDS = ("mrope_section", "mrope_interleaved")
+
+# Fields of rope parameters that published configs have and transformers does not read for that rope type.
+_UNREAD: Mapping[str, frozenset[str]] = {
+    "linear": frozenset(("original_max_position_embeddings",)),
+    "dynamic": frozenset(("original_max_position_embeddings",)),
+    "yarn": frozenset(("finetuned",)),
+    "longrope": frozenset(("short_mscale", "long_mscale")),
+}
 
 # The rope types of transformers: the frequency family in `ropegen.scaling`, and its fields by their names in a config.
 _ROPE_TYPES: Mapping[str, tuple[str, Mapping[str, str]]] = {
@@ -62,17 +70,9 @@ def rope_from_hf(given: object, layer_type: str | None) -> Rope:
     """The rotary embedding that the config `given` describes; `Rope.from_hf` tells the rest.
 
     Raises:
-      RopegenError: `given` is not a mapping, its model type is unknown or does not rotate, or a field is wrong.
+      RopegenError: `given` is no config, its model type is unknown or does not rotate, or a field is wrong.
     """
-    if not _is_mapping(given):
-        raise RopegenError(f"from_hf reads a config as a mapping, got {given!r}; read a config.json with json.loads")
-    text = given.get("text_config")
-    stated: Mapping[str, object] = {"model_type": given.get("model_type"), **text} if _is_mapping(text) else given
-    model_type = stated.get("model_type")
-    if not isinstance(model_type, str) or model_type not in FAMILIES:
-        known = [name for name, family in FAMILIES.items() if family.rotary]
-        raise RopegenError(f"unknown model_type {model_type!r} in the config; {nearest(str(model_type), known)}")
-    config = Config(model_type, FAMILIES[model_type], stated)
+    config = config_of("Rope.from_hf", given, any_wrapper=True)
     if layer_type is not None:
         text_of("from_hf: layer_type", layer_type, 'a kind of layer, such as "full_attention"')
     rope = rope_of(config, layer_type) if config.family.rotary else None
@@ -119,7 +119,12 @@ def _read(config: Config, rotary: Rotary, layer_type: str | None) -> Rope:
     )
     rope_type = _rope_type(config, stated, rotary)
     kind, names = _ROPE_TYPES[rope_type]
-    known = {*_SHARED_FIELDS, *names, *(_SECTION_FIELDS if rotary.sections != "none" else ())}
+    known = {
+        *_SHARED_FIELDS,
+        *names,
+        *_UNREAD.get(rope_type, ()),
+        *(_SECTION_FIELDS if rotary.sections != "none" else ()),
+    }
     for name in stated:
         config.expect(
             name in known, f"its {rope_type!r} rope parameters have no field {name!r}; {nearest(name, known)}"
@@ -128,6 +133,9 @@ def _read(config: Config, rotary: Rotary, layer_type: str | None) -> Rope:
     theta = _first(stated.get("rope_theta"), config.optional(theta_field), default)
     config.expect(theta is not None, f"{theta_field} is missing and this model has no usual value")
     fields = {ours: stated[name] for name, ours in names.items() if stated.get(name) is not None}
+    if not (fields.get("mscale") and fields.get("mscale_all_dim")):
+        # transformers divides one by the other only where both are there and neither is 0, and else reads neither.
+        fields = {name: value for name, value in fields.items() if name not in ("mscale", "mscale_all_dim")}
     fraction = finite(
         config.where(rotary.fraction_field),
         _first(stated.get("partial_rotary_factor"), config.optional(rotary.fraction_field), rotary.fraction),
@@ -158,12 +166,18 @@ def _stated(config: Config, rotary: Rotary, layer_type: str | None) -> tuple[Map
     )
     if not _is_mapping(stated):
         raise RopegenError(f"{config.where('rope parameters')} must be a mapping, got {stated!r}")
+    if rotary.sliding and stated and stated is not other:
+        config.expect(
+            all(_is_mapping(value) for value in stated.values()),
+            'rope_parameters has no kinds of layer, and the model\'s code reads it by kind; write {"full_attention": {...}, '
+            '"sliding_attention": {...}}, or rope_scaling for the full layers alone',
+        )
     by_layer = {kind: value for kind, value in stated.items() if _is_mapping(value)}
     if len(by_layer) < len(stated):
         by_layer = {}
     layers = config.optional("layer_types")
-    kinds = by_layer or (layers if isinstance(layers, list | tuple) else LAYER_TYPES)
-    known = {str(kind) for kind in kinds}
+    stated_kinds = cast("list[object]", layers) if isinstance(layers, list | tuple) else []
+    known = {str(kind) for kind in (by_layer or [*LAYER_TYPES, *stated_kinds])}
     if layer_type is None:
         config.expect(
             not by_layer and rotary.sliding is None,

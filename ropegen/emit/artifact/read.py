@@ -86,7 +86,7 @@ class Artifact:
             self.results,
             self._without_gradient(),
         )
-        self._traced = differentiable(self._outputs, self._derivative)
+        self._traced = differentiable(self.outputs, self._derivative)
         self._has_warned = False
         self._runs_objects = runs_objects
 
@@ -291,7 +291,7 @@ class Artifact:
         expect_places(self._places, inputs)
         if inside_shard_map():
             values = with_own_part("artifact", self.graph, values)
-        return self._run(self._prepared(values), values)
+        return self._run(self.prepared(values), values)
 
     def bind(self, /, *positional: Any, **parameters: Any) -> Callable[..., Any]:
         """A function of the activations and states; what depends only on the parameters is computed once, here.
@@ -302,7 +302,7 @@ class Artifact:
         expect_keywords(positional, self.parameters)
         self._check_platform()
         values = _committed(check_inputs(self.parameters, parameters, self._inputs))
-        return functools.partial(self._call_bound, self._prepared(values), values, self.arguments)
+        return functools.partial(self._call_bound, self.prepared(values), values, self.arguments)
 
     def _call_bound(
         self,
@@ -375,18 +375,20 @@ class Artifact:
                 "with that many, or build the artifact for fewer"
             )
 
-    def _prepared(self, values: Mapping[str, Any]) -> dict[str, Any]:
+    def prepared(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The values, by name, that are computed once from parameters (by label), and that `outputs` reads."""
         if "prepare" not in self._compiled:
             return {}
         # The gradient of a call contains that of the values prepared for it.
         return self._stage("prepare", {label: _still(value) for label, value in values.items()})
 
-    def _outputs(self, values: Mapping[str, Any], prepared: Mapping[str, Any]) -> dict[str, Any]:
+    def outputs(self, values: Mapping[str, Any], prepared: Mapping[str, Any]) -> dict[str, Any]:
+        """The outputs of a call by name, without its checks: from its inputs by label, and the prepared values."""
         return self._stage("module", {**values, **prepared})
 
     def _run(self, prepared: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
         is_traced = any(isinstance(value, Tracer) for value in values.values())
-        results = (self._traced if is_traced else self._outputs)({**values}, {**prepared})
+        results = (self._traced if is_traced else self.outputs)({**values}, {**prepared})
         if len(results) == 1:
             return next(iter(results.values()))
         return {label: results[label] for label in self.manifest.outputs}

@@ -13,6 +13,6 @@ FAMILIES = {
             "num_attention_heads": ("num_heads",),
             "num_hidden_layers": ("num_layers",),
         },
-        defaults={"head_dim": None},
+        unread=frozenset(("d_ff", "dropout")),
     )
 }

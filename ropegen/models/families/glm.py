@@ -1,0 +1,78 @@
+"""GLM-4 of early 2024 (glm), of 2025 (glm4), and GLM-4.5 (glm4_moe).
+
+The first two rotate half of each head in interleaved pairs. GLM-4.5 rotates half of each head in pairs of halves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ropegen.models.block import Block
+from ropegen.models.config import Config
+from ropegen.models.families import llama, phi, qwen
+from ropegen.models.family import Family, Rotary
+from ropegen.models.tensors import Linear, Norm, Tensors, packed
+
+
+def glm4_moe_tensors(config: Config) -> Tensors:
+    """Checkpoints hold one more layer, which predicts a further token and which the modelling code does not read."""
+    return replace(
+        qwen.QWEN3_TENSORS,
+        blocks=(),
+        ignored=(
+            r"layers\.\d+\.(post_attention_layernorm|mlp)\..*",
+            rf"layers\.{config.count('num_hidden_layers')}\..*",
+        ),
+    )
+
+
+DEFAULTS = {"head_dim": 128, "num_key_value_heads": 2, "hidden_act": "silu"}
+GLM = Family(
+    positions=Rotary(pairing="interleaved", fraction=0.5, partial=True),
+    front_end=replace(llama.FRONT_END, out_bias=False),
+    defaults=DEFAULTS,
+    block=Block(),
+    tensors=replace(llama.TENSORS, blocks=phi.TENSORS.blocks),
+    unread=llama.UNREAD,
+)
+GLM4 = replace(
+    GLM,
+    block=Block(post_norms=True),
+    tensors=replace(
+        llama.TENSORS,
+        blocks=(
+            {
+                "attention_post_norm": Norm("post_self_attn_layernorm"),
+                "mlp_norm": Norm("post_attention_layernorm"),
+                **packed("mlp.gate_up_proj", phi.GATE_UP),
+                "down": Linear("mlp.down_proj"),
+                "mlp_post_norm": Norm("post_mlp_layernorm"),
+            },
+        ),
+    ),
+)
+GLM4_MOE = Family(
+    positions=Rotary(fraction=0.5, partial=True),
+    front_end=replace(llama.FRONT_END, out_bias=False, qk_norm="use_qk_norm"),
+    defaults={"attention_bias": False, "head_dim": None, "num_key_value_heads": 8, "use_qk_norm": False},
+    tensors=glm4_moe_tensors,
+    unread=llama.UNREAD
+    | {
+        "first_k_dense_replace",
+        "hidden_act",
+        "intermediate_size",
+        "moe_intermediate_size",
+        "n_group",
+        "n_routed_experts",
+        "n_shared_experts",
+        "norm_topk_prob",
+        "num_experts_per_tok",
+        "num_nextn_predict_layers",
+        "output_router_logits",
+        "routed_scaling_factor",
+        "tie_word_embeddings",
+        "topk_group",
+    },
+)
+
+FAMILIES = {"glm": GLM, "glm4": GLM4, "glm4_moe": GLM4_MOE}

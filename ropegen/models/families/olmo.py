@@ -1,0 +1,85 @@
+"""OLMo 1, 2 and 3, OLMoE and FlexOlmo, of the Allen Institute for AI.
+
+OLMo 1 has LayerNorms without parameters. The later models norm the features of all heads of q, and of k, together.
+OLMo 2 and 3 norm what a layer adds instead of what it reads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ropegen.models.config import Config
+from ropegen.models.families import llama, qwen
+from ropegen.models.family import Family, Rotary
+from ropegen.models.tensors import Norm, linears
+
+
+def three_of_four(config: Config, layer: int) -> bool:
+    """Of every four layers, all but the last are local."""
+    return (layer + 1) % 4 != 0
+
+
+DEFAULTS = {"attention_bias": False, "num_key_value_heads": None, "hidden_act": "silu"}
+POST_NORMS = {
+    "attention_post_norm": Norm("post_attention_layernorm"),
+    **linears("mlp.{}_proj", "gate", "up", "down"),
+    "mlp_post_norm": Norm("post_feedforward_layernorm"),
+}
+EXPERTS = r"layers\.\d+\.(post_attention_layernorm|post_feedforward_layernorm|mlp)\..*"
+
+OLMO = Family(
+    positions=Rotary(),
+    front_end=replace(
+        llama.FRONT_END, norm="layer", norm_parameters="none", fixed_epsilon=1e-5, epsilon="", only={"clip_qkv": None}
+    ),
+    defaults=DEFAULTS,
+    tensors=replace(
+        llama.TENSORS,
+        front_end=linears("self_attn.{}_proj", "q", "k", "v", "o"),
+        blocks=(linears("mlp.{}_proj", "gate", "up", "down"),),
+        final={},
+    ),
+    unread=llama.UNREAD | {"intermediate_size", "tie_word_embeddings"},
+)
+OLMO2_TENSORS = replace(
+    llama.TENSORS,
+    front_end={role: stored for role, stored in qwen.QWEN3_TENSORS.front_end.items() if role != "input_norm"},
+    blocks=(POST_NORMS,),
+)
+OLMO2 = Family(
+    positions=Rotary(),
+    front_end=replace(llama.FRONT_END, input_norm=False, qk_norm=True, qk_norm_over="heads"),
+    defaults=DEFAULTS,
+    tensors=OLMO2_TENSORS,
+    unread=llama.UNREAD | {"intermediate_size", "tie_word_embeddings"},
+)
+OLMO3 = replace(
+    OLMO2,
+    positions=Rotary(sliding=("rope_theta", 10_000.0)),
+    front_end=replace(OLMO2.front_end, local=three_of_four),
+    defaults={**DEFAULTS, "sliding_window": 4096},
+)
+OLMOE = Family(
+    positions=Rotary(),
+    front_end=replace(llama.FRONT_END, qk_norm=True, qk_norm_over="heads", only={"clip_qkv": None}),
+    defaults=DEFAULTS,
+    tensors=replace(qwen.QWEN3_TENSORS, blocks=(), ignored=(EXPERTS,)),
+    unread=llama.UNREAD
+    | {
+        "intermediate_size",
+        "norm_topk_prob",
+        "num_experts",
+        "num_experts_per_tok",
+        "output_router_logits",
+        "router_aux_loss_coef",
+        "tie_word_embeddings",
+    },
+)
+FLEX_OLMO = replace(
+    OLMO2,
+    positions=Rotary(theta=500_000.0),
+    tensors=replace(OLMO2_TENSORS, blocks=(), ignored=(EXPERTS,)),
+    unread=OLMOE.unread,
+)
+
+FAMILIES = {"olmo": OLMO, "olmo2": OLMO2, "olmo3": OLMO3, "olmoe": OLMOE, "flex_olmo": FLEX_OLMO}

@@ -1,0 +1,139 @@
+"""Every field of every config, flipped one at a time, where transformers is installed.
+
+Where transformers computes something else, so must ropegen, or it must refuse the config. Where transformers computes the
+same, ropegen must build the same, or refuse by name what it does not know.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from hub_models import CONFIGS, PROMPT
+
+import ropegen as rg
+from ropegen.errors import RopegenError
+from ropegen.model.rest import Rest
+from ropegen.models.front_end import supported
+
+# Fields that say how a call returns its results, or that transformers takes for its own machinery.
+MACHINERY = {
+    "_attn_implementation", "_name_or_path", "architectures", "dtype", "model_type", "transformers_version",
+    "chunk_size_feed_forward", "is_encoder_decoder", "id2label", "label2id", "problem_type", "return_dict",
+    "output_attentions", "output_hidden_states", "use_cache",
+}  # fmt: skip
+# What transformers and torch raise for a config that they do not run.
+REFUSALS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+WORDS = {"hidden_act": "relu", "hidden_activation": "relu", "activation_function": "relu"}
+
+
+@pytest.fixture(scope="session")
+def live() -> ModuleType:
+    """The module record_models, which runs the models of transformers."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # transformers warns on import
+        for package in ("torch", "transformers"):
+            pytest.importorskip(package, reason="the live comparison runs after: pip install torch transformers")
+        import record_models
+
+    return record_models
+
+
+def others(name: str, value: Any) -> list[Any]:
+    """Values that the field might have instead, the likeliest to be accepted first."""
+    if name == "layer_types":
+        kinds = {"full_attention": "sliding_attention", "sliding_attention": "full_attention"}
+        return [[kinds[value[0]], *value[1:]]] if value else [["full_attention"] * 3]
+    match value:
+        case bool():
+            return [not value]
+        case int():
+            return [value * 2, value + 1, value - 1, value // 2]
+        case float():
+            return [value * 1.5 + 0.1, value / 2]
+        case str():
+            return [WORDS[name]] if name in WORDS else []
+        case None:
+            return [3, 0.5, True]
+        case _:
+            return []
+
+
+def flips(stated: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The field, and the config with it flipped. Rope parameters are flipped one by one."""
+    for name, value in stated.items():
+        if name in MACHINERY:
+            continue
+        if name == "rope_parameters":
+            by_layer = all(isinstance(part, dict) for part in value.values())
+            for kind, parameters in (value if by_layer else {"": value}).items():
+                for inner, given in parameters.items():
+                    for other in others(inner, given):
+                        changed = {**parameters, inner: other}
+                        yield f"{name}.{kind}.{inner}", {**stated, name: {**value, kind: changed} if kind else changed}
+            continue
+        for other in others(name, value):
+            yield name, {**stated, name: other}
+
+
+def theirs(live: ModuleType, config: dict[str, Any]) -> np.ndarray | None:
+    """The scores of transformers; None where it refuses the config."""
+    import torch
+    from huggingface_hub.errors import StrictDataclassError
+
+    try:
+        model = live.hub_model(config)
+        with torch.no_grad():
+            return model(torch.from_numpy(PROMPT).long()).logits.numpy()
+    except (*REFUSALS, StrictDataclassError):
+        return None
+
+
+def ours(config: dict[str, Any], held: dict[str, Any]) -> object:
+    """What ropegen builds, as a value to compare; None where it refuses the config, or these tensors for it."""
+    try:
+        model, facts = supported("flip", copy.deepcopy(config))
+        layers = model.count("num_hidden_layers")
+        batch, seq = PROMPT.shape
+        graphs = [
+            rg.from_hf(config, batch=batch, seq=seq, dtype="f32", layer=layer, start="hidden" if layer else "ids")
+            for layer in range(layers)
+        ]
+        kinds = [(graph.inputs, graph.outputs) for graph in graphs]
+        rg.weights.open(config, held)
+        return kinds, Rest.of(model, facts)
+    except RopegenError:
+        return None
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_flipped_field_changes_both_or_neither(live: ModuleType, name: str) -> None:
+    import transformers
+
+    stated = transformers.AutoConfig.for_model(**copy.deepcopy(CONFIGS[name])).to_dict()
+    stated = {"model_type": CONFIGS[name]["model_type"], **stated}
+    held = live.own_tensors(live.hub_model(stated))
+    base, built = theirs(live, stated), ours(stated, held)
+    assert base is not None
+    assert built is not None
+    wrong: list[str] = []
+    seen: set[str] = set()
+    for field, config in flips(stated):
+        if field in seen:
+            continue
+        flipped = theirs(live, config)
+        if flipped is None:
+            continue
+        seen.add(field)
+        is_other = flipped.shape != base.shape or np.abs(flipped - base).max() > 1e-6 * np.abs(base).max()
+        mine = ours(config, held)
+        if is_other and mine == built:
+            wrong.append(f"{field}: transformers computes something else, and ropegen the same")
+        elif not is_other and mine is not None and mine != built:
+            wrong.append(f"{field}: transformers computes the same, and ropegen something else")
+    assert not wrong

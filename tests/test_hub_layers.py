@@ -1,0 +1,134 @@
+"""Weights and graphs together: the attention of the hub's models from their own tensors, against transformers.
+
+`python tests/record_layers.py` wrote golden/vectors/layers.json. The oracle evaluates the graphs in float64, so what is
+left between the two is the rounding of transformers in float32.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from hub_layers import CONFIGS, IDS, IMAGE, TYPES, tensors
+
+import ropegen as rg
+from ropegen import reference
+from ropegen.models import FAMILIES
+from ropegen.models.family import FrontEnd
+from ropegen.models.tensors import Tensors
+
+VECTORS = json.loads((Path(__file__).resolve().parent.parent / "golden" / "vectors" / "layers.json").read_text())
+RELATIVE = 2e-6
+"""The largest error, in units of the largest value."""
+
+
+def expect_close(ours: np.ndarray, theirs: np.ndarray) -> None:
+    assert ours.shape == theirs.shape
+    assert np.abs(ours - theirs).max() <= RELATIVE * np.abs(theirs).max()
+
+
+def attention(config: dict[str, Any], source: Any, layer: int, hidden: np.ndarray | None = None) -> np.ndarray:
+    """The front-end of a layer of the graph and the weights that ropegen makes, from ids or from a hidden state."""
+    start = "ids" if hidden is None else "hidden"
+    graph = rg.from_hf(
+        config, seq=None if "patch_size" in config else IDS.shape[1], layer=layer, start=start, dtype="f64"
+    )
+    weights = rg.weights.from_hf(config, source, layer=layer, start=start, dtype="f64")
+    assert set(weights) == set(graph.labels("parameter"))
+    given = {
+        "ids": IDS,
+        "token_type_ids": TYPES,
+        "image": IMAGE.astype(np.float64),
+        "hidden": None if hidden is None else hidden.astype(np.float64),
+    }
+    inputs = {label: given[label] for label in graph.labels("activation")}
+    return reference.evaluate(graph, {**inputs, **weights})["out"]
+
+
+def test_every_config_is_recorded() -> None:
+    assert {name: said["config"] for name, said in VECTORS.items() if name != "versions"} == CONFIGS
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_recorded_attention_of_layer_0(name: str) -> None:
+    said = VECTORS[name]
+    ours = attention(said["config"], tensors(said["shapes"]), 0)
+    expect_close(ours[0], np.array(said["out"], np.float32))
+
+
+def is_causal(config: dict[str, Any]) -> bool:
+    front_end = FAMILIES[config["model_type"]].front_end
+    return isinstance(front_end, FrontEnd) and front_end.causal
+
+
+@pytest.mark.parametrize("name", [name for name, config in CONFIGS.items() if is_causal(config)])
+def test_decoding_in_steps_is_prefill(name: str) -> None:
+    """The second layer, from a drawn hidden state and with drawn weights, in one call and in two."""
+    random = np.random.default_rng(0)
+    build = {"layer": 1, "start": "hidden", "dtype": "f64", "capacity": 8}
+    prefill = rg.from_hf(CONFIGS[name], seq=6, **build)
+    states, weights = (
+        {label: random.standard_normal(prefill.input_types[label].shape) for label in prefill.labels(role)}
+        for role in ("state", "parameter")
+    )
+    hidden = random.standard_normal(prefill.input_types["hidden"].shape)
+    expected = reference.evaluate(prefill, {"hidden": hidden, **states, **weights})["out"]
+    for start, end in ((0, 4), (4, 6)):
+        step = rg.from_hf(CONFIGS[name], seq=end - start, phase="decode", **build)
+        given = {
+            "hidden": hidden[:, start:end],
+            "positions": np.arange(start, end, dtype=np.int32)[None],
+            "lengths": np.array([start], np.int32),
+        }
+        inputs = {label: given[label] for label in step.labels("activation")}
+        states = reference.evaluate(step, {**inputs, **states, **weights})
+        out = states.pop("out")
+        np.testing.assert_allclose(out, expected[:, start:end], rtol=1e-9, atol=1e-9 * np.abs(expected).max())
+
+
+@pytest.fixture(scope="session")
+def live() -> ModuleType:
+    """The module record_layers, which runs the models of transformers."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # transformers warns on import
+        for package in ("torch", "transformers"):
+            pytest.importorskip(package, reason="the live comparison runs after: pip install 'ropegen[transformers]'")
+        import record_layers
+
+    return record_layers
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.filterwarnings("ignore")  # of transformers and torch
+def test_attention_of_every_layer_is_that_of_transformers(live: ModuleType, name: str) -> None:
+    hub = live.HubModel(CONFIGS[name])
+    checkpoint = rg.weights.open(CONFIGS[name], hub.model.state_dict())  # of torch tensors
+    assert not FAMILIES[CONFIGS[name]["model_type"]].block or checkpoint.unused() == ()
+    for layer, (hidden, out) in enumerate(hub.attention(checkpoint)):
+        expect_close(attention(CONFIGS[name], hub.tensors, layer, hidden), out)
+        if layer == 0:
+            expect_close(attention(CONFIGS[name], hub.tensors, 0), out)
+
+
+@pytest.mark.parametrize("name", [name for name, config in CONFIGS.items() if FAMILIES[config["model_type"]].block])
+@pytest.mark.filterwarnings("ignore")  # of transformers and torch
+@pytest.mark.usefixtures("quick_compilation")
+def test_logits_are_those_of_transformers(live: ModuleType, name: str) -> None:
+    """The block and the head that a checkpoint gives, by the whole model in float32."""
+    hub = live.HubModel(CONFIGS[name])
+    model = rg.Model.from_hf(CONFIGS[name], rg.weights.open(CONFIGS[name], hub.tensors), target="cpu")
+    ours, _ = model.prefill(IDS, capacity=8, every=True)
+    theirs = hub.logits()
+    assert np.abs(np.asarray(ours) - theirs).max() <= 1e-5 * np.abs(theirs).max()
+
+
+@pytest.mark.parametrize("model_type", [name for name, family in FAMILIES.items() if family.tensors])
+def test_every_family_with_tensors_is_compared(model_type: str) -> None:
+    assert model_type in {config["model_type"] for config in CONFIGS.values()} | {"vit", "gemma3"}
+    family = FAMILIES[model_type]
+    assert isinstance(family.tensors, Tensors) or callable(family.tensors)
