@@ -504,7 +504,7 @@ def attention(
     if by_index:
         q_at, kv_at = (call.positions(f"{side}_indices", None, queries) for side in ("q", "kv"))
     ids = {"q_segments": call.ids("q_segments", q_segments), "kv_segments": call.ids("kv_segments", kv_segments)}
-    visible, holding = captured.cut(visible)
+    visible, holding = masks.cut(visible)
     if holding:
         at = {name: call.values_of(given) for name, given in (("q_pos", q_at), ("kv_pos", kv_at)) if given is not None}
         at |= {name.removesuffix("s"): call.values_of(given) for name, given in ids.items() if given is not None}

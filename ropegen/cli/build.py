@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-
-from rich.text import Text
+import shlex
 
 from ropegen import api
 from ropegen.cli import arguments, planning
@@ -12,6 +11,7 @@ from ropegen.cli.output import DONE, new_table, print_json, print_table, progres
 from ropegen.emit import artifact
 from ropegen.errors import RopegenError
 from ropegen.plans import Plan
+from ropegen.quantities import duration
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,12 +82,19 @@ def _run(options: argparse.Namespace) -> int:
         )
     sizes = {path.name: path.stat().st_size for path in sorted(made.directory.iterdir())}
     if options.json:
-        print_json({"directory": str(made.directory), "targets": list(made.targets), "files": sizes})
+        estimates = {str(plan.target): plan.cost.seconds for plan in plans}
+        facts = {"directory": str(made.directory), "targets": list(made.targets), "files": sizes}
+        print_json(facts | {"estimates": estimates})
         return DONE
-    table = new_table("bytes", "file")
+    table = new_table("bytes", "file", right=("bytes",))
     for name, size in sizes.items():
-        table.add_row(Text(f"{size:,}", justify="right"), str(made.directory / name))
+        table.add_row(f"{size:,}", str(made.directory / name))
     print_table(table)
+    what = "forward and backward" if options.grad else "a call"
+    print()
+    for plan in plans:
+        print(f"estimate for {plan.target}: {duration(plan.cost.seconds)} {what}")
+    print(f"next: ropegen check {shlex.quote(str(made.directory))}")
     return DONE
 
 

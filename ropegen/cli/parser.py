@@ -14,6 +14,7 @@ from ropegen.cli.explain import EXPLAIN
 from ropegen.cli.list import LIST
 from ropegen.cli.lower import LOWER
 from ropegen.cli.opt import OPT
+from ropegen.cli.output import DONE
 from ropegen.cli.sign import SIGN
 from ropegen.cli.tune import TUNE
 from ropegen.errors import nearest
@@ -23,7 +24,7 @@ VERBS = (BUILD, EXPLAIN, OPT, LOWER, CHECK, SIGN, BENCH, TUNE, LIST, ENV)
 _EXAMPLES = """
 examples:
   ropegen build config.json --target cpu --target gpu:h200 --target tpu:v5e -o kernels/
-  ropegen explain config.json --target tpu:v5e
+  ropegen explain config.json --target tpu:v5e -v
   ropegen explain graph.mlir --target gpu:h200 --html plan.html
   ropegen opt graph.mlir --trace
   ropegen check kernels/
@@ -46,6 +47,12 @@ class _Parser(argparse.ArgumentParser):
         super().error(message)
 
 
+def _help(parser: argparse.ArgumentParser) -> int:
+    """What the command prints if no verb is given."""
+    parser.print_help()
+    return DONE
+
+
 def command_parser() -> argparse.ArgumentParser:
     """A parser whose options hold `run`, the function of the verb."""
     parser = _Parser(
@@ -55,7 +62,8 @@ def command_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"ropegen {ropegen.__version__}")
-    verbs = parser.add_subparsers(required=True, metavar="VERB", parser_class=_Parser)
+    parser.set_defaults(run=lambda options: _help(parser))
+    verbs = parser.add_subparsers(metavar="VERB", parser_class=_Parser)
     for verb in VERBS:
         subparser = verbs.add_parser(
             verb.name,
