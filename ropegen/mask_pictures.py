@@ -25,7 +25,7 @@ Classes = npt.NDArray[np.int8]
 
 # The room of a picture, in pixels: left of the first panel, above and between panels, the longer side of a panel, and the
 # width of the legend.
-LEFT, TOP, BETWEEN, SIDE, LEGEND = 46, 44, 34, 224, 168
+LEFT, TOP, BETWEEN, SIDE, LEGEND = 46, 44, 34, 224, 192
 # A panel with at most so many cells on an axis shows every score, and a map of tiles has at most so many cells.
 _MOST_CELLS, _MOST_TILES = 128, 64
 _TICKS = 4
@@ -334,7 +334,7 @@ def _legend(panels: Sequence[Panel], x: float) -> list[str]:
     ]
     if panels[0].visible is None:
         rows[1:3] = [("partial", rows[1][1], "some keys are seen")]
-        rows.append(("", "a cell", f"{panels[0].tile[0]:,} queries, {panels[0].tile[1]:,} keys"))
+        rows.append(("", "a cell", f"{panels[0].tile[0]:,} x {panels[0].tile[1]:,} scores"))
     made: list[str] = []
     y = TOP + 12
     for kind, count, what in rows:

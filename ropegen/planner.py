@@ -519,12 +519,23 @@ def _why_not(offer: _Offer, rivals: Sequence[_Offer], targets: Sequence[Target],
         return f"its ops one by one take {duration(-saving)} less"
     if not rivals:
         return "it and regions that are taken would wait for each other"
-    names = " and ".join(rival.region.family for rival in rivals)
+    many = len(rivals) > 1
+    claimed = frozenset[Node]().union(*(rival.claims for rival in rivals))
+    shared = (
+        "the same ops"
+        if claimed == offer.claims
+        else "these ops and others"
+        if claimed > offer.claims
+        else "some of these"
+    )
+    names = (
+        f"{' and '.join(rival.region.family for rival in rivals)}, which {'compute' if many else 'computes'} {shared},"
+    )
+    verb = "save" if many else "saves"
     saved = sum(max(0.0, rival.saving(index)) for rival in rivals)
-    verb = "save" if len(rivals) > 1 else "saves"
     if index and saved < saving:
-        return f"{names} over the same ops {verb} more on {targets[0]}, which decides"
+        return f"{names} {verb} more on {targets[0]}, which decides"
     if saved == saving:
-        return f"{names} over the same ops {verb} as much"
+        return f"{names} {verb} as much"
     theirs, own = durations(saved, saving)
-    return f"{names} over the same ops {verb} {theirs}, more than the {own} that this region would save"
+    return f"{names} {verb} {theirs}, more than the {own} that this region would save"

@@ -83,7 +83,7 @@ def test_long_sequences_show_their_tiles() -> None:
     np.testing.assert_array_equal(found["full"], columns < rows)
     np.testing.assert_array_equal(found["partial"], columns == rows)
     np.testing.assert_array_equal(found["empty"], columns > rows)
-    assert "16,384 queries, 16,384 keys" in shown.svg
+    assert "16,384 x 16,384 scores" in shown.svg
     assert len(shown.svg) < 100_000
 
 

@@ -287,14 +287,13 @@ def test_the_graph_is_drawn_without_overlaps(name: str, target: str) -> None:
 
 
 def test_a_large_graph_has_a_box_for_a_step() -> None:
-    b = models_of_layers(60)
-    made = plan(b, "cpu")
+    made = plan(chain(61), "cpu")
     assert len(made.graph.ops) > 120
     placed = check_layout(made)
     assert len(placed.boxes) == len(made.steps)
 
 
-def models_of_layers(count: int) -> Graph:
+def chain(count: int) -> Graph:
     """A chain of projections and norms."""
 
     b = Builder("chain")

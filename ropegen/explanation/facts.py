@@ -132,12 +132,12 @@ def _step(plan: Plan, index: int, step: Step, names: Mapping[Node, str]) -> Fact
 def _floors(plan: Plan, step: Step) -> Facts:
     """The seconds that a step would take if the chip did nothing but its operations, and nothing but move its bytes.
 
-    `compute` counts at the chip's peak of matrix products, for the fastest element type that the step reads or writes;
-    `memory` at the chip's bandwidth.
+    `compute` counts at the chip's peak of matrix products, for the fastest element type that the step reads or writes, or
+    for float32 if that is faster, as on CPU; `memory` counts at the chip's bandwidth.
     """
     chip, cost = plan.target.figures, step.cost
     dtypes = {value.type.dtype for value in (*step.operands, *step.outputs) if value.type.is_float}
-    rate = max((chip.matmul(dtype) for dtype in dtypes), default=chip.matmul_f32)
+    rate = max(chip.matmul(dtype) for dtype in (*dtypes, "f32"))
     return {"compute": cost.flops / rate, "memory": cost.bytes / chip.bandwidth}
 
 

@@ -88,11 +88,14 @@ def _wrapped(before: str, last: str, width: int | None) -> list[str]:
     if width is None or len(before) + len(last) <= width:
         return [f"{before}{last}".rstrip()]
     hanging = max(4, len(before) if width - len(before) >= _NARROWEST else len(before) - len(before.lstrip()) + 2)
-    return textwrap.wrap(
-        last,
+    wrapper = textwrap.TextWrapper(
         width=max(width, hanging + _NARROWEST),
         initial_indent=before,
         subsequent_indent=" " * hanging,
         break_long_words=False,
         break_on_hyphens=False,
     )
+    if len(before) + len(last.split(maxsplit=1)[0]) <= width:
+        return wrapper.wrap(last)
+    wrapper.initial_indent = wrapper.subsequent_indent
+    return [before.rstrip(), *wrapper.wrap(last)]

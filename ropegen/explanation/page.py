@@ -186,6 +186,7 @@ def _table(caption: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -
     """
     if not rows:
         return ""
+    header, *rows = words.without_empty_columns([header, *rows], 1) if header else [header, *rows]
     titles = "".join(f'<th scope="col" role="columnheader">{escape(heading)}</th>' for heading in header)
     head = f'<thead role="rowgroup"><tr role="row">{titles}</tr></thead>' if header else ""
     lines: list[str] = []

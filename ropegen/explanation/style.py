@@ -23,7 +23,7 @@ td, summary, .words { font-variant-numeric: tabular-nums; }
 summary { cursor: pointer; padding: .25rem 0; }
 .step { margin: .3rem 0 .8rem 1.2rem; scroll-margin-top: 4rem; }
 .bars { list-style: none; margin: 0; padding: 0; }
-.bars li { display: grid; grid-template-columns: minmax(12rem, 20rem) 1fr 16rem; gap: .1rem .8rem; align-items: center; padding: .15rem 0; }
+.bars li { display: grid; grid-template-columns: minmax(10rem, 16rem) 1fr 21rem; gap: .1rem .8rem; align-items: center; padding: .15rem 0; }
 .track { position: relative; height: 1rem; }
 .bar, .small { height: 100%; min-width: 2px; border-radius: 2px; }
 .tick { position: absolute; top: -.15rem; bottom: -.15rem; width: 0; border-left: 2px solid var(--ink); }
@@ -44,13 +44,13 @@ figure { margin: 0; max-width: 100%; } figcaption { color: var(--dim); max-width
 .graph .edge { fill: none; stroke: var(--dim); stroke-width: 1.3; } .graph .head { fill: var(--dim); }
 .map { width: 18rem; max-width: 100%; height: auto; display: block; border: 1px solid var(--dim); background: var(--ground); }
 .full { fill: var(--full); } .partial { fill: var(--partial); } .empty { fill: var(--empty); }
-.cross { fill: none; stroke: var(--cross); stroke-width: .14; }
+.cross { fill: none; stroke: var(--cross); stroke-width: .09; }
 .swatch { width: 1rem; height: 1rem; vertical-align: -.15rem; border: 1px solid var(--dim); }
 .dim { color: var(--dim); } .warn { color: var(--warn); }
 @media (max-width: 640px) {
   .bars li { grid-template-columns: 1fr; padding: .35rem 0; }
   .step { margin-left: 0; }
-  table, tbody, tr, td, tbody th { display: block; }
+  table, caption, tbody, tr, td, tbody th { display: block; }
   thead { position: absolute; clip-path: inset(50%); width: 1px; height: 1px; overflow: hidden; white-space: nowrap; }
   tr { border-bottom: 1px solid var(--rule); padding: .3rem 0; } td, tbody th { border: 0; padding: 0; white-space: normal; }
   td[data-head]::before { content: attr(data-head) ": "; color: var(--dim); }

@@ -271,7 +271,7 @@ def _rate(operations: float) -> str:
     return quantity(operations, "FLOP/s")
 
 
-def without_empty_columns(rows: Sequence[Sequence[str]]) -> list[list[str]]:
-    """The rows without the columns in which every cell is empty."""
-    kept = [index for index, column in enumerate(zip(*rows, strict=True)) if any(column)]
+def without_empty_columns(rows: Sequence[Sequence[str]], header: int = 0) -> list[list[str]]:
+    """The rows without the columns in which every cell is empty; the first `header` rows do not count."""
+    kept = [index for index, column in enumerate(zip(*rows, strict=True)) if any(column[header:])]
     return [[row[index] for index in kept] for row in rows]
