@@ -68,17 +68,21 @@ def _window(line: str, column: int, width: int = 100) -> tuple[str, int]:
 def nearest(word: str, known: Iterable[str]) -> str:
     """The hint "did you mean 'x'?" with the known word nearest to `word`, or the list of known words if none is near.
 
-    A word is near if one letter in four was mistyped, left out, added or swapped with its neighbour, or if the two words
-    begin with the same letters, over three quarters of the shorter one.
+    A word of at least four letters is near if about one letter in four was mistyped, left out, added or swapped with its
+    neighbour. A word is also near if the two begin with the same letters, over three quarters of the shorter one.
     """
     words, word = sorted(known), word[:200]
     near = [(_mistakes(word, other), other) for other in words]
-    close = [(mistakes, other) for mistakes, other in near if mistakes <= max(len(word), len(other)) // 4]
+    close = [(mistakes, other) for mistakes, other in near if mistakes <= _allowed(max(len(word), len(other)))]
     if not close and len(word) > 1:
         close = [(mistakes, other) for mistakes, other in near if _begin_alike(word, other)]
     if close:
         return f"did you mean {min(close)[1]!r}?"
     return f"known: {', '.join(words)}" if words else "none is known here"
+
+
+def _allowed(length: int) -> int:
+    return (length + 1) // 4 if length > 3 else 0
 
 
 def _begin_alike(word: str, other: str) -> bool:

@@ -112,9 +112,15 @@ def picture_of(
     """The picture of one head of a mask; `masks.show` says what the arguments are."""
     keys = queries if keys is None else keys
     sizes = tile if isinstance(tile, tuple) and len(tile) == 2 else (tile, tile)
-    for what, size, least in (
-        ("queries", queries, 1), ("keys", keys, 1), ("tile", sizes[0], 1), ("tile", sizes[1], 1), ("head", head, 0), ("batch", batch, 0),
-    ):  # fmt: skip
+    given_sizes: tuple[tuple[str, object], ...] = (
+        ("queries", queries),
+        ("keys", keys),
+        *(("tile", size) for size in sizes),
+        ("head", head),
+        ("batch", batch),
+    )
+    for what, size in given_sizes:
+        least = 0 if what in ("head", "batch") else 1
         if not isinstance(size, int | np.integer) or isinstance(size, bool) or not least <= size < 1 << 31:
             raise RopegenError(f"masks.show: {what} is {size!r:.40}; give a whole number from {least} on")
     expr = as_mask(mask)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import Any
 
 import ropegen
@@ -47,7 +48,7 @@ class _Parser(argparse.ArgumentParser):
         super().error(message)
 
 
-def _help(parser: argparse.ArgumentParser) -> int:
+def _help(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     """What the command prints if no verb is given."""
     parser.print_help()
     return DONE
@@ -62,7 +63,7 @@ def command_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"ropegen {ropegen.__version__}")
-    parser.set_defaults(run=lambda options: _help(parser))
+    parser.set_defaults(run=partial(_help, parser))
     verbs = parser.add_subparsers(metavar="VERB", parser_class=_Parser)
     for verb in VERBS:
         subparser = verbs.add_parser(
