@@ -15,7 +15,7 @@ STAGES = (
     ("Graph", "text, builder or config.json", "", "passes"),
     ("Graph", "canonical, with its rules", "", "plan"),
     ("Plan", "regions, tiles, reasons", "a target: gpu:h200", "emit"),
-    ("Primitives", "forward, tangent, backward", "a template per platform", "export"),
+    ("Primitives", "forward, tangent, backward", "templates by platform", "export"),
     ("Artifact", "StableHLO for every platform", "checked with float64", ""),
 )
 STYLE = (

@@ -394,7 +394,7 @@ def test_a_picture_is_written_aside_and_renamed(tmp_path: Path, monkeypatch: pyt
 
 
 def test_durations_have_three_digits_and_a_unit() -> None:
-    said = {1.5: "1.5 s", 0.00123456: "1.23 ms", 2.5e-5: "25 \N{MICRO SIGN}s", 5e-9: "5 ns", 4321.0: "4321 s"}
+    said = {1.5: "1.50 s", 0.00123456: "1.23 ms", 2.5e-5: "25 \N{MICRO SIGN}s", 5e-9: "5 ns", 4321.0: "4321 s"}
     assert {seconds: bench.duration(seconds) for seconds in said} == said
 
 
@@ -412,6 +412,33 @@ def point(grid: Any, length: int, ours: float, torch: float, other: float) -> di
     times = {"ropegen": ours, "jax.nn": other, "torch sdpa": torch, "torch flex": 3 * torch}
     runners = [{"name": name, "median": median, "samples": 3} for name, median in times.items()]
     return {at.key: {"series": at.series, "length": length, "contenders": runners, "left_out": []}}
+
+
+@pytest.mark.skipif(not HAS_MATPLOTLIB, reason="matplotlib is not installed; pip install 'ropegen[bench]' runs this")
+def test_the_picture_says_which_side_is_faster_and_has_few_lines_in_a_panel(
+    grid: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures: list[Any] = []
+    monkeypatch.setattr(report, "save", lambda figure, path: figures.append(figure))
+    points: dict[str, Any] = {}
+    for direction in ("forward", "backward"):
+        for dtype in ("f32", "bf16"):
+            for mask in ("causal", "full"):
+                for length in (512, 1024):
+                    at = grid.Point(direction, 8, 8, 64, dtype, mask, length)
+                    (made,) = point(grid, length, 1.0, 2.0, 4.0).values()
+                    points[at.key] = {**made, "series": at.series}
+    results = {"points": points, "machine": {"processor": "a processor", "cores": "2"}, "date": "today"}
+    importlib.import_module("cpu_tables").picture(results, tmp_path / "cpu.png")
+    (figure,) = figures
+    assert "Above 1, ropegen is faster" in figure.get_suptitle()
+    panels = figure.get_axes()
+    assert len(panels) == 4  # two directions and two rivals
+    for panel, ratio in zip(panels, (2.0, 4.0, 2.0, 4.0), strict=True):
+        drawn = [line for line in panel.get_lines() if not line.get_label().startswith("_")]
+        assert len(drawn) == 4
+        assert all(set(line.get_ydata()) == {ratio} for line in drawn)
+        assert "over ropegen's" in panel.get_ylabel()
 
 
 def test_goals_are_geometric_means_and_least_points(grid: Any) -> None:

@@ -187,8 +187,10 @@ def test_the_pipeline_fits_a_phone_and_knows_dark_pages() -> None:
     width, height = float(PIPELINE.get("width", 0)), float(PIPELINE.get("height", 0))
     style = next(PIPELINE.iter(f"{SVG}style")).text or ""
     assert "prefers-color-scheme:dark" in style
-    sizes = [float(size) for size in re.findall(r"font-size:(\d+)px", style)]
-    assert min(sizes) * min(1.0, (390 - 32) / width) >= 11
+    light = style.partition("@media")[0]
+    sizes = {name: float(size) for name, size in re.findall(r"([.\w]+)\{[^}]*font-size:(\d+)px", light)}
+    assert sizes.keys() == {"text", ".title", ".beside", ".step"}
+    assert min(sizes.values()) * min(1.0, (390 - 32) / width) >= 11
     boxes = [
         [float(part.get(name, 0)) for name in ("x", "y", "width", "height")]
         for part in PIPELINE.iter(f"{SVG}rect")
@@ -196,7 +198,7 @@ def test_the_pipeline_fits_a_phone_and_knows_dark_pages() -> None:
     ]
     assert len(boxes) == 5
     for text in PIPELINE.iter(f"{SVG}text"):
-        size = 0.55 * max(sizes if text.get("class") == "title" else sizes[:1]) * len(text.text or "")
+        size = 0.55 * sizes[f".{text.get('class')}" if text.get("class") else "text"] * len(text.text or "")
         x, y = float(text.get("x", 0)), float(text.get("y", 0))
         left = x if text.get("class") in ("beside", "step") else x - size / 2
         assert left >= 0
