@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-WIDTH, BOX, HEIGHT, GAP, LEFT, TOP = 440, 216, 58, 34, 20, 20
+WIDTH, BOX, HEIGHT, GAP, LEFT, TOP = 440, 224, 58, 34, 20, 20
 
 # What a stage is (title, words below it), what it takes from the right, and the step that leads to the next one.
 STAGES = (

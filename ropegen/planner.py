@@ -537,5 +537,7 @@ def _why_not(offer: _Offer, rivals: Sequence[_Offer], targets: Sequence[Target],
         return f"{names} {verb} more on {targets[0]}, which decides"
     if saved == saving:
         return f"{names} {verb} as much"
+    if not saving:
+        return f"{names} {verb} {duration(saved)}, and this region would save nothing"
     theirs, own = durations(saved, saving)
     return f"{names} {verb} {theirs}, more than the {own} that this region would save"

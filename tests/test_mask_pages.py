@@ -198,7 +198,7 @@ def test_the_pipeline_fits_a_phone_and_knows_dark_pages() -> None:
     ]
     assert len(boxes) == 5
     for text in PIPELINE.iter(f"{SVG}text"):
-        size = 0.55 * sizes[f".{text.get('class')}" if text.get("class") else "text"] * len(text.text or "")
+        size = 0.52 * sizes[f".{text.get('class')}" if text.get("class") else "text"] * len(text.text or "")
         x, y = float(text.get("x", 0)), float(text.get("y", 0))
         left = x if text.get("class") in ("beside", "step") else x - size / 2
         assert left >= 0
