@@ -112,17 +112,10 @@ def picture_of(
     """The picture of one head of a mask; `masks.show` says what the arguments are."""
     keys = queries if keys is None else keys
     sizes = tile if isinstance(tile, tuple) and len(tile) == 2 else (tile, tile)
-    given_sizes: tuple[tuple[str, object], ...] = (
-        ("queries", queries),
-        ("keys", keys),
-        *(("tile", size) for size in sizes),
-        ("head", head),
-        ("batch", batch),
-    )
-    for what, size in given_sizes:
-        least = 0 if what in ("head", "batch") else 1
-        if not isinstance(size, int | np.integer) or isinstance(size, bool) or not least <= size < 1 << 31:
-            raise RopegenError(f"masks.show: {what} is {size!r:.40}; give a whole number from {least} on")
+    for what, size in (("queries", queries), ("keys", keys), *(("tile", size) for size in sizes)):
+        _expect_whole(what, size, 1)
+    for what, index in (("head", head), ("batch", batch)):
+        _expect_whole(what, index, 0)
     expr = as_mask(mask)
     places = _places(expr, queries, keys, head, batch, given)
     plain, holding = masks.cut(expr)
@@ -137,6 +130,11 @@ def picture_of(
         panel = Panel(title, cells, (down * sizes[0], across * sizes[1]))
     first_query, first_key = (int(places[name].ravel()[0]) for name in ("q_pos", "kv_pos"))
     return Picture(picture(excerpt(expr), [panel], first_query, first_key))
+
+
+def _expect_whole(what: str, given: object, least: int) -> None:
+    if not isinstance(given, int | np.integer) or isinstance(given, bool) or not least <= given < 1 << 31:
+        raise RopegenError(f"masks.show: {what} is {given!r:.40}; give a whole number from {least} on")
 
 
 def _places(expr: Expr, queries: int, keys: int, head: int, batch: int, given: Mapping[str, Any]) -> dict[str, Any]:
