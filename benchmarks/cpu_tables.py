@@ -223,34 +223,37 @@ def _left_out(series: Mapping[str, Sequence[Entry]]) -> list[str]:
     ]
 
 
+# The colours and lines of a picture of ratios.
+_COLOURS, _LINES, _MARKS = (
+    {"f32": "#c8553d", "bf16": "#1b6ca8"},
+    {"causal": "-", "full": "--"},
+    {"causal": "o", "full": "s"},
+)
+
+
 def picture(results: Entry, path: Path) -> None:
-    """Draw the ratios over the length on logarithmic axes: one column per shape, one row per direction; 1 is a tie."""
+    """Draw the ratios over the length on logarithmic axes; 1 is a tie.
+
+    A column is a shape, and a row is a direction and a rival. A panel has one line for a type and a mask, so four at most.
+    """
     plot = bench.pyplot()
     points = [entry for entry in results["points"].values() if "error" not in entry]
     shapes = list(dict.fromkeys(point["series"].split(" ")[1] for point in points))
     directions = [name for name in ("forward", "backward") if any(point["series"].startswith(name) for point in points)]
+    rows = [(direction, rival) for direction in directions for rival in (TORCH, JAX)]
     if not points:
         return
     figure, grid = plot.subplots(
-        len(directions), len(shapes), figsize=(3.4 * len(shapes) + 1.8, 3.1 * len(directions) + 0.9),
-        squeeze=False, sharex=True, sharey=True, layout="constrained",
+        len(rows), len(shapes), figsize=(3.0 * len(shapes) + 0.6, 2.6 * len(rows) + 1.2),
+        squeeze=False, sharex=True, sharey="row", layout="constrained",
     )  # fmt: skip
-    colours, lines, marks = {TORCH: "#c8553d", JAX: "#1b6ca8"}, {"f32": "--", "bf16": "-"}, {"causal": "o", "full": "s"}
     lengths = sorted({point["length"] for point in points})
-    for row, direction in zip(grid, directions, strict=True):
-        for axes, shape in zip(row, shapes, strict=True):
-            axes.axhline(1.0, color="#888888", linewidth=0.8)
-            for dtype, mask in ((dtype, mask) for dtype in lines for mask in marks):
-                name = f"{direction} {shape} {dtype} {mask}"
-                own = sorted((point["length"], point) for point in points if point["series"] == name)
-                for rival, colour in colours.items():
-                    curve = [(length, ratio(point, rival)) for length, point in own]
-                    drawn = [(length, value) for length, value in curve if value is not None]
-                    if drawn:
-                        axes.plot(
-                            *zip(*drawn, strict=True), linestyle=lines[dtype], marker=marks[mask], color=colour,
-                            markersize=4, linewidth=1.2, label=f"{rival}, {dtype}, {mask}",
-                        )  # fmt: skip
+    for panels, (direction, rival) in zip(grid, rows, strict=True):
+        for axes, shape in zip(panels, shapes, strict=True):
+            for dtype, mask in ((dtype, mask) for dtype in _COLOURS for mask in _MARKS):
+                _line(
+                    axes, [point for point in points if point["series"] == f"{direction} {shape} {dtype} {mask}"], rival
+                )
             axes.set_xscale("log", base=2)
             axes.set_yscale("log", base=2)
             axes.set_xticks(lengths, [str(size) for size in lengths], rotation=45)
@@ -259,15 +262,35 @@ def picture(results: Entry, path: Path) -> None:
             axes.grid(alpha=0.25)
             heads, kv_heads, width = shape.split("x")
             axes.set_title(f"{heads} heads over {kv_heads}, width {width}", fontsize=9)
-        row[0].set_ylabel(f"{'forward' if direction == 'forward' else 'forward and backward'}:\ntime over ropegen's")
+        what = "forward" if direction == "forward" else "forward and backward"
+        panels[0].set_ylabel(f"{what}:\n{rival}'s time over ropegen's")
+        for axes in panels:  # the limits are known once every panel of the row is drawn
+            low, high = min(axes.get_ylim()[0], 0.8), max(axes.get_ylim()[1], 1.25)
+            axes.axhline(1.0, color="#444444", linewidth=1.0)
+            axes.axhspan(1.0, high, color="#2e9e5b", alpha=0.07, linewidth=0)
+            axes.set_ylim(low, high)
+        panels[0].annotate(
+            "ropegen is faster", (0.03, 0.97), xycoords="axes fraction", va="top", fontsize=8, color="#1d6b3d"
+        )
     for axes in grid[-1]:
-        axes.set_xlabel("S")
+        axes.set_xlabel("sequence length")
     handles: dict[str, Any] = {}
     for axes in grid.flat:
         handles.update(dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True)))
-    figure.legend(handles.values(), handles.keys(), loc="outside right center", fontsize=8, frameon=False)
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, fontsize=9, frameon=False)
     machine = results["machine"]
-    title = f"{machine['processor']}\n{machine['cores']} cores; {results['date']}"
-    figure.suptitle(title, fontsize=9, x=0.01, horizontalalignment="left")
+    title = f"Above 1, ropegen is faster\n{machine['processor']}, {machine['cores']} cores; {results['date']}"
+    figure.suptitle(title, fontsize=10, x=0.01, horizontalalignment="left")
     report.save(figure, path)
     plot.close(figure)
+
+
+def _line(axes: Any, series: Sequence[Entry], rival: str) -> None:
+    """One line of a panel: the ratio at every length at which the rival ran."""
+    drawn = sorted((point["length"], over) for point in series if (over := ratio(point, rival)) is not None)
+    if drawn:
+        dtype, mask = series[0]["series"].split(" ")[2:]
+        axes.plot(
+            *zip(*drawn, strict=True), linestyle=_LINES[mask], marker=_MARKS[mask], color=_COLOURS[dtype],
+            markersize=4, linewidth=1.3, label=f"{dtype}, {mask}",
+        )  # fmt: skip

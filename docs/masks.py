@@ -6,18 +6,20 @@ python3 docs/masks.py [FOLDER]
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ropegen import masks
+from ropegen import mask_pictures, masks
+from ropegen.mask_pictures import BETWEEN, TOP
 
-SIZE, TILE, CELL = 32, 8, 7
-LEFT, TOP, BETWEEN = 46, 44, 34
+SIZE, TILE = 32, 8
+CELL = mask_pictures.SIDE // SIZE
 # The number of shades of a heat map on either side of zero.
 SHADES = 16
 
@@ -39,9 +41,11 @@ scores.
 ```
 
 Before anything runs, `masks.classify_tiles` decides for every tile whether it is empty, full or partial. A kernel never
-visits an empty tile (grey), applies no mask in a full tile (dark), and applies the mask to every cell of a partial tile
-(light). Segment ids, dense masks and positions that are JAX arrays have values only at run time; a plan then skips only
-the tiles that are empty for all such values.
+visits an empty tile (grey, crossed out), applies no mask in a full tile (dark blue), and applies the mask to every cell of
+a partial tile: it keeps the blue cells and hides the white ones. Segment ids, dense masks and positions that are JAX
+arrays have values only at run time; a plan then skips only the tiles that are empty for all such values.
+
+`masks.show(mask)` draws a mask of yours in the same way, in a notebook; `masks.show(mask).save("mask.svg")` writes it.
 
 `python3 docs/masks.py` writes this page. A test runs the code below through `rg.attention` and compares the keys that
 the queries see, score by score, with the pictures.
@@ -338,34 +342,12 @@ def shade(values: np.ndarray, largest: float, power: float) -> np.ndarray:
 # SVG --------------------------------------------------------------------------------------------------------------
 
 
-def outlines(cells: np.ndarray) -> str:
-    """The true cells as a path in units of a cell, with one box per run of cells in a row."""
-    boxes: list[str] = []
-    for row, line in enumerate(cells):
-        edges = np.flatnonzero(np.diff(np.concatenate([[False], line, [False]]).astype(np.int8)))
-        boxes += [f"M{a} {row}h{b - a}v1h-{b - a}z" for a, b in edges.reshape(-1, 2)]
-    return "".join(boxes)
-
-
-def whole_tiles(classes: np.ndarray, wanted: int, shape: tuple[int, int]) -> np.ndarray:
-    return np.kron(classes == wanted, np.ones((TILE, TILE), bool))[: shape[0], : shape[1]]
-
-
-def mask_panel(visible: np.ndarray, classes: np.ndarray) -> list[str]:
-    full = whole_tiles(classes, masks.FULL, visible.shape)
-    return [
-        f'<path class="empty" d="{outlines(whole_tiles(classes, masks.EMPTY, visible.shape))}"/>',
-        f'<path class="partial" d="{outlines(visible & ~full)}"/>',
-        f'<path class="full" d="{outlines(visible & full)}"/>',
-    ]
-
-
 def heat_panel(values: np.ndarray, largest: float, power: float) -> list[str]:
     hidden, shades = np.isnan(values), shade(values, largest, power)
-    parts = [f'<path class="empty" d="{outlines(hidden)}"/>']
+    parts = [f'<path class="empty" d="{mask_pictures.outlines(hidden)}"/>']
     for value in np.unique(shades[~hidden]):
         if value:
-            cells = outlines((shades == value) & ~hidden)
+            cells = mask_pictures.outlines((shades == value) & ~hidden)
             parts.append(f'<path class="shade{value}" fill="{colour(value / SHADES)}" d="{cells}"/>')
     return parts
 
@@ -375,54 +357,6 @@ def colour(amount: float) -> str:
     end = np.array([0x1F, 0x4E, 0x86] if amount > 0 else [0xC2, 0x5A, 0x0A])
     red, green, blue = np.rint(255 + (end - 255) * abs(amount)).astype(int)
     return f"#{red:02x}{green:02x}{blue:02x}"
-
-
-def framed(parts: Sequence[str], shape: tuple[int, int], x: float, title: str) -> list[str]:
-    """A panel with the lines of its cells and tiles, and the numbers of its columns."""
-    rows, columns = shape
-
-    def lines(step: int) -> str:
-        across = "".join(f"M0 {row}h{columns}" for row in range(step, rows, step))
-        return across + "".join(f"M{column} 0v{rows}" for column in range(step, columns, step))
-
-    made = [
-        f'<g transform="translate({x} {TOP}) scale({CELL})">',
-        f'<rect class="ground" width="{columns}" height="{rows}"/>',
-        *parts,
-        f'<path class="cells" d="{lines(1)}"/>',
-        f'<path class="tiles" d="{lines(TILE)}"/>',
-        f'<rect class="frame" width="{columns}" height="{rows}"/>',
-        "</g>",
-        f'<text class="axis" x="{x + columns * CELL / 2}" y="{TOP - 24}">{title}</text>',
-    ]
-    for tick in range(0, columns if columns > 1 else 0, TILE):
-        made.append(f'<text class="tick" x="{x + (tick + 0.5) * CELL}" y="{TOP - 6}">{tick}</text>')
-    return made
-
-
-def row_axis(rows: int, first: int) -> list[str]:
-    middle = TOP + rows * CELL / 2
-    made = [f'<text class="axis" transform="translate(14 {middle}) rotate(-90)">queries</text>']
-    for tick in range(0, rows, TILE):
-        y = TOP + (tick + 0.5) * CELL + 4
-        made.append(f'<text class="tick row" x="{LEFT - 7}" y="{y}">{tick + first}</text>')
-    return made
-
-
-def mask_legend(classes: Sequence[np.ndarray], x: float) -> list[str]:
-    made: list[str] = []
-    every = np.concatenate([grid.ravel() for grid in classes])
-    rows = (
-        ("full", masks.FULL, "full", "no mask needed"),
-        ("partial", masks.PARTIAL, "partial", "masked cell by cell"),
-        ("empty", masks.EMPTY, "empty", "skipped"),
-    )
-    for index, (kind, wanted, word, what) in enumerate(rows):
-        y = TOP + 14 + 52 * index
-        made.append(f'<rect class="{kind} frame" x="{x}" y="{y - 12}" width="15" height="15"/>')
-        made.append(f'<text class="count" x="{x + 24}" y="{y}">{np.sum(every == wanted)} {word}</text>')
-        made.append(f'<text class="what" x="{x + 24}" y="{y + 17}">{what}</text>')
-    return made
 
 
 def heat_legend(lowest: float, highest: float, power: float, x: float, hidden: bool) -> list[str]:
@@ -436,20 +370,12 @@ def heat_legend(lowest: float, highest: float, power: float, x: float, hidden: b
         if step % (SHADES // 2) == 0:
             value = np.sign(step) * largest * abs(step / SHADES) ** (1 / power)
             made.append(f'<text class="what" x="{x + 24}" y="{y + size / 2 + 5:.2f}">{value:.3g}</text>')
-    made.append(f'<rect class="frame" x="{x}" y="{TOP}" width="15" height="{size * len(steps):.2f}"/>')
+    made.append(f'<rect class="frame open" x="{x}" y="{TOP}" width="15" height="{size * len(steps):.2f}"/>')
     if hidden:
-        made.append(f'<rect class="empty frame" x="{x}" y="{TOP + SIZE * CELL - 27}" width="15" height="15"/>')
-        made.append(f'<text class="what" x="{x + 24}" y="{TOP + SIZE * CELL - 15}">not seen</text>')
+        y = TOP + SIZE * CELL - 27
+        made.append(f'<rect class="empty frame" x="{x}" y="{y}" width="15" height="15"/>')
+        made.append(f'<text class="what" x="{x + 24}" y="{y + 12}">hidden</text>')
     return made
-
-
-STYLE = (
-    "text{fill:#222;font-size:12.5px}.axis,.tick{text-anchor:middle;fill:#444}.tick{font-size:11px}.row{text-anchor:end}"
-    ".count{font-weight:bold}.what{fill:#444}.paper{fill:#f6f8fb}.ground{fill:#fff}.full{fill:#1f4e86}"
-    ".partial{fill:#6fa3d8}.empty{fill:#cdd4dc}.cells{stroke:#fff;stroke-width:.08;stroke-opacity:.7;fill:none}"
-    ".tiles{stroke:#222;stroke-width:.14;stroke-opacity:.75;fill:none}"
-    ".frame{stroke:#222;stroke-width:1;vector-effect:non-scaling-stroke}rect.frame:not(.full):not(.partial):not(.empty){fill:none}"
-)
 
 
 def heat_maps(example: Example, given: Mapping[str, Any]) -> tuple[list[tuple[str, np.ndarray]], float]:
@@ -471,37 +397,36 @@ def heat_maps(example: Example, given: Mapping[str, Any]) -> tuple[list[tuple[st
 
 def picture(example: Example) -> str:
     given = arguments(example)
-    if example.shows == "mask":
-        classes = [tile_classes(given, head) for head in example.heads]
-        visible = [seen(given, head) for head in example.heads]
-        shapes = [grid.shape for grid in visible]
-        titles = [f"keys, head {head}" for head in example.heads] if len(example.heads) > 1 else ["keys"]
-        bodies = [mask_panel(grid, kinds) for grid, kinds in zip(visible, classes, strict=True)]
-    else:
-        panels, power = heat_maps(example, given)
-        lowest = min(float(np.nanmin(values)) for _, values in panels)
-        highest = max(float(np.nanmax(values)) for _, values in panels)
-        shapes, titles = [values.shape for _, values in panels], [title for title, _ in panels]
-        bodies = [heat_panel(values, max(highest, -lowest), power) for _, values in panels]
-    x, height = LEFT, TOP + max(shapes[0][0], 20) * CELL + 24
-    drawn = row_axis(shapes[0][0], int(given["q_positions"][0]) if "q_positions" in given else 0)
-    for index, (body, shape, title) in enumerate(zip(bodies, shapes, titles, strict=True)):
-        drawn += framed(body, shape, x, title)
-        narrow = index + 1 < len(shapes) and shapes[index + 1][1] == 1
-        x += shape[1] * CELL + (BETWEEN // 2 if narrow else BETWEEN)
-    if example.shows == "mask":
-        drawn += mask_legend(classes, x)
-    else:
-        drawn += heat_legend(lowest, highest, power, x, any(np.isnan(values).any() for _, values in panels))
-    width = x + 146
-    head = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        'role="img" font-family="sans-serif">',
-        f"<title>{example.title}</title>",
-        f"<style>{STYLE}</style>",
-        f'<rect class="paper" width="{width}" height="{height}" rx="12"/>',
+    first = int(given["q_positions"][0]) if "q_positions" in given else 0
+    if example.shows != "mask":
+        return heat_picture(example, given)
+    panels = [
+        mask_pictures.Panel(
+            f"head {head}" if len(example.heads) > 1 else "",
+            tile_classes(given, head),
+            (TILE, TILE),
+            seen(given, head),
+        )
+        for head in example.heads
     ]
-    return "\n".join([*head, *drawn, "</svg>"]) + "\n"
+    return mask_pictures.picture(example.title, panels, first)
+
+
+def heat_picture(example: Example, given: Mapping[str, Any]) -> str:
+    panels, power = heat_maps(example, given)
+    lowest = min(float(np.nanmin(values)) for _, values in panels)
+    highest = max(float(np.nanmax(values)) for _, values in panels)
+    drawn = mask_pictures.row_axis(SIZE, CELL, TILE, 1, 0)
+    x: float = mask_pictures.LEFT
+    for index, (title, values) in enumerate(panels):
+        columns = values.shape[1]
+        numbers = map(str, mask_pictures.ticks(columns, TILE, 1, 0)) if columns > 1 else ()
+        parts = heat_panel(values, max(highest, -lowest), power)
+        drawn += mask_pictures.frame(parts, (SIZE, columns), x, CELL, (TILE, TILE), title, [*numbers])
+        narrow = index + 1 < len(panels) and panels[index + 1][1].shape[1] == 1
+        x += columns * CELL + (BETWEEN // 2 if narrow else BETWEEN)
+    drawn += heat_legend(lowest, highest, power, x, any(np.isnan(values).any() for _, values in panels))
+    return mask_pictures.document(example.title, x + 116, TOP + SIZE * CELL + 24, drawn)
 
 
 def tiles_in_words(example: Example) -> str:
@@ -523,8 +448,29 @@ def tiles_in_words(example: Example) -> str:
     return f"{skipped}."
 
 
+# The thumbnails in a row of the index, and their width in pixels. A row is as wide as a phone.
+COLUMNS, THUMBNAIL = 3, 110
+
+
+def index() -> str:
+    """A table of thumbnails, each with a link to its section."""
+    cells = [
+        f'<a href="#{anchor(example.title)}"><img src="masks/{example.name}.svg" alt="" width="{THUMBNAIL}"><br>'
+        f"{example.title}</a>"
+        for example in EXAMPLES
+    ]
+    rows = [cells[start : start + COLUMNS] for start in range(0, len(cells), COLUMNS)]
+    lines = [f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows]
+    return "\n".join(["## Index\n", "<table>", *lines, "</table>\n"])
+
+
+def anchor(title: str) -> str:
+    """The name that a heading has in a link on GitHub."""
+    return re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-")
+
+
 def page() -> str:
-    parts = [INTRODUCTION]
+    parts = [INTRODUCTION, index()]
     headings = {
         "mask": "## Masks\n",
         "score": "## Scores\n",

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes docs/pipeline.svg: the way from a graph to an artifact.
+"""Writes docs/pipeline.svg: the way from a graph to an artifact, from top to bottom, so that a phone shows it in full.
 
 python3 docs/pipeline.py
 """
@@ -8,46 +8,51 @@ from __future__ import annotations
 
 from pathlib import Path
 
-WIDTH, HEIGHT, BOX, GAP, TOP = 1000, 250, 150, 40, 60
+WIDTH, BOX, HEIGHT, GAP, LEFT, TOP = 440, 224, 58, 34, 20, 20
 
-# (title, lines below it), from left to right.
+# What a stage is (title, words below it), what it takes from the right, and the step that leads to the next one.
 STAGES = (
-    ("Graph", ("text, builder", "or config.json")),
-    ("Graph", ("canonical, with", "a trace of rules")),
-    ("Plan", ("regions, tiles,", "costs, reasons")),
-    ("Primitives", ("forward, tangent,", "backward")),
-    ("Artifact", ("StableHLO for CPU,", "GPU and TPU")),
+    ("Graph", "text, builder or config.json", "", "passes"),
+    ("Graph", "canonical, with its rules", "", "plan"),
+    ("Plan", "regions, tiles, reasons", "a target: gpu:h200", "emit"),
+    ("Primitives", "forward, tangent, backward", "templates by platform", "export"),
+    ("Artifact", "StableHLO for every platform", "checked with float64", ""),
 )
-ARROWS = ("passes", "plan", "emit", "export")
-# The inputs of a stage from below: (stage, words).
-BELOW = ((2, "a target: gpu:h200"), (3, "one template per platform"), (4, "checked against float64"))
+STYLE = (
+    "rect{fill:#fff;stroke:#3b6ea5;stroke-width:2}text{fill:#1b1f24;text-anchor:middle;font-size:15px}"
+    ".title{font-weight:bold;font-size:17px}.beside{text-anchor:start;font-size:14px}"
+    ".step{text-anchor:start;font-style:italic;font-size:14px}path{stroke:#3b6ea5;stroke-width:2;fill:none}"
+    ".head{fill:#3b6ea5;stroke:none}.paper{fill:#f6f8fb;stroke:none}"
+    "@media (prefers-color-scheme:dark){rect{fill:#0d1117;stroke:#79b8ff}text{fill:#e6edf3}path{stroke:#79b8ff}"
+    ".head{fill:#79b8ff}.paper{fill:#161b22}}"
+)
 
 
 def main() -> None:
-    left = (WIDTH - len(STAGES) * BOX - (len(STAGES) - 1) * GAP) / 2
+    height = 2 * TOP + len(STAGES) * HEIGHT + (len(STAGES) - 1) * GAP
+    middle = LEFT + BOX / 2
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" font-family="sans-serif">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
+        'role="img" font-family="sans-serif">',
         "<title>From a graph to an artifact</title>",
-        "<style>rect{fill:#fff;stroke:#3b6ea5;stroke-width:2}text{fill:#222;text-anchor:middle;font-size:14px}"
-        ".title{font-weight:bold;font-size:17px}.small{fill:#555;font-size:12.5px}path{stroke:#3b6ea5;stroke-width:2;fill:none;"
-        "marker-end:url(#head)}.paper{fill:#f6f8fb;stroke:none}</style>",
-        '<marker id="head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
-        '<polygon points="0,0 8,4 0,8" fill="#3b6ea5"/></marker>',
-        f'<rect class="paper" width="{WIDTH}" height="{HEIGHT}" rx="12"/>',
+        f"<style>{STYLE}</style>",
+        f'<rect class="paper" width="{WIDTH}" height="{height}" rx="12"/>',
     ]
-    for index, (title, lines) in enumerate(STAGES):
-        x = left + index * (BOX + GAP)
-        middle = x + BOX / 2
-        parts.append(f'<rect x="{x}" y="{TOP}" width="{BOX}" height="90" rx="8"/>')
-        parts.append(f'<text class="title" x="{middle}" y="{TOP + 30}">{title}</text>')
-        parts += [f'<text x="{middle}" y="{TOP + 54 + 19 * row}">{line}</text>' for row, line in enumerate(lines)]
-        if index < len(ARROWS):
-            parts.append(f'<path d="M{x + BOX + 3} {TOP + 45} H{x + BOX + GAP - 4}"/>')
-            parts.append(f'<text class="small" x="{x + BOX + GAP / 2}" y="{TOP - 10}">{ARROWS[index]}</text>')
-    for index, words in BELOW:
-        middle = left + index * (BOX + GAP) + BOX / 2
-        parts.append(f'<path d="M{middle} {TOP + 128} V{TOP + 95}"/>')
-        parts.append(f'<text class="small" x="{middle}" y="{TOP + 146}">{words}</text>')
+    for index, (title, words, beside, step) in enumerate(STAGES):
+        y = TOP + index * (HEIGHT + GAP)
+        parts.append(f'<rect x="{LEFT}" y="{y}" width="{BOX}" height="{HEIGHT}" rx="8"/>')
+        parts.append(f'<text class="title" x="{middle}" y="{y + 24}">{title}</text>')
+        parts.append(f'<text x="{middle}" y="{y + 46}">{words}</text>')
+        if beside:
+            x, level = LEFT + BOX, y + HEIGHT / 2
+            parts.append(f'<path d="M{x + 24} {level}H{x + 8}"/>')
+            parts.append(f'<path class="head" d="M{x + 11} {level - 5}l-8 5l8 5z"/>')
+            parts.append(f'<text class="beside" x="{x + 30}" y="{level + 5}">{beside}</text>')
+        if step:
+            start, end = y + HEIGHT + 3, y + HEIGHT + GAP
+            parts.append(f'<path d="M{middle} {start}V{end - 8}"/>')
+            parts.append(f'<path class="head" d="M{middle - 5} {end - 10}h10l-5 8z"/>')
+            parts.append(f'<text class="step" x="{middle + 12}" y="{start + GAP / 2 + 2}">{step}</text>')
     Path(__file__).with_suffix(".svg").write_text("\n".join([*parts, "</svg>"]) + "\n")
 
 

@@ -56,14 +56,15 @@ def say(text: str) -> None:
 
 def tour() -> int:
     import ropegen as rg
-    from ropegen import models
+    from ropegen import explanation, models
 
     start = time.monotonic()
     case = json.loads(CASE.read_text())
     case["build"]["vocabulary"] = VOCABULARY
     graph = models.from_case(case)
     say(f"the plan for {TARGETS[0]}")
-    print(rg.plan(graph, TARGETS[0]).explain())
+    print(explanation.summary(rg.plan(graph, TARGETS[0])))
+    print(f"`ropegen explain {CASE.relative_to(ROOT)} -v --vocabulary {VOCABULARY}` shows every reason")
     folder = ROOT / "build" / "tour"
     say(f"building {folder.relative_to(ROOT)} for {', '.join(TARGETS)}")
     rg.export(graph, folder, targets=TARGETS)
@@ -84,6 +85,7 @@ def run(folder: Path) -> int:
     import ropegen as rg
 
     artifact = rg.load(folder)
+    estimate = rg.plan(artifact.graph, TARGETS[0]).cost.seconds
     ids = np.frombuffer(TEXT.read_bytes()[:2048], np.uint8).astype(np.int32)[None]
     random = np.random.default_rng(0)
     values = {"ids": ids}
@@ -100,7 +102,9 @@ def run(folder: Path) -> int:
         first = time.monotonic() - started
         started = time.monotonic()
         np.asarray(function(**values))
-        print(f"{name:14} {first:6.2f} s the first time, {time.monotonic() - started:6.2f} s the second")
+        again = time.monotonic() - started
+        beside = f"; the plan estimates {estimate:.2f} s" if function is artifact else ""
+        print(f"{name:14} {first:6.2f} s the first time, {again:6.2f} s the second{beside}")
     started = time.monotonic()
     truth = rg.reference.evaluate(artifact.graph, values)["out"]
     print(f"{'float64':14} {time.monotonic() - started:6.2f} s")

@@ -508,7 +508,7 @@ def attention(
     ids = {"q_segments": call.ids("q_segments", q_segments), "kv_segments": call.ids("kv_segments", kv_segments)}
     sequences = math.prod(map(call.size, q_node.type.shape[:-3]))
     captured.expect_one_for_each(call.name, (visible, scored), {"head": heads, "batch": sequences})
-    visible, holding = captured.cut(visible)
+    visible, holding = masks.cut(visible)
     if holding:
         at = {name: call.values_of(given) for name, given in (("q_pos", q_at), ("kv_pos", kv_at)) if given is not None}
         at |= {name.removesuffix("s"): call.values_of(given) for name, given in ids.items() if given is not None}

@@ -227,13 +227,6 @@ def expect_one_for_each(call: str, terms: Iterable[Expr], sizes: Mapping[str, An
 # Masks --------------------------------------------------------------------------------------------------------------
 
 
-def cut(mask: Expr) -> tuple[Expr, tuple[Expr, ...]]:
-    """The terms of a mask that hold no value, as one expression, and those that do."""
-    terms = mask.args if isinstance(mask, masks.Apply) and mask.op == "&" else (mask,)
-    plain, holding = [term for term in terms if not masks.leaves(term)], [term for term in terms if masks.leaves(term)]
-    return (apply("&", *plain) if len(plain) > 1 else plain[0] if plain else masks.full), tuple(holding)
-
-
 @dataclass(frozen=True, slots=True)
 class Around:
     """The attention around a mask: the types of q (..., Sq, H, D), k and v, and the values of some of the names."""

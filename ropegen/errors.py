@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import warnings
 from collections.abc import Iterable
+from itertools import takewhile
 
 
 class RopegenError(ValueError):
@@ -66,9 +66,38 @@ def _window(line: str, column: int, width: int = 100) -> tuple[str, int]:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """The hint "did you mean 'x'?" with the known word nearest to `word`, or the list of known words if none is near."""
-    words = sorted(known)
-    close = difflib.get_close_matches(word[:200], words, n=1, cutoff=0.5)
+    """The hint "did you mean 'x'?" with the known word nearest to `word`, or the list of known words if none is near.
+
+    A word of at least four letters is near if about one letter in four was mistyped, left out, added or swapped with its
+    neighbour. A word is also near if the two begin with the same letters, over three quarters of the shorter one.
+    """
+    words, word = sorted(known), word[:200]
+    near = [(_mistakes(word, other), other) for other in words]
+    close = [(mistakes, other) for mistakes, other in near if mistakes <= _allowed(max(len(word), len(other)))]
+    if not close and len(word) > 1:
+        close = [(mistakes, other) for mistakes, other in near if _begin_alike(word, other)]
     if close:
-        return f"did you mean {close[0]!r}?"
+        return f"did you mean {min(close)[1]!r}?"
     return f"known: {', '.join(words)}" if words else "none is known here"
+
+
+def _allowed(length: int) -> int:
+    return (length + 1) // 4 if length > 3 else 0
+
+
+def _begin_alike(word: str, other: str) -> bool:
+    alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(word, other, strict=False)))
+    return alike * 4 >= min(len(word), len(other)) * 3
+
+
+def _mistakes(word: str, other: str) -> int:
+    """How many letters must change, go, come or swap with their neighbour to make one word of the other."""
+    before, row = list[int](), list(range(len(other) + 1))
+    for index, letter in enumerate(word):
+        last, before, row = before, row, [index + 1]
+        for place, wanted in enumerate(other):
+            least = min(before[place] + (letter != wanted), before[place + 1] + 1, row[place] + 1)
+            if index and place and letter == other[place - 1] and word[index - 1] == wanted:
+                least = min(least, last[place - 1] + 1)
+            row.append(least)
+    return row[-1]

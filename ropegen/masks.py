@@ -11,7 +11,7 @@ import functools
 import operator
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,7 @@ from ropegen.expression import (
     INT_MIN,
     PYTHON,
     Array,
+    MaskLike,
     Range,
     constant_of,
     excerpt,
@@ -71,6 +72,9 @@ from ropegen.expression import table as table
 from ropegen.expression import tanh as tanh
 from ropegen.expression import variables as variables
 from ropegen.expression import where as where
+
+if TYPE_CHECKING:
+    from ropegen.mask_pictures import Picture
 
 # Named masks and scores ---------------------------------------------------------------------------------------------------
 
@@ -198,6 +202,48 @@ def values_per_head(expr: Expr) -> frozenset[int]:
             return frozenset().union(*map(values_per_head, args))
         case _:
             return frozenset()
+
+
+def cut(mask: Expr) -> tuple[Expr, tuple[Expr, ...]]:
+    """The terms of a mask that hold no value of the caller, as one expression, and those that do."""
+    terms = mask.args if isinstance(mask, Apply) and mask.op == "&" else (mask,)
+    plain, holding = [term for term in terms if not leaves(term)], [term for term in terms if leaves(term)]
+    return (apply("&", *plain) if len(plain) > 1 else plain[0] if plain else full), tuple(holding)
+
+
+def show(
+    mask: MaskLike,
+    queries: int = 32,
+    keys: int | None = None,
+    *,
+    tile: int | tuple[int, int] = 8,
+    head: int = 0,
+    batch: int = 0,
+    q_positions: npt.ArrayLike | None = None,
+    kv_positions: npt.ArrayLike | None = None,
+    q_segments: npt.ArrayLike | None = None,
+    kv_segments: npt.ArrayLike | None = None,
+) -> Picture:
+    """A picture of a mask, for a notebook: `masks.show(masks.causal & masks.window(6))`; `.save("mask.svg")` writes it.
+
+    It shows which of `keys` (as many as `queries`, if they are not given) each of `queries` sees, for one head and one
+    batch entry, and which tiles are empty, partial and full. `tile` is the side of a tile, or its queries and keys. Of
+    sequences longer than 128 it shows the tiles alone, and several tiles as one cell from 64 tiles on. Positions and
+    segments are integers, (queries,) and (keys,); positions count from 0 if they are not given.
+
+    Raises:
+      RopegenError: the mask is no mask, reads segments that are not given, or holds an array that does not fit; a size is
+        no whole number.
+    """
+    from ropegen.mask_pictures import picture_of
+
+    given = {
+        "q_positions": q_positions,
+        "kv_positions": kv_positions,
+        "q_segments": q_segments,
+        "kv_segments": kv_segments,
+    }
+    return picture_of(mask, queries, keys, tile, head, batch, given)
 
 
 # Values -----------------------------------------------------------------------------------------------------------

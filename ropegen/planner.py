@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 from ropegen import passes, selection
 from ropegen.arguments import expect_tiles, is_one_of
@@ -33,12 +33,10 @@ from ropegen.plans import (
     unfused,
     unfused_region,
 )
+from ropegen.quantities import duration, durations
 from ropegen.target import Target, one_or_several
 from ropegen.template import AnyTemplate, Region, Site, Tile, catalog, cost_of, families, reasons_of, tiles_of
 from ropegen.tiles import Measured, TileFile, expect_tile_file
-
-if TYPE_CHECKING:
-    pass
 
 # A table of at most so many bytes is a constant. A constant is part of the module of every platform and of device memory.
 # At 4 MB (8,192 positions of 128 features) it begins to outweigh the rest of a module, and it no longer stays in cache.
@@ -518,11 +516,28 @@ def _why_not(offer: _Offer, rivals: Sequence[_Offer], targets: Sequence[Target],
     if offer.prices[index].cheapest is None:
         return "every template declines"
     if saving < 0:
-        return "its ops one by one are cheaper"
+        return f"its ops one by one take {duration(-saving)} less"
     if not rivals:
         return "it and regions that are taken would wait for each other"
-    names = " and ".join(rival.region.family for rival in rivals)
+    many = len(rivals) > 1
+    claimed = frozenset[Node]().union(*(rival.claims for rival in rivals))
+    shared = (
+        "the same ops"
+        if claimed == offer.claims
+        else "these ops and others"
+        if claimed > offer.claims
+        else "some of these"
+    )
+    names = (
+        f"{' and '.join(rival.region.family for rival in rivals)}, which {'compute' if many else 'computes'} {shared},"
+    )
+    verb = "save" if many else "saves"
     saved = sum(max(0.0, rival.saving(index)) for rival in rivals)
     if index and saved < saving:
-        return f"{names} over the same ops saves more on {targets[0]}, which decides"
-    return f"{names} over the same ops saves {1e3 * saved:.3g} ms"
+        return f"{names} {verb} more on {targets[0]}, which decides"
+    if saved == saving:
+        return f"{names} {verb} as much"
+    if not saving:
+        return f"{names} {verb} {duration(saved)}, and this region would save nothing"
+    theirs, own = durations(saved, saving)
+    return f"{names} {verb} {theirs}, more than the {own} that this region would save"

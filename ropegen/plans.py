@@ -111,7 +111,7 @@ class Rejected:
 
     region: Region
     saving: float
-    """Seconds that it would save over its ops unfused."""
+    """Seconds that it would save over its ops one by one; negative if they take less."""
     reason: str
 
 
@@ -140,11 +140,15 @@ class Plan:
     """Says how the regions were chosen, if they are not certain to be the best choice for this target alone."""
     asked: Asked = Asked()
 
-    def explain(self) -> str:
-        """The plan and every reason, as text."""
+    def explain(self, width: int | None = None) -> str:
+        """The plan and every reason, as text; its first six lines are a summary.
+
+        `width` is the number of columns that lines may have. Longer ones are wrapped, and what follows is indented under
+        their beginning. Without it, nothing is wrapped.
+        """
         from ropegen import explanation as explain
 
-        return explain.text(self)
+        return explain.text(self, width)
 
     def compile(self, *, sharding: PartitionSpec | NamedSharding | None = None) -> Compiled:
         """The plan as a function of JAX arrays by keyword. The transformations of JAX take it.

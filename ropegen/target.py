@@ -63,6 +63,8 @@ class Chip:
     """Bytes of fast memory that a compiler gives one kernel by default."""
     products: Products = "last in halves"
     """The order of a kernel's products and weights that libtpu schedules best; `benchmarks/tpu.py` measures it."""
+    basis: str = ""
+    """What the figures and the constants of the cost models rest on: published numbers, measurements, or a fit to them."""
 
     def matmul(self, dtype: str) -> float:
         """Matrix operations a second for operands of an element type."""
@@ -160,10 +162,12 @@ _GENERIC = Chip(
     launch=3e-6,
     op=_CPU_OP,
     has_bf16_matrix_unit=False,
+    basis="the rates of a core with AVX-512 at 2.6 GHz, times the cores; the time between the ops of a block of attention is "
+    "fitted to measurements on two cores",
 )
 
 
-def _slower(matmul_f32: float) -> Chip:
+def _slower(matmul_f32: float, basis: str) -> Chip:
     """A core whose registers hold fewer numbers: its other rates are those of `_GENERIC` in proportion."""
     share = matmul_f32 / _GENERIC.matmul_f32
     return replace(
@@ -172,19 +176,21 @@ def _slower(matmul_f32: float) -> Chip:
         matmul_f32=matmul_f32,
         vector=share * _GENERIC.vector,
         transcendental=share * _GENERIC.transcendental,
+        basis=f"{basis}; the other rates in proportion to a core with AVX-512 at 2.6 GHz",
     )
 
 
 _CPU: Mapping[str, Chip] = MappingProxyType(
     {
         "generic": _GENERIC,
-        "avx2": _slower(9.5e10),  # the rate of multiply-adds that was measured on a core at 3 GHz
+        "avx2": _slower(9.5e10, "the rate of multiply-adds that was measured on a core at 3 GHz"),
         "avx512": _GENERIC,
         # XLA multiplies bfloat16 at 7.5e10 on such a core (Zen 4, jax 0.10.2), so it gains nothing from the instructions.
         "avx512bf16": _GENERIC,
         "amx": replace(_GENERIC, matmul_bf16=3.1e11, has_bf16_matrix_unit=True),
-        # Two multiply-adds of four lanes in a cycle at 2.6 GHz, as Arm states for Neoverse N1; not measured.
-        "neon": _slower(4.2e10),
+        "neon": _slower(
+            4.2e10, "two multiply-adds of four lanes in a cycle at 2.6 GHz, as Arm states for Neoverse N1; not measured"
+        ),
     }
 )
 # The vector unit of a chip. The code for `generic` is for the unit of the machine that compiles it.
@@ -218,6 +224,7 @@ def _gpu(
         fast_memory=fast_memory,
         launch=5e-6,
         kernel=_GPU_KERNEL,
+        basis="published peaks of the chip, and NVIDIA's measurement of a kernel's start; nothing is fitted to times on it",
     )
 
 
@@ -280,6 +287,7 @@ def _tpu(
         latency=1e-6,  # an estimate; schedules do not show it
         kernel_memory=TPU_KERNEL_MEMORY,
         products=products,
+        basis="published peaks of the chip; the costs of kernels are fitted to libtpu's schedules, not to times on a TPU",
     )
 
 

@@ -122,6 +122,32 @@ class TileClasses:
         top, bottom, left, right = (edge[seen] for edge in (self.top, self.bottom, self.left, self.right))
         return int(((down[bottom] - down[top]) * (across[right] - across[left])).sum())
 
+    def reduced(self, most: int) -> tuple[npt.NDArray[np.int8], int, int]:
+        """The map (rows, columns) with at most `most` rows and columns, and how many tiles a cell has on each axis.
+
+        A cell has the class of its tiles if they are all of one class, otherwise `masks.PARTIAL`.
+        """
+        down, across = (max(1, -(-size // most)) for size in (self.rows, self.columns))
+        shape = -(-self.rows // down), -(-self.columns // across)
+        tiles = {kind: np.zeros(shape) for kind in (EMPTY, FULL)}
+        step = max(1, _INTERVALS // max(1, *shape))
+        for kind, counted in tiles.items():
+            chosen = np.flatnonzero(self.kind == kind)
+            for part in np.split(chosen, range(step, len(chosen), step)):
+                rows = _overlaps(self.top[part], self.bottom[part], shape[0], down)
+                counted += rows.T @ _overlaps(self.left[part], self.right[part], shape[1], across)
+        sizes = np.outer(
+            *(
+                np.minimum(each, size - np.arange(0, size, each))
+                for size, each in ((self.rows, down), (self.columns, across))
+            )
+        )
+        return (
+            np.select([tiles[EMPTY] == sizes, tiles[FULL] == sizes], [EMPTY, FULL], PARTIAL).astype(np.int8),
+            down,
+            across,
+        )
+
     def seen(self) -> tuple[IntArray, IntArray]:
         """The first column of every row that is not empty, and the column after the last; both 0 in an empty row."""
         first, stop = np.full(self.rows, self.columns), np.zeros(self.rows, np.int64)
@@ -158,6 +184,14 @@ class TileClasses:
                 column = self.left[part][:, None, None] + np.arange(width)
                 classes[row, column] = self.kind[part][:, None, None]
         return classes
+
+
+def _overlaps(first: IntArray, stop: IntArray, cells: int, each: int) -> npt.NDArray[np.float64]:
+    """How many of the tiles [first, stop) each cell of `each` tiles has, (intervals, cells)."""
+    start = np.arange(cells) * each
+    return np.clip(np.minimum(stop[:, None], start + each) - np.maximum(first[:, None], start), 0, None).astype(
+        np.float64
+    )
 
 
 def classes_of(

@@ -148,7 +148,7 @@ def test_a_causal_score_skips_the_tiles_of_the_causal_mask() -> None:
 
     scored = masks.score(lambda score, q_pos, kv_pos: masks.where(kv_pos <= q_pos, score, -np.inf))
     assert captured.split_hidden(scored) == (masks.causal, masks.identity)
-    visible, holding = captured.cut(masks.causal & KEYS & masks.window(3))
+    visible, holding = masks.cut(masks.causal & KEYS & masks.window(3))
     assert visible == masks.causal & masks.window(3)
     assert [type(term) for term in holding] == [masks.Shown]
 

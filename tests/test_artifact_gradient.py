@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -208,7 +209,7 @@ def test_the_manifest_names_it_and_the_same_graph_gives_the_same_bytes(built: Pa
     assert {*stage.arguments} == {*attending().input_types, "cotangent of out"}
     assert {"gradient.jaxexport", "gradient.mlirbc"} < {*again.manifest.files}
     assert "ops of gradient" in (built / "report.txt").read_text()
-    assert "costs   forward and backward together" in (built / "plan.txt").read_text()
+    assert re.search(r"costs +forward and backward together", (built / "plan.txt").read_text())
 
 
 @pytest.mark.any_jax

@@ -84,6 +84,57 @@ def test_medians_quartiles_and_ratios_are_those_of_the_samples() -> None:
     assert race.ratio("a", "b") == 0.5
 
 
+def test_a_ratio_has_the_quartiles_of_its_rounds() -> None:
+    """Both take twice as long in the slow rounds, so their ratio stays within its range, which the medians do not show."""
+    clock = Clock()
+    slow = [9.0, 9.0, 1.0, 2.0, 1.0, 2.0, 2.0]
+    race = clock.race(
+        clock.contender("a", slow),
+        clock.contender("b", [4 * seconds for seconds in slow]),
+        clock.contender("c", 8.0),
+        repeats=5,
+    )
+    assert race.ratios("b", "a") == (4.0, 4.0)
+    assert race.ratios("c", "a") == (4.0, 8.0)
+    rows = {row["contender"]: row for row in bench.rows(race)}
+    assert [rows[name]["over a"] for name in "abc"] == ["1", "4 (4\N{EN DASH}4)", "4 (4\N{EN DASH}8)"]
+
+
+def test_the_table_of_a_race_fits_eighty_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    names = ("ropegen", "jax plain formulas", torch_attention.REPEATED)
+    times = (
+        [9.0, 9.0, 0.00123456, 0.012345, 0.00123456],
+        [9.0, 9.0, 0.99951, 0.012345, 1.9],
+        [9.0, 9.0, 1e-3, 2e-3, 3e-3],
+    )
+    race = clock.race(*(clock.contender(name, taken) for name, taken in zip(names, times, strict=True)), repeats=3)
+    rows = bench.rows(race)
+    widths = [max(len(row[column]) for row in (dict(zip(rows[0], rows[0], strict=True)), *rows)) for column in rows[0]]
+    assert sum(widths) + 2 * (len(widths) - 1) <= 80, rows
+
+
+def test_few_samples_give_no_ratio() -> None:
+    clock = Clock()
+    race = clock.race(clock.contender("a", 1.0), clock.contender("b", 2.0), repeats=2)
+    assert race.ratios("b", "a") is None
+    assert bench.rows(race)[1]["over a"] == "too few samples"
+    assert bench.as_data(race)["contenders"][1]["ratios"] is None
+
+
+def test_the_estimate_stands_beside_the_measurement() -> None:
+    clock = Clock()
+    race = clock.race(clock.contender("ropegen", 0.5), clock.contender("jax.nn", 2.0), repeats=3)
+    left_out = [bench.LeftOut("torch", "it is slow")]
+    assert bench.notes(race, left_out, 0.125) == [
+        "samples: ropegen 3, jax.nn 3; ratios and differences are over ropegen, with quartiles",
+        "the plan of ropegen estimates 125 ms; it was measured at 4 times that",
+        "left out: torch, because it is slow",
+    ]
+    assert len(bench.notes(race, (), None)) == 1
+    assert bench.as_data(race, (), 0.125)["estimate"] == 0.125
+
+
 def test_short_calls_fill_a_sample_and_count_once() -> None:
     clock = Clock()
     race = clock.race(clock.contender("short", 0.004), clock.contender("long", 1.0), repeats=2)
@@ -343,7 +394,7 @@ def test_a_picture_is_written_aside_and_renamed(tmp_path: Path, monkeypatch: pyt
 
 
 def test_durations_have_three_digits_and_a_unit() -> None:
-    said = {1.5: "1.5 s", 0.00123456: "1.23 ms", 2.5e-5: "25 \N{MICRO SIGN}s", 5e-9: "5 ns", 4321.0: "4321 s"}
+    said = {1.5: "1.50 s", 0.00123456: "1.23 ms", 2.5e-5: "25 \N{MICRO SIGN}s", 5e-9: "5 ns", 4321.0: "4321 s"}
     assert {seconds: bench.duration(seconds) for seconds in said} == said
 
 
@@ -361,6 +412,33 @@ def point(grid: Any, length: int, ours: float, torch: float, other: float) -> di
     times = {"ropegen": ours, "jax.nn": other, "torch sdpa": torch, "torch flex": 3 * torch}
     runners = [{"name": name, "median": median, "samples": 3} for name, median in times.items()]
     return {at.key: {"series": at.series, "length": length, "contenders": runners, "left_out": []}}
+
+
+@pytest.mark.skipif(not HAS_MATPLOTLIB, reason="matplotlib is not installed; pip install 'ropegen[bench]' runs this")
+def test_the_picture_says_which_side_is_faster_and_has_few_lines_in_a_panel(
+    grid: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures: list[Any] = []
+    monkeypatch.setattr(report, "save", lambda figure, path: figures.append(figure))
+    points: dict[str, Any] = {}
+    for direction in ("forward", "backward"):
+        for dtype in ("f32", "bf16"):
+            for mask in ("causal", "full"):
+                for length in (512, 1024):
+                    at = grid.Point(direction, 8, 8, 64, dtype, mask, length)
+                    (made,) = point(grid, length, 1.0, 2.0, 4.0).values()
+                    points[at.key] = {**made, "series": at.series}
+    results = {"points": points, "machine": {"processor": "a processor", "cores": "2"}, "date": "today"}
+    importlib.import_module("cpu_tables").picture(results, tmp_path / "cpu.png")
+    (figure,) = figures
+    assert "Above 1, ropegen is faster" in figure.get_suptitle()
+    panels = figure.get_axes()
+    assert len(panels) == 4  # two directions and two rivals
+    for panel, ratio in zip(panels, (2.0, 4.0, 2.0, 4.0), strict=True):
+        drawn = [line for line in panel.get_lines() if not line.get_label().startswith("_")]
+        assert len(drawn) == 4
+        assert all(set(line.get_ydata()) == {ratio} for line in drawn)
+        assert "over ropegen's" in panel.get_ylabel()
 
 
 def test_goals_are_geometric_means_and_least_points(grid: Any) -> None:

@@ -81,11 +81,13 @@ def test_check_passes_and_fails(capsys: pytest.CaptureFixture[str], built: Path,
 
 
 def test_explain_is_the_plan_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    made = rg.plan(models.from_case(json.loads(Path(CASE).read_text())), "tpu:v5e")
+    code, out, _ = call(capsys, "explain", CASE, "--target", "tpu:v5e", "-v")
+    assert (code, out) == (0, made.explain())
     code, out, _ = call(capsys, "explain", CASE, "--target", "tpu:v5e")
     assert code == 0
-    assert out.rstrip("\n") == rg.plan(
-        models.from_case(json.loads(Path(CASE).read_text())), "tpu:v5e"
-    ).explain().rstrip("\n")
+    assert out.startswith(explain.summary(made))
+    assert len(out.splitlines()) == 9  # the name, six lines, and how to see more
     code, out, _ = call(capsys, "explain", CASE, "--json", "--target", "cpu:amx", "--tile", "attend/xla:q=256,kv=512")
     (attend,) = [step for step in json.loads(out)["steps"] if step["template"] == "attend/xla"]
     assert (attend["tile"], attend["tile_from"]) == ({"q": 256, "kv": 512}, "the caller")
@@ -181,8 +183,94 @@ def test_help_teaches(
         golden(f"cli/help-{'-'.join(verb) or 'ropegen'}.txt", out)
 
 
+def test_without_a_verb_it_prints_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(capsys) == call(capsys, "--help")
+
+
+def test_explain_of_an_artifact_reads_its_plans(capsys: pytest.CaptureFixture[str], built: Path) -> None:
+    plans = (built / "plan.txt").read_text()
+    code, out, err = call(capsys, "explain", str(built), "-v")
+    assert (code, err) == (0, "")
+    assert out.split() == plans.split()
+    code, out, _ = call(capsys, "explain", str(built), "--target", "tpu:v5e")
+    assert code == 0
+    made = rg.plan(rg.load(built).graph, "tpu:v5e")
+    assert out.startswith(explain.summary(made))
+    assert "for cpu" not in out
+    for arguments, said in (
+        (["--target", "gpu:h200"], "no plan for gpu:h200; it was built for cpu, tpu:v5e"),
+        (["--html", "plan.html"], "keeps its plans as text; for a plan made anew, give"),
+        (["--seq", "4"], "--seq is for a graph"),
+    ):
+        code, out, err = call(capsys, "explain", str(built), *arguments)
+        assert (code, out) == (2, "")
+        assert said in err
+
+
+def test_build_and_check_say_what_they_did_and_what_comes_next(
+    capsys: pytest.CaptureFixture[str], built: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "my kernels"
+    code, out, _ = call(capsys, "build", CASE, *SMALL, "--target", "cpu", "--target", "tpu:v5e", "-o", str(folder))
+    assert code == 0
+    *_, cpu, tpu, last = out.splitlines()
+    graph = rg.load(folder).graph
+    for line, target in ((cpu, "cpu"), (tpu, "tpu:v5e")):
+        assert line == f"estimate for {target}: {explain.duration(rg.plan(graph, target).cost.seconds)} a call"
+    assert last == f"next: ropegen check '{folder}'"
+    code, out, _ = call(capsys, "check", str(built), "--seed", "3")
+    assert code == 0
+    said = " ".join(out.split())
+    files = [path for path in built.iterdir() if path.name != "manifest.json"]
+    programs = {output.program for output in rg.load(built).check(3).outputs}
+    ran = re.search(rf"{len(files)} files match their hashes; (.*) ran here on inputs drawn from seed 3", said)
+    assert ran is not None
+    assert {*ran[1].split(", ")} == programs
+    assert "the results agree within what rounding explains" in said
+    assert all(len(line) <= 80 for line in out.splitlines()[-4:])
+
+
+def test_lower_prints_no_module_on_a_terminal(
+    capsys: pytest.CaptureFixture[str], built: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ("lower", str(built / "semantic.mlir"), "--target", "cpu")
+    piped = call(capsys, *arguments)[1]
+    assert piped.count("\n") > 20
+    monkeypatch.setattr("ropegen.cli.lower.terminal_width", lambda: 80)
+    code, out, err = call(capsys, *arguments)
+    lines = piped.count("\n")
+    assert (code, out) == (0, "")
+    assert f"the module has {lines:,} lines; -o FILE writes it, and -o - prints it here" in err
+    assert call(capsys, *arguments, "-o", "-")[1] == piped
+
+
+def test_targets_are_plain_numbers_aligned_to_the_right(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = call(capsys, "list", "targets")
+    assert code == 0
+    heading, *rows = out.splitlines()
+    ends = [heading.index(unit) + len(unit) for unit in ("bf16 GFLOP/s", "f32 GFLOP/s", "memory GB/s")]
+    for row in rows:
+        name, *numbers = row.split()
+        assert all(re.fullmatch(r"\d{1,3}(,\d{3})*", number) for number in numbers)
+        figures = Target.parse(name).figures
+        for number, end, figure in zip(
+            numbers, ends, (figures.matmul_bf16, figures.matmul_f32, figures.bandwidth), strict=True
+        ):
+            assert row[:end].endswith(number)
+            assert float(number.replace(",", "")) == pytest.approx(figure / 1e9, abs=0.5)
+
+
+def test_a_terminal_shows_one_line_for_an_op(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rich.console.Console.is_terminal", True)
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = call(capsys, "list", "ops")
+    assert code == 0
+    assert len(out.splitlines()) == 1 + len(ops.OPS)
+
+
 NONSENSE: dict[str, tuple[str, ...]] = {
-    "no-verb": (),
     "misspelt-verb": ("biuld",),
     "no-target": ("build", CASE, "-o", "out"),
     "missing-file": ("explain", "nowhere.mlir"),
@@ -411,7 +499,7 @@ def test_list_names_everything(what: str, names: set[str], capsys: pytest.Captur
 
 
 def test_list_tells_the_operands_and_attributes_of_ops(capsys: pytest.CaptureFixture[str]) -> None:
-    cli.main(["list", "ops"])
+    cli.main(["list", "ops", "-v"])
     said = capsys.readouterr().out
     for described in spec.describe():
         assert all(str(attribute) in said for attribute in described.attributes)
@@ -520,7 +608,6 @@ REFUSED: dict[str, tuple[list[str], str]] = {
 }
 
 USAGE: dict[str, tuple[list[str], str]] = {
-    "no verb": ([], "VERB"),
     "unknown verb": (["biuld"], "build"),
     "unknown flag": (["env", "--jsno"], "--jsno"),
     "no graph": (["explain"], "GRAPH"),
@@ -600,7 +687,7 @@ def test_an_interrupted_verb_ends_with_one_line(
 
 
 def test_planning_verbs_need_no_device(graph: str, config: str, tmp_path: Path) -> None:
-    said = ropegen("explain", graph, "--target", "gpu:h200", JAX_PLATFORMS="bogus")
+    said = ropegen("explain", graph, "--target", "gpu:h200", "-v", JAX_PLATFORMS="bogus")
     assert (said.returncode, said.stderr) == (0, "")
     assert said.stdout == explain.text(rg.plan(tiny(), "gpu:h200"))
     said = ropegen("opt", config, JAX_PLATFORMS="bogus")
@@ -616,7 +703,7 @@ def test_planning_verbs_need_no_device(graph: str, config: str, tmp_path: Path) 
 
 
 def test_an_old_terminal_still_gets_the_plan(graph: str) -> None:
-    said = ropegen("explain", graph, PYTHONIOENCODING="ascii")
+    said = ropegen("explain", graph, "-v", PYTHONIOENCODING="ascii")
     assert said.returncode == 0
     assert said.stdout == explain.text(rg.plan(tiny(), "cpu")).replace("\N{MICRO SIGN}", "?")
 
@@ -647,7 +734,7 @@ def test_tune_writes_a_file_that_the_other_verbs_take(
     assert region["reason"] in err
     kept = f"{region['kept']['template']}"
     sizes = " ".join(f"{name}={size}" for name, size in region["kept"]["tile"].items())
-    code, out, err = call(capsys, "explain", attention, "--target", host, "--tiles", str(file))
+    code, out, err = call(capsys, "explain", attention, "--target", host, "--tiles", str(file), "-v")
     assert (code, err) == (0, "")
     assert f"{sizes}, the tile file, jaxlib " in out
     assert kept in out
@@ -739,7 +826,7 @@ def test_a_file_without_the_shapes_of_a_graph_gives_a_note(
 ) -> None:
     file, host = str(tmp_path / "tiles.json"), str(Target.host())
     call(capsys, "tune", attention, "--seconds", "0.02", "-o", file)
-    code, out, err = call(capsys, "explain", graph, "--target", host, "--tiles", file)
+    code, out, err = call(capsys, "explain", graph, "--target", host, "--tiles", file, "-v")
     assert code == 0
     assert "takes no tile of" in err
     assert out == explain.text(rg.plan(tiny(), host))

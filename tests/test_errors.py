@@ -14,7 +14,7 @@ import pytest
 from conftest import Golden
 
 import ropegen as rg
-from ropegen import masks, scaling
+from ropegen import errors, masks, scaling
 
 HALF = rg.Rope(pairing="half")
 DYNAMIC = rg.Rope(pairing="half", scaling=scaling.dynamic(factor=2, original=2))
@@ -327,3 +327,25 @@ def test_errors_in_words(name: str, golden: Golden) -> None:
     with pytest.raises(rg.RopegenError) as caught:
         ERRORS[name]()
     golden(f"errors/{name}.txt", f"{caught.value}\n")
+
+
+@pytest.mark.parametrize(
+    ("word", "known", "wanted"),
+    [
+        ("lama", ["llama", "mistral"], "llama"),
+        ("biuld", ["build", "bench"], "build"),  # two letters that are swapped count as one mistake
+        ("opps", ["ops", "masks"], "ops"),
+        ("halves", ["half", "interleaved"], "half"),
+        ("attend", ["attend/xla", "embed/xla"], "attend/xla"),
+        ("h1000", ["a100", "h100", "h200"], "h100"),
+        ("mamba", ["llama", "mistral"], None),
+        ("parings", ["merge", "pairing"], "pairing"),
+        ("v9", ["v4", "v5e", "v6e"], None),
+        ("v9e", ["v4", "v5e", "v6e"], None),
+        ("x", ["v4", "xla"], None),
+        ("", ["v4"], None),
+    ],
+)
+def test_only_close_spellings_are_suggested(word: str, known: list[str], wanted: str | None) -> None:
+    said = f"did you mean {wanted!r}?" if wanted else f"known: {', '.join(sorted(known))}"
+    assert errors.nearest(word, known) == said

@@ -155,3 +155,56 @@ def test_rows_that_see_no_key() -> None:
         weight, _ = measured(arguments(BY_NAME[name]), steep=False)
         np.testing.assert_allclose(weight[:, :8], value)
         np.testing.assert_allclose(weight[:, 8:].sum(-1), 1.0, atol=1e-6)
+
+
+def test_the_index_has_a_thumbnail_with_a_link_for_every_picture() -> None:
+    """The anchors are those that GitHub gives the headings."""
+    (table,) = re.findall(r"<table>.*?</table>", INTRODUCTION, flags=re.DOTALL)
+    cells = re.findall(
+        r'<td><a href="#([^"]*)"><img src="masks/(.+?)\.svg" alt="" width="\d+"><br>([^<]*)</a></td>', table
+    )
+    assert [name for _, name, _ in cells] == [*BY_NAME]
+    for anchor, name, title in cells:
+        heading = BY_NAME[name].partition("\n")[0]
+        assert title == heading
+        assert anchor == "".join(letter for letter in heading.lower() if letter.isalnum() or letter in " -").replace(
+            " ", "-"
+        )
+
+
+PIPELINE = ElementTree.parse(DOCS / "pipeline.svg").getroot()
+
+
+def test_the_pipeline_is_drawn_by_its_script(tmp_path: Path) -> None:
+    script = tmp_path / "pipeline.py"
+    script.write_text((DOCS / "pipeline.py").read_text())
+    subprocess.run([sys.executable, str(script)], check=True)
+    assert (tmp_path / "pipeline.svg").read_text() == (DOCS / "pipeline.svg").read_text()
+
+
+def test_the_pipeline_fits_a_phone_and_knows_dark_pages() -> None:
+    """On a screen of 390 pixels with a margin of 16 on both sides, letters have at least 11 pixels."""
+    width, height = float(PIPELINE.get("width", 0)), float(PIPELINE.get("height", 0))
+    style = next(PIPELINE.iter(f"{SVG}style")).text or ""
+    assert "prefers-color-scheme:dark" in style
+    light = style.partition("@media")[0]
+    sizes = {name: float(size) for name, size in re.findall(r"([.\w]+)\{[^}]*font-size:(\d+)px", light)}
+    assert sizes.keys() == {"text", ".title", ".beside", ".step"}
+    assert min(sizes.values()) * min(1.0, (390 - 32) / width) >= 11
+    boxes = [
+        [float(part.get(name, 0)) for name in ("x", "y", "width", "height")]
+        for part in PIPELINE.iter(f"{SVG}rect")
+        if part.get("class") != "paper"
+    ]
+    assert len(boxes) == 5
+    for text in PIPELINE.iter(f"{SVG}text"):
+        size = 0.52 * sizes[f".{text.get('class')}" if text.get("class") else "text"] * len(text.text or "")
+        x, y = float(text.get("x", 0)), float(text.get("y", 0))
+        left = x if text.get("class") in ("beside", "step") else x - size / 2
+        assert left >= 0
+        assert left + size <= width, text.text
+        assert y <= height
+        for box_left, top, box_width, box_height in boxes:
+            inside = top <= y <= top + box_height and box_left <= left and left + size <= box_left + box_width
+            outside = y - 12 > top + box_height or y < top or left > box_left + box_width or left + size < box_left
+            assert inside or outside, text.text

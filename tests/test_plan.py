@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -403,7 +404,7 @@ def test_regions_that_wait_for_each_other_exclude_each_other_and_the_plan_says_s
     taken = [[node.op.name for node in step.nodes].count("rotate") for step in made.steps if step.region is not None]
     assert sorted(taken) == [0, 1, 1]
     reasons = [rejected.reason for rejected in made.rejected]
-    assert all("over the same ops saves" in reason for reason in reasons)
+    assert all(re.search(r", which computes? .*, saves? ", reason) for reason in reasons)
     check_order(made)
 
 
@@ -466,7 +467,7 @@ def test_a_region_that_is_dearer_by_every_template_is_unfused_there_and_explaine
     assert step.cost.seconds == pytest.approx(unfused(step.region, tpu.target))
     words = tpu.explain()
     assert "embed unfused: 3.74 \N{MICRO SIGN}s" in words
-    assert "unfused: 3.74 \N{MICRO SIGN}s, launch-bound, taken" in words
+    assert "unfused 3.74 \N{MICRO SIGN}s, launch-bound, taken" in words
     assert not [step for step in plan(case("vit-b16"), "tpu:v5e").steps if step.region and not step.chosen]
     page = explain.html(tpu)
     assert "embed unfused" in page
@@ -562,7 +563,7 @@ def test_a_plan_says_which_directions_it_weighs() -> None:
     graph = case("gpt2-small")
     forward, both = plan(graph, "cpu"), plan(graph, "cpu", weigh=("forward", "backward"))
     assert forward.digest == plan(graph, "cpu", weigh=("forward",)).digest != both.digest
-    assert "  costs   forward and backward together\n" in both.explain()
+    assert re.search(r"^  costs +forward and backward together$", both.explain(), re.MULTILINE)
     assert "together" not in forward.explain()
     assert explain.data(both)["weighed"] == ["forward", "backward"]
     assert "forward and backward together" in explain.html(both)

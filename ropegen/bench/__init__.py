@@ -16,8 +16,9 @@ from ropegen.bench.measure import Timing as Timing
 from ropegen.bench.measure import compare as compare
 from ropegen.bench.measure import race as race
 from ropegen.bench.report import as_data as as_data
-from ropegen.bench.report import duration as duration
 from ropegen.bench.report import machine as machine
+from ropegen.bench.report import notes as notes
 from ropegen.bench.report import picture as picture
 from ropegen.bench.report import pyplot as pyplot
 from ropegen.bench.report import rows as rows
+from ropegen.quantities import duration as duration

@@ -79,6 +79,17 @@ class Race:
         """The median of `name` divided by the median of `over`."""
         return self[name].median / self[over].median
 
+    def ratios(self, name: str, over: str) -> tuple[float, float] | None:
+        """The quartiles of the ratio in one round; None if one of the two has fewer than three samples.
+
+        In a round both run one after the other, so a slow moment of the machine changes their ratio less than their times.
+        """
+        both = [*zip(self[name].samples, self[over].samples, strict=False)]
+        if len(both) < FEWEST_SAMPLES:
+            return None
+        low, high = np.quantile([one / other for one, other in both], (0.25, 0.75))
+        return float(low), float(high)
+
 
 def race(
     contenders: Sequence[Contender],

@@ -13,17 +13,8 @@ from typing import Any
 from ropegen.bench.attention import LeftOut
 from ropegen.bench.measure import Race
 from ropegen.errors import RopegenError
+from ropegen.quantities import digits, duration, durations, unit_of
 from ropegen.version import VERSION
-
-_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "\N{MICRO SIGN}s"))
-
-
-def duration(seconds: float) -> str:
-    """A duration with three digits and a unit, such as `1.23 ms`."""
-    for size, unit in _UNITS:
-        if seconds >= size:
-            return f"{seconds / size:.3g} {unit}" if seconds < 1000 else f"{seconds:.0f} s"
-    return f"{seconds * 1e9:.3g} ns"
 
 
 def machine() -> dict[str, str]:
@@ -38,31 +29,58 @@ def machine() -> dict[str, str]:
     return facts
 
 
-def rows(race: Race, left_out: Sequence[LeftOut] = ()) -> list[dict[str, str]]:
-    """One row per contender: its median, quartiles, samples, time over the first's, and difference from the first."""
+def rows(race: Race) -> list[dict[str, str]]:
+    """One row per contender: median, quartiles, its time over the first's with quartiles, and difference from the first.
+
+    A row has at most 80 characters.
+    """
     first = race.timings[0].name
     table: list[dict[str, str]] = []
     for timing in race.timings:
-        low, high = timing.quartiles
-        calls = f" of {timing.calls} calls" if timing.calls > 1 else ""
+        low, high = durations(*timing.quartiles)
         differs = race.differences.get(timing.name)
         table.append(
             {
                 "contender": timing.name,
                 "median": duration(timing.median),
-                "quartiles": f"{duration(low)} to {duration(high)}",
-                "samples": f"{len(timing.samples)}{calls}",
-                f"time over {first}": f"{race.ratio(timing.name, first):.2f}",
-                f"difference from {first}": "-" if differs is None else f"{differs:.1e}",
+                "quartiles": f"{low.rpartition(' ')[0]}\N{EN DASH}{high}",
+                f"over {first}": "1" if timing.name == first else _ratio(race, timing.name, first),
+                "differs": "-" if differs is None else f"{differs:.1e}",
             }
         )
-    return table + [{"contender": contender.name, "median": f"left out: {contender.reason}"} for contender in left_out]
+    return table
 
 
-def as_data(race: Race, left_out: Sequence[LeftOut] = ()) -> dict[str, Any]:
-    """The contents of `rows` as numbers, in seconds, for JSON."""
+def _ratio(race: Race, name: str, over: str) -> str:
+    between = race.ratios(name, over)
+    if between is None:
+        return "too few samples"
+    low, high = map(digits, between)
+    return f"{digits(race.ratio(name, over))} ({low}\N{EN DASH}{high})"
+
+
+def notes(race: Race, left_out: Sequence[LeftOut], estimate: float | None) -> list[str]:
+    """Sentences below the rows: the number of samples, the estimate of the plan, and who did not run."""
+    samples = (
+        f"{timing.name} {len(timing.samples)}{f' of {timing.calls} calls' if timing.calls > 1 else ''}"
+        for timing in race.timings
+    )
+    said = [f"samples: {', '.join(samples)}; ratios and differences are over {race.timings[0].name}, with quartiles"]
+    if estimate is not None:
+        first = race.timings[0]
+        times = first.median / estimate if estimate else 0.0
+        said.append(
+            f"the plan of {first.name} estimates {duration(estimate)}"
+            + (f"; it was measured at {times:.2g} times that" if times else "")
+        )
+    return said + [f"left out: {contender.name}, because {contender.reason}" for contender in left_out]
+
+
+def as_data(race: Race, left_out: Sequence[LeftOut] = (), estimate: float | None = None) -> dict[str, Any]:
+    """The contents of `rows` and `notes` as numbers, in seconds, for JSON. `estimate` is that of the first's plan."""
     first = race.timings[0].name
     return {
+        "estimate": estimate,
         "contenders": [
             {
                 "name": timing.name,
@@ -71,6 +89,7 @@ def as_data(race: Race, left_out: Sequence[LeftOut] = ()) -> dict[str, Any]:
                 "samples": len(timing.samples),
                 "calls": timing.calls,
                 "ratio": race.ratio(timing.name, first),
+                "ratios": race.ratios(timing.name, first),
                 "difference": race.differences.get(timing.name),
             }
             for timing in race.timings
@@ -102,7 +121,8 @@ def picture(race: Race, title: str, path: str | os.PathLike[str]) -> None:
     """
     plot = pyplot()
     names = [timing.name for timing in race.timings]
-    scale, unit = next((step for step in _UNITS if race.timings[0].median >= step[0]), _UNITS[-1])
+    per_second, unit = unit_of(race.timings[0].median)
+    scale = 1 / per_second
     medians = [timing.median / scale for timing in race.timings]
     spread = [[], []]
     for timing in race.timings:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from rich.text import Text
 
-from ropegen import bench
+from ropegen import api, bench
 from ropegen.cli import arguments, planning
-from ropegen.cli.output import DONE, Progress, new_table, print_json, print_table, progress
+from ropegen.cli.output import DONE, Progress, new_table, print_json, print_sentence, print_table, progress
 from ropegen.emit import artifact
 from ropegen.emit.callable import Compiled
 from ropegen.errors import RopegenError
-from ropegen.target import Target
+from ropegen.target import JAX_PLATFORM, Target, host_platform
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +44,7 @@ def _run(options: argparse.Namespace) -> int:
     with progress() as say:
         subject = _subject(options, say)
         graph = subject.graph if isinstance(subject, artifact.Artifact) else subject.plan.source
+        estimate = _estimate(subject)
         runners, left_out = bench.contenders(subject, against, grad=options.grad, seed=options.seed, progress=say)
         race = bench.race(
             runners,
@@ -58,15 +59,30 @@ def _run(options: argparse.Namespace) -> int:
         bench.picture(race, f"{graph.name}, {what}\n{machine['processor']}, {machine['cores']} cores", options.png)
     if options.json:
         facts = {"graph": graph.name, "what": what, "machine": machine}
-        print_json(facts | bench.as_data(race, left_out))
+        print_json(facts | bench.as_data(race, left_out, estimate))
         return DONE
-    rows = bench.rows(race, left_out)
+    rows = bench.rows(race)
     table = new_table(*rows[0])
     for row in rows:
-        table.add_row(*(Text(row.get(column, "")) for column in rows[0]))
+        table.add_row(*map(Text, row.values()))
     print_table(table)
-    print(f"\n{graph.name}, {what}; {', '.join(f'{name} {value}' for name, value in machine.items())}")
+    described = f"{graph.name}, {what}; {', '.join(f'{name} {value}' for name, value in machine.items())}"
+    print()
+    for sentence in (*bench.notes(race, left_out, estimate), described):
+        print_sentence(sentence)
     return DONE
+
+
+def _estimate(subject: Compiled | artifact.Artifact) -> float | None:
+    """The seconds that the plan of the subject estimates. None for an artifact whose plan this ropegen makes differently."""
+    if isinstance(subject, Compiled):
+        return subject.plan.cost.seconds
+    for target, digest in subject.manifest.plans.items():
+        chip = Target.parse(target)
+        if JAX_PLATFORM[chip.platform] == host_platform():
+            made = api.plan(subject.graph, chip)
+            return made.cost.seconds if made.digest == digest else None
+    return None
 
 
 def _subject(options: argparse.Namespace, say: Progress) -> Compiled | artifact.Artifact:
@@ -81,7 +97,8 @@ def _subject(options: argparse.Namespace, say: Progress) -> Compiled | artifact.
         return artifact.load(options.graph)
     say("planning for this machine")
     host = Target.host()
-    return planning.plan(options, arguments.graph(options), host, planning.tile_file(options, [host])).compile()
+    file = planning.tile_file(options, [host])
+    return planning.plan(options, arguments.graph(options), host, file, artifact.weighed(options.grad)).compile()
 
 
 BENCH = arguments.Verb(

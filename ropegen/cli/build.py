@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import Any
-
-from rich.text import Text
 
 from ropegen import api
 from ropegen.cli import arguments, planning
@@ -14,6 +13,7 @@ from ropegen.cli.output import DONE, new_table, print_json, print_table, progres
 from ropegen.emit import artifact
 from ropegen.errors import RopegenError
 from ropegen.plans import Plan
+from ropegen.quantities import duration
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,12 +70,14 @@ def _run(options: argparse.Namespace) -> int:
     if given[0].layers and (whole / artifact.MANIFEST).exists():
         raise RopegenError(f"{whole} is the artifact of one graph, and several layers need a folder; give another")
     made: list[artifact.Artifact] = []
+    planned: list[list[Plan]] = []
     with progress() as say:
         for each, split in zip(given, splits, strict=True):
             plans: list[Plan] = []
             for target in targets:
                 say(f"planning {each.graph.name} for {target}")
                 plans.append(planning.plan(options, each.graph, target, file, artifact.weighed(options.grad)))
+            planned.append(plans)
             made.append(
                 artifact.export(
                     plans,
@@ -89,24 +91,38 @@ def _run(options: argparse.Namespace) -> int:
                     progress=say,
                 )
             )
-    facts = [_facts(each, one) for each, one in zip(given, made, strict=True)]
+    facts = [_facts(*each) for each in zip(given, made, planned, strict=True)]
     if options.json:
         print_json(facts if given[0].layers else facts[0])
         return DONE
-    table = new_table(*(["layers"] if given[0].layers else []), "bytes", "file")
+    table = new_table(*(["layers"] if given[0].layers else []), "bytes", "file", right=("bytes",))
     for each, one, fact in zip(given, made, facts, strict=True):
         layers = [", ".join(map(str, each.layers))] if each.layers else []
         for name, size in fact["files"].items():
-            table.add_row(*layers, Text(f"{size:,}", justify="right"), str(one.directory / name))
+            table.add_row(*layers, f"{size:,}", str(one.directory / name))
     print_table(table)
+    what = "forward and backward" if options.grad else "a call"
+    print()
+    for each, plans in zip(given, planned, strict=True):
+        of_layers = f" of layers {', '.join(map(str, each.layers))}" if each.layers else ""
+        for plan in plans:
+            print(f"estimate for {plan.target}: {duration(plan.cost.seconds)} {what}{of_layers}")
+    print(f"next: ropegen check {shlex.quote(str(made[0].directory))}")
     return DONE
 
 
-def _facts(given: arguments.Layers, made: artifact.Artifact) -> dict[str, Any]:
+def _facts(given: arguments.Layers, made: artifact.Artifact, plans: list[Plan]) -> dict[str, Any]:
     """What was built, for programs."""
     sizes = {path.name: path.stat().st_size for path in sorted(made.directory.iterdir())}
     layers = {"layers": list(given.layers)} if given.layers else {}
-    return {**layers, "directory": str(made.directory), "targets": list(made.targets), "files": sizes}
+    estimates = {str(plan.target): plan.cost.seconds for plan in plans}
+    return {
+        **layers,
+        "directory": str(made.directory),
+        "targets": list(made.targets),
+        "files": sizes,
+        "estimates": estimates,
+    }
 
 
 BUILD = arguments.Verb(

@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 from ropegen.cli import arguments
-from ropegen.cli.output import DONE, FAILED, new_table, print_json, print_table, progress
+from ropegen.cli.output import DONE, FAILED, new_table, print_json, print_sentence, print_table, progress
 from ropegen.emit import artifact
 from ropegen.errors import RopegenError
+from ropegen.quantities import plural
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,7 +76,25 @@ def _run(options: argparse.Namespace) -> int:
             print(f"{program.target}: {', '.join(program.files)} by {program.made_by}; {program.unused or 'used'}")
         if loaded.manifest.native:
             print(f"here it runs {loaded.runs}")
+        print()
+        print_sentence(_done(loaded, result, options))
     return DONE if result.passed else FAILED
+
+
+def _done(loaded: artifact.Artifact, result: artifact.Check, options: argparse.Namespace) -> str:
+    """What was checked, and how it came out."""
+    programs = [*dict.fromkeys(output.program for output in result.outputs)]
+    signed = ", and every key signed them" if options.key else ""
+    differ = [output for output in result.outputs if not output.agrees]
+    outcome = (
+        f"{plural(len(differ), 'result')} of {len(result.outputs)} differ by more than rounding explains"
+        if differ
+        else "the results agree within what rounding explains"
+    )
+    return (
+        f"{plural(len(loaded.manifest.files), 'file')} match their hashes{signed}; {', '.join(programs)} ran here on inputs "
+        f"drawn from seed {options.seed}, and the float64 oracle computed the same outputs: {outcome}"
+    )
 
 
 CHECK = arguments.Verb(

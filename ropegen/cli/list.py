@@ -21,8 +21,8 @@ def _ops() -> _Rows:
     return [
         {
             "op": op.name,
-            "operands": ", ".join(op.operands),
             "what": op.sentence,
+            "operands": ", ".join(op.operands),
             "attributes": ", ".join(map(str, op.attributes)),
         }
         for op in spec.describe()
@@ -69,9 +69,9 @@ def _targets() -> _Rows:
         rows.append(
             {
                 "target": name,
-                "bf16 TFLOP/s": f"{chip.matmul_bf16 / 1e12:.3g}",
-                "f32 TFLOP/s": f"{chip.matmul_f32 / 1e12:.3g}",
-                "memory GB/s": f"{chip.bandwidth / 1e9:.4g}",
+                "bf16 GFLOP/s": f"{chip.matmul_bf16 / 1e9:,.0f}",
+                "f32 GFLOP/s": f"{chip.matmul_f32 / 1e9:,.0f}",
+                "memory GB/s": f"{chip.bandwidth / 1e9:,.0f}",
             }
         )
     return rows
@@ -100,8 +100,15 @@ _LISTS: dict[str, Callable[[], _Rows]] = {
 }
 
 
+# Columns of numbers, columns that only --verbose and --json show, and the column that a terminal cuts without --verbose.
+_NUMBERS = ("bf16 GFLOP/s", "f32 GFLOP/s", "memory GB/s", "version")
+_VERBOSE = {"ops": ("operands", "attributes")}
+_CUT = {"ops": ("what",)}
+
+
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=[*_LISTS], metavar="WHAT", help=", ".join(_LISTS))
+    parser.add_argument("-v", "--verbose", action="store_true", help="for ops: their operands and attributes too")
     arguments.add_json(parser)
 
 
@@ -110,9 +117,11 @@ def _run(options: argparse.Namespace) -> int:
     if options.json:
         print_json(rows)
         return DONE
-    table = new_table(*(rows[0] if rows else ["nothing"]))
+    hidden = () if options.verbose else _VERBOSE.get(options.what, ())
+    columns = [column for column in (rows[0] if rows else ["nothing"]) if column not in hidden]
+    table = new_table(*columns, right=_NUMBERS, cut=() if options.verbose else _CUT.get(options.what, ()))
     for row in rows:
-        table.add_row(*(Text(str(value)) for value in row.values()))
+        table.add_row(*(Text(row[column]) for column in columns))
     print_table(table)
     return DONE
 

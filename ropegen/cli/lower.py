@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from ropegen.cli import arguments
-from ropegen.cli.output import DONE, print_json, write
+from ropegen.cli.output import DONE, print_json, terminal_width, write
 from ropegen.emit.module.replace import replace_composites
 from ropegen.errors import RopegenError
 
@@ -17,7 +17,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--target", required=True, metavar="T", help="cpu, cpu:CORES, cpu:CHIP, gpu:CHIP, tpu:CHIP or host"
     )
     parser.add_argument(
-        "-o", "--output", metavar="FILE", help="write there: bytecode to FILE.mlirbc, else text (default: text, stdout)"
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="write there: bytecode to FILE.mlirbc, else text; - is stdout (default, unless it is a terminal)",
     )
     arguments.add_tile(parser)
     parser.add_argument("--json", action="store_true", help="the report as one JSON document on stdout; needs -o")
@@ -29,7 +32,11 @@ def _run(options: argparse.Namespace) -> int:
     name = "<stdin>" if options.module == "-" else options.module
     source = sys.stdin.buffer.read() if options.module == "-" else arguments.read(options.module, "a StableHLO module")
     made = replace_composites(source, options.target, name=name, tile=arguments.tile(options.tile))
-    write(options.output or "-", made.portable if (options.output or "").endswith(".mlirbc") else made.text)
+    if options.output is None and terminal_width() is not None:
+        lines = made.text.count("\n")
+        print(f"the module has {lines:,} lines; -o FILE writes it, and -o - prints it here", file=sys.stderr)
+    else:
+        write(options.output or "-", made.portable if (options.output or "").endswith(".mlirbc") else made.text)
     if options.json:
         print_json(made.data)
     else:

@@ -32,7 +32,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.trace:
         for step in trace:
             print(step, file=sys.stderr)
-        print(f"{len(trace)} rewrites; {len(graph.nodes)} ops before, {len(result.nodes)} after", file=sys.stderr)
+        print(f"{len(trace)} rewrites; {len(graph.ops)} ops before, {len(result.ops)} after", file=sys.stderr)
     write(options.output or "-", text.dumps(result))
     return DONE
 

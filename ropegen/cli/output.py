@@ -7,7 +7,8 @@ import json
 import os
 import secrets
 import sys
-from collections.abc import Callable, Generator
+import textwrap
+from collections.abc import Callable, Container, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -22,6 +23,7 @@ Progress = Callable[[str], None]
 
 # A table that goes to a file or to a program is as wide as it needs to be, whatever the width of the terminal.
 _PLAIN_WIDTH = 10_000
+SENTENCE_WIDTH = 80
 
 
 @contextmanager
@@ -35,11 +37,26 @@ def progress() -> Generator[Progress]:
         yield status.update
 
 
-def new_table(*columns: str) -> Table:
-    """An empty table with these headings."""
+def terminal_width() -> int | None:
+    """The columns of the terminal that stdout is; None if it is no terminal, so that lines need not fit."""
+    console = Console()
+    return console.width if console.is_terminal else None
+
+
+def new_table(*columns: str, right: Container[str] = (), cut: Container[str] = ()) -> Table:
+    """An empty table with these headings.
+
+    The columns in `right` are aligned to the right, as numbers are. Those in `cut` stay on one line of a terminal, which
+    cuts them; others are folded there.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(
+            column,
+            overflow="ellipsis" if column in cut else "fold",
+            no_wrap=column in cut,
+            justify="right" if column in right else "left",
+        )
     return table
 
 
@@ -53,6 +70,13 @@ def print_table(table: Table) -> None:
     with plain.capture() as captured:
         plain.print(table)
     sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+
+
+def print_sentence(sentence: str) -> None:
+    """Prints a sentence on stdout, in lines of at most 80 columns; all but the first are indented."""
+    print(
+        textwrap.fill(sentence, SENTENCE_WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    )
 
 
 def print_json(value: object) -> None:

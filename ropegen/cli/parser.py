@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import Any
 
 import ropegen
@@ -14,6 +15,7 @@ from ropegen.cli.explain import EXPLAIN
 from ropegen.cli.list import LIST
 from ropegen.cli.lower import LOWER
 from ropegen.cli.opt import OPT
+from ropegen.cli.output import DONE
 from ropegen.cli.run import RUN
 from ropegen.cli.sign import SIGN
 from ropegen.cli.tune import TUNE
@@ -24,7 +26,7 @@ VERBS = (BUILD, EXPLAIN, OPT, LOWER, CHECK, SIGN, BENCH, TUNE, RUN, LIST, ENV)
 _EXAMPLES = """
 examples:
   ropegen build config.json --target cpu --target gpu:h200 --target tpu:v5e -o kernels/
-  ropegen explain config.json --target tpu:v5e
+  ropegen explain config.json --target tpu:v5e -v
   ropegen explain graph.mlir --target gpu:h200 --html plan.html
   ropegen opt graph.mlir --trace
   ropegen check kernels/
@@ -48,6 +50,12 @@ class _Parser(argparse.ArgumentParser):
         super().error(message)
 
 
+def _help(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    """What the command prints if no verb is given."""
+    parser.print_help()
+    return DONE
+
+
 def command_parser() -> argparse.ArgumentParser:
     """A parser whose options hold `run`, the function of the verb."""
     parser = _Parser(
@@ -57,7 +65,8 @@ def command_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"ropegen {ropegen.__version__}")
-    verbs = parser.add_subparsers(required=True, metavar="VERB", parser_class=_Parser)
+    parser.set_defaults(run=partial(_help, parser))
+    verbs = parser.add_subparsers(metavar="VERB", parser_class=_Parser)
     for verb in VERBS:
         subparser = verbs.add_parser(
             verb.name,

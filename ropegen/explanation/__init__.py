@@ -6,7 +6,8 @@ they were made on. An artifact can therefore contain them, and they can be compa
 
 from ropegen.explanation.facts import angle_warnings as angle_warnings
 from ropegen.explanation.facts import data as data
+from ropegen.explanation.lines import summary as summary
+from ropegen.explanation.lines import text as text
 from ropegen.explanation.page import html as html
-from ropegen.explanation.words import duration as duration
-from ropegen.explanation.words import quantity as quantity
-from ropegen.explanation.words import text as text
+from ropegen.quantities import duration as duration
+from ropegen.quantities import quantity as quantity

@@ -6,24 +6,19 @@ import dataclasses
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from itertools import count
 
-import numpy as np
-import numpy.typing as npt
-
-from ropegen import masks, passes
+from ropegen import passes
 from ropegen.cost import Cost
 from ropegen.errors import RopegenError
+from ropegen.explanation.attention import Facts, attention, span_of
 from ropegen.ir import ops
 from ropegen.ir.graph import Graph, Node
 from ropegen.ir.text import digest
-from ropegen.plans import Candidate, Plan, Rejected, Step, Table
+from ropegen.plans import Candidate, Plan, Rejected, Step, Table, unfused_region
 from ropegen.rotary import Rope
 from ropegen.template import Tile, template
-from ropegen.tile_classes import classes_of
 from ropegen.types import TensorType, epsilon
-
-Facts: TypeAlias = dict[str, Any]
 
 # Up to this position, range reduction inside a kernel is as exact as the table. If the plan knows no position, it states
 # the error at this one.
@@ -34,14 +29,16 @@ _LAST_POSITION = 2**31 - 1
 def data(plan: Plan) -> Facts:
     """The facts of a plan as numbers, words and lists, ready for `json.dumps`. Times are in seconds, sizes in bytes."""
     names = _names(plan.graph)
-    steps = [_step(plan, index, step, names) for index, step in enumerate(plan.steps, start=1)]
+    # The steps of a call are counted, and so are those that run once before the calls.
+    counted = {False: count(1), True: count(1)}
+    steps = [_step(plan, next(counted[step.prepares]), step, names) for step in plan.steps]
     return {
         "graph": {
             "name": plan.graph.name,
             "digest": digest(plan.graph),
-            "ops": _count(plan.graph),
+            "ops": len(plan.graph.ops),
             "source_digest": digest(plan.source),
-            "source_ops": _count(plan.source),
+            "source_ops": len(plan.source.ops),
         },
         "plan": plan.digest,
         "weighed": list(plan.weighed),
@@ -78,10 +75,6 @@ def _names(graph: Graph) -> dict[Node, str]:
         names[node] = f"%{node.op.name}{seen[node.op.name] or ''}"
         seen[node.op.name] += 1
     return names
-
-
-def _count(graph: Graph) -> int:
-    return len(graph.nodes) - len(graph.inputs)
 
 
 def _typed(kind: TensorType) -> Facts:
@@ -123,13 +116,29 @@ def _step(plan: Plan, index: int, step: Step, names: Mapping[Node, str]) -> Fact
         "reads": [names[value] for value in step.operands],
         "outputs": [{"name": names[value], **_typed(value.type)} for value in step.outputs],
         "cost": _cost(step.cost),
+        "floors": _floors(plan, step),
+        "unfused": None
+        if step.region is None
+        else _cost(unfused_region(step.region.closed, plan.target, plan.weighed)),
         "share": 0.0 if step.prepares or not total else step.cost.seconds / total,
         "considered": [{**_candidate(candidate), "chosen": candidate is chosen} for candidate in step.considered],
         "attention": [
-            _attention(node, node.op, chosen, names) for node in step.nodes if isinstance(node.op, ops.Attend)
+            attention(node, node.op, chosen, names) for node in step.nodes if isinstance(node.op, ops.Attend)
         ],
         "angles": [*_angles(plan.graph, step, names)],
     }
+
+
+def _floors(plan: Plan, step: Step) -> Facts:
+    """The seconds that a step would take if the chip did nothing but its operations, and nothing but move its bytes.
+
+    `compute` counts at the chip's peak of matrix products, for the fastest element type that the step reads or writes, or
+    for float32 if that is faster, as on CPU; `memory` counts at the chip's bandwidth.
+    """
+    chip, cost = plan.target.figures, step.cost
+    dtypes = {value.type.dtype for value in (*step.operands, *step.outputs) if value.type.is_float}
+    rate = max(chip.matmul(dtype) for dtype in (*dtypes, "f32"))
+    return {"compute": cost.flops / rate, "memory": cost.bytes / chip.bandwidth}
 
 
 def _notes(step: Step) -> Iterator[str]:
@@ -197,82 +206,6 @@ def _of_role(graph: Graph, role: str) -> Iterator[Node]:
     return (node for node in graph.inputs if isinstance(node.op, ops.Input) and node.op.role == role)
 
 
-# Attention: which tiles are left out ---------------------------------------------------------------------------------
-
-
-def _attention(value: Node, op: ops.Attend, chosen: Candidate | None, names: Mapping[Node, str]) -> Facts:
-    q, k, v = (operand.type for operand in value.operands[:3])
-    return {
-        "value": names[value],
-        "queries": q.shape[-3],
-        "keys": k.shape[-3],
-        "heads": q.shape[-2],
-        "kv_heads": k.shape[-2],
-        "width": q.shape[-1],
-        "value_width": v.shape[-1],
-        "mask": str(op.visible),
-        "score": None if op.score == masks.identity else str(op.score),
-        "scale": op.scale,
-        "softcap": op.softcap,
-        "masked_row": op.masked_row,
-        **({} if op.dropout is None else {"dropout": op.dropout}),
-        "returns": op.returns,
-        "operands": [operand.name for operand in op.beside if operand.holds != "position"],
-        "positions": {
-            operand.name: _span(value.operand(operand.name)) for operand in op.beside if operand.holds == "position"
-        },
-        "tiles": _tiles(value, op, chosen),
-    }
-
-
-def _span(positions: Node | None) -> list[int] | None:
-    """The first and the last of positions that are known at planning time; None for others."""
-    if positions is None or not isinstance(positions.op, ops.Positions) or not positions.op.length:
-        return None
-    return [positions.op.start, positions.op.start + positions.op.length - 1]
-
-
-def _tiles(value: Node, op: ops.Attend, chosen: Candidate | None) -> Facts:
-    """How many tiles of scores are empty, full and partial under the mask, or why that is not known."""
-    sizes = _tile(chosen.tile) if chosen is not None else {}
-    if "kv" in sizes and "q" not in sizes:
-        return {"unknown": f"the kernel decides at run time which tiles of {sizes['kv']} keys the mask shows"}
-    if not {"q", "kv"} <= sizes.keys():
-        return {"unknown": "the scores are computed whole, not in tiles"}
-    q, k = value.operands[0].type, value.operands[1].type
-    read = masks.variables(op.visible)
-    rows = _ranges(q.shape[-3], sizes["q"], value.operand("q_positions"), "q_pos" in read)
-    columns = _ranges(k.shape[-3], sizes["kv"], value.operand("kv_positions"), "kv_pos" in read)
-    if rows is None or columns is None:
-        return {"unknown": "positions are read at each call, so no tile is known to be empty now"}
-    heights = np.minimum(sizes["q"], q.shape[-3] - np.arange(0, q.shape[-3], sizes["q"]))
-    widths = np.minimum(sizes["kv"], k.shape[-3] - np.arange(0, k.shape[-3], sizes["kv"]))
-    heads, entries = (0, max(1, q.shape[-2]) - 1), (0, max(1, math.prod(q.shape[:-3])) - 1)
-    beside = zip(op.beside, value.operands[len(op.required) :], strict=True)
-    wide = [operand.variable for operand, given in beside if operand.variable and given.type.dtype == "i64"]
-    classes = classes_of(op.visible, rows, columns, head=heads, batch=entries, wide=wide)
-    if "mask" in op.given:  # a dense mask may hide any key that the expression shows
-        classes = classes.masked
-    scores = q.shape[-3] * k.shape[-3]
-    return {
-        "count": classes.count,
-        "empty": classes.number(masks.EMPTY),
-        "partial": classes.number(masks.PARTIAL),
-        "full": classes.number(masks.FULL),
-        "scores_computed": classes.scores(heights, widths),
-        "scores": scores,
-    }
-
-
-def _ranges(length: int, size: int, positions: Node | None, read: bool) -> npt.NDArray[np.int64] | None:
-    """The first and last position of every tile, (n, 2); None if the mask reads positions that are not known yet."""
-    if read and (positions is None or not isinstance(positions.op, ops.Positions)):
-        return None
-    first = positions.op.start if positions is not None and isinstance(positions.op, ops.Positions) else 0
-    starts = np.arange(0, length, size)
-    return np.stack([starts, np.minimum(starts + size, length) - 1], axis=-1) + first
-
-
 # Half-precision types represent every whole number up to these.
 _WHOLE_TO = {"bf16": 256, "f16": 2048}
 
@@ -318,8 +251,8 @@ def _reach(
     graph: Graph, value: Node, rope: Rope | None, stored: str, read_as: Sequence[str], table: Table | None
 ) -> Facts:
     """Where the angles come from, and the bound on their error at the largest position that is known."""
-    own = _span(value.operands[0])
-    spans = [own] if own is not None else [span for node in graph.nodes if (span := _span(node)) is not None]
+    own = span_of(value.operands[0])
+    spans = [own] if own is not None else [span for node in graph.nodes if (span := span_of(node)) is not None]
     largest = max((abs(end) for span in spans for end in span), default=None)
     at = _REFERENCE_POSITION if largest is None else largest
     narrowest = max(read_as, key=epsilon, default=stored)
@@ -390,10 +323,10 @@ def _warnings(steps: Sequence[Facts]) -> Iterator[str]:
     for step in steps:
         for angles in step["angles"]:
             yield from _warnings_of_angles(angles)
-        for attention in step["attention"]:
-            tiles = attention["tiles"]
+        for attended in step["attention"]:
+            tiles = attended["tiles"]
             if tiles.get("count") and tiles["empty"] == tiles["count"]:
-                yield f"{attention['value']}: the mask `{short(attention['mask'])}` shows no key to any query"
+                yield f"{attended['value']}: the mask `{short(attended['mask'])}` shows no key to any query"
 
 
 def _position_warnings(angles: Facts) -> Iterator[str]:

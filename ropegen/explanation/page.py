@@ -1,116 +1,204 @@
-"""A plan as an HTML page that needs no other file."""
+"""A plan as an HTML page that needs no other file and runs no script."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
 
-from ropegen.explanation.facts import Facts, data
-from ropegen.explanation.words import (
-    bytes_of,
-    counted,
-    duration,
-    heading,
-    input_row,
-    pass_row,
-    prepared_row,
-    step_rows,
-    title,
-    total_rows,
-)
-from ropegen.plans import Plan
+import numpy as np
 
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1b1f24; --dim: #57606a; --ground: #fff; --rule: #d0d7de;
-        --compute: #3b6fd4; --memory: #b7791f; --launch: #7d8590; --warn: #b42318; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e6edf3; --dim: #9198a1; --ground: #0d1117; --rule: #30363d;
-          --compute: #6ea0ff; --memory: #d9a441; --launch: #8b949e; --warn: #ff8f84; }
-}
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--ground); margin: 0; }
-main { max-width: 70rem; margin: 0 auto; padding: 1.5rem; }
-h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
-table { border-collapse: collapse; display: block; overflow-x: auto; }
-td, th { text-align: left; vertical-align: top; padding: .2rem 1rem .2rem 0; border-bottom: 1px solid var(--rule); }
-th { color: var(--dim); font-weight: 500; }
-td, summary { font-variant-numeric: tabular-nums; }
-summary { cursor: pointer; padding: .2rem 0; }
-details > table { margin: .3rem 0 .8rem 1.2rem; }
-.chart { display: grid; grid-template-columns: max-content 1fr max-content; gap: .25rem .8rem; align-items: center; }
-.bar { height: .9rem; min-width: 1px; border-radius: 2px; }
-.compute { background: var(--compute); } .memory { background: var(--memory); } .launch { background: var(--launch); }
-.dim { color: var(--dim); } .warn { color: var(--warn); }
-"""
+from ropegen import masks
+from ropegen.explanation import graph_picture, words
+from ropegen.explanation.attention import LETTERS, Facts
+from ropegen.explanation.facts import data
+from ropegen.explanation.style import STYLE
+from ropegen.mask_pictures import class_parts
+from ropegen.plans import Plan
+from ropegen.quantities import duration
+
+_CLASSES = {letter: kind for kind, letter in LETTERS.items()}
 
 
 def html(plan: Plan) -> str:
-    """The plan as one page that needs no other file: the facts of `text`, and a bar for the predicted time of every step."""
+    """The plan as one page that needs no other file: the facts of `text`, its graph, bars of times, and maps of masks."""
     facts = data(plan)
     steps = [step for step in facts["steps"] if not step["prepares"]]
     once = [step for step in facts["steps"] if step["prepares"]]
     name = escape(f"plan of {facts['graph']['name']} for {facts['target']['name']}")
-    head = "".join(f"<div>{escape(' '.join(line.split()))}</div>" for line in heading(facts))
-    warned = (
-        "".join(f'<p class="warn">{escape(warning)}</p>' for warning in facts["warnings"]) or '<p class="dim">none</p>'
-    )
-    outputs = [
-        [output["label"], output["type"], bytes_of(output["bytes"]), output["is"]] for output in facts["outputs"]
-    ]
-    not_taken = [
-        [
-            region["family"],
-            ", ".join(region["outputs"]),
-            counted(region["ops"]),
-            duration(region["saving"]),
-            region["reason"],
-        ]
-        for region in facts["not_taken"]
-    ]
+    remarks = "".join(f"<p>{escape(remark)}</p>" for remark in facts["remarks"])
+    not_taken = [*map(words.not_taken_row, facts["not_taken"])]
     sections = {
-        "Time": _chart(steps),
-        "Totals": _table((), total_rows(facts["totals"])),
-        "Warnings": warned,
+        "In short": _table("The plan in six rows", (), words.summary(facts)),
+        "Time": _bars(steps) if steps else "",
+        "Graph": _graph(plan, facts) if steps or once else "",
+        "Masks": _maps(steps),
         "Steps of a call": _details(steps),
-        "Prepared once": _table(("", "type", "size"), [*map(prepared_row, facts["prepared"])]) + _details(once),
-        "Regions considered and not taken": "".join(f"<p>{escape(remark)}</p>" for remark in facts["remarks"])
-        + _table(("family", "outputs", "ops", "would save", "why not"), not_taken),
-        "Passes": _table(("times", "rule", "what it does"), [*map(pass_row, facts["passes"])]),
-        "Inputs": _table(("", "role", "type", "size", ""), [*map(input_row, facts["inputs"])]),
-        "Outputs": _table(("", "type", "size", "value"), outputs),
-    }
-    body = "".join(f"<section><h2>{section}</h2>{content}</section>\n" for section, content in sections.items())
+        "Prepared once": _table("Values", ("name", "type", "size"), [*map(words.prepared_row, facts["prepared"])])
+        + _details(once),
+        "Regions considered and not taken": remarks
+        + _table(
+            "Savings are over the ops of a region one by one", ("family", "ops", "outputs", "why not"), not_taken
+        ),
+        "Passes": _table("Rewritings before planning", ("times", "rule", "what it does"), [*map(words.pass_row, facts["passes"])]),
+        "Inputs": _table(
+            "What a call reads", ("name", "role", "type", "size", "remark"), [*map(words.input_row, facts["inputs"])]
+        ),
+        "Outputs": _table("What a call returns", ("name", "type", "size", "value"), [*map(words.output_row, facts["outputs"])]),
+        "Totals": _table("All steps of a call", (), words.total_rows(facts["totals"])),
+        "What the plan is for": _table("Graph and chip", (), words.heading(facts)),
+        "Legend": _table("Words of this page", (), [[*row] for row in words.LEGEND]),
+    }  # fmt: skip
+    body = "".join(f"<section><h2>{section}</h2>{body}</section>\n" for section, body in sections.items() if body)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{name}</title>\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head>\n'
-        f'<body><main><h1>{name}</h1><div class="dim">{head}</div>\n{body}</main></body></html>\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>\n'
+        f"<body><main><h1>{name}</h1>\n{body}</main></body></html>\n"
     )
 
 
-def _chart(steps: Sequence[Facts]) -> str:
-    """One bar for every step, as long as its predicted time. Its colour and its label state what bounds it."""
-    longest = max((step["cost"]["seconds"] for step in steps), default=0.0)
+def _anchor(step: Facts) -> str:
+    return f"prepared-{step['index']}" if step["prepares"] else f"step-{step['index']}"
+
+
+def _name(step: Facts) -> str:
+    return f"{step['index']}. {escape(words.title(step))}"
+
+
+def _caption(step: Facts) -> str:
+    return f"{'Prepared value' if step['prepares'] else 'Step'} {step['index']}: {words.title(step)}"
+
+
+def _bars(steps: Sequence[Facts]) -> str:
+    """A bar for every step, as long as its estimated time, with a tick for each of its floors. It links to the step."""
+    longest = max(step["cost"]["seconds"] for step in steps)
     rows: list[str] = []
     for step in steps:
         seconds, bound = step["cost"]["seconds"], step["cost"]["bound"]
-        if seconds:
-            bar = f'<div class="bar {bound}" style="width:{100 * seconds / longest:.2f}%"></div>'
-            words = f'{duration(seconds)} <span class="dim">{bound}</span>'
-            rows.append(f"<div>{step['index']}. {escape(title(step))}</div><div>{bar}</div><div>{words}</div>")
-    return f'<div class="chart">{"".join(rows)}</div>' if rows else '<p class="dim">nothing takes time</p>'
+        if not seconds:
+            continue
+        ticks = "".join(
+            f'<span class="tick {cause}-floor" style="left:{min(100.0, 100 * floor / longest):.2f}%"></span>'
+            for cause, floor in step["floors"].items()
+            if floor
+        )
+        rows.append(
+            f'<li><a href="#{_anchor(step)}">{_name(step)}</a>'
+            f'<div class="track"><div class="bar {bound}" style="width:{100 * seconds / longest:.2f}%"></div>{ticks}</div>'
+            f'<div class="words">{escape(words.price(step))}</div></li>'
+        )
+    if not rows:
+        return ""
+    keys = "".join(
+        f'<span class="key {bound}"></span> {bound}-bound &nbsp; ' for bound in ("compute", "memory", "launch")
+    )
+    floors = "".join(
+        f'<span class="key"><span class="tick {cause}-floor" style="left:50%"></span></span> what {what} alone take{s} &nbsp; '
+        for cause, what, s in (("compute", "the operations", ""), ("memory", "moving the bytes", "s"))
+    )
+    return f'<p class="dim">Estimates. {keys}{floors}</p><ul class="bars">{"".join(rows)}</ul>'
+
+
+def _graph(plan: Plan, facts: Facts) -> str:
+    picture = graph_picture.svg(plan, facts)
+    said = "A frame is a region, which one template computes; its colour says what bounds it, as in the bars."
+    return f"<figure>{picture}<figcaption>{said}</figcaption></figure>"
+
+
+def _maps(steps: Sequence[Facts]) -> str:
+    """The map of every mask whose positions are known, with the numbers of its tiles."""
+    figures = [
+        _map(step, attention) for step in steps for attention in step["attention"] if attention["map"] is not None
+    ]
+    if not figures:
+        return ""
+    keys = (
+        (masks.FULL, "every key is seen"),
+        (masks.PARTIAL, "some keys are seen"),
+        (masks.EMPTY, "no key is seen: skipped"),
+    )
+    legend = " &nbsp; ".join(
+        f'<svg class="swatch" viewBox="0 0 1 1" aria-hidden="true">{"".join(class_parts(np.array([[kind]], np.int8)))}</svg> '
+        f"{what}"
+        for kind, what in keys
+    )
+    return f'<p class="dim">{legend}</p><div class="figures">{"".join(figures)}</div>'
+
+
+def _map(step: Facts, attention: Facts) -> str:
+    told = attention["map"]
+    classes = np.array([[_CLASSES[letter] for letter in row] for row in told["rows"]], np.int8)
+    rows, columns = classes.shape
+    cell = f"{told['queries']:,} queries and {told['keys']:,} keys"
+    tiles = told["tiles"]
+    kind = "a block of" if tiles is None else "a tile of" if tiles == [1, 1] else f"{tiles[0]} x {tiles[1]} tiles,"
+    said = f"{attention['queries']:,} queries (down) to {attention['keys']:,} keys (right); a cell is {kind} {cell}"
+    mask = escape(words.shown_mask(attention))
+    return (
+        f'<figure><svg class="map" viewBox="0 0 {columns} {rows}" role="img" aria-label="{mask}: {escape(said)}">'
+        f'{"".join(class_parts(classes))}</svg><figcaption><a href="#{_anchor(step)}">{_name(step)}</a>: '
+        f"<code>{mask}</code>. {escape(said)}.</figcaption></figure>"
+    )
 
 
 def _details(steps: Sequence[Facts]) -> str:
-    blocks = [
-        f"<details open><summary>{step['index']}. {escape(title(step))}, {duration(step['cost']['seconds'])}</summary>"
-        f"{_table((), [*step_rows(step)])}</details>"
+    """The facts of every step; only the most expensive one is open."""
+    longest = max(steps, key=lambda step: step["cost"]["seconds"], default=None)
+    return "".join(
+        f"<details{' open' if step is longest and not step['prepares'] else ''}><summary>{_name(step)}: "
+        f"{escape(words.price(step))}</summary>"
+        # A link to something inside of a closed element opens it.
+        f'<div class="step" id="{_anchor(step)}">{_table(_caption(step), (), [*words.step_rows(step)])}'
+        f"{_options(step)}</div></details>"
         for step in steps
-    ]
-    return "".join(blocks) or '<p class="dim">none</p>'
+    )
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _options(step: Facts) -> str:
+    """The ways to compute a region, with a bar for the time of each."""
+    told = {row[0]: row[1] for row in words.option_rows(step)}
+    costs = {candidate["template"]: candidate["cost"] for candidate in step["considered"]}
+    if step["unfused"]:
+        costs["unfused"] = step["unfused"]
+    longest = max((cost["seconds"] for cost in costs.values() if cost is not None), default=0.0)
+    if not longest:
+        return ""
+    rows: list[str] = []
+    for name, cost in costs.items():
+        bar = ""
+        if cost is not None:
+            bar = f'<div class="small {cost["bound"]}" style="width:{8 * cost["seconds"] / longest:.2f}rem"></div>'
+        rows.append(
+            f'<tr role="row"><th scope="row" role="rowheader">{escape(name)}</th><td role="cell">{bar}</td>'
+            f'<td role="cell">{escape(told[name])}</td></tr>'
+        )
+    return (
+        f'<table role="table"><caption>Options, estimated; the longest bar is {duration(longest)}</caption>'
+        '<thead role="rowgroup"><tr role="row"><th scope="col" role="columnheader">template</th>'
+        '<th scope="col" role="columnheader">time</th><th scope="col" role="columnheader">what it takes</th></tr></thead>'
+        f'<tbody role="rowgroup">{"".join(rows)}</tbody></table>'
+    )
+
+
+def _table(caption: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table whose first cells are row headers; nothing for no rows.
+
+    The roles keep it a table for screen readers where a narrow screen shows its cells below each other.
+    """
     if not rows:
-        return '<p class="dim">none</p>'
-    titles = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in header)
-    lines = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<table>{f'<thead><tr>{titles}</tr></thead>' if header else ''}<tbody>{lines}</tbody></table>"
+        return ""
+    header, *rows = words.without_empty_columns([header, *rows], 1) if header else [header, *rows]
+    titles = "".join(f'<th scope="col" role="columnheader">{escape(heading)}</th>' for heading in header)
+    head = f'<thead role="rowgroup"><tr role="row">{titles}</tr></thead>' if header else ""
+    lines: list[str] = []
+    for first, *others in rows:
+        cells = "".join(_cell(cell, header[index] if header else "") for index, cell in enumerate(others, start=1))
+        lines.append(f'<tr role="row"><th scope="row" role="rowheader">{escape(first)}</th>{cells}</tr>')
+    return (
+        f'<table role="table"><caption>{escape(caption)}</caption>{head}'
+        f'<tbody role="rowgroup">{"".join(lines)}</tbody></table>'
+    )
+
+
+def _cell(said: str, heading: str) -> str:
+    named = f' data-head="{escape(heading)}"' if heading and said else ""
+    return f'<td role="cell"{named}>{escape(said)}</td>'

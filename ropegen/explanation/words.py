@@ -1,67 +1,87 @@
-"""A plan for a person to read."""
+"""The facts of a plan in words: rows and lines that the text and the page arrange."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from ropegen.explanation.facts import Facts, data, short
-from ropegen.plans import Plan
+from ropegen.explanation.attention import Facts
+from ropegen.explanation.facts import short
+from ropegen.quantities import bytes_of, duration, plural, quantity
+
+# How many of the most expensive steps the summary names.
+_MOST_EXPENSIVE = 3
+
+LEGEND = (
+    ("estimate", "every time is an estimate of the cost model, not a measurement; `ropegen bench` measures"),
+    ("compute-bound", "most of the time goes into operations: a chip with more FLOP/s would be faster"),
+    ("memory-bound", "most of the time goes into moving bytes between main memory and the chip"),
+    ("launch-bound", "most of the time goes into starting kernels and the ops inside them"),
+    ("floors", "what the operations alone take at the peak of the chip, and the bytes alone at its bandwidth"),
+)
 
 
-def text(plan: Plan) -> str:
-    """The plan for a person to read. Equal plans give equal bytes on every machine."""
-    facts = data(plan)
-    steps = [step for step in facts["steps"] if not step["prepares"]]
-    once = [step for step in facts["steps"] if step["prepares"]]
-    sections = [
-        ("inputs", _columns([*map(input_row, facts["inputs"])])),
-        (
-            "outputs",
-            _columns(
-                [
-                    [output["label"], output["type"], bytes_of(output["bytes"]), output["is"]]
-                    for output in facts["outputs"]
-                ]
-            ),
-        ),
-        (
-            f"passes: {_plural(sum(rule['times'] for rule in facts['passes']), 'rewriting')}",
-            _columns([*map(pass_row, facts["passes"])]),
-        ),
-        ("prepared once, from parameters alone", _columns([*map(prepared_row, facts["prepared"])]) + _blocks(once)),
-        ("steps of a call", _blocks(steps)),
-        (
-            "regions considered and not taken",
-            [*facts["remarks"], *(line for region in facts["not_taken"] for line in _not_taken_lines(region))],
-        ),
-        ("totals", _columns(total_rows(facts["totals"]))),
-        ("warnings", facts["warnings"]),
-    ]
-    lines = [
-        f"plan of {facts['graph']['name']} for {facts['target']['name']}",
-        *(f"  {line}" for line in heading(facts)),
-    ]
-    for title, body in sections:
-        lines += ["", title, *(f"  {line}".rstrip() for line in body or ["none"])]
-    return "\n".join(lines) + "\n"
-
-
-def heading(facts: Facts) -> list[str]:
-    graph, target, figures = facts["graph"], facts["target"], facts["target"]["figures"]
-    cores = f", {_plural(target['cores'], 'core')}" if target["platform"] == "cpu" else ""
-    directions = " and ".join(facts["weighed"])
-    weighed = [f"costs   {directions} together"] if directions != "forward" else []
+def summary(facts: Facts) -> list[list[str]]:
+    """Six rows: time, bound, chip, shapes and types, the most expensive steps, and warnings."""
+    totals, steps = facts["totals"], [step for step in facts["steps"] if not step["prepares"]]
+    seconds = totals["seconds"]
+    directions = "" if facts["weighed"] == ["forward"] else f", {' and '.join(facts['weighed'])} together"
+    causes = sorted(("compute", "memory", "launch"), key=lambda cause: -totals[cause])
+    shares = [f"{cause} {_share(totals[cause] / seconds)}" for cause in causes if seconds and totals[cause]]
+    longest = sorted(steps, key=lambda step: -step["cost"]["seconds"])[:_MOST_EXPENSIVE]
+    spent = [f"{step['index']}. {title(step)} {_share(step['share'])}" for step in longest if step["share"]]
     return [
-        f"graph   {graph['digest'][:12]}, {_plural(graph['ops'], 'op')} ({graph['source_ops']} before the passes)",
-        f"plan    {facts['plan'][:12]}",
-        f"target  {target['platform']} {target['chip']}{cores}",
-        f"        matrices {_rate(figures['matmul_bf16'])} in bf16, {_rate(figures['matmul_f32'])} in f32;"
-        f" elementwise {_rate(figures['vector'])}; exponentials {quantity(figures['transcendental'], '/s')}",
-        f"        memory {bytes_of(figures['bandwidth'])}/s; fast memory {bytes_of(figures['fast_memory'])};"
-        f" launch overhead {duration(figures['launch'])}",
-        *weighed,
+        ["estimate", f"{duration(seconds)} a call{directions}"],
+        ["bound", f"{totals['bound']}-bound: {', '.join(shares)} of the time" if shares else "nothing takes time"],
+        ["chip", _chip(facts["target"])],
+        ["shapes", _shapes(facts)],
+        ["steps", f"{plural(len(steps), 'step')}{', the most expensive ' if spent else ''}{', '.join(spent)}"],
+        ["warnings", "; ".join(facts["warnings"]) or "none"],
     ]
+
+
+def _share(part: float) -> str:
+    if 0 < part < 0.0005:
+        return "less than 0.1 %"
+    return f"{100 * part:.{1 if part < 0.0995 else 0}f} %"
+
+
+def _chip(target: Facts) -> str:
+    figures = target["figures"]
+    name = f"{target['platform']} {target['chip']}"
+    cores = f", {plural(target['cores'], 'core')}" if target["platform"] == "cpu" else ""
+    rates = f"{_rate(figures['matmul_bf16'])} in bf16, {_rate(figures['matmul_f32'])} in f32"
+    return f"{name}{cores}: {rates}, {bytes_of(figures['bandwidth'])}/s of memory"
+
+
+def _shapes(facts: Facts) -> str:
+    fed = [f"{value['label']} {_typed(value)}" for value in facts["inputs"] if value["role"] != "parameter"]
+    made = [f"{value['label']} {_typed(value)}" for value in facts["outputs"]]
+    size = facts["totals"]["parameter_bytes"]
+    parameters = f"; parameters {bytes_of(size)}" if size else ""
+    return f"{', '.join(fed) or 'no activation'} -> {', '.join(made)}{parameters}"
+
+
+def _typed(value: Facts) -> str:
+    return f"{value['dtype']}[{','.join(map(str, value['shape']))}]"
+
+
+def heading(facts: Facts) -> list[list[str]]:
+    """What the plan is for, in rows."""
+    graph, target, figures = facts["graph"], facts["target"], facts["target"]["figures"]
+    cores = f", {plural(target['cores'], 'core')}" if target["platform"] == "cpu" else ""
+    directions = " and ".join(facts["weighed"])
+    return [
+        ["graph", f"{graph['digest'][:12]}, {plural(graph['ops'], 'op')} ({graph['source_ops']} before the passes)"],
+        ["plan", facts["plan"][:12]],
+        ["target", f"{target['platform']} {target['chip']}{cores}"],
+        ["rates", f"matrices {_rate(figures['matmul_bf16'])} in bf16, {_rate(figures['matmul_f32'])} in f32;"
+        f" elementwise {_rate(figures['vector'])}; exponentials {quantity(figures['transcendental'], '/s')}"],
+        ["memory", f"{bytes_of(figures['bandwidth'])}/s; fast memory {bytes_of(figures['fast_memory'])};"
+        f" launch overhead {duration(figures['launch'])}"],
+        ["estimates", f"from {figures['basis']}"],
+        *([["costs", f"{directions} together"]] if directions != "forward" else []),
+    ]  # fmt: skip
 
 
 def input_row(facts: Facts) -> list[str]:
@@ -74,6 +94,10 @@ def input_row(facts: Facts) -> list[str]:
     ]
 
 
+def output_row(facts: Facts) -> list[str]:
+    return [facts["label"], facts["type"], bytes_of(facts["bytes"]), facts["is"]]
+
+
 def pass_row(facts: Facts) -> list[str]:
     return [f"{facts['times']} x", f"{facts['pass']}/{facts['rule']}", facts["notation"]]
 
@@ -82,24 +106,23 @@ def prepared_row(facts: Facts) -> list[str]:
     return [f"{facts['name']} is {facts['is']}", facts["type"], bytes_of(facts["bytes"])]
 
 
-def _blocks(steps: Sequence[Facts]) -> list[str]:
-    lines: list[str] = []
-    for step in steps:
-        cost = step["cost"]
-        share = "" if step["prepares"] else f", {100 * step['share']:.1f} % of the call"
-        price = f"{duration(cost['seconds'])}, {cost['bound']}-bound{share}" if cost["seconds"] else "free"
-        lines.append(f"{step['index']}. {title(step)}: {price}")
-        lines += (f"     {line}" for line in _columns([*step_rows(step)]))
-    return lines
-
-
 def title(step: Facts) -> str:
     if step["family"] and not step["template"]:
         return f"{step['family']} unfused"
     return step["template"] or f"{step['ops'][-1]} unfused"
 
 
+def price(step: Facts) -> str:
+    """What a step takes and why, such as `545 µs, compute-bound, 42 % of the call`."""
+    cost = step["cost"]
+    if not cost["seconds"]:
+        return "takes no time"
+    share = "" if step["prepares"] else f", {_share(step['share'])} of the call"
+    return f"{duration(cost['seconds'])}, {cost['bound']}-bound{share}"
+
+
 def step_rows(step: Facts) -> Iterator[list[str]]:
+    """What a step computes, and how, without its options."""
     cost = step["cost"]
     if step["family"]:
         yield ["computes", counted(step["ops"])]
@@ -109,18 +132,30 @@ def step_rows(step: Facts) -> Iterator[list[str]]:
         yield ["padding", _padding(step["padding"])]
     for note in step["notes"]:
         yield ["note", note]
-    yield ["reads", ", ".join(step["reads"]) or "nothing"]
+    if step["reads"]:
+        yield ["reads", ", ".join(step["reads"])]
     yield ["outputs", ", ".join(f"{output['name']} {output['type']}" for output in step["outputs"])]
-    temporary = f"{bytes_of(cost['temporary'])} of temporaries"
-    yield ["work", f"{quantity(cost['flops'], 'FLOP')}, {bytes_of(cost['bytes'])} moved, {temporary}"]
+    work = [quantity(cost["flops"], "FLOP")] if cost["flops"] else []
+    work += [f"{bytes_of(cost['bytes'])} moved"] if cost["bytes"] else []
+    work += [f"{bytes_of(cost['temporary'])} of temporaries"] if cost["temporary"] else []
+    if work:
+        yield ["work", ", ".join(work)]
+    floors = {cause: seconds for cause, seconds in step["floors"].items() if seconds}
+    if floors and cost["seconds"]:
+        yield ["floors", ", ".join(f"{cause} {duration(seconds)}" for cause, seconds in floors.items())]
     for attention in step["attention"]:
         yield from _attention_rows(attention)
     for angles in step["angles"]:
         yield from _angle_rows(angles)
+
+
+def option_rows(step: Facts) -> Iterator[list[str]]:
+    """The ways to compute the region of a step: what each one takes, or why it declines."""
     for candidate in step["considered"]:
-        yield ["options", f"{candidate['template']} {_verdict(candidate)}"]
-    if step["family"] and not step["template"]:
-        yield ["options", f"unfused: {duration(cost['seconds'])}, {cost['bound']}-bound, taken"]
+        yield [candidate["template"], _verdict(candidate)]
+    if unfused := step["unfused"]:
+        taken = "" if step["template"] else ", taken"
+        yield ["unfused", f"{duration(unfused['seconds'])}, {unfused['bound']}-bound{taken}"]
 
 
 def _padding(padding: Facts) -> str:
@@ -141,22 +176,21 @@ def _verdict(candidate: Facts) -> str:
 
 
 def _attention_rows(facts: Facts) -> Iterator[list[str]]:
-    heads = _plural(facts["heads"], "head")
+    heads = plural(facts["heads"], "head")
     if facts["heads"] != facts["kv_heads"]:
         heads += f" over {facts['kv_heads']}"
     width = str(facts["width"])
     if facts["width"] != facts["value_width"]:
         width += f" (values {facts['value_width']})"
-    lengths = f"{_plural(facts['queries'], 'query', 'queries')} to {_plural(facts['keys'], 'key')}"
+    lengths = f"{plural(facts['queries'], 'query', 'queries')} to {plural(facts['keys'], 'key')}"
     yield ["attends", f"{lengths}, {heads} of width {width}, scale {facts['scale']:.6g}"]
-    shown = {"True": "every key (True)", "False": "no key (False)"}.get(facts["mask"], short(facts["mask"]))
     extra = [f"soft-cap {facts['softcap']:g}"] if facts["softcap"] else []
     extra += [f"score {short(facts['score'])}"] if facts["score"] else []
     extra += [f"a row without keys gives its {facts['masked_row']}"] if facts["masked_row"] != "zero" else []
     extra += [f"drops {100 * facts['dropout']:g} % of the weights"] if facts.get("dropout") else []
     extra += ["returns the log-sum-exp"] if facts["returns"] != "output" else []
     extra += [f"reads {', '.join(facts['operands'])}"] if facts["operands"] else []
-    yield ["mask", "; ".join([shown, *extra])]
+    yield ["mask", "; ".join([shown_mask(facts), *extra])]
     for name, span in facts["positions"].items():
         yield [name, f"{span[0]} to {span[1]}" if span else "read at each call"]
     tiles = facts["tiles"]
@@ -166,6 +200,11 @@ def _attention_rows(facts: Facts) -> Iterator[list[str]]:
     kinds = f"{tiles['empty']} empty (skipped), {tiles['full']} full, {tiles['partial']} partial"
     share = tiles["scores_computed"] / tiles["scores"] if tiles["scores"] else 0.0
     yield ["tiles", f"{tiles['count']}: {kinds}; {100 * share:.1f} % of the scores are computed"]
+
+
+def shown_mask(attention: Facts) -> str:
+    """The mask of an attention, in its own notation."""
+    return {"True": "every key (True)", "False": "no key (False)"}.get(attention["mask"], short(attention["mask"]))
 
 
 _TABLES = {
@@ -196,32 +235,27 @@ def _angle_rows(facts: Facts) -> Iterator[list[str]]:
         yield ["error", f"{facts['precision']} angles: {bound}"]
 
 
-def _not_taken_lines(facts: Facts) -> Iterator[str]:
-    yield f"{facts['family']} with outputs {', '.join(facts['outputs'])} ({counted(facts['ops'])})"
-    verb = "would save" if facts["saving"] >= 0 else "would cost"
-    yield f"     {verb} {duration(abs(facts['saving']))}: {facts['reason']}"
+def not_taken_row(facts: Facts) -> list[str]:
+    """A region that was considered: its family, its ops, its outputs, and why it is not taken."""
+    return [facts["family"], counted(facts["ops"]), ", ".join(facts["outputs"]), facts["reason"]]
 
 
 def total_rows(totals: Facts) -> list[list[str]]:
-    once = f"{bytes_of(totals['prepared_bytes'])} prepared once in {duration(totals['prepare_seconds'])}"
+    once = f", {bytes_of(totals['prepared_bytes'])} prepared once in {duration(totals['prepare_seconds'])}"
+    work = [quantity(totals["flops"], "FLOP")] if totals["flops"] else []
+    work += [f"{bytes_of(totals['bytes'])} moved"] if totals["bytes"] else []
+    sizes = {
+        "temporaries": (totals["temporary"], " at most"),
+        "parameters": (totals["parameter_bytes"], once if totals["prepared_bytes"] else ""),
+        "activations in": (totals["activation_bytes"], ""),
+        "states": (totals["state_bytes"], ""),
+        "outputs": (totals["output_bytes"], ""),
+        "constants": (totals["constant_bytes"], ""),
+    }
     return [
         ["a call", f"{duration(totals['seconds'])}, mostly {totals['bound']}-bound"],
-        ["work", f"{quantity(totals['flops'], 'FLOP')}, {bytes_of(totals['bytes'])} moved"],
-        ["temporaries", f"{bytes_of(totals['temporary'])} at most"],
-        ["parameters", f"{bytes_of(totals['parameter_bytes'])}, {once}"],
-        ["activations in", bytes_of(totals["activation_bytes"])],
-        ["states", bytes_of(totals["state_bytes"])],
-        ["outputs", bytes_of(totals["output_bytes"])],
-        ["constants", bytes_of(totals["constant_bytes"])],
-    ]
-
-
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """The rows as lines; every column except the last is as wide as its widest cell."""
-    widths = [max(map(len, column)) for column in zip(*(row[:-1] for row in rows), strict=True)]
-    return [
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
-        for row in rows
+        *([["work", ", ".join(work)]] if work else []),
+        *([what, f"{bytes_of(size)}{words}"] for what, (size, words) in sizes.items() if size),
     ]
 
 
@@ -233,36 +267,11 @@ def _sizes(tile: Mapping[str, int]) -> str:
     return " ".join(f"{name}={size}" for name, size in tile.items())
 
 
-def _plural(count: int, noun: str, many: str = "") -> str:
-    return f"{count:,} {noun if count == 1 else many or noun + 's'}"
-
-
-def quantity(value: float, unit: str) -> str:
-    """A value with three digits and a decimal prefix: 1.23 GFLOP."""
-    for prefix in ("", "k", "M", "G", "T"):
-        if abs(value) < 999.5:
-            return f"{_digits(value)} {prefix}{unit}"
-        value /= 1000
-    return f"{_digits(value)} P{unit}"
-
-
-def _digits(value: float) -> str:
-    if value == int(value) and abs(value) < 1000:
-        return str(int(value))
-    return f"{value:.{0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2}f}"
-
-
-def bytes_of(size: float) -> str:
-    return quantity(size, "B")
-
-
 def _rate(operations: float) -> str:
     return quantity(operations, "FLOP/s")
 
 
-def duration(seconds: float) -> str:
-    """Seconds with three digits, in ns, µs, ms or s."""
-    for scale, unit in ((1e9, "ns"), (1e6, "\N{MICRO SIGN}s"), (1e3, "ms")):
-        if abs(seconds) * scale < 999.5:
-            return f"{_digits(seconds * scale)} {unit}"
-    return f"{_digits(seconds)} s"
+def without_empty_columns(rows: Sequence[Sequence[str]], header: int = 0) -> list[list[str]]:
+    """The rows without the columns in which every cell is empty; the first `header` rows do not count."""
+    kept = [index for index, column in enumerate(zip(*rows, strict=True)) if any(column[header:])]
+    return [[row[index] for index in kept] for row in rows]

@@ -93,7 +93,7 @@ class Graph(_Interned):
     nodes: tuple[Node, ...]
 
     def __repr__(self) -> str:
-        return f"<graph {self.name}: {len(self.nodes)} ops>"
+        return f"<graph {self.name}: {len(self.ops)} ops>"
 
     def __reduce__(self) -> tuple[Callable[..., Graph], tuple[object, ...]]:
         return graph, (self.name, self.inputs, self.outputs)
@@ -102,6 +102,11 @@ class Graph(_Interned):
     def input_types(self) -> dict[str, TensorType]:
         """The types of the inputs, by label."""
         return {label_of(value): value.type for value in self.inputs}
+
+    @property
+    def ops(self) -> tuple[Node, ...]:
+        """The nodes that compute something: all but the inputs."""
+        return tuple(item for item in self.nodes if not isinstance(item.op, Input))
 
     def labels(self, *roles: str) -> tuple[str, ...]:
         """The labels of the inputs of these roles, in order."""

@@ -27,6 +27,7 @@ from ropegen.types import TensorType
 FORMAT = 1
 MANIFEST = "manifest.json"
 GRAPH = "graph.mlir"
+PLANS = "plan.txt"
 TILES = "tiles.json"
 SIGNATURES = "manifest.sig"
 # The custom call of kernels for GPU, which are code for one compute capability.

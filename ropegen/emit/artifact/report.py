@@ -1,4 +1,4 @@
-"""`report.txt`: the sizes, predicted costs and ops of an artifact, and the schedules of its executables."""
+"""`report.txt`: the sizes, estimated costs and ops of an artifact, and the schedules of its executables."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from ropegen.emit.artifact import executables, native, static_report
 from ropegen.plans import FORWARD, Plan
+from ropegen.quantities import bytes_of, duration, quantity
 
 
 def report(
@@ -21,13 +22,13 @@ def report(
     for plan in plans:
         cost = plan.cost
         directions = "" if plan.weighed == FORWARD else ", " + " and ".join(plan.weighed)
-        lines += ["", f"{plan.target}, predicted for one call{directions}"]
+        lines += ["", f"{plan.target}, estimated for one call{directions}, not measured"]
         lines.append(
-            f"  {cost.seconds * 1e3:.3f} ms, {cost.flops / 1e9:.2f} GFLOP, {cost.bytes / 1e6:.1f} MB moved, "
-            f"{cost.temporary / 1e6:.1f} MB of temporaries"
+            f"  {duration(cost.seconds)}, {quantity(cost.flops, 'FLOP')}, {bytes_of(cost.bytes)} moved, "
+            f"{bytes_of(cost.temporary)} of temporaries"
         )
         lines += [
-            f"  {step.cost.seconds * 1e3:10.3f} ms  {step.chosen.template if step.chosen else step.outputs[0].op.name}"
+            f"  {duration(step.cost.seconds):>10}  {step.chosen.template if step.chosen else step.outputs[0].op.name}"
             for step in plan.steps
             if not step.prepares
         ]

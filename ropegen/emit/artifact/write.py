@@ -16,6 +16,7 @@ from ropegen.emit.artifact.manifest import (
     GRAPH,
     MANIFEST,
     MOSAIC_GPU,
+    PLANS,
     SIGNATURES,
     TILES,
     Devices,
@@ -149,7 +150,7 @@ def _files(
     files: dict[str, bytes] = {}
     progress("writing the graph and its plans")
     files[GRAPH] = text.dumps(source).encode()
-    files["plan.txt"] = "\n\n".join(explain.text(plan) for plan in plans).encode()
+    files[PLANS] = "\n\n".join(explain.text(plan) for plan in plans).encode()
     stages: dict[str, Stage] = {}
     counts: dict[str, dict[str, int]] = {}
     if split is not None:
