@@ -105,7 +105,8 @@ def test_backward_over_forward_is_what_was_measured() -> None:
         heads, kv_heads, width = map(int, shape.split("x"))
         graph = attention(int(length), heads, kv_heads, width, dtype, getattr(rg.masks, mask))
         (step,) = (step for step in rg.plan(graph, target).steps if step.region and step.region.family == "attend")
-        assert step.chosen is not None and step.chosen.template == "attend/llvm_cpu"
+        assert step.chosen is not None
+        assert step.chosen.template == "attend/llvm_cpu"
         chosen, site = template(step.chosen.template), step.region.closed
         costs = [
             cost_of(chosen, chosen.family.site(site), target, step.chosen.tile, way).seconds
