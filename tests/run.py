@@ -131,7 +131,7 @@ def wheel(arguments: list[str]) -> None:
         example = shutil.copytree(ROOT / "docs" / "template", folder / "template")  # pip builds where the sources are
         call(python, "-m", "pip", "install", "--quiet", "--no-deps", str(example))
         (empty / "short.mlir").write_text(SHORT_ATTENTION)
-        explained = output(python, "-m", "ropegen", "explain", "short.mlir", "--target", "cpu", cwd=empty)
+        explained = output(python, "-m", "ropegen", "explain", "short.mlir", "--target", "cpu", "-v", cwd=empty)
         if "attend/dense" not in explained or "taken" not in explained.partition("attend/dense")[2]:
             raise LaneError(f"the template of docs/template is installed, and no plan takes it:\n{explained}")
 
