@@ -1,6 +1,7 @@
 """Write golden/vectors/models.json: what whole models of transformers compute for the configs of hub_models.py.
 
-Run `python tests/record_models.py` by hand, where torch and transformers are installed. The live comparison in
+Run `python tests/record_models.py` by hand, where torch and transformers are installed; names of models after it record
+those again and keep the others. The live comparison in
 test_model.py calls `run` too.
 """
 
@@ -10,6 +11,7 @@ import copy
 import json
 import os
 import platform
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +63,8 @@ def run(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run every config and replace the file."""
+    """Run every config, or those named, and replace the file."""
+    kept = json.loads(VECTORS.read_text()) if sys.argv[1:] else {}
     versions = {
         "python": platform.python_version(),
         "torch": str(torch.__version__),
@@ -70,7 +73,8 @@ def main() -> None:
     lines = [f'"versions": {json.dumps(versions)}']
     for name, config in CONFIGS.items():
         print(name, flush=True)
-        made = json.dumps({"config": config, **run(config)}, separators=(",", ":"))
+        said = kept[name] if kept and name not in sys.argv[1:] else {"config": config, **run(config)}
+        made = json.dumps(said, separators=(",", ":"))
         lines.append(f'"{name}": {made}')
     aside = VECTORS.with_suffix(".new")
     aside.write_text("{\n" + ",\n".join(lines) + "\n}\n")

@@ -73,6 +73,7 @@ class Rest:
     normalised: bool
     """Whether the scores of the chosen experts are divided by their sum."""
     clamp: float | None
+    gate_factor: float | None
     logit_softcap: float | None
     tied: bool
     """Whether the embedding is the weight of the head."""
@@ -112,6 +113,7 @@ class Rest:
             chosen=0 if experts is None else model.count(experts.chosen),
             normalised=experts is not None and model.flag(experts.normalised),
             clamp=None if experts is None else model.positive(experts.clamp),
+            gate_factor=None if experts is None else model.positive(experts.gate_factor),
             logit_softcap=model.positive(block.logit_softcap),
             tied=tied,
         )
@@ -231,11 +233,11 @@ class Rest:
             return made.astype(x.dtype)
 
         gate, up = project(x, "gate", "bse,xef->bsxf"), project(x, "up", "bse,xef->bsxf")
-        if self.clamp is None:
+        if self.clamp is None or self.gate_factor is None:
             inner = self._activated(gate) * up
         else:
             gate, up = jnp.minimum(gate, self.clamp), jnp.clip(up, -self.clamp, self.clamp)
-            inner = (up + 1) * _quick_gelu(gate)
+            inner = (up + 1) * gate * jax.nn.sigmoid(gate * self.gate_factor)
         made = project(inner, "down", "bsxf,xfe->bsxe")
         return jnp.einsum("bsx,bsxe->bse", share, made.astype(wide), precision=plain.precision(wide)).astype(x.dtype)
 

@@ -28,12 +28,14 @@ class Experts:
     biases: bool = False
     """Whether the router and every projection of an expert have a bias."""
     clamp: str = ""
-    """The field that holds the bound of gpt-oss, whose experts compute (up + 1) * gate * sigmoid(1.702 gate) within it."""
+    """The field that holds the bound of gpt-oss, whose experts compute (up + 1) * gate * sigmoid(factor * gate) within it."""
+    gate_factor: str = ""
+    """With `clamp`: the field that holds that factor."""
 
     @property
     def fields(self) -> frozenset[str]:
         """The config fields that these facts name."""
-        named = (self.chosen, self.clamp, self.normalised if isinstance(self.normalised, str) else "")
+        named = (self.chosen, self.clamp, self.gate_factor, self.normalised if isinstance(self.normalised, str) else "")
         return frozenset(name for name in named if name)
 
 

@@ -41,14 +41,17 @@ FAMILIES = {
             "attention_bias": True,
             "head_dim": 64,
             "sliding_window": 128,
-            "hidden_act": "silu",
             "num_experts_per_tok": 4,
             "swiglu_limit": 7.0,
+            "swiglu_alpha": 1.702,
         },
         spellings={"num_experts_per_tok": ("experts_per_token",)},
-        block=Block(experts=Experts(scores="chosen", biases=True, clamp="swiglu_limit"), only={"swiglu_alpha": 1.702}),
+        block=Block(
+            experts=Experts(scores="chosen", biases=True, clamp="swiglu_limit", gate_factor="swiglu_alpha"),
+            fixed_activation="silu",
+        ),
         tensors=TENSORS,
         unread=llama.UNREAD
-        | {"initial_context_length", "num_local_experts", "output_router_logits", "router_aux_loss_coef"},
+        | {"hidden_act", "initial_context_length", "num_local_experts", "output_router_logits", "router_aux_loss_coef"},
     )
 }
