@@ -269,9 +269,6 @@ def picture(results: Entry, path: Path) -> None:
             axes.axhline(1.0, color="#444444", linewidth=1.0)
             axes.axhspan(1.0, high, color="#2e9e5b", alpha=0.07, linewidth=0)
             axes.set_ylim(low, high)
-        panels[0].annotate(
-            "ropegen is faster", (0.03, 0.97), xycoords="axes fraction", va="top", fontsize=8, color="#1d6b3d"
-        )
     for axes in grid[-1]:
         axes.set_xlabel("sequence length")
     handles: dict[str, Any] = {}
@@ -279,7 +276,7 @@ def picture(results: Entry, path: Path) -> None:
         handles.update(dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True)))
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, fontsize=9, frameon=False)
     machine = results["machine"]
-    title = f"Above 1, ropegen is faster\n{machine['processor']}, {machine['cores']} cores; {results['date']}"
+    title = f"Above 1, where the ground is green, ropegen is faster\n{machine['processor']}, {machine['cores']} cores; {results['date']}"
     figure.suptitle(title, fontsize=10, x=0.01, horizontalalignment="left")
     report.save(figure, path)
     plot.close(figure)
