@@ -4,8 +4,8 @@ Queries are rotated inside the kernel if their pairing is in halves of the whole
 rotated before it, in one pass that XLA fuses with their padding. Sequences whose length is no multiple of the tile are
 padded with zeros. Derivatives are those of the `xla` template, which shares the residuals.
 
-The kernel was compiled for H100 and H200 without such a GPU, and its numerics were checked in JAX's interpreter; see
-docs/gpu.md. It is code for the compute capability sm90.
+The kernel is code for the compute capability sm90, that of H100 and H200. It was compiled for H200 without such a GPU,
+and its numerics were checked in JAX's interpreter; see docs/gpu.md.
 """
 
 from __future__ import annotations
