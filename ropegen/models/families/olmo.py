@@ -55,7 +55,7 @@ OLMO2 = Family(
 )
 OLMO3 = replace(
     OLMO2,
-    positions=Rotary(sliding=("rope_theta", 10_000.0)),
+    positions=Rotary(theta=500_000.0, sliding=("rope_theta", 500_000.0)),
     front_end=replace(OLMO2.front_end, local=three_of_four),
     defaults={**DEFAULTS, "sliding_window": 4096},
 )

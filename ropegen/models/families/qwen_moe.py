@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ropegen.models.block import Block, Experts
-from ropegen.models.families import llama, mixtral, olmo, qwen
+from ropegen.models.config import Config
+from ropegen.models.families import llama, mistral, mixtral, qwen
 from ropegen.models.family import Family, Rotary
 from ropegen.models.tensors import Experts as StoredExperts
 from ropegen.models.tensors import Linear
@@ -22,15 +23,23 @@ ROUTED = frozenset(
 )
 REST = r"layers\.\d+\.(post_attention_layernorm|mlp)\..*"
 
+
+def even_layers_at_first(config: Config, layer: int) -> bool:
+    """Of the first `max_window_layers` layers, 0, 2, 4, ... are local. In Qwen 2 itself the later layers are."""
+    return layer % 2 == 0 and layer < config.count("max_window_layers", least=0)
+
+
 QWEN3_MOE = replace(
     qwen.QWEN3,
-    front_end=replace(qwen.QWEN3.front_end, local=None, local_switch=""),
+    front_end=replace(qwen.QWEN3.front_end, local=mistral.every_layer, layer_types=False),
     defaults={
         "attention_bias": False,
         "head_dim": None,
         "hidden_act": "silu",
         "norm_topk_prob": False,
         "num_experts_per_tok": 8,
+        "sliding_window": 4096,
+        "use_sliding_window": False,
     },
     sparse={},
     block=Block(experts=Experts(normalised="norm_topk_prob"), only={"decoder_sparse_step": 1, "mlp_only_layers": []}),
@@ -49,12 +58,12 @@ QWEN3_MOE = replace(
         experts="num_experts",
         expert_inner="moe_intermediate_size",
     ),
-    unread=llama.UNREAD | ROUTED | {"max_window_layers", "num_local_experts", "sliding_window", "use_sliding_window"},
+    unread=llama.UNREAD | ROUTED | {"max_window_layers", "num_local_experts"},
 )
 # Its shared expert and its dense layers are more than `Block` knows.
 QWEN2_MOE = replace(
     qwen.QWEN2,
-    front_end=replace(qwen.QWEN2.front_end, qkv_bias="qkv_bias"),
+    front_end=replace(qwen.QWEN2.front_end, qkv_bias="qkv_bias", local=even_layers_at_first),
     defaults={**qwen.QWEN2.defaults, "qkv_bias": True},
     sparse={},
     block=None,
@@ -101,9 +110,15 @@ DOTS1 = Family(
     },
 )
 
+
+def no_layer(config: Config, layer: int) -> bool:
+    """No layer is local unless `layer_types` says so."""
+    return False
+
+
 MELLUM = Family(
     positions=Rotary(theta=None),
-    front_end=replace(llama.FRONT_END, qk_norm=True, local=olmo.three_of_four),
+    front_end=replace(llama.FRONT_END, qk_norm=True, local=no_layer),
     defaults={"attention_bias": False, "head_dim": 128, "sliding_window": 1024},
     tensors=DOTS1.tensors,
     unread=DOTS1.unread
