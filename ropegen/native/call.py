@@ -2,9 +2,10 @@
 
 A kernel is a list of *stages*. A stage is a function of the module that computes one *item*, such as a block of rows.
 The stages run once for every *wave*, such as a group of heads. All threads take the items in one order: wave by wave,
-and stage by stage. An item begins when the stage before it is complete in the same wave. The first stage of a wave
-begins when the wave before the previous one is complete, so that two waves can use two halves of the scratch memory in
-turns. A thread waits only for items that another thread has already begun, so no number of threads can deadlock.
+and stage by stage. An item begins when the stage before it is complete in the same wave. A kernel says how many waves
+may be under way at once, such as two, which use two halves of the scratch memory in turns. The first stage of a wave
+begins when the wave so many places before it is complete. A thread waits only for items that another thread has already
+begun, so no number of threads can deadlock.
 
 The handler runs items itself, and it asks XLA's pool for more threads. A task that starts late finds nothing to do. The
 context of the call is counted: whoever uses it last frees it.
@@ -116,6 +117,8 @@ class Kernel:
     """The most threads that take part in one call."""
     scratch: int = 0
     """Bytes of scratch memory of a call."""
+    at_once: int = 2
+    """The most waves that are under way at once."""
 
     @property
     def buffers(self) -> tuple[Buffer, ...]:
@@ -275,9 +278,10 @@ def _write_run(kernel: Kernel) -> Function:
             if position:
                 _wait_until(f, _counter(f, kernel, context, wave, position - 1), kernel.stages[position - 1].items)
             else:
-                with f.when(wave >= 2):
+                with f.when(wave >= kernel.at_once):
                     last = len(kernel.stages) - 1
-                    _wait_until(f, _counter(f, kernel, context, wave - 2, last), kernel.stages[last].items)
+                    before = _counter(f, kernel, context, wave - kernel.at_once, last)
+                    _wait_until(f, before, kernel.stages[last].items)
             f.call_pointer(f"@{stage.name}", None, context, wave, place - first, slot)
             f.atomic_add(_counter(f, kernel, context, wave, position), 1, "release")
         first += stage.items

@@ -44,7 +44,10 @@ def backward(gradient: Gradient) -> Written:
         Stage("finish", blocks),
     )
     buffers, waves = (gradient.operands, gradient.results), gradient.waves
-    return written(Kernel("attend_backward", module, *buffers, stages, waves, problem.threads, gradient.scratch_bytes))
+    memory = gradient.scratch_bytes
+    return written(
+        Kernel("attend_backward", module, *buffers, stages, waves, problem.threads, memory, gradient.waves_at_once)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +71,9 @@ class _Place:
         scratch = call.scratch(f)
         wave, slot = f.parameters["wave"], f.parameters["slot"]
         head = wave * gradient.wave_heads + local
-        half = wave % 2 if gradient.waves > 1 else f.i64(0)
-        start = f.offset(scratch, half * gradient.wave_bytes)
-        own = f.offset(scratch, slot * gradient.slot["end"] + min(2, gradient.waves) * gradient.wave_bytes)
+        part = wave % gradient.waves_at_once
+        start = f.offset(scratch, part * gradient.wave_bytes)
+        own = f.offset(scratch, slot * gradient.slot["end"] + gradient.waves_at_once * gradient.wave_bytes)
         return _Place(f, gradient, head // problem.kv_heads, head % problem.kv_heads, local, start, own)
 
     def head(self, member: Value) -> Value:

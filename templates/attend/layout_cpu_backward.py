@@ -137,7 +137,8 @@ class Gradient:
         heads = 1 if self.shares_bias else problem.batch * problem.kv_heads
         if heads % problem.threads == 0 or heads >= 4 * problem.threads:
             return 1
-        room = self._most // (problem.group * self.padded_queries * problem.packed_width * 4)
+        copies = min(heads, problem.threads) * problem.group  # one for every head that is computed at the same time
+        room = self._most // (copies * self.padded_queries * problem.packed_width * 4)
         needed = min(-(-problem.threads // heads), _COPIES)
         return max(1, min(-(-4 * problem.threads // heads), problem.tiles, max(room, needed)))
 
@@ -173,6 +174,11 @@ class Gradient:
     @property
     def waves(self) -> int:
         return -(-self.problem.batch * self.problem.kv_heads // self.wave_heads)
+
+    @property
+    def waves_at_once(self) -> int:
+        """The waves that have memory at the same time: two, unless one alone takes as much as two should."""
+        return 1 if self.waves == 1 or self.wave_bytes > self._most else 2
 
     # Scratch memory, in bytes -----------------------------------------------------------------------------------------
 
@@ -236,7 +242,7 @@ class Gradient:
 
     @property
     def scratch_bytes(self) -> int:
-        return min(2, self.waves) * self.wave_bytes + self.problem.threads * self.slot["end"]
+        return self.waves_at_once * self.wave_bytes + self.problem.threads * self.slot["end"]
 
 
 def groups(width: int, size: int) -> list[tuple[int, int]]:
