@@ -69,7 +69,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """The hint "did you mean 'x'?" with the known word nearest to `word`, or the list of known words if none is near.
 
     A word of at least four letters is near if about one letter in four was mistyped, left out, added or swapped with its
-    neighbour. A word is also near if the two begin with the same letters, over three quarters of the shorter one.
+    neighbour. A word is also near if the two begin with the same letters, over three quarters of the shorter one. Of two
+    words with as many mistakes, the one that begins with more of the same letters is nearer.
     """
     words, word = sorted(known), word[:200]
     near = [(_mistakes(word, other), other) for other in words]
@@ -77,7 +78,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     if not close and len(word) > 1:
         close = [(mistakes, other) for mistakes, other in near if _begin_alike(word, other)]
     if close:
-        return f"did you mean {min(close)[1]!r}?"
+        return f"did you mean {min(close, key=lambda one: (one[0], -_alike(word, one[1]), one[1]))[1]!r}?"
     return f"known: {', '.join(words)}" if words else "none is known here"
 
 
@@ -86,8 +87,12 @@ def _allowed(length: int) -> int:
 
 
 def _begin_alike(word: str, other: str) -> bool:
-    alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(word, other, strict=False)))
-    return alike * 4 >= min(len(word), len(other)) * 3
+    return _alike(word, other) * 4 >= min(len(word), len(other)) * 3
+
+
+def _alike(word: str, other: str) -> int:
+    """The number of letters that two words begin with in common."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(word, other, strict=False)))
 
 
 def _mistakes(word: str, other: str) -> int:

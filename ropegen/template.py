@@ -287,14 +287,23 @@ def _installed() -> tuple[AnyTemplate, ...]:
 
 
 def _own_templates() -> Iterator[AnyTemplate]:
-    """The `TEMPLATE` of every module that defines one, in the folders of the templates package."""
+    """The `TEMPLATE` of every module that defines one, in the folders of the templates package.
+
+    The code of kernels, in modules named `kernel_...` and in folders named like a platform, is left to the templates: a
+    plan does not need the compiler of a platform, which takes time and memory to import.
+    """
     package = importlib.import_module("ropegen.templates")
     for folder in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-        for module in pkgutil.iter_modules(importlib.import_module(folder.name).__path__, f"{folder.name}."):
-            with _Importing(f"the template module {module.name}"):
-                template = getattr(importlib.import_module(module.name), "TEMPLATE", None)
+        if folder.name.rpartition(".")[2] in PLATFORMS:
+            continue
+        for _, name, _ in pkgutil.iter_modules(importlib.import_module(folder.name).__path__):
+            if name.startswith("kernel_"):
+                continue
+            module = f"{folder.name}.{name}"
+            with _Importing(f"the template module {module}"):
+                template = getattr(importlib.import_module(module), "TEMPLATE", None)
             if template is not None:
-                yield _expect_template(template, f"{module.name}.TEMPLATE")
+                yield _expect_template(template, f"{module}.TEMPLATE")
 
 
 def _entry_points() -> Iterator[AnyTemplate]:

@@ -354,7 +354,7 @@ def test_tensors_under_other_names() -> None:
     [
         ({"layer": 2}, ["layer 2 of a model of 2"]),
         ({"layer": -1}, ["layer -1"]),
-        ({"start": "idz"}, ["'idz'", "did you mean 'ids'"]),
+        ({"start": "hiden"}, ["'hiden'", "did you mean 'hidden'"]),
         ({"start": 3}, ["start"]),
         ({"dtype": "i32"}, ["dtype is i32"]),
     ],

@@ -98,7 +98,7 @@ def test_a_clone_beside_an_installed_wheel(clone: Path, packages: Path, tmp_path
     assert here.stdout.split("\n")[:2] == [f"{clone}/ropegen/__init__.py {clone}/templates", "0.0.1"]
     version = run("-m", "ropegen", "--version", cwd=clone, path=installed)
     assert (version.returncode, version.stdout) == (0, f"ropegen {rg.__version__}\n")
-    explained = run("-m", "ropegen", "explain", str(CASE), "--seq", "8", cwd=clone, path=installed)
+    explained = run("-m", "ropegen", "explain", str(CASE), "--seq", "8", "-v", cwd=clone, path=installed)
     assert (explained.returncode, explained.stderr) == (0, "")
     assert "attend/xla" in explained.stdout
 

@@ -112,7 +112,7 @@ CALLS: dict[str, tuple[Callable[..., object], tuple[str, ...]]] = {
     "load-graph-number": (lambda: rg.load_graph(1), ("load_graph: path is 1", "the path where")),
     "load-tiles-number": (lambda: rg.load_tiles(1), ("load_tiles: path is 1", "the path where")),
     "from-hf-nothing": (lambda: rg.from_hf(None), ("config is None", "json.loads(")),
-    "from-hf-path": (lambda: rg.from_hf("config.json"), ("config is 'config.json'", "read_text()")),
+    "from-hf-path": (lambda: rg.from_hf("config.json"), ("cannot read config.json", "read_text()")),
     "from-hf-case": (lambda: rg.from_hf({"config": CONFIG}), ('a field "config"', "ropegen.models.from_case")),
     "from-hf-phase": (lambda: rg.from_hf(CONFIG, phase=5), ("phase is 5", "'prefill' or 'decode'")),
     "from-case": (lambda: models.from_case(5), ("case is 5", '"build"')),

@@ -651,7 +651,7 @@ def changed(config: dict, **fields: object) -> dict:
 
 BAD_CONFIGS = [
     ({"model_type": "lama"}, None, ["'lama'", "did you mean 'llama'?"]),
-    ({}, None, ["model_type None"]),
+    ({}, None, ["model_type is None"]),
     (changed(LLAMA_31, rope_type="llama4"), None, ["rope type 'llama4'", "did you mean 'llama3'?"]),
     (changed(LLAMA_31, low_freq=1), None, ["'low_freq'", "did you mean 'low_freq_factor'?"]),
     (changed(LLAMA_31, mrope_section=[16, 24, 24]), None, ["'mrope_section'"]),

@@ -67,7 +67,7 @@ def entry(**changes: object) -> dict[str, Any]:
         (file_bytes({"__metadata__": {"a": 1}}, b""), ["__metadata__"]),
         (file_bytes({"t": [1]}, b""), ["'t'", "dtype, shape and data_offsets"]),
         (file_bytes(entry(more=1), bytes(8)), ["'t'", "dtype, shape and data_offsets"]),
-        (file_bytes(entry(dtype="F23"), bytes(8)), ["'F23'", "did you mean 'F32'"]),
+        (file_bytes(entry(dtype="F8_E4M"), bytes(8)), ["'F8_E4M'", "did you mean 'F8_E4M3'"]),
         (file_bytes(entry(dtype=["F32"]), bytes(8)), ["element type"]),
         (file_bytes(entry(shape=[-2]), bytes(8)), ["shape"]),
         (file_bytes(entry(shape=[2.0]), bytes(8)), ["shape"]),

@@ -346,7 +346,7 @@ def test_a_symbolic_batch_keeps_the_kernel_of_its_platform() -> None:
     assert program.mlir_module().count("stablehlo.custom_call @tpu_custom_call") >= 2
     with warnings.catch_warnings():
         warnings.simplefilter("error", rg.FallbackWarning)
-        exported(by_ropegen, shapes, jnp.bfloat16)
+        exported(by_ropegen, shapes, jnp.bfloat16, ["cpu", "tpu"])
 
 
 def test_a_symbolic_sequence_falls_back_to_xla_and_says_so() -> None:

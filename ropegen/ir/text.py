@@ -280,7 +280,8 @@ class _Reading:
         dialect, _, self.name = operation.name.partition(".")
         if dialect != "ropegen" or self.name not in {*OPS, "output"}:
             known = [f"ropegen.{name}" for name in (*OPS, "output")]
-            raise RopegenError(f"there is no op {_shown(operation.name)}; {nearest(operation.name, known)}")
+            hint = nearest(f"ropegen.{self.name}", known)  # the dialect may be another one
+            raise RopegenError(f"there is no op {_shown(operation.name)}; {hint}")
         if len(operation.regions) or len(operation.successors):
             raise RopegenError(f"{self.name}: an op has neither regions nor successors; write it as {_OP_FORM}")
         if len(operation.results) != (self.name != "output"):

@@ -74,8 +74,8 @@ def config_of(call: str, given: object, *, any_wrapper: bool = False) -> Config:
     text = cast("Callable[[], object]", to_dict)() if callable(to_dict) else text
     outer = stated.get("model_type")
     named: object = text.get("model_type") if isinstance(text, Mapping) else None
-    if any_wrapper and outer not in FAMILIES and named in FAMILIES:
-        return Config(str(named), FAMILIES[str(named)], cast("Mapping[str, object]", text), stated)
+    if any_wrapper and str(outer) not in FAMILIES and isinstance(named, str) and named in FAMILIES:
+        return Config(named, FAMILIES[named], cast("Mapping[str, object]", text), stated)
     wrapper = _family(outer, named)
     if text is None and not wrapper.text:
         return Config(str(outer), wrapper, stated)
@@ -90,12 +90,13 @@ def config_of(call: str, given: object, *, any_wrapper: bool = False) -> Config:
 
 
 def _family(model_type: object, text_type: object) -> Family:
-    built = [name for name, family in FAMILIES.items() if isinstance(family.front_end, FrontEnd)]
     if not isinstance(model_type, str):
-        raise RopegenError(f"the config's model_type is {model_type!r}; it must be one of {', '.join(built)}")
+        raise RopegenError(
+            f"the config's model_type is {model_type!r}; it must be a name that `ropegen list models` prints, such as 'llama'"
+        )
     if model_type in FAMILIES:
         return FAMILIES[model_type]
-    if text_type in FAMILIES:
+    if isinstance(text_type, str) and text_type in FAMILIES:
         raise RopegenError(
             f"model_type {model_type!r} is not supported: it holds a {text_type} model, and may show it other keys than "
             f"{text_type} alone sees; give its text_config if it does not"
