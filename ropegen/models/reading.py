@@ -15,7 +15,7 @@ from typing import cast
 from ropegen.errors import RopegenError, nearest
 from ropegen.models.config import Config
 from ropegen.models.families import FAMILIES
-from ropegen.models.family import Family, FrontEnd
+from ropegen.models.family import Family
 from ropegen.models.known_types import reason_for
 
 _EXAMPLE = (
