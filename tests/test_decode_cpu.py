@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from independent import formula
@@ -20,6 +22,7 @@ from test_attend_tpu import Case, site_of
 import ropegen as rg
 from ropegen import masks, reference
 from ropegen.ir.graph import Graph
+from ropegen.native import machine
 from ropegen.target import Target
 from ropegen.template import Tile
 
@@ -158,3 +161,28 @@ def test_the_planner_takes_it_for_a_step_alone() -> None:
     for queries, name in ((1, "attend/llvm_cpu_decode"), (16, "attend/llvm_cpu_decode"), (64, "attend/llvm_cpu")):
         plan = rg.plan(step(masks.causal, queries=queries, capacity=8192), "host")
         assert [one.chosen.template for one in plan.steps if one.chosen] == [name]
+
+
+def test_a_row_that_sees_no_key_is_zero_whatever_the_scratch_memory_held() -> None:
+    """With a sink, such a row has a denominator, and nobody writes its weighted sums."""
+    q, k = jnp.ones((1, 1, 2, 8)), jnp.ones((1, 64, 2, 8))
+
+    def call(q: jax.Array) -> jax.Array:
+        return rg.attention(
+            q,
+            k,
+            k,
+            mask=lambda kv_pos: kv_pos >= 64,
+            sinks=jnp.zeros(2),
+            q_positions=np.zeros(1, np.int32),
+            kv_positions=np.arange(64),
+            target="cpu:1",
+        )
+
+    step = jax.jit(call)
+    assert "ropegen_decode" in step.lower(q).as_text()
+    jax.block_until_ready(step(q))
+    block = machine._kept_block.value
+    size = ctypes.c_int64.from_address(block).value
+    ctypes.memset(block + 4096, 0xFF, size - 4096)  # every float is NaN
+    assert np.array_equal(step(q), np.zeros((1, 1, 2, 8)))

@@ -670,7 +670,8 @@ def _merge_row(f: Function, sizes: Decode, batch: Value, kv_head: Value, row: Va
     logarithm = f.select(unseen, f.value(kind, -math.inf), natural + log(f, divisor))
     outputs = len(problem.closed.inputs)
     f.store(f.extract(logarithm, 0), address(f, outputs + 1), place)
-    with f.when(f.extract(unseen, 0)), f.range(0, sizes.values.padded, lanes) as at:
+    # Nobody has written the sums of a row that sees no key, also where a sink gives it a denominator.
+    with f.when(added.equals(0.0)), f.range(0, sizes.values.padded, lanes) as at:
         f.store(f.zero(kind), first.result(line), at)
     if problem.op.takes_mean:
         with f.when(f.extract(unseen, 0)):
