@@ -43,8 +43,8 @@ INT_MIN, INT_MAX = -(2**31), 2**31 - 1
 FLOAT_MAX = float(np.finfo(np.float32).max)
 FLOAT_TINY = float(np.finfo(np.float32).tiny)
 
-_COMPARISONS = {"<": ">=", ">=": "<", ">": "<=", "<=": ">", "==": "!=", "!=": "=="}  # a comparison: its negation
-_LEVELS = dict.fromkeys(_COMPARISONS, 1) | {"|": 2, "&": 3, "+": 4, "-": 4, "*": 5, "/": 5, "//": 5, "%": 5}
+COMPARISONS = {"<": ">=", ">=": "<", ">": "<=", "<=": ">", "==": "!=", "!=": "=="}  # a comparison: its negation
+_LEVELS = dict.fromkeys(COMPARISONS, 1) | {"|": 2, "&": 3, "+": 4, "-": 4, "*": 5, "/": 5, "//": 5, "%": 5}
 _UNARY, _ATOM = 6, 7
 FUNCTIONS = {"min": 2, "max": 2, "abs": 1, "exp": 1, "log": 1, "tanh": 1, "sqrt": 1, "where": 3}
 _ARITY = dict.fromkeys(_LEVELS, 2) | {"neg": 1, "~": 1} | FUNCTIONS
@@ -354,7 +354,7 @@ def _check(op: str, args: tuple[Expr, ...]) -> Kind:
         raise wrong("takes integers; / divides floats")
     if op in ("/", "//", "%") and isinstance(args[1], Const) and args[1].value == 0:
         raise wrong("never divides by the constant zero")
-    if op in _COMPARISONS:
+    if op in COMPARISONS:
         return "bool"
     return "float" if op in ("/", "exp", "log", "tanh", "sqrt") else number
 
@@ -446,8 +446,8 @@ def _simpler(op: str, args: tuple[Expr, ...], kind: Kind) -> Expr | None:
     match op, first:
         case ("neg", Apply(op="neg", args=(inner,))) | ("~", Apply(op="~", args=(inner,))):
             return inner
-        case "~", Apply(op=test, args=(a, b)) if test in _COMPARISONS and "float" not in (a.kind, b.kind):
-            return apply(_COMPARISONS[test], a, b)  # with a NaN, ~(a < b) is not a >= b
+        case "~", Apply(op=test, args=(a, b)) if test in COMPARISONS and "float" not in (a.kind, b.kind):
+            return apply(COMPARISONS[test], a, b)  # with a NaN, ~(a < b) is not a >= b
         case "abs", Apply(op="abs"):
             return first
         case "where", Const(value=chosen):
@@ -459,7 +459,7 @@ def _simpler(op: str, args: tuple[Expr, ...], kind: Kind) -> Expr | None:
         return last
     if not exact or len(args) != 2:
         return None
-    if first == last and (op in _COMPARISONS or op == "-"):
+    if first == last and (op in COMPARISONS or op == "-"):
         return Const(0) if op == "-" else Const(op in ("<=", ">=", "=="))
     left = first.value if isinstance(first, Const) else None
     right = last.value if isinstance(last, Const) else None
@@ -582,7 +582,7 @@ def _text(expr: Expr, minimum: int) -> str:
             level = _UNARY
         case Apply(op=op, args=(first, *rest)) if op in _LEVELS:
             level = _LEVELS[op]
-            chains = op not in ("&", "|", *_COMPARISONS)  # those never have themselves as their left operand
+            chains = op not in ("&", "|", *COMPARISONS)  # those never have themselves as their left operand
             text = f" {op} ".join([_text(first, level + (not chains)), *(_text(part, level + 1) for part in rest)])
         case Apply(op=op, args=args):
             text = f"{op}({', '.join(_text(part, 0) for part in args)})"
@@ -645,7 +645,7 @@ class _Parser:
         expr = self.expression(0)
         kind, word, offset = self.tokens[self.place]
         if kind != "end":
-            hint = f"; {_LOGIC}" if word in ("and", "or", "not", "if", "in", "is") or word in _COMPARISONS else ""
+            hint = f"; {_LOGIC}" if word in ("and", "or", "not", "if", "in", "is") or word in COMPARISONS else ""
             raise self.error(f"expected an operator or the end, got {excerpt(word)}{hint}", offset)
         return expr
 
@@ -662,7 +662,7 @@ class _Parser:
                 if op not in ("&", "|"):
                     break
             left = self.build(offset, apply, op, *operands)
-            if op in _COMPARISONS:
+            if op in COMPARISONS:
                 minimum = level + 1  # the caller reports a second comparison as an error
         self.nesting -= 1
         return left

@@ -55,6 +55,8 @@ class Chip:
     """Cycles per second of one core; 0 for chips whose schedules ropegen does not read."""
     cores: int = 1
     """The number of cores that the figures cover."""
+    multiprocessors: int = 1
+    """The multiprocessors of a GPU, each of which runs the blocks of a kernel."""
     grid_step: int = 0
     """Cycles that one step of a Mosaic kernel's grid spends on fetches, addresses and the tile map."""
     latency: float = 0.0
@@ -211,6 +213,7 @@ def _gpu(
     transcendental: float,
     bandwidth: float,
     link: float,
+    multiprocessors: int,
     fast_memory: int = 227 << 10,
 ) -> Chip:
     """A chip; `link` is the published rate of its NVLink in one direction."""
@@ -224,6 +227,7 @@ def _gpu(
         fast_memory=fast_memory,
         launch=5e-6,
         kernel=_GPU_KERNEL,
+        multiprocessors=multiprocessors,
         basis="published peaks of the chip, and NVIDIA's measurement of a kernel's start; nothing is fitted to times on it",
     )
 
@@ -235,10 +239,20 @@ _A100 = _gpu(
     bandwidth=2.04e12,
     link=3e11,
     fast_memory=164 << 10,
+    multiprocessors=108,
 )
-_H100 = _gpu(matmul_bf16=989e12, matmul_f32=67e12, transcendental=3.9e12, bandwidth=3.35e12, link=4.5e11)
+_H100 = _gpu(
+    matmul_bf16=989e12,
+    matmul_f32=67e12,
+    transcendental=3.9e12,
+    bandwidth=3.35e12,
+    link=4.5e11,
+    multiprocessors=132,
+)
 _H200 = replace(_H100, bandwidth=4.8e12)
-_B200 = _gpu(matmul_bf16=2250e12, matmul_f32=80e12, transcendental=4.7e12, bandwidth=7.7e12, link=9e11)
+_B200 = _gpu(
+    matmul_bf16=2250e12, matmul_f32=80e12, transcendental=4.7e12, bandwidth=7.7e12, link=9e11, multiprocessors=148
+)
 # A chip with its compute capability.
 _GPU: Mapping[str, tuple[str, Chip]] = MappingProxyType(
     {"a100": ("sm80", _A100), "h100": ("sm90", _H100), "h200": ("sm90", _H200), "b200": ("sm100", _B200)}

@@ -4,8 +4,8 @@ Queries are rotated inside the kernel if their pairing is in halves of the whole
 rotated before it, in one pass that XLA fuses with their padding. Sequences whose length is no multiple of the tile are
 padded with zeros. Derivatives are those of the `xla` template, which shares the residuals.
 
-The kernel is code for the compute capability sm90, that of H100 and H200. It was compiled for H200 without such a GPU,
-and its numerics were checked in JAX's interpreter; see docs/gpu.md.
+The kernel is code for the compute capability sm90, that of H100 and H200. It was compiled for both without such a
+GPU, and its numerics were checked in JAX's interpreter; see docs/gpu.md.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from ropegen import masks, plain
 from ropegen.cost import Cost, Direction, Work
 from ropegen.errors import RopegenError
+from ropegen.expression import COMPARISONS
 from ropegen.ir.graph import Node
 from ropegen.target import Target
 from ropegen.template import Array, Arrays, Kernel, Padding, Template, Tile
@@ -38,11 +39,8 @@ _MOST_TILES = 1 << 20
 _MOST_BLOCKS = 65535
 # Vector operations for a score in a full tile (maximum, subtraction, sum, conversion), and those of a mask.
 _VECTOR, _MASK = 5.0, 4.0
-# Of H100 and of H200. Shared memory has room for one block on each.
-_MULTIPROCESSORS = 132
 # What the kernel computes of the expressions of masks: the operations that were compiled and compared.
-_COMPARISONS = frozenset({"<", "<=", ">", ">=", "==", "!="})
-_OPERATIONS = _COMPARISONS | {"&", "|", "~", "+", "-", "*", "neg"}
+_OPERATIONS = frozenset(COMPARISONS) | {"&", "|", "~", "+", "-", "*", "neg"}
 # Masks with up to so many comparisons were compiled: they leave all values in registers, of which a thread has 255.
 _MOST_COMPARISONS = 5
 
@@ -104,7 +102,7 @@ def _comparisons(expr: masks.Expr) -> int:
     """How many comparisons a mask has."""
     if not isinstance(expr, masks.Apply):
         return 0
-    return (expr.op in _COMPARISONS) + sum(map(_comparisons, expr.args))
+    return (expr.op in COMPARISONS) + sum(map(_comparisons, expr.args))
 
 
 def tiles(site: AttendSite, target: Target) -> Iterator[Tile]:
@@ -130,8 +128,9 @@ def cost(site: AttendSite, target: Target, tile: Tile, direction: Direction = "f
     form, classes = _form(site, tile), _classes(site, tile)
     in_tile = float(form.batch * form.heads * BLOCK * tile["kv"])
     blocks = form.batch * form.heads * form.rows
-    # The multiprocessors that have no block, or none in the last wave of blocks, compute nothing meanwhile.
-    idle = -(-blocks // _MULTIPROCESSORS) * _MULTIPROCESSORS / blocks
+    # Shared memory has room for one block on a multiprocessor. Those that have no block, or none in the last wave of
+    # blocks, compute nothing meanwhile.
+    idle = _up(blocks, target.figures.multiprocessors) / blocks
     scores, hidden = in_tile * classes.visited, in_tile * classes.number(masks.PARTIAL)
     padded = [
         x
