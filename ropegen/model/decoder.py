@@ -30,6 +30,8 @@ from ropegen.types import dtype_name, numpy_dtype
 
 Array = jax.Array
 Values = Mapping[str, Array]
+# The most shapes whose programs a model keeps.
+_MOST_SHAPES = 64
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=("keys", "values", "lengths"), meta_fields=())
@@ -70,10 +72,10 @@ class Model:
         self.head = arrays(weights.head(resolve_tied=False))
         for layer in self.layers:
             self._rest.expect(layer.block, self.head, layer.index)
-        self._program = functools.cache(self._make_program)
-        self._prompt = functools.cache(self._compile_prompt)
-        self._steps = functools.cache(self._compile_steps)
-        self._loop = functools.cache(self._compile_loop)
+        self._program = functools.lru_cache(_MOST_SHAPES)(self._make_program)
+        self._prompt = functools.lru_cache(_MOST_SHAPES)(self._compile_prompt)
+        self._steps = functools.lru_cache(_MOST_SHAPES)(self._compile_steps)
+        self._loop = functools.lru_cache(_MOST_SHAPES)(self._compile_loop)
 
     @classmethod
     def from_hf(cls, config: object, weights: object, *, target: str | Target | None = None) -> Model:

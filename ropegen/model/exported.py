@@ -14,13 +14,15 @@ import shutil
 from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import msgspec
 import numpy as np
 
 from ropegen import api
 from ropegen.arguments import path_of
 from ropegen.emit import artifact
+from ropegen.emit.artifact import place
 from ropegen.errors import RopegenError
 from ropegen.model.programs import Loaded, PlannedHere, Program, Shape
 from ropegen.model.weights import Arrays
@@ -63,12 +65,29 @@ def write(
     if not isinstance(planned, PlannedHere):
         raise RopegenError("export: this model was loaded from an export already; copy its folder")
     shape = planned.shape("export", shape.batch, shape.prompt, shape.capacity)
-    _expect_replaceable(folder)
     steps = shape.capacity - shape.prompt
     if steps < 1:
         raise RopegenError(
             f"export: a prompt of {shape.prompt} tokens fills a capacity of {shape.capacity}; give room for an answer"
         )
+    _expect_replaceable(folder, folder)  # before the long work
+    try:
+        with place.replacing(folder, _expect_replaceable) as made:
+            _fill(made, model, planned, targets, shape, steps, tokenizer)
+    except OSError as error:
+        raise RopegenError(f"export: cannot write {folder}: {error}; nothing was written") from error
+
+
+def _fill(
+    folder: Path,
+    model: Model,
+    planned: PlannedHere,
+    targets: str | Target | Iterable[str | Target],
+    shape: Shape,
+    steps: int,
+    tokenizer: str | PathLike[str] | None,
+) -> None:
+    """Writes all files of a model into an empty folder."""
     named: dict[str, list[str]] = {}
     for phase, seq in (("prefill", shape.prompt), ("decode", 1)):
         kinds: dict[object, str] = {}
@@ -88,25 +107,38 @@ def write(
     if tokenizer is not None:
         shutil.copyfile(path_of("export: tokenizer", tokenizer, "the tokenizer.json is"), folder / TOKENIZER)
     (folder / RUNNER).write_text(_RUNNER.format(steps=steps))
-    description = {
-        "format": FORMAT,
-        "ropegen": VERSION,
-        "config": dict(planned.config.given),
-        "dtype": model.dtype,
-        "batch": shape.batch,
-        "prompt": shape.prompt,
-        "capacity": shape.capacity,
-        **named,
-    }
-    (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
+    description = Description(
+        format=FORMAT,
+        ropegen=VERSION,
+        config=dict(planned.config.given),
+        dtype=model.dtype,
+        batch=shape.batch,
+        prompt=shape.prompt,
+        capacity=shape.capacity,
+        prefill=named["prefill"],
+        decode=named["decode"],
+    )
+    (folder / DESCRIPTION).write_bytes(msgspec.json.format(msgspec.json.encode(description)) + b"\n")
 
 
-def _expect_replaceable(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise RopegenError(f"export: {folder} is a file; give a folder")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / DESCRIPTION).is_file():
-        raise RopegenError(f"export: {folder} holds something else than a model; give an empty folder, or another")
-    folder.mkdir(parents=True, exist_ok=True)
+def _expect_replaceable(folder: Path, target: Path) -> None:
+    """Refuses to replace what is at `target` if that is no model; it stands at `folder`.
+
+    Raises:
+      RopegenError: it is a file, or a folder with other files than those of a model.
+    """
+    if not folder.is_dir():
+        if folder.exists():
+            raise RopegenError(f"export: {target} is a file; give a folder")
+        return
+    own = {DESCRIPTION, WEIGHTS, TOKENIZER, RUNNER}
+    if (folder / DESCRIPTION).is_file():
+        described = _described(folder)
+        own |= {*described.prefill, *described.decode}
+    if others := sorted({path.name for path in folder.iterdir()} - own):
+        raise RopegenError(
+            f"export: {target} holds something else than a model ({', '.join(others[:3])}); give an empty folder, or another"
+        )
 
 
 _NAMES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
@@ -129,19 +161,57 @@ def save(file: Path, values: Mapping[str, Any]) -> None:
             written.write(np.ascontiguousarray(value).tobytes())
 
 
+_Name = Annotated[str, msgspec.Meta(pattern="^(prefill|decode)-[0-9]+$")]
+_Size = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What model.json says. `prefill` and `decode` name the artifact of every layer."""
+
+    format: Literal[1]
+    ropegen: str
+    config: dict[str, Any]
+    dtype: Literal["f64", "f32", "f16", "bf16"]
+    batch: _Size
+    prompt: _Size
+    capacity: _Size
+    prefill: list[_Name]
+    decode: list[_Name]
+
+
+def _described(folder: Path) -> Description:
+    """The content of model.json.
+
+    Raises:
+      RopegenError: it cannot be read, or it is not what `write` writes.
+    """
+    path = folder / DESCRIPTION
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Description)
+    except OSError as error:
+        raise RopegenError(f"load: cannot read {path}: {error.strerror}; give a folder of Model.export") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RopegenError(
+            f"load: {path} is damaged, or of another version of ropegen ({error}); export the model again"
+        ) from error
+
+
 class LoadedPrograms:
     """Programs from the artifacts of a folder, for the sizes that it was exported for."""
 
-    def __init__(self, folder: Path, description: Mapping[str, Any], config: Config, facts: FrontEnd) -> None:
+    def __init__(self, folder: Path, described: Description, config: Config, facts: FrontEnd) -> None:
         self.config, self.facts = config, facts
-        self.dtype: str = description["dtype"]
-        self._shape = Shape(description["batch"], description["prompt"], description["capacity"])
-        loaded = {
-            name: Loaded(artifact.load(folder / name)) for name in {*description["prefill"], *description["decode"]}
-        }
-        self._programs = {
-            phase: Program([loaded[name] for name in description[phase]]) for phase in ("prefill", "decode")
-        }
+        self.dtype: str = described.dtype
+        self._shape = Shape(described.batch, described.prompt, described.capacity)
+        phases = {"prefill": described.prefill, "decode": described.decode}
+        layers = config.count("num_hidden_layers")
+        if any(len(names) != layers for names in phases.values()):
+            raise RopegenError(
+                f"load: {folder / DESCRIPTION} names the artifacts of {len(described.prefill)} and {len(described.decode)} "
+                f"layers, and the model has {layers}; export it again"
+            )
+        loaded = {name: Loaded(artifact.load(folder / name)) for name in {*described.prefill, *described.decode}}
+        self._programs = {phase: Program([loaded[name] for name in names]) for phase, names in phases.items()}
 
     def shape(self, call: str, batch: int, prompt: int, capacity: int | None) -> Shape:
         own = self._shape
@@ -163,16 +233,8 @@ class LoadedPrograms:
 def read(directory: str | PathLike[str]) -> tuple[LoadedPrograms, Arrays]:
     """The programs and the weights of a folder; see `Model.load`."""
     folder = path_of("load: directory", directory, "`Model.export` wrote the model")
-    path = folder / DESCRIPTION
-    try:
-        description: Any = json.loads(path.read_text())
-    except OSError as error:
-        raise RopegenError(f"load: cannot read {path}: {error.strerror}; give a folder of Model.export") from error
-    except ValueError as error:
-        raise RopegenError(f"load: {path} is not JSON: {error}; export the model again") from error
-    if not isinstance(description, dict) or cast("dict[str, Any]", description).get("format") != FORMAT:
-        raise RopegenError(f"load: {path} is not of format {FORMAT}; export the model again with this ropegen")
-    config, facts = supported("load", description["config"])
+    described = _described(folder)
+    config, facts = supported("load", described.config)
     file = SafetensorsFile.open(folder / WEIGHTS)
     stored = {name: file.read(name) for name in file.entries}
     count = config.count("num_hidden_layers")
@@ -185,4 +247,4 @@ def read(directory: str | PathLike[str]) -> tuple[LoadedPrograms, Arrays]:
         [parts.get(f"layers.{layer}.block", {}) for layer in range(count)],
         parts.get("head", {}),
     )
-    return LoadedPrograms(folder, description, config, facts), arrays
+    return LoadedPrograms(folder, described, config, facts), arrays

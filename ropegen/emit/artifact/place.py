@@ -35,10 +35,23 @@ def put(files: Mapping[str, bytes], target: Path, expect_replaceable: Callable[[
     Raises:
       OSError: the files cannot be written.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with _aside(target, lambda path: path.mkdir(0o700)) as made:
+    with replacing(target, expect_replaceable) as made:
         for name, content in files.items():
             _write(made / name, content)
+
+
+@contextmanager
+def replacing(target: Path, expect_replaceable: Callable[[Path, Path], None]) -> Generator[Path]:
+    """A hidden directory to fill, which takes the place of `target` when the `with` block ends without an error.
+
+    `expect_replaceable` is as in `put`.
+
+    Raises:
+      OSError: the directory cannot be made or moved.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _aside(target, lambda path: path.mkdir(0o700)) as made:
+        yield made
         made.chmod(0o755)
         _flush(made)
         while not _moved(made, target, expect_replaceable):
