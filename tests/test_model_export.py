@@ -71,7 +71,7 @@ def test_an_export_that_fails_leaves_what_was_there(copy: Path) -> None:
 
 def test_an_export_takes_the_place_of_another(copy: Path) -> None:
     (copy / "prefill-9").mkdir()
-    with pytest.raises(RopegenError, match="something else than a model .prefill-9"):
+    with pytest.raises(RopegenError, match=r"something else than a model \(prefill-9"):
         model_of("llama").export(copy, targets=["cpu"], prompt=3, capacity=8)
     (copy / "prefill-9").rmdir()
     before = (copy / WEIGHTS).read_bytes()

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from ropegen.model.decoder import Model
 
 DESCRIPTION, WEIGHTS, TOKENIZER, RUNNER = "model.json", "weights.safetensors", "tokenizer.json", "run.py"
-FORMAT = 1
 
 _RUNNER = '''"""Writes the tokens that follow a prompt: python run.py ID ID ..."""
 
@@ -108,7 +107,7 @@ def _fill(
         shutil.copyfile(path_of("export: tokenizer", tokenizer, "the tokenizer.json is"), folder / TOKENIZER)
     (folder / RUNNER).write_text(_RUNNER.format(steps=steps))
     description = Description(
-        format=FORMAT,
+        format=1,
         ropegen=VERSION,
         config=dict(planned.config.given),
         dtype=model.dtype,
@@ -171,7 +170,7 @@ class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format: Literal[1]
     ropegen: str
     config: dict[str, Any]
-    dtype: Literal["f64", "f32", "f16", "bf16"]
+    dtype: Annotated[str, msgspec.Meta(pattern="^(f64|f32|f16|bf16)$")]
     batch: _Size
     prompt: _Size
     capacity: _Size
