@@ -15,4 +15,23 @@ DEEPSEEK_V3 = Family(
     front_end=_LATENT,
 )
 
+# The fields of the experts of DeepSeek V3 and of the models that took them over; its front-end reads none of them.
+EXPERT_FIELDS = frozenset(
+    (
+        "first_k_dense_replace",
+        "hidden_act",
+        "intermediate_size",
+        "moe_intermediate_size",
+        "n_group",
+        "n_routed_experts",
+        "n_shared_experts",
+        "norm_topk_prob",
+        "num_experts_per_tok",
+        "output_router_logits",
+        "routed_scaling_factor",
+        "tie_word_embeddings",
+        "topk_group",
+    )
+)
+
 FAMILIES = {"deepseek_v2": DEEPSEEK_V2, "deepseek_v3": DEEPSEEK_V3, "kimi_k2": DEEPSEEK_V3}

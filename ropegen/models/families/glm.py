@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from ropegen.models.block import Block
 from ropegen.models.config import Config
-from ropegen.models.families import llama, phi, qwen
+from ropegen.models.families import deepseek, llama, phi, qwen
 from ropegen.models.family import Family, Rotary
 from ropegen.models.tensors import Linear, Norm, Tensors, packed
 
@@ -56,23 +56,7 @@ GLM4_MOE = Family(
     front_end=replace(llama.FRONT_END, out_bias=False, qk_norm="use_qk_norm"),
     defaults={"attention_bias": False, "head_dim": None, "num_key_value_heads": 8, "use_qk_norm": False},
     tensors=glm4_moe_tensors,
-    unread=llama.UNREAD
-    | {
-        "first_k_dense_replace",
-        "hidden_act",
-        "intermediate_size",
-        "moe_intermediate_size",
-        "n_group",
-        "n_routed_experts",
-        "n_shared_experts",
-        "norm_topk_prob",
-        "num_experts_per_tok",
-        "num_nextn_predict_layers",
-        "output_router_logits",
-        "routed_scaling_factor",
-        "tie_word_embeddings",
-        "topk_group",
-    },
+    unread=llama.UNREAD | deepseek.EXPERT_FIELDS | {"num_nextn_predict_layers"},
 )
 
 FAMILIES = {"glm": GLM, "glm4": GLM4, "glm4_moe": GLM4_MOE}

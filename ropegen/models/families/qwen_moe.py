@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ropegen.models.block import Block, Experts
 from ropegen.models.config import Config
-from ropegen.models.families import llama, mistral, mixtral, qwen
+from ropegen.models.families import deepseek, llama, mistral, mixtral, qwen
 from ropegen.models.family import Family, Rotary
 from ropegen.models.tensors import Experts as StoredExperts
 from ropegen.models.tensors import Linear
@@ -92,22 +92,7 @@ DOTS1 = Family(
         "sliding_window": 4096,
     },
     tensors=replace(qwen.QWEN3_TENSORS, blocks=(), ignored=(REST,)),
-    unread=llama.UNREAD
-    | {
-        "first_k_dense_replace",
-        "hidden_act",
-        "intermediate_size",
-        "moe_intermediate_size",
-        "n_group",
-        "n_routed_experts",
-        "n_shared_experts",
-        "norm_topk_prob",
-        "num_experts_per_tok",
-        "output_router_logits",
-        "routed_scaling_factor",
-        "tie_word_embeddings",
-        "topk_group",
-    },
+    unread=llama.UNREAD | deepseek.EXPERT_FIELDS,
 )
 
 
