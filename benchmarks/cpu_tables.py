@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -85,11 +86,14 @@ def goals(results: Entry) -> list[Goal]:
     """Every goal with its figure."""
     points: Iterable[Entry] = results["points"].values()
 
-    def ratios(direction: str, rival: str, shortest: int = 0, dtype: str = "") -> list[float]:
+    def ratios(direction: str, rival: str, shortest: int = 0, dtype: str = "", mask: str = "") -> list[float]:
         values = [
             ratio(point, rival)
             for point in points
-            if point["series"].startswith(direction) and dtype in point["series"] and point["length"] >= shortest
+            if point["series"].startswith(direction)
+            and dtype in point["series"]
+            and mask in point["series"]
+            and point["length"] >= shortest
         ]
         return [value for value in values if value is not None]
 
@@ -99,8 +103,7 @@ def goals(results: Entry) -> list[Goal]:
         what = f"forward, {dtype}, best of torch over ropegen"
         rows.append(Goal(f"{what}, geometric mean", wanted, True, geometric_mean(values), "", f"{len(values)} points"))
         rows.append(Goal(f"{what}, lowest point", 1.2, True, least(values), "", f"{len(values)} points"))
-        peak = results["limits"].get(f"one core, {dtype}", {}).get("peak")
-        bounds = peak_ratios(results, dtype, peak) if peak else []
+        bounds = peak_ratios(results, dtype)
         detail = "the time of torch over that of the products alone, at the multiply-add peak of all cores"
         rows.append(Goal(f"{what}, at the peak, geometric mean", None, True, geometric_mean(bounds), "", detail))
     for direction, over_torch, over_jax in (("forward", 2.0, 7.0), ("backward", 1.5, 4.0)):
@@ -118,22 +121,47 @@ def goals(results: Entry) -> list[Goal]:
             (f"{what}, jax.nn over ropegen at all lengths, geometric mean", None, jax, geometric_mean),
         ):
             rows.append(Goal(name, wanted, True, reduce(values), "", f"{len(values)} points"))
+    for direction, dtype in itertools.product(("forward", "backward"), ("f32", "bf16")):
+        what = f"{'forward' if direction == 'forward' else 'forward and backward'}, {dtype}"
+        if direction == "backward":
+            values = ratios(direction, TORCH, dtype=dtype)
+            detail = f"{len(values)} points"
+            rows.append(Goal(f"{what}, geometric mean", None, True, geometric_mean(values), "", detail))
+            rows.append(Goal(f"{what}, lowest point", None, True, least(values), "", detail))
+        for mask in ("causal", "full"):
+            values = ratios(direction, TORCH, dtype=dtype, mask=mask)
+            rows.append(
+                Goal(f"{what}, {mask}, geometric mean", None, True, geometric_mean(values), "", f"{len(values)} points")
+            )
     for name, (what, wanted, at_least, unit) in LIMITS.items():
         entry = results["limits"].get(name, {})
         rows.append(Goal(what, wanted, at_least, entry.get("value"), unit, entry.get("detail", "")))
     return rows
 
 
-def peak_ratios(results: Entry, dtype: str, peak: float) -> list[float]:
-    """For every forward point of a type: torch's time over that of the visible products at `peak` operations a second."""
+def peak_of(results: Entry, dtype: str) -> float | None:
+    """The multiply-add peak of all cores for a type, in operations a second; None if it was not measured."""
+    return results["limits"].get(f"one core, {dtype}", {}).get("peak")
+
+
+def at_peak(results: Entry, point: Entry) -> float | None:
+    """The seconds that the products of the visible scores of a forward point take at the multiply-add peak."""
+    direction, shape, dtype, mask = point["series"].split(" ")
+    peak = peak_of(results, dtype)
+    if direction != "forward" or peak is None:
+        return None
+    heads, _, width = map(int, shape.split("x"))
+    scores = point["length"] * (point["length"] + 1) / 2 if mask == "causal" else point["length"] ** 2
+    return 4.0 * heads * width * scores / peak
+
+
+def peak_ratios(results: Entry, dtype: str) -> list[float]:
+    """For every forward point of a type: torch's time over that of the visible products at the multiply-add peak."""
     values: list[float] = []
     for point in results["points"].values():
-        direction, shape, its, mask = point["series"].split(" ")
-        took = median(point, TORCH)
-        if direction == "forward" and its == dtype and took is not None:
-            heads, _, width = map(int, shape.split("x"))
-            scores = point["length"] * (point["length"] + 1) / 2 if mask == "causal" else point["length"] ** 2
-            values.append(took / (4.0 * heads * width * scores / peak))
+        took, products = median(point, TORCH), at_peak(results, point)
+        if point["series"].split(" ")[2] == dtype and took is not None and products is not None:
+            values.append(took / products)
     return values
 
 
@@ -151,7 +179,8 @@ def tables(results: Entry) -> str:
         "",
         "`python3 benchmarks/cpu.py` wrote this page from [cpu.json](cpu.json). At every point all contenders ran in turns in",
         "one process, after their results were compared. Times are medians. A ratio is a contender's time over ropegen's time:",
-        "above 1 ropegen is faster. Every contender includes RoPE, from the same table. torch has its inputs in its own layout,",
+        'above 1 ropegen is faster. "Of the peak" is the time of the visible products at the multiply-add peak of all cores,',
+        "over ropegen's time. Every contender includes RoPE, from the same table. torch has its inputs in its own layout,",
         "and its idle threads sleep (`OMP_WAIT_POLICY=passive`), because they would slow the others down.",
         "",
         "![Ratios over the sequence length](cpu.png)",
@@ -181,22 +210,25 @@ def tables(results: Entry) -> str:
             continue
         lines += ["", f"## {what}", ""]
         lines.append(
-            "| heads x kv x width, type, mask | S | ropegen | best of torch | ratio | jax.nn | ratio | samples |"
+            "| heads x kv x width, type, mask | S | ropegen | of the peak | best of torch | ratio | jax.nn | ratio | samples |"
         )
-        lines.append("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+        lines.append("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
         for name, entries in series.items():
             for row in sorted(entries, key=lambda row: row["length"]):
-                lines.append(_row(name.partition(" ")[2], row))
+                lines.append(_row(results, name.partition(" ")[2], row))
         lines += ["", *_left_out(series)]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _row(name: str, entry: Entry) -> str:
+def _row(results: Entry, name: str, entry: Entry) -> str:
     cells = [name, str(entry["length"])]
     for rival in (OURS, TORCH, JAX):
         took, over = median(entry, rival), ratio(entry, rival)
         cells.append("-" if took is None else bench.duration(took))
-        if rival != OURS:
+        if rival == OURS:
+            products = at_peak(results, entry)
+            cells.append("-" if took is None or products is None else f"{products / took:.2f}")
+        else:
             cells.append("-" if over is None else f"{over:.2f}")
     samples: dict[str, int] = {}
     for contender in entry["contenders"]:
