@@ -48,15 +48,18 @@ def run(config: dict[str, Any]) -> dict[str, Any]:
     """The shapes of the checkpoint, the scores after every token of the prompt, and the greedy tokens after it.
 
     The scores are those of a float64 model, so that all of a difference is ropegen's; the tokens are those of float32.
+    `own_error` is how far the scores of the float32 model are from them, relative to the largest.
     """
     model = hub_model(config)
     with torch.no_grad():
         logits = hub_model(config, torch.float64)(torch.from_numpy(PROMPT).long()).logits
+        own = model(torch.from_numpy(PROMPT).long()).logits.double()
         tokens = model.generate(
             torch.from_numpy(PROMPT).long(), max_new_tokens=STEPS, do_sample=False, eos_token_id=None, pad_token_id=0
         )
     return {
         "shapes": {name: list(tensor.shape) for name, tensor in own_tensors(model).items()},
+        "own_error": float(f"{(own - logits).abs().max() / logits.abs().max():.2g}"),
         "logits": [[[float(str(x)) for x in row] for row in rows] for rows in logits.float().numpy()],
         "tokens": tokens[:, PROMPT.shape[1] :].tolist(),
     }
