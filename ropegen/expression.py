@@ -1,8 +1,8 @@
-"""The expressions that masks and scores are made of: one small typed language, its text, and tracing from Python.
+"""The expressions that masks and scores are made of: one small typed language, and tracing from Python.
 
 An expression is a tree over `q_pos kv_pos q_segment kv_segment head batch` (int32) and, in a score expression,
-`score`. It prints as Python-like infix and reads back (`parse(str(e)) == e`). `ropegen.masks` names the common
-ones, evaluates them, and classifies tiles.
+`score`. It prints as Python-like infix, which `ropegen.expression_parser` reads back (`parse(str(e)) == e`).
+`ropegen.masks` names the common ones, evaluates them, and classifies tiles.
 
 A value that is no constant is a leaf of its own: `Number` reads the operand `numbers` of an attention. Until
 `ropegen.captured` makes operands of them, `Captured` holds values of JAX, `Shown` a boolean array, `Later` a function that
@@ -18,7 +18,6 @@ from __future__ import annotations
 import inspect
 import math
 import operator
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypeAlias, cast
@@ -44,13 +43,11 @@ FLOAT_MAX = float(np.finfo(np.float32).max)
 FLOAT_TINY = float(np.finfo(np.float32).tiny)
 
 COMPARISONS = {"<": ">=", ">=": "<", ">": "<=", "<=": ">", "==": "!=", "!=": "=="}  # a comparison: its negation
-_LEVELS = dict.fromkeys(COMPARISONS, 1) | {"|": 2, "&": 3, "+": 4, "-": 4, "*": 5, "/": 5, "//": 5, "%": 5}
-_UNARY, _ATOM = 6, 7
+LEVELS = dict.fromkeys(COMPARISONS, 1) | {"|": 2, "&": 3, "+": 4, "-": 4, "*": 5, "/": 5, "//": 5, "%": 5}
+UNARY, _ATOM = 6, 7
 FUNCTIONS = {"min": 2, "max": 2, "abs": 1, "exp": 1, "log": 1, "tanh": 1, "sqrt": 1, "where": 3}
-_ARITY = dict.fromkeys(_LEVELS, 2) | {"neg": 1, "~": 1} | FUNCTIONS
-_LOGIC = (
-    "combine conditions with & | ~ and masks.where; `and`, `or`, `not`, `if`, `in` and `a < b < c` cannot be traced"
-)
+_ARITY = dict.fromkeys(LEVELS, 2) | {"neg": 1, "~": 1} | FUNCTIONS
+LOGIC = "combine conditions with & | ~ and masks.where; `and`, `or`, `not`, `if`, `in` and `a < b < c` cannot be traced"
 
 
 # The tree ---------------------------------------------------------------------------------------------------------
@@ -111,7 +108,7 @@ class Expr:
         return self._refuse_arithmetic(None)
 
     def __bool__(self) -> bool:
-        raise RopegenError(f"`{excerpt(self)}` has no truth value of its own: {_LOGIC}")
+        raise RopegenError(f"`{excerpt(self)}` has no truth value of its own: {LOGIC}")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -566,7 +563,7 @@ def _text(expr: Expr, minimum: int) -> str:
             pass
         case Const(value=value):
             text = repr(value)
-            level = _UNARY if text.startswith("-") else _ATOM
+            level = UNARY if text.startswith("-") else _ATOM
         case Table(values=values, index=index):
             text = f"[{', '.join(map(repr, values))}][{_text(index, 0)}]"
         case Number(index=index):
@@ -578,10 +575,10 @@ def _text(expr: Expr, minimum: int) -> str:
         case Hidden():
             text = "-inf"
         case Apply(op="neg" | "~", args=(operand,)):
-            text = f"{'-' if expr.op == 'neg' else '~'}{_text(operand, _UNARY)}"
-            level = _UNARY
-        case Apply(op=op, args=(first, *rest)) if op in _LEVELS:
-            level = _LEVELS[op]
+            text = f"{'-' if expr.op == 'neg' else '~'}{_text(operand, UNARY)}"
+            level = UNARY
+        case Apply(op=op, args=(first, *rest)) if op in LEVELS:
+            level = LEVELS[op]
             chains = op not in ("&", "|", *COMPARISONS)  # those never have themselves as their left operand
             text = f" {op} ".join([_text(first, level + (not chains)), *(_text(part, level + 1) for part in rest)])
         case Apply(op=op, args=args):
@@ -589,140 +586,6 @@ def _text(expr: Expr, minimum: int) -> str:
         case _:
             raise TypeError(f"not an expression: {type(expr).__name__}")
     return text if level >= minimum else f"({text})"
-
-
-_TOKEN = re.compile(
-    r"(?P<number>(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)|(?P<name>[A-Za-z_][A-Za-z0-9_]*)"
-    r"|(?P<sign><=|>=|==|!=|//|[-+*/%<>&|~()\[\],])|(?P<space>[ \t\r\n]+)"
-)
-
-
-def parse(text: str) -> Expr:
-    """Read an expression in Python's infix notation; this is the inverse of `str`.
-
-    Comparisons do not chain; write `& | ~` for `and or not`. A malformed text raises a RopegenError that shows the place.
-    """
-    if len(text) > MAX_TEXT:
-        raise RopegenError(f"an expression has at most {MAX_TEXT} characters, got {len(text)}")
-    return _Parser(text).whole()
-
-
-class _Parser:
-    """Precedence climbing over the tokens of one text."""
-
-    def __init__(self, text: str) -> None:
-        self.text, self.place, self.nesting = text, 0, 0
-        self.tokens: list[tuple[str, str, int]] = []
-        offset = 0
-        while offset < len(text):
-            token = _TOKEN.match(text, offset)
-            if token is None:
-                raise self.error(f"{text[offset]!r} cannot stand in an expression", offset)
-            if token.lastgroup != "space":
-                self.tokens.append((token.lastgroup or "", token.group(), offset))
-            offset = token.end()
-        self.tokens.append(("end", "the end", offset))
-
-    def error(self, what: str | RopegenError, offset: int) -> RopegenError:
-        lines = (self.text[:offset] + "^").splitlines()
-        error = RopegenError(what) if isinstance(what, str) else what
-        return error.located(self.text, len(lines), len(lines[-1]), "<expression>")
-
-    def take(self, *expected: str) -> tuple[str, str, int]:
-        token = self.tokens[self.place]
-        if expected and token[1] not in expected:
-            raise self.error(f"expected {' or '.join(expected)}, got {excerpt(token[1])}", token[2])
-        self.place += 1
-        return token
-
-    def build(self, offset: int, make: Callable[..., Expr], *parts: Any) -> Expr:
-        try:
-            return make(*parts)
-        except RopegenError as error:
-            raise self.error(error, offset) from None
-
-    def whole(self) -> Expr:
-        expr = self.expression(0)
-        kind, word, offset = self.tokens[self.place]
-        if kind != "end":
-            hint = f"; {_LOGIC}" if word in ("and", "or", "not", "if", "in", "is") or word in COMPARISONS else ""
-            raise self.error(f"expected an operator or the end, got {excerpt(word)}{hint}", offset)
-        return expr
-
-    def expression(self, minimum: int) -> Expr:
-        self.nesting += 1
-        if self.nesting > 2 * MAX_DEPTH + 2:  # an operand in parentheses takes two calls
-            raise self.error(f"nested deeper than {MAX_DEPTH} levels", self.tokens[self.place][2])
-        left = self.prefix()
-        while (level := _LEVELS.get(op := self.tokens[self.place][1], -1)) >= minimum:
-            offset, operands = self.tokens[self.place][2], [left]
-            while self.tokens[self.place][1] == op:
-                self.take()
-                operands.append(self.expression(level + 1))
-                if op not in ("&", "|"):
-                    break
-            left = self.build(offset, apply, op, *operands)
-            if op in COMPARISONS:
-                minimum = level + 1  # the caller reports a second comparison as an error
-        self.nesting -= 1
-        return left
-
-    def prefix(self) -> Expr:
-        kind, word, offset = self.take()
-        if kind == "number":
-            return self.build(offset, Const, self.number(word, offset))
-        if word == "-" and self.tokens[self.place][0] == "number":
-            return self.build(offset, Const, self.number(f"-{self.take()[1]}", offset))
-        if word in ("-", "~"):
-            return self.build(offset, apply, "neg" if word == "-" else "~", self.expression(_UNARY))
-        if word == "(":
-            inner = self.expression(0)
-            self.take(")")
-            return inner
-        if word == "[":
-            values = self.sequence("]", self.entry)
-            self.take("[")
-            index = self.expression(0)
-            self.take("]")
-            return self.build(offset, table_of, values, index)
-        if word in ("True", "False"):
-            return Const(word == "True")
-        if word in FUNCTIONS:
-            self.take("(")
-            return self.build(offset, apply, word, *self.sequence(")", lambda: self.expression(0)))
-        if word in (*NAMES, "score"):
-            return Var(word)
-        if word == "numbers":
-            self.take("[")
-            index = self.expression(0)
-            self.take("]")
-            return self.build(offset, Number, index)
-        hint = f"; {nearest(word, (*NAMES, 'score', *FUNCTIONS, 'True', 'False'))}" if kind == "name" else ""
-        raise self.error(f"expected a name, a number, a function or a bracket, got {excerpt(word)}{hint}", offset)
-
-    def sequence(self, close: str, item: Callable[[], Any]) -> list[Any]:
-        items = [item()]
-        while self.take(",", close)[1] == ",":
-            items.append(item())
-        return items
-
-    def entry(self) -> bool | int | float:
-        kind, word, offset = self.take()
-        if word in ("True", "False"):
-            return word == "True"
-        if word == "-":
-            kind, digits, offset = self.take()
-            word = f"-{digits}"
-        if kind != "number":
-            raise self.error(f"a table holds numbers, True and False, got {excerpt(word)}", offset)
-        return self.number(word, offset)
-
-    def number(self, word: str, offset: int) -> int | float:
-        if not word.lstrip("-").isdigit():
-            return float(word)
-        if len(word.lstrip("-0")) > 10:
-            raise self.error(f"an integer constant must fit int32, and {excerpt(word, 30)} does not", offset)
-        return int(word)
 
 
 # Tracing ----------------------------------------------------------------------------------------------------------
@@ -780,7 +643,7 @@ class Traced:
     __ne__ = _binary("!=")  # pyright: ignore[reportAssignmentType]
     __neg__, __abs__, __invert__ = _unary("neg"), _unary("abs"), _unary("~")
 
-    __bool__: Callable[[Traced], bool] = _refuse(_LOGIC)
+    __bool__: Callable[[Traced], bool] = _refuse(LOGIC)
     __index__ = __int__ = _refuse("look a value up with masks.table(values, index)")
     __float__ = _refuse("use masks.exp, log, tanh, sqrt, minimum, maximum, absolute, where")
     __pow__ = __rpow__ = _refuse("there is no **; write x * x, or masks.exp(x * c) for a power of a constant")

@@ -63,7 +63,6 @@ from ropegen.expression import log as log
 from ropegen.expression import mask as mask
 from ropegen.expression import maximum as maximum
 from ropegen.expression import minimum as minimum
-from ropegen.expression import parse as parse
 from ropegen.expression import replaced as replaced
 from ropegen.expression import score as score
 from ropegen.expression import shifted as shifted
@@ -72,6 +71,7 @@ from ropegen.expression import table as table
 from ropegen.expression import tanh as tanh
 from ropegen.expression import variables as variables
 from ropegen.expression import where as where
+from ropegen.expression_parser import parse as parse
 
 if TYPE_CHECKING:
     from ropegen.mask_pictures import Picture

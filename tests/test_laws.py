@@ -60,6 +60,7 @@ LAYERS = {
     "ropegen.compilers": 1,
     "ropegen.dropout": 1,
     "ropegen.expression": 1,
+    "ropegen.expression_parser": 1,
     "ropegen.masks": 1,
     "ropegen.mask_pictures": 1,
     "ropegen.native": 1,
