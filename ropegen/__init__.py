@@ -17,22 +17,10 @@ from ropegen import dependencies
 dependencies.expect_installed()  # before the imports below, which need them
 
 from ropegen import compat, masks, reference, scaling, weights
-from ropegen.api import (
-    attention,
-    embed,
-    export,
-    from_hf,
-    load,
-    load_graph,
-    load_tiles,
-    plan,
-    rope,
-    rope_table,
-    rotate,
-    sinusoid,
-)
+from ropegen.api import export, from_hf, load, load_graph, load_tiles, plan
 from ropegen.emit.artifact import Artifact
 from ropegen.errors import AngleWarning, FallbackWarning, RopegenError
+from ropegen.functions import attention, embed, rope, rope_table, rotate, sinusoid
 from ropegen.ir.build import Builder
 from ropegen.ir.graph import Graph
 from ropegen.ir.text import dumps, loads

@@ -26,9 +26,9 @@ from jax.extend import core
 from jax.interpreters import ad, batching, mlir
 
 from ropegen import plain
-from ropegen.api import attention, embed, rope_table
 from ropegen.arguments import counted
 from ropegen.errors import RopegenError
+from ropegen.functions import attention, embed, rope_table
 from ropegen.plain_call import Targets, parse_targets
 from ropegen.rotary import Rope
 from ropegen.target import Target

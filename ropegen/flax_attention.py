@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ropegen import masks
-from ropegen.api import attention
 from ropegen.arguments import counted
 from ropegen.errors import RopegenError
+from ropegen.functions import attention
 from ropegen.plain_call import Targets
 from ropegen.rotary import Rope
 

@@ -25,8 +25,8 @@ except ModuleNotFoundError:
     ) from None
 
 from ropegen import flax_attention
-from ropegen.api import rope, rotated
 from ropegen.errors import RopegenError
+from ropegen.functions import rope, rotated
 from ropegen.layers.attnax import AttnaxError as AttnaxError
 from ropegen.layers.attnax import LearnedPositionalEmbedding as LearnedPositionalEmbedding
 from ropegen.layers.attnax import PatchEmbedding as PatchEmbedding

@@ -18,9 +18,9 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 
-from ropegen import api, masks
-from ropegen.api import rope, rotate
+from ropegen import functions, masks
 from ropegen.errors import RopegenError
+from ropegen.functions import rope, rotate
 from ropegen.ir.build import Mask
 from ropegen.plain_call import Targets, parse_targets
 from ropegen.rotary import Rope
@@ -299,7 +299,7 @@ def attention(
         (seq_axis, kv_seq_axis, projection_axis),
         (head_axes,) if isinstance(head_axes, str) else head_axes,
     )
-    out = api.attention(
+    out = functions.attention(
         *axes.operands(query, key, value),
         rope=rope,
         mask=mask if _is_expression(mask) else axes.over_scores("mask is", mask),
@@ -564,5 +564,5 @@ class EmbeddingLookup(pz.nn.Layer):
         ids = ids if ids.dtype == jnp.int64 else ids.astype(jnp.int32)
         # `embed` does not count negative ids from the end, so they are shifted here, in a type that holds every row.
         flat = table.unwrap(vocabulary, *sizes).reshape(rows, math.prod(sizes.values()))
-        out = api.embed(jnp.where(ids < 0, ids + rows, ids), flat, target=self.target)
+        out = functions.embed(jnp.where(ids < 0, ids + rows, ids), flat, target=self.target)
         return pz.nx.wrap(out.reshape(*ids.shape, *sizes.values()), *given, *sizes).order_as(*sizes, *given)

@@ -16,7 +16,6 @@ from jax.core import Tracer
 from jax.sharding import AbstractMesh, Mesh, PartitionSpec
 
 from ropegen import captured, masks
-from ropegen.api import expect_reads, rotated
 from ropegen.arguments import expect_tiles, flag_of, is_one_of, number_of, text_of
 from ropegen.emit import context_parallel as ring
 from ropegen.emit import mesh
@@ -27,6 +26,7 @@ from ropegen.emit.recorded import record
 from ropegen.emit.varying import varying
 from ropegen.errors import RopegenError, nearest
 from ropegen.expression import Apply, Expr, Table, Var, apply, table_of
+from ropegen.functions import expect_reads, rotated
 from ropegen.ir import ops
 from ropegen.ir.build import Mask
 from ropegen.method import ContextPlan, Shared, choose

@@ -26,6 +26,7 @@ LAYERS = {
     "ropegen.equinox": 8,
     "ropegen.layers": 8,
     "ropegen.api": 7,
+    "ropegen.functions": 7,
     "ropegen.layouts": 7,
     "ropegen.model": 7,
     "ropegen.plain_call": 7,

@@ -12,8 +12,8 @@ import pytest
 from independent import draw_inputs, formula
 
 from ropegen import masks, scaling
-from ropegen.api import attention
 from ropegen.emit.callable import Compiled
+from ropegen.functions import attention
 from ropegen.ir.build import Builder
 from ropegen.ir.graph import Graph
 from ropegen.planner import plan

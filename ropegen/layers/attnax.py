@@ -24,8 +24,8 @@ import numpy as np
 import numpy.typing as npt
 from flax import nnx
 
-from ropegen.api import embed, rope_table, rotate, sinusoid
 from ropegen.errors import RopegenError
+from ropegen.functions import embed, rope_table, rotate, sinusoid
 from ropegen.plain_call import Call, Targets, parse_targets
 from ropegen.rotary import Rope
 from ropegen.scaling import whole
