@@ -105,16 +105,22 @@ def attention_of_jax() -> bytes:
 
 def measured(chips: Sequence[str], sites: int, keep: Callable[[list[Entry]], None]) -> list[Entry]:
     """An entry for every job; `keep` gets those that are there after every batch."""
-    entries: list[Entry] = []
+    found: dict[tuple[str, str], Entry] = {}
+    every = list(jobs(chips, sites))
     for chip in chips:
-        wanted = list(jobs([chip], sites))
-        entries += [described(job, {"declined": list(job.declined)}) for job in wanted if job.declined]
-        wanted = [job for job in wanted if not job.declined]
+        mine = [job for job in every if job.chip == chip]
+        found |= {(chip, job.name): described(job, {"declined": list(job.declined)}) for job in mine if job.declined}
+        wanted = [job for job in mine if not job.declined]
         for start in range(0, len(wanted), BATCH):
-            entries += compiled(wanted[start : start + BATCH], chip)
-            keep(entries)
+            found |= {(chip, entry["name"]): entry for entry in compiled(wanted[start : start + BATCH], chip)}
+            keep(in_order(every, found))
             say(f"{chip}: {min(start + BATCH, len(wanted))} of {len(wanted)} kernels")
-    return entries
+    return in_order(every, found)
+
+
+def in_order(every: Sequence[Job], found: Mapping[tuple[str, str], Entry]) -> list[Entry]:
+    """The entries that are there, in the order of the jobs."""
+    return [found[job.chip, job.name] for job in every if (job.chip, job.name) in found]
 
 
 def compiled(batch: Sequence[Job], chip: str) -> list[Entry]:

@@ -121,7 +121,7 @@ def shapes_of(length: int) -> list[tuple[tuple[int, ...], Any]]:
 
 
 def ours(length: int, mask: masks.Expr, dry: bool) -> Result:
-    """ropegen's plan; `templates` says what it takes."""
+    """The plan of ropegen; `templates` says what it takes."""
     plan = rg.plan(graph_of(length, mask), target(dry))
     compiled = plan.compile()
     chosen = [step.chosen.template for step in plan.steps if step.chosen is not None]
