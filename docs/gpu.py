@@ -52,7 +52,7 @@ def main() -> None:
         "<title>The pipeline of the kernel for Hopper</title>",
         f"<style>{STYLE}</style>",
         f'<rect class="paper" width="{width}" height="{height}" rx="12"/>',
-        f'<text x="20" y="32">Two warpgroups take turns on the tensor cores. A turn ends the tile before, and begins the '
+        '<text x="20" y="32">Two warpgroups take turns on the tensor cores. A turn ends the tile before, and begins the '
         "next one.</text>",
     ]
     for lane, name in enumerate(LANES):
