@@ -6,8 +6,8 @@
     python3 benchmarks/gpu.py                     on an H100 or H200, at most eight minutes: writes gpu_times.json
     python3 benchmarks/gpu.py --dry               the same jobs without a GPU: they are lowered, and nothing is timed
 
-Both parts need `pip install "jax[cuda13]" nvidia-cuda-nvdisasm`. gpu.json keeps a run for every version of jax. On a GPU,
-every kernel runs in a process of its own with 20 seconds, because a deadlock hangs; a short table comes last.
+Both parts need `pip install "jax[cuda13]" nvidia-cuda-nvdisasm`. gpu.json keeps a run for every version of jax and chip.
+On a GPU, every kernel runs in a process of its own with 20 seconds, because a deadlock hangs; a short table comes last.
 """
 
 from __future__ import annotations
@@ -44,18 +44,20 @@ def main() -> int:
         parser.error(str(error))
     path: Path = options.folder / "gpu.json"
     runs: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    about = static.versions()
-    chips = options.chips.split(",")
+    about, failed = static.versions(), False
+    for chip in options.chips.split(","):
 
-    def keep(entries: list[static.Entry]) -> None:
-        date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-        runs[about["jax"]] = {**about, "date": date, "sites": options.sites, "entries": entries}
-        write(path, as_text(runs))
-        write(options.folder / "gpu.md", static.page(runs))
+        def keep(entries: list[static.Entry], chip: str = chip) -> None:
+            date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+            head = {**about, "chip": chip, "date": date, "sites": options.sites}
+            runs[f"jax {about['jax']}, {chip}"] = {**head, "entries": entries}
+            write(path, as_text(runs))
+            write(options.folder / "gpu.md", static.page(runs))
 
-    entries = static.measured(chips, options.sites, keep)
-    keep(entries)
-    return int(any(static.outcome(entry) == "FAIL" for entry in entries if entry["judged"]))
+        entries = static.measured(chip, options.sites, keep)
+        keep(entries)
+        failed |= any(static.outcome(entry) == "FAIL" for entry in entries if entry["judged"])
+    return int(failed)
 
 
 def as_text(runs: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,7 +42,6 @@ class Job:
 
     part: str
     name: str
-    chip: str
     make: Callable[[], bytes]
     declined: tuple[str, ...] = ()
     is_measured: bool = False
@@ -55,8 +55,8 @@ def module(function: Callable[..., Any], *shapes: Any) -> bytes:
         return bytes(jax.export.export(jax.jit(function), platforms=["cuda"])(*shapes).serialize())
 
 
-def jobs(chips: Sequence[str], sites: int) -> Iterator[Job]:
-    """The comparison, the golden cases and the drawn sites, for every chip."""
+def jobs(chip: str, sites: int) -> Iterator[Job]:
+    """The comparison, the golden cases and the drawn sites."""
     compared = {
         "ropegen, q rotated in the kernel": attention(LENGTH, HEADS, KV_HEADS, WIDTH),
         "ropegen, without RoPE": attention(LENGTH, HEADS, KV_HEADS, WIDTH, pairing=None),
@@ -64,16 +64,15 @@ def jobs(chips: Sequence[str], sites: int) -> Iterator[Job]:
         "ropegen, no mask": attention(LENGTH, HEADS, KV_HEADS, WIDTH, mask=masks.full),
         "ropegen, 64 features": attention(LENGTH, HEADS, KV_HEADS, 64),
     }
-    for chip in chips:
-        for name, graph in compared.items():
-            yield from own("comparison", name, graph, chip)
-        if Target.parse(f"gpu:{chip}").capability == "sm90":
-            yield Job("comparison", "JAX's attention_mgpu, f16, no RoPE", chip, attention_of_jax, judged=False)
-        for name in cases():
-            yield from own("cases", name, case(name), chip)
-        for number in range(sites):
-            drawn = Drawn.of(number)
-            yield from own("sites", f"site {number} ({drawn})", drawn.attention(), chip)
+    for name, graph in compared.items():
+        yield from own("comparison", name, graph, chip)
+    if Target.parse(f"gpu:{chip}").capability == "sm90":
+        yield Job("comparison", "JAX's attention_mgpu, f16, no RoPE", attention_of_jax, judged=False)
+    for name in cases():
+        yield from own("cases", name, case(name), chip)
+    for number in range(sites):
+        drawn = Drawn.of(number)
+        yield from own("sites", f"site {number} ({drawn})", drawn.attention(), chip)
 
 
 def own(part: str, name: str, graph: Graph, chip: str) -> Iterator[Job]:
@@ -83,11 +82,11 @@ def own(part: str, name: str, graph: Graph, chip: str) -> Iterator[Job]:
     if site is None:
         return
     if reasons := tuple(kernel.declines(site, target)):
-        yield Job(part, name, chip, bytes, reasons)
+        yield Job(part, name, bytes, reasons)
         return
     tile = own_tile(kernel, site, target)
     is_measured = site.closed.outputs[0][1].type.shape[-1] == WIDTH and tile["kv"] == 128
-    yield Job(part, name, chip, functools.partial(built, site, tile, target), is_measured=is_measured)
+    yield Job(part, name, functools.partial(built, site, tile, target), is_measured=is_measured)
 
 
 def built(site: Site, tile: Tile, target: Target) -> bytes:
@@ -103,24 +102,21 @@ def attention_of_jax() -> bytes:
     return module(lambda q, k, v: attention_mgpu.attention(q, k, v, config), q, k, k)
 
 
-def measured(chips: Sequence[str], sites: int, keep: Callable[[list[Entry]], None]) -> list[Entry]:
+def measured(chip: str, sites: int, keep: Callable[[list[Entry]], None]) -> list[Entry]:
     """An entry for every job; `keep` gets those that are there after every batch."""
-    found: dict[tuple[str, str], Entry] = {}
-    every = list(jobs(chips, sites))
-    for chip in chips:
-        mine = [job for job in every if job.chip == chip]
-        found |= {(chip, job.name): described(job, {"declined": list(job.declined)}) for job in mine if job.declined}
-        wanted = [job for job in mine if not job.declined]
-        for start in range(0, len(wanted), BATCH):
-            found |= {(chip, entry["name"]): entry for entry in compiled(wanted[start : start + BATCH], chip)}
-            keep(in_order(every, found))
-            say(f"{chip}: {min(start + BATCH, len(wanted))} of {len(wanted)} kernels")
+    every = list(jobs(chip, sites))
+    found = {job.name: described(job, {"declined": list(job.declined)}) for job in every if job.declined}
+    wanted = [job for job in every if not job.declined]
+    for start in range(0, len(wanted), BATCH):
+        found |= {entry["name"]: entry for entry in compiled(wanted[start : start + BATCH], chip)}
+        keep(in_order(every, found))
+        say(f"{chip}: {min(start + BATCH, len(wanted))} of {len(wanted)} kernels")
     return in_order(every, found)
 
 
-def in_order(every: Sequence[Job], found: Mapping[tuple[str, str], Entry]) -> list[Entry]:
+def in_order(every: Sequence[Job], found: Mapping[str, Entry]) -> list[Entry]:
     """The entries that are there, in the order of the jobs."""
-    return [found[job.chip, job.name] for job in every if (job.chip, job.name) in found]
+    return [found[job.name] for job in every if job.name in found]
 
 
 def compiled(batch: Sequence[Job], chip: str) -> list[Entry]:
@@ -146,7 +142,7 @@ def compiled(batch: Sequence[Job], chip: str) -> list[Entry]:
 
 
 def described(job: Job, result: Mapping[str, Any]) -> Entry:
-    return {"part": job.part, "name": job.name, "chip": job.chip, "judged": job.judged, **result}
+    return {"part": job.part, "name": job.name, "judged": job.judged, **result}
 
 
 def facts(kernel: KernelCode, job: Job) -> Entry:
@@ -174,18 +170,20 @@ def facts(kernel: KernelCode, job: Job) -> Entry:
 
 
 def page(runs: Mapping[str, Mapping[str, Any]]) -> str:
-    """gpu.md, from the runs by version of jax."""
+    """gpu.md, from the runs of every version of jax and chip."""
     lines = [
         "# Kernels for NVIDIA's GPUs, by their machine code",
         "",
         "`python3 benchmarks/gpu.py --static` wrote this page from [gpu.json](gpu.json). **No GPU was there: the figures come",
         "from the compilers' output, nothing was timed, and no time is claimed.** How to read them: [docs/gpu.md](../docs/gpu.md).",
         "",
-        "| compiled on | jax | CUDA's plug-in | ptxas | sites |",
-        "| --- | --- | --- | --- | ---: |",
+        "| compiled on | chip | jax | CUDA's plug-in | ptxas | sites |",
+        "| --- | --- | --- | --- | --- | ---: |",
     ]
     for run in runs.values():
-        lines.append(f"| {run['date']} | {run['jax']} | {run['plugin']} | {run['ptxas']} | {run['sites']} drawn |")
+        lines.append(
+            f"| {run['date']} | {run['chip']} | {run['jax']} | {run['plugin']} | {run['ptxas']} | {run['sites']} drawn |"
+        )
     lines += [
         "",
         "## The gate",
@@ -199,18 +197,15 @@ def page(runs: Mapping[str, Mapping[str, Any]]) -> str:
     ]
     for run in runs.values():
         for part in ("comparison", "cases", "sites"):
-            for chip in CHIPS:
-                mine = [
-                    entry
-                    for entry in run["entries"]
-                    if entry["judged"] and (entry["part"], entry["chip"]) == (part, chip)
-                ]
-                if mine:
-                    counts = [sum(outcome(entry) == what for entry in mine) for what in ("pass", "FAIL", "declines")]
-                    lines.append(f"| {part} | {chip} | {run['jax']} | {len(mine)} | {' | '.join(map(str, counts))} |")
+            mine = [entry for entry in run["entries"] if entry["judged"] and entry["part"] == part]
+            if mine:
+                counts = [sum(outcome(entry) == what for entry in mine) for what in ("pass", "FAIL", "declines")]
+                lines.append(
+                    f"| {part} | {run['chip']} | {run['jax']} | {len(mine)} | {' | '.join(map(str, counts))} |"
+                )
     lines += ["", "Failures:", ""]
     failed = [
-        f"- {entry['name']}, {entry['chip']}, jax {run['jax']}: {entry.get('error') or '; '.join(entry['faults'])}"
+        f"- {entry['name']}, {run['chip']}, jax {run['jax']}: {entry.get('error') or '; '.join(entry['faults'])}"
         for run in runs.values()
         for entry in run["entries"]
         if entry["judged"] and outcome(entry) == "FAIL"
@@ -225,24 +220,24 @@ def page(runs: Mapping[str, Mapping[str, Any]]) -> str:
         "and uses a third warpgroup for copies. It is judged by the same gate, without the limit of instructions. tokamax is not",
         "in the table: it was not installed where the page was made.",
         "",
-        *table(runs, "comparison", (*CHIPS[:2],)),
+        *table(runs, "comparison"),
         "",
         "## Golden cases",
         "",
-        *table(runs, "cases", CHIPS[:2]),
+        *table(runs, "cases"),
         "",
-        "## Reasons to decline, drawn sites",
+        "## Reasons to decline",
         "",
-        "| reason | sites |",
-        "| --- | ---: |",
+        "Golden cases and drawn sites together; a site can have several reasons.",
+        "",
+        "| reason | chip | jax | sites |",
+        "| --- | --- | --- | ---: |",
     ]
-    last = [*runs.values()][-1]
-    counted: dict[str, int] = {}
-    for entry in last["entries"]:
-        if entry["part"] == "sites" and entry["chip"] == "h200":
-            for reason in entry.get("declined", []):
-                counted[reason] = counted.get(reason, 0) + 1
-    lines += [f"| {reason} | {count} |" for reason, count in sorted(counted.items(), key=lambda item: -item[1])]
+    for run in runs.values():
+        counted = Counter(
+            reason for entry in run["entries"] if entry["part"] != "comparison" for reason in entry.get("declined", [])
+        )
+        lines += [f"| {reason} | {run['chip']} | {run['jax']} | {count} |" for reason, count in counted.most_common()]
     return "\n".join(lines) + "\n"
 
 
@@ -252,7 +247,8 @@ def outcome(entry: Mapping[str, Any]) -> str:
     return "FAIL" if "error" in entry or entry["faults"] else "pass"
 
 
-def table(runs: Mapping[str, Mapping[str, Any]], part: str, chips: Sequence[str]) -> Iterator[str]:
+def table(runs: Mapping[str, Mapping[str, Any]], part: str) -> Iterator[str]:
+    """The kernels of a part. Chips that decline all of them are left out."""
     yield (
         "| kernel | chip | jax | registers | bytes spilled | warpgroups | instructions, full / partial tile | exponentials | "
         "cycles of the tensor cores | gate |"
@@ -260,9 +256,9 @@ def table(runs: Mapping[str, Mapping[str, Any]], part: str, chips: Sequence[str]
     yield "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |"
     for run in runs.values():
         for entry in run["entries"]:
-            if entry["part"] != part or entry["chip"] not in chips:
+            if entry["part"] != part or all("declined" in other for other in run["entries"]):
                 continue
-            head = f"| {entry['name']} | {entry['chip']} | {run['jax']} |"
+            head = f"| {entry['name']} | {run['chip']} | {run['jax']} |"
             if "loops" not in entry:
                 said = entry.get("error") or "declines: " + "; ".join(entry["declined"])
                 yield f"{head} | | | | | | {said} |"
