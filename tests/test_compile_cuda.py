@@ -117,9 +117,13 @@ def test_the_report_counts_tiles_and_predicts_from_the_machine_code(built: Path)
     assert "fault" not in report
 
 
-def test_a_kernel_for_blackwell_is_declined_by_name(built: Path) -> None:
-    plans = (built / "plan.txt").read_text()
-    assert "its code is for sm90, that is gpu:h100 and gpu:h200, and the plan is for gpu:b200" in plans
+def test_blackwell_has_an_executable_of_xla_s_and_the_kernel_declines_by_name(built: Path) -> None:
+    report = (built / "report.txt").read_text()
+    (section,) = re.findall(r"^gpu:b200, as jax-cuda13-pjrt.*?^$", report, re.MULTILINE | re.DOTALL)
+    assert "sm100, NVIDIA B200" in section
+    assert "ropegen_attend" not in section
+    reasons = list(mosaic_gpu.declines(CASES["full, one tile"].site, Target.parse("gpu:b200")))
+    assert reasons == ["its code is for sm90, that is gpu:h100 and gpu:h200, and the plan is for gpu:b200"]
 
 
 def test_elsewhere_the_artifact_runs_and_says_why_the_executables_do_not(
