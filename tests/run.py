@@ -12,7 +12,7 @@ The lanes:
   ceiling  on Python 3.12 with the newest jax, the tests that depend on the version of jax (not marked `any_jax`)
   tpu      compiles for TPU chips by libtpu, in the environments of both
   gpu      compiles for NVIDIA's chips, without a GPU, on Python 3.12 with the newest jax; interprets their kernels
-  gpu-floor  compiles them with jax 0.10.2; it runs only if it is named, because its compilers take 4 GB more
+  gpu-floor  compiles them with jax 0.10.2; it runs only if it is named
   wheel    the built package, and another package that adds a template to it, in an empty environment
 
 Arguments that are not listed here go to pytest. Environments are kept in .venv-floor and .venv-ceiling, and made again
@@ -35,6 +35,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 FLOOR = ["jax==0.10.2", "jaxlib==0.10.2"]
 CEILING = ["jax>=0.12,<0.13", "jaxlib>=0.12,<0.13"]
+# The packages with which XLA compiles for NVIDIA's GPUs: a third of the 4 GB of jax[cuda13], which also runs programs.
+NVIDIA = ["nvidia-cuda-nvcc>=13,<14", "nvidia-nvjitlink>=13,<14", "nvidia-cuda-nvdisasm>=13,<14"]
 LIBTPU = "0.0.52"  # whose listings ropegen.compilers reads
 
 
@@ -85,22 +87,25 @@ def tpu(arguments: list[str]) -> None:
 def gpu(arguments: list[str]) -> None:
     # Each file stays in one process, which compiles its kernels once.
     files = ["tests/test_compile_cuda.py", "tests/test_attend_gpu.py"]
-    suite(gpu_environment("gpu", CEILING), ["--dist", "loadfile", *files, *arguments])
+    suite(
+        gpu_environment("gpu", [*CEILING, "jax-cuda13-plugin>=0.12,<0.13"]), ["--dist", "loadfile", *files, *arguments]
+    )
 
 
 def gpu_floor(arguments: list[str]) -> None:
-    suite(gpu_environment("gpu-floor", FLOOR), ["--dist", "loadfile", "tests/test_compile_cuda.py", *arguments])
+    python = gpu_environment("gpu-floor", [*FLOOR, "jax-cuda13-plugin==0.10.2"])
+    suite(python, ["--dist", "loadfile", "tests/test_compile_cuda.py", *arguments])
 
 
 def gpu_environment(name: str, jax: list[str]) -> Path:
-    """An environment with the compilers for CUDA, which take 4 GB."""
+    """An environment with the compilers for CUDA."""
     base = interpreter("3.12")
     try:
-        return environment(name, base, [*jax, "-e", ".[test,cuda]"])
+        return environment(name, base, [*jax, *NVIDIA, "-e", ".[test]"])
     except subprocess.CalledProcessError:
         raise LaneError(
-            'pip installs no "jax[cuda13]" and nvidia-cuda-nvdisasm here, without which nothing is compiled for GPU; they '
-            "are on PyPI for Linux, and take 4 GB"
+            f"pip installs no jax-cuda13-plugin, {', '.join(NVIDIA)} here, without which nothing is compiled for GPU; they "
+            "are on PyPI for Linux"
         ) from None
 
 
