@@ -162,7 +162,12 @@ def test_missing_compilers_are_said_before_the_work(tmp_path: Path, monkeypatch:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_chip_must_be_named() -> None:
+def test_a_chip_must_be_named(tmp_path: Path) -> None:
+    for target in ("gpu:any", "gpu:sm90"):
+        with pytest.raises(
+            RopegenError, match=r"none is among the targets; add e\.g\. --target tpu:v5e, --target gpu:h200"
+        ):
+            rg.export(attention(), tmp_path / "x", targets=[target], ahead_of_time=True)
     with pytest.raises(RopegenError, match=r"no description of a chip 'any'; .*h200"):
         cuda.compile_modules({}, "any")
 

@@ -131,6 +131,11 @@ def compile_modules(
     if chip not in CHIPS:
         raise RopegenError(f"XLA's plug-in for CUDA is given no description of a chip {chip!r}; {nearest(chip, CHIPS)}")
     folders = tools()
+
+    def version(platform_version: str, jax: str) -> Compiler:
+        package, _, number = build().partition(" ")
+        return Compiler(package, number, build(), jax)
+
     progress(f"compiling for gpu:{chip}")
     job = Job(
         target=f"gpu:{chip}",
@@ -148,7 +153,7 @@ def compile_modules(
         tools=folders,
         seconds=seconds,
     )
-    return compiled(job, modules, lambda _, jax: Compiler(*build().split(" "), build(), jax), _read)
+    return compiled(job, modules, version, _read)
 
 
 def _read(listings: Path) -> tuple[KernelCode, ...]:

@@ -68,8 +68,12 @@ def split(plans: Sequence[Plan]) -> tuple[Plan, ...]:
 
 
 def is_ahead_of_time(target: Target) -> bool:
-    """Whether code for a target can be compiled ahead of time: for a TPU, a GPU, and a CPU that names its vector unit."""
-    return target.platform in ("tpu", "gpu") or target.unit is not None
+    """Whether code for a target can be compiled ahead of time: for a TPU, a named GPU, and a CPU with a named vector unit."""
+    return _has_executables(target) or target.unit is not None
+
+
+def _has_executables(target: Target) -> bool:
+    return target.platform == "tpu" or (target.platform == "gpu" and target.chip in cuda.CHIPS)
 
 
 def make(
@@ -80,7 +84,7 @@ def make(
     Raises:
       RopegenError: a compiler is not installed, knows no such chip, or refuses a module.
     """
-    chips = [plan for plan in plans if plan.target.platform in ("tpu", "gpu")]
+    chips = [plan for plan in plans if _has_executables(plan.target)]
     # A missing compiler is an error before the work, not after it.
     if any(plan.target.platform == "tpu" for plan in chips):
         tpu.libtpu_folder(libtpu)
