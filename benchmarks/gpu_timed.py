@@ -120,12 +120,34 @@ def shapes_of(length: int) -> list[tuple[tuple[int, ...], Any]]:
     return [((1, length, heads, WIDTH), jnp.bfloat16) for heads in (HEADS, KV_HEADS, KV_HEADS)]
 
 
-def ours(length: int, mask: masks.Expr, dry: bool) -> Result:
+def gradient(function: Callable[..., jax.Array]) -> Callable[..., Any]:
+    """The gradient of the sum of an attention's outputs, which computes the outputs too."""
+    return jax.grad(lambda q, k, v: jnp.sum(function(q, k, v), dtype=jnp.float32), argnums=(0, 1, 2))
+
+
+def ours(length: int, mask: masks.Expr, dry: bool, *, backward: bool = False) -> Result:
     """The plan of ropegen; `templates` says what it takes."""
-    plan = rg.plan(graph_of(length, mask), target(dry))
+    weigh = ("forward", "backward") if backward else ("forward",)
+    plan = rg.plan(graph_of(length, mask), target(dry), weigh=weigh)
     compiled = plan.compile()
     chosen = [step.chosen.template for step in plan.steps if step.chosen is not None]
-    return timed(lambda q, k, v: compiled(q=q, k=k, v=v), shapes_of(length), dry, templates=chosen)
+
+    def attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+        return compiled(q=q, k=k, v=v)
+
+    return timed(gradient(attention) if backward else attention, shapes_of(length), dry, templates=chosen)
+
+
+def rope_rate(dry: bool) -> Result:
+    """RoPE alone, of the queries of 8192 positions, which are read and written once."""
+    b = rg.Builder("rope")
+    shape = (1, 8192, HEADS, WIDTH)
+    x = b.input("x", shape, "bf16")
+    plan = rg.plan(b.build(out=b.rope(x, b.positions(8192), rg.Rope(10_000.0, pairing="half"))), target(dry))
+    compiled = plan.compile()
+    chosen = [step.chosen.template for step in plan.steps if step.chosen is not None]
+    moved = 2 * 2 * math.prod(shape)
+    return timed(lambda x: compiled(x=x), [(shape, jnp.bfloat16)], dry, bytes=moved, templates=chosen)
 
 
 def rotated(x: jax.Array) -> jax.Array:
@@ -137,7 +159,7 @@ def rotated(x: jax.Array) -> jax.Array:
     return jnp.concatenate([first * c - second * s, second * c + first * s], -1).astype(x.dtype)
 
 
-def cudnn(length: int, mask: str, dry: bool) -> Result:
+def cudnn(length: int, mask: str, dry: bool, *, backward: bool = False) -> Result:
     """XLA's RoPE, then cuDNN. A mask that it does not know is an array of booleans."""
 
     def attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
@@ -149,7 +171,7 @@ def cudnn(length: int, mask: str, dry: bool) -> Result:
             options = {"mask": ((distance >= 0) & (distance < WINDOW) & same)[None, None]}
         return jax.nn.dot_product_attention(rotated(q), rotated(k), v, implementation="cudnn", **options)
 
-    return timed(attention, shapes_of(length), dry)
+    return timed(gradient(attention) if backward else attention, shapes_of(length), dry)
 
 
 def numerics(name: str, dry: bool) -> Result:
@@ -211,13 +233,17 @@ NUMERICS = (
 
 
 def jobs() -> list[Job]:
-    found = [Job("matmul", matmul_rate), Job("copy", copy_rate)]
+    found = [Job("matmul", matmul_rate), Job("copy", copy_rate), Job("rope", rope_rate)]
     found += [Job(f"numerics: {name}", functools.partial(numerics, name)) for name in NUMERICS]
     found.append(Job("executable", executable, seconds=90))
     points = [(mask, length) for mask in ("causal", "full") for length in LENGTHS]
     for mask, length in [*points, ("window and documents", 8192)]:
         found.append(Job(f"ropegen: {mask}, {length}", functools.partial(ours, length, MASKS[mask](length))))
         found.append(Job(f"cuDNN: {mask}, {length}", functools.partial(cudnn, length, mask)))
+    for length in (4096, 16384):
+        both = f"causal with gradient, {length}"
+        found.append(Job(f"ropegen: {both}", functools.partial(ours, length, masks.causal, backward=True)))
+        found.append(Job(f"cuDNN: {both}", functools.partial(cudnn, length, "causal", backward=True)))
     return found
 
 
@@ -278,13 +304,15 @@ def table(results: Mapping[str, Result]) -> list[str]:
         point = name.partition(": ")[2]
         mine, theirs = results[name].get("seconds"), results[f"cuDNN: {point}"].get("seconds")
         ratio = theirs / mine if mine and theirs else None
-        if ratio is not None and "window" not in point:
+        if ratio is not None and point.startswith(("causal, ", "full, ")):
             ratios.append(ratio)
         shown = ["-" if value is None else f"{value * 1e6:.1f} µs" for value in (mine, theirs)]
         lines.append(f"{point:34}{shown[0]:>12}{shown[1]:>12}{'-' if ratio is None else f'{ratio:.2f}':>8}")
     if ratios:
-        lines.append(f"geometric mean of the ratios: {math.exp(statistics.mean(map(math.log, ratios))):.3f}")
-    for name, fact, unit in (("matmul", "flops", "TFLOP/s"), ("copy", "bytes", "TB/s")):
+        lines.append(
+            f"geometric mean of the ratios, causal and full: {math.exp(statistics.mean(map(math.log, ratios))):.3f}"
+        )
+    for name, fact, unit in (("matmul", "flops", "TFLOP/s"), ("copy", "bytes", "TB/s"), ("rope", "bytes", "TB/s")):
         if "seconds" in results[name]:
             lines.append(f"{name}: {results[name][fact] / results[name]['seconds'] / 1e12:.1f} {unit}")
     for what in ("error", "skipped"):
