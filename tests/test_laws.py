@@ -184,13 +184,13 @@ def test_only_one_module_of_the_ir_touches_the_mlir_bindings() -> None:
     assert users == {"ropegen.ir.text"}
 
 
-def test_only_the_host_target_and_the_env_verb_query_devices() -> None:
+def test_only_the_host_target_the_env_verb_and_the_process_of_compilers_query_devices() -> None:
     users = {
         name
         for name, path in MODULES.items()
         if names_used(path) & {"jax.devices", "jax.local_devices", "jax.default_backend"}
     }
-    assert users <= {"ropegen.target", "ropegen.cli.env"}
+    assert users <= {"ropegen.target", "ropegen.cli.env", "ropegen.compilers.child"}
 
 
 PLANS = """
