@@ -44,6 +44,8 @@ except ModuleNotFoundError as missing:
 
 from ropegen.layers.equinox import ProgramLayer as ProgramLayer
 
+__all__ = ["Embedding", "MultiheadAttention", "ProgramLayer", "RotaryPositionalEmbedding", "from_equinox"]
+
 Array = jax.Array
 ArrayLike = npt.ArrayLike | jax.Array
 Heads = tuple[Array, Array, Array]

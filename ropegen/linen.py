@@ -19,6 +19,8 @@ if importlib.util.find_spec("flax") is None:
 
 from ropegen.flax_attention import expect_fused, fused, promoted
 
+__all__ = ["attention_fn"]
+
 Array = jax.Array
 
 

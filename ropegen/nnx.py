@@ -43,6 +43,24 @@ from ropegen.plain_call import Targets, parse_targets
 from ropegen.rotary import Rope
 from ropegen.scaling import whole
 
+__all__ = [
+    "AttnaxError",
+    "Embed",
+    "LearnedPositionalEmbedding",
+    "MultiHeadAttention",
+    "PatchEmbedding",
+    "PositionalEncoding",
+    "ProgramLayer",
+    "RoPE",
+    "RotaryEmbedding",
+    "TokenEmbedding",
+    "apply_rope",
+    "attention_fn",
+    "rope_cos_sin_from_positions",
+    "rope_cos_sin_table",
+    "rope_inv_freq",
+]
+
 Array = jax.Array
 ArrayLike = npt.ArrayLike | jax.Array
 

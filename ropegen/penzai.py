@@ -37,6 +37,17 @@ except ModuleNotFoundError as error:
 
 from ropegen.layers.penzai import ProgramLayer as ProgramLayer
 
+__all__ = [
+    "ApplyAttention",
+    "ApplyRoPE",
+    "ApplyRoPEToSubset",
+    "EmbeddingLookup",
+    "MissingSideInputError",
+    "NotNamedError",
+    "ProgramLayer",
+    "attention",
+]
+
 
 class NotNamedError(RopegenError, AttributeError, IndexError):
     """An argument is not a named array; penzai raises AttributeError, or IndexError for the input of a subset."""
