@@ -7,7 +7,7 @@
 The model is a Llama with random weights, read from the state of transformers' own model. Both write greedy tokens from
 the same prompt, in turns. The time of a token is the difference of a long and a short answer, divided by their
 difference in tokens, so that the prompt and the start of a call do not count. It needs `pip install
-'ropegen[torch,native,transformers]'`.
+'.[torch,native,transformers]'`.
 """
 
 from __future__ import annotations

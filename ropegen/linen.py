@@ -1,4 +1,4 @@
-"""The attention function of ropegen for the layers of Flax Linen: `pip install 'ropegen[flax]'`.
+"""The attention function of ropegen for the layers of Flax Linen: `pip install flax`.
 
 from ropegen.linen import attention_fn
 
@@ -14,7 +14,7 @@ import jax
 
 if importlib.util.find_spec("flax") is None:
     raise ModuleNotFoundError(
-        "ropegen.linen needs flax, which is not installed: pip install 'ropegen[flax]'", name="flax"
+        "ropegen.linen needs flax, which is not installed: pip install flax", name="flax"
     )
 
 from ropegen.flax_attention import expect_fused, fused, promoted

@@ -21,7 +21,7 @@ try:
     from flax import nnx
 except ModuleNotFoundError:
     raise ModuleNotFoundError(
-        "ropegen.nnx needs flax, which is not installed: pip install 'ropegen[flax]'", name="flax"
+        "ropegen.nnx needs flax, which is not installed: pip install flax", name="flax"
     ) from None
 
 from ropegen import flax_attention

@@ -32,7 +32,7 @@ except ModuleNotFoundError as error:
     if error.name != "penzai":
         raise
     raise ModuleNotFoundError(
-        "ropegen.penzai needs penzai, which is not installed: pip install 'ropegen[penzai]'", name="penzai"
+        "ropegen.penzai needs penzai, which is not installed: pip install penzai", name="penzai"
     ) from None
 
 from ropegen.layers.penzai import ProgramLayer as ProgramLayer

@@ -177,7 +177,7 @@ def _content(path: Path) -> bytes:
 def _expect_installed() -> None:
     if importlib.util.find_spec("cryptography") is None:
         raise RopegenError(
-            "signatures need the package cryptography, which is not installed; pip install 'ropegen[sign]'"
+            "signatures need the package cryptography, which is not installed; pip install cryptography"
         )
 
 
