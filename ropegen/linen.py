@@ -13,9 +13,7 @@ from typing import Any
 import jax
 
 if importlib.util.find_spec("flax") is None:
-    raise ModuleNotFoundError(
-        "ropegen.linen needs flax, which is not installed: pip install flax", name="flax"
-    )
+    raise ModuleNotFoundError("ropegen.linen needs flax, which is not installed: pip install flax", name="flax")
 
 from ropegen.flax_attention import expect_fused, fused, promoted
 

@@ -20,9 +20,7 @@ from jax.core import Tracer
 try:
     from flax import nnx
 except ModuleNotFoundError:
-    raise ModuleNotFoundError(
-        "ropegen.nnx needs flax, which is not installed: pip install flax", name="flax"
-    ) from None
+    raise ModuleNotFoundError("ropegen.nnx needs flax, which is not installed: pip install flax", name="flax") from None
 
 from ropegen import flax_attention
 from ropegen.errors import RopegenError

@@ -230,7 +230,9 @@ def test_hints_name_packages_that_pip_finds() -> None:
     hints = {
         hint
         for path in MODULES.values()
-        for hint in re.findall(r"pip install (?:--no-deps )?(?:--target \S+ )?('[^']+'|\w[\w-]*(?:==[\w.]+)?)", path.read_text())
+        for hint in re.findall(
+            r"pip install (?:--no-deps )?(?:--target \S+ )?('[^']+'|\w[\w-]*(?:==[\w.]+)?)", path.read_text()
+        )
     }
     assert len(hints) > 5
     for hint in hints:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import jax
 import pytest
 from pages import DOCS, ROOT, blocks, code_of, run
 from test_release_page import made_checkpoint
@@ -59,3 +62,45 @@ def test_a_page_runs(name: str, folder: Path) -> None:
         b = rg.Builder("double")
         rg.export(b.build(out=b.scale(b.input("x", (2,), "f32"), 2.0)), "kernels", targets="cpu")
     assert run(page, {}) > 0
+
+
+OVER_EIGHT = """
+import json
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+sys.path.insert(0, sys.argv[1])
+jax.config.update("jax_disable_most_optimizations", True)
+from pages import DOCS, run
+import ropegen as rg
+
+config = json.loads(Path("config.json").read_text())
+run(DOCS / "devices.md", {"config": config})
+q, k, v = (jnp.ones((1, 128, 2, 16)) for _ in range(3))
+run(DOCS / "devices-context.md", {"q": q, "k": k, "v": v, "rope": rg.Rope(10_000.0, pairing="half")})
+print("ran over", jax.device_count())
+"""
+
+
+def test_the_pages_about_several_devices_run_over_eight(folder: Path) -> None:
+    (folder / "config.json").write_text(json.dumps(LLAMA))
+    done = subprocess.run(
+        [sys.executable, "-c", OVER_EIGHT, str(ROOT / "tests")],
+        env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.splitlines()[-1:] == ["ran over 8"], done.stderr
+
+
+@pytest.mark.usefixtures("quick_compilation")
+def test_the_first_code_of_the_readme_runs() -> None:
+    eqx = pytest.importorskip("equinox", reason="the model of the last line needs: pip install equinox")
+    names: dict[str, Any] = {"model": [eqx.nn.MultiheadAttention(2, 8, key=jax.random.key(0))]}
+    exec(code_of(ROOT / "README.md", "python")[0], names)
+    assert names["o"].shape == (1, 128, 8, 64)
+    assert len(names["report"].replaced) == 1

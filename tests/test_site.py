@@ -181,17 +181,19 @@ LOOKED_AT = ("index", "start", "masks", "settings", "examples", "reference/funct
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-def test_pages_fit_and_axe_finds_nothing(
-    browser: Any, site: Path, plan_page: Path, scheme: str, width: int
-) -> None:
+def test_pages_fit_and_axe_finds_nothing(browser: Any, site: Path, plan_page: Path, scheme: str, width: int) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe: pip install '.[docs]'").Axe()
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
     page = context.new_page()
+    found: list[str] = []
     for path in (plan_page, *(site / f"{name}.html" for name in LOOKED_AT)):
         page.goto(path.as_uri())
         wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert wide <= 0, f"{path.name} is {wide} pixels wider than a screen of {width}"
-        violations = axe.run(page, context=None if path == plan_page else ".md-main").response["violations"]
-        said = [f"{each['id']}: {[node['html'][:120] for node in each['nodes'][:3]]}" for each in violations]
-        assert not said, f"{path.name}, {scheme}, {width}: {said}"
+        # What is around the content of the site is Material's own.
+        violations = axe.run(page, context=None if path == plan_page else ".md-content").response["violations"]
+        found += [
+            f"{path.name}: {each['id']}: {[node['html'][:120] for node in each['nodes'][:3]]}" for each in violations
+        ]
     context.close()
+    assert not found

@@ -34,7 +34,7 @@ def weights() -> Weights:
     def drawn(rows: int, columns: int) -> jax.Array:
         return jnp.asarray(draw.normal(size=(rows, columns)) / np.sqrt(rows), jnp.float32)
 
-    shapes = {name: (WIDTH, WIDTH) for name in ("q", "k", "v", "out")}
+    shapes = dict.fromkeys(("q", "k", "v", "out"), (WIDTH, WIDTH))
     shapes |= {"up": (WIDTH, 4 * WIDTH), "down": (4 * WIDTH, WIDTH)}
     layers = [{name: drawn(*shape) for name, shape in shapes.items()} for _ in range(LAYERS)]
     return {"embedding": drawn(256, WIDTH), "layers": layers}

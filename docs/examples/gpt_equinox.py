@@ -100,7 +100,9 @@ def main() -> None:
     print(report)
     before, after = train(model), train(fused)
     for number in (0, 24, 49):
-        print(f"step {number + 1:2}: loss {before[number]:.4f} with Equinox's layers, {after[number]:.4f} with ropegen's")
+        print(
+            f"step {number + 1:2}: loss {before[number]:.4f} with Equinox's layers, {after[number]:.4f} with ropegen's"
+        )
     print(f"largest difference of a step: {max(abs(a - b) for a, b in zip(before, after, strict=True)):.1e}")
 
 

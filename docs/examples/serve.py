@@ -51,7 +51,7 @@ def main() -> None:
     answer = loaded(directory, weights)
 
     class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:  # noqa: N802 - the name that http.server looks for
+        def do_POST(self) -> None:
             given = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             result = {name: np.asarray(array, np.float64).tolist() for name, array in answer(given).items()}
             self.send_response(200)
