@@ -30,6 +30,8 @@ from .form_gpu import BACKWARD_SLOTS, BACKWARD_TILE, MOST_TOGETHER, Form, TileLi
 from .scores_gpu import Scores, shared
 
 _SIZE = BACKWARD_TILE
+# With more features of keys and values together, their accumulators leave registers for half a tile at a time.
+_MOST_WITH_WHOLE_TILES = 192
 
 
 def _visit(
@@ -223,7 +225,10 @@ def backward(
     given = {name: _turned(x) if name in ("bias", "mask") else x for name, x in operands.items()}
     given |= {"columns": jnp.asarray(by_columns.columns), "rows": jnp.asarray(by_columns.rows)}
     pulled: dict[str, Array] = {}
-    for parts in ("kv",) if form.width + form.value_width <= MOST_TOGETHER else ("k", "v"):
+    together = form.width + form.value_width <= MOST_TOGETHER
+    if together and form.width + form.value_width > _MOST_WITH_WHOLE_TILES:
+        size = _SIZE // 2
+    for parts in ("kv",) if together else ("k", "v"):
         call = on.kernel(
             functools.partial(_kernel_of_keys, form, on, parts, size, by_columns.kinds, tuple(given)),
             results=[

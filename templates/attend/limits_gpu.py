@@ -41,7 +41,7 @@ _FLOAT = frozenset(COMPARISONS) | {
 _MOST_ENTRIES = 128
 # Masks and scores with up to so many comparisons were compiled: they leave all values in registers, of which a thread
 # has 255. More than 128 features take registers of their own, and so do tiles of 128 keys.
-_MOST_COMPARISONS, MOST_WITH_LESS_ROOM, MOST_BACKWARD = 12, 5, 2
+_MOST_COMPARISONS, _MOST_WITH_LESS_ROOM, _MOST_AT_128_KEYS, _MOST_BACKWARD = 12, 5, 3, 2
 
 
 def reasons(site: AttendSite, target: Target) -> Iterator[str]:
@@ -73,7 +73,7 @@ def reasons(site: AttendSite, target: Target) -> Iterator[str]:
         yield f"its scale is positive and finite, not {op.scale:g}"
     if unknown := sorted({*_unknown(op.visible), *_unknown(op.score)}):
         yield f"its expressions do not compute {', '.join(unknown)}"
-    most = _MOST_COMPARISONS if _width(site) <= 128 else MOST_WITH_LESS_ROOM
+    most = _MOST_COMPARISONS if _width(site) <= 128 else _MOST_WITH_LESS_ROOM
     if (count := _comparisons(op)) > most:
         yield f"its mask and score have at most {most} comparisons and quotients, and these have {count}"
     if q.shape[-2] > _MOST_BLOCKS or math.prod(q.shape[:-3]) > _MOST_BLOCKS:
@@ -84,11 +84,13 @@ def left_to_xla(site: AttendSite) -> Iterator[str]:
     """Why the backward kernels do not compute a site that the forward kernel computes."""
     if "tanh" in str(site.op.score):
         yield "the score has a tanh"
-    if _width(site) > 128 and not _is_simple(site, MOST_BACKWARD):
+    if _width(site) > 128 and not is_lean_backward(site):
         yield (
-            "with more than 128 features, no register is left for a bias, a dense mask, a score expression, segments, "
-            f"positions that are known only at run time, or more than {MOST_BACKWARD} comparisons"
+            "with more than 128 features, no register is left for a soft-cap, a bias, a dense mask, a score expression, "
+            f"segments, positions that are known only at run time, or more than {_MOST_BACKWARD} comparisons"
         )
+    elif (count := _comparisons(site.op)) > _MOST_WITH_LESS_ROOM:
+        yield f"its mask and score have {count} comparisons and quotients, more than {_MOST_WITH_LESS_ROOM}"
     q, k = (site.sources[name].type for name in ("q", "k"))
     count = math.prod(-(-x.shape[-3] // BACKWARD_TILE) for x in (q, k))
     if count > MOST_TILES:
@@ -134,16 +136,18 @@ def _counted(expr: masks.Expr) -> int:
     return (expr.op in COMPARISONS or expr.op in ("where", "min", "max", "//", "%")) + sum(map(_counted, expr.args))
 
 
-def is_lean(site: AttendSite, most_comparisons: int) -> bool:
-    """Whether the scores leave registers free: for tiles of 128 keys, or for whole tiles of the backward kernels.
+def is_lean(site: AttendSite) -> bool:
+    """Whether the scores of the forward kernel leave registers free for tiles of 128 keys."""
+    return _width(site) <= 128 and _is_simple(site, _MOST_AT_128_KEYS)
 
-    Biases, dense masks, and positions and segments that are known only at run time take registers, and so do score
-    expressions and heads of more than 128 features.
-    """
-    return _width(site) <= 128 and _is_simple(site, most_comparisons)
+
+def is_lean_backward(site: AttendSite) -> bool:
+    """Whether the scores of the backward kernels leave registers free for whole tiles."""
+    return site.op.softcap is None and _is_simple(site, _MOST_BACKWARD)
 
 
 def _is_simple(site: AttendSite, most_comparisons: int) -> bool:
+    """Biases, dense masks, score expressions, and positions and segments that are known only at run time take registers."""
     op = site.op
     simple = op.score == masks.identity and not any(name in op.given for name in ("bias", "mask"))
     return simple and not op.needed - site.positions.keys() and _comparisons(op) <= most_comparisons

@@ -54,7 +54,7 @@ def tiles(site: AttendSite, target: Target) -> Iterator[Tile]:
     for kv in _KV_TILES:
         tile = Tile.of(q=BLOCK, kv=kv)
         count = -(-q.shape[-3] // BLOCK) * -(-k.shape[-3] // kv)
-        has_room = kv == min(_KV_TILES) or limits_gpu.is_lean(site, limits_gpu.MOST_WITH_LESS_ROOM)
+        has_room = kv == min(_KV_TILES) or limits_gpu.is_lean(site)
         if has_room and count <= limits_gpu.MOST_TILES and _form(site, tile).shared_memory <= SHARED_MEMORY:
             yield tile
 
@@ -236,9 +236,8 @@ def _backward(site: AttendSite, operands: Arrays, pull: Pull, gives_bias: bool, 
         "shift": layout_gpu.of_rows(form, pull.shift * np.float32(LOG2_E), jnp.inf),
         "drag": layout_gpu.of_rows(form, pull.drag, 0.0),
     }
-    is_lean = limits_gpu.is_lean(site, limits_gpu.MOST_BACKWARD) and site.op.softcap is None
     dq, dk, dv, d_bias = kernel_backward(
-        form, *lists, laid, Machine(interpreter), gives_bias=gives_bias, is_lean=is_lean
+        form, *lists, laid, Machine(interpreter), gives_bias=gives_bias, is_lean=limits_gpu.is_lean_backward(site)
     )
     pulled = tuple(x[:, : y.shape[-3], :, : y.shape[-1]].reshape(y.shape) for x, y in ((dq, q), (dk, k), (dv, v)))
     if d_bias is not None:
