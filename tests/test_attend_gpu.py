@@ -178,14 +178,14 @@ def test_the_gradient_of_an_attention_exports_with_three_kernels() -> None:
 
 def test_which_gradients_are_left_to_xla() -> None:
     of_keys = Case(heads=2, kv_tile=64, bias=(2, 1, 128))
-    assert list(mosaic_gpu.notes(Case().site, Tile.of(q=128, kv=64))) == []
-    assert list(mosaic_gpu.notes(of_keys.site, Tile.of(q=128, kv=64))) == [
+    assert list(mosaic_gpu.notes(Case().site, Tile.of(q=128, kv=64), H200)) == []
+    assert list(mosaic_gpu.notes(of_keys.site, Tile.of(q=128, kv=64), H200)) == [
         "the gradient of the bias tensor<2x1x128xf32> is a sum over scores: where it is asked for, by attend/xla"
     ]
-    assert list(mosaic_gpu.notes(CASES["another score expression"].site, Tile.of(q=128, kv=64))) == [
+    assert list(mosaic_gpu.notes(CASES["another score expression"].site, Tile.of(q=128, kv=64), H200)) == [
         "gradients by attend/xla: the score has a tanh"
     ]
-    (wide,) = mosaic_gpu.notes(Case(width=256, kv_tile=64, segments=True).site, Tile.of(q=128, kv=64))
+    (wide,) = mosaic_gpu.notes(Case(width=256, kv_tile=64, segments=True).site, Tile.of(q=128, kv=64), H200)
     assert wide.startswith(
         "gradients by attend/xla: with more than 128 features, no register is left for a soft-cap, a bias"
     )

@@ -245,7 +245,7 @@ def _backward(site: AttendSite, operands: Arrays, pull: Pull, gives_bias: bool, 
     return of_operands(site, operands, pull, pulled, d_bias, q_pairing=site.q_pairing)
 
 
-def notes(site: AttendSite, tile: Tile) -> Iterator[str]:
+def notes(site: AttendSite, tile: Tile, target: Target) -> Iterator[str]:
     """Which gradients are left to the `xla` template."""
     if left := list(limits_gpu.left_to_xla(site)):
         yield f"gradients by attend/xla: {'; '.join(left)}"
