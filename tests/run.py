@@ -3,13 +3,14 @@
 
     python3 tests/run.py                  every lane that this machine can run; the summary names the others
     python3 tests/run.py --all            every lane is required, as in continuous integration
-    python3 tests/run.py --lane floor     one lane: floor, ceiling, tpu, gpu, gpu-floor, style or wheel
+    python3 tests/run.py --lane floor     one lane: floor, ceiling, docs, tpu, gpu, gpu-floor, style or wheel
     python3 tests/run.py --random         other drawn examples than on every run; the summary prints their seed
 
 The lanes:
   style    ruff and pyright
   floor    the suite on Python 3.11 with jax 0.10.2, and IREE
   ceiling  on Python 3.12 with the newest jax, the tests that depend on the version of jax (not marked `any_jax`)
+  docs     builds the site strictly, and checks its structure; in a browser too, if there is Chromium or Chrome
   tpu      compiles for TPU chips by libtpu, in the environments of both
   gpu      compiles for NVIDIA's chips, without a GPU, on Python 3.12 with the newest jax; interprets their kernels
   gpu-floor  compiles them with jax 0.10.2; it runs only if it is named
@@ -72,7 +73,8 @@ def main() -> int:
 
 
 def floor(arguments: list[str]) -> None:
-    suite(floor_environment(), ["--graphs", "0:300", *arguments])  # the ceiling draws others
+    # The ceiling draws other graphs, and the lane docs builds the site.
+    suite(floor_environment(), ["--graphs", "0:300", "--ignore", "tests/test_site.py", *arguments])
 
 
 def ceiling(arguments: list[str]) -> None:
@@ -110,7 +112,7 @@ def gpu_environment(name: str, jax: list[str]) -> Path:
 
 
 def floor_environment() -> Path:
-    return environment("floor", interpreter("3.11"), [*FLOOR, "-e", ".[test,iree,seeds,native,sign]"])
+    return environment("floor", interpreter("3.11"), [*FLOOR, "-e", ".[test,docs,iree,seeds,native,sign]"])
 
 
 def ceiling_environment() -> Path:
@@ -138,6 +140,10 @@ def style(arguments: list[str]) -> None:
     call(python, "-m", "ruff", "check", ".")
     call(python, "-m", "ruff", "format", "--check", ".")
     call(python, "-m", "pyright", "--pythonpath", str(python))
+
+
+def docs(arguments: list[str]) -> None:
+    call(floor_environment(), "-m", "pytest", "-q", "-rs", "tests/test_site.py", *arguments)
 
 
 def wheel(arguments: list[str]) -> None:
@@ -179,7 +185,7 @@ module attributes {ropegen.name = "short", ropegen.version = 1 : i64} {
 }
 """
 
-LANES = {"style": style, "floor": floor, "ceiling": ceiling, "tpu": tpu, "gpu": gpu, "wheel": wheel}
+LANES = {"style": style, "docs": docs, "floor": floor, "ceiling": ceiling, "tpu": tpu, "gpu": gpu, "wheel": wheel}
 NAMED = {"gpu-floor": gpu_floor}
 
 
