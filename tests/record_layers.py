@@ -32,10 +32,11 @@ class HubModel:
         stated = transformers.AutoConfig.for_model(**copy.deepcopy(config))
         causal = type(stated) in transformers.AutoModelForCausalLM._model_mapping
         make = transformers.AutoModelForCausalLM if causal and not stated.is_encoder_decoder else transformers.AutoModel
+        plain = {"attn_implementation": "eager", "experts_implementation": "eager", "dtype": dtype}
         if stated.model_type == "siglip_text_model":  # which no auto class knows
-            made = transformers.SiglipTextModel._from_config(stated, attn_implementation="eager", experts_implementation="eager", dtype=dtype)
+            made = transformers.SiglipTextModel._from_config(stated, **plain)
         else:
-            made = make.from_config(stated, attn_implementation="eager", experts_implementation="eager", dtype=dtype)
+            made = make.from_config(stated, **plain)
         self.model = made.eval()
         with torch.no_grad():
             # A head may be tied to the embedding. The name of the embedding decides, so it is drawn later.
@@ -96,7 +97,9 @@ class HubModel:
     @property
     def cache_name(self) -> str | None:
         """The argument that continues where a call ended, and the field of a result that has it. Early 5.x has the other."""
-        names = [name for name in ("cache", "past_key_values") if name in inspect.signature(self.model.forward).parameters]
+        names = [
+            name for name in ("cache", "past_key_values") if name in inspect.signature(self.model.forward).parameters
+        ]
         return names[0] if names else None
 
     def logits(self) -> np.ndarray:

@@ -20,7 +20,7 @@ import record_models
 import torch
 import transformers
 from hub_layers import IDS, IMAGE, TYPES
-from models_page import PAGE, Row, accepted, configs_of, is_decoder, read, render, NOT_COMPARED
+from models_page import NOT_COMPARED, PAGE, Row, accepted, configs_of, is_decoder, read, render
 from record_layers import HubModel
 
 import ropegen as rg
@@ -55,9 +55,7 @@ def front_end_errors(config: Mapping[str, Any]) -> tuple[float, float | None]:
         build |= {"capacity": CAPACITY} if causal else {}
         seq = None if checkpoint.facts.patches else IDS.shape[1]
         prompt, step = rg.from_hf(stated, seq=seq, **build), None
-        caches = {
-            label: np.zeros(prompt.input_types[label].shape, np.float32) for label in prompt.labels("state")
-        }
+        caches = {label: np.zeros(prompt.input_types[label].shape, np.float32) for label in prompt.labels("state")}
         run = rg.plan(prompt, "cpu").compile()
         for number, part in enumerate(parts):
             hidden, out = calls[number][layer]
@@ -100,9 +98,13 @@ def model_errors(config: Mapping[str, Any]) -> tuple[float, float, int]:
     held = hub_models.tensors({name: tuple(shape) for name, shape in said["shapes"].items()})
     model = rg.Model.from_hf(config, rg.weights.open(config, held), target="cpu")
     prompt = hub_models.PROMPT
-    scores, _ = model.prefill(prompt, capacity=prompt.shape[1] + hub_models.STEPS, every=True)
-    tokens = np.asarray(model.generate(prompt, hub_models.STEPS))
-    equal = np.cumprod(tokens == np.array(said["tokens"]), axis=1).sum(axis=1)
+    scores, cache = model.prefill(prompt, capacity=prompt.shape[1] + hub_models.STEPS, every=True)
+    tokens: list[np.ndarray] = []
+    following = scores
+    for _ in range(hub_models.STEPS):
+        tokens.append(np.asarray(following[:, -1].argmax(-1)))
+        following, cache = model.decode(tokens[-1][:, None], cache)
+    equal = np.cumprod(np.stack(tokens, axis=1) == np.array(said["tokens"]), axis=1).sum(axis=1)
     return relative(scores, np.array(said["logits"])), said["own_error"], int(equal.min())
 
 

@@ -3,7 +3,7 @@
 
     python3 tests/run.py                  every lane that this machine can run; the summary names the others
     python3 tests/run.py --all            every lane is required, as in continuous integration
-    python3 tests/run.py --lane floor     one lane: floor, ceiling, tpu, style or wheel
+    python3 tests/run.py --lane floor     one lane: floor, ceiling, tpu, transformers, style or wheel
     python3 tests/run.py --random         other drawn examples than on every run; the summary prints their seed
 
 The lanes:
@@ -11,11 +11,13 @@ The lanes:
   floor    the suite on Python 3.11 with jax 0.10.2, and IREE
   ceiling  on Python 3.12 with the newest jax, the tests that depend on the version of jax (not marked `any_jax`)
   tpu      compiles for TPU chips by libtpu, in the environments of both
+  transformers
+           the tests that compare with transformers and torch, in an environment that has them
   wheel    the built package, and another package that adds a template to it, in an empty environment
 
-Arguments that are not listed here go to pytest. Environments are kept in .venv-floor and .venv-ceiling, and made again
-when pyproject.toml changes. libtpu is kept in .libtpu, outside of every environment, because JAX would look for a TPU if it
-found libtpu there.
+Arguments that are not listed here go to pytest: `--lane transformers --exhaustive` measures every row of docs/models.md
+again. Environments are kept in .venv-floor, .venv-ceiling and .venv-transformers, and made again when pyproject.toml
+changes. libtpu is kept in .libtpu, outside of every environment, because JAX would look for a TPU if it found libtpu there.
 """
 
 from __future__ import annotations
@@ -33,6 +35,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 FLOOR = ["jax==0.10.2", "jaxlib==0.10.2"]
 CEILING = ["jax>=0.12,<0.13", "jaxlib>=0.12,<0.13"]
+# What golden/vectors was recorded with, but for torch: the index of PyTorch has 2.13 without CUDA's libraries too.
+TRANSFORMERS = ["torch==2.13.0", "transformers==5.24.0", "tokenizers", "safetensors"]
 LIBTPU = "0.0.52"  # whose listings ropegen.compilers reads
 
 
@@ -59,7 +63,7 @@ def main() -> int:
         results.append((name, outcome, time.monotonic() - start))
     print("\n=== summary")
     for name, outcome, seconds in results:
-        print(f"{name:8} {seconds:6.0f} s  {outcome}")
+        print(f"{name:12} {seconds:6.0f} s  {outcome}")
     counts = [sum(outcome.startswith(word) for _, outcome, _ in results) for word in ("passed", "failed", "skipped")]
     print(f"lanes: {counts[0]} passed, {counts[1]} failed, {counts[2]} skipped")
     return 1 if counts[1] else 0
@@ -76,6 +80,20 @@ def ceiling(arguments: list[str]) -> None:
 def tpu(arguments: list[str]) -> None:
     for python in (floor_environment(), ceiling_environment()):
         suite(python, ["--libtpu", str(libtpu(python)), "tests/test_compile_tpu.py", *arguments])
+
+
+def transformers(arguments: list[str]) -> None:
+    base = interpreter("3.11")
+    try:
+        python = environment("transformers", base, [*FLOOR, *TRANSFORMERS, "-e", ".[test,native]"])
+    except subprocess.CalledProcessError:
+        raise LaneError(
+            f"pip installs no {', '.join(TRANSFORMERS)} here, without which nothing is compared with transformers"
+        ) from None
+    call(
+        python, "-W", "ignore", "-c", "import safetensors, tokenizers, torch, transformers"
+    )  # or every test is skipped
+    suite(python, ["-m", "live", *arguments])
 
 
 def floor_environment() -> Path:
@@ -148,7 +166,7 @@ module attributes {ropegen.name = "short", ropegen.version = 1 : i64} {
 }
 """
 
-LANES = {"style": style, "floor": floor, "ceiling": ceiling, "tpu": tpu, "wheel": wheel}
+LANES = {"style": style, "floor": floor, "ceiling": ceiling, "tpu": tpu, "transformers": transformers, "wheel": wheel}
 
 
 def suite(python: Path, arguments: list[str]) -> None:

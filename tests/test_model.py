@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-import warnings
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -66,15 +66,9 @@ def test_scores_and_tokens_are_those_of_transformers(name: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def live() -> ModuleType:
+def live(recorder: Callable[[str], ModuleType]) -> ModuleType:
     """The module record_models, which runs the models of transformers."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # transformers warns on import
-        for package in ("torch", "transformers"):
-            pytest.importorskip(package, reason="the live comparison runs after: pip install torch transformers")
-        import record_models
-
-    return record_models
+    return recorder("record_models")
 
 
 @names
