@@ -21,6 +21,7 @@ MOST = 2e-6
 """The largest error of float32, in units of the largest value. Scores may have twice transformers' own error instead."""
 
 NOT_COMPARED: Mapping[str, str] = {
+    "gemma3": "ropegen reads its `text_config` as a `gemma3_text`, which has a row",
     "transformer": "transformers has no such class. `tests/test_models.py` compares the front-end with NumPy",
     "vit": "the front-end has no class token, and the class of transformers always adds one",
 }
@@ -115,7 +116,8 @@ INTRODUCTION = f"""\
 It needs `pip install 'ropegen[transformers]'`. `{COMMAND} llama qwen3` measures these types again, and keeps the other rows.
 
 - **prefill**: the largest error of the attention front-end, from what goes into a layer to its output projection, over all
-  layers, in units of the largest value. ropegen is compiled for CPU and computes in float32, and transformers in float64.
+  layers, in units of the largest value. ropegen is compiled for CPU and computes in float32. The code of transformers runs in
+  float64 throughout, also where it asks for float32 (norms, softmax, rotary tables).
 - **decode**: the same for three tokens after the prompt, one by one. Both sides continue a cache, and `openai-gpt` and
   `clip_text_model`, which keep none in transformers, read the whole sequence there.
 - **scores**: the same for the scores that `rg.Model` gives after every token of two prompts, for the whole model. **own** is

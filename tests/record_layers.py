@@ -6,6 +6,7 @@ test_hub_layers.py calls `HubModel` too.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
 import json
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 import transformers
 from hub_layers import CONFIGS, IDS, IMAGE, TYPES, drawn
+from wide_torch import Float64
 
 from ropegen.weights import Checkpoint
 
@@ -26,18 +28,19 @@ VECTORS = Path(__file__).resolve().parent.parent / "golden" / "vectors" / "layer
 
 
 class HubModel:
-    """A model of transformers with drawn weights and the plain formula of attention."""
+    """A model of transformers with drawn weights and the plain formula of attention. With float64, all of it is float64."""
 
     def __init__(self, config: dict[str, Any], dtype: torch.dtype = torch.float32) -> None:
         stated = transformers.AutoConfig.for_model(**copy.deepcopy(config))
         causal = type(stated) in transformers.AutoModelForCausalLM._model_mapping
         make = transformers.AutoModelForCausalLM if causal and not stated.is_encoder_decoder else transformers.AutoModel
         plain = {"attn_implementation": "eager", "experts_implementation": "eager", "dtype": dtype}
-        if stated.model_type == "siglip_text_model":  # which no auto class knows
-            made = transformers.SiglipTextModel._from_config(stated, **plain)
-        else:
-            made = make.from_config(stated, **plain)
-        self.model = made.eval()
+        # No auto class knows the text tower of SigLIP.
+        is_siglip = stated.model_type == "siglip_text_model"
+        build = transformers.SiglipTextModel._from_config if is_siglip else make.from_config
+        self.context = Float64 if dtype is torch.float64 else contextlib.nullcontext
+        with self.context():
+            self.model = build(stated, **plain).eval()
         with torch.no_grad():
             # A head may be tied to the embedding. The name of the embedding decides, so it is drawn later.
             inner = self.model.base_model_prefix + "."
@@ -84,7 +87,7 @@ class HubModel:
                 inputs["token_type_ids"] = torch.from_numpy(TYPES).long()
             if len(parts) > 1:
                 inputs |= {name: cache, "use_cache": True} if name else {}
-            with torch.no_grad():
+            with torch.no_grad(), self.context():
                 results = self.model(**inputs)
             cache = results[name] if name and len(parts) > 1 else None
             last = slice(None) if checkpoint.facts.patches else slice(-part.shape[1], None)
@@ -104,7 +107,7 @@ class HubModel:
 
     def logits(self) -> np.ndarray:
         """The scores after every token, (1, S, words)."""
-        with torch.no_grad():
+        with torch.no_grad(), self.context():
             return self.model(input_ids=torch.from_numpy(IDS).long()).logits.numpy()
 
 
