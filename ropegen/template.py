@@ -26,7 +26,35 @@ from ropegen.ir import ops
 from ropegen.ir.graph import Graph, Node, graph, node, topological
 from ropegen.target import PLATFORMS, Target
 
+__all__ = [
+    "Array",
+    "Arrays",
+    "CostModel",
+    "Family",
+    "Kernel",
+    "Padded",
+    "Padding",
+    "Region",
+    "Site",
+    "Tangents",
+    "Template",
+    "Tile",
+    "XlaIsFaster",
+    "catalog",
+    "cheapest_tile",
+    "close",
+    "cost_of",
+    "families",
+    "family",
+    "plain_kernel",
+    "reasons_of",
+    "register_template",
+    "template",
+    "tiles_of",
+]
+
 Array = jax.Array
+"""An array of JAX."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +132,9 @@ class Family(Generic[S]):
 
 
 Arrays = tuple[Array, ...]
+"""Operands or results of a kernel, in order."""
 Tangents = tuple["Array | None", ...]
+"""Tangents or cotangents, in order; None stands for zero."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +197,7 @@ def _no_choice(site: Any, target: Target) -> Iterator[Tile]:
     yield Tile()
 
 
-def _no_notes(site: Any, tile: Tile) -> Iterator[str]:
+def _no_notes(site: Any, tile: Tile, target: Target) -> Iterator[str]:
     return iter(())
 
 
@@ -219,7 +249,7 @@ class Template(Generic[S]):
     this yields the reasons why this process cannot make or run the code for a target; none if it can. A module that
     leaves the process, such as an exported one, or that runs on several devices, takes another template.
     """
-    notes: Callable[[S, Tile], Iterator[str]] = _no_notes
+    notes: Callable[[S, Tile, Target], Iterator[str]] = _no_notes
     """What a plan says about the kernel besides its cost, such as which derivatives another template computes."""
     padding: Callable[[S, Tile, Target], Padding | None] = _no_padding
     """What the forward kernel computes beyond the sizes of a site; None if nothing."""

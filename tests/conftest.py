@@ -56,6 +56,7 @@ ANY_JAX = frozenset(
         "safetensors",
         "schedule",
         "seeds",
+        "site",
         "spec",
         "text",
         "tiles",
@@ -86,9 +87,7 @@ def recorder() -> Callable[[str], ModuleType]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # transformers warns on import
             for package in ("torch", "transformers"):
-                pytest.importorskip(
-                    package, reason="the live comparison runs after: pip install 'ropegen[transformers]'"
-                )
+                pytest.importorskip(package, reason="the live comparison runs after: pip install '.[transformers]'")
             return import_module(name)
 
     return imported

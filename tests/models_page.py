@@ -113,7 +113,7 @@ INTRODUCTION = f"""\
 # Model types, measured
 
 `{COMMAND}` measured every row on small models with random weights (also of norms, biases and sinks), and wrote this page.
-It needs `pip install 'ropegen[transformers]'`. `{COMMAND} llama qwen3` measures these types again, and keeps the other rows.
+It needs `pip install '.[transformers]'`. `{COMMAND} llama qwen3` measures these types again, and keeps the other rows.
 
 - **prefill**: the largest error of the attention front-end, from what goes into a layer to its output projection, over all
   layers, in units of the largest value. ropegen is compiled for CPU and computes in float32. The code of transformers runs in
