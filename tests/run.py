@@ -98,9 +98,8 @@ def transformers(arguments: list[str]) -> None:
         raise LaneError(
             f"pip installs no {', '.join(TRANSFORMERS)} here, without which nothing is compared with transformers"
         ) from None
-    call(
-        python, "-W", "ignore", "-c", "import safetensors, tokenizers, torch, transformers"
-    )  # or every test is skipped
+    # Without one of these, the tests would be skipped, and the lane would pass.
+    call(python, "-W", "ignore", "-c", "import safetensors, tokenizers, torch, transformers")
     tests = sorted((ROOT / "tests").glob("test_*.py"))
     # The other files would be imported for nothing, and some need libraries that are not there.
     files = [str(path) for path in tests if any(word in path.read_text() for word in ("recorder", "pytest.mark.live"))]
