@@ -170,6 +170,14 @@ def _project(op: ops.Project, x: Array, weight: Array, bias: Array | None = None
     return y if bias is None else y + bias
 
 
+def _project_heads(op: ops.ProjectHeads, x: Array, weight: Array) -> Array:
+    return (x[..., None, :] @ weight)[..., 0, :]
+
+
+def _join_features(op: ops.JoinFeatures, a: Array, b: Array) -> Array:
+    return np.concatenate([a, np.broadcast_to(b, (*a.shape[:-1], b.shape[-1]))], axis=-1)
+
+
 def _split_heads(op: ops.SplitHeads, x: Array) -> Array:
     columns = x[..., op.start : op.start + op.heads * op.width]
     return columns.reshape(*x.shape[:-1], op.heads, op.width)
@@ -355,4 +363,6 @@ MEANING: dict[type[Op], Callable[..., Array]] = {
     ops.AppendCache: _append_cache,
     ops.Pack: _pack,
     ops.ReorderPairs: _reorder_pairs,
+    ops.ProjectHeads: _project_heads,
+    ops.JoinFeatures: _join_features,
 }

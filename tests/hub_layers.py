@@ -38,6 +38,19 @@ LLAMA3 = {
     "original_max_position_embeddings": 8,
 }
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8, "beta_fast": 8.0}
+LATENT: dict[str, Any] = {
+    **GROUPED,
+    "num_key_value_heads": 4,
+    "kv_lora_rank": 12,
+    "qk_nope_head_dim": 6,
+    "qk_rope_head_dim": 4,
+    "v_head_dim": 5,
+    "moe_intermediate_size": 8,
+    "n_routed_experts": 4,
+    "n_shared_experts": 1,
+    "num_experts_per_tok": 2,
+    "rope_theta": 100.0,
+}
 LAYERED: dict[str, Any] = {**SIZES, "num_key_value_heads": 2, "layer_norm_eps": 1e-5}
 ROUTED = {"num_experts_per_tok": 2, "moe_intermediate_size": 8}
 MULTIPLIED = {"attention_multiplier": 0.3, "embedding_multiplier": 5.0, "residual_multiplier": 0.4}
@@ -276,6 +289,35 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "image_size": 6,
         "patch_size": 2,
     },
+    "deepseek_v2": {
+        "model_type": "deepseek_v2",
+        **LATENT,
+        "q_lora_rank": None,
+        "rope_scaling": {**YARN, "mscale": 0.7, "mscale_all_dim": 0.9},
+    },
+    "deepseek_v3": {
+        "model_type": "deepseek_v3",
+        **LATENT,
+        "q_lora_rank": 10,
+        "n_group": 2,
+        "topk_group": 1,
+        "attention_bias": True,
+        "rope_scaling": {**YARN, "mscale": 1.0, "mscale_all_dim": 1.0},
+    },
+    "deepseek_v3-halves": {
+        "model_type": "deepseek_v3",
+        **LATENT,
+        "q_lora_rank": 10,
+        "n_group": 2,
+        "topk_group": 1,
+        "rope_interleave": False,
+    },
+    "youtu": {
+        "model_type": "youtu",
+        **{name: size for name, size in LATENT.items() if "expert" not in name and "moe" not in name},
+        "q_lora_rank": 10,
+    },
+    "glm4_moe_lite": {"model_type": "glm4_moe_lite", **LATENT, "q_lora_rank": 10},
     "distilbert": {
         "model_type": "distilbert",
         "vocab_size": 37,

@@ -199,6 +199,16 @@ SMALL = {
 GROUPED = {**SMALL, "num_key_value_heads": 2, "rms_norm_eps": 1e-6, "head_dim": 12}
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8, "truncate": False}
 LONG = {"type": "longrope", "short_factor": [1.0, 1.1, 1.2, 1.3, 1.4, 1.5], "long_factor": [2.0, 3, 4, 5, 6, 7]}
+LATENT = {
+    **SMALL,
+    "rms_norm_eps": 1e-6,
+    "kv_lora_rank": 10,
+    "q_lora_rank": 8,
+    "qk_nope_head_dim": 6,
+    "qk_rope_head_dim": 4,
+    "v_head_dim": 5,
+    "rope_scaling": {**DEEPSEEK_V3["rope_scaling"], "original_max_position_embeddings": 8},
+}
 SMALL_CONFIGS: dict[str, dict[str, Any]] = {
     "llama": GROUPED,
     "mistral": {**GROUPED, "sliding_window": 3},
@@ -214,6 +224,7 @@ SMALL_CONFIGS: dict[str, dict[str, Any]] = {
     "gpt2": {**SMALL, "layer_norm_epsilon": 1e-5},
     "bloom": {**SMALL, "layer_norm_epsilon": 1e-5},
     "bert": {**SMALL, "layer_norm_eps": 1e-12, "type_vocab_size": 2},
+    "kimi_k2": LATENT,
     "vit": {
         **{name: size for name, size in SMALL.items() if name != "vocab_size"},
         "layer_norm_eps": 1e-12,
@@ -367,11 +378,11 @@ def test_vocabulary_reduces_the_table_alone() -> None:
 
 # Declarations -------------------------------------------------------------------------------------------------------
 
-# A config of every type that has no front-end, as far as rotation goes. The text types hold what text_config holds.
+# A config of every type that has no front-end, and of DeepSeek's, as far as rotation goes. The text types hold what
+# text_config holds.
 ROTARY_CONFIGS: dict[str, dict[str, Any]] = {
     "deepseek_v2": {**DEEPSEEK_V3, "model_type": "deepseek_v2"},
     "deepseek_v3": DEEPSEEK_V3,
-    "kimi_k2": {**DEEPSEEK_V3, "model_type": "kimi_k2"},
     "gemma3": GEMMA3_4B,
     "gemma4": {"model_type": "gemma4", "text_config": GEMMA4},
     "gemma4_text": GEMMA4,
@@ -484,6 +495,31 @@ def test_deepseek_pairs_are_complex_numbers(model_type: str) -> None:
 def test_deepseek_v2_reads_no_rope_interleave() -> None:
     assert "rope_interleave" in refusal(read, "deepseek_v2", rope_interleave=False)
     assert read("deepseek_v3", rope_interleave=False).pairing == "half"
+
+
+def test_kimi_is_deepseek_v3() -> None:
+    kimi, deepseek = (from_hf({"model_type": name, **LATENT}, seq=7) for name in ("kimi_k2", "deepseek_v3"))
+    assert (kimi.inputs, kimi.outputs) == (deepseek.inputs, deepseek.outputs)
+
+
+def test_a_step_of_latent_attention_reads_one_narrow_head() -> None:
+    """The absorbed form: the keys and values of all heads are never there, and the cache holds 10 + 4 features a token."""
+    step, prompt = (from_hf(small("kimi_k2"), **build) for build in ({"phase": "decode", "capacity": 16}, {"seq": 7}))
+    assert step.labels("state") == ("latent_cache",)
+    assert step.input_types["latent_cache"].shape == (1, 16, 1, 14)
+    q, k, v = attend(step).operands[:3]
+    assert (q.type.shape, k.type.shape) == ((1, 1, 4, 14), (1, 16, 1, 14))
+    assert k is v
+    assert [operand.type.shape[-2:] for operand in attend(prompt).operands[:3]] == [(4, 10), (4, 10), (4, 5)]
+    # arXiv:2405.04434, appendix B, and YaRN's magnitude at mscale_all_dim, squared, for a factor of 40.
+    scale = 10**-0.5 * (0.1 * math.log(40) + 1) ** 2
+    assert [ops_in(graph, ops.Attend)[0].scale for graph in (step, prompt)] == pytest.approx([scale] * 2, rel=1e-12)
+    assert {
+        norm.epsilon for norm in ops_in(from_hf(small("kimi_k2", rms_norm_eps=1e-3), start="hidden"), ops.Norm)
+    } == {
+        1e-3,
+        1e-6,
+    }
 
 
 def declaring(name: str, **attributes: object) -> ModuleType:
@@ -605,7 +641,7 @@ def test_vit_reads_patches_row_by_row() -> None:
     [
         ({}, {}, ["model_type", "None", "llama"]),
         ({"model_type": "lama"}, {}, ["'lama'", "did you mean 'llama'"]),
-        ({"model_type": "deepseek_v3"}, {}, ["deepseek_v3", "latent attention", "MLA"]),
+        (small("kimi_k2", num_key_value_heads=2), {}, ["kimi_k2", "latent attention", "each of its 4 heads"]),
         (small("llama", rms_norm_eps=...), {}, ["llama config", "rms_norm_eps is missing"]),
         (small("gpt2", hidden_size=...), {}, ["gpt2 config", "n_embd or hidden_size is missing"]),
         (small("gpt2", n_embd=64), {}, ["hidden_size", "n_embd", "differ"]),

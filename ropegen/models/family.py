@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 LAYER_TYPES = ("full_attention", "sliding_attention")
 """The kinds of layer, by the names that configs have for them."""
+LATENT_SIZES = ("kv_lora_rank", "q_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +121,8 @@ class FrontEnd:
     """For learned positions: the field with the id of padding. Positions begin after it, and earlier rows are not used."""
     fixed_epsilon: float | None = None
     """The epsilon of every norm where no field holds it."""
+    latent: bool = False
+    """Whether keys and values follow from one latent vector of a token; see `latent_graph`."""
     key_heads: Callable[[Config], int] | None = None
     """The number of heads of keys where it is not `num_key_value_heads`."""
 
@@ -134,6 +137,7 @@ class FrontEnd:
         named += ["sliding_window"] if self.local is not None else []
         named += ["image_size", "patch_size", "num_channels"] if self.patches else ["vocab_size"]
         named += ["type_vocab_size"] if self.token_types else []
+        named += LATENT_SIZES if self.latent else []
         return frozenset(name for name in named if name)
 
 

@@ -17,6 +17,7 @@ from ropegen.ir.graph import Graph
 from ropegen.models.config import Config, count
 from ropegen.models.family import LAYER_TYPES, Declined, FrontEnd
 from ropegen.models.fields import check_fields
+from ropegen.models.latent_graph import LatentGraph
 from ropegen.models.layer_graph import LayerGraph, learned_positions
 from ropegen.models.reading import config_of
 from ropegen.models.rope_parameters import rope_of
@@ -73,10 +74,11 @@ def from_hf(
       `image` (B, height, width, channels) of `dtype`, or `hidden` (B, S, features) of `dtype`; `token_type_ids` (B, S)
       int32 for BERT. In `decode` also `positions` (B, S) int32 and `lengths` (B,) int32, the rows of the cache that are
       written. With a cache, the states `k_cache`, `v_cache` (B, C, key heads, width of a head), which are outputs as
-      well. Row i of a cache holds position i, so the first position of a sequence is its length; a call is refused if
-      it knows that they differ. What `inputs` names: `lengths` (B,) int32; `padding` (B, S) int32, 1 for a token and 0
-      for padding; `segments` (B, S) int32, where a token sees only its own segment; `positions` (B, S) int32. The weights
-      are the inputs whose role is "parameter"; `LayerGraph` describes them.
+      well. DeepSeek's latent attention has one instead, `latent_cache` (B, C, 1, kv_lora_rank + qk_rope_head_dim). Row i
+      of a cache holds position i, so the first position of a sequence is its length; a call is refused if it knows that
+      they differ. What `inputs` names: `lengths` (B,) int32; `padding` (B, S) int32, 1 for a token and 0 for padding;
+      `segments` (B, S) int32, where a token sees only its own segment; `positions` (B, S) int32. The weights are the
+      inputs whose role is "parameter"; `LayerGraph` and `LatentGraph` describe them.
 
     Raises:
       RopegenError: an unknown model type, a field that is missing, unknown, or that changes the front-end in a way that
@@ -147,7 +149,7 @@ def front_end_graph(
         raise model.refuse(f"layer {layer} is sliding_attention and has no sliding_window", "state it")
     if start == "hidden" and vocabulary is not None:
         raise RopegenError('from_hf: a graph that starts at "hidden" has no vocabulary; leave it out')
-    built = LayerGraph(
+    built = (LatentGraph if facts.latent else LayerGraph)(
         Builder(f"{model.model_type}-layer{layer}-{phase}"),
         model,
         facts,

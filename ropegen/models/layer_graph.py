@@ -8,6 +8,7 @@ The file of a family in `families/` says how its checkpoints hold their tensors.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,14 +56,18 @@ class LayerGraph:
     """What a prefill call tells about its tokens: "lengths", "padding", "positions", "segments"."""
 
     def graph(self) -> Graph:
-        b, model, facts = self.b, self.model, self.facts
-        features, heads = model.count("hidden_size"), model.count("num_attention_heads")
-        kv_heads = key_heads(model, facts)
-        width = model.head_width()
-
+        b, facts, features = self.b, self.facts, self.model.count("hidden_size")
         shape = (self.batch, self.seq, features)
         start = b.input("hidden", shape, self.dtype) if self.hidden else self._embedded(features)
         x = self._norm(start, "input_norm") if facts.input_norm else start
+        attended, cached = self._attention(x)
+        outputs = {"residual": start} if self.residual else {}
+        return b.build(out=self._project(attended, "o", features, facts.out_bias), **outputs, **cached)
+
+    def _attention(self, x: Node) -> tuple[Node, dict[str, Node]]:
+        """What the output projection reads, (B, S, features of all heads), and the caches by label."""
+        b, model, facts = self.b, self.model, self.facts
+        heads, kv_heads, width = model.count("num_attention_heads"), key_heads(model, facts), model.head_width()
         q = self._project(x, "q", heads * width, facts.qkv_bias)
         k = self._project(x, "k", kv_heads * width, facts.qkv_bias)
         qk_norm = facts.qk_norm_over if model.flag(facts.qk_norm) else ""
@@ -72,18 +77,21 @@ class LayerGraph:
         v = b.split_heads(self._project(x, "v", kv_heads * width, facts.qkv_bias), kv_heads, width)
         if qk_norm == "head":
             q, k = self._norm(q, "q_norm"), self._norm(k, "k_norm")
-        if self.rope is not None:
-            longest = self.seq if self.capacity is None else self.capacity
-            length = longest if self.rope.scaling.needs_length else None
-            q, k = (b.rope(projected, self._positions(), self.rope, length=length) for projected in (q, k))
-        outputs = {"residual": start} if self.residual else {}
+        q, k = self._turned(q), self._turned(k)
+        cached: dict[str, Node] = {}
         if self.capacity is not None:
-            cached = self._cached(k, v, self.capacity)
-            outputs |= cached
+            cached = self._cached({"k_cache": k, "v_cache": v}, self.capacity)
             if self.decode:  # the keys of a prompt are all there are, so only a step needs to read them from the cache
                 k, v = cached["k_cache"], cached["v_cache"]
-        out = b.merge_heads(self._attended(q, k, v))
-        return b.build(out=self._project(out, "o", features, facts.out_bias), **outputs)
+        return b.merge_heads(self._attended(q, k, v)), cached
+
+    def _turned(self, heads: Node) -> Node:
+        """Heads (B, S, heads, width), rotated at their positions where the layer rotates."""
+        if self.rope is None:
+            return heads
+        longest = self.seq if self.capacity is None else self.capacity
+        length = longest if self.rope.scaling.needs_length else None
+        return self.b.rope(heads, self._positions(), self.rope, length=length)
 
     def _positions(self) -> Node:
         told = self.decode or "positions" in self.told
@@ -127,14 +135,14 @@ class LayerGraph:
         image = self.b.input("image", (self.batch, height, width, self.model.count("num_channels")), self.dtype)
         return self._project(self.b.patchify(image, down, across), "patch", features, True)
 
-    def _cached(self, k: Node, v: Node, capacity: int) -> dict[str, Node]:
-        """The caches with the new keys and values: from row `lengths` on in a step, from row 0 on for a prompt."""
-        shape = (self.batch, capacity, *k.type.shape[-2:])
+    def _cached(self, new: Mapping[str, Node], capacity: int) -> dict[str, Node]:
+        """The caches with new rows, by label: from row `lengths` on in a step, from row 0 on for a prompt."""
         first = self.b.input("lengths", (self.batch,), "i32") if self.decode else self.b.positions(1)
-        new = {"k_cache": k, "v_cache": v}
         return {
-            label: self.b.append_cache(self.b.state(label, shape, self.dtype), update, first)
-            for label, update in new.items()
+            label: self.b.append_cache(
+                self.b.state(label, (self.batch, capacity, *rows.type.shape[-2:]), self.dtype), rows, first
+            )
+            for label, rows in new.items()
         }
 
     def _attended(self, q: Node, k: Node, v: Node) -> Node:
@@ -190,14 +198,14 @@ class LayerGraph:
         weight = self._parameter(f"{label}_weight", x.type.shape[-1], features)
         return self.b.project(x, weight, self._parameter(f"{label}_bias", features) if self.model.flag(bias) else None)
 
-    def _norm(self, x: Node, label: str) -> Node:
+    def _norm(self, x: Node, label: str, epsilon: float | None = None) -> Node:
         facts, features = self.facts, x.type.shape[-1]
         return self.b.norm(
             x,
             self._parameter(label, features) if facts.norm_parameters != "none" else None,
             self._parameter(f"{label}_bias", features) if has_norm_bias(facts) else None,
             kind=facts.norm,
-            epsilon=epsilon_of(self.model, facts),
+            epsilon=epsilon_of(self.model, facts) if epsilon is None else epsilon,
             weight_offset=facts.weight_offset,
         )
 
