@@ -174,6 +174,15 @@ def _join_features(node: Node, a: Array, b: Array) -> Array:
     return jnp.concatenate([a, jnp.broadcast_to(b, (*a.shape[:-1], b.shape[-1]))], axis=-1)
 
 
+def _join_rows(node: Node, first: Array, x: Array) -> Array:
+    return jnp.concatenate([jnp.broadcast_to(first, (*x.shape[:-2], *first.shape)), x], axis=-2)
+
+
+def _clip(node: Node, x: Array) -> Array:
+    limit = _op(node, ops.Clip).limit
+    return jnp.clip(x, -limit, limit)
+
+
 def _split_heads(node: Node, x: Array) -> Array:
     op = _op(node, ops.SplitHeads)
     columns = lax.slice_in_dim(x, op.start, op.start + op.heads * op.width, axis=-1)
@@ -607,6 +616,8 @@ _PLAIN: Mapping[type[Op], Plain] = MappingProxyType(
         ops.ReorderPairs: Plain(_reorder_pairs, _linear(1.0)),
         ops.ProjectHeads: Plain(_project_heads, _project_work),
         ops.JoinFeatures: Plain(_join_features, _linear(1.0)),
+        ops.JoinRows: Plain(_join_rows, _linear(1.0)),
+        ops.Clip: Plain(_clip, _linear(1.0)),
     }
 )
 

@@ -130,8 +130,11 @@ class _Draw:
             image = self.input("image", *self.lead, channels, rows * height, columns * width)
             rank = image.type.rank
             image = self.transpose(image, [*range(rank - 3), rank - 2, rank - 1, rank - 3])
-        x = node(ops.Patchify(height=height, width=width), image)
-        return self.project(x, self.features)
+        x = self.project(node(ops.Patchify(height=height, width=width), image), self.features)
+        classed = Random(f"class token {x.type} {len(self.inputs)}")
+        if classed.random() < 0.3 * self.richness:
+            x = node(ops.JoinRows(), self.input("class_token", 1, self.features, role="parameter"), x)
+        return x
 
     def absolute_positions(self, x: Node) -> Node:
         *_, length, features = x.type.shape
@@ -271,7 +274,7 @@ class _Draw:
         """Queries and keys with more features, as latent attention has them: those of the keys are one head's."""
         weight = self.input("widening", *q.type.shape[-2:], more, role="parameter")
         shared = self.input("shared_keys", *k.type.shape[:-2], 1, more)
-        q = node(ops.JoinFeatures(), q, node(ops.ProjectHeads(), q, weight))
+        q = node(ops.Clip(limit=1.5), node(ops.JoinFeatures(), q, node(ops.ProjectHeads(), q, weight)))
         return q, node(ops.JoinFeatures(), k, shared)
 
     def cached(self, k: Node, v: Node, outputs: dict[str, Node]) -> tuple[Node, Node]:

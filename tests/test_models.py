@@ -91,7 +91,7 @@ FACTS = {
         768, 30_522, 512, 12, 12, 64, [("layer", 1e-12, 0)], QKVO, causal=False, inputs=("ids", "token_type_ids")
     ),
     "vit-b16": Facts(
-        768, None, 196, 12, 12, 64, [("layer", 1e-12, 0)], ("patch_bias", *QKVO), causal=False, inputs=("image",)
+        768, None, 197, 12, 12, 64, [("layer", 1e-12, 0)], ("patch_bias", *QKVO), causal=False, inputs=("image",)
     ),
     "transformer-base": Facts(512, 37_000, 512, 8, 8, 64, [], causal=False, factor=math.sqrt(512)),
     "gpt2-small": Facts(768, 50_257, 1024, 12, 12, 64, [("layer", 1e-5, 0)], QKVO),
@@ -149,7 +149,8 @@ def test_what_is_particular_to_one_model() -> None:
     types = {name: from_case(case(name)).input_types for name in FACTS}
     assert types["vit-b16"]["image"].shape == (1, 224, 224, 3)
     assert types["vit-b16"]["patch_weight"].shape == (16 * 16 * 3, 768)
-    assert types["vit-b16"]["position_embedding"].shape == (196, 768)  # 14 x 14, without the class token
+    assert types["vit-b16"]["position_embedding"].shape == (197, 768)  # 14 x 14, and the class token
+    assert types["vit-b16"]["class_token"].shape == (1, 768)
     assert types["bert-base"]["position_embedding"].shape == (512, 768)
     assert types["bert-base"]["token_type_embedding"].shape == (2, 768)
     assert types["gpt2-small"]["position_embedding"].shape == (1024, 768)
@@ -619,7 +620,7 @@ def test_gemma2_by_its_paper() -> None:
     assert np.allclose(reference.evaluate(graph, {"ids": ids, **w})["out"][0], expected, rtol=1e-9, atol=1e-9)
 
 
-def test_vit_reads_patches_row_by_row() -> None:
+def test_vit_reads_patches_row_by_row_after_the_class_token() -> None:
     graph = from_hf(small("vit"), dtype="f64")
     w = drawn(graph, np.random.default_rng(3))
     image = np.random.default_rng(4).standard_normal((1, 12, 8, 3))
@@ -629,8 +630,9 @@ def test_vit_reads_patches_row_by_row() -> None:
     kernel = w["patch_weight"].reshape(4, 4, 3, 48)  # height, width, channels, features: a convolution's
     for patch, (row, column) in enumerate((row, column) for row in (0, 4, 8) for column in (0, 4)):
         cut = image[0, row : row + 4, column : column + 4]
-        expected = np.einsum("hwc,hwcf->f", cut, kernel) + w["patch_bias"] + w["position_embedding"][patch]
-        assert np.allclose(embedded[0, patch], expected, rtol=1e-10, atol=1e-10)
+        expected = np.einsum("hwc,hwcf->f", cut, kernel) + w["patch_bias"] + w["position_embedding"][patch + 1]
+        assert np.allclose(embedded[0, patch + 1], expected, rtol=1e-10, atol=1e-10)
+    assert np.allclose(embedded[0, 0], w["class_token"][0] + w["position_embedding"][0], rtol=1e-10, atol=1e-10)
 
 
 # Errors -------------------------------------------------------------------------------------------------------------
@@ -669,7 +671,7 @@ def test_vit_reads_patches_row_by_row() -> None:
         (small("bert", position_embedding_type="relative_key"), {}, ["position_embedding_type", "'absolute'"]),
         (small("bert", is_decoder=True), {}, ["is_decoder True", "only False"]),
         (small("vit", image_size=[1, 2, 3]), {}, ["image_size", "height and width"]),
-        (small("vit"), {"seq": 7}, ["seq is 7", "6 patches"]),
+        (small("vit"), {"seq": 6}, ["seq is 6", "6 patches with 1 tokens before them"]),
         (small("vit"), {"vocabulary": 7}, ["vit", "no vocabulary"]),
         (small("vit"), {"capacity": 7}, ["vit", "encoder", "capacity"]),
         (small("bert"), {"phase": "decode"}, ["bert is an encoder", 'phase="prefill"']),

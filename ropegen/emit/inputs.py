@@ -126,7 +126,7 @@ def _places_of(value: Node) -> Iterator[Place]:
 
 # Ops whose result has the rows of their first operand, one for one.
 _ROW_BY_ROW = (
-    ops.Attend, ops.Cast, ops.Embed, ops.MergeHeads, ops.Norm, ops.Project, ops.ReorderPairs, ops.Rotate, ops.Scale,
+    ops.Attend, ops.Cast, ops.Clip, ops.Embed, ops.MergeHeads, ops.Norm, ops.Project, ops.ReorderPairs, ops.Rotate, ops.Scale,
     ops.ProjectHeads, ops.SplitHeads,
 )  # fmt: skip
 

@@ -129,6 +129,14 @@ class Builder:
         """Features side by side, head by head: a (..., S, H, D), b (..., S, H or 1, E) -> (..., S, H, D + E)."""
         return node(ops.JoinFeatures(), a, b)
 
+    def join_rows(self, first: Node, x: Node) -> Node:
+        """Rows before those of a sequence: first (N, E), x (..., S, E) -> (..., N + S, E)."""
+        return node(ops.JoinRows(), first, x)
+
+    def clip(self, x: Node, limit: float) -> Node:
+        """The numbers of x, none above `limit` and none below -`limit`."""
+        return node(ops.Clip(limit=_number("clip: limit", limit)), x)
+
     def features(self, x: Node, width: int, *, start: int = 0) -> Node:
         """The features start .. start + width of x: (..., F) -> (..., width)."""
         return self.merge_heads(self.split_heads(x, 1, width, start=start))

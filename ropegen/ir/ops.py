@@ -13,7 +13,7 @@ import numpy as np
 
 from ropegen import dropout, masks
 from ropegen.errors import RopegenError
-from ropegen.ir.head_ops import JoinFeatures, ProjectHeads
+from ropegen.ir.model_ops import Clip, JoinFeatures, JoinRows, ProjectHeads
 from ropegen.ir.op import Measured, Op, Operand, attribute
 from ropegen.masks import Expr
 from ropegen.rotary import Rope
@@ -21,7 +21,7 @@ from ropegen.scaling import Scaling
 from ropegen.types import DTYPES, FLOATS, TensorType
 
 __all__ = [
-    "OPS", "PAIRINGS", "ROLES", "Add", "Angles", "AppendCache", "Attend", "Cast", "Embed", "Input", "JoinFeatures",
+    "OPS", "PAIRINGS", "ROLES", "Add", "Angles", "AppendCache", "Attend", "Cast", "Clip", "Embed", "Input", "JoinFeatures", "JoinRows",
     "MergeHeads", "Norm", "Pack", "Patchify", "Positions", "Project", "ProjectHeads", "ReorderPairs", "Rotate", "Scale",
     "Sinusoid", "SplitHeads", "Transpose", "attention_scale",
 ]  # fmt: skip
@@ -659,6 +659,7 @@ OPS: dict[str, type[Op]] = {
     for op in (
         Input, Positions, Embed, Patchify, Sinusoid, Add, Norm, Project, SplitHeads, MergeHeads, Angles, Rotate,
         Scale, Cast, Transpose, Attend, AppendCache, Pack, ReorderPairs, ProjectHeads, JoinFeatures,
+        JoinRows, Clip,
     )
 }  # fmt: skip
 

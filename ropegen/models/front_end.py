@@ -18,7 +18,7 @@ from ropegen.models.config import Config, count
 from ropegen.models.family import LAYER_TYPES, Declined, FrontEnd
 from ropegen.models.fields import check_fields
 from ropegen.models.latent_graph import LatentGraph
-from ropegen.models.layer_graph import LayerGraph, learned_positions
+from ropegen.models.layer_graph import LayerGraph, learned_positions, register_tokens
 from ropegen.models.reading import config_of
 from ropegen.models.rope_parameters import rope_of
 from ropegen.scaling import whole
@@ -53,7 +53,8 @@ def from_hf(
         is read.
       batch: B, the number of sequences.
       seq: S, the tokens of one call; in `decode`, the new tokens. The default is 1 in `decode`, otherwise 2048 or as
-        many as the model has learned positions for, if those are fewer. For an image it is the number of patches.
+        many as the model has learned positions for, if those are fewer. For an image it is the number of patches and of
+        the tokens before them, such as the class token.
       dtype: the element type of weights and activations.
       phase: "prefill" starts at position 0; "decode" continues from a cache.
       layer: which layer, from 0. It decides between local and full attention in models that alternate them.
@@ -284,9 +285,11 @@ def _sequence(model: Config, facts: FrontEnd, seq: int | None, decode: bool, sta
     if facts.patches:
         (height, width), (down, across) = model.sides("image_size"), model.sides("patch_size")
         patches = (height // down) * (width // across)
-        if seq is not None and seq != patches and start == "ids":
-            raise RopegenError(f"from_hf: seq is {seq} and the image has {patches} patches; leave seq out")
-        return patches if seq is None else count("from_hf: seq", seq)
+        tokens = patches + len(facts.first_tokens) + register_tokens(model, facts)
+        if seq is not None and seq != tokens and start == "ids":
+            more = f" with {tokens - patches} tokens before them" if tokens > patches else ""
+            raise RopegenError(f"from_hf: seq is {seq} and the image has {patches} patches{more}; leave seq out")
+        return tokens if seq is None else count("from_hf: seq", seq)
     longest = learned_positions(model, facts) if model.family.positions == "learned" else None
     if seq is None:
         return 1 if decode else min(2048, longest or 2048)

@@ -7,6 +7,7 @@ The file of a family in `families/` says how its checkpoints hold their tensors.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,8 +29,9 @@ from ropegen.types import numpy_dtype
 class LayerGraph:
     """One front-end, and the stages that build it. `from_hf` describes the arguments and the inputs of the graph.
 
-    The parameters, in order: `embedding`, `token_type_embedding` and `position_embedding`, or `patch_weight` and
-    `patch_bias`, with `embedding_norm`, if the graph starts at ids; `input_norm`; the weights and biases of q, k and v;
+    The parameters, in order: `embedding`, `token_type_embedding` and `position_embedding`, or `patch_weight`,
+    `patch_bias`, `class_token` (1, features), other tokens of this kind, `position_embedding` (tokens but registers,
+    features) and `registers`, with `embedding_norm`, if the graph starts at ids; `input_norm`; the weights and biases of q, k and v;
     `q_norm` and `k_norm`; `sinks`; `o_weight` and `o_bias`. A family has only some of them.
     """
 
@@ -73,8 +75,10 @@ class LayerGraph:
         qk_norm = facts.qk_norm_over if model.flag(facts.qk_norm) else ""
         if qk_norm == "heads":
             q, k = self._norm(q, "q_norm"), self._norm(k, "k_norm")
-        q, k = b.split_heads(q, heads, width), b.split_heads(k, kv_heads, width)
-        v = b.split_heads(self._project(x, "v", kv_heads * width, facts.qkv_bias), kv_heads, width)
+        v = self._project(x, "v", kv_heads * width, facts.qkv_bias)
+        if (limit := model.positive(facts.clip)) is not None:
+            q, k, v = (b.clip(projected, limit) for projected in (q, k, v))
+        q, k, v = b.split_heads(q, heads, width), b.split_heads(k, kv_heads, width), b.split_heads(v, kv_heads, width)
         if qk_norm == "head":
             q, k = self._norm(q, "q_norm"), self._norm(k, "k_norm")
         q, k = self._turned(q), self._turned(k)
@@ -102,7 +106,10 @@ class LayerGraph:
 
     def _embedded(self, features: int) -> Node:
         b, model, facts = self.b, self.model, self.facts
-        x = self._patches(features) if facts.patches else self._words(features)
+        if facts.patches:
+            x = self._image(features)
+            return self._norm(x, "embedding_norm") if facts.embedding_norm else x
+        x = self._words(features)
         if facts.embedding_scale == "exact":
             x = b.scale(x, math.sqrt(features))
         elif facts.embedding_scale == "rounded":
@@ -113,8 +120,8 @@ class LayerGraph:
             kinds = self._parameter("token_type_embedding", model.count("type_vocab_size"), features)
             x = b.add(x, b.embed(self._tokens("token_type_ids"), kinds))
         if self.model.family.positions == "learned":
-            rows = self.seq if facts.patches else learned_positions(model, facts)
-            x = b.add(x, b.embed(self._positions(), self._parameter("position_embedding", rows, features)))
+            table = self._parameter("position_embedding", learned_positions(model, facts), features)
+            x = b.add(x, b.embed(self._positions(), table))
         elif self.model.family.positions == "sinusoid":
             x = b.add(x, b.sinusoid(self._positions(), features, pairing="interleaved", dtype=self.dtype))
         return self._norm(x, "embedding_norm") if facts.embedding_norm else x
@@ -128,12 +135,30 @@ class LayerGraph:
             rows = reduced
         return self.b.embed(self._tokens("ids"), self._parameter("embedding", rows, features))
 
+    def _image(self, features: int) -> Node:
+        """The patches of an image with their positions, after the first tokens and the registers."""
+        b, facts = self.b, self.facts
+        x, count = self._patches(features), len(facts.first_tokens)
+        first = [self._parameter(label, 1, features) for label in facts.first_tokens]
+        tokens = functools.reduce(b.join_rows, first) if first else None
+        registers = register_tokens(self.model, facts)
+        if tokens and not registers:
+            x, count, tokens = b.join_rows(tokens, x), 0, None
+        if self.model.family.positions == "learned":
+            rows = x.type.shape[-2] + count
+            table = self._parameter("position_embedding", rows, features)
+            x = b.add(x, b.embed(b.positions(rows - count, count), table))
+            tokens = tokens and b.add(tokens, b.embed(b.positions(count), table))
+        if registers:
+            x = b.join_rows(self._parameter("registers", registers, features), x)
+        return b.join_rows(tokens, x) if tokens else x
+
     def _patches(self, features: int) -> Node:
         if self.vocabulary is not None:
             raise RopegenError(f"from_hf: {self.model.model_type} reads images and has no vocabulary; leave it out")
         (height, width), (down, across) = self.model.sides("image_size"), self.model.sides("patch_size")
         image = self.b.input("image", (self.batch, height, width, self.model.count("num_channels")), self.dtype)
-        return self._project(self.b.patchify(image, down, across), "patch", features, True)
+        return self._project(self.b.patchify(image, down, across), "patch", features, self.facts.patch_bias)
 
     def _cached(self, new: Mapping[str, Node], capacity: int) -> dict[str, Node]:
         """The caches with new rows, by label: from row `lengths` on in a step, from row 0 on for a prompt."""
@@ -180,7 +205,9 @@ class LayerGraph:
         """What multiplies the scores; None for the inverse square root of the width of a head."""
         model, facts = self.model, self.facts
         if facts.multiplier:
-            return model.number(facts.multiplier) if isinstance(facts.multiplier, str) else facts.multiplier
+            if not isinstance(facts.multiplier, str):
+                return facts.multiplier
+            return None if model.value(facts.multiplier) is None else model.number(facts.multiplier)
         scale = model.positive(facts.scale)
         return None if scale is None else 1.0 / math.sqrt(scale)
 
@@ -224,6 +251,11 @@ def learned_positions(model: Config, facts: FrontEnd) -> int:
     """How many positions a model with learned positions has."""
     rows = model.count("max_position_embeddings")
     return rows - (1 + model.count(facts.positions_after, least=0)) if facts.positions_after else rows
+
+
+def register_tokens(model: Config, facts: FrontEnd) -> int:
+    """How many register tokens stand before the patches of an image."""
+    return model.count(facts.registers, least=0) if facts.registers else 0
 
 
 def key_heads(model: Config, facts: FrontEnd) -> int:

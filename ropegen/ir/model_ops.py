@@ -1,10 +1,10 @@
-"""The ops that treat every head by itself, as latent attention does. `ops` lists them beside the others."""
+"""The ops that only some models need: for latent attention, class tokens and clipped projections. `ops` lists them too."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ropegen.ir.op import Op, Operand
+from ropegen.ir.op import Op, Operand, attribute
 from ropegen.types import TensorType
 
 
@@ -53,3 +53,38 @@ class JoinFeatures(Op):
         if a.dtype != b.dtype or not a.is_float:
             raise self.refuse(f"a is {a} and b is {b}", "cast both to one floating element type")
         return a.with_shape(*a.shape[:-1], a.shape[-1] + b.shape[-1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class JoinRows(Op):
+    """Rows of a table before those of a sequence: first (N, E), x (..., S, E) -> (..., N + S, E).
+
+    The class token and the registers of an image encoder are such rows.
+    """
+
+    name = "join_rows"
+    operands = (Operand("first", ("first_rows", "features"), batch="none"), Operand("x", ("rows", "features")))
+    result = ("joined_rows", "features")
+
+    def infer(self, *operands: TensorType) -> TensorType:
+        first, x = operands
+        if first.rank != 2 or x.rank < 2 or first.shape[-1] != x.shape[-1]:
+            raise self.refuse(f"first is {first} and x is {x}", "give (N, features) and (..., S, features)")
+        if first.dtype != x.dtype or not x.is_float:
+            raise self.refuse(f"first is {first} and x is {x}", "cast both to one floating element type")
+        return x.with_shape(*x.shape[:-2], first.shape[0] + x.shape[-2], x.shape[-1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip(Op):
+    """x with every number above `limit` replaced by it, and every number below -`limit` by that."""
+
+    name = "clip"
+    operands = (Operand("x"),)
+    limit: float = attribute(minimum=0)
+
+    def infer(self, *operands: TensorType) -> TensorType:
+        (x,) = operands
+        if not x.is_float:
+            raise self.refuse(f"x is {x}", "cast it to a floating element type")
+        return x
