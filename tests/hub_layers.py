@@ -322,6 +322,28 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "q_lora_rank": 10,
     },
     "glm4_moe_lite": {"model_type": "glm4_moe_lite", **LATENT, "q_lora_rank": 10},
+    "qwen2_vl_text": {
+        "model_type": "qwen2_vl_text",
+        **GROUPED,
+        "rope_theta": 1e4,
+        "rope_scaling": {"type": "mrope", "mrope_section": [1, 1, 1]},
+    },
+    "qwen2_5_vl_text": {
+        "model_type": "qwen2_5_vl_text",
+        **GROUPED,
+        "rope_theta": 1e4,
+        "use_sliding_window": True,
+        "sliding_window": 3,
+        "max_window_layers": 1,
+        "rope_scaling": {"type": "mrope", "mrope_section": [1, 1, 1]},
+    },
+    "qwen3_vl_text": {
+        "model_type": "qwen3_vl_text",
+        **GROUPED,
+        "head_dim": 8,
+        "rope_theta": 1e4,
+        "rope_scaling": {"rope_type": "default", "mrope_section": [2, 1, 1], "mrope_interleaved": True},
+    },
     "mpt": {"model_type": "mpt", **MOSAIC, "attn_config": {"clip_qkv": 0.8, "softmax_scale": 0.3}},
     "mpt-6-heads": {"model_type": "mpt", **MOSAIC, "n_heads": 6},
     "dbrx": {

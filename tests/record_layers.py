@@ -43,8 +43,11 @@ class HubModel:
         self.model.tie_weights()
         self.tensors: dict[str, np.ndarray] = {name: tensor.numpy() for name, tensor in self.model.state_dict().items()}
 
-    def attention(self, checkpoint: Checkpoint) -> list[tuple[np.ndarray, np.ndarray]]:
-        """For every layer, what goes into it and what its output projection returns, both (1, S, features)."""
+    def attention(self, checkpoint: Checkpoint, **more: torch.Tensor) -> list[tuple[np.ndarray, np.ndarray]]:
+        """For every layer, what goes into it and what its output projection returns, both (1, S, features).
+
+        more: what the model takes beside its usual inputs.
+        """
         seen: dict[tuple[str, int], np.ndarray] = {}
         hooks = []
         for layer in range(checkpoint.layers):
@@ -67,7 +70,7 @@ class HubModel:
         if checkpoint.facts.token_types:
             inputs["token_type_ids"] = torch.from_numpy(TYPES).long()
         with torch.no_grad():
-            self.model(**inputs)
+            self.model(**inputs, **more)
         for hook in hooks:
             hook.remove()
         return [(seen["in", layer], seen["out", layer]) for layer in range(checkpoint.layers)]

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hub_layers import CONFIGS
-from published import DEEPSEEK_V3, GEMMA3_4B, GEMMA4, QWEN2_VL, QWEN3_VL
+from published import DEEPSEEK_V3, GEMMA3_4B, GEMMA4
 
 from ropegen import masks, reference
 from ropegen.errors import RopegenError
@@ -25,6 +25,7 @@ from ropegen.ir.graph import Graph, Node
 from ropegen.models import FAMILIES, from_case, from_hf
 from ropegen.models.families import gather
 from ropegen.models.family import Declined, Family, FrontEnd, Rotary
+from ropegen.models.wrappers import WRAPPERS
 from ropegen.rotary import Rope
 from ropegen.scaling import Scaling
 
@@ -200,6 +201,7 @@ SMALL = {
 GROUPED = {**SMALL, "num_key_value_heads": 2, "rms_norm_eps": 1e-6, "head_dim": 12}
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8, "truncate": False}
 LONG = {"type": "longrope", "short_factor": [1.0, 1.1, 1.2, 1.3, 1.4, 1.5], "long_factor": [2.0, 3, 4, 5, 6, 7]}
+MROPE = {"rope_theta": 10_000.0, "rope_scaling": {"rope_type": "default", "mrope_section": [2, 2, 2]}}
 LATENT = {
     **SMALL,
     "rms_norm_eps": 1e-6,
@@ -226,6 +228,9 @@ SMALL_CONFIGS: dict[str, dict[str, Any]] = {
     "bloom": {**SMALL, "layer_norm_epsilon": 1e-5},
     "bert": {**SMALL, "layer_norm_eps": 1e-12, "type_vocab_size": 2},
     "kimi_k2": LATENT,
+    "qwen2_vl": {**GROUPED, **MROPE},
+    "qwen2_5_vl": {**GROUPED, **MROPE},
+    "qwen3_vl": {**GROUPED, **MROPE},
     "vit": {
         **{name: size for name, size in SMALL.items() if name != "vocab_size"},
         "layer_norm_eps": 1e-12,
@@ -387,12 +392,6 @@ ROTARY_CONFIGS: dict[str, dict[str, Any]] = {
     "gemma3": GEMMA3_4B,
     "gemma4": {"model_type": "gemma4", "text_config": GEMMA4},
     "gemma4_text": GEMMA4,
-    **{
-        name: {**QWEN2_VL, "model_type": name}
-        for name in ("qwen2_vl", "qwen2_vl_text", "qwen2_5_vl", "qwen2_5_vl_text")
-    },
-    "qwen3_vl": QWEN3_VL,
-    "qwen3_vl_text": QWEN3_VL["text_config"],
 }
 UNROTATED = ("bert", "bloom", "gpt2", "mt5", "t5", "transformer", "vit")
 
@@ -438,7 +437,8 @@ def test_one_declaration_serves_the_rope_and_the_graph(model_type: str) -> None:
     graph = from_hf(any_config(model_type), seq=None if model_type == "vit" else 7, layer=5)
     # Angles hold the rotated width of a head of 12 features, or of Gemma 3's 256; the pairing is the rotation's.
     width = 256 if family.text else 12
-    expected = {replace(rope, dim=rope.dim or width, pairing="half")} if rope else set()
+    one_axis: dict[str, Any] = {"sections": (), "interleaved_sections": False}  # a prompt of text has one
+    expected = {replace(rope, dim=rope.dim or width, pairing="half", **one_axis)} if rope else set()
     assert {angles.rope for angles in ops_in(graph, ops.Angles)} == expected
     assert {rotate.pairing for rotate in ops_in(graph, ops.Rotate)} == ({rope.pairing} if rope else set())
 
@@ -496,6 +496,49 @@ def test_deepseek_pairs_are_complex_numbers(model_type: str) -> None:
 def test_deepseek_v2_reads_no_rope_interleave() -> None:
     assert "rope_interleave" in refusal(read, "deepseek_v2", rope_interleave=False)
     assert read("deepseek_v3", rope_interleave=False).pairing == "half"
+
+
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+def test_an_image_has_positions_along_three_axes(phase: str) -> None:
+    """They rotate queries and keys, and the order of the tokens alone says which keys are seen."""
+    build: dict[str, Any] = {"phase": phase, "capacity": 16, "dtype": "f64"}
+    text, image = (from_hf(small("qwen2_vl"), seq=5, inputs=told, **build) for told in ((), ("rope_positions",)))
+    values = drawn(text, np.random.default_rng(3)) | {
+        label: np.full((1, 16, 2, 12), 0.1) for label in ("k_cache", "v_cache")
+    }
+    rows = np.arange(5, dtype=np.int32)[None] + (4 if phase == "decode" else 0)
+    values |= {"ids": rows} | ({"positions": rows, "lengths": np.array([4], np.int32)} if phase == "decode" else {})
+    expected = reference.evaluate(text, values)["out"]
+    same = reference.evaluate(image, {**values, "rope_positions": np.tile(rows, (3, 1, 1))})["out"]
+    np.testing.assert_allclose(same, expected, rtol=1e-12, atol=1e-12)
+    grid = np.array([[[4, 4, 4, 4, 4]], [[4, 4, 5, 5, 6]], [[4, 5, 4, 5, 6]]], np.int32)
+    other = reference.evaluate(image, {**values, "rope_positions": grid})["out"]
+    assert np.abs(other - expected).max() > 1e-3
+    assert attend(image).operands[3:] == attend(text).operands[3:]
+
+
+@pytest.mark.parametrize(("around", "text"), WRAPPERS.items())
+def test_a_wrapper_is_its_text_model(around: str, text: str) -> None:
+    stated = CONFIGS[text]
+    inner = {name: value for name, value in stated.items() if name != "model_type"}
+    wrapped = {"model_type": around, "vision_config": {}, "tie_word_embeddings": False}
+    for more in ({}, {"model_type": text}):
+        graph = from_hf({**wrapped, "text_config": {**inner, **more}}, seq=7)
+        assert graph is from_hf(stated, seq=7)
+    assert "text_config is None" in refusal(from_hf, wrapped)
+    assert "'invented_switch'" in refusal(from_hf, {**wrapped, "text_config": inner, "invented_switch": 1})
+
+
+def test_a_wrapper_of_a_model_that_is_not_there_says_which() -> None:
+    said = refusal(from_hf, {"model_type": "mistral3", "text_config": {"model_type": "ministral3"}})
+    assert "'ministral3' is not supported" in said
+
+
+def test_published_dbrx_states_its_theta_where_transformers_does_not_read_it() -> None:
+    stated = {name: value for name, value in CONFIGS["dbrx"].items() if name != "rope_theta"}
+    assert "rope_theta is 500000.0 in attn_config" in refusal(from_hf, stated)
+    saved = {**stated, "rope_parameters": {"rope_type": "default", "rope_theta": 5e5}}
+    assert from_hf(saved, seq=7) is from_hf(CONFIGS["dbrx"], seq=7)
 
 
 def test_kimi_is_deepseek_v3() -> None:

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 from ropegen.arguments import flag_of, mapping_of, text_of
@@ -26,7 +27,7 @@ from ropegen.types import FLOATS, dtype_name
 
 PHASES = ("prefill", "decode")
 STARTS = ("ids", "hidden")
-INPUTS = ("lengths", "padding", "positions", "segments")
+INPUTS = ("lengths", "padding", "positions", "rope_positions", "segments")
 
 _IMPLEMENTATIONS = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4", "flex_attention")
 
@@ -63,7 +64,8 @@ def from_hf(
       residual: also return `residual` (B, S, features), the value to which the layer adds its result.
       inputs: what else a call of `prefill` tells about its tokens. "lengths": the tokens of each sequence, which padding
         follows. "padding": where tokens are, and where padding is. "segments": which tokens belong together. "positions":
-        where tokens stand, instead of 0 to S - 1.
+        where tokens stand, instead of 0 to S - 1. "rope_positions", in `decode` too: where they stand along the three axes
+        of M-RoPE, which differ where an image is among them. They rotate, and `positions` alone say which keys are seen.
       capacity: C, the rows of the cache; the default in `decode` is the model's longest sequence. With it, `prefill`
         writes its keys and values into the first S rows of a cache. The frequencies of dynamic and LongRoPE scaling
         follow the longest sequence of a call. That is C where there is a cache, and S elsewhere, in both phases. Such
@@ -78,8 +80,8 @@ def from_hf(
       well. DeepSeek's latent attention has one instead, `latent_cache` (B, C, 1, kv_lora_rank + qk_rope_head_dim). Row i
       of a cache holds position i, so the first position of a sequence is its length; a call is refused if it knows that
       they differ. What `inputs` names: `lengths` (B,) int32; `padding` (B, S) int32, 1 for a token and 0 for padding;
-      `segments` (B, S) int32, where a token sees only its own segment; `positions` (B, S) int32. The weights are the
-      inputs whose role is "parameter"; `LayerGraph` and `LatentGraph` describe them.
+      `segments` (B, S) int32, where a token sees only its own segment; `positions` (B, S) int32; `rope_positions`
+      (3, B, S) int32. The weights are the inputs whose role is "parameter"; `LayerGraph` and `LatentGraph` describe them.
 
     Raises:
       RopegenError: an unknown model type, a field that is missing, unknown, or that changes the front-end in a way that
@@ -138,6 +140,10 @@ def front_end_graph(
     rope = None if unrotated else rope_of(model, layer_type)
     by_length = rope is not None and rope.scaling.needs_length
     told = _inputs(inputs, decode, capacity, by_length)
+    if "rope_positions" in told and (rope is None or not rope.sections):
+        raise model.refuse("its code rotates by one axis of positions", "leave rope_positions out of inputs")
+    if rope is not None and "rope_positions" not in told:  # the axes of M-RoPE are one for a prompt without an image
+        rope = replace(rope, sections=(), interleaved_sections=False)
     seq = _sequence(model, facts, seq, decode, start)
     if decode or capacity is not None:
         if capacity is None and by_length:
@@ -260,8 +266,10 @@ def _inputs(given: Iterable[str], decode: bool, capacity: int | None, by_length:
         if word not in INPUTS:
             raise RopegenError(f"from_hf: unknown input {word!r}; {nearest(str(word), INPUTS)}")
     told = frozenset(words)
-    if told and decode:
-        raise RopegenError("from_hf: a decode step always reads positions and lengths; leave inputs out")
+    if told - {"rope_positions"} and decode:
+        raise RopegenError(
+            "from_hf: a decode step always reads positions and lengths; leave inputs out, or give rope_positions alone"
+        )
     if len(told & {"lengths", "padding", "segments"}) > 1:
         raise RopegenError(
             f"from_hf: inputs are {', '.join(sorted(told))}; give one of lengths, padding and segments. Padding can be a "

@@ -55,7 +55,7 @@ class LayerGraph:
     residual: bool
     """Whether the value that the layer adds its result to is an output."""
     told: frozenset[str]
-    """What a prefill call tells about its tokens: "lengths", "padding", "positions", "segments"."""
+    """What a prefill call tells about its tokens: "lengths", "padding", "positions", "segments"; and "rope_positions"."""
 
     def graph(self) -> Graph:
         b, facts, features = self.b, self.facts, self.model.count("hidden_size")
@@ -95,7 +95,10 @@ class LayerGraph:
             return heads
         longest = self.seq if self.capacity is None else self.capacity
         length = longest if self.rope.scaling.needs_length else None
-        return self.b.rope(heads, self._positions(), self.rope, length=length)
+        positions = self._positions()
+        if axes := len(self.rope.sections):
+            positions = self.b.input("rope_positions", (axes, self.batch, self.seq), "i32")
+        return self.b.rope(heads, positions, self.rope, length=length)
 
     def _positions(self) -> Node:
         told = self.decode or "positions" in self.told

@@ -18,6 +18,7 @@ from ropegen.models.families import FAMILIES
 from ropegen.models.family import Family
 from ropegen.models.fields import COMMON
 from ropegen.models.known_types import reason_for
+from ropegen.models.wrappers import UNREAD, WRAPPERS
 
 _EXAMPLE = (
     'json.loads(pathlib.Path("config.json").read_text()), the path of a config.json or of its folder, or model.config'
@@ -77,6 +78,8 @@ def config_of(call: str, given: object, *, any_wrapper: bool = False) -> Config:
     named: object = text.get("model_type") if isinstance(text, Mapping) else None
     if any_wrapper and str(outer) not in FAMILIES and isinstance(named, str) and named in FAMILIES:
         return Config(named, FAMILIES[named], cast("Mapping[str, object]", text), stated)
+    if str(outer) in WRAPPERS:
+        return _within(str(outer), text, stated)
     wrapper = _family(outer, named)
     if text is None and not wrapper.text:
         return Config(str(outer), wrapper, _with_part(stated, wrapper.part))
@@ -88,6 +91,17 @@ def config_of(call: str, given: object, *, any_wrapper: bool = False) -> Config:
     return Config(
         model_type, wrapper if model_type == outer else _family(model_type, None), inner, around, wrapper.unread
     )
+
+
+def _within(outer: str, text: object, stated: Mapping[str, object]) -> Config:
+    """The config of the text model of a wrapper that leaves its attention as it is."""
+    if not isinstance(text, Mapping):
+        raise RopegenError(f"{outer} config: text_config is {text!r:.60}; it must hold the fields of the text model")
+    inner = cast("Mapping[str, object]", text)
+    named = inner.get("model_type")
+    model_type = WRAPPERS[outer] if named in (None, outer) else str(named)
+    around = {name: value for name, value in stated.items() if name != "text_config"}
+    return Config(model_type, _family(model_type, None), {**inner, "model_type": model_type}, around, UNREAD)
 
 
 def _with_part(stated: Mapping[str, object], part: str) -> Mapping[str, object]:
