@@ -147,4 +147,4 @@ def _family(model_type: object, text_type: object) -> Family:
             f"model_type {model_type!r} is not supported: {reason}; write its front-end with rg.Builder, or declare it as "
             "CONTRIBUTING.md says"
         )
-    raise RopegenError(f"unknown model_type {model_type!r}; {nearest(model_type, FAMILIES)}")
+    raise RopegenError(f"unknown model_type {model_type!r}; {nearest(model_type, (*FAMILIES, *WRAPPERS))}")
