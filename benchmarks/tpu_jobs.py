@@ -61,7 +61,7 @@ def site_of(graph: rg.Graph, name: str = ATTEND) -> Site:
 def steps_of(site: Site, tile: Tile) -> Steps:
     """The grid steps of a site with static positions, counted in the map that the kernel's grid reads."""
     assert isinstance(site, AttendSite)
-    classes = mosaic_tpu._classes(site, tile)
+    classes = mosaic_tpu._classes(site, tile).dense()
     q, k = (site.sources[name].type.shape for name in ("q", "k"))
     full, partial = int(np.count_nonzero(classes == masks.FULL)), int(np.count_nonzero(classes == masks.PARTIAL))
     idle = int(np.count_nonzero(~classes.any(axis=1)))

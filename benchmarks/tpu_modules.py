@@ -130,7 +130,7 @@ def backward(template: AnyTemplate, site: Site, tile: Tile, chip: str) -> bytes:
     Raises:
       DeclinedError: the template leaves some of them to another template.
     """
-    for note in template.notes(site, tile):
+    for note in template.notes(site, tile, Target.parse(f"tpu:{chip}")):
         raise DeclinedError(note)
     kernel, kinds = template.build(site, tile, Target.parse(f"tpu:{chip}")), site.closed.input_types
     operands = tuple(map(shape, kinds.values()))

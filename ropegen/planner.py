@@ -333,7 +333,7 @@ class _Prices:
             tile_from,
             self._cost(template, closed, target, tile),
             needs_process=template.needs_process is not None,
-            notes=tuple(template.notes(site, tile)),
+            notes=tuple(template.notes(site, tile, target)),
             measured=measured,
         )
 

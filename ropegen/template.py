@@ -167,7 +167,7 @@ def _no_choice(site: Any, target: Target) -> Iterator[Tile]:
     yield Tile()
 
 
-def _no_notes(site: Any, tile: Tile) -> Iterator[str]:
+def _no_notes(site: Any, tile: Tile, target: Target) -> Iterator[str]:
     return iter(())
 
 
@@ -219,7 +219,7 @@ class Template(Generic[S]):
     this yields the reasons why this process cannot make or run the code for a target; none if it can. A module that
     leaves the process, such as an exported one, or that runs on several devices, takes another template.
     """
-    notes: Callable[[S, Tile], Iterator[str]] = _no_notes
+    notes: Callable[[S, Tile, Target], Iterator[str]] = _no_notes
     """What a plan says about the kernel besides its cost, such as which derivatives another template computes."""
     padding: Callable[[S, Tile, Target], Padding | None] = _no_padding
     """What the forward kernel computes beyond the sizes of a site; None if nothing."""

@@ -16,11 +16,13 @@ from independent import formula
 from interpreted import drawn
 from jax.experimental.pallas import tpu as pltpu
 from ropegen.templates.attend import mosaic_tpu
+from ropegen.templates.attend.kernel_tpu_backward import VMEM_SHARE_BACKWARD
 from ropegen.templates.attend.site import AttendSite
 from test_attend_tpu import MASKS, SCORES, V5E, Case
 
 import ropegen as rg
 from ropegen import reference
+from ropegen.target import Target
 from ropegen.template import Tile
 from ropegen.types import numpy_dtype
 
@@ -150,10 +152,10 @@ def test_a_named_site_has_the_gradients_of_the_plain_formula(name: str) -> None:
 
 
 def test_keys_in_strips_add_to_one_gradient_of_the_queries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mosaic_tpu, "_VMEM_BACKWARD", 2 << 20)
+    monkeypatch.setattr(mosaic_tpu, "vmem_most", lambda target: (2 << 20) / VMEM_SHARE_BACKWARD)
     case = Case(width=80, pairing="half", dim=32, mask="window", queries=300, keys=300, heads=1)
     tile = Tile.of(q=128, kv=128)
-    parts = mosaic_tpu._strips(case.site, tile, ())
+    parts = mosaic_tpu._strips(case.site, tile, V5E, ())
     assert [(part.column, part.columns, part.adds) for part in parts] == [(0, 2, False), (2, 1, True)]
     check(case)
 
@@ -217,9 +219,9 @@ def test_a_gradient_that_the_kernel_does_not_give_is_in_the_plan() -> None:
 
 
 def test_a_bias_of_every_score_and_a_kernel_that_does_not_fit_are_told_apart() -> None:
-    assert list(mosaic_tpu.notes(Case(bias=(0, 1, 2, 3)).site, Tile.of(q=128, kv=128))) == []
+    assert list(mosaic_tpu.notes(Case(bias=(0, 1, 2, 3)).site, Tile.of(q=128, kv=128), V5E)) == []
     wide = Case(heads=16, width=512, value_width=512, queries=128, keys=128)
-    assert list(mosaic_tpu.notes(wide.site, Tile.of(q=128, kv=128))) == [
+    assert list(mosaic_tpu.notes(wide.site, Tile.of(q=128, kv=128), Target.parse("tpu:v4"))) == [
         "no tile of the backward kernel fits fast memory: gradients by attend/xla"
     ]
 

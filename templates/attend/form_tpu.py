@@ -22,6 +22,15 @@ ROWS = 256
 # Blocks of rows, and keys, in straight-line code. The matrix unit computes the products of one block while the vector
 # units compute the weights of another.
 TOGETHER, STRAIGHT = 2, 512
+# Pieces of `STRAIGHT` keys that follow each other in straight-line code: the units of the chip drain once at its end.
+# libtpu schedules four well, and eight worse than one.
+_PIECES = 4
+
+
+def unrolled(blocks: int, keys: int) -> int:
+    """The blocks of rows of a tile, out of `blocks`, that follow each other in straight-line code."""
+    most = max(1, _PIECES // -(-keys // STRAIGHT))
+    return max(count for count in range(1, most + 1) if blocks % count == 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +56,8 @@ class Form:
     at_once: int = ROWS  # the largest number of rows of scores at a time
     products: Products = "last in halves"
     """The order of products and weights, see `kernel_tpu.order`."""
+    ahead: int = 8
+    """The number of tiles of a head from which scores are computed one step before their weights."""
     stride: int = 0  # from the tile map of one batch entry to the next; 0 if all share one
 
     def place(self, batch: Index, step: Index) -> Index:

@@ -6,9 +6,9 @@ lanes, and the log-sum-exp is dense in memory. The weighted values accumulate as
 row of tiles.
 
 A step has two halves. One writes the products of a tile to VMEM as scores, with the maximum of each row. The other
-multiplies the weights of a tile by its values. If there are enough tiles, a step computes the scores of one tile and
-applies the weights of the tile before it. Then neither half waits for the other, and the grid has one step more. If
-there are few tiles, both halves work on the same tile.
+multiplies the weights of a tile by its values. If there are enough tiles (`Form.ahead`), a step computes the scores of
+one tile and applies the weights of the tile before it. Then neither half waits for the other, and the grid has one step
+more. If there are few tiles, both halves work on the same tile.
 
 The softmax runs in base 2. Scale and log2(e) are folded into the queries if these pass through float32 on their way
 (rotated or float32 queries). Otherwise, the scores are multiplied by them.
@@ -29,17 +29,14 @@ from jax.experimental.pallas import tpu as pltpu
 
 from ropegen.target import Products
 
-from ..tpu.mosaic import LANES, Array, Index, Ref, dot, result_type
-from .form_tpu import LOG2_E, STRAIGHT, Form
+from ..tpu.mosaic import LANES, Array, Index, Ref, dot, result_type, vmem_limit
+from .form_tpu import LOG2_E, STRAIGHT, Form, unrolled
 from .layout_tpu import AXES, TABLES, block, spec
 from .scores_tpu import Scores
 from .tile_map_tpu import BEGINS, ENDS, FULL, PARTIAL, VOID, TileMap
 
 # The number of keys whose scores are computed at a time, with `form_tpu.ROWS` rows.
 _KEYS = 256
-# With at least this many steps, one more step costs less than what is gained when the halves of a step work on two
-# tiles.
-_AHEAD = 8
 _LOWEST = float(np.finfo(np.float32).min)
 
 
@@ -161,12 +158,7 @@ def _kernel(form: Form, is_ahead: bool, names: tuple[str, ...], *refs: Ref) -> N
             weigh(*block_and_key)
 
     def visit(masked: bool) -> None:
-        for start in range(0, form.kv_tile, STRAIGHT):
-            if form.chunks == form.together:
-                attend(masked, start, 0)
-            else:
-                several = form.chunks // form.together
-                lax.fori_loop(0, several, without_carry(functools.partial(attend, masked, start)), None)
+        straight(form.chunks // form.together, form.kv_tile, functools.partial(attend, masked))
 
     pl.when((todo & FULL) != 0)(functools.partial(visit, False))
     pl.when((todo & PARTIAL) != 0)(functools.partial(visit, True))
@@ -197,13 +189,26 @@ def _kernel(form: Form, is_ahead: bool, names: tuple[str, ...], *refs: Ref) -> N
             forget()
 
 
-def without_carry(body: Callable[[Index], None]) -> Callable[[Index, None], None]:
-    """The body of a loop over an index, for `lax.fori_loop`."""
+def straight(blocks: int, keys: int, body: Callable[[int, Index], None]) -> None:
+    """Calls `body(first key, block of rows)` for the whole tile, as straight-line code of `unrolled(blocks, keys)` blocks
+    of rows, in a loop if there are more.
+    """
+    together = unrolled(blocks, keys)
 
-    def run(index: Index, carry: None) -> None:
-        body(index)
+    def several(index: Index, carry: None) -> None:
+        for offset in range(together):
+            for start in range(0, keys, STRAIGHT):
+                body(start, index * together + offset)
 
-    return run
+    if blocks == together:
+        several(0, None)
+    else:
+        lax.fori_loop(0, blocks // together, several, None)
+
+
+def works_ahead(form: Form, steps: int) -> bool:
+    """Whether a step computes the scores of one tile and applies the weights of the tile before it."""
+    return steps >= form.ahead
 
 
 def forward(form: Form, tiles: TileMap, operands: dict[str, Array]) -> tuple[Array, Array]:
@@ -212,7 +217,7 @@ def forward(form: Form, tiles: TileMap, operands: dict[str, Array]) -> tuple[Arr
     The operands are laid out as `layout_tpu.laid_out` says, and the tables of angles are (B or 1, queries, width).
     """
     names = tuple(operands)
-    is_ahead = tiles.steps >= _AHEAD
+    is_ahead = works_ahead(form, tiles.steps)
     tiles = tiles.ahead() if is_ahead else tiles
     form = replace(form, stride=tiles.stride)
     specs = [spec(form, AXES[name], operands[name].shape, is_late=is_ahead and name == "v") for name in names]
@@ -246,7 +251,9 @@ def forward(form: Form, tiles: TileMap, operands: dict[str, Array]) -> tuple[Arr
             result_type((form.batch, form.queries, heads * form.value_width), form.output),
             result_type((form.batch, form.kv_heads, form.group, form.queries), jnp.float32),
         ],
-        compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "parallel", "arbitrary")),
+        compiler_params=pltpu.CompilerParams(
+            dimension_semantics=("parallel", "parallel", "arbitrary"), vmem_limit_bytes=vmem_limit(form.vmem)
+        ),
         name="ropegen_attend",
     )
     out, lse = call(*tiles.prefetched, *operands.values())

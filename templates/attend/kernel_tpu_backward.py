@@ -19,19 +19,20 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from ..tpu.mosaic import Array, Index, Ref, dot, result_type
+from ..tpu.mosaic import Array, Index, Ref, dot, result_type, vmem_limit
 from .form_tpu import LOG2_E, STRAIGHT, Form
-from .kernel_tpu import angle_tables, gather, gather_queries, without_carry
+from .kernel_tpu import angle_tables, gather, gather_queries, straight
 from .layout_tpu import AXES, block, spec
 from .scores_tpu import Scores
 from .tile_map_tpu import BEGINS, ENDS, FULL, PARTIAL, TileMap
 
 # The number of keys whose scores are computed at a time, with 512 rows.
 _KEYS = 256
+# The estimate for this kernel includes more of the compiler's temporaries than the one for the forward kernel.
+VMEM_SHARE_BACKWARD = 29 / 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ def _kernel(strip: Strip, names: tuple[str, ...], *refs: Ref) -> None:
             gather(form, given["d_out"][0, :, features], member, pulls)
         turned[...] = jnp.zeros(turned.shape, jnp.float32)
 
-    def attend(masked: bool, chunk: Index, start: int) -> None:
+    def attend(masked: bool, start: int, chunk: Index) -> None:
         """The cotangents of one chunk of rows over at most `STRAIGHT` keys of the tile."""
         shift, drag = given["shift"][0, 0, 0, chunk], given["drag"][0, 0, 0, chunk]
         count = min(_KEYS, form.kv_tile)
@@ -140,11 +141,7 @@ def _kernel(strip: Strip, names: tuple[str, ...], *refs: Ref) -> None:
         turned[chunk] = gathered
 
     def visit(masked: bool) -> None:
-        for start in range(0, form.kv_tile, STRAIGHT):
-            if form.chunks == 1:
-                attend(masked, 0, start)
-            else:
-                lax.fori_loop(0, form.chunks, without_carry(functools.partial(attend, masked, start=start)), None)
+        straight(form.chunks, form.kv_tile, functools.partial(attend, masked))
 
     pl.when((todo & FULL) != 0)(functools.partial(visit, False))
     pl.when((todo & PARTIAL) != 0)(functools.partial(visit, True))
@@ -251,7 +248,10 @@ def _call(
         grid_spec=grid,
         out_shape=shapes,
         input_output_aliases=aliases,
-        compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "parallel", "arbitrary")),
+        compiler_params=pltpu.CompilerParams(
+            dimension_semantics=("parallel", "parallel", "arbitrary"),
+            vmem_limit_bytes=vmem_limit(strip.vmem, VMEM_SHARE_BACKWARD),
+        ),
         name="ropegen_attend_backward",
     )
     # The queries carry the factor of the scores, scale times log2(e); dk keeps only the scale.

@@ -248,7 +248,7 @@ def _padded(x: Array, length: int) -> Array:
     return jnp.pad(x, [(0, length - size if axis == 1 else 0) for axis, size in enumerate(x.shape)])
 
 
-def notes(site: AttendSite, tile: Tile) -> Iterator[str]:
+def notes(site: AttendSite, tile: Tile, target: Target) -> Iterator[str]:
     """What computes the derivatives."""
     yield "gradients by attend/xla"
 

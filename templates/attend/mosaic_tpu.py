@@ -22,27 +22,24 @@ from ropegen import masks, plain
 from ropegen.cost import Cost, Direction
 from ropegen.errors import RopegenError
 from ropegen.ir.graph import Node
-from ropegen.target import TPU_KERNEL_MEMORY, Target
+from ropegen.target import Target
 from ropegen.template import Array, Arrays, Kernel, Padding, Tangents, Template, Tile
 from ropegen.tile_classes import TileClasses
 from ropegen.types import numpy_dtype
 
-from ..tpu.mosaic import LANES, VMEM_SHARE, is_power, round_up
+from ..tpu.mosaic import LANES, VMEM_SHARE, is_power, round_up, vmem_most
 from ..tpu.rotation import Rotation
 from . import layout_tpu, sweep, xla
 from .blocks import d_sinks
-from .form_tpu import LOG2_E, ROWS, Form
+from .form_tpu import LOG2_E, ROWS, Form, unrolled
 from .kernel_tpu import forward as kernel_forward
-from .kernel_tpu_backward import Strip, strips
+from .kernel_tpu_backward import VMEM_SHARE_BACKWARD, Strip, strips
 from .kernel_tpu_backward import backward as kernel_backward
 from .padding import padding as padding_of
 from .site import FAMILY, AttendSite
 from .tile_map_tpu import TileMap
 
-_SIZES = (512, 256, 1024, 128)
-# The estimate for the backward kernel includes more of the compiler's temporaries than the one for the forward kernel.
-# It does not depend on the chip, because all chips have the same default VMEM limit.
-_VMEM_BACKWARD = 29 * TPU_KERNEL_MEMORY // 32
+_SIZES = (1024, 512, 256, 128)
 # Rows of scores that the backward kernel computes at a time.
 _ROWS_BACKWARD = 512
 # A strip should have at least this many keys, even if the tile of queries must be smaller for it: every strip fetches
@@ -54,6 +51,12 @@ _MOST_STEPS = 1 << 16
 # them. The backward kernel has more, because it holds the weights and their cotangents at once. Its tiles take 2.0 to
 # 2.2 times the cycles of the forward kernel in libtpu's schedules (benchmarks/tpu.md).
 _VECTOR, _VECTOR_BACKWARD = 6.0, 14.0
+# Cycles in libtpu's schedules: until the units have drained at the end of straight-line code; at the begin and end of a
+# row of tiles; and there for every row of LANES features, which is rotated, scaled, transposed and copied.
+_DRAIN, _ROW, _OF_ROW = 230, 250, 0.8
+# How little the units overlap, from the same schedules: where scores and weights are of different tiles; where they are of
+# the same tile, and the matrix unit or a vector unit takes the longest; and in the backward kernel.
+_WAITS_AHEAD, _WAITS_MATRIX, _WAITS_VECTOR, _WAITS_BACKWARD = 0.05, 0.1, 0.8, 0.2
 
 
 def declines(site: AttendSite, target: Target) -> Iterator[str]:
@@ -103,7 +106,7 @@ def tiles(site: AttendSite, target: Target) -> Iterator[Tile]:
     """Powers of two that fit fast memory and the tile map, no larger than the sequences."""
     lengths = [site.sources[name].type.shape[-3] for name in ("q", "k")]
     sizes = [dict.fromkeys(min(size, _power(length)) for size in _SIZES) for length in lengths]
-    most = VMEM_SHARE * target.figures.kernel_memory
+    most = VMEM_SHARE * vmem_most(target)
     for q in sizes[0]:
         for kv in sizes[1]:
             tile = Tile.of(q=q, kv=kv)
@@ -127,7 +130,7 @@ def cost(site: AttendSite, target: Target, tile: Tile, direction: Direction = "f
     match direction:
         case "forward":
             return _forward_cost(site, target, tile)
-        case "backward" if parts := _gradient_strips(site, tile):
+        case "backward" if parts := _gradient_strips(site, tile, target):
             return _backward_cost(site, target, parts)
         case _:
             return None
@@ -141,8 +144,15 @@ def _forward_cost(site: AttendSite, target: Target, tile: Tile) -> Cost:
     moved += seen.fetched(form)
     padded = form.queries != q.shape[-3] or form.keys != k.shape[-3] or form.width != q.shape[-1]
     before = k.bytes * (1 + (site.k_pairing is not None)) + (2 * (q.bytes + k.bytes) if padded else 0)
-    products = form.width + form.value_width
-    return _cost(site, target, form, seen, products=products, vector=_VECTOR, moved=moved + before, vmem=form.vmem)
+    products, chip = form.width + form.value_width, target.figures
+    is_ahead = max(seen.visited, seen.rows) >= chip.ahead
+    if is_ahead:
+        waits = _WAITS_AHEAD
+    else:
+        matmul = products / chip.matmul(site.sources["q"].type.dtype)
+        waits = _WAITS_MATRIX if 2 * matmul > _VECTOR / chip.vector else _WAITS_VECTOR
+    work = _TileWork(products, _VECTOR, form.chunks // form.together, waits, more=int(is_ahead))
+    return _cost(site, target, form, seen, work, moved=moved + before, vmem=form.vmem)
 
 
 def _backward_cost(site: AttendSite, target: Target, parts: tuple[Strip, ...]) -> Cost:
@@ -161,10 +171,8 @@ def _backward_cost(site: AttendSite, target: Target, parts: tuple[Strip, ...]) -
     if form.queries != q.shape[-3] or form.keys != k.shape[-3] or form.width != q.shape[-1]:
         outside += 4 * (q.bytes + k.bytes)
     products, vmem = 3 * form.width + 2 * form.value_width, max(part.vmem for part in parts)
-    moved += outside
-    return _cost(
-        site, target, form, seen, products=products, vector=_VECTOR_BACKWARD, moved=moved, vmem=vmem, strips=strips
-    )
+    work = _TileWork(products, _VECTOR_BACKWARD, form.chunks, _WAITS_BACKWARD)
+    return _cost(site, target, form, seen, work, moved=moved + outside, vmem=vmem, strips=strips)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,46 +194,63 @@ class _Seen:
         return float(form.batch * form.kv_heads * self.visited * form.kv_tile * width * form.dtype.itemsize)
 
 
+@dataclass(frozen=True, slots=True)
+class _TileWork:
+    """What a kernel computes for each of its tiles."""
+
+    products: int
+    """Multiply-adds for a score."""
+    vector: float
+    """Vector operations for a score."""
+    blocks: int
+    """Blocks of rows, some of which are straight-line code."""
+    waits: float
+    """The share of their time in which the other units do not overlap with the busiest one."""
+    more: int = 0
+    """Steps of a head beyond its tiles."""
+
+
 def _cost(
     site: AttendSite,
     target: Target,
     form: Form,
     seen: _Seen,
+    work: _TileWork,
     *,
-    products: int,
-    vector: float,
     moved: float,
     vmem: int,
     strips: int = 1,
 ) -> Cost:
     """The cost of the visited tiles of a form.
 
-    `products` is the number of multiply-adds for a score, and `vector` the number of vector operations. `moved` is in
-    bytes, and includes those that are moved outside the kernel. `strips` is the number of kernels that share the tiles,
-    one after the other.
+    `moved` is in bytes, and includes those that are moved outside the kernel. `strips` is the number of kernels that
+    share the tiles, one after the other.
     """
     chip, heads = target.figures, form.batch * form.kv_heads
+    visited = seen.visited + work.more
     scores = float(heads * form.rows * form.kv_tile)
-    matmul = 2.0 * scores * seen.visited * products
-    elementwise = scores * (vector * seen.visited + 4.0 * seen.partial * (site.op.visible != masks.full))
-    exponentials = scores * seen.visited
+    matmul = 2.0 * scores * visited * work.products
+    elementwise = scores * (work.vector * visited + 4.0 * seen.partial * (site.op.visible != masks.full))
+    exponentials = scores * visited
     rate = chip.matmul(site.sources["q"].type.dtype)
     units = (matmul / rate, elementwise / chip.vector, exponentials / chip.transcendental)
-    steps = heads * max(seen.visited, strips * seen.rows) * chip.grid_step / (chip.clock * chip.cores)
-    # A bundle has an operation for every unit, but the units do not overlap completely.
-    busy = max(units) + 0.2 * (sum(units) - max(units)) + steps
+    cycles = (max(seen.visited, strips * seen.rows) + work.more) * chip.grid_step
+    cycles += visited * (work.blocks // unrolled(work.blocks, form.kv_tile)) * _DRAIN
+    cycles += strips * seen.rows * (_ROW + _OF_ROW * form.rows * form.width / LANES)
+    # A bundle has an operation for every unit.
+    busy = max(units) + work.waits * (sum(units) - max(units)) + heads * cycles / (chip.clock * chip.cores)
     return Cost.longest(compute=busy, memory=moved / chip.bandwidth) + Cost(
         flops=matmul + elementwise + exponentials, bytes=moved, temporary=float(vmem), launch=strips * chip.launch
     )
 
 
-def _gradient_strips(site: AttendSite, tile: Tile) -> tuple[Strip, ...]:
+def _gradient_strips(site: AttendSite, tile: Tile, target: Target) -> tuple[Strip, ...]:
     """The strips of the backward kernel for the gradients of all operands but angles; empty if the `xla` template
     computes them.
     """
     if "bias" in site.sources and not _is_whole(site):
         return ()
-    return _strips(site, tile, {"bias"} & site.sources.keys())
+    return _strips(site, tile, target, {"bias"} & site.sources.keys())
 
 
 def _power(length: int) -> int:
@@ -296,7 +321,10 @@ def build(site: AttendSite, tile: Tile, target: Target) -> Kernel:
                 f"attend/mosaic_tpu was given the tile {tile}; {name} is a power of two of at least {LANES}, "
                 f"e.g. {name}={_power(size)}"
             )
-    form, steps = replace(_form(site, tile), products=target.figures.products), tile_map(site, tile)
+    form, steps = (
+        replace(_form(site, tile), products=target.figures.products, ahead=target.figures.ahead),
+        tile_map(site, tile),
+    )
     order = site.order
 
     def forward(*operands: Array) -> Arrays:
@@ -316,7 +344,7 @@ def build(site: AttendSite, tile: Tile, target: Target) -> Kernel:
     def backward(operands: Arrays, results: Arrays, cotangents: Tangents, wanted: Sequence[bool]) -> Tangents | None:
         asked = {operand for operand, is_wanted in zip(site.operands, wanted, strict=True) if is_wanted}
         names = {name for name, source in site.sources.items() if source in asked}
-        parts = _strips(site, tile, names)
+        parts = _strips(site, tile, target, names)
         if not parts or ("bias" in names and not _is_whole(site)):
             return None
         pulled = _backward(
@@ -331,14 +359,14 @@ def build(site: AttendSite, tile: Tile, target: Target) -> Kernel:
     return Kernel(forward, backward=backward)
 
 
-def notes(site: AttendSite, tile: Tile) -> Iterator[str]:
+def notes(site: AttendSite, tile: Tile, target: Target) -> Iterator[str]:
     """Which gradients are left to the `xla` template."""
     bias = site.sources.get("bias")
-    if not _strips(site, tile, ()):
+    if not _strips(site, tile, target, ()):
         yield "no tile of the backward kernel fits fast memory: gradients by attend/xla"
     elif bias is not None and not _is_whole(site):
         yield f"the gradient of the bias {bias.type} is a sum over scores: where it is asked for, by attend/xla"
-    elif bias is not None and not _strips(site, tile, ("bias",)):
+    elif bias is not None and not _strips(site, tile, target, ("bias",)):
         yield "no tile that gives the gradient of the bias fits fast memory: where it is asked for, by attend/xla"
 
 
@@ -349,7 +377,7 @@ def padding(site: AttendSite, tile: Tile, target: Target) -> Padding | None:
     return padding_of(site, _classes(site, tile), tile, whole=whole, widths=widths)
 
 
-def _strips(site: AttendSite, tile: Tile, wanted: Collection[str]) -> tuple[Strip, ...]:
+def _strips(site: AttendSite, tile: Tile, target: Target, wanted: Collection[str]) -> tuple[Strip, ...]:
     """The strips of keys that the backward pass visits; empty if no tile fits.
 
     The tile is the largest one, at most that of the forward pass, that leaves room for enough keys at a time.
@@ -361,7 +389,7 @@ def _strips(site: AttendSite, tile: Tile, wanted: Collection[str]) -> tuple[Stri
     for kv in _halvings(tile["kv"]):
         for q in _halvings(tile["q"]):
             form = _form(site, Tile.of(q=q, kv=kv), _ROWS_BACKWARD)
-            parts = strips(form, _VMEM_BACKWARD, finishes, "bias" in wanted)
+            parts = strips(form, int(VMEM_SHARE_BACKWARD * vmem_most(target)), finishes, "bias" in wanted)
             if not parts or parts[0].columns * (form.queries // q) > _MOST_STEPS:
                 continue
             if parts[0].keys >= min(_STRIP, form.keys):

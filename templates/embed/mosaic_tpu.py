@@ -141,7 +141,7 @@ def _names(site: EmbedSite) -> dict[Node, str]:
     return {other: f"other{index}" for index, other in enumerate(others)}
 
 
-def notes(site: EmbedSite, tile: Tile) -> Iterator[str]:
+def notes(site: EmbedSite, tile: Tile, target: Target) -> Iterator[str]:
     """Which derivatives the `xla` template computes."""
     yield "tangent and gradients by embed/xla"
 

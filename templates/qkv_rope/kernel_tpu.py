@@ -22,9 +22,7 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from ropegen.target import TPU_KERNEL_MEMORY
-
-from ..tpu.mosaic import LANES, Array, Index, Ref, dot, lane, result_type
+from ..tpu.mosaic import LANES, Array, Index, Ref, dot, lane, result_type, vmem_limit
 from ..tpu.rotation import Rotation
 
 # Rows that are multiplied at a time. With fewer, the matrix unit waits for weights; with more, registers spill.
@@ -218,7 +216,7 @@ def forward(form: Form, operands: dict[str, Array]) -> tuple[Array, ...]:
         out_shape=[result_type((form.batch, form.rows, part.columns), form.dtype) for part in form.parts],
         compiler_params=pltpu.CompilerParams(
             dimension_semantics=("parallel", "parallel", "arbitrary"),
-            vmem_limit_bytes=max(form.vmem + form.vmem // 3, TPU_KERNEL_MEMORY),
+            vmem_limit_bytes=vmem_limit(form.vmem),
         ),
         name="ropegen_qkv_rope",
     )

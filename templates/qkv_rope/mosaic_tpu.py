@@ -209,7 +209,7 @@ def _form(site: QkvRopeSite, tile: Tile) -> Form:
     )
 
 
-def notes(site: QkvRopeSite, tile: Tile) -> Iterator[str]:
+def notes(site: QkvRopeSite, tile: Tile, target: Target) -> Iterator[str]:
     """Which derivatives the `xla` template computes."""
     yield "tangent and gradients by qkv_rope/xla"
 
