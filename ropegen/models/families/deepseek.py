@@ -92,7 +92,12 @@ DEEPSEEK_V2 = Family(
 )
 DEEPSEEK_V3 = replace(
     DEEPSEEK_V2,
-    positions=Rotary(pairing="interleaved", width_field="qk_rope_head_dim", interleave_field="rope_interleave"),
+    positions=Rotary(
+        pairing="interleaved",
+        width_field="qk_rope_head_dim",
+        interleave_field="rope_interleave",
+        repeats={"head_dim": "qk_rope_head_dim"},  # where it differs, the code takes frequencies of another width
+    ),
     unread=llama.UNREAD | EXPERT_FIELDS | _UNREAD,
 )
 YOUTU = replace(DEEPSEEK_V3, unread=DEEPSEEK_V3.unread | {"embedding_initializer_range"})
