@@ -8,7 +8,7 @@
     python3 benchmarks/cpu.py --only tables               write cpu.md and cpu.png from cpu.json
     python3 benchmarks/cpu.py --only tiles                measure ropegen/tiles/cpu.json again; do this before the grid
 
-The script needs `pip install 'ropegen[bench,torch]'` and a C++ compiler for torch. It writes cpu.json after every point,
+The script needs `pip install '.[bench,torch]'` and a C++ compiler for torch. It writes cpu.json after every point,
 so an interrupted run continues where it stopped. No other work should run on the machine meanwhile.
 """
 

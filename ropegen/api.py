@@ -74,9 +74,10 @@ def export(
 
     `targets` is one target or several, at most one for a platform.
 
-    With `ahead_of_time` the artifact also has a device executable for every TPU chip among the targets, and there may be
-    several such chips. The report then has the schedules of their kernels. This needs no TPU, but it needs libtpu: from
-    this environment, or from the folder `libtpu` that `pip install --target` filled. For every CPU whose vector unit is
+    With `ahead_of_time` the artifact also has a device executable for every TPU and GPU chip among the targets, and there
+    may be several such chips. The report then describes their kernels. This needs no TPU and no GPU, but their compilers:
+    libtpu, from this environment or from the folder `libtpu` that `pip install --target` filled, and the packages of
+    `pip install "jax[cuda13]" nvidia-cuda-nvdisasm`. For every CPU whose vector unit is
     named, such as "cpu:avx2", the artifact has the native kernels as object files, made on any machine; see `load`.
 
     With `source` the artifact also has the code of the native kernels for readers, as LLVM's text form and as assembly.
@@ -91,7 +92,7 @@ def export(
     AbstractMesh, with a PartitionSpec over (batch, ..., sequence, heads); see `Plan.compile`.
 
     Raises:
-      RopegenError: two targets of one platform, a directory that contains something else, no libtpu to compile with,
+      RopegenError: two targets of one platform, a directory that contains something else, no compiler to compile with,
         `libtpu` without `ahead_of_time`, no native kernels to compile or to write, `grad` with `sharding` or for a graph
         without floating inputs or outputs, or a tile file without tiles for any of the targets.
     """
@@ -154,7 +155,7 @@ def load(
 def parse_artifact_targets(
     targets: str | Target | Iterable[str | Target], ahead_of_time: bool = False
 ) -> tuple[Target, ...]:
-    """The targets of an artifact, one for a platform; with `ahead_of_time` there may be several TPUs and CPUs with units.
+    """The targets of an artifact, one for a platform; with `ahead_of_time` there may be several TPUs, GPUs and CPUs with units.
 
     Raises:
       RopegenError: an unknown target, or two of one platform.

@@ -1,4 +1,4 @@
-"""equinox's Embedding, RotaryPositionalEmbedding and MultiheadAttention, computed by ropegen: `pip install 'ropegen[equinox]'`.
+"""equinox's Embedding, RotaryPositionalEmbedding and MultiheadAttention, computed by ropegen: `pip install equinox`.
 
 import ropegen.equinox as rnn  # in place of equinox.nn
 
@@ -39,10 +39,12 @@ except ModuleNotFoundError as missing:
     if missing.name != "equinox":
         raise
     raise ModuleNotFoundError(
-        "ropegen.equinox: equinox is not installed; pip install 'ropegen[equinox]'", name="equinox"
+        "ropegen.equinox: equinox is not installed; pip install equinox", name="equinox"
     ) from None
 
 from ropegen.layers.equinox import ProgramLayer as ProgramLayer
+
+__all__ = ["Embedding", "MultiheadAttention", "ProgramLayer", "RotaryPositionalEmbedding", "from_equinox"]
 
 Array = jax.Array
 ArrayLike = npt.ArrayLike | jax.Array

@@ -703,8 +703,20 @@ def _function(op: str) -> Callable[..., Traced]:
     return lambda *operands: Traced(apply(op, *operands))
 
 
-minimum, maximum, absolute = _function("min"), _function("max"), _function("abs")
-exp, log, tanh, sqrt = _function("exp"), _function("log"), _function("tanh"), _function("sqrt")
+minimum = _function("min")
+"""The smaller of two numbers."""
+maximum = _function("max")
+"""The larger of two numbers."""
+absolute = _function("abs")
+"""The absolute value of a number."""
+exp = _function("exp")
+"""The exponential of a number."""
+log = _function("log")
+"""The natural logarithm of a number."""
+tanh = _function("tanh")
+"""The hyperbolic tangent of a number."""
+sqrt = _function("sqrt")
+"""The square root of a number."""
 
 
 def mask(function: Callable[..., Any]) -> Expr:

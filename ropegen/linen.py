@@ -1,4 +1,4 @@
-"""The attention function of ropegen for the layers of Flax Linen: `pip install 'ropegen[flax]'`.
+"""The attention function of ropegen for the layers of Flax Linen: `pip install flax`.
 
 from ropegen.linen import attention_fn
 
@@ -13,11 +13,11 @@ from typing import Any
 import jax
 
 if importlib.util.find_spec("flax") is None:
-    raise ModuleNotFoundError(
-        "ropegen.linen needs flax, which is not installed: pip install 'ropegen[flax]'", name="flax"
-    )
+    raise ModuleNotFoundError("ropegen.linen needs flax, which is not installed: pip install flax", name="flax")
 
 from ropegen.flax_attention import expect_fused, fused, promoted
+
+__all__ = ["attention_fn"]
 
 Array = jax.Array
 

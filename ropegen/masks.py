@@ -76,12 +76,53 @@ from ropegen.expression_parser import parse as parse
 if TYPE_CHECKING:
     from ropegen.mask_pictures import Picture
 
+__all__ = [
+    "EMPTY",
+    "FULL",
+    "PARTIAL",
+    "Expr",
+    "absolute",
+    "alibi",
+    "alibi_slopes",
+    "causal",
+    "chunked",
+    "classify",
+    "classify_tiles",
+    "evaluate",
+    "exp",
+    "full",
+    "identity",
+    "keys",
+    "log",
+    "mask",
+    "maximum",
+    "minimum",
+    "nothing",
+    "padding",
+    "parse",
+    "prefix",
+    "score",
+    "segments",
+    "show",
+    "sqrt",
+    "table",
+    "tanh",
+    "where",
+    "window",
+]
+
 # Named masks and scores ---------------------------------------------------------------------------------------------------
 
 identity = Var("score")
-full, nothing = Const(True), Const(False)
+"""The score as it is, `scale * q k`; the default of `score=`."""
+full = Const(True)
+"""Every key; the default of `mask=`."""
+nothing = Const(False)
+"""No key."""
 causal = apply("<=", Var("kv_pos"), Var("q_pos"))
+"""Keys at the query's own position and before it: `kv_pos <= q_pos`."""
 segments = apply("==", Var("q_segment"), Var("kv_segment"))
+"""Keys of the query's own segment, such as a document of a packed batch: `q_segment == kv_segment`."""
 
 
 def window(left: int | None, right: int | None = None) -> Expr:
@@ -346,7 +387,12 @@ def _operate(op: str, parts: Sequence[Array], args: Sequence[Expr], xp: Any) -> 
 # The interval of a node: the lowest and the highest value it may take, as two arrays that broadcast to (n, m).
 # Booleans are 0..1; integers int64 within int32; floats float64, where NaN at both ends means "any value, or NaN".
 Interval: TypeAlias = tuple[npt.NDArray[Any], npt.NDArray[Any]]
-EMPTY, PARTIAL, FULL = 0, 1, 2
+EMPTY = 0
+"""The class of a tile in which no query sees a key."""
+PARTIAL = 1
+"""The class of a tile in which some queries see some keys, or in which that is not known."""
+FULL = 2
+"""The class of a tile in which every query sees every key."""
 
 
 def classify(

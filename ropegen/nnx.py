@@ -20,9 +20,7 @@ from jax.core import Tracer
 try:
     from flax import nnx
 except ModuleNotFoundError:
-    raise ModuleNotFoundError(
-        "ropegen.nnx needs flax, which is not installed: pip install 'ropegen[flax]'", name="flax"
-    ) from None
+    raise ModuleNotFoundError("ropegen.nnx needs flax, which is not installed: pip install flax", name="flax") from None
 
 from ropegen import flax_attention
 from ropegen.errors import RopegenError
@@ -42,6 +40,24 @@ from ropegen.layers.nnx import ProgramLayer as ProgramLayer
 from ropegen.plain_call import Targets, parse_targets
 from ropegen.rotary import Rope
 from ropegen.scaling import whole
+
+__all__ = [
+    "AttnaxError",
+    "Embed",
+    "LearnedPositionalEmbedding",
+    "MultiHeadAttention",
+    "PatchEmbedding",
+    "PositionalEncoding",
+    "ProgramLayer",
+    "RoPE",
+    "RotaryEmbedding",
+    "TokenEmbedding",
+    "apply_rope",
+    "attention_fn",
+    "rope_cos_sin_from_positions",
+    "rope_cos_sin_table",
+    "rope_inv_freq",
+]
 
 Array = jax.Array
 ArrayLike = npt.ArrayLike | jax.Array

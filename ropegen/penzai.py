@@ -32,10 +32,21 @@ except ModuleNotFoundError as error:
     if error.name != "penzai":
         raise
     raise ModuleNotFoundError(
-        "ropegen.penzai needs penzai, which is not installed: pip install 'ropegen[penzai]'", name="penzai"
+        "ropegen.penzai needs penzai, which is not installed: pip install penzai", name="penzai"
     ) from None
 
 from ropegen.layers.penzai import ProgramLayer as ProgramLayer
+
+__all__ = [
+    "ApplyAttention",
+    "ApplyRoPE",
+    "ApplyRoPEToSubset",
+    "EmbeddingLookup",
+    "MissingSideInputError",
+    "NotNamedError",
+    "ProgramLayer",
+    "attention",
+]
 
 
 class NotNamedError(RopegenError, AttributeError, IndexError):

@@ -27,6 +27,8 @@ from ropegen.ir.graph import Graph, Node, expect_graph, label_of
 from ropegen.ir.op import Op
 from ropegen.types import FLOATS, INTEGERS, TensorType, dtype_name, numpy_dtype
 
+__all__ = ["evaluate", "evaluate_nodes"]
+
 Array = npt.NDArray[Any]
 
 # Scores that attention holds at a time, over all heads: 64 MiB an array.

@@ -22,6 +22,28 @@ import numpy.typing as npt
 from ropegen.arguments import flag_of
 from ropegen.errors import RopegenError, nearest
 
+__all__ = [
+    "Axial",
+    "Dynamic",
+    "Linear",
+    "Llama3",
+    "LongRope",
+    "Proportional",
+    "Scaling",
+    "Xpos",
+    "Yarn",
+    "axial",
+    "dynamic",
+    "linear",
+    "llama3",
+    "longrope",
+    "none",
+    "proportional",
+    "xpos",
+    "yarn",
+    "yarn_attention_factor",
+]
+
 Attribute = str | float | int | bool | tuple[float, ...]
 Precision = type[np.float64] | type[np.float32]
 
@@ -378,8 +400,24 @@ def _powers(theta: float, dim: int, dtype: Precision) -> npt.NDArray[np.floating
     return (float(dtype(theta)) ** exponents.astype(np.float64)).astype(dtype)
 
 
-none, linear, dynamic, yarn, longrope = Scaling, Linear, Dynamic, Yarn, LongRope
-llama3, proportional, xpos, axial = Llama3, Proportional, Xpos, Axial
+none = Scaling
+"""`Scaling`: frequencies as they are, the default of `Rope(scaling=...)`."""
+linear = Linear
+"""`Linear`."""
+dynamic = Dynamic
+"""`Dynamic`."""
+yarn = Yarn
+"""`Yarn`."""
+longrope = LongRope
+"""`LongRope`."""
+llama3 = Llama3
+"""`Llama3`."""
+proportional = Proportional
+"""`Proportional`."""
+xpos = Xpos
+"""`Xpos`."""
+axial = Axial
+"""`Axial`."""
 
 FAMILIES: Mapping[str, type[Scaling]] = {
     family.kind: family for family in (Scaling, Linear, Dynamic, Yarn, LongRope, Llama3, Proportional, Xpos, Axial)

@@ -26,7 +26,35 @@ from ropegen.ir import ops
 from ropegen.ir.graph import Graph, Node, graph, node, topological
 from ropegen.target import PLATFORMS, Target
 
+__all__ = [
+    "Array",
+    "Arrays",
+    "CostModel",
+    "Family",
+    "Kernel",
+    "Padded",
+    "Padding",
+    "Region",
+    "Site",
+    "Tangents",
+    "Template",
+    "Tile",
+    "XlaIsFaster",
+    "catalog",
+    "cheapest_tile",
+    "close",
+    "cost_of",
+    "families",
+    "family",
+    "plain_kernel",
+    "reasons_of",
+    "register_template",
+    "template",
+    "tiles_of",
+]
+
 Array = jax.Array
+"""An array of JAX."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +132,9 @@ class Family(Generic[S]):
 
 
 Arrays = tuple[Array, ...]
+"""Operands or results of a kernel, in order."""
 Tangents = tuple["Array | None", ...]
+"""Tangents or cotangents, in order; None stands for zero."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,15 @@ from ropegen.errors import RopegenError
 from ropegen.rotary import Rope
 from ropegen.scaling import Scaling, even_width, finite, whole
 
+__all__ = [
+    "MissingAxisError",
+    "MissingScaleBaseError",
+    "ShapeError",
+    "SinusoidalEmbeddings",
+    "apply_rotary_pos_emb",
+    "rotate_half",
+]
+
 Array = jax.Array
 
 _THETA = 10_000.0

@@ -52,6 +52,7 @@ ANY_JAX = frozenset(
         "safetensors",
         "schedule",
         "seeds",
+        "site",
         "spec",
         "text",
         "tiles",

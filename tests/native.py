@@ -17,14 +17,14 @@ Array = npt.NDArray[Any]
 
 
 needs_llvmlite = pytest.mark.skipif(
-    not machine.is_installed(), reason="llvmlite is not installed; pip install 'ropegen[native]' runs it"
+    not machine.is_installed(), reason="llvmlite is not installed; pip install '.[native]' runs it"
 )
 
 
 def host() -> VectorUnit:
     """The vector unit of this machine; the test is skipped if ropegen writes no code for it."""
     if not machine.is_installed():
-        pytest.skip("llvmlite is not installed; pip install 'ropegen[native]' runs it")
+        pytest.skip("llvmlite is not installed; pip install '.[native]' runs it")
     unit = machine.host_unit()
     if unit is None:
         pytest.skip("this CPU has none of the vector units of ropegen.target.VECTOR_UNITS")

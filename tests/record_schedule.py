@@ -92,7 +92,7 @@ def main() -> int:
     done = tpu.compile_modules({"recorded": module()}, options.chip, libtpu=options.libtpu)
     for problem in done.errors.values():
         sys.exit(f"error: {problem}")
-    print(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}, by libtpu {done.compiler.libtpu}")
+    print(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}, by {done.compiler}")
     return 0
 
 

@@ -3,14 +3,17 @@
 
     python3 tests/run.py                  every lane that this machine can run; the summary names the others
     python3 tests/run.py --all            every lane is required, as in continuous integration
-    python3 tests/run.py --lane floor     one lane: floor, ceiling, tpu, style or wheel
+    python3 tests/run.py --lane floor     one lane: floor, ceiling, docs, tpu, gpu, gpu-floor, style or wheel
     python3 tests/run.py --random         other drawn examples than on every run; the summary prints their seed
 
 The lanes:
   style    ruff and pyright
   floor    the suite on Python 3.11 with jax 0.10.2, and IREE
   ceiling  on Python 3.12 with the newest jax, the tests that depend on the version of jax (not marked `any_jax`)
+  docs     builds the site strictly, and checks its structure; in a browser too, if there is Chromium or Chrome
   tpu      compiles for TPU chips by libtpu, in the environments of both
+  gpu      compiles for NVIDIA's chips, without a GPU, on Python 3.12 with the newest jax; interprets their kernels
+  gpu-floor  compiles them with jax 0.10.2; it runs only if it is named
   wheel    the built package, and another package that adds a template to it, in an empty environment
 
 Arguments that are not listed here go to pytest. Environments are kept in .venv-floor and .venv-ceiling, and made again
@@ -33,6 +36,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 FLOOR = ["jax==0.10.2", "jaxlib==0.10.2"]
 CEILING = ["jax>=0.12,<0.13", "jaxlib>=0.12,<0.13"]
+# The packages with which XLA compiles for NVIDIA's GPUs: a third of the 4 GB of jax[cuda13], which also runs programs.
+NVIDIA = ["nvidia-cuda-nvcc>=13,<14", "nvidia-nvjitlink>=13,<14", "nvidia-cuda-nvdisasm>=13,<14"]
 LIBTPU = "0.0.52"  # whose listings ropegen.compilers reads
 
 
@@ -43,14 +48,16 @@ class LaneError(Exception):
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--all", action="store_true", help="fail where a lane cannot run here")
-    parser.add_argument("--lane", choices=sorted(LANES), action="append", help="run only this lane (repeatable)")
+    parser.add_argument(
+        "--lane", choices=sorted([*LANES, *NAMED]), action="append", help="run only this lane (repeatable)"
+    )
     options, pytest_arguments = parser.parse_known_args()
     results: list[tuple[str, str, float]] = []
-    for name in options.lane or LANES:
+    for name in options.lane or LANES:  # those of NAMED run only if they are named
         print(f"\n=== {name}", flush=True)
         start = time.monotonic()
         try:
-            LANES[name](pytest_arguments)
+            (LANES | NAMED)[name](pytest_arguments)
             outcome = "passed"
         except LaneError as error:
             outcome = f"{'failed' if options.all else 'skipped'}: {error}"
@@ -66,7 +73,8 @@ def main() -> int:
 
 
 def floor(arguments: list[str]) -> None:
-    suite(floor_environment(), ["--graphs", "0:300", *arguments])  # the ceiling draws others
+    # The ceiling draws other graphs, and the lane docs builds the site.
+    suite(floor_environment(), ["--graphs", "0:300", "--ignore", "tests/test_site.py", *arguments])
 
 
 def ceiling(arguments: list[str]) -> None:
@@ -78,8 +86,33 @@ def tpu(arguments: list[str]) -> None:
         suite(python, ["--libtpu", str(libtpu(python)), "tests/test_compile_tpu.py", *arguments])
 
 
+def gpu(arguments: list[str]) -> None:
+    # Each file stays in one process, which compiles its kernels once.
+    files = ["tests/test_compile_cuda.py", "tests/test_attend_gpu.py"]
+    suite(
+        gpu_environment("gpu", [*CEILING, "jax-cuda13-plugin>=0.12,<0.13"]), ["--dist", "loadfile", *files, *arguments]
+    )
+
+
+def gpu_floor(arguments: list[str]) -> None:
+    python = gpu_environment("gpu-floor", [*FLOOR, "jax-cuda13-plugin==0.10.2"])
+    suite(python, ["--dist", "loadfile", "tests/test_compile_cuda.py", *arguments])
+
+
+def gpu_environment(name: str, jax: list[str]) -> Path:
+    """An environment with the compilers for CUDA."""
+    base = interpreter("3.12")
+    try:
+        return environment(name, base, [*jax, *NVIDIA, "-e", ".[test]"])
+    except subprocess.CalledProcessError:
+        raise LaneError(
+            f"pip installs no jax-cuda13-plugin, {', '.join(NVIDIA)} here, without which nothing is compiled for GPU; they "
+            "are on PyPI for Linux"
+        ) from None
+
+
 def floor_environment() -> Path:
-    return environment("floor", interpreter("3.11"), [*FLOOR, "-e", ".[test,iree,seeds,native,sign]"])
+    return environment("floor", interpreter("3.11"), [*FLOOR, "-e", ".[test,docs,iree,seeds,native,sign]"])
 
 
 def ceiling_environment() -> Path:
@@ -107,6 +140,10 @@ def style(arguments: list[str]) -> None:
     call(python, "-m", "ruff", "check", ".")
     call(python, "-m", "ruff", "format", "--check", ".")
     call(python, "-m", "pyright", "--pythonpath", str(python))
+
+
+def docs(arguments: list[str]) -> None:
+    call(floor_environment(), "-m", "pytest", "-q", "-rs", "tests/test_site.py", *arguments)
 
 
 def wheel(arguments: list[str]) -> None:
@@ -148,7 +185,8 @@ module attributes {ropegen.name = "short", ropegen.version = 1 : i64} {
 }
 """
 
-LANES = {"style": style, "floor": floor, "ceiling": ceiling, "tpu": tpu, "wheel": wheel}
+LANES = {"style": style, "docs": docs, "floor": floor, "ceiling": ceiling, "tpu": tpu, "gpu": gpu, "wheel": wheel}
+NAMED = {"gpu-floor": gpu_floor}
 
 
 def suite(python: Path, arguments: list[str]) -> None:

@@ -58,7 +58,7 @@ def test_a_million_positions_on_angles_are_exact_and_those_of_the_seeds_are_not(
     truth = exact(positions, 10_000.0, 64)
     assert np.abs(np.asarray(result, np.float64) - truth).max() <= ULP_OF_ONE
 
-    pytest.importorskip("penzai", reason="the seeds' own error: pip install ropegen[penzai]")
+    pytest.importorskip("penzai", reason="the seeds' own error: pip install '.[penzai]'")
     from penzai import pz
 
     layer = pz.nn.ApplyRoPE(embedding_axis="d", max_wavelength=10_000, positions_input_name="at")

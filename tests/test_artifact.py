@@ -533,10 +533,8 @@ IREE_CASES = {
 @pytest.mark.parametrize(("dtype", "bound"), [("bf16", 1e-2), ("f32", 5e-5)])
 @pytest.mark.parametrize("name", IREE_CASES)
 def test_iree_runs_the_portable_module(name: str, dtype: str, bound: float, tmp_path: Path) -> None:
-    compiler = pytest.importorskip(
-        "iree.compiler", reason="IREE is not installed; pip install 'ropegen[iree]' runs this"
-    )
-    runtime = pytest.importorskip("iree.runtime", reason="IREE is not installed; pip install 'ropegen[iree]' runs this")
+    compiler = pytest.importorskip("iree.compiler", reason="IREE is not installed; pip install '.[iree]' runs this")
+    runtime = pytest.importorskip("iree.runtime", reason="IREE is not installed; pip install '.[iree]' runs this")
     graph = case(name, **IREE_CASES[name], dtype=dtype)
     loaded = rg.export(graph, tmp_path / "kernels", targets=["cpu"])
     whole: dict[str, Any] = dict(artifact.drawn_inputs(graph, 0))

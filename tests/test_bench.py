@@ -280,7 +280,7 @@ def test_other_graphs_are_compared_with_their_plain_formulas() -> None:
     assert bench.race(contenders, tolerance=1e-5, repeats=1).differences["jax plain formulas"] < 1e-5
 
 
-@pytest.mark.skipif(not HAS_TORCH, reason="torch is not installed; pip install 'ropegen[torch]' runs this")
+@pytest.mark.skipif(not HAS_TORCH, reason="torch is not installed; pip install '.[torch]' runs this")
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize(("grad", "dtype", "pairing"), [(False, "f32", "half"), (True, "bf16", "interleaved")])
 def test_torch_agrees_with_ropegen_in_both_layouts(grad: bool, dtype: str, pairing: str) -> None:
@@ -348,8 +348,8 @@ def test_bench_of_an_artifact(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ("arguments", "module", "said"),
     [
         (["--against", "jax,torhc"], "", "did you mean 'torch'?"),
-        (["--against", "torch"], "torch", "ropegen[torch]"),
-        (["--png", "out.png"], "matplotlib", "ropegen[bench]"),
+        (["--against", "torch"], "torch", "pip install torch"),
+        (["--png", "out.png"], "matplotlib", "pip install matplotlib"),
         (["--seconds", "-1"], "", "positive"),
     ],
 )
@@ -370,7 +370,7 @@ def test_what_bench_refuses(
     assert said in err
 
 
-@pytest.mark.skipif(not HAS_MATPLOTLIB, reason="matplotlib is not installed; pip install 'ropegen[bench]' runs this")
+@pytest.mark.skipif(not HAS_MATPLOTLIB, reason="matplotlib is not installed; pip install '.[bench]' runs this")
 def test_a_picture_is_written_aside_and_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     race = clock.race(clock.contender("a", 1.0), clock.contender("b", 2.0), repeats=3)
@@ -414,7 +414,7 @@ def point(grid: Any, length: int, ours: float, torch: float, other: float) -> di
     return {at.key: {"series": at.series, "length": length, "contenders": runners, "left_out": []}}
 
 
-@pytest.mark.skipif(not HAS_MATPLOTLIB, reason="matplotlib is not installed; pip install 'ropegen[bench]' runs this")
+@pytest.mark.skipif(not HAS_MATPLOTLIB, reason="matplotlib is not installed; pip install '.[bench]' runs this")
 def test_the_picture_says_which_side_is_faster_and_has_few_lines_in_a_panel(
     grid: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,7 +22,7 @@ from mutate import hash_again
 import ropegen as rg
 from ropegen import cli, models, passes, template, tuning
 from ropegen import explanation as explain
-from ropegen.cli.output import locked, write
+from ropegen.cli.output import locked, progress, write
 from ropegen.ir import ops, spec
 from ropegen.target import Target, known
 
@@ -50,7 +50,8 @@ def test_build_lists_its_files(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     folder = tmp_path / "kernels"
     code, out, err = call(capsys, "build", CASE, *SMALL, "--target", "cpu", "-o", str(folder), "--json")
     told = json.loads(out)
-    assert (code, err) == (0, "")
+    assert code == 0
+    assert all(re.match(r"\d+ s: ", line) for line in err.splitlines())  # progress, on a slow machine
     assert told["files"] == {path.name: path.stat().st_size for path in folder.iterdir()}
 
 
@@ -857,3 +858,20 @@ def test_an_interrupted_tuning_leaves_the_file_as_it_was(
     assert (code, out) == (130, "")
     assert "interrupted" in err
     assert {path.name for path in tmp_path.iterdir()} == {"attention.mlir"}
+
+
+def test_progress_is_a_line_every_so_often_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress(seconds=0.02) as say:
+        say("planning for cpu")
+        time.sleep(0.05)
+        say("compiling for tpu:v5e")
+        time.sleep(0.2)
+    said = capsys.readouterr()
+    assert said.out == ""
+    lines = said.err.splitlines()
+    assert all(re.fullmatch(r"\d+ s: (planning for cpu|compiling for tpu:v5e)", line) for line in lines)
+    assert lines[-1].endswith("compiling for tpu:v5e")
+    time.sleep(0.05)
+    with progress() as say:
+        say("done before the first line")
+    assert capsys.readouterr().err == ""

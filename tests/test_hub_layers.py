@@ -97,7 +97,7 @@ def live() -> ModuleType:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # transformers warns on import
         for package in ("torch", "transformers"):
-            pytest.importorskip(package, reason="the live comparison runs after: pip install 'ropegen[transformers]'")
+            pytest.importorskip(package, reason="the live comparison runs after: pip install '.[transformers]'")
         import record_layers
 
     return record_layers

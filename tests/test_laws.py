@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -185,13 +187,13 @@ def test_only_one_module_of_the_ir_touches_the_mlir_bindings() -> None:
     assert users == {"ropegen.ir.text"}
 
 
-def test_only_the_host_target_and_the_env_verb_query_devices() -> None:
+def test_only_the_host_target_the_env_verb_and_the_process_of_compilers_query_devices() -> None:
     users = {
         name
         for name, path in MODULES.items()
         if names_used(path) & {"jax.devices", "jax.local_devices", "jax.default_backend"}
     }
-    assert users <= {"ropegen.target", "ropegen.cli.env"}
+    assert users <= {"ropegen.target", "ropegen.cli.env", "ropegen.compilers.child"}
 
 
 PLANS = """
@@ -219,3 +221,21 @@ def test_importing_ropegen_imports_no_framework() -> None:
     code = "import sys, ropegen; print([m for m in ('equinox', 'flax', 'penzai', 'torch', 'transformers') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_hints_name_packages_that_pip_finds() -> None:
+    """ropegen is on no index, so a hint names the package itself, with the version that pyproject.toml states."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = {requirement for extra in project["optional-dependencies"].values() for requirement in extra}
+    names = {re.split(r"[\[<>=]", requirement)[0] for requirement in extras}
+    hints = {
+        hint
+        for path in MODULES.values()
+        for hint in re.findall(
+            r"pip install (?:--no-deps )?(?:--target \S+ )?('[^']+'|\w[\w-]*(?:==[\w.]+)?)", path.read_text()
+        )
+    }
+    assert len(hints) > 5
+    for hint in hints:
+        said = hint.strip("'")
+        assert said in extras | names or said.split("==")[0] in names, hint

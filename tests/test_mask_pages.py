@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import re
 import subprocess
 import sys
@@ -175,11 +176,30 @@ def test_the_index_has_a_thumbnail_with_a_link_for_every_picture() -> None:
 PIPELINE = ElementTree.parse(DOCS / "pipeline.svg").getroot()
 
 
-def test_the_pipeline_is_drawn_by_its_script(tmp_path: Path) -> None:
-    script = tmp_path / "pipeline.py"
-    script.write_text((DOCS / "pipeline.py").read_text())
+@pytest.mark.parametrize("name", ["pipeline", "gpu"])
+def test_a_picture_is_drawn_by_its_script(name: str, tmp_path: Path) -> None:
+    script = tmp_path / f"{name}.py"
+    script.write_text((DOCS / f"{name}.py").read_text())
     subprocess.run([sys.executable, str(script)], check=True)
-    assert (tmp_path / "pipeline.svg").read_text() == (DOCS / "pipeline.svg").read_text()
+    assert (tmp_path / f"{name}.svg").read_text() == (DOCS / f"{name}.svg").read_text()
+
+
+def test_the_tensor_cores_of_hopper_are_drawn_with_one_warpgroup_at_a_time() -> None:
+    """The bars of the third lane are those of both warpgroups, and none lies over another."""
+    bars = sorted(
+        (float(bar.get("y", 0)), float(bar.get("x", 0)), float(bar.get("width", 0)))
+        for bar in ElementTree.parse(DOCS / "gpu.svg").getroot().iter(f"{SVG}rect")
+        if bar.get("class") in ("scores", "values", "softmax", "copy")
+    )
+    lanes: dict[float, list[tuple[float, float]]] = {}
+    for y, x, width in bars:
+        lanes.setdefault(y, []).append((x, width))
+    first, second, tensor_cores, copies = lanes.values()
+    assert len(first) == len(second) == 9
+    assert len(tensor_cores) == 12
+    assert len(copies) == 5
+    for lane in lanes.values():
+        assert all(x + width <= after for (x, width), (after, _) in itertools.pairwise(lane))
 
 
 def test_the_pipeline_fits_a_phone_and_knows_dark_pages() -> None:

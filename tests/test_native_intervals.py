@@ -34,7 +34,7 @@ from ropegen.masks import (
 )
 from ropegen.target import VECTOR_UNITS
 
-pytest.importorskip("llvmlite", reason="native code needs llvmlite: pip install 'ropegen[native]'")
+pytest.importorskip("llvmlite", reason="native code needs llvmlite: pip install '.[native]'")
 
 from ropegen.native import machine
 from ropegen.native.intervals import shown

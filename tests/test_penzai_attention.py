@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-pytest.importorskip("penzai", reason="pip install 'ropegen[penzai]' compares with penzai's own layers")
+pytest.importorskip("penzai", reason="pip install '.[penzai]' compares with penzai's own layers")
 
 from penzai import pz
 from penzai.models.transformer.sampling_mode import KVCachingTransformerLM

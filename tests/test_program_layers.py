@@ -20,9 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-pytest.importorskip("equinox", reason="pip install 'ropegen[seeds]' has the libraries of all doors")
-pytest.importorskip("flax", reason="pip install 'ropegen[seeds]' has the libraries of all doors")
-pytest.importorskip("penzai", reason="pip install 'ropegen[seeds]' has the libraries of all doors")
+pytest.importorskip("equinox", reason="pip install '.[seeds]' has the libraries of all doors")
+pytest.importorskip("flax", reason="pip install '.[seeds]' has the libraries of all doors")
+pytest.importorskip("penzai", reason="pip install '.[seeds]' has the libraries of all doors")
 
 import equinox as eqx
 import flax.serialization

@@ -219,7 +219,7 @@ def expect_all(seed: str, dtype: str, results: Mapping[str, Any]) -> None:
 
 @every
 def test_the_modules_for_equinox_have_the_recorded_numbers(dtype: str) -> None:
-    pytest.importorskip("equinox", reason="pip install 'ropegen[equinox]'")
+    pytest.importorskip("equinox", reason="pip install '.[equinox]'")
     import ropegen.equinox
 
     expect_all("equinox", dtype, seed_cases.equinox(ropegen.equinox, DTYPES[dtype]))
@@ -227,7 +227,7 @@ def test_the_modules_for_equinox_have_the_recorded_numbers(dtype: str) -> None:
 
 @every
 def test_the_modules_for_attnax_have_the_recorded_numbers(dtype: str) -> None:
-    pytest.importorskip("flax", reason="pip install 'ropegen[flax]'")
+    pytest.importorskip("flax", reason="pip install '.[flax]'")
     import ropegen.nnx
 
     expect_all("attnax", dtype, seed_cases.attnax(ropegen.nnx, DTYPES[dtype]))
@@ -235,7 +235,7 @@ def test_the_modules_for_attnax_have_the_recorded_numbers(dtype: str) -> None:
 
 @every
 def test_the_layers_for_penzai_have_the_recorded_numbers(dtype: str) -> None:
-    pytest.importorskip("penzai", reason="pip install 'ropegen[penzai]'")
+    pytest.importorskip("penzai", reason="pip install '.[penzai]'")
     import dataclasses
 
     from penzai import pz

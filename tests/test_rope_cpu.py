@@ -331,7 +331,7 @@ def test_a_module_that_leaves_the_process_holds_the_plain_formula() -> None:
 def code_of(form: Form, unit: VectorUnit) -> Iterator[str]:
     """The instructions of the stage, for any machine."""
     if not machine.is_installed():
-        pytest.skip("llvmlite is not installed; pip install 'ropegen[native]' runs it")
+        pytest.skip("llvmlite is not installed; pip install '.[native]' runs it")
     text = machine.assembly(forward(form, unit).text, unit)
     body = text.partition("\nrotate:")[2].partition(".Lfunc_end0")[0]
     return (line for line in body.splitlines() if line.startswith("\t") and not line.startswith("\t."))

@@ -24,7 +24,8 @@ from ropegen.compilers.schedule import (
     Part,
     read_schedules,
 )
-from ropegen.emit.artifact.static_report import Tiles, cycles
+from ropegen.emit.artifact.kernel_steps import Tiles
+from ropegen.emit.artifact.tpu_report import cycles
 from ropegen.errors import RopegenError
 from ropegen.target import Target, known
 

@@ -20,8 +20,8 @@ from parity import Cell
 
 import ropegen as rg
 
-eqx = pytest.importorskip("equinox", reason="equinox is not installed; pip install 'ropegen[equinox]'")
-rnn = pytest.importorskip("ropegen.equinox", reason="equinox is not installed; pip install 'ropegen[equinox]'")
+eqx = pytest.importorskip("equinox", reason="equinox is not installed; pip install '.[equinox]'")
+rnn = pytest.importorskip("ropegen.equinox", reason="equinox is not installed; pip install '.[equinox]'")
 
 Parity = Callable[[str, str, str, str], Cell]
 
@@ -833,6 +833,6 @@ def test_without_equinox_the_import_says_what_to_install() -> None:
     code = "import sys; sys.modules['equinox'] = None; import ropegen; import ropegen.equinox"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    said = "ModuleNotFoundError: ropegen.equinox: equinox is not installed; pip install 'ropegen[equinox]'"
+    said = "ModuleNotFoundError: ropegen.equinox: equinox is not installed; pip install equinox"
     assert done.stderr.strip().splitlines()[-1] == said
     assert "During handling" not in done.stderr

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-pytest.importorskip("penzai", reason="pip install 'ropegen[penzai]' compares with penzai's own layers")
+pytest.importorskip("penzai", reason="pip install '.[penzai]' compares with penzai's own layers")
 
 import treescope
 from penzai import pz
@@ -295,4 +295,4 @@ def test_without_penzai_the_door_says_what_to_install() -> None:
     done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("penzai ropegen.penzai needs penzai")
-    assert done.stdout.rstrip().endswith("pip install 'ropegen[penzai]' None True")
+    assert done.stdout.rstrip().endswith("pip install penzai None True")

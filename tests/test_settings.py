@@ -77,7 +77,7 @@ def artifact_of(dtype: str) -> Any:
 @functools.cache
 def layer_of(library: str, dtype: str) -> Function:
     """A layer of the plan, of which k and v are the weights, as a function of all three."""
-    pytest.importorskip({"nnx": "flax"}.get(library, library), reason="pip install 'ropegen[seeds]' has the library")
+    pytest.importorskip({"nnx": "flax"}.get(library, library), reason="pip install '.[seeds]' has the library")
     door = importlib.import_module(f"ropegen.{library}").ProgramLayer
     program = rg.plan(graph_of(dtype, role="parameter"), "cpu").compile()
     make = door.from_program if library == "penzai" else door

@@ -254,7 +254,7 @@ def keys(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def new_keys(folder: Path, name: str) -> tuple[Path, Path]:
-    reason = "cryptography is not installed; pip install 'ropegen[sign]' runs this"
+    reason = "cryptography is not installed; pip install '.[sign]' runs this"
     serialization = pytest.importorskip("cryptography.hazmat.primitives.serialization", reason=reason)
     ed25519 = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.ed25519", reason=reason)
     key = ed25519.Ed25519PrivateKey.generate()

@@ -138,7 +138,7 @@ def import_torch() -> Any:
         return importlib.import_module("torch")
     except ImportError as error:
         raise RopegenError(
-            f"bench: torch cannot be imported ({error}); install it with `pip install 'ropegen[torch]'`, or leave torch out "
+            f"bench: torch cannot be imported ({error}); install it with `pip install torch`, or leave torch out "
             "of --against"
         ) from error
 

@@ -109,7 +109,7 @@ def pyplot() -> Any:
         return importlib.import_module("matplotlib.pyplot")
     except ImportError as error:
         raise RopegenError(
-            f"bench: a picture needs matplotlib ({error}); install it with `pip install 'ropegen[bench]'`, or leave out --png"
+            f"bench: a picture needs matplotlib ({error}); install it with `pip install matplotlib`, or leave out --png"
         ) from error
 
 

@@ -36,8 +36,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compile",
         action="store_true",
-        help="executables for each TPU chip named (needs libtpu, no TPU; report.txt has their schedules), and native "
-        "kernels for each CPU named with its vector unit, such as cpu:avx2 (needs llvmlite, no such CPU)",
+        help="executables for each TPU chip (needs libtpu, no TPU) and each GPU chip named (needs jax[cuda13], no GPU), whose "
+        "kernels report.txt describes, and native kernels for each CPU named with its vector unit, such as cpu:avx2 (needs "
+        "llvmlite, no such CPU)",
     )
     parser.add_argument(
         "--grad", action="store_true", help="the gradient too, so that jax.grad takes the loaded artifact"

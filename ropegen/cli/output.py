@@ -8,6 +8,8 @@ import os
 import secrets
 import sys
 import textwrap
+import threading
+import time
 from collections.abc import Callable, Container, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,16 +27,44 @@ Progress = Callable[[str], None]
 _PLAIN_WIDTH = 10_000
 SENTENCE_WIDTH = 80
 
+# Seconds between two lines of progress where stderr is no terminal, such as in the log of a server.
+_BETWEEN_LINES = 10.0
+
 
 @contextmanager
-def progress() -> Generator[Progress]:
-    """A function that tells what is being done: a moving line on stderr if that is a terminal, else nothing."""
+def progress(seconds: float = _BETWEEN_LINES) -> Generator[Progress]:
+    """A function that tells what is being done, on stderr.
+
+    In a terminal this is a moving line. Elsewhere it is one line every `seconds`, so a call that ends sooner prints none.
+    """
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield lambda doing: None
+        with _lines(seconds) as say:
+            yield say
         return
     with console.status("starting") as status:
         yield status.update
+
+
+@contextmanager
+def _lines(seconds: float) -> Generator[Progress]:
+    """Prints what was said last, and for how long the block has run, every `seconds`."""
+    doing, done, start = ["starting"], threading.Event(), time.monotonic()
+
+    def say(what: str) -> None:
+        doing[0] = what
+
+    def tell() -> None:
+        while not done.wait(seconds):
+            print(f"{time.monotonic() - start:.0f} s: {doing[0]}", file=sys.stderr, flush=True)
+
+    teller = threading.Thread(target=tell, name="ropegen progress", daemon=True)
+    teller.start()
+    try:
+        yield say
+    finally:
+        done.set()
+        teller.join()
 
 
 def terminal_width() -> int | None:

@@ -104,7 +104,7 @@ def _tokenizer(folder: Path) -> Any:
     if not file.is_file():
         raise RopegenError(f"{folder} has no {TOKENIZER} to read --prompt with; give the prompt as --ids")
     if importlib.util.find_spec("tokenizers") is None:
-        raise RopegenError("--prompt needs the package tokenizers: pip install 'ropegen[run]'; or give --ids")
+        raise RopegenError("--prompt needs the package tokenizers: pip install tokenizers; or give --ids")
     return importlib.import_module("tokenizers").Tokenizer.from_file(str(file))
 
 

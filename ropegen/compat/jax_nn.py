@@ -17,6 +17,8 @@ from ropegen.expression import Expr, Var, apply
 from ropegen.plain import accumulator
 from ropegen.plain_call import Call
 
+__all__ = ["dot_product_attention"]
+
 Array = jax.Array
 
 _IMPLEMENTATIONS = ("xla", "cudnn")

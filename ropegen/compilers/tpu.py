@@ -1,25 +1,19 @@
 """Ahead-of-time compilation for TPU without a TPU: libtpu runs in a separate process.
 
 libtpu is one pip package and compiles for every chip. It reads its settings from the environment, prints at any time
-and holds a lock, so ropegen does not load it into the caller's process. A child process gets the modules as files and
-returns executables and schedules. Its output is kept, and shown only if it fails.
+and holds a lock, so it runs in a process of its own; see `ropegen.compilers.process`.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import json
 import math
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
+from ropegen.compilers.process import Compilation, Compiler, Job, compiled
 from ropegen.compilers.schedule import LABELS, KernelSchedule, read_schedules
 from ropegen.errors import RopegenError, nearest
 
@@ -36,44 +30,6 @@ SETTINGS = {
     "TPU_LOG_DIR": "disabled",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }
-# The number of characters of a failed compiler's output that an error shows.
-_SHOWN = 600
-
-
-@dataclass(frozen=True, slots=True)
-class Compiler:
-    """The compiler that ran: the version of the package, and the build that the runtime must match."""
-
-    libtpu: str
-    build: str
-    """The last line of PJRT's platform version, e.g. "Built on Nov 5 2026 ... cl/1014260217"."""
-    jax: str
-
-
-@dataclass(frozen=True, slots=True)
-class CompiledModule:
-    """One module for one chip: PJRT's serialized executable, its sizes in bytes, and the schedules of its kernels.
-
-    The executable takes all arguments of the module, in the same order.
-    """
-
-    executable: bytes
-    sizes: Mapping[str, int]
-    kernels: tuple[KernelSchedule, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Compilation:
-    """Modules compiled for one chip. `errors` holds the compiler's message for every module that it refused."""
-
-    chip: str
-    topology: str
-    device_kind: str
-    devices_per_chip: int
-    """2 if every core of a chip is a device of its own, else 1."""
-    compiler: Compiler
-    modules: Mapping[str, CompiledModule]
-    errors: Mapping[str, str]
 
 
 def build_of(platform_version: str) -> str:
@@ -116,7 +72,7 @@ def compile_modules(
     progress: Callable[[str], None] = lambda doing: None,
     seconds: float = 1800,
     schedules: bool = True,
-) -> Compilation:
+) -> Compilation[KernelSchedule]:
     """Compile modules, as `Exported.serialize` wrote them, for a chip ("v5e") that you need not own.
 
     Without `schedules` the result lists no kernels, and compilation takes a third less time. A module that the compiler
@@ -129,72 +85,27 @@ def compile_modules(
     if chip not in TOPOLOGIES:
         raise RopegenError(f"libtpu does not compile for a chip {chip!r}; {nearest(chip, TOPOLOGIES)}")
     folder = libtpu_folder(libtpu)
-    with tempfile.TemporaryDirectory(prefix="ropegen-tpu-") as name:
-        room = Path(name)
-        job = _job(room, modules, chip, folder)
-        progress(f"compiling for tpu:{chip}")
-        result = _run(room, job, chip, seconds, schedules)
-        compiler = Compiler(libtpu_version(folder), build_of(result["platform_version"]), result["jax"])
-        compiled: dict[str, CompiledModule] = {}
-        errors: dict[str, str] = {}
-        for label, facts in result["modules"].items():
-            if "error" in facts:
-                errors[label] = facts["error"]
-                continue
-            place = job["modules"][label]
-            kernels = read_schedules(Path(place["schedules"])) if schedules else ()
-            compiled[label] = CompiledModule(Path(place["executable"]).read_bytes(), MappingProxyType(facts), kernels)
-    devices_per_chip = result["devices"] // math.prod(map(int, TOPOLOGIES[chip].partition(":")[2].split("x")))
-    return Compilation(chip, TOPOLOGIES[chip], result["device_kind"], devices_per_chip, compiler, compiled, errors)
+    library = str(folder.resolve() / "libtpu" / "libtpu.so")
+
+    def settings(dump: Path) -> Mapping[str, str]:
+        flags = f"--xla_jf_dump_to={dump} --xla_jf_dump_llo_text=true --xla_jf_dump_llo_pass_label_regex={LABELS}"
+        return {**SETTINGS, "LIBTPU_INIT_ARGS": flags if schedules else "", "TPU_LIBRARY_PATH": library}
+
+    def version(platform_version: str, jax: str) -> Compiler:
+        return Compiler("libtpu", libtpu_version(folder), build_of(platform_version), jax)
+
+    progress(f"compiling for tpu:{chip}")
+    job = Job(
+        target=f"tpu:{chip}",
+        compiler="libtpu",
+        topology={"platform": "tpu", "topology_name": TOPOLOGIES[chip]},
+        described=TOPOLOGIES[chip],
+        chips=math.prod(map(int, TOPOLOGIES[chip].partition(":")[2].split("x"))),
+        settings=settings,
+        seconds=seconds,
+    )
+    return compiled(job, modules, version, read_schedules if schedules else _nothing)
 
 
-def _job(room: Path, modules: Mapping[str, bytes], chip: str, libtpu: Path) -> dict[str, Any]:
-    places: dict[str, dict[str, str]] = {}
-    for index, (label, content) in enumerate(modules.items()):
-        here = room / str(index)
-        here.mkdir()
-        (here / "module.jaxexport").write_bytes(content)
-        schedules = here / "schedules"
-        schedules.mkdir()
-        places[label] = {
-            "exported": str(here / "module.jaxexport"),
-            "executable": str(here / "executable"),
-            "schedules": str(schedules),
-        }
-    return {
-        "library": str(libtpu.resolve() / "libtpu" / "libtpu.so"),
-        "topology": TOPOLOGIES[chip],
-        "dump": str(room / "dump"),
-        "result": str(room / "result.json"),
-        "modules": places,
-    }
-
-
-def _run(room: Path, job: Mapping[str, Any], chip: str, seconds: float, schedules: bool) -> dict[str, Any]:
-    (room / "dump").mkdir()
-    (room / "job.json").write_text(json.dumps(job), encoding="utf-8")
-    flags = f"--xla_jf_dump_to={job['dump']} --xla_jf_dump_llo_text=true --xla_jf_dump_llo_pass_label_regex={LABELS}"
-    settings = {
-        **SETTINGS,
-        "LIBTPU_INIT_ARGS": flags if schedules else "",
-        "TPU_LIBRARY_PATH": job["library"],
-    }
-    # `env` sets them for that process only. -P keeps the script's folder off the path, so its modules shadow no others.
-    command = ["env", *(f"{name}={value}" for name, value in settings.items()), sys.executable, "-P"]
-    command += [str(Path(__file__).with_name("tpu_process.py")), str(room / "job.json")]
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False,
-            timeout=seconds,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        raise RopegenError(
-            f"libtpu did not finish compiling for tpu:{chip} within {seconds:g} s; give a smaller graph or more time"
-        ) from None
-    if done.returncode:
-        said = done.stderr.strip()[-_SHOWN:]
-        raise RopegenError(
-            f"libtpu ended with code {done.returncode} while it compiled for tpu:{chip} "
-            f"({done.stdout.strip().rpartition(chr(10))[2] or 'before the first module'}); its last words: {said}"
-        )
-    return json.loads((room / "result.json").read_text(encoding="utf-8"))
+def _nothing(listings: Path) -> tuple[KernelSchedule, ...]:
+    return ()

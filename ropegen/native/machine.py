@@ -14,7 +14,7 @@ from typing import Any
 from ropegen.errors import RopegenError
 from ropegen.target import VECTOR_UNITS, Target, VectorUnit
 
-INSTALL = "pip install 'ropegen[native]'"
+INSTALL = "pip install 'llvmlite>=0.50,<0.51'"
 
 
 def is_installed() -> bool:

@@ -8,6 +8,7 @@ So the manifest states the capability of every target with such kernels. On anot
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -47,6 +48,15 @@ def entry(made: Plan) -> CapabilityEntry | None:
         tile={name: dict(tile.sizes) for name, tile in made.asked.tile},
         tables=made.asked.tables,
     )
+
+
+def find_runtime() -> None:
+    """Tells the compiler for CUDA where the library is that kernels of Mosaic GPU call.
+
+    JAX does so when Mosaic GPU is imported. An artifact runs without the templates that would import it, and the
+    compiler would find no symbol of such a kernel.
+    """
+    importlib.import_module("jax.experimental.mosaic.gpu")
 
 
 def instead(manifest: Manifest, graph: Graph, directory: object) -> Instead | None:

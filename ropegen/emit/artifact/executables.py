@@ -14,7 +14,8 @@ from typing import Any
 
 import jax
 
-from ropegen.compilers import tpu
+from ropegen.compilers import cuda, tpu
+from ropegen.emit.artifact import gpu_report, tpu_report
 from ropegen.emit.artifact.manifest import ExecutableEntry, ExecutableStage, Stages
 from ropegen.emit.module import stablehlo
 from ropegen.errors import RopegenError
@@ -36,12 +37,12 @@ class Executable:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """The executables of a target: files by name, the entry of the manifest, and the compiler's output for each stage."""
+    """The executables of a target: files by name, the entry of the manifest, and the lines for the report."""
 
     plan: Plan
     files: Mapping[str, bytes]
     entry: ExecutableEntry
-    compilation: tpu.Compilation
+    report: tuple[str, ...]
 
 
 def split(plans: Sequence[Plan]) -> tuple[Plan, ...]:
@@ -56,8 +57,8 @@ def split(plans: Sequence[Plan]) -> tuple[Plan, ...]:
     names = [str(plan.target) for plan in chips]
     if not chips:
         raise RopegenError(
-            "code is compiled ahead of time for TPU and for CPUs whose vector unit is named, and none is among the "
-            "targets; add e.g. --target tpu:v5e or --target cpu:avx2"
+            "code is compiled ahead of time for TPU, for GPU and for CPUs whose vector unit is named, and none is among the "
+            "targets; add e.g. --target tpu:v5e, --target gpu:h200 or --target cpu:avx2"
         )
     if len(set(names)) < len(names):
         raise RopegenError(f"the targets {', '.join(names)} name a chip twice; name each once")
@@ -67,21 +68,28 @@ def split(plans: Sequence[Plan]) -> tuple[Plan, ...]:
 
 
 def is_ahead_of_time(target: Target) -> bool:
-    """Whether code for a target can be compiled ahead of time: for a TPU, and for a CPU that names its vector unit."""
-    return target.platform == "tpu" or target.unit is not None
+    """Whether code for a target can be compiled ahead of time: for a TPU, a named GPU, and a CPU with a named vector unit."""
+    return _has_executables(target) or target.unit is not None
+
+
+def _has_executables(target: Target) -> bool:
+    return target.platform == "tpu" or (target.platform == "gpu" and target.chip in cuda.CHIPS)
 
 
 def make(
     plans: Sequence[Plan], *, libtpu: str | PathLike[str] | None = None, progress: Callable[[str], None]
 ) -> tuple[Made, ...]:
-    """The executables of every plan for TPU.
+    """The executables of every plan for TPU and GPU.
 
     Raises:
-      RopegenError: there is no libtpu, or it refuses a module.
+      RopegenError: a compiler is not installed, knows no such chip, or refuses a module.
     """
-    chips = [plan for plan in plans if plan.target.platform == "tpu"]
-    if chips:
-        tpu.libtpu_folder(libtpu)  # a missing compiler is an error before the work, not after it
+    chips = [plan for plan in plans if _has_executables(plan.target)]
+    # A missing compiler is an error before the work, not after it.
+    if any(plan.target.platform == "tpu" for plan in chips):
+        tpu.libtpu_folder(libtpu)
+    if any(plan.target.platform == "gpu" for plan in chips):
+        cuda.tools()
     made: list[Made] = []
     for number, plan in enumerate(chips, 1):
         progress(f"compiling for {plan.target} ({number} of {len(chips)})")
@@ -95,15 +103,21 @@ def _made(plan: Plan, libtpu: str | PathLike[str] | None) -> Made:
         name: bytes(stablehlo.exported([plan], stage, named=True).serialize(vjp_order=0))
         for name, stage in stages.items()
     }
-    compilation = tpu.compile_modules(modules, plan.target.chip, libtpu=libtpu)
+    chip = plan.target.chip
+    if plan.target.platform == "tpu":
+        scheduled = tpu.compile_modules(modules, chip, libtpu=libtpu)
+        compilation, report = scheduled, tuple(tpu_report.lines(plan, scheduled))
+    else:
+        coded = cuda.compile_modules(modules, chip)
+        compilation, report = coded, tuple(gpu_report.lines(plan, coded))
     for name, message in compilation.errors.items():
         raise RopegenError(
-            f"libtpu {compilation.compiler.libtpu} does not compile {name} of {plan.graph.name} for {plan.target}: "
+            f"{compilation.compiler} does not compile {name} of {plan.graph.name} for {plan.target}: "
             f"{message.strip().partition(chr(10))[0]}; choose another tile with --tile, or build without --compile"
         )
     described = {
         name: ExecutableStage(
-            file=f"{name}.tpu-{plan.target.chip}.executable",
+            file=f"{name}.{plan.target.platform}-{chip}.executable",
             arguments=_in_order(stablehlo.argument_types(plan, stage)),
             results=_in_order(stablehlo.result_types(plan, stage)),
         )
@@ -113,14 +127,14 @@ def _made(plan: Plan, libtpu: str | PathLike[str] | None) -> Made:
         platform=plan.target.jax_platform,
         device_kind=compilation.device_kind,
         topology=compilation.topology,
-        libtpu=compilation.compiler.libtpu,
+        libtpu=compilation.compiler.version if plan.target.platform == "tpu" else None,
         build=compilation.compiler.build,
         jax=compilation.compiler.jax,
         plan=plan.digest,
         stages=Stages(**described),
     )
     files = {described[name].file: module.executable for name, module in compilation.modules.items()}
-    return Made(plan, files, entry, compilation)
+    return Made(plan, files, entry, report)
 
 
 def _in_order(labels: Mapping[str, object]) -> tuple[str, ...]:
@@ -135,9 +149,11 @@ def unfit(entry: ExecutableEntry, device: Any) -> str:
     """The reason why an executable does not fit a device and its runtime, or ""."""
     if device.device_kind != entry.device_kind:
         return f"it is for a {entry.device_kind}, and this is a {device.device_kind}"
-    build = tpu.build_of(device.client.platform_version)
+    # The runtime for TPU says its build. That for CUDA says only CUDA's version, so its package does.
+    build = cuda.build() if entry.platform == "cuda" else tpu.build_of(device.client.platform_version)
     if build != entry.build:
-        return f"its compiler, libtpu {entry.libtpu}, is {entry.build!r}, and the runtime here is {build!r}"
+        which = "" if entry.libtpu is None else f", libtpu {entry.libtpu},"
+        return f"its compiler{which} is {entry.build!r}, and the runtime here is {build!r}"
     return ""
 
 

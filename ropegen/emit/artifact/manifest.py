@@ -127,16 +127,29 @@ class Stages(Entry, Generic[StageT], frozen=True, kw_only=True):
 
 
 class ExecutableEntry(Entry, frozen=True, kw_only=True):
-    """The executables of one target: the device and the compiler that they are for, and the digest of their plan."""
+    """The executables of one target: the device and the compiler that they are for, and the digest of their plan.
+
+    `build` names what the runtime must match: for TPU the build of libtpu, whose version is `libtpu`, and for CUDA the
+    package of XLA's plug-in with its version.
+    """
 
     platform: str
     device_kind: str
     topology: str
-    libtpu: str
+    libtpu: str | None = None
     build: str
     jax: str
     plan: str
     stages: Stages[ExecutableStage]
+
+    def __post_init__(self) -> None:
+        if (self.libtpu is None) != (self.platform == "cuda"):
+            raise ValueError("`executables` must state `libtpu` for every platform but cuda")
+
+    @property
+    def made_by(self) -> str:
+        """The compiler and its build."""
+        return self.build if self.libtpu is None else f"libtpu {self.libtpu}, {self.build}"
 
 
 class NativeObjects(Entry, frozen=True, kw_only=True):

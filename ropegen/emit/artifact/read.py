@@ -148,7 +148,7 @@ class Artifact:
             executables.Executable(
                 target,
                 tuple(stage.file for stage in entry.stages.by_name.values()),
-                f"libtpu {entry.libtpu}, {entry.build}",
+                entry.made_by,
                 self._device_programs[1].get(target, ""),
             )
             for target, entry in self.manifest.executables.items()
@@ -363,6 +363,8 @@ class Artifact:
 
     def _check_platform(self) -> None:
         platform = host_platform()
+        if platform == "cuda" and manifest.MOSAIC_GPU in self.manifest.custom_calls:
+            capability.find_runtime()
         if platform not in self.manifest.platforms:
             raise RopegenError(
                 f"this program runs on {platform} and the artifact holds {', '.join(self.manifest.platforms)}; build it "

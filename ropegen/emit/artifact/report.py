@@ -1,10 +1,10 @@
-"""`report.txt`: the sizes, estimated costs and ops of an artifact, and the schedules of its executables."""
+"""`report.txt`: the sizes, estimated costs and ops of an artifact, and the kernels of its executables."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ropegen.emit.artifact import executables, native, static_report
+from ropegen.emit.artifact import executables, native
 from ropegen.plans import FORWARD, Plan
 from ropegen.quantities import bytes_of, duration, quantity
 
@@ -33,7 +33,7 @@ def report(
             if not step.prepares
         ]
     for made in compiled:
-        lines += ["", *static_report.lines(made)]
+        lines += ["", *made.report]
     for made in objects:
         entry = made.entry
         lines += [

@@ -176,9 +176,7 @@ def _content(path: Path) -> bytes:
 
 def _expect_installed() -> None:
     if importlib.util.find_spec("cryptography") is None:
-        raise RopegenError(
-            "signatures need the package cryptography, which is not installed; pip install 'ropegen[sign]'"
-        )
+        raise RopegenError("signatures need the package cryptography, which is not installed; pip install cryptography")
 
 
 def _hex_of(key: Ed25519PublicKey) -> str:

@@ -60,7 +60,7 @@ def export(
     """Writes the artifact of plans of one graph, one plan for each platform, and loads it.
 
     An artifact that is there already is replaced as a whole. `progress` is told what is being done. With
-    `ahead_of_time`, every TPU chip gets an executable of its own plan, and every CPU whose vector unit is named gets its
+    `ahead_of_time`, every TPU and GPU chip gets an executable of its own plan, and every CPU whose vector unit is named gets its
     native kernels as object files; the modules hold the plan of the first chip of a platform. `libtpu` is the folder of
     the compiler's package, by default the one of this environment. With `source`, the native kernels are also written
     for readers. With `grad`, the artifact also holds the gradient of a call, and the plans should weigh it. `tiles` is
@@ -70,7 +70,7 @@ def export(
 
     Raises:
       RopegenError: two plans are for one platform; the directory holds something other than an artifact, or cannot be
-        written; there is no libtpu, or it refuses a module; there are no native kernels to compile or to write;
+        written; there is no compiler for a chip, or it refuses a module; there are no native kernels to compile or to write;
         `grad` is for a graph without floating inputs or outputs; or there is a `split`, and `ahead_of_time`, `source` or
         `grad` too.
     """

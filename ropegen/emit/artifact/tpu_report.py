@@ -1,4 +1,4 @@
-"""What the compiler says of the kernels of a plan, for `report.txt`: schedules, steps of the grid, and time.
+"""What libtpu says of the kernels of a plan, for `report.txt`: schedules, steps of the grid, and time.
 
 The predicted time is the larger of cycles over the clock and bytes over the bandwidth. A step of a grid always runs its
 unconditional part. It also runs conditional parts. If the mask of an attention is known, the number of runs of those is
@@ -9,56 +9,37 @@ so its time is an upper bound.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
-from ropegen import explanation as explain
+from ropegen.compilers.process import Compilation
 from ropegen.compilers.schedule import MATRIX, TRANSCENDENTAL, KernelSchedule
-from ropegen.emit.artifact.executables import Made
+from ropegen.emit.artifact.kernel_steps import OURS, Tiles, microseconds, steps_of, tiles_of
 from ropegen.plans import Plan, Step
 from ropegen.target import Chip
 
-# The kernels of Mosaic templates are named after their family; all others come from XLA.
-_OURS = "ropegen_"
 # The report lists this many of XLA's kernels, the longest ones, and adds up the others.
 _LISTED = 6
 
 
-@dataclass(frozen=True, slots=True)
-class Tiles:
-    """The tiles of one attention: of all key heads and batch entries together."""
-
-    heads: int
-    rows: int
-    all: int
-    full: int
-    partial: int
-
-    @property
-    def visited(self) -> int:
-        return self.full + self.partial
-
-
-def lines(made: Made) -> Iterator[str]:
+def lines(plan: Plan, done: Compilation[KernelSchedule]) -> Iterator[str]:
     """The section of one target."""
-    done, target = made.compilation, made.plan.target
+    target = plan.target
     chip = target.figures
-    yield f"{target}, as libtpu {done.compiler.libtpu} compiled it ({done.compiler.build}; {done.topology})"
+    yield f"{target}, as {done.compiler} compiled it ({done.compiler.build}; {done.topology})"
     where = ", on one core of two" if done.devices_per_chip > 1 else ""
     yield f"  at {chip.clock / 1e9:g} GHz{where}; spills are stores and fills of registers; VMEM is windows and scratch"
     yield "  a kernel of XLA's is counted once, in a loop of the program too"
     for name, module in done.modules.items():
         yield f"  {name}: {module.sizes['generated_code_size_in_bytes']:,} bytes of code"
         yield "      bundles    cycles    MXU    EUP  spills        VMEM        time  kernel"
-        ours = [kernel for kernel in module.kernels if kernel.name.startswith(_OURS)]
+        ours = [kernel for kernel in module.kernels if kernel.name.startswith(OURS)]
         others = sorted(
             (kernel for kernel in module.kernels if kernel not in ours),
             key=lambda kernel: (-kernel.whole.executed, kernel.name),
         )
-        steps = _steps(made.plan, name, ours)
+        steps = _steps(plan, name, ours)
         for kernel in ours:
-            yield from _ours(kernel, made.plan, steps.get(kernel.name), chip, done.devices_per_chip)
+            yield from _ours(kernel, plan, steps.get(kernel.name), chip, done.devices_per_chip)
         for kernel in others[:_LISTED]:
             yield _row(kernel, kernel.whole.executed, chip)
         if rest := others[_LISTED:]:
@@ -90,7 +71,7 @@ def _row(kernel: KernelSchedule, spent: int, chip: Chip) -> str:
 
 
 def _ours(kernel: KernelSchedule, plan: Plan, step: Step | None, chip: Chip, devices: int) -> Iterator[str]:
-    tiles = None if step is None else _tiles(plan, step)
+    tiles = None if step is None else tiles_of(plan, step, "kv_heads")
     spent, is_bound = cycles(kernel, tiles)
     yield _row(kernel, spent, chip)
     indent = " " * 8
@@ -114,26 +95,10 @@ def _ours(kernel: KernelSchedule, plan: Plan, step: Step | None, chip: Chip, dev
     memory = cost.bytes / chip.bandwidth * devices
     busy = spent / chip.clock
     yield (
-        f"{indent}predicted {'at most ' * is_bound}{_microseconds(max(busy, memory))}, by "
-        f"{'memory' if memory > busy else 'the schedule'}; roofline {_microseconds(max(compute, memory))}: "
-        f"{cost.flops / 1e9:.2f} GFLOP in {_microseconds(compute)}, {cost.bytes / 1e6:.1f} MB in {_microseconds(memory)}"
+        f"{indent}predicted {'at most ' * is_bound}{microseconds(max(busy, memory))}, by "
+        f"{'memory' if memory > busy else 'the schedule'}; roofline {microseconds(max(compute, memory))}: "
+        f"{cost.flops / 1e9:.2f} GFLOP in {microseconds(compute)}, {cost.bytes / 1e6:.1f} MB in {microseconds(memory)}"
     )
-
-
-def _microseconds(seconds: float) -> str:
-    return f"{seconds * 1e6:,.1f} µs"
-
-
-def _tiles(plan: Plan, step: Step) -> Tiles | None:
-    """The tiles of the attention of a step; None if its mask is not known."""
-    facts = explain.data(plan)["steps"][plan.steps.index(step)]
-    for attention in facts["attention"]:
-        if "count" in (counted := attention["tiles"]):
-            heads = attention["kv_heads"] * math.prod(step.outputs[0].type.shape[:-3])
-            rows = -(-attention["queries"] // facts["tile"]["q"])
-            numbers = (rows, *(counted[name] for name in ("count", "full", "partial")))
-            return Tiles(heads, *(heads * number for number in numbers))
-    return None
 
 
 def _steps(plan: Plan, stage: str, kernels: Sequence[KernelSchedule]) -> Mapping[str, Step]:
@@ -141,15 +106,7 @@ def _steps(plan: Plan, stage: str, kernels: Sequence[KernelSchedule]) -> Mapping
     step_of: dict[str, Step] = {}
     for family in {kernel.name.partition(".")[0] for kernel in kernels}:
         names = sorted((kernel.name for kernel in kernels if kernel.name.partition(".")[0] == family), key=_number)
-        steps = [
-            step
-            for step in plan.steps
-            if step.prepares == (stage == "prepare")
-            and step.region is not None
-            and step.chosen is not None
-            and step.chosen.template.endswith("/mosaic_tpu")
-            and _OURS + step.region.family == family
-        ]
+        steps = steps_of(plan, stage, family.removeprefix(OURS))
         if len(steps) == len(names):
             step_of |= dict(zip(names, steps, strict=True))
     return step_of

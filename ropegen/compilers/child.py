@@ -1,4 +1,4 @@
-"""The process that loads libtpu: it reads a job from a file, compiles its modules for one chip, and writes the result.
+"""The process that loads a compiler: it reads a job from a file, compiles its modules for one chip, and writes the result.
 
 The parent process runs this file by its path and sets the environment. The file imports only JAX, so that the compiler,
 its threads and its output stay out of the parent process. The modules are data that `jax.export` wrote, not code.
@@ -6,20 +6,29 @@ its threads and its output stay out of the parent process. The modules are data 
 
 from __future__ import annotations
 
+import ctypes
+import importlib
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 
 def main(job_file: str) -> int:
-    """Compile every module of the job, and write the device, the versions and the sizes to the file `result`."""
+    """Compile every module of the job, and write the device, the versions and the sizes to the file `result`.
+
+    While a module is compiled, what the compiler prints goes to the file `printed` of its folder of listings.
+    """
     job: dict[str, Any] = json.loads(Path(job_file).read_text(encoding="utf-8"))
     import jax
     from jax.experimental import topologies
 
+    for name in job["imports"]:
+        importlib.import_module(name)
     jax.config.update("jax_traceback_in_locations_limit", 0)  # keeps the file names of this machine out of executables
-    devices = topologies.get_topology_desc(platform="tpu", topology_name=job["topology"]).devices
+    jax.devices("cpu")  # finds the plug-ins
+    devices = topologies.get_topology_desc(**job["topology"]).devices
     device = devices[0]
     result: dict[str, Any] = {
         "device_kind": device.device_kind,
@@ -28,17 +37,20 @@ def main(job_file: str) -> int:
         "devices": len(devices),
         "modules": {},
     }
-    dump = Path(job["dump"])
+    dump, parent = Path(job["dump"]), os.dup(1)
     for label, module in job["modules"].items():
-        sys.stdout.write(f"{label}\n")
-        sys.stdout.flush()  # so that the parent knows the module if the compiler ends the process
-        try:
-            result["modules"][label] = _compiled(Path(module["exported"]), device, Path(module["executable"]))
-        except (jax.errors.JaxRuntimeError, NotImplementedError, ValueError) as error:
-            result["modules"][label] = {"error": str(error)}
-        schedules = Path(module["schedules"])
+        os.write(parent, f"{label}\n".encode())  # so that the parent knows the module if the compiler ends the process
+        listings = Path(module["listings"])
+        with (listings / "printed").open("wb") as printed:
+            os.dup2(printed.fileno(), 1)
+            try:
+                result["modules"][label] = _compiled(Path(module["exported"]), device, Path(module["executable"]))
+            except (jax.errors.JaxRuntimeError, NotImplementedError, ValueError) as error:
+                result["modules"][label] = {"error": str(error)}
+            ctypes.CDLL(None).fflush(None)  # the compiler's output is in a buffer of the C library
+            os.dup2(parent, 1)
         for path in [*dump.iterdir()] if dump.is_dir() else []:
-            path.rename(schedules / path.name)
+            path.rename(listings / path.name)
     Path(job["result"]).write_text(json.dumps(result), encoding="utf-8")
     return 0
 

@@ -1,0 +1,110 @@
+"""What the compiler for CUDA made of the kernels of a plan, for `report.txt`: registers, spills, loops, and time.
+
+The machine code says how many instructions a loop has, and for how many cycles its products and exponentials occupy a
+multiprocessor. If the tiles of the attention are known, so is how often the loops over full and over partial tiles run.
+The predicted time is a lower bound: the tiles lie evenly over the multiprocessors that have a row of them, the units work
+at the same time, and copies and the ends of a row take no time. It is a model; nothing was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ropegen.compilers.gate import faults
+from ropegen.compilers.machine_code import MATRIX_RATE, KernelCode, Loop
+from ropegen.compilers.process import Compilation
+from ropegen.emit.artifact.kernel_steps import OURS, Tiles, microseconds, steps_of, tiles_of
+from ropegen.plans import Plan, Step
+from ropegen.target import Chip
+
+
+def lines(plan: Plan, done: Compilation[KernelCode]) -> Iterator[str]:
+    """The section of one target."""
+    target = plan.target
+    yield f"{target}, as {done.compiler} compiled it (jax {done.compiler.jax}; {done.topology}, {done.device_kind})"
+    yield "  no GPU was there; spills are bytes in local memory; the kernels of XLA are not listed"
+    for name, module in done.modules.items():
+        yield f"  {name}: {len(module.executable):,} bytes, {module.sizes['temp_size_in_bytes']:,} bytes of temporaries"
+        if module.kernels:
+            yield "    registers  spills  instructions  tensor core  kernel"
+        for kernel in module.kernels:
+            yield (
+                f"    {kernel.registers:9,}{kernel.spilled:8,}{kernel.instructions:14,}"
+                f"{kernel.products / kernel.instructions:13.1%}  {kernel.name}, {kernel.threads} threads, "
+                f"{kernel.architecture}"
+            )
+            yield from _loops(kernel)
+            yield from (f"        fault: {fault}" for fault in faults(kernel))
+            if (step := _step(plan, name, kernel, module.kernels)) is not None:
+                yield from _predicted(kernel, plan, step)
+
+
+def _loops(kernel: KernelCode) -> Iterator[str]:
+    """The loops that multiply."""
+    for loop in kernel.product_loops:
+        cycles = ", ".join(f"{needed:,.0f} for {unit}" for unit, needed in loop.cycles(kernel.warpgroups).items())
+        yield (
+            f"        loop at {loop.first:#x}: {loop.instructions:,} instructions, {loop.products} for the tensor cores, "
+            f"{loop.exponentials} exponentials; cycles of {kernel.warpgroups} warpgroups: {cycles}"
+        )
+
+
+def cycles(kernel: KernelCode, tiles: Tiles) -> tuple[float, str] | None:
+    """The least cycles of all tiles on one multiprocessor, and the unit that needs them.
+
+    None if the code has other loops than one for full and one for partial tiles.
+    """
+    loops = kernel.product_loops
+    kinds = [count for count in (tiles.full, tiles.partial) if count]
+    if len(loops) != len(kinds) or any(loop.product_cycles is None for loop in loops):
+        return None
+    return _sum(kernel, list(zip(loops, kinds, strict=True)))
+
+
+def _sum(kernel: KernelCode, runs: list[tuple[Loop, int]]) -> tuple[float, str]:
+    spent: dict[str, float] = {}
+    for loop, count in runs:
+        for unit, needed in loop.cycles(kernel.warpgroups).items():
+            spent[unit] = spent.get(unit, 0.0) + count * needed
+    unit = max(spent, key=lambda name: spent[name])
+    return spent[unit], unit
+
+
+def clock(chip: Chip) -> float:
+    """The cycles a second at which the published peak of the tensor cores holds."""
+    return chip.matmul_bf16 / (MATRIX_RATE * chip.multiprocessors)
+
+
+def _predicted(kernel: KernelCode, plan: Plan, step: Step) -> Iterator[str]:
+    tiles, chip = tiles_of(plan, step, "heads"), plan.target.figures
+    if tiles is None:
+        return
+    indent, empty = " " * 8, tiles.all - tiles.visited
+    yield f"{indent}{tiles.all:,} tiles: {tiles.full:,} full, {tiles.partial:,} partial, {empty:,} empty"
+    spent = cycles(kernel, tiles)
+    if spent is None:
+        return
+    cost = step.cost
+    busy = spent[0] / min(tiles.rows, chip.multiprocessors) / clock(chip)
+    compute, memory = cost.flops / chip.matmul(step.outputs[0].type.dtype), cost.bytes / chip.bandwidth
+    yield (
+        f"{indent}predicted at least {microseconds(max(busy, memory))}, by {'memory' if memory > busy else spent[1]}, at "
+        f"{clock(chip) / 1e9:.2f} GHz; roofline {microseconds(max(compute, memory))}: {cost.flops / 1e9:.2f} GFLOP in "
+        f"{microseconds(compute)}, {cost.bytes / 1e6:.1f} MB in {microseconds(memory)}"
+    )
+
+
+def _step(plan: Plan, stage: str, kernel: KernelCode, kernels: tuple[KernelCode, ...]) -> Step | None:
+    """The step that a kernel computes, if only one can be meant. Equal steps have one kernel, which is compiled once."""
+    family = kernel.name.removeprefix(OURS)
+    steps = steps_of(plan, stage, family)
+    if not steps or sum(other.name == kernel.name for other in kernels) > 1:
+        return None
+    first = steps[0]
+    alike = all(
+        step.region is not None
+        and first.region is not None
+        and (step.region.closed, step.chosen) == (first.region.closed, first.chosen)
+        for step in steps
+    )
+    return first if alike else None

@@ -1,0 +1,240 @@
+"""Compilation for NVIDIA's GPUs without a GPU: kernels against the gate, executables in artifacts, and their report.
+
+Tests that compile need `pip install "jax[cuda13]" nvidia-cuda-nvdisasm`, as the lane `gpu` of `tests/run.py` installs
+it. They need no GPU. The other tests run everywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from independent import draw_inputs
+from interpreted_gpu import CASES
+from ropegen.templates.attend import mosaic_gpu
+
+import ropegen as rg
+from ropegen import cli, masks
+from ropegen.compilers import cuda
+from ropegen.compilers.gate import faults
+from ropegen.compilers.machine_code import KernelCode
+from ropegen.compilers.process import Compilation
+from ropegen.emit.artifact import capability, executables, read
+from ropegen.emit.artifact.manifest import ExecutableEntry, ExecutableStage, Stages
+from ropegen.errors import RopegenError
+from ropegen.ir.build import Builder
+from ropegen.ir.graph import Graph
+from ropegen.target import Target
+from ropegen.template import Tile
+from ropegen.types import numpy_dtype
+
+
+def attention() -> Graph:
+    """An attention that the kernel for Hopper accepts; a weight before it needs preparation."""
+    b = Builder("attention")
+    x = b.input("x", (1, 512, 128), "bf16")
+    q, k, v = (b.split_heads(b.project(x, b.parameter(f"{n}_weight", (128, 128), "bf16")), 1) for n in "qkv")
+    at = b.positions(512)
+    rope = rg.Rope(10_000.0, pairing="half")
+    return b.build(out=b.attend(b.rope(q, at, rope), b.rope(k, at, rope), v, mask=masks.causal))
+
+
+# With the compilers --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def compilers() -> None:
+    try:
+        cuda.tools()
+    except RopegenError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def kernels(compilers: None) -> Compilation[KernelCode]:
+    modules: dict[str, bytes] = {}
+    for name, case in CASES.items():
+        kernel = mosaic_gpu.build(case.site, Tile.of(q=128, kv=case.kv_tile), Target.parse("gpu:h100"))
+        shapes = [
+            jax.ShapeDtypeStruct(kind.shape, numpy_dtype(kind.dtype)) for kind in case.site.closed.input_types.values()
+        ]
+        modules[name] = bytes(jax.export.export(jax.jit(kernel.forward), platforms=["cuda"])(*shapes).serialize())
+    return cuda.compile_modules(modules, "h100", seconds=900)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_kernel_passes_the_gate(name: str, kernels: Compilation[KernelCode]) -> None:
+    assert name not in kernels.errors
+    (kernel,) = kernels.modules[name].kernels
+    assert (kernel.name, kernel.architecture, kernel.warpgroups) == ("ropegen_attend", "sm_90a", 2)
+    has_full = len(kernel.product_loops) == 2
+    assert list(faults(kernel, most_instructions=600 if has_full else None)) == []
+    # Both products of a tile: 64 queries of a warpgroup, the keys of a tile, and the features.
+    case = CASES[name]
+    for loop in kernel.product_loops:
+        assert loop.product_cycles == 2 * 2 * 64 * case.kv_tile * case.width / 4096
+
+
+@pytest.fixture(scope="module")
+def built(compilers: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("compiled") / "kernels"
+    rg.export(attention(), folder, targets=["cpu", "gpu:h100", "gpu:b200"], ahead_of_time=True)
+    return folder
+
+
+def test_an_artifact_has_an_executable_for_each_chip_and_stage(built: Path) -> None:
+    manifest = json.loads((built / "manifest.json").read_text())
+    assert list(manifest["executables"]) == ["gpu:h100", "gpu:b200"]
+    for chip, capability_of in (("h100", "sm90"), ("b200", "sm100")):
+        entry = manifest["executables"][f"gpu:{chip}"]
+        assert entry["build"] == cuda.build()
+        assert entry["topology"] == capability_of
+        assert entry["device_kind"] == cuda.CHIPS[chip].kind
+        assert entry["plan"] == manifest["plans"][f"gpu:{chip}"]
+        assert entry["stages"].keys() == {"prepare", "module"}
+        for stage in entry["stages"].values():
+            content = (built / stage["file"]).read_bytes()
+            assert manifest["files"][stage["file"]] == hashlib.sha256(content).hexdigest()
+
+
+def test_the_report_counts_tiles_and_predicts_from_the_machine_code(built: Path) -> None:
+    report = (built / "report.txt").read_text()
+    # 512 positions in tiles of 128: six below the diagonal and four on it, of sixteen.
+    assert report.count("16 tiles: 6 full, 4 partial, 6 empty") == 1
+    (row,) = re.findall(r"(\d+) +0 +[\d,]+ +[\d.]+%  ropegen_attend, 256 threads, sm_90a", report)
+    assert int(row) <= 255
+    assert len(re.findall(r"loop at 0x[0-9a-f]+: \d+ instructions, 16 for the tensor cores", report)) == 2
+    # Ten tiles take 2048 cycles of the tensor cores each, on four multiprocessors at 1.83 GHz.
+    assert "predicted at least 2.8 µs, by the tensor cores, at 1.83 GHz" in report
+    assert report.count(f"as {cuda.build()} compiled it") == 2
+    assert "fault" not in report
+
+
+def test_blackwell_has_an_executable_of_xla_s_and_the_kernel_declines_by_name(built: Path) -> None:
+    report = (built / "report.txt").read_text()
+    (section,) = re.findall(r"^gpu:b200, as jax-cuda13-pjrt.*?^$", report, re.MULTILINE | re.DOTALL)
+    assert "sm100, NVIDIA B200" in section
+    assert "ropegen_attend" not in section
+    reasons = list(mosaic_gpu.declines(CASES["full, one tile"].site, Target.parse("gpu:b200")))
+    assert reasons == ["its code is for sm90, that is gpu:h100 and gpu:h200, and the plan is for gpu:b200"]
+
+
+def test_elsewhere_the_artifact_runs_and_says_why_the_executables_do_not(
+    built: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loaded = rg.load(built)
+    values = draw_inputs(loaded.graph, 0)
+    exact = rg.reference.evaluate(loaded.graph, values)["out"]
+    np.testing.assert_allclose(np.asarray(loaded(**values), np.float64), exact, atol=5e-2)
+    assert [executable.unused for executable in loaded.executables] == ["this machine runs cpu"] * 2
+    assert cli.main(["check", str(built)]) == 0
+    assert (
+        f"gpu:h100: prepare.gpu-h100.executable, module.gpu-h100.executable by {cuda.build()}"
+        in capsys.readouterr().out
+    )
+
+
+def test_a_module_for_another_platform_is_refused_in_the_compiler_s_words(compilers: None) -> None:
+    shape = jax.ShapeDtypeStruct((8,), np.float32)
+    module = bytes(jax.export.export(jax.jit(lambda x: x + 1), platforms=["tpu"])(shape).serialize())
+    done = cuda.compile_modules({"for TPU": module}, "h100")
+    assert not done.modules
+    assert "tpu" in done.errors["for TPU"]
+
+
+# Without the compilers -----------------------------------------------------------------------------------------------
+
+
+def test_missing_compilers_are_said_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(cuda, "build", lambda: "")
+    with pytest.raises(
+        RopegenError, match=r'jax-cuda13-pjrt, ptxas, nvdisasm is not installed: `pip install "jax\[cuda13\]"'
+    ):
+        rg.export(attention(), tmp_path / "x", targets=["gpu:h200"], ahead_of_time=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_chip_must_be_named(tmp_path: Path) -> None:
+    for target in ("gpu:any", "gpu:sm90"):
+        with pytest.raises(
+            RopegenError, match=r"none is among the targets; add e\.g\. --target tpu:v5e, --target gpu:h200"
+        ):
+            rg.export(attention(), tmp_path / "x", targets=[target], ahead_of_time=True)
+    with pytest.raises(RopegenError, match=r"no description of a chip 'any'; .*h200"):
+        cuda.compile_modules({}, "any")
+
+
+@pytest.mark.parametrize("chip", cuda.CHIPS)
+def test_the_description_of_a_device_has_the_figures_of_its_target(chip: str) -> None:
+    target, described = Target.parse(f"gpu:{chip}"), cuda.description(chip)
+    ((major, minor),) = re.findall(r"major: (\d+) minor: (\d+) }\n", described)
+    assert f"sm{major}{minor}" == target.capability
+    assert f"core_count: {target.figures.multiprocessors} " in described
+    (block,) = re.findall(r"shared_memory_per_block_optin: (\d+)", described)
+    assert int(block) == target.figures.fast_memory - (1024 if chip == "a100" else 0)
+
+
+ENTRY = ExecutableEntry(
+    platform="cuda",
+    device_kind="NVIDIA H200",
+    topology="sm90",
+    build="jax-cuda13-pjrt 0.12.0.1",
+    jax="0.12.0.1",
+    plan="",
+    stages=Stages(module=ExecutableStage(file="module.gpu-h200.executable", arguments=(), results=("out",))),
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "build", "why"),
+    [
+        ("NVIDIA H200", "jax-cuda13-pjrt 0.12.0.1", ""),
+        (
+            "NVIDIA H100 80GB HBM3",
+            "jax-cuda13-pjrt 0.12.0.1",
+            "it is for a NVIDIA H200, and this is a NVIDIA H100 80GB HBM3",
+        ),
+        (
+            "NVIDIA H200",
+            "jax-cuda13-pjrt 0.12.1",
+            "its compiler is 'jax-cuda13-pjrt 0.12.0.1', and the runtime here is 'jax-cuda13-pjrt 0.12.1'",
+        ),
+    ],
+)
+def test_an_executable_fits_its_chip_and_the_version_of_the_plugin(
+    kind: str, build: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuda, "build", lambda: build)
+    # CUDA's runtime says only the version of CUDA.
+    device = SimpleNamespace(device_kind=kind, client=SimpleNamespace(platform_version="PJRT C API\ncuda 13000"))
+    assert executables.unfit(ENTRY, device) == why
+
+
+def test_an_entry_states_libtpu_or_is_for_cuda() -> None:
+    fields: dict[str, Any] = {name: getattr(ENTRY, name) for name in ENTRY.__struct_fields__}
+    assert ENTRY.made_by == "jax-cuda13-pjrt 0.12.0.1"
+    for wrong in ({"libtpu": "0.0.52"}, {"platform": "tpu"}):
+        with pytest.raises(ValueError, match="must state `libtpu` for every platform but cuda"):
+            ExecutableEntry(**(fields | wrong))
+
+
+def test_a_call_on_a_gpu_finds_the_library_of_mosaic_s_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[bool] = []
+    monkeypatch.setattr(capability, "find_runtime", lambda: found.append(True))
+    for targets, expected in ((["cpu", "gpu:h200"], [True]), (["cpu", "gpu:a100"], [])):
+        loaded = rg.export(attention(), tmp_path / "x", targets=targets)
+        loaded._check_platform()
+        assert found == []
+        with monkeypatch.context() as pretended:
+            pretended.setattr(read, "host_platform", lambda: "cuda")
+            loaded._check_platform()
+        assert found == expected
+        found.clear()
