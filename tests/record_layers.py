@@ -50,12 +50,17 @@ class HubModel:
         self.model.tie_weights()
         self.tensors: dict[str, np.ndarray] = {name: tensor.numpy() for name, tensor in self.model.state_dict().items()}
 
-    def attention(self, checkpoint: Checkpoint) -> list[tuple[np.ndarray, np.ndarray]]:
-        """For every layer, what goes into it and what its output projection returns, both (1, S, features)."""
-        (only,) = self.calls(checkpoint, [IDS])
+    def attention(self, checkpoint: Checkpoint, **more: torch.Tensor) -> list[tuple[np.ndarray, np.ndarray]]:
+        """For every layer, what goes into it and what its output projection returns, both (1, S, features).
+
+        more: what the model takes beside its usual inputs.
+        """
+        (only,) = self.calls(checkpoint, [IDS], **more)
         return only
 
-    def calls(self, checkpoint: Checkpoint, parts: Sequence[np.ndarray]) -> list[list[tuple[np.ndarray, np.ndarray]]]:
+    def calls(
+        self, checkpoint: Checkpoint, parts: Sequence[np.ndarray], **more: torch.Tensor
+    ) -> list[list[tuple[np.ndarray, np.ndarray]]]:
         """What `attention` returns, for every call. The parts of a sequence follow one another, each in a call of its own.
 
         Every call but the first continues a cache. A model that keeps none reads the sequence so far again.
@@ -88,7 +93,7 @@ class HubModel:
             if len(parts) > 1:
                 inputs |= {name: cache, "use_cache": True} if name else {}
             with torch.no_grad(), self.context():
-                results = self.model(**inputs)
+                results = self.model(**inputs, **more)
             cache = results[name] if name and len(parts) > 1 else None
             last = slice(None) if checkpoint.facts.patches else slice(-part.shape[1], None)
             layers = range(checkpoint.layers)

@@ -122,6 +122,21 @@ def test_the_class_decides_kinds_of_layer_that_a_config_leaves_out(live: ModuleT
         expect_close(attention(config, hub.tensors, layer, hidden), out)
 
 
+@pytest.mark.parametrize("name", ["qwen2_vl_text", "qwen3_vl_text"])
+@pytest.mark.filterwarnings("ignore")  # of transformers and torch
+def test_the_tokens_of_an_image_rotate_by_three_axes(live: ModuleType, name: str) -> None:
+    import torch
+
+    hub = live.HubModel(CONFIGS[name])
+    checkpoint = rg.weights.open(CONFIGS[name], hub.tensors)
+    positions = np.array([[[0, 1, 1, 1, 1, 3]], [[0, 1, 1, 2, 2, 3]], [[0, 1, 2, 1, 2, 3]]], np.int32)
+    ((hidden, out), *_) = hub.attention(checkpoint, position_ids=torch.from_numpy(positions).long())
+    graph = rg.from_hf(CONFIGS[name], seq=IDS.shape[1], start="hidden", inputs=("rope_positions",), dtype="f64")
+    inputs = {"hidden": hidden.astype(np.float64), "rope_positions": positions}
+    weights = rg.weights.from_hf(CONFIGS[name], hub.tensors, dtype="f64")
+    expect_close(reference.evaluate(graph, {**inputs, **weights})["out"], out)
+
+
 @pytest.mark.parametrize("name", [name for name, config in CONFIGS.items() if FAMILIES[config["model_type"]].block])
 @pytest.mark.filterwarnings("ignore")  # of transformers and torch
 @pytest.mark.usefixtures("quick_compilation")
@@ -137,6 +152,12 @@ def test_logits_are_those_of_transformers(live: ModuleType, name: str) -> None:
 
 @pytest.mark.parametrize("model_type", [name for name, family in FAMILIES.items() if family.tensors])
 def test_every_family_with_tensors_is_compared(model_type: str) -> None:
-    assert model_type in {config["model_type"] for config in CONFIGS.values()} | {"vit", "gemma3"}
+    assert model_type in {config["model_type"] for config in CONFIGS.values()} | {
+        "gemma3",
+        "kimi_k2",
+        "qwen2_vl",
+        "qwen2_5_vl",
+        "qwen3_vl",
+    }
     family = FAMILIES[model_type]
     assert isinstance(family.tensors, Tensors) or callable(family.tensors)
