@@ -157,6 +157,32 @@ def _project(node: Node, x: Array, weight: Array, *bias: Array) -> Array:
     return project(x, weight, *bias).astype(x.dtype)
 
 
+def _project_heads(node: Node, x: Array, weight: Array) -> Array:
+    # The heads are a batch of products, and come first in the result.
+    heads = x.ndim - 2
+    product = lax.dot_general(
+        x,
+        weight,
+        (((x.ndim - 1,), (1,)), ((heads,), (0,))),
+        precision=precision(x.dtype),
+        preferred_element_type=accumulator(x.dtype),
+    )
+    return jnp.moveaxis(product, 0, heads).astype(x.dtype)
+
+
+def _join_features(node: Node, a: Array, b: Array) -> Array:
+    return jnp.concatenate([a, jnp.broadcast_to(b, (*a.shape[:-1], b.shape[-1]))], axis=-1)
+
+
+def _join_rows(node: Node, first: Array, x: Array) -> Array:
+    return jnp.concatenate([jnp.broadcast_to(first, (*x.shape[:-2], *first.shape)), x], axis=-2)
+
+
+def _clip(node: Node, x: Array) -> Array:
+    limit = _op(node, ops.Clip).limit
+    return jnp.clip(x, -limit, limit)
+
+
 def _split_heads(node: Node, x: Array) -> Array:
     op = _op(node, ops.SplitHeads)
     columns = lax.slice_in_dim(x, op.start, op.start + op.heads * op.width, axis=-1)
@@ -588,6 +614,10 @@ _PLAIN: Mapping[type[Op], Plain] = MappingProxyType(
         ops.AppendCache: Plain(_append_cache, _linear(1.0)),
         ops.Pack: Plain(_pack, _linear(1.0)),
         ops.ReorderPairs: Plain(_reorder_pairs, _linear(1.0)),
+        ops.ProjectHeads: Plain(_project_heads, _project_work),
+        ops.JoinFeatures: Plain(_join_features, _linear(1.0)),
+        ops.JoinRows: Plain(_join_rows, _linear(1.0)),
+        ops.Clip: Plain(_clip, _linear(1.0)),
     }
 )
 

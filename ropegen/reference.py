@@ -172,6 +172,22 @@ def _project(op: ops.Project, x: Array, weight: Array, bias: Array | None = None
     return y if bias is None else y + bias
 
 
+def _project_heads(op: ops.ProjectHeads, x: Array, weight: Array) -> Array:
+    return (x[..., None, :] @ weight)[..., 0, :]
+
+
+def _join_features(op: ops.JoinFeatures, a: Array, b: Array) -> Array:
+    return np.concatenate([a, np.broadcast_to(b, (*a.shape[:-1], b.shape[-1]))], axis=-1)
+
+
+def _join_rows(op: ops.JoinRows, first: Array, x: Array) -> Array:
+    return np.concatenate([np.broadcast_to(first, (*x.shape[:-2], *first.shape)), x], axis=-2)
+
+
+def _clip(op: ops.Clip, x: Array) -> Array:
+    return np.clip(x, -op.limit, op.limit)
+
+
 def _split_heads(op: ops.SplitHeads, x: Array) -> Array:
     columns = x[..., op.start : op.start + op.heads * op.width]
     return columns.reshape(*x.shape[:-1], op.heads, op.width)
@@ -357,4 +373,8 @@ MEANING: dict[type[Op], Callable[..., Array]] = {
     ops.AppendCache: _append_cache,
     ops.Pack: _pack,
     ops.ReorderPairs: _reorder_pairs,
+    ops.ProjectHeads: _project_heads,
+    ops.JoinFeatures: _join_features,
+    ops.JoinRows: _join_rows,
+    ops.Clip: _clip,
 }

@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 CHIPS = {
     "h100": ("9", "0", 132, 3_352_320_000_000, 85_029_158_912),
@@ -65,13 +67,13 @@ def compiled(chip: str, name: str, seconds: float = 240) -> str:
 
 def main(chip: str, name: str) -> None:
     import jax
-    from interpreted_gpu import CASES
+    from interpreted_gpu import CASES, GRADIENT, LARGE
     from jax.experimental import topologies
     from ropegen.templates.attend import mosaic_gpu
 
     from ropegen.target import Target
     from ropegen.template import Tile
-    from ropegen.types import numpy_dtype
+    from ropegen.types import TensorType, numpy_dtype
 
     jax.devices("cpu")  # finds the plug-in for CUDA
     major, minor, cores, bandwidth, memory = CHIPS[chip]
@@ -79,11 +81,26 @@ def main(chip: str, name: str) -> None:
     topology = topologies.get_topology_desc("", "cuda", target_config=described, topology="1x1x1")
     mesh = jax.sharding.Mesh(topology.devices[:1], ("device",))
     whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    case = CASES[name]
+    forward = name.removeprefix(GRADIENT)
+    case = {**CASES, **LARGE}[forward]
     kernel = mosaic_gpu.build(case.site, Tile.of(q=128, kv=case.kv_tile), Target.parse(f"gpu:{chip}"))
-    types = case.site.closed.input_types.values()
-    operands = [jax.ShapeDtypeStruct(kind.shape, numpy_dtype(kind.dtype), sharding=whole) for kind in types]
-    jax.jit(kernel.forward).lower(*operands).compile()
+
+    def shaped(types: Iterable[TensorType]) -> tuple[jax.ShapeDtypeStruct, ...]:
+        return tuple(jax.ShapeDtypeStruct(kind.shape, numpy_dtype(kind.dtype), sharding=whole) for kind in types)
+
+    operands = shaped(case.site.closed.input_types.values())
+    if forward == name:
+        jax.jit(kernel.forward).lower(*operands).compile()
+        return
+    results = shaped(node.type for _, node in case.site.closed.outputs)
+    wanted = [jax.numpy.issubdtype(x.dtype, jax.numpy.floating) for x in operands]
+
+    def backward(*given: tuple[Any, ...]) -> Any:
+        pulled = kernel.backward(*given, wanted)
+        assert pulled is not None
+        return pulled
+
+    jax.jit(backward).lower(operands, results, results).compile()
 
 
 if __name__ == "__main__":

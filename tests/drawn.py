@@ -130,8 +130,11 @@ class _Draw:
             image = self.input("image", *self.lead, channels, rows * height, columns * width)
             rank = image.type.rank
             image = self.transpose(image, [*range(rank - 3), rank - 2, rank - 1, rank - 3])
-        x = node(ops.Patchify(height=height, width=width), image)
-        return self.project(x, self.features)
+        x = self.project(node(ops.Patchify(height=height, width=width), image), self.features)
+        classed = Random(f"class token {x.type} {len(self.inputs)}")
+        if classed.random() < 0.3 * self.richness:
+            x = node(ops.JoinRows(), self.input("class_token", 1, self.features, role="parameter"), x)
+        return x
 
     def absolute_positions(self, x: Node) -> Node:
         *_, length, features = x.type.shape
@@ -249,6 +252,10 @@ class _Draw:
                 q, k = self.rotated(q, k, q_rope, k_rope, at, k_at)
                 if not q_rope.sections:
                     places = {"q_positions": at, "kv_positions": k_at}
+        # Of its own generator, like dropout below.
+        latent = Random(f"latent {q.type} {len(self.inputs)}")
+        if latent.random() < 0.12 * self.richness:
+            q, k = self.widened(q, k, latent.choice([1, 2, 4]))
         cached = other is x and self.chance(0.25)
         if cached:
             k, v = self.cached(k, v, outputs)
@@ -262,6 +269,13 @@ class _Draw:
                 if x.type == y.type and self.chance(0.5):
                     y = node(ops.Add(), x, y)
         return y
+
+    def widened(self, q: Node, k: Node, more: int) -> tuple[Node, Node]:
+        """Queries and keys with more features, as latent attention has them: those of the keys are one head's."""
+        weight = self.input("widening", *q.type.shape[-2:], more, role="parameter")
+        shared = self.input("shared_keys", *k.type.shape[:-2], 1, more)
+        q = node(ops.Clip(limit=1.5), node(ops.JoinFeatures(), q, node(ops.ProjectHeads(), q, weight)))
+        return q, node(ops.JoinFeatures(), k, shared)
 
     def cached(self, k: Node, v: Node, outputs: dict[str, Node]) -> tuple[Node, Node]:
         capacity = k.type.shape[-3] + self.random.randint(0, 6)

@@ -38,6 +38,19 @@ LLAMA3 = {
     "original_max_position_embeddings": 8,
 }
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8, "beta_fast": 8.0}
+LATENT: dict[str, Any] = {
+    **GROUPED,
+    "num_key_value_heads": 4,
+    "kv_lora_rank": 12,
+    "qk_nope_head_dim": 6,
+    "qk_rope_head_dim": 4,
+    "v_head_dim": 5,
+    "moe_intermediate_size": 8,
+    "n_routed_experts": 4,
+    "n_shared_experts": 1,
+    "num_experts_per_tok": 2,
+    "rope_theta": 100.0,
+}
 LAYERED: dict[str, Any] = {**SIZES, "num_key_value_heads": 2, "layer_norm_eps": 1e-5}
 ROUTED = {"num_experts_per_tok": 2, "moe_intermediate_size": 8}
 MULTIPLIED = {"attention_multiplier": 0.3, "embedding_multiplier": 5.0, "residual_multiplier": 0.4}
@@ -49,6 +62,15 @@ FALCON = {
     "max_position_embeddings": 32,
 }
 CLIP_IDS = {"pad_token_id": 1, "bos_token_id": 35, "eos_token_id": 36}
+IMAGES: dict[str, Any] = {
+    "hidden_size": 24,
+    "intermediate_size": 28,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "image_size": 6,
+    "patch_size": 2,
+}
+MOSAIC = {"vocab_size": 37, "d_model": 24, "n_layers": 2, "n_heads": 4, "max_seq_len": 32}
 BERT: dict[str, Any] = {**SIZES, "type_vocab_size": 2, "layer_norm_eps": 1e-6}
 
 # By a name of its own, the config of a small model. "local" and "global" tell two kinds of layer apart.
@@ -269,13 +291,82 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "siglip_text_model": {"model_type": "siglip_text_model", **SIZES, "projection_size": 24},
     "siglip_vision_model": {
         "model_type": "siglip_vision_model",
-        "hidden_size": 24,
-        "intermediate_size": 28,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "image_size": 6,
-        "patch_size": 2,
+        **IMAGES,
     },
+    "deepseek_v2": {
+        "model_type": "deepseek_v2",
+        **LATENT,
+        "q_lora_rank": None,
+        "rope_scaling": {**YARN, "mscale": 0.7, "mscale_all_dim": 0.9},
+    },
+    "deepseek_v3": {
+        "model_type": "deepseek_v3",
+        **LATENT,
+        "q_lora_rank": 10,
+        "n_group": 2,
+        "topk_group": 1,
+        "attention_bias": True,
+        "rope_scaling": {**YARN, "mscale": 1.0, "mscale_all_dim": 1.0},
+    },
+    "deepseek_v3-halves": {
+        "model_type": "deepseek_v3",
+        **LATENT,
+        "q_lora_rank": 10,
+        "n_group": 2,
+        "topk_group": 1,
+        "rope_interleave": False,
+    },
+    "youtu": {
+        "model_type": "youtu",
+        **{name: size for name, size in LATENT.items() if "expert" not in name and "moe" not in name},
+        "q_lora_rank": 10,
+    },
+    "glm4_moe_lite": {"model_type": "glm4_moe_lite", **LATENT, "q_lora_rank": 10},
+    "qwen2_vl_text": {
+        "model_type": "qwen2_vl_text",
+        **GROUPED,
+        "rope_theta": 1e4,
+        "rope_scaling": {"type": "mrope", "mrope_section": [1, 1, 1]},
+    },
+    "qwen2_5_vl_text": {
+        "model_type": "qwen2_5_vl_text",
+        **GROUPED,
+        "rope_theta": 1e4,
+        "use_sliding_window": True,
+        "sliding_window": 3,
+        "max_window_layers": 1,
+        "rope_scaling": {"type": "mrope", "mrope_section": [1, 1, 1]},
+    },
+    "qwen3_vl_text": {
+        "model_type": "qwen3_vl_text",
+        **GROUPED,
+        "head_dim": 8,
+        "rope_theta": 1e4,
+        "rope_scaling": {"rope_type": "default", "mrope_section": [2, 1, 1], "mrope_interleaved": True},
+    },
+    "mpt": {"model_type": "mpt", **MOSAIC, "attn_config": {"clip_qkv": 0.8, "softmax_scale": 0.3}},
+    "mpt-6-heads": {"model_type": "mpt", **MOSAIC, "n_heads": 6},
+    "dbrx": {
+        "model_type": "dbrx",
+        **MOSAIC,
+        "rope_theta": 5e5,
+        "attn_config": {"clip_qkv": 0.8, "kv_n_heads": 2, "rope_theta": 5e5},
+        "ffn_config": {"ffn_hidden_size": 8, "moe_num_experts": 3, "moe_top_k": 2},
+    },
+    "olmo-clipped": {"model_type": "olmo", **SIZES, "num_key_value_heads": 2, "clip_qkv": 0.8},
+    "vit": {"model_type": "vit", **IMAGES, "layer_norm_eps": 1e-6},
+    "vit_msn": {"model_type": "vit_msn", **IMAGES, "layer_norm_eps": 1e-6, "qkv_bias": False},
+    "deit": {"model_type": "deit", **IMAGES, "layer_norm_eps": 1e-6},
+    "ijepa": {"model_type": "ijepa", **IMAGES, "layer_norm_eps": 1e-6},
+    "dinov2": {"model_type": "dinov2", **IMAGES, "mlp_ratio": 2},
+    "dinov2_with_registers": {
+        "model_type": "dinov2_with_registers",
+        **IMAGES,
+        "mlp_ratio": 2,
+        "num_register_tokens": 3,
+    },
+    "clip_vision_model": {"model_type": "clip_vision_model", **IMAGES},
+    "chinese_clip_vision_model": {"model_type": "chinese_clip_vision_model", **IMAGES},
     "distilbert": {
         "model_type": "distilbert",
         "vocab_size": 37,

@@ -69,6 +69,17 @@ def _value(node: Node, operands: list[jax.Array]) -> jax.Array:
             x, weight, *bias = operands
             y = jnp.matmul(x, weight, preferred_element_type=_wide(dtype))
             return (y + bias[0] if bias else y).astype(dtype)
+        case ops.ProjectHeads():
+            y = jnp.einsum("...hd,hdf->...hf", *operands, preferred_element_type=_wide(dtype))
+            return y.astype(dtype)
+        case ops.JoinFeatures():
+            a, b = operands
+            return jnp.concatenate([a, jnp.repeat(b, a.shape[-2] // b.shape[-2], axis=-2)], axis=-1)
+        case ops.JoinRows():
+            first, x = operands
+            return jnp.concatenate([jnp.tile(first, (*x.shape[:-2], 1, 1)), x], axis=-2)
+        case ops.Clip() as op:
+            return jnp.minimum(jnp.maximum(operands[0], -op.limit), op.limit).astype(dtype)
         case ops.SplitHeads() as op:
             return operands[0][..., op.start : op.start + op.heads * op.width].reshape(node.type.shape)
         case ops.MergeHeads():

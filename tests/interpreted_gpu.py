@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
-from types import SimpleNamespace
+from dataclasses import dataclass, replace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from gradients import cotangents_of, exact_gradient, plain_gradient
 from interpreted import drawn
 from jax.experimental.pallas import mosaic_gpu as plgpu
-from ropegen.templates.attend import kernel_gpu, mosaic_gpu
+from ropegen.templates.attend import kernel_gpu, kernel_gpu_backward, mosaic_gpu
 from ropegen.templates.attend.site import FAMILY, AttendSite
 
 import ropegen as rg
@@ -25,6 +27,7 @@ from ropegen import masks, reference
 from ropegen.ir.build import Builder
 from ropegen.target import Target
 from ropegen.template import Tile
+from ropegen.types import numpy_dtype
 
 MASKS = {
     "full": masks.full,
@@ -36,6 +39,19 @@ MASKS = {
         lambda q_pos, kv_pos, head, batch: (
             ((kv_pos <= q_pos) & (q_pos - kv_pos < 300) | (kv_pos < 40 * head) | (kv_pos * 3 == q_pos + batch))
             & (kv_pos != 7)
+        )
+    ),
+    "chunks": masks.mask(
+        lambda q_pos, kv_pos, head: (
+            (q_pos // 48 == kv_pos // 48) & (kv_pos % 5 != 1) | ((head == 0) & ((q_pos - kv_pos) % 3 == 2))
+        )
+    ),
+    "ten comparisons": masks.mask(
+        lambda q_pos, kv_pos, head, batch: (
+            ((kv_pos <= q_pos) & (q_pos - kv_pos < 300) | (kv_pos < 40 * head) | (kv_pos * 3 == q_pos + batch))
+            & (kv_pos != 7)
+            | (kv_pos % 16 == 3)
+            | (q_pos // 3 > 2 * kv_pos)
         )
     ),
     "nothing for some": masks.mask(lambda q_pos, kv_pos: ((q_pos < 50) | (q_pos > 140)) & (kv_pos >= 0)),
@@ -57,21 +73,48 @@ class Case:
     dim: int | None = None
     masked_row: str = "zero"
     kv_tile: int = 128
+    value_width: int | None = None
+    softcap: float | None = None
+    score: masks.Expr = masks.identity
+    sinks: bool = False
+    bias: tuple[int, ...] | None = None
+    dense: tuple[int, ...] | None = None
+    segments: bool = False
+    moved: bool = False  # positions are known only at run time
 
     @property
     def site(self) -> AttendSite:
         b = Builder("attention")
         q = b.input("q", (self.batch, self.queries, self.heads, self.width), self.dtype)
-        k, v = (b.input(name, (self.batch, self.keys, self.kv_heads, self.width), self.dtype) for name in "kv")
+        widths = self.width, self.value_width or self.width
+        k, v = (
+            b.input(name, (self.batch, self.keys, self.kv_heads, width), self.dtype)
+            for name, width in zip("kv", widths, strict=True)
+        )
+        lengths = {"q": self.queries, "kv": self.keys}
         at = {
             "q_positions": b.positions(self.queries, start=max(self.keys - self.queries, 0)),
             "kv_positions": b.positions(self.keys),
         }
+        if self.moved:
+            at = {f"{side}_positions": b.input(f"{side}_at", (length,), "i32") for side, length in lengths.items()}
         if self.pairing is not None:
             rope = rg.Rope(10_000.0, pairing=self.pairing, dim=self.dim)
             q, k = (b.rope(x, place, rope) for x, place in zip((q, k), at.values(), strict=True))
         options: dict[str, Any] = {"mask": MASKS[self.mask], "masked_row": self.masked_row}
-        options |= at if {"q_pos", "kv_pos"} & masks.variables(MASKS[self.mask]) else {}
+        options |= {"softcap": self.softcap, "score": self.score}
+        read = masks.variables(MASKS[self.mask]) | masks.variables(self.score)
+        options |= at if {"q_pos", "kv_pos"} & read else {}
+        if self.segments:
+            options["mask"] = options["mask"] & masks.segments
+            for side, length in lengths.items():
+                options[f"{side}_segments"] = b.input(f"{side}_ids", (self.batch, length), "i32")
+        if self.sinks:
+            options["sinks"] = b.parameter("sinks", (self.heads,), "f32")
+        if self.bias is not None:
+            options["bias"] = b.input("bias", self.bias, "f32")
+        if self.dense is not None:
+            options["dense_mask"] = b.input("dense", self.dense, "i1")
         built = b.build(output=b.attend(q, k, v, **options), lse=b.attend(q, k, v, **options, returns="log_sum_exp"))
         return FAMILY.site(next(iter(FAMILY.find(built))).closed)
 
@@ -89,21 +132,107 @@ CASES = {
     "tiles of 64 keys": Case(queries=256, keys=448, width=128, kv_tile=64),
     "a prefix": Case(queries=200, keys=200, mask="prefix"),
     "heads see other keys": Case(queries=128, keys=256, heads=2, mask="by head"),
-    "as many comparisons as it takes, and a tail": Case(
-        batch=2, queries=200, keys=210, heads=2, width=128, pairing="half", mask="five comparisons"
+    "five comparisons, and a tail": Case(
+        batch=2, queries=200, keys=210, heads=2, width=128, pairing="half", mask="five comparisons", kv_tile=64
     ),
     "rows that see nothing": Case(queries=256, keys=130, mask="nothing for some"),
     "a block that sees nothing, as the mean": Case(
         queries=256, keys=256, mask="nothing for a block", masked_row="mean"
     ),
+    "a soft-cap, sinks, and rows that see nothing": Case(
+        queries=256, keys=200, heads=2, width=128, pairing="half", mask="nothing for some", softcap=2.0, sinks=True
+    ),
+    "ALiBi and a bias of every head": Case(
+        queries=130, keys=140, heads=2, kv_tile=64, score=masks.alibi([0.5, 0.25]), bias=(2, 130, 140)
+    ),
+    "a bias of every key, a soft-cap": Case(keys=100, heads=2, kv_tile=64, softcap=3.0, bias=(2, 1, 100), mask="full"),
+    "another score expression": Case(
+        batch=2,
+        keys=192,
+        heads=2,
+        kv_tile=64,
+        mask="full",
+        score=masks.score(
+            lambda score, q_pos, kv_pos, head, batch: masks.where(
+                kv_pos // 7 > q_pos % 5,
+                2.0 * masks.tanh(score / 2.0),
+                score - 0.01 * (head + batch) * masks.absolute(kv_pos - q_pos),
+            )
+        ),
+    ),
+    "segments": Case(batch=2, queries=256, keys=300, kv_tile=64, segments=True, pairing="half"),
+    "positions and segments of the running program": Case(
+        queries=256, keys=256, kv_tile=64, mask="window", moved=True, segments=True
+    ),
+    "a dense mask of every sequence": Case(
+        batch=2, queries=130, keys=130, heads=2, kv_tile=64, mask="full", dense=(2, 1, 130, 130)
+    ),
+    "chunks": Case(batch=2, queries=140, keys=256, heads=2, kv_tile=64, mask="chunks"),
+    "80 features": Case(queries=128, keys=192, width=80, kv_tile=128, pairing="half"),
+    "96 features": Case(queries=128, keys=256, width=96, kv_tile=128, pairing="interleaved"),
+    "192 features, and 128 of values": Case(
+        queries=128, keys=256, width=192, value_width=128, kv_tile=64, pairing="half", dim=64, heads=2
+    ),
+    "256 features": Case(queries=256, keys=256, width=256, kv_tile=64, pairing="half", softcap=5.0),
+    "72 features, and 40 of values": Case(queries=128, keys=130, width=72, value_width=40, kv_tile=128),
 }
-# What a planted fault leaves out: which wait, in the order in which the kernel is traced, or which fence.
+_EVERYTHING = Case(
+    batch=2,
+    queries=256,
+    keys=300,
+    heads=4,
+    kv_heads=2,
+    mask="ten comparisons",
+    kv_tile=64,
+    softcap=20.0,
+    sinks=True,
+    score=masks.alibi([0.5, 0.25, 0.125, 0.0625]),
+    bias=(2, 4, 256, 300),
+    dense=(2, 1, 256, 300),
+    segments=True,
+    moved=True,
+)
+# Forms that need the most registers. They are compiled and not interpreted.
+LARGE = {
+    **{f"everything, {width} features": replace(_EVERYTHING, width=width) for width in (64, 128)},
+    "everything and five comparisons, 128 features": replace(_EVERYTHING, width=128, mask="five comparisons"),
+    "everything but a dense mask, causal, 128 features": replace(_EVERYTHING, width=128, mask="causal", dense=None),
+    "everything but a dense mask, causal, 256 features": replace(_EVERYTHING, width=256, mask="causal", dense=None),
+    "a window, 128 features": Case(queries=256, keys=300, width=128, pairing="half", mask="window"),
+    "everything that 256 features take": replace(_EVERYTHING, width=256, mask="five comparisons"),
+    "256 features, rotated, a window": Case(
+        queries=256, keys=300, width=256, pairing="half", mask="window", kv_tile=64
+    ),
+}
+# What stands before the name of a case whose gradient is meant.
+GRADIENT = "the gradient of "
+# The cases whose gradients are interpreted.
+DERIVED = (
+    "interleaved, grouped heads of a batch, tails",
+    "a block that sees nothing, as the mean",
+    "a soft-cap, sinks, and rows that see nothing",
+    "ALiBi and a bias of every head",
+    "positions and segments of the running program",
+    "a dense mask of every sequence",
+    "192 features, and 128 of values",
+)
+# What a planted fault leaves out: of which kernel, and which wait, in the order in which it is traced, or which fence.
 FAULTS = {
-    "values are read before they are there": ("barrier_wait", 3),
-    "both warpgroups multiply at once": ("barrier_wait", 4),
-    "results are copied without a fence": ("commit_smem", 0),
+    "values are read before they are there": (kernel_gpu, "barrier_wait", 3),
+    "both warpgroups multiply at once": (kernel_gpu, "barrier_wait", 4),
+    "results are copied without a fence": (kernel_gpu, "commit_smem", 0),
+    "the gradient of keys that are read before they are there": (kernel_gpu_backward, "barrier_wait", 1),
+    "the gradient of queries that are read before they are there": (kernel_gpu_backward, "barrier_wait", 3),
+    "the gradient of queries is copied without a fence": (kernel_gpu_backward, "commit_smem", 0),
 }
 LONG = Case(mask="full", queries=128, keys=768)
+
+
+def operands(site: AttendSite) -> dict[str, Any]:
+    values = drawn(site, 0)
+    for label in values.keys() & {"q_at", "kv_at"}:
+        values[label] = np.sort(np.random.default_rng(1).integers(-50, 400, values[label].shape)).astype(np.int32)
+    return values
 
 
 def errors(case: Case) -> dict[str, float]:
@@ -111,7 +240,7 @@ def errors(case: Case) -> dict[str, float]:
     site = case.site
     reasons = list(mosaic_gpu.declines(site, Target.parse("gpu:h200")))
     assert not reasons, reasons
-    values = drawn(site, 0)
+    values = operands(site)
     kernel = mosaic_gpu.build_for(site, Tile.of(q=128, kv=case.kv_tile), interpreter=True)
     results = jax.jit(kernel.forward)(*values.values())
     exact = reference.evaluate(site.closed, values)
@@ -125,24 +254,51 @@ def errors(case: Case) -> dict[str, float]:
     return found
 
 
-def without(name: str, index: int) -> None:
-    """Makes the kernel leave out one of its calls of a function of Mosaic GPU."""
+def gradient_errors(case: Case) -> dict[str, tuple[float, float]]:
+    """The error of each cotangent, as a share of its own norm: of the backward kernels, and of the formula in JAX's own
+    arithmetic of the same element types.
+    """
+    site = case.site
+    values = operands(site)
+    wanted = [jnp.issubdtype(x.dtype, jnp.floating) and "angles" not in label for label, x in values.items()]
+    results = {label: np.asarray(x) for label, x in reference.evaluate(site.closed, values).items()}
+    results = {label: results[label].astype(numpy_dtype(node.type.dtype)) for label, node in site.closed.outputs}
+    pulled = cotangents_of(site, 0)
+    kernel = mosaic_gpu.build_for(site, Tile.of(q=128, kv=case.kv_tile), interpreter=True)
+    given = tuple(values.values()), tuple(results.values()), tuple(pulled[label] for label in results)
+    ours = jax.jit(lambda *given: kernel.backward(*given, wanted))(*given)
+    assert ours is not None
+    labels = [label for label, is_wanted in zip(values, wanted, strict=True) if is_wanted]
+    ours = [np.asarray(x, np.float64) for x in ours if x is not None]
+    exact, usual = (derive(site, labels, values, pulled) for derive in (exact_gradient, plain_gradient))
+    return {
+        label: (norm(x - z) / norm(z), norm(y - z) / norm(z))
+        for label, x, y, z in zip(labels, ours, usual, exact, strict=True)
+    }
+
+
+def norm(x: np.ndarray) -> float:
+    return float(np.sqrt(np.sum(x * x)))
+
+
+def without(kernel: ModuleType, name: str, index: int) -> None:
+    """Makes a kernel leave out one of its calls of a function of Mosaic GPU."""
     call, count = getattr(plgpu, name), iter(range(1000))
 
     def sometimes(*arguments: Any) -> None:
         if next(count) != index:
             call(*arguments)
 
-    own = SimpleNamespace(**{**vars(plgpu), name: sometimes})
-    kernel_gpu.plgpu = own
+    kernel.plgpu = SimpleNamespace(**{**vars(plgpu), name: sometimes})
 
 
 def main() -> None:
     for name in sys.argv[1:]:
         if name in FAULTS:
             without(*FAULTS[name])
+        case = CASES.get(name.removeprefix(GRADIENT), LONG)
         try:
-            said: dict[str, Any] = {"errors": errors(CASES.get(name, LONG))}
+            said: dict[str, Any] = {"errors": gradient_errors(case) if name.startswith(GRADIENT) else errors(case)}
         except (RuntimeError, ValueError) as error:
             said = {"raised": str(error)}
         print(json.dumps({"name": name, **said}), flush=True)

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from interpreted_gpu import CASES, FAULTS, Case
+from interpreted_gpu import CASES, DERIVED, FAULTS, GRADIENT, Case
 from ropegen.templates.attend import mosaic_gpu
 from ropegen.templates.attend.form_gpu import TileList
 
@@ -34,7 +34,7 @@ interpreted = pytest.mark.skipif(
 )
 
 
-def run(*names: str, seconds: float = 240) -> dict[str, dict[str, Any]]:
+def run(*names: str, seconds: float = 400) -> dict[str, dict[str, Any]]:
     """What `interpreted_gpu.py` says of each case. A case that hangs has no answer, and neither have those after it."""
     command = [sys.executable, str(Path(__file__).with_name("interpreted_gpu.py")), *names]
     # Every thread of the kernel that waits at a barrier occupies a thread of XLA's pool. By default the pool has a
@@ -60,6 +60,21 @@ def test_a_named_site_agrees_with_the_oracle_without_a_race(name: str, answers: 
     assert found["errors"]["log_sum_exp"] < ALLOWED[CASES[name].dtype]
 
 
+@pytest.fixture(scope="module")
+def gradients() -> dict[str, dict[str, Any]]:
+    return run(*(GRADIENT + name for name in DERIVED))
+
+
+@interpreted
+@pytest.mark.parametrize("name", DERIVED)
+def test_gradients_are_as_exact_as_those_of_the_plain_formula(name: str, gradients: dict[str, dict[str, Any]]) -> None:
+    """The error of each is at most 1.5 times that of the formula, in the same element types, and a float32 rounding."""
+    found = gradients[GRADIENT + name]
+    assert "raised" not in found, found
+    for label, (own, usual) in found["errors"].items():
+        assert own < 1.5 * usual + 1e-5, label
+
+
 @interpreted
 @pytest.mark.parametrize("name", FAULTS)
 def test_the_interpreter_finds_a_planted_fault(name: str) -> None:
@@ -69,14 +84,24 @@ def test_the_interpreter_finds_a_planted_fault(name: str) -> None:
 
 def test_full_tiles_come_before_partial_ones_and_empty_ones_are_left_out() -> None:
     tiles = TileList.of(np.array([[1, 2, 0], [0, 0, 0], [2, 1, 2]], np.int8))
-    assert tiles.rows.tolist() == [[0, 1, 2], [2, 0, 0], [2, 2, 3]]
-    assert tiles.columns[:5].tolist() == [1, 0, 0, 2, 1]
+    assert tiles.rows.tolist() == [[[0, 1, 2], [2, 0, 0], [2, 2, 3]]]
+    assert tiles.columns[0, :5].tolist() == [1, 0, 0, 2, 1]
+
+
+def test_the_segments_of_the_running_program_hide_tiles() -> None:
+    classes = np.array([[1, 2, 0], [0, 0, 0], [2, 1, 2]], np.int8)
+    seen = np.array([[[1, 0, 1], [1, 1, 1], [0, 1, 1]], [[1, 1, 1]] * 3], bool)
+    tiles = TileList.without(classes, seen)
+    assert tiles.rows.tolist() == [[[0, 0, 1], [3, 0, 0], [6, 1, 2]], [[0, 1, 2], [3, 0, 0], [6, 2, 3]]]
+    assert [tiles.columns[0, 0].item(), *tiles.columns[0, 6:8].tolist()] == [0, 2, 1]
+    assert tiles.columns[1, :2].tolist() == [1, 0]
+    assert tiles.kinds == (True, True)
 
 
 def several_keys(q_pos: Any, kv_pos: Any) -> Any:
-    """A mask with six comparisons."""
+    """A mask with 13 comparisons."""
     seen = q_pos >= kv_pos
-    for key in (10, 20, 30, 40, 50):
+    for key in range(10, 130, 10):
         seen = seen | (kv_pos == key)
     return seen
 
@@ -95,27 +120,26 @@ def test_it_declines_every_gpu_but_hopper(target: str) -> None:
 def test_what_the_kernel_does_not_honour_it_declines() -> None:
     assert not reasons(Case())
     assert reasons(Case(dtype="f32")) == ["it multiplies bf16 and f16, not f32"]
-    assert reasons(Case(width=80)) == ["it takes heads of 64 or 128 features, values alike, and not 80 and 80"]
+    assert reasons(Case(width=288)) == ["it takes heads of at most 256 features, not 288 and 288"]
     b = rg.Builder("more")
     q = b.input("q", (1, 128, 2, 64), "bf16")
-    sinks, bias = b.parameter("sinks", (2,), "f32"), b.input("bias", (128,), "f32")
-    at = b.input("at", (128,), "i32")
+    wide, at = b.input("wide", (128,), "i64"), b.positions(128)
+    both = {"q_positions": at, "kv_positions": at}
     several = {
-        "it takes no sinks": b.attend(q, q, q, sinks=sinks),
-        "it takes no bias": b.attend(q, q, q, bias=bias),
-        "it caps no scores": b.attend(q, q, q, softcap=5.0),
-        "it takes no score expression": b.attend(
-            q, q, q, score=masks.alibi([0.5, 0.25]), q_positions=b.positions(128), kv_positions=b.positions(128)
-        ),
         "its scale is positive and finite, not -1": b.attend(q, q, q, scale=-1.0),
-        "q_positions are known only at run time": b.attend(
-            q, q, q, mask=masks.causal, q_positions=at, kv_positions=b.positions(128)
+        "q_positions are i64, and it compares 32 bits": b.attend(
+            q, q, q, mask=masks.causal, q_positions=wide, kv_positions=at
         ),
-        "its masks have at most 5 comparisons, and this one has 6": b.attend(
-            q, q, q, mask=masks.mask(several_keys), q_positions=b.positions(128), kv_positions=b.positions(128)
+        "the bias is f64, and it adds f32": b.attend(q, q, q, bias=b.input("bias", (128,), "f64")),
+        "the score reads numbers that are known only at run time": b.attend(
+            q, q, q, score=masks.parse("score * numbers[head]"), numbers=b.parameter("numbers", (2,), "f32")
         ),
-        "its masks compare, add, subtract and multiply positions, and do not compute `kv_pos // 3`, `q_pos // 3`": b.attend(
-            q, q, q, mask=masks.chunked(3), q_positions=b.positions(128), kv_positions=b.positions(128)
+        "its mask and score have at most 12 comparisons and quotients, and these have 13": b.attend(
+            q, q, q, mask=masks.mask(several_keys), **both
+        ),
+        "its expressions do not compute `log(score)`": b.attend(q, q, q, score=masks.parse("log(score)")),
+        "its expressions do not compute `q_pos // kv_pos`": b.attend(
+            q, q, q, mask=masks.parse("q_pos // kv_pos < 3"), **both
         ),
     }
     for reason, out in several.items():
@@ -137,6 +161,34 @@ def test_it_exports_for_cuda_without_a_gpu(case: Case) -> None:
     shapes = [jax.ShapeDtypeStruct(kind.shape, numpy_dtype(kind.dtype)) for kind in site.closed.input_types.values()]
     text = jax.export.export(jax.jit(kernel.forward), platforms=["cuda"])(*shapes).mlir_module()
     assert text.count("stablehlo.custom_call @mosaic_gpu_v2") == 1
+
+
+def test_the_gradient_of_an_attention_exports_with_three_kernels() -> None:
+    """dq has one, dk and dv have one, and the forward pass has one."""
+
+    def loss(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+        rope = rg.Rope(pairing="half")
+        out = rg.attention(q, k, v, rope=rope, mask=masks.causal, softcap=30.0, target="gpu:h200")
+        return jnp.sum(out.astype(jnp.float32))
+
+    q, k, v = (jax.ShapeDtypeStruct((1, 2048, heads, 128), jnp.bfloat16) for heads in (32, 8, 8))
+    text = jax.export.export(jax.jit(jax.grad(loss, (0, 1, 2))), platforms=["cuda"])(q, k, v).mlir_module()
+    assert text.count("stablehlo.custom_call @mosaic_gpu_v2") == 3
+
+
+def test_which_gradients_are_left_to_xla() -> None:
+    of_keys = Case(heads=2, kv_tile=64, bias=(2, 1, 128))
+    assert list(mosaic_gpu.notes(Case().site, Tile.of(q=128, kv=64), H200)) == []
+    assert list(mosaic_gpu.notes(of_keys.site, Tile.of(q=128, kv=64), H200)) == [
+        "the gradient of the bias tensor<2x1x128xf32> is a sum over scores: where it is asked for, by attend/xla"
+    ]
+    assert list(mosaic_gpu.notes(CASES["another score expression"].site, Tile.of(q=128, kv=64), H200)) == [
+        "gradients by attend/xla: the score has a tanh"
+    ]
+    (wide,) = mosaic_gpu.notes(Case(width=256, kv_tile=64, segments=True).site, Tile.of(q=128, kv=64), H200)
+    assert wide.startswith(
+        "gradients by attend/xla: with more than 128 features, no register is left for a soft-cap, a bias"
+    )
 
 
 def front_end() -> rg.Graph:

@@ -83,6 +83,26 @@ def project() -> Graph:
     return b.build(y=b.project(x, weight, bias))
 
 
+def own_projections() -> Graph:
+    b = Builder("own-projections")
+    return b.build(y=b.project_heads(b.input("x", (4, 2, 6), "bf16"), b.parameter("w", (2, 6, 5), "bf16")))
+
+
+def joined() -> Graph:
+    b = Builder("joined")
+    return b.build(y=b.join_features(b.input("x", (4, 2, 6), "bf16"), b.input("z", (4, 1, 3), "bf16")))
+
+
+def first_rows() -> Graph:
+    b = Builder("first-rows")
+    return b.build(y=b.join_rows(b.parameter("first", (2, 6), "bf16"), b.input("x", (4, 6), "bf16")))
+
+
+def clipped() -> Graph:
+    b = Builder("clipped")
+    return b.build(y=b.clip(b.input("x", (4, 6), "bf16"), 0.5))
+
+
 def heads() -> Graph:
     b = Builder("heads")
     return b.build(y=b.split_heads(b.input("x", (4, 12), "bf16"), 2, 4, start=2))
@@ -209,6 +229,10 @@ MUTATIONS = [
     Mutation("norm", norm("rms"), negated),
     Mutation("norm", norm("layer"), of_operands(lambda x, weight: (x, weight + 0.1))),
     Mutation("project", project, lambda formula: lambda x, w, b: formula(x, w, -b), "plain.project"),
+    Mutation("project_heads", own_projections, of_operands(lambda x, weight: (x, weight[::-1]))),
+    Mutation("join_features", joined, of_operands(lambda x, other: (x, -other))),
+    Mutation("join_rows", first_rows, of_operands(lambda first, x: (first[::-1], x))),
+    Mutation("clip", clipped, of_result(lambda x: 2 * x)),
     Mutation("split_heads", heads, of_result(lambda x: x[..., ::-1, :])),
     Mutation("merge_heads", merged, of_operands(lambda x: (jnp.swapaxes(x, -1, -2),))),
     Mutation("angles", turned, of_result(sines_negated), "angles.value"),

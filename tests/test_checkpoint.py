@@ -105,7 +105,7 @@ def test_a_convolution_meets_patches_with_channels_last() -> None:
     kernel, table = drawn("kernel", (FEATURES, 5, 3, 2)), drawn("table", (1, 5, FEATURES))
     folder = "vit.encoder.layer.0."
     source = {
-        "vit.embeddings.cls_token": np.zeros((1, 1, FEATURES), np.float32),
+        "vit.embeddings.cls_token": drawn("class", (1, 1, FEATURES)),
         "vit.embeddings.patch_embeddings.projection.weight": kernel,
         "vit.embeddings.patch_embeddings.projection.bias": np.zeros(FEATURES, np.float32),
         "vit.embeddings.position_embeddings": table,
@@ -122,7 +122,8 @@ def test_a_convolution_meets_patches_with_channels_last() -> None:
     np.testing.assert_allclose(
         patch.ravel() @ read["patch_weight"], np.einsum("hwc,fchw->f", patch, kernel), rtol=1e-5, atol=1e-6
     )
-    np.testing.assert_array_equal(read["position_embedding"], table[0, 1:])
+    np.testing.assert_array_equal(read["position_embedding"], table[0])
+    np.testing.assert_array_equal(read["class_token"], drawn("class", (1, 1, FEATURES))[0])
 
 
 # Sources --------------------------------------------------------------------------------------------------------------
@@ -151,6 +152,7 @@ def test_files_shards_and_mappings_give_the_same(tmp_path: Path) -> None:
                 assert array.tobytes() == expected[label].tobytes()
 
 
+@pytest.mark.live
 def test_tensors_of_torch_bf16_and_gradients_included() -> None:
     torch = pytest.importorskip("torch", reason="runs after: pip install torch")
     tensors = llama()

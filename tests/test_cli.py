@@ -485,7 +485,7 @@ def test_check_fails_for_a_damaged_artifact(
         ("scaling", set(rg.scaling.FAMILIES)),
         ("templates", {str(installed) for installed in template.catalog()}),
         ("targets", set(known())),
-        ("models", set(models.FAMILIES)),
+        ("models", {*models.FAMILIES, *models.WRAPPERS}),
         ("passes", {stage.name for stage in passes.PIPELINE}),
     ],
 )

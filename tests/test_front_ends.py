@@ -56,11 +56,11 @@ def test_a_layer_continues_from_what_the_embedding_gives(model_type: str, layer:
 def test_a_layer_of_an_image_model_reads_any_number_of_tokens() -> None:
     image = np.random.default_rng(4).standard_normal((1, 12, 8, 3))
     whole = evaluated(from_hf(small("vit"), dtype="f64", residual=True), image=image)
-    assert whole["residual"].shape == (1, 6, 48)
-    later = evaluated(built("vit", batch=1, seq=6, start="hidden"), hidden=whole["residual"])
+    assert whole["residual"].shape == (1, 7, 48)
+    later = evaluated(built("vit", batch=1, seq=7, start="hidden"), hidden=whole["residual"])
     assert np.array_equal(later["out"], whole["out"])
-    with_class = from_hf(small("vit"), seq=7, start="hidden", layer=3)
-    assert with_class.input_types["hidden"].shape == (1, 7, 48)
+    without_class = from_hf(small("vit"), seq=6, start="hidden", layer=3)
+    assert without_class.input_types["hidden"].shape == (1, 6, 48)
 
 
 def test_the_graph_of_a_hidden_state_has_no_embedding() -> None:
@@ -79,17 +79,16 @@ def test_a_prompt_writes_the_cache_that_steps_continue_from(model_type: str, lay
     expected = evaluated(whole, ids=IDS, **empty)
     prompt = evaluated(built(model_type, seq=4, **build), ids=IDS[:, :4], **empty)
     assert np.allclose(prompt["out"], expected["out"][:, :4], rtol=1e-10, atol=1e-10)
-    assert np.array_equal(prompt["k_cache"][:, 4:], empty["k_cache"][:, 4:])
+    assert all(np.array_equal(prompt[label][:, 4:], empty[label][:, 4:]) for label in empty)
     step = evaluated(
         built(model_type, seq=3, phase="decode", **build),
         ids=IDS[:, 4:],
         positions=np.tile(np.arange(4, 7, dtype=np.int32), (2, 1)),
         lengths=np.full(2, 4, np.int32),
-        k_cache=prompt["k_cache"],
-        v_cache=prompt["v_cache"],
+        **{label: prompt[label] for label in empty},
     )
     assert np.allclose(step["out"], expected["out"][:, 4:], rtol=1e-10, atol=1e-10)
-    for label in ("k_cache", "v_cache"):
+    for label in empty:
         assert np.allclose(step[label], expected[label], rtol=1e-10, atol=1e-10)
 
 

@@ -25,7 +25,7 @@ def refused(model_type: str) -> str:
         ("longformer", "a pattern of keys"),
         ("swin", "relative position"),
         ("resnet", "no transformer"),
-        ("llava", "several models"),
+        ("paligemma", "several models"),
         ("xlnet", "nobody has compared"),
     ],
 )
@@ -42,9 +42,10 @@ def test_a_misspelt_type_is_answered_with_the_nearest() -> None:
 
 def test_a_wrapper_of_a_declared_model_names_its_text_config() -> None:
     with pytest.raises(RopegenError, match="give its text_config"):
-        from_hf({"model_type": "llava", "text_config": {"model_type": "llama"}})
+        from_hf({"model_type": "paligemma", "text_config": {"model_type": "gemma"}})
 
 
+@pytest.mark.live
 def test_every_type_of_transformers_is_known() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # transformers warns on import

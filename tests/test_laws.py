@@ -76,6 +76,7 @@ LAYERS = {
     "ropegen.models.reading": 1,
     "ropegen.models.rope_parameters": 1,
     "ropegen.models.tensors": 1,
+    "ropegen.models.wrappers": 1,
     "ropegen.rotary": 1,
     "ropegen.run_time_tiles": 1,
     "ropegen.scaling": 1,

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hub_layers import CONFIGS
-from published import DEEPSEEK_V3, GEMMA3_4B, GEMMA4, QWEN2_VL, QWEN3_VL
+from published import DEEPSEEK_V3, GEMMA3_4B, GEMMA4
 
 from ropegen import masks, reference
 from ropegen.errors import RopegenError
@@ -25,6 +25,7 @@ from ropegen.ir.graph import Graph, Node
 from ropegen.models import FAMILIES, from_case, from_hf
 from ropegen.models.families import gather
 from ropegen.models.family import Declined, Family, FrontEnd, Rotary
+from ropegen.models.wrappers import WRAPPERS
 from ropegen.rotary import Rope
 from ropegen.scaling import Scaling
 
@@ -91,7 +92,7 @@ FACTS = {
         768, 30_522, 512, 12, 12, 64, [("layer", 1e-12, 0)], QKVO, causal=False, inputs=("ids", "token_type_ids")
     ),
     "vit-b16": Facts(
-        768, None, 196, 12, 12, 64, [("layer", 1e-12, 0)], ("patch_bias", *QKVO), causal=False, inputs=("image",)
+        768, None, 197, 12, 12, 64, [("layer", 1e-12, 0)], ("patch_bias", *QKVO), causal=False, inputs=("image",)
     ),
     "transformer-base": Facts(512, 37_000, 512, 8, 8, 64, [], causal=False, factor=math.sqrt(512)),
     "gpt2-small": Facts(768, 50_257, 1024, 12, 12, 64, [("layer", 1e-5, 0)], QKVO),
@@ -149,7 +150,8 @@ def test_what_is_particular_to_one_model() -> None:
     types = {name: from_case(case(name)).input_types for name in FACTS}
     assert types["vit-b16"]["image"].shape == (1, 224, 224, 3)
     assert types["vit-b16"]["patch_weight"].shape == (16 * 16 * 3, 768)
-    assert types["vit-b16"]["position_embedding"].shape == (196, 768)  # 14 x 14, without the class token
+    assert types["vit-b16"]["position_embedding"].shape == (197, 768)  # 14 x 14, and the class token
+    assert types["vit-b16"]["class_token"].shape == (1, 768)
     assert types["bert-base"]["position_embedding"].shape == (512, 768)
     assert types["bert-base"]["token_type_embedding"].shape == (2, 768)
     assert types["gpt2-small"]["position_embedding"].shape == (1024, 768)
@@ -199,6 +201,17 @@ SMALL = {
 GROUPED = {**SMALL, "num_key_value_heads": 2, "rms_norm_eps": 1e-6, "head_dim": 12}
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8, "truncate": False}
 LONG = {"type": "longrope", "short_factor": [1.0, 1.1, 1.2, 1.3, 1.4, 1.5], "long_factor": [2.0, 3, 4, 5, 6, 7]}
+MROPE = {"rope_theta": 10_000.0, "rope_scaling": {"rope_type": "default", "mrope_section": [2, 2, 2]}}
+LATENT = {
+    **SMALL,
+    "rms_norm_eps": 1e-6,
+    "kv_lora_rank": 10,
+    "q_lora_rank": 8,
+    "qk_nope_head_dim": 6,
+    "qk_rope_head_dim": 4,
+    "v_head_dim": 5,
+    "rope_scaling": {**DEEPSEEK_V3["rope_scaling"], "original_max_position_embeddings": 8},
+}
 SMALL_CONFIGS: dict[str, dict[str, Any]] = {
     "llama": GROUPED,
     "mistral": {**GROUPED, "sliding_window": 3},
@@ -214,6 +227,10 @@ SMALL_CONFIGS: dict[str, dict[str, Any]] = {
     "gpt2": {**SMALL, "layer_norm_epsilon": 1e-5},
     "bloom": {**SMALL, "layer_norm_epsilon": 1e-5},
     "bert": {**SMALL, "layer_norm_eps": 1e-12, "type_vocab_size": 2},
+    "kimi_k2": LATENT,
+    "qwen2_vl": {**GROUPED, **MROPE},
+    "qwen2_5_vl": {**GROUPED, **MROPE},
+    "qwen3_vl": {**GROUPED, **MROPE},
     "vit": {
         **{name: size for name, size in SMALL.items() if name != "vocab_size"},
         "layer_norm_eps": 1e-12,
@@ -367,20 +384,14 @@ def test_vocabulary_reduces_the_table_alone() -> None:
 
 # Declarations -------------------------------------------------------------------------------------------------------
 
-# A config of every type that has no front-end, as far as rotation goes. The text types hold what text_config holds.
+# A config of every type that has no front-end, and of DeepSeek's, as far as rotation goes. The text types hold what
+# text_config holds.
 ROTARY_CONFIGS: dict[str, dict[str, Any]] = {
     "deepseek_v2": {**DEEPSEEK_V3, "model_type": "deepseek_v2"},
     "deepseek_v3": DEEPSEEK_V3,
-    "kimi_k2": {**DEEPSEEK_V3, "model_type": "kimi_k2"},
     "gemma3": GEMMA3_4B,
     "gemma4": {"model_type": "gemma4", "text_config": GEMMA4},
     "gemma4_text": GEMMA4,
-    **{
-        name: {**QWEN2_VL, "model_type": name}
-        for name in ("qwen2_vl", "qwen2_vl_text", "qwen2_5_vl", "qwen2_5_vl_text")
-    },
-    "qwen3_vl": QWEN3_VL,
-    "qwen3_vl_text": QWEN3_VL["text_config"],
 }
 UNROTATED = ("bert", "bloom", "gpt2", "mt5", "t5", "transformer", "vit")
 
@@ -426,7 +437,8 @@ def test_one_declaration_serves_the_rope_and_the_graph(model_type: str) -> None:
     graph = from_hf(any_config(model_type), seq=None if model_type == "vit" else 7, layer=5)
     # Angles hold the rotated width of a head of 12 features, or of Gemma 3's 256; the pairing is the rotation's.
     width = 256 if family.text else 12
-    expected = {replace(rope, dim=rope.dim or width, pairing="half")} if rope else set()
+    one_axis: dict[str, Any] = {"sections": (), "interleaved_sections": False}  # a prompt of text has one
+    expected = {replace(rope, dim=rope.dim or width, pairing="half", **one_axis)} if rope else set()
     assert {angles.rope for angles in ops_in(graph, ops.Angles)} == expected
     assert {rotate.pairing for rotate in ops_in(graph, ops.Rotate)} == ({rope.pairing} if rope else set())
 
@@ -484,6 +496,74 @@ def test_deepseek_pairs_are_complex_numbers(model_type: str) -> None:
 def test_deepseek_v2_reads_no_rope_interleave() -> None:
     assert "rope_interleave" in refusal(read, "deepseek_v2", rope_interleave=False)
     assert read("deepseek_v3", rope_interleave=False).pairing == "half"
+
+
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+def test_an_image_has_positions_along_three_axes(phase: str) -> None:
+    """They rotate queries and keys, and the order of the tokens alone says which keys are seen."""
+    build: dict[str, Any] = {"phase": phase, "capacity": 16, "dtype": "f64"}
+    text, image = (from_hf(small("qwen2_vl"), seq=5, inputs=told, **build) for told in ((), ("rope_positions",)))
+    values = drawn(text, np.random.default_rng(3)) | {
+        label: np.full((1, 16, 2, 12), 0.1) for label in ("k_cache", "v_cache")
+    }
+    rows = np.arange(5, dtype=np.int32)[None] + (4 if phase == "decode" else 0)
+    values |= {"ids": rows} | ({"positions": rows, "lengths": np.array([4], np.int32)} if phase == "decode" else {})
+    expected = reference.evaluate(text, values)["out"]
+    same = reference.evaluate(image, {**values, "rope_positions": np.tile(rows, (3, 1, 1))})["out"]
+    np.testing.assert_allclose(same, expected, rtol=1e-12, atol=1e-12)
+    grid = np.array([[[4, 4, 4, 4, 4]], [[4, 4, 5, 5, 6]], [[4, 5, 4, 5, 6]]], np.int32)
+    other = reference.evaluate(image, {**values, "rope_positions": grid})["out"]
+    assert np.abs(other - expected).max() > 1e-3
+    assert attend(image).operands[3:] == attend(text).operands[3:]
+
+
+@pytest.mark.parametrize(("around", "text"), WRAPPERS.items())
+def test_a_wrapper_is_its_text_model(around: str, text: str) -> None:
+    stated = CONFIGS[text]
+    inner = {name: value for name, value in stated.items() if name != "model_type"}
+    wrapped = {"model_type": around, "vision_config": {}, "tie_word_embeddings": False}
+    for more in ({}, {"model_type": text}):
+        graph = from_hf({**wrapped, "text_config": {**inner, **more}}, seq=7)
+        assert graph is from_hf(stated, seq=7)
+    assert "text_config is None" in refusal(from_hf, wrapped)
+    assert "'invented_switch'" in refusal(from_hf, {**wrapped, "text_config": inner, "invented_switch": 1})
+
+
+def test_a_wrapper_of_a_model_that_is_not_there_says_which() -> None:
+    said = refusal(from_hf, {"model_type": "mistral3", "text_config": {"model_type": "ministral3"}})
+    assert "'ministral3' is not supported" in said
+
+
+def test_published_dbrx_states_its_theta_where_transformers_does_not_read_it() -> None:
+    stated = {name: value for name, value in CONFIGS["dbrx"].items() if name != "rope_theta"}
+    assert "rope_theta is 500000.0 in attn_config" in refusal(from_hf, stated)
+    saved = {**stated, "rope_parameters": {"rope_type": "default", "rope_theta": 5e5}}
+    assert from_hf(saved, seq=7) is from_hf(CONFIGS["dbrx"], seq=7)
+
+
+def test_kimi_is_deepseek_v3() -> None:
+    kimi, deepseek = (from_hf({"model_type": name, **LATENT}, seq=7) for name in ("kimi_k2", "deepseek_v3"))
+    assert (kimi.inputs, kimi.outputs) == (deepseek.inputs, deepseek.outputs)
+
+
+def test_a_step_of_latent_attention_reads_one_narrow_head() -> None:
+    """The absorbed form: the keys and values of all heads are never there, and the cache holds 10 + 4 features a token."""
+    step, prompt = (from_hf(small("kimi_k2"), **build) for build in ({"phase": "decode", "capacity": 16}, {"seq": 7}))
+    assert step.labels("state") == ("latent_cache",)
+    assert step.input_types["latent_cache"].shape == (1, 16, 1, 14)
+    q, k, v = attend(step).operands[:3]
+    assert (q.type.shape, k.type.shape) == ((1, 1, 4, 14), (1, 16, 1, 14))
+    assert k is v
+    assert [operand.type.shape[-2:] for operand in attend(prompt).operands[:3]] == [(4, 10), (4, 10), (4, 5)]
+    # arXiv:2405.04434, appendix B, and YaRN's magnitude at mscale_all_dim, squared, for a factor of 40.
+    scale = 10**-0.5 * (0.1 * math.log(40) + 1) ** 2
+    assert [ops_in(graph, ops.Attend)[0].scale for graph in (step, prompt)] == pytest.approx([scale] * 2, rel=1e-12)
+    assert {
+        norm.epsilon for norm in ops_in(from_hf(small("kimi_k2", rms_norm_eps=1e-3), start="hidden"), ops.Norm)
+    } == {
+        1e-3,
+        1e-6,
+    }
 
 
 def declaring(name: str, **attributes: object) -> ModuleType:
@@ -583,7 +663,7 @@ def test_gemma2_by_its_paper() -> None:
     assert np.allclose(reference.evaluate(graph, {"ids": ids, **w})["out"][0], expected, rtol=1e-9, atol=1e-9)
 
 
-def test_vit_reads_patches_row_by_row() -> None:
+def test_vit_reads_patches_row_by_row_after_the_class_token() -> None:
     graph = from_hf(small("vit"), dtype="f64")
     w = drawn(graph, np.random.default_rng(3))
     image = np.random.default_rng(4).standard_normal((1, 12, 8, 3))
@@ -593,8 +673,9 @@ def test_vit_reads_patches_row_by_row() -> None:
     kernel = w["patch_weight"].reshape(4, 4, 3, 48)  # height, width, channels, features: a convolution's
     for patch, (row, column) in enumerate((row, column) for row in (0, 4, 8) for column in (0, 4)):
         cut = image[0, row : row + 4, column : column + 4]
-        expected = np.einsum("hwc,hwcf->f", cut, kernel) + w["patch_bias"] + w["position_embedding"][patch]
-        assert np.allclose(embedded[0, patch], expected, rtol=1e-10, atol=1e-10)
+        expected = np.einsum("hwc,hwcf->f", cut, kernel) + w["patch_bias"] + w["position_embedding"][patch + 1]
+        assert np.allclose(embedded[0, patch + 1], expected, rtol=1e-10, atol=1e-10)
+    assert np.allclose(embedded[0, 0], w["class_token"][0] + w["position_embedding"][0], rtol=1e-10, atol=1e-10)
 
 
 # Errors -------------------------------------------------------------------------------------------------------------
@@ -605,7 +686,7 @@ def test_vit_reads_patches_row_by_row() -> None:
     [
         ({}, {}, ["model_type", "None", "llama"]),
         ({"model_type": "lama"}, {}, ["'lama'", "did you mean 'llama'"]),
-        ({"model_type": "deepseek_v3"}, {}, ["deepseek_v3", "latent attention", "MLA"]),
+        (small("kimi_k2", num_key_value_heads=2), {}, ["kimi_k2", "latent attention", "each of its 4 heads"]),
         (small("llama", rms_norm_eps=...), {}, ["llama config", "rms_norm_eps is missing"]),
         (small("gpt2", hidden_size=...), {}, ["gpt2 config", "n_embd or hidden_size is missing"]),
         (small("gpt2", n_embd=64), {}, ["hidden_size", "n_embd", "differ"]),
@@ -633,7 +714,7 @@ def test_vit_reads_patches_row_by_row() -> None:
         (small("bert", position_embedding_type="relative_key"), {}, ["position_embedding_type", "'absolute'"]),
         (small("bert", is_decoder=True), {}, ["is_decoder True", "only False"]),
         (small("vit", image_size=[1, 2, 3]), {}, ["image_size", "height and width"]),
-        (small("vit"), {"seq": 7}, ["seq is 7", "6 patches"]),
+        (small("vit"), {"seq": 6}, ["seq is 6", "6 patches with 1 tokens before them"]),
         (small("vit"), {"vocabulary": 7}, ["vit", "no vocabulary"]),
         (small("vit"), {"capacity": 7}, ["vit", "encoder", "capacity"]),
         (small("bert"), {"phase": "decode"}, ["bert is an encoder", 'phase="prefill"']),

@@ -121,6 +121,32 @@ def test_project_sums_products() -> None:
     np.testing.assert_allclose(run(ops.Project(), x, weight), y - bias)
 
 
+def test_every_head_has_a_projection_of_its_own() -> None:
+    x, weight = normal(0, 2, 3, 4), normal(1, 3, 4, 5)
+    y = run(ops.ProjectHeads(), x, weight)
+    for head in range(3):
+        np.testing.assert_allclose(y[:, head], x[:, head] @ weight[head], rtol=1e-12, atol=1e-12)
+
+
+def test_features_are_joined_head_by_head() -> None:
+    a, one, own = normal(0, 5, 3, 4), normal(1, 5, 1, 2), normal(2, 5, 3, 2)
+    for head in range(3):
+        np.testing.assert_array_equal(run(ops.JoinFeatures(), a, one)[:, head], np.hstack([a[:, head], one[:, 0]]))
+        np.testing.assert_array_equal(run(ops.JoinFeatures(), a, own)[:, head], np.hstack([a[:, head], own[:, head]]))
+
+
+def test_rows_of_a_table_come_before_every_sequence() -> None:
+    first, x = normal(0, 2, 3), normal(1, 4, 5, 3)
+    y = run(ops.JoinRows(), first, x)
+    for sequence in range(4):
+        np.testing.assert_array_equal(y[sequence], np.vstack([first, x[sequence]]))
+
+
+def test_clip_keeps_what_is_within() -> None:
+    x = np.array([-3.0, -0.5, 0.0, 0.4, 7.0])
+    np.testing.assert_array_equal(run(ops.Clip(limit=0.5), x), [-0.5, -0.5, 0.0, 0.4, 0.5])
+
+
 def test_split_and_merge_heads() -> None:
     x = np.arange(14.0).reshape(2, 7)
     heads = run(ops.SplitHeads(heads=2, width=3, start=1), x)

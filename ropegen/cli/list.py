@@ -78,7 +78,10 @@ def _targets() -> _Rows:
 
 
 def _models() -> _Rows:
-    return [{"model_type": name, **family.summary()} for name, family in models.FAMILIES.items()]
+    rows = {name: family.summary() for name, family in models.FAMILIES.items()}
+    for around, text in models.WRAPPERS.items():
+        rows[around] = {**models.FAMILIES[text].summary(), "front-end": f"yes, of its text_config (default {text})"}
+    return [{"model_type": name, **rows[name]} for name in sorted(rows)]
 
 
 def _passes() -> _Rows:

@@ -126,8 +126,8 @@ def _places_of(value: Node) -> Iterator[Place]:
 
 # Ops whose result has the rows of their first operand, one for one.
 _ROW_BY_ROW = (
-    ops.Attend, ops.Cast, ops.Embed, ops.MergeHeads, ops.Norm, ops.Project, ops.ReorderPairs, ops.Rotate, ops.Scale,
-    ops.SplitHeads,
+    ops.Attend, ops.Cast, ops.Clip, ops.Embed, ops.MergeHeads, ops.Norm, ops.Project, ops.ReorderPairs, ops.Rotate, ops.Scale,
+    ops.ProjectHeads, ops.SplitHeads,
 )  # fmt: skip
 
 
@@ -146,6 +146,8 @@ def _same_rows(value: Node) -> Iterator[Node]:
         yield row
         if isinstance(row.op, _ROW_BY_ROW):
             waiting.append(row.operands[0])
+        elif isinstance(row.op, ops.JoinFeatures):
+            waiting += row.operands
         elif isinstance(row.op, ops.Add):
             waiting += [operand for operand in row.operands if operand.type.shape == row.type.shape]
 

@@ -121,6 +121,26 @@ class Builder:
             width = x.type.shape[-1] // heads
         return node(ops.SplitHeads(heads=heads, width=width, start=start), x)
 
+    def project_heads(self, x: Node, weight: Node) -> Node:
+        """A projection of its own for every head: x (..., H, D), weight (H, D, F) -> (..., H, F)."""
+        return node(ops.ProjectHeads(), x, weight)
+
+    def join_features(self, a: Node, b: Node) -> Node:
+        """Features side by side, head by head: a (..., S, H, D), b (..., S, H or 1, E) -> (..., S, H, D + E)."""
+        return node(ops.JoinFeatures(), a, b)
+
+    def join_rows(self, first: Node, x: Node) -> Node:
+        """Rows before those of a sequence: first (N, E), x (..., S, E) -> (..., N + S, E)."""
+        return node(ops.JoinRows(), first, x)
+
+    def clip(self, x: Node, limit: float) -> Node:
+        """The numbers of x, none above `limit` and none below -`limit`."""
+        return node(ops.Clip(limit=_number("clip: limit", limit)), x)
+
+    def features(self, x: Node, width: int, *, start: int = 0) -> Node:
+        """The features start .. start + width of x: (..., F) -> (..., width)."""
+        return self.merge_heads(self.split_heads(x, 1, width, start=start))
+
     def merge_heads(self, x: Node) -> Node:
         """The heads as features: x (..., H, D) -> (..., H * D)."""
         return node(ops.MergeHeads(), x)

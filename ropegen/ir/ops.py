@@ -13,12 +13,18 @@ import numpy as np
 
 from ropegen import dropout, masks
 from ropegen.errors import RopegenError
+from ropegen.ir.model_ops import Clip, JoinFeatures, JoinRows, ProjectHeads
 from ropegen.ir.op import Measured, Op, Operand, attribute
 from ropegen.masks import Expr
 from ropegen.rotary import Rope
 from ropegen.scaling import Scaling
 from ropegen.types import DTYPES, FLOATS, TensorType
 
+__all__ = [
+    "OPS", "PAIRINGS", "ROLES", "Add", "Angles", "AppendCache", "Attend", "Cast", "Clip", "Embed", "Input", "JoinFeatures", "JoinRows",
+    "MergeHeads", "Norm", "Pack", "Patchify", "Positions", "Project", "ProjectHeads", "ReorderPairs", "Rotate", "Scale",
+    "Sinusoid", "SplitHeads", "Transpose", "attention_scale",
+]  # fmt: skip
 ROLES = ("activation", "parameter", "state")
 PAIRINGS = ("half", "interleaved")
 MAX_HEAD_WIDTH = 2**16
@@ -652,7 +658,8 @@ OPS: dict[str, type[Op]] = {
     op.name: op
     for op in (
         Input, Positions, Embed, Patchify, Sinusoid, Add, Norm, Project, SplitHeads, MergeHeads, Angles, Rotate,
-        Scale, Cast, Transpose, Attend, AppendCache, Pack, ReorderPairs,
+        Scale, Cast, Transpose, Attend, AppendCache, Pack, ReorderPairs, ProjectHeads, JoinFeatures,
+        JoinRows, Clip,
     )
 }  # fmt: skip
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 LAYER_TYPES = ("full_attention", "sliding_attention")
 """The kinds of layer, by the names that configs have for them."""
+LATENT_SIZES = ("kv_lora_rank", "q_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +121,15 @@ class FrontEnd:
     """For learned positions: the field with the id of padding. Positions begin after it, and earlier rows are not used."""
     fixed_epsilon: float | None = None
     """The epsilon of every norm where no field holds it."""
+    patch_bias: bool = True
+    first_tokens: tuple[str, ...] = ()
+    """The parameters of one token each that stand before the patches, such as the class token. They have positions too."""
+    registers: str = ""
+    """The field with the number of register tokens, which stand between the first tokens and the patches."""
+    clip: str = ""
+    """The field that holds the largest number of queries, keys and values; they are clipped to it."""
+    latent: bool = False
+    """Whether keys and values follow from one latent vector of a token; see `latent_graph`."""
     key_heads: Callable[[Config], int] | None = None
     """The number of heads of keys where it is not `num_key_value_heads`."""
 
@@ -128,12 +138,13 @@ class FrontEnd:
         """The config fields that the reading of these facts uses, in addition to the sizes that every model states."""
         named = [self.epsilon, self.local_switch, self.scale, self.softcap, *self.only]
         named += [name for name in (self.qkv_bias, self.out_bias, self.qk_norm) if isinstance(name, str)]
-        stated = (self.multiplier, self.embedding_multiplier, self.positions_after)
+        stated = (self.multiplier, self.embedding_multiplier, self.positions_after, self.registers, self.clip)
         named += [name for name in stated if isinstance(name, str)]
         named += ["num_key_value_heads"] if self.grouped else []
         named += ["sliding_window"] if self.local is not None else []
         named += ["image_size", "patch_size", "num_channels"] if self.patches else ["vocab_size"]
         named += ["type_vocab_size"] if self.token_types else []
+        named += LATENT_SIZES if self.latent else []
         return frozenset(name for name in named if name)
 
 
@@ -162,6 +173,9 @@ class Family:
     is read, and `unread` lists the fields beside it."""
     block: Block | None = None
     """The rest of a layer and the head, for `ropegen.Model`. None where ropegen runs only the front-end."""
+    part: str = ""
+    """The field that holds a mapping with more fields of the model, such as `attn_config`. They are read as if they stood
+    beside it."""
     unread: frozenset[str] = frozenset()
     """Fields of the config class that cannot change what the model computes for given inputs, such as dropout."""
     tensors: Tensors | Callable[[Config], Tensors] | None = None

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 from ropegen.arguments import flag_of, mapping_of, text_of
@@ -17,7 +18,8 @@ from ropegen.ir.graph import Graph
 from ropegen.models.config import Config, count
 from ropegen.models.family import LAYER_TYPES, Declined, FrontEnd
 from ropegen.models.fields import check_fields
-from ropegen.models.layer_graph import LayerGraph, learned_positions
+from ropegen.models.latent_graph import LatentGraph
+from ropegen.models.layer_graph import LayerGraph, learned_positions, register_tokens
 from ropegen.models.reading import config_of
 from ropegen.models.rope_parameters import rope_of
 from ropegen.scaling import whole
@@ -25,7 +27,7 @@ from ropegen.types import FLOATS, dtype_name
 
 PHASES = ("prefill", "decode")
 STARTS = ("ids", "hidden")
-INPUTS = ("lengths", "padding", "positions", "segments")
+INPUTS = ("lengths", "padding", "positions", "rope_positions", "segments")
 
 _IMPLEMENTATIONS = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4", "flex_attention")
 
@@ -52,7 +54,8 @@ def from_hf(
         is read.
       batch: B, the number of sequences.
       seq: S, the tokens of one call; in `decode`, the new tokens. The default is 1 in `decode`, otherwise 2048 or as
-        many as the model has learned positions for, if those are fewer. For an image it is the number of patches.
+        many as the model has learned positions for, if those are fewer. For an image it is the number of patches and of
+        the tokens before them, such as the class token.
       dtype: the element type of weights and activations.
       phase: "prefill" starts at position 0; "decode" continues from a cache.
       layer: which layer, from 0. It decides between local and full attention in models that alternate them.
@@ -61,7 +64,8 @@ def from_hf(
       residual: also return `residual` (B, S, features), the value to which the layer adds its result.
       inputs: what else a call of `prefill` tells about its tokens. "lengths": the tokens of each sequence, which padding
         follows. "padding": where tokens are, and where padding is. "segments": which tokens belong together. "positions":
-        where tokens stand, instead of 0 to S - 1.
+        where tokens stand, instead of 0 to S - 1. "rope_positions", in `decode` too: where they stand along the three axes
+        of M-RoPE, which differ where an image is among them. They rotate, and `positions` alone say which keys are seen.
       capacity: C, the rows of the cache; the default in `decode` is the model's longest sequence. With it, `prefill`
         writes its keys and values into the first S rows of a cache. The frequencies of dynamic and LongRoPE scaling
         follow the longest sequence of a call. That is C where there is a cache, and S elsewhere, in both phases. Such
@@ -73,10 +77,11 @@ def from_hf(
       `image` (B, height, width, channels) of `dtype`, or `hidden` (B, S, features) of `dtype`; `token_type_ids` (B, S)
       int32 for BERT. In `decode` also `positions` (B, S) int32 and `lengths` (B,) int32, the rows of the cache that are
       written. With a cache, the states `k_cache`, `v_cache` (B, C, key heads, width of a head), which are outputs as
-      well. Row i of a cache holds position i, so the first position of a sequence is its length; a call is refused if
-      it knows that they differ. What `inputs` names: `lengths` (B,) int32; `padding` (B, S) int32, 1 for a token and 0
-      for padding; `segments` (B, S) int32, where a token sees only its own segment; `positions` (B, S) int32. The weights
-      are the inputs whose role is "parameter"; `LayerGraph` describes them.
+      well. DeepSeek's latent attention has one instead, `latent_cache` (B, C, 1, kv_lora_rank + qk_rope_head_dim). Row i
+      of a cache holds position i, so the first position of a sequence is its length; a call is refused if it knows that
+      they differ. What `inputs` names: `lengths` (B,) int32; `padding` (B, S) int32, 1 for a token and 0 for padding;
+      `segments` (B, S) int32, where a token sees only its own segment; `positions` (B, S) int32; `rope_positions`
+      (3, B, S) int32. The weights are the inputs whose role is "parameter"; `LayerGraph` and `LatentGraph` describe them.
 
     Raises:
       RopegenError: an unknown model type, a field that is missing, unknown, or that changes the front-end in a way that
@@ -135,6 +140,10 @@ def front_end_graph(
     rope = None if unrotated else rope_of(model, layer_type)
     by_length = rope is not None and rope.scaling.needs_length
     told = _inputs(inputs, decode, capacity, by_length)
+    if "rope_positions" in told and (rope is None or not rope.sections):
+        raise model.refuse("its code rotates by one axis of positions", "leave rope_positions out of inputs")
+    if rope is not None and "rope_positions" not in told:  # the axes of M-RoPE are one for a prompt without an image
+        rope = replace(rope, sections=(), interleaved_sections=False)
     seq = _sequence(model, facts, seq, decode, start)
     if decode or capacity is not None:
         if capacity is None and by_length:
@@ -147,7 +156,7 @@ def front_end_graph(
         raise model.refuse(f"layer {layer} is sliding_attention and has no sliding_window", "state it")
     if start == "hidden" and vocabulary is not None:
         raise RopegenError('from_hf: a graph that starts at "hidden" has no vocabulary; leave it out')
-    built = LayerGraph(
+    built = (LatentGraph if facts.latent else LayerGraph)(
         Builder(f"{model.model_type}-layer{layer}-{phase}"),
         model,
         facts,
@@ -257,8 +266,10 @@ def _inputs(given: Iterable[str], decode: bool, capacity: int | None, by_length:
         if word not in INPUTS:
             raise RopegenError(f"from_hf: unknown input {word!r}; {nearest(str(word), INPUTS)}")
     told = frozenset(words)
-    if told and decode:
-        raise RopegenError("from_hf: a decode step always reads positions and lengths; leave inputs out")
+    if told - {"rope_positions"} and decode:
+        raise RopegenError(
+            "from_hf: a decode step always reads positions and lengths; leave inputs out, or give rope_positions alone"
+        )
     if len(told & {"lengths", "padding", "segments"}) > 1:
         raise RopegenError(
             f"from_hf: inputs are {', '.join(sorted(told))}; give one of lengths, padding and segments. Padding can be a "
@@ -282,9 +293,11 @@ def _sequence(model: Config, facts: FrontEnd, seq: int | None, decode: bool, sta
     if facts.patches:
         (height, width), (down, across) = model.sides("image_size"), model.sides("patch_size")
         patches = (height // down) * (width // across)
-        if seq is not None and seq != patches and start == "ids":
-            raise RopegenError(f"from_hf: seq is {seq} and the image has {patches} patches; leave seq out")
-        return patches if seq is None else count("from_hf: seq", seq)
+        tokens = patches + len(facts.first_tokens) + register_tokens(model, facts)
+        if seq is not None and seq != tokens and start == "ids":
+            more = f" with {tokens - patches} tokens before them" if tokens > patches else ""
+            raise RopegenError(f"from_hf: seq is {seq} and the image has {patches} patches{more}; leave seq out")
+        return tokens if seq is None else count("from_hf: seq", seq)
     longest = learned_positions(model, facts) if model.family.positions == "learned" else None
     if seq is None:
         return 1 if decode else min(2048, longest or 2048)

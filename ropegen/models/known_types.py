@@ -16,9 +16,12 @@ _REASONS: dict[str, str] = {
         bamba falcon_h1 granitemoehybrid jamba kimi_linear lfm2 lfm2_moe lfm2_vl minimax nemotron_h olmo_hybrid qwen3_5
         qwen3_5_moe qwen3_5_moe_text qwen3_5_text qwen3_next recurrent_gemma zamba zamba2
     """,
-    "its latent attention has no keys and values of whole heads to project": """
-        deepseek_v32 deepseek_v4 glm4_moe_lite glm_moe_dsa longcat_flash mistral4 youtu
+    "an indexer of its own chooses the keys that its latent attention sees, and the front-end has none": """
+        deepseek_v32 deepseek_v4 glm_moe_dsa
     """,
+    "its latent attention scales queries by their position": "mistral4",
+    "a layer has two latent attentions, which multiply their latent vectors": "longcat_flash",
+    "its patches rotate by their row and column, and the front-end counts along one axis": "dinov3_vit mlcd_vision_model pixtral",
     "its bias by relative position is learned, and the front-end has no such table": """
         beit data2vec-vision deberta deberta-v2 donut-swin layoutlmv2 layoutlmv3 layoutxlm longt5 maskformer-swin mpnet
         pop2piano seamless_m4t seamless_m4t_v2 sew-d speecht5 swin swin2sr swinv2 switch_transformers udop umt5 wav2vec2-bert
@@ -61,7 +64,7 @@ _OTHERS = """
     csm_depth_decoder_model ctrl cwm d_fine dab-detr data2vec-audio dbrx decision_transformer deepseek_ocr2
     deepseek_ocr2_encoder deepseek_ocr2_sam_vision_model deepseek_ocr2_text deepseek_ocr2_vision deimv2 deit
     depth_anything depth_pro detr dia dia_decoder dia_encoder diffusion_gemma diffusion_gemma_text dinov2
-    dinov2_with_registers dinov3_vit dory dots3_note dots3_note_audio_encoder dots3_note_text
+    dinov2_with_registers dory dots3_note dots3_note_audio_encoder dots3_note_text
     dots3_note_vision_encoder dpr dpt edgetam edgetam_mask_decoder edgetam_prompt_encoder edgetam_video
     edgetam_video_mask_decoder edgetam_video_prompt_encoder edgetam_vision_model efficientloftr embedding_gemma2
     embedding_gemma2_text emu3_text_model emu3_vqgan eomt eomt_dinov3 ernie ernie4_5_vl_moe ernie4_5_vl_moe_text
@@ -88,7 +91,7 @@ _OTHERS = """
     lw_detr_vit lxmert markuplm mask2former maskformer megatron-bert mellum metaclip_2 metaclip_2_text_model
     metaclip_2_vision_model mgp-str mimi mimo_v2_flash minicpm3 minicpm_ocr minicpm_ocr_vision minicpmv4_6
     minicpmv4_6_vision minicpmv4_7 minicpmv4_7_vision minimax_m2 minimax_m3_vl minimax_m3_vl_text minimax_m3_vl_vision
-    ministral3 mistral_large4 mistral_large4_text mlcd_vision_model mllama_text_model mllama_vision_model
+    ministral3 mistral_large4 mistral_large4_text mllama_text_model mllama_vision_model
     mm-grounding-dino mobilebert mobilevit mobilevitv2 modernbert modernbert-decoder modernvbert molmo2 molmo2_adapter
     molmo2_text molmo2_vision moonshine moonshine_streaming moonshine_streaming_encoder moshi moshi_depth
     moss_transcribe_diarize moss_transcribe_diarize_audio mpt muse_glimmer muse_glimmer_assistant muse_glimmer_text
@@ -101,7 +104,7 @@ _OTHERS = """
     owlvit_vision_model paddleocr_vl paddleocr_vl_text paddleocr_vl_vision parakeet_ctc parakeet_encoder parakeet_rnnt
     patchtsmixer patchtst pe_audio pe_audio_encoder pe_audio_video pe_audio_video_encoder pe_video pe_video_encoder
     perceiver phi4_multimodal_audio phi4_multimodal_vision phimoe pi0 pix2struct_text_model pix2struct_vision_model
-    pixio pixtral pocket_tts pocket_tts_audio_tokenizer pp_chart2table pp_chart2table_vision pp_doclayout_v2
+    pixio pocket_tts pocket_tts_audio_tokenizer pp_chart2table pp_chart2table_vision pp_doclayout_v2
     pp_doclayout_v3 pp_doclayout_v4 pp_formulanet pp_formulanet_text pp_formulanet_vision pp_lcnet pp_lcnet_v3
     pp_lcnet_v4 pp_ocrv5_mobile_det pp_ocrv5_mobile_rec pp_ocrv5_server_det pp_ocrv5_server_rec pp_ocrv6_medium_det
     pp_ocrv6_small_det pp_ocrv6_small_rec pp_ocrv6_tiny_rec prompt_depth_anything pvt pvt_v2 qianfan_ocr

@@ -16,7 +16,9 @@ from ropegen.errors import RopegenError, nearest
 from ropegen.models.config import Config
 from ropegen.models.families import FAMILIES
 from ropegen.models.family import Family
+from ropegen.models.fields import COMMON
 from ropegen.models.known_types import reason_for
+from ropegen.models.wrappers import UNREAD, WRAPPERS
 
 _EXAMPLE = (
     'json.loads(pathlib.Path("config.json").read_text()), the path of a config.json or of its folder, or model.config'
@@ -76,9 +78,11 @@ def config_of(call: str, given: object, *, any_wrapper: bool = False) -> Config:
     named: object = text.get("model_type") if isinstance(text, Mapping) else None
     if any_wrapper and str(outer) not in FAMILIES and isinstance(named, str) and named in FAMILIES:
         return Config(named, FAMILIES[named], cast("Mapping[str, object]", text), stated)
+    if str(outer) in WRAPPERS:
+        return _within(str(outer), text, stated)
     wrapper = _family(outer, named)
     if text is None and not wrapper.text:
-        return Config(str(outer), wrapper, stated)
+        return Config(str(outer), wrapper, _with_part(stated, wrapper.part))
     if not isinstance(text, Mapping | None):
         raise RopegenError(f"{outer} config: text_config is {text!r:.60}; it must hold the fields of the text model")
     model_type = (wrapper.text or str(outer)) if named in (None, outer) else str(named)
@@ -87,6 +91,43 @@ def config_of(call: str, given: object, *, any_wrapper: bool = False) -> Config:
     return Config(
         model_type, wrapper if model_type == outer else _family(model_type, None), inner, around, wrapper.unread
     )
+
+
+def _within(outer: str, text: object, stated: Mapping[str, object]) -> Config:
+    """The config of the text model of a wrapper that leaves its attention as it is."""
+    if not isinstance(text, Mapping):
+        raise RopegenError(f"{outer} config: text_config is {text!r:.60}; it must hold the fields of the text model")
+    inner = cast("Mapping[str, object]", text)
+    named = inner.get("model_type")
+    model_type = WRAPPERS[outer] if named in (None, outer) else str(named)
+    around = {name: value for name, value in stated.items() if name != "text_config"}
+    return Config(model_type, _family(model_type, None), {**inner, "model_type": model_type}, around, UNREAD)
+
+
+def _with_part(stated: Mapping[str, object], part: str) -> Mapping[str, object]:
+    """The fields of a config, with those of the mapping under `part` beside them."""
+    inner = stated.get(part) if part else None
+    to_dict = getattr(inner, "to_dict", None)
+    inner = cast("Callable[[], object]", to_dict)() if callable(to_dict) else inner
+    if inner is None:
+        return stated
+    model_type = stated.get("model_type")
+    if not isinstance(inner, Mapping):
+        raise RopegenError(f"{model_type} config: {part} is {inner!r:.60}; it must be a mapping")
+    more = {name: value for name, value in cast("Mapping[str, object]", inner).items() if name not in COMMON}
+    parameters = stated.get("rope_parameters")
+    around = {**(cast("Mapping[str, object]", parameters) if isinstance(parameters, Mapping) else {}), **stated}
+    if (theta := more.pop("rope_theta", None)) not in (None, around.get("rope_theta")):
+        raise RopegenError(
+            f"{model_type} config: rope_theta is {theta!r} in {part}, where transformers 5 does not read it, and "
+            f"{around.get('rope_theta', 'missing')} beside {part}; write there the value that the checkpoint was trained with"
+        )
+    for name, value in more.items():
+        if stated.get(name, value) != value:
+            raise RopegenError(
+                f"{model_type} config: {name} is {stated[name]!r}, and {value!r} in {part}; keep one of them"
+            )
+    return {**{name: value for name, value in stated.items() if name != part}, **more}
 
 
 def _family(model_type: object, text_type: object) -> Family:
@@ -106,4 +147,4 @@ def _family(model_type: object, text_type: object) -> Family:
             f"model_type {model_type!r} is not supported: {reason}; write its front-end with rg.Builder, or declare it as "
             "CONTRIBUTING.md says"
         )
-    raise RopegenError(f"unknown model_type {model_type!r}; {nearest(model_type, FAMILIES)}")
+    raise RopegenError(f"unknown model_type {model_type!r}; {nearest(model_type, (*FAMILIES, *WRAPPERS))}")

@@ -92,6 +92,21 @@ def rope_of(config: Config, layer_type: str | None) -> Rope | None:
     return None if rotary is None else _read(config, rotary, layer_type)
 
 
+def score_magnitude(config: Config) -> float:
+    """What DeepSeek's code multiplies the scores by: the square of YaRN's magnitude at `mscale_all_dim`, 1 without it.
+
+    Raises:
+      RopegenError: the config states `mscale_all_dim` and no factor, or one of them is no number.
+    """
+    stated, _ = _stated(config, Rotary(), None)
+    names = [stated.get(name) for name in ("rope_type", "type") if stated.get(name) is not None]
+    magnitude = stated.get("mscale_all_dim")
+    if not magnitude or not names or names[0] == "default":
+        return 1.0
+    factor = finite(config.where("the factor of its rope parameters"), stated.get("factor"))
+    return scaling.yarn_attention_factor(factor, finite(config.where("mscale_all_dim"), magnitude)) ** 2
+
+
 def _check_fields(config: Config, rotary: Rotary | None) -> None:
     """Refuse every rope_* and rotary_* field that the model's code would ignore, unless it is null."""
     known = frozenset[str]() if rotary is None else rotary.fields

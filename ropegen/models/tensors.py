@@ -239,6 +239,22 @@ class Parameter:
 
 
 @dataclass(frozen=True, slots=True)
+class Row:
+    """A tensor called NAME alone, of one axis, that is the only row of a table."""
+
+    name: str
+
+    def parts(self, role: str, wanted: Shapes, sizes: Sizes) -> Iterator[Part]:
+        """The parts of `wanted` that belong to `role`."""
+        if role in wanted:
+            yield Part(role, self.name, wanted[role][1:], lambda stored: stored[None])
+
+    def names(self) -> tuple[str]:
+        """The name of the tensor."""
+        return (self.name,)
+
+
+@dataclass(frozen=True, slots=True)
 class Convolution(_Module):
     """A `Conv2d` that cuts an image into patches; its weight is (features, channels, height, width) of a patch.
 
@@ -260,7 +276,7 @@ class Convolution(_Module):
         yield from _biases(self.name, role, wanted, slice(None), features)
 
 
-Stored: TypeAlias = Linear | Conv1D | Experts | StackedExperts | Norm | Table | Parameter | Convolution
+Stored: TypeAlias = Linear | Conv1D | Experts | StackedExperts | Norm | Table | Parameter | Row | Convolution
 Roles: TypeAlias = Mapping[str, Stored]
 
 

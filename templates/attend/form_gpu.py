@@ -1,26 +1,39 @@
-"""The shapes of the kernel of attention for Hopper, and the list of the tiles that it visits.
+"""The shapes of the kernels of attention for Hopper, and the list of the tiles that they visit.
 
 Nothing here needs Mosaic GPU, because planning needs none.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
+import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
 from ropegen import masks
 from ropegen.ir.ops import Attend
 
+Numbers: TypeAlias = Any  # an int32 array of NumPy, or of JAX if it is known only at run time
+
 LOG2_E = math.log2(math.e)
 # A block has so many warpgroups, and each of them computes so many queries.
 WARPGROUPS, WARPGROUP_ROWS = 2, 64
 BLOCK = WARPGROUPS * WARPGROUP_ROWS
-# Tiles of keys and values in shared memory: those that are read, and those that are fetched meanwhile.
-SLOTS = 3
+# Tiles of keys and values in shared memory: those that are read, and those that are fetched meanwhile. With two slots, a
+# tile is fetched while the one before it is read.
+_SLOTS = (3, 2)
+# The queries and the keys of a tile of the backward kernels, and the tiles that they fetch ahead.
+BACKWARD_TILE, BACKWARD_SLOTS = 64, 2
+# The cotangents of keys and values have a kernel each if they have more features together.
+MOST_TOGETHER = 256
+# Bytes of shared memory that a block may use, less some for barriers.
+SHARED_MEMORY = 232_448 - 1024
+# The tensor core reads widths that are multiples of this. Features up to there are padded with zeros.
+WIDTH_STEP = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +47,8 @@ class Form:
     queries: int
     keys: int
     seen_keys: int  # keys before the padding
-    width: int
+    width: int  # of queries and keys, a multiple of `WIDTH_STEP`
+    value_width: int
     dtype: np.dtype[Any]
     kv_tile: int
     q_start: int
@@ -55,36 +69,51 @@ class Form:
     @property
     def columns(self) -> int:
         """The columns of a tile of q and k in shared memory; a half that is rotated is a whole number of them."""
-        return min(64, self.half if self.rotates else self.width)
+        return columns_of(self.half if self.rotates else self.width)
+
+    @property
+    def is_altered(self) -> bool:
+        """Whether the scores are more than scaled products."""
+        return self.op.softcap is not None or self.op.score != masks.identity or "bias" in self.op.given
 
     @property
     def factor(self) -> float:
-        """What scores are multiplied by in base 2."""
-        return self.op.scale * LOG2_E
+        """What products are multiplied by: to get scores in base 2, or those in base e if they are altered afterwards."""
+        return self.op.scale * (1 if self.is_altered else LOG2_E)
+
+    @property
+    def slots(self) -> int:
+        """The slots for tiles of keys and values in shared memory."""
+        return next((slots for slots in _SLOTS if self._shared_memory(slots) <= SHARED_MEMORY), _SLOTS[-1])
 
     @property
     def shared_memory(self) -> int:
         """Bytes of shared memory of a block, without its barriers."""
-        keys = SLOTS * self.kv_tile * 2 * self.width * self.dtype.itemsize
-        return BLOCK * (self.width * self.dtype.itemsize + 4) + keys
+        return self._shared_memory(self.slots)
+
+    def _shared_memory(self, slots: int) -> int:
+        size = self.dtype.itemsize
+        rows = (self.width + (self.value_width if self.value_width != self.width else 0)) * size + 4
+        return BLOCK * rows + slots * self.kv_tile * (self.width + self.value_width) * size
+
+
+def columns_of(width: int) -> int:
+    """The most columns, of 64, 32 and 16, that a tile of a matrix of this width can have in shared memory."""
+    return math.gcd(width, 64)
 
 
 @dataclass(frozen=True, slots=True)
 class TileList:
     """The tiles that are visited, row after row of tiles; in a row, the full tiles come before the partial ones.
 
-    Row r has the columns `columns[first : first + visited]`, of which so many are `full`: `rows[r]` holds these three
-    numbers.
+    Row r of batch entry b has the columns `columns[b, first : first + visited]`, of which so many are `full`: `rows[b, r]`
+    holds these three numbers. Both arrays have one entry that the whole batch shares, or one for each batch entry.
     """
 
-    columns: npt.NDArray[np.int32]
-    rows: npt.NDArray[np.int32]
-
-    @property
-    def kinds(self) -> tuple[bool, bool]:
-        """Whether any tile is full, and whether any is partial."""
-        _, full, visited = self.rows.T
-        return bool(np.any(full)), bool(np.any(visited > full))
+    columns: Numbers
+    rows: Numbers
+    kinds: tuple[bool, bool]
+    """Whether any tile is full, and whether any is partial."""
 
     @staticmethod
     def of(classes: npt.NDArray[np.int8]) -> TileList:
@@ -93,5 +122,17 @@ class TileList:
         visited, full = np.sum(classes != masks.EMPTY, axis=1), np.sum(classes == masks.FULL, axis=1)
         lists = [row[:count] for row, count in zip(order, visited, strict=True)]
         columns = np.concatenate([*lists, np.zeros(1, np.int64)])  # an array of a kernel is not empty
-        first = np.cumsum(visited) - visited
-        return TileList(columns.astype(np.int32), np.stack([first, full, visited], axis=1).astype(np.int32))
+        rows = np.stack([np.cumsum(visited) - visited, full, visited], axis=1)
+        kinds = bool(np.any(full)), bool(np.any(visited > full))
+        return TileList(columns.astype(np.int32)[None], rows.astype(np.int32)[None], kinds)
+
+    @staticmethod
+    def without(classes: npt.NDArray[np.int8], seen: Numbers) -> TileList:
+        """The list for classes of which only those are visited that are `seen`, (B or 1, rows of tiles, columns)."""
+        kinds = bool(np.any(classes == masks.FULL)), bool(np.any(classes == masks.PARTIAL))
+        left = jnp.where(seen, jnp.asarray(classes, jnp.int32), masks.EMPTY)
+        order = jnp.argsort(-left, axis=2, stable=True).astype(jnp.int32)
+        count = functools.partial(jnp.sum, axis=2, dtype=jnp.int32)
+        first = jnp.broadcast_to(jnp.arange(len(classes), dtype=jnp.int32) * classes.shape[1], left.shape[:2])
+        rows = jnp.stack([first, count(left == masks.FULL), count(left != masks.EMPTY)], axis=2)
+        return TileList(order.reshape(len(order), -1), rows, kinds)

@@ -12,14 +12,13 @@ No warpgroup only fetches. Warpgroup 0 starts the copies of keys, and warpgroup 
 share. After the scores of tile i, both warpgroups have read the keys and values of tile i - 1, as the turns say: so no
 other barrier is needed before a copy overwrites them.
 
-The softmax runs in base 2. Scale and log2(e) are folded into queries that are rotated here, in shared memory.
+The softmax runs in base 2. Queries that are rotated here, in shared memory, are multiplied by the scale and log2(e).
 Otherwise, the scores are multiplied by them.
 """
 
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,27 +27,27 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
-from ropegen import masks
-
 from ..gpu.mosaic import ROWS, WARPGROUP, WGMMA, Array, Index, Machine, Ref, barriers, tiles
-from .form_gpu import BLOCK, LOG2_E, SLOTS, WARPGROUP_ROWS, WARPGROUPS, Form, TileList
+from .form_gpu import BLOCK, LOG2_E, WARPGROUP_ROWS, WARPGROUPS, Form, TileList, columns_of
+from .scores_gpu import Scores, shared
 
 _LOWEST = float(np.finfo(np.float32).min)
 
 
 def _kernel(form: Form, on: Machine, kinds: tuple[bool, bool], names: tuple[str, ...], *refs: Ref) -> None:
     given = dict(zip(names, refs, strict=False))
-    out, lse, queries, keys, values, sums, q_ready, k_ready, v_ready, turns = refs[len(names) :]
+    out, lse, queries, keys, values, sums, q_ready, k_ready, v_ready, turns, *apart = refs[len(names) :]
     warpgroup, head, batch = (lax.axis_index(name) for name in (WARPGROUP, "head", "batch"))
     row = form.rows - 1 - lax.axis_index("row")  # a causal mask has its longest rows at the end: they begin first
-    first, full, visited = (given["rows"][row, place] for place in range(3))
+    lists = shared(given["rows"], batch)
+    first, full, visited = (given["rows"][lists, row, place] for place in range(3))
     start = row * BLOCK + warpgroup * WARPGROUP_ROWS
     own_rows = pl.ds(start, WARPGROUP_ROWS)
     own = queries.at[warpgroup]
 
     def fetch(step: Index, slot: Index) -> None:
         """Starts the copy of this warpgroup's part of a tile: keys or values."""
-        place = pl.ds(given["columns"][first + step] * form.kv_tile, form.kv_tile)
+        place = pl.ds(given["columns"][lists, first + step] * form.kv_tile, form.kv_tile)
         kv_head = lax.div(head, np.int32(form.heads // form.kv_heads))
 
         @pl.when(warpgroup == 0)
@@ -60,11 +59,11 @@ def _kernel(form: Form, on: Machine, kinds: tuple[bool, bool], names: tuple[str,
             plgpu.copy_gmem_to_smem(given["v"].at[batch, place, kv_head], values.at[slot], v_ready.at[slot])
 
     plgpu.copy_gmem_to_smem(given["q"].at[batch, own_rows, head], own, q_ready.at[warpgroup])
-    for slot in range(SLOTS):
+    for slot in range(form.slots):
         pl.when(slot < visited)(functools.partial(fetch, slot, slot))
     plgpu.barrier_wait(q_ready.at[warpgroup])
     if form.rotates:
-        _rotate(form, on, own, *(given[name].at[_shared(given[name], batch), own_rows] for name in ("cos", "sin")))
+        _rotate(form, on, own, *(given[name].at[shared(given[name], batch), own_rows] for name in ("cos", "sin")))
 
     @pl.when((warpgroup == 1) & (visited > 0))
     def begin() -> None:
@@ -72,24 +71,23 @@ def _kernel(form: Form, on: Machine, kinds: tuple[bool, bool], names: tuple[str,
 
     def visit(masked: bool, step: Index, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         peak, total, mixed = state
-        slot = lax.rem(step, np.int32(SLOTS))
+        slot = lax.rem(step, np.int32(form.slots))
         plgpu.barrier_wait(k_ready.at[slot])
         score = on.multiplied(own, keys.at[slot])
         plgpu.barrier_arrive(turns.at[1 - warpgroup])
 
-        @pl.when((step > 0) & (step + (SLOTS - 1) < visited))
+        @pl.when((step > 0) & (step + (form.slots - 1) < visited))
         def refill() -> None:
-            fetch(step + (SLOTS - 1), lax.rem(step - 1, np.int32(SLOTS)))
+            fetch(step + (form.slots - 1), lax.rem(step - 1, np.int32(form.slots)))
 
-        factor = np.float32(1 if form.rotates else form.factor)
-        if masked:
-            column = given["columns"][first + step]
-            score = jnp.where(_visible(form, on, batch, head, start, column), score, -jnp.inf)
+        key = given["columns"][lists, first + step] * form.kv_tile
+        tile = Scores(form, on, given, batch, head, start, key, WARPGROUP_ROWS, form.kv_tile)
+        score, factor = tile.scores(score, masked), np.float32(tile.rest)
         highest = jnp.maximum(peak, jnp.max(score, axis=1) * factor)
         weight = jnp.exp2(score * factor - on.across(highest, form.kv_tile))
         fade = jnp.exp2(peak - highest)
         total = total * fade + jnp.sum(weight, axis=1)
-        mixed = mixed * on.across(fade, form.width)
+        mixed = mixed * on.across(fade, form.value_width)
         state = (highest, total, mixed)
         # The weights are ready before this warpgroup takes its turn.
         (highest, total, mixed), weight = lax.optimization_barrier((state, weight.astype(form.dtype)))
@@ -100,7 +98,7 @@ def _kernel(form: Form, on: Machine, kinds: tuple[bool, bool], names: tuple[str,
     state = (
         on.filled((WARPGROUP_ROWS,), _LOWEST, ROWS),
         on.filled((WARPGROUP_ROWS,), 0, ROWS),
-        on.filled((WARPGROUP_ROWS, form.width), 0),
+        on.filled((WARPGROUP_ROWS, form.value_width), 0),
     )
     has_full, has_partial = kinds
     if has_full:
@@ -113,76 +111,56 @@ def _kernel(form: Form, on: Machine, kinds: tuple[bool, bool], names: tuple[str,
     def end() -> None:
         plgpu.barrier_arrive(turns.at[1])
 
+    if "sinks" in given:
+        sink = given["sinks"][head] * np.float32(LOG2_E)
+        top = jnp.maximum(peak, sink)
+        fade = jnp.exp2(peak - top)
+        peak, total, mixed = top, total * fade + jnp.exp2(sink - top), mixed * on.across(fade, form.value_width)
     seen = total > 0
     divisor = jnp.where(seen, total, 1.0)
-    own[...] = (mixed * on.across(1.0 / divisor, form.width)).astype(form.dtype)
+    result = apart[0].at[warpgroup] if apart else own
+    result[...] = (mixed * on.across(1.0 / divisor, form.value_width)).astype(form.dtype)
     sums.at[warpgroup][...] = jnp.where(seen, peak * np.float32(1 / LOG2_E) + jnp.log(divisor), -jnp.inf)
     plgpu.commit_smem()
-    plgpu.copy_smem_to_gmem(own, out.at[batch, own_rows, head])
+    plgpu.copy_smem_to_gmem(result, out.at[batch, own_rows, head])
     plgpu.copy_smem_to_gmem(sums.at[warpgroup], lse.at[batch, head, own_rows])
     plgpu.wait_smem_to_gmem(0)
 
 
-def _shared(ref: Ref, batch: Index) -> Index:
-    """The index of a batch entry in an operand that the whole batch may share."""
-    return batch if ref.shape[0] > 1 else 0
-
-
 def _rotate(form: Form, on: Machine, rows: Ref, cos: Ref, sin: Ref) -> None:
     """Rotates queries (64, width) in shared memory, and multiplies them by the factor of the scores."""
-    halves = [rows.at[:, pl.ds(start, form.half)] for start in (0, form.half)]
-    first, second = (on.load(half).astype(jnp.float32) for half in halves)
-    c, s = (on.load(table, WGMMA, is_shared=False) for table in (cos, sin))
-    factor = np.float32(form.factor)
-    halves[0][...] = ((first * c - second * s) * factor).astype(form.dtype)
-    halves[1][...] = ((second * c + first * s) * factor).astype(form.dtype)
+    factor, size = np.float32(form.factor), min(64, form.half)
+    for start in range(0, form.half, size):  # in parts, which leave room in the registers
+        first, second = (rows.at[:, pl.ds(half + start, size)] for half in (0, form.half))
+        x, y = (on.load(part).astype(jnp.float32) for part in (first, second))
+        c, s = (on.load(table.at[:, pl.ds(start, size)], WGMMA, is_shared=False) for table in (cos, sin))
+        first[...] = ((x * c - y * s) * factor).astype(form.dtype)
+        second[...] = ((y * c + x * s) * factor).astype(form.dtype)
     plgpu.commit_smem()
 
 
-def _visible(form: Form, on: Machine, batch: Index, head: Index, start: Index, column: Index) -> Array:
-    """Which keys of a tile the queries of a warpgroup see: (64, keys) booleans."""
-    shape = (WARPGROUP_ROWS, form.kv_tile)
-    at = column * form.kv_tile
-    values: dict[str, Any] = {}
-    for name in sorted(masks.variables(form.op.visible)):
-        match name:
-            case "q_pos":
-                values[name] = on.iota(shape, 0) + (start + form.q_start)
-            case "kv_pos":
-                values[name] = on.iota(shape, 1) + (at + form.kv_start)
-            case "head":
-                values[name] = head
-            case _:
-                values[name] = batch
-    terms: list[Array] = []
-    if form.op.visible != masks.full:
-        terms.append(masks.evaluate(form.op.visible, jnp, lookup="select", **values))
-    if form.seen_keys < form.keys:
-        terms.append(on.iota(shape, 1) < form.seen_keys - at)
-    return functools.reduce(jnp.logical_and, terms)
-
-
 def forward(form: Form, visited: TileList, operands: dict[str, Array], on: Machine) -> tuple[Array, Array]:
-    """(out, lse): (B, queries, H, width) in the type of q, and (B, H, queries) float32.
+    """(out, lse): (B, queries, H, value_width) in the type of q, and (B, H, queries) float32.
 
-    The operands are q, k and v of shape (B, length, heads, width), padded to whole tiles, and the tables `cos` and `sin`
-    of shape (B or 1, queries, width / 2) float32 if the kernel rotates the queries.
+    The operands are laid out as `layout_gpu.read` says.
     """
     operands = {**operands, "columns": jnp.asarray(visited.columns), "rows": jnp.asarray(visited.rows)}
-    shape = (form.batch, form.queries, form.heads, form.width)
-    keys = (SLOTS, form.kv_tile, form.width)
+    block = functools.partial(tiles, dtype=form.dtype)
+    value_columns = columns_of(form.value_width)
+    apart = form.value_width != form.width
     call = on.kernel(
         functools.partial(_kernel, form, on, visited.kinds, tuple(operands)),
         results=[
-            jax.ShapeDtypeStruct(shape, form.dtype),
+            jax.ShapeDtypeStruct((form.batch, form.queries, form.heads, form.value_width), form.dtype),
             jax.ShapeDtypeStruct((form.batch, form.heads, form.queries), jnp.float32),
         ],
         scratch=[
-            tiles((WARPGROUPS, WARPGROUP_ROWS, form.width), form.dtype, form.columns),
-            tiles(keys, form.dtype, form.columns),
-            tiles(keys, form.dtype, min(64, form.width)),
+            block((WARPGROUPS, WARPGROUP_ROWS, form.width), columns=form.columns),
+            block((form.slots, form.kv_tile, form.width), columns=form.columns),
+            block((form.slots, form.kv_tile, form.value_width), columns=value_columns),
             plgpu.SMEM((WARPGROUPS, WARPGROUP_ROWS), jnp.float32),
-            *map(barriers, (WARPGROUPS, SLOTS, SLOTS, WARPGROUPS)),
+            *map(barriers, (WARPGROUPS, form.slots, form.slots, WARPGROUPS)),
+            *([block((WARPGROUPS, WARPGROUP_ROWS, form.value_width), columns=value_columns)] if apart else []),
         ],
         grid={"row": form.rows, "head": form.heads, "batch": form.batch},
         warpgroups=WARPGROUPS,

@@ -1,129 +1,106 @@
-"""`attend` by Mosaic for Hopper: the kernel of `kernel_gpu`, which visits the tiles of scores that are not empty.
+"""`attend` by Mosaic for Hopper: the kernels of `kernel_gpu` and `kernel_gpu_backward`, which visit the tiles of scores
+that are not empty.
 
-Queries are rotated inside the kernel if their pairing is in halves of the whole width, and else before it. Keys are
-rotated before it, in one pass that XLA fuses with their padding. Sequences whose length is no multiple of the tile are
-padded with zeros. Derivatives are those of the `xla` template, which shares the residuals.
+Queries are rotated inside the forward kernel if their pairing is in halves of the whole width, and else before it. Keys
+are rotated before it, in one pass that XLA fuses with their padding. Sequences whose length is no multiple of the tile
+are padded with zeros, and so are features. The tangent is that of the `xla` template, which shares the residuals, and so
+are the gradients that `notes` names.
 
-The kernel is code for the compute capability sm90, that of H100 and H200. It was compiled for both without such a
-GPU, and its numerics were checked in JAX's interpreter; see docs/gpu.md.
+The kernels are code for the compute capability sm90, that of H100 and H200. They were compiled for both without such a
+GPU, and their numerics were checked in JAX's interpreter; see docs/gpu.md.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import jax.numpy as jnp
+import numpy as np
 
-from ropegen import masks, plain
+from ropegen import masks
 from ropegen.cost import Cost, Direction, Work
 from ropegen.errors import RopegenError
-from ropegen.expression import COMPARISONS
 from ropegen.ir.graph import Node
 from ropegen.target import Target
-from ropegen.template import Array, Arrays, Kernel, Padding, Template, Tile
+from ropegen.template import Array, Arrays, Kernel, Padding, Tangents, Template, Tile
 from ropegen.tile_classes import TileClasses
 from ropegen.types import numpy_dtype
 
-from . import xla
-from .form_gpu import BLOCK, Form, TileList
+from . import layout_gpu, limits_gpu, xla
+from .cotangents import Pull, of_operands
+from .form_gpu import BACKWARD_TILE, BLOCK, LOG2_E, MOST_TOGETHER, SHARED_MEMORY, WIDTH_STEP, Form
 from .padding import padding as padding_of
 from .site import FAMILY, AttendSite
 
-_CAPABILITY = "sm90"
-_WIDTHS = (64, 128)
 _KV_TILES = (128, 64)
-# The tile map is a constant of the module with four bytes for a tile.
-_MOST_TILES = 1 << 20
-# CUDA's limit for the axes of a grid that are not the first.
-_MOST_BLOCKS = 65535
-# Vector operations for a score in a full tile (maximum, subtraction, sum, conversion), and those of a mask.
-_VECTOR, _MASK = 5.0, 4.0
-# What the kernel computes of the expressions of masks: the operations that were compiled and compared.
-_OPERATIONS = frozenset(COMPARISONS) | {"&", "|", "~", "+", "-", "*", "neg"}
-# Masks with up to so many comparisons were compiled: they leave all values in registers, of which a thread has 255.
-_MOST_COMPARISONS = 5
+_BACKWARD = Tile.of(q=BACKWARD_TILE, kv=BACKWARD_TILE)
+# Vector operations for a score in a full tile (maximum, subtraction, sum, conversion), those of a mask, and those of a
+# bias, a soft-cap or a score expression. A soft-cap also has an exponential and a root.
+_VECTOR, _MASK, _ALTERED = 5.0, 4.0, 5.0
 
 
 def declines(site: AttendSite, target: Target) -> Iterator[str]:
-    """Other GPUs than Hopper, and what the kernel does not compute."""
-    if target.capability != _CAPABILITY:
-        yield f"its code is for {_CAPABILITY}, that is gpu:h100 and gpu:h200, and the plan is for {target}"
-    op = site.op
+    """What the kernel does not compute, and lengths whose tiles it cannot list."""
+    yield from limits_gpu.reasons(site, target)
     q, k, v = (site.sources[name].type for name in ("q", "k", "v"))
-    if op.dropout is not None:
-        yield "it drops no weights"
-    if op.partial is not None:
-        yield f"it returns no {op.partial} parts of a sum"
-    if q.dtype not in ("bf16", "f16"):
-        yield f"it multiplies bf16 and f16, not {q.dtype}"
-    if q.shape[-1] not in _WIDTHS or v.shape[-1] != q.shape[-1]:
-        yield f"it takes heads of 64 or 128 features, values alike, and not {q.shape[-1]} and {v.shape[-1]}"
-    if 0 in (*q.shape, *k.shape, *v.shape):
-        yield "there is no query or key to multiply"
-        return
-    for operand in op.beside:
-        if operand.holds != "position":
-            yield f"it takes no {operand.name}"
-        elif operand.name in op.needed - site.positions.keys():
-            yield f"{operand.name} are known only at run time"
-    if op.softcap is not None:
-        yield "it caps no scores"
-    if op.score != masks.identity:
-        yield "it takes no score expression"
-    if not op.scale > 0 or not math.isfinite(op.scale):
-        yield f"its scale is positive and finite, not {op.scale:g}"
-    if unknown := sorted(set(_unknown(op.visible))):
-        yield f"its masks compare, add, subtract and multiply positions, and do not compute {', '.join(unknown)}"
-    if (count := _comparisons(op.visible)) > _MOST_COMPARISONS:
-        yield f"its masks have at most {_MOST_COMPARISONS} comparisons, and this one has {count}"
-    if q.shape[-2] > _MOST_BLOCKS or math.prod(q.shape[:-3]) > _MOST_BLOCKS:
-        yield f"a GPU starts at most {_MOST_BLOCKS:,} heads and batch entries at once"
-    if not any(True for _ in tiles(site, target)):
-        yield f"{q.shape[-3]} queries and {k.shape[-3]} keys have more than {_MOST_TILES:,} tiles"
-
-
-def _unknown(expr: masks.Expr) -> Iterator[str]:
-    """The parts of a mask that the kernel does not compute."""
-    match expr:
-        case masks.Apply(op=op, args=args):
-            if op not in _OPERATIONS:
-                yield f"`{masks.excerpt(str(expr))}`"
-                return
-            for argument in args:
-                yield from _unknown(argument)
-        case masks.Var() | masks.Const():
-            return
-        case _:
-            yield f"`{masks.excerpt(str(expr))}`"
-
-
-def _comparisons(expr: masks.Expr) -> int:
-    """How many comparisons a mask has."""
-    if not isinstance(expr, masks.Apply):
-        return 0
-    return (expr.op in COMPARISONS) + sum(map(_comparisons, expr.args))
+    if 0 not in (*q.shape, *k.shape, *v.shape) and not any(True for _ in tiles(site, target)):
+        yield f"{q.shape[-3]} queries and {k.shape[-3]} keys have more than {limits_gpu.MOST_TILES:,} tiles"
 
 
 def tiles(site: AttendSite, target: Target) -> Iterator[Tile]:
     """Tiles of keys that the tensor core multiplies at once; the queries of a block are always as many."""
-    lengths = [site.sources[name].type.shape[-3] for name in ("q", "k")]
+    q, k = (site.sources[name].type for name in ("q", "k"))
     for kv in _KV_TILES:
         tile = Tile.of(q=BLOCK, kv=kv)
-        if (
-            math.prod(-(-length // tile[name]) for length, name in zip(lengths, ("q", "kv"), strict=True))
-            <= _MOST_TILES
-        ):
+        count = -(-q.shape[-3] // BLOCK) * -(-k.shape[-3] // kv)
+        has_room = kv == min(_KV_TILES) or limits_gpu.is_lean(site)
+        if has_room and count <= limits_gpu.MOST_TILES and _form(site, tile).shared_memory <= SHARED_MEMORY:
             yield tile
 
 
 def cost(site: AttendSite, target: Target, tile: Tile, direction: Direction = "forward") -> Cost | None:
-    """The cost of the visited tiles with their padding, and of the passes before the kernel; None for derivatives.
+    """The cost of the visited tiles with their padding, and of the passes before the kernel.
 
-    It is a model: no time of this kernel was measured. The units take turns in it, as they do within one warpgroup.
+    It is None for the tangent, and for the gradients that `notes` names: the `xla` template computes those. It is a model:
+    no time of these kernels was measured. The units take turns in it, as they do within one warpgroup.
     """
-    if direction != "forward":
-        return None
+    match direction:
+        case "forward":
+            return _forward_cost(site, target, tile)
+        case "backward" if not any(limits_gpu.left_to_xla(site)) and _gives_every_bias(site):
+            return _backward_cost(site, target)
+        case _:
+            return None
+
+
+def _gives_every_bias(site: AttendSite) -> bool:
+    return "bias" not in site.sources or limits_gpu.is_whole(site)
+
+
+def _backward_cost(site: AttendSite, target: Target) -> Cost:
+    q, k, v = (site.sources[name].type for name in ("q", "k", "v"))
+    form, classes = _form(site, _BACKWARD, rotates=False), _classes(site, _BACKWARD)
+    in_tile = float(form.batch * form.heads * BACKWARD_TILE**2)
+    visited = classes.rows * classes.columns if "bias" in site.sources else classes.visited
+    scores, hidden = in_tile * visited, in_tile * classes.number(masks.PARTIAL)
+    calls = 2 if form.width + form.value_width <= MOST_TOGETHER else 3
+    # In each kernel, the products of queries and keys, and of cotangents and values; and then one for each cotangent.
+    products = (calls + 2) * form.width + 3 * form.value_width
+    # The operands, the cotangents of q, k and v and those of the results, and the results themselves.
+    moved = 3 * sum(value.type.bytes for value in site.operands) + 4 * sum(value.type.bytes for value in site.outputs)
+    turned = sum(x.bytes for x, pairing in ((q, site.q_pairing), (k, site.k_pairing)) if pairing is not None)
+    return Work(
+        matmul=2.0 * scores * products,
+        vector=calls * ((_VECTOR + _ALTERED * form.is_altered) * scores + _MASK * hidden),
+        exponentials=calls * (1 + 2 * (site.op.softcap is not None)) * scores,
+        moved=float(moved + 4 * turned + v.bytes),
+        launches=float(calls + 1),
+        temporary=float(4 * scores if "bias" in site.sources else 0),
+    ).on(target, q.dtype)
+
+
+def _forward_cost(site: AttendSite, target: Target, tile: Tile) -> Cost:
     q, k, v = (site.sources[name].type for name in ("q", "k", "v"))
     form, classes = _form(site, tile), _classes(site, tile)
     in_tile = float(form.batch * form.heads * BLOCK * tile["kv"])
@@ -134,8 +111,12 @@ def cost(site: AttendSite, target: Target, tile: Tile, direction: Direction = "f
     scores, hidden = in_tile * classes.visited, in_tile * classes.number(masks.PARTIAL)
     padded = [
         x
-        for x, is_padded in ((q, form.queries != q.shape[-3]), (k, _pads_keys(form)), (v, _pads_keys(form)))
-        if is_padded
+        for x, length, width in (
+            (q, form.queries, form.width),
+            (k, form.keys, form.width),
+            (v, form.keys, form.value_width),
+        )
+        if (length, width) != (x.shape[-3], x.shape[-1])
     ]
     before = 2 * sum(x.bytes for x in padded)
     passes = len(padded)
@@ -145,43 +126,48 @@ def cost(site: AttendSite, target: Target, tile: Tile, direction: Direction = "f
         before, passes = before + 2 * q.bytes * (q not in padded), passes + (q not in padded)
     moved = sum(value.type.bytes for value in (*site.operands, *site.outputs))
     return Work(
-        matmul=4.0 * scores * form.width * idle,
-        vector=(_VECTOR * scores + _MASK * hidden) * idle,
-        exponentials=scores * idle,
+        matmul=2.0 * scores * (form.width + form.value_width) * idle,
+        vector=((_VECTOR + _ALTERED * form.is_altered) * scores + _MASK * hidden) * idle,
+        exponentials=(1 + 2 * (site.op.softcap is not None)) * scores * idle,
         moved=float(moved + before),
         launches=float(passes),
         temporary=float(form.shared_memory),
     ).on(target, q.dtype)
 
 
-def _pads_keys(form: Form) -> bool:
-    return form.seen_keys != form.keys
-
-
 def _classes(site: AttendSite, tile: Tile) -> TileClasses:
-    """The classes of the tiles. A full tile with padding counts as partial, because the padding must be masked."""
+    """The classes of the tiles. A full tile with padding or a dense mask counts as partial, because it must be masked."""
     classes = xla.visited(site, tile)
+    if site.op.visible == masks.full:
+        classes = TileClasses.uniform(classes.rows, classes.columns, masks.FULL)
+    if "mask" in site.op.given:
+        return classes.masked
     return classes.with_masked_last_column if site.sources["k"].type.shape[-3] % tile["kv"] else classes
 
 
-def _form(site: AttendSite, tile: Tile) -> Form:
-    q, k = (site.sources[name].type for name in ("q", "k"))
+def _form(site: AttendSite, tile: Tile, *, rotates: bool = True) -> Form:
+    """The shapes of a kernel, which may rotate the queries only if it `rotates` them at all."""
+    q, k, v = (site.sources[name].type for name in ("q", "k", "v"))
+    width = _up(q.shape[-1], WIDTH_STEP)
     starts = [site.positions[name].start if name in site.positions else 0 for name in ("q_positions", "kv_positions")]
     is_whole = site.q_pairing == "half" and site.sources["q_angles"].type.shape[-1] == q.shape[-1]
+    # Narrower tiles of shared memory than 32 columns are slower to multiply.
+    is_whole &= q.shape[-1] % 64 == 0
     return Form(
         op=site.op,
         batch=math.prod(q.shape[:-3]),
         heads=q.shape[-2],
         kv_heads=k.shape[-2],
-        queries=_up(q.shape[-3], BLOCK),
+        queries=_up(q.shape[-3], tile["q"]),
         keys=_up(k.shape[-3], tile["kv"]),
         seen_keys=k.shape[-3],
-        width=q.shape[-1],
+        width=width,
+        value_width=_up(v.shape[-1], WIDTH_STEP),
         dtype=numpy_dtype(q.dtype),
         kv_tile=tile["kv"],
         q_start=starts[0],
         kv_start=starts[1],
-        rotates=is_whole and site.sources["q_angles"].type.dtype == "f32",
+        rotates=rotates and is_whole and site.sources["q_angles"].type.dtype == "f32",
     )
 
 
@@ -204,63 +190,84 @@ def build_for(site: AttendSite, tile: Tile, *, interpreter: bool = False) -> Ker
         raise RopegenError(
             f"attend/mosaic_gpu was given the tile {tile}; q is {BLOCK}, and kv one of {', '.join(map(str, _KV_TILES))}"
         )
-    form, visited, order = _form(site, tile), TileList.of(_classes(site, tile).dense()), site.order
+    form, classes, order = _form(site, tile), _classes(site, tile).dense(), site.order
 
     def forward(*operands: Array) -> Arrays:
         # Only a program with the kernel in it imports Mosaic GPU.
         from ..gpu.mosaic import Machine
         from .kernel_gpu import forward as kernel_forward
 
-        values: dict[Node, Array] = dict(zip(site.operands, operands, strict=True))
-        turned_q, k_node, v_node = site.values
-        q_node = site.sources["q"] if form.rotates else turned_q
-        q, k, v = plain.evaluate((q_node, k_node, v_node), values)
-        given = {
-            name: _whole(form, x, size)
-            for name, x, size in zip("qkv", (q, k, v), (form.queries, form.keys, form.keys), strict=True)
-        }
-        if form.rotates:
-            angles = values[site.sources["q_angles"]]
-            angles = _padded(angles.reshape(-1, *angles.shape[-2:]), form.queries)
-            given |= {"cos": angles[..., : form.half], "sin": angles[..., form.half :]}
-        out, lse = kernel_forward(form, visited, given, Machine(interpreter))
+        (q, _, v), given, laid = layout_gpu.read(site, form, operands)
+        visited, _ = layout_gpu.visited(form, classes, given, tile["q"])
+        out, lse = kernel_forward(form, visited, laid, Machine(interpreter))
         lead, length = q.shape[:-3], q.shape[-3]
-        out, lse = out[:, :length], jnp.swapaxes(lse, 1, 2)[:, :length]
+        out, lse = out[:, :length, :, : v.shape[-1]], jnp.swapaxes(lse, 1, 2)[:, :length]
         if site.op.takes_mean:
-            mean = jnp.mean(v, -3, dtype=jnp.float32).reshape(form.batch, 1, form.kv_heads, form.width)
+            mean = jnp.mean(v, -3, dtype=jnp.float32).reshape(form.batch, 1, form.kv_heads, v.shape[-1])
             mean = jnp.repeat(mean, form.heads // form.kv_heads, axis=2).astype(out.dtype)
             out = jnp.where(lse[..., None] == -jnp.inf, mean, out)
         results = {"output": out.reshape(*lead, *out.shape[1:]), "log_sum_exp": lse.reshape(*lead, *lse.shape[1:])}
         return tuple(results[label] for label in order)
 
-    return Kernel(forward)
+    def backward(operands: Arrays, results: Arrays, cotangents: Tangents, wanted: Sequence[bool]) -> Tangents | None:
+        asked = {operand for operand, is_wanted in zip(site.operands, wanted, strict=True) if is_wanted}
+        gives_bias = site.sources.get("bias") in asked
+        if any(limits_gpu.left_to_xla(site)) or (gives_bias and not limits_gpu.is_whole(site)):
+            return None
+        given = dict(zip(order, results, strict=True)), dict(zip(order, cotangents, strict=True))
+        pulled = _backward(site, operands, Pull.of(*given), gives_bias, interpreter)
+        return tuple(pulled.get(operand) if operand in asked else None for operand in site.operands)
+
+    return Kernel(forward, backward=backward)
 
 
-def _whole(form: Form, x: Array, length: int) -> Array:
-    """An array (..., S, heads, width) as (B, length, heads, width), padded with zeros."""
-    return _padded(x.reshape(form.batch, *x.shape[-3:]), length)
+def _backward(site: AttendSite, operands: Arrays, pull: Pull, gives_bias: bool, interpreter: bool) -> dict[Node, Array]:
+    """The cotangents of the operands, by node. Operands without one are left out."""
+    from ..gpu.mosaic import Machine
+    from .kernel_gpu_backward import backward as kernel_backward
 
+    form, classes = _form(site, _BACKWARD, rotates=False), _classes(site, _BACKWARD).dense()
+    if gives_bias:  # every tile of its cotangent is written, and zeros come from the mask
+        classes = np.maximum(classes, masks.PARTIAL)
+    (q, k, v), given, laid = layout_gpu.read(site, form, operands)
+    lists = layout_gpu.visited(form, classes, {} if gives_bias else given, BACKWARD_TILE)
+    laid |= {
+        "d_out": layout_gpu.whole(form, pull.d_out, form.value_width, form.queries),
+        "shift": layout_gpu.of_rows(form, pull.shift * np.float32(LOG2_E), jnp.inf),
+        "drag": layout_gpu.of_rows(form, pull.drag, 0.0),
+    }
+    dq, dk, dv, d_bias = kernel_backward(
+        form, *lists, laid, Machine(interpreter), gives_bias=gives_bias, is_lean=limits_gpu.is_lean_backward(site)
+    )
 
-def _padded(x: Array, length: int) -> Array:
-    """An array (B, S, ...), padded with zeros to (B, length, ...)."""
-    if x.shape[1] == length:
-        return x
-    return jnp.pad(x, [(0, length - size if axis == 1 else 0) for axis, size in enumerate(x.shape)])
+    def cut(x: Array, like: Array) -> Array:
+        return x[:, : like.shape[-3], :, : like.shape[-1]].reshape(like.shape)
+
+    pulled = cut(dq, q), cut(dk, k), cut(dv, v)
+    if d_bias is not None:
+        d_bias = d_bias[:, :, : q.shape[-3], : k.shape[-3]].reshape(given["bias"].shape)
+    return of_operands(site, operands, pull, pulled, d_bias, q_pairing=site.q_pairing)
 
 
 def notes(site: AttendSite, tile: Tile, target: Target) -> Iterator[str]:
-    """What computes the derivatives."""
-    yield "gradients by attend/xla"
+    """Which gradients are left to the `xla` template."""
+    if left := list(limits_gpu.left_to_xla(site)):
+        yield f"gradients by attend/xla: {'; '.join(left)}"
+    elif "bias" in site.sources and not limits_gpu.is_whole(site):
+        bias = site.sources["bias"].type
+        yield f"the gradient of the bias {bias} is a sum over scores: where it is asked for, by attend/xla"
 
 
 def padding(site: AttendSite, tile: Tile, target: Target) -> Padding | None:
-    """Whole tiles of queries and keys."""
-    return padding_of(site, _classes(site, tile), tile, whole=(tile["q"], tile["kv"]))
+    """Whole tiles of queries and keys, and widths that the tensor core reads."""
+    form = _form(site, tile)
+    whole, widths = (tile["q"], tile["kv"]), (form.width, form.value_width)
+    return padding_of(site, _classes(site, tile), tile, whole=whole, widths=widths)
 
 
 TEMPLATE = Template(
     name="mosaic_gpu",
-    version=1,
+    version=2,
     family=FAMILY,
     runs_on=("gpu",),
     calls=("mosaic_gpu_v2",),

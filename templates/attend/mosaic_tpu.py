@@ -9,12 +9,10 @@ a multiple of the tile, are padded with zeros. The backward pass is the kernel o
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -30,7 +28,7 @@ from ropegen.types import numpy_dtype
 from ..tpu.mosaic import LANES, VMEM_SHARE, is_power, round_up, vmem_most
 from ..tpu.rotation import Rotation
 from . import layout_tpu, sweep, xla
-from .blocks import d_sinks
+from .cotangents import Pull, of_operands
 from .form_tpu import LOG2_E, ROWS, Form, unrolled
 from .kernel_tpu import forward as kernel_forward
 from .kernel_tpu_backward import VMEM_SHARE_BACKWARD, Strip, strips
@@ -421,20 +419,10 @@ def _backward(
     """The cotangents of the operands, by node. Operands without one are left out."""
     form = parts[0].form
     (q, k, v), given, padded = _read(site, form, operands)
-    values: dict[Node, Array] = dict(zip(site.operands, operands, strict=True))
-    out, lse = results["output"], results["log_sum_exp"]
-    d_out, d_lse = cotangents["output"], cotangents["log_sum_exp"]
-    # How much the result falls per relative increase of the softmax denominator, (..., Sq, H).
-    drag = jnp.zeros_like(lse) if d_lse is None else -d_lse
-    if d_out is None:
-        d_out = jnp.zeros_like(out)
-    else:
-        drag += jnp.sum(out.astype(jnp.float32) * d_out.astype(jnp.float32), -1)
-    unseen = lse == -jnp.inf
-    lse = jnp.where(unseen, jnp.inf, lse)
-    padded["d_out"] = layout_tpu.whole(form, d_out, form.value_width, form.queries)
-    padded["shift"] = layout_tpu.of_rows(form, lse * np.float32(LOG2_E), jnp.inf)
-    padded["drag"] = layout_tpu.of_rows(form, drag, 0.0)
+    pull = Pull.of(results, cotangents)
+    padded["d_out"] = layout_tpu.whole(form, pull.d_out, form.value_width, form.queries)
+    padded["shift"] = layout_tpu.of_rows(form, pull.shift * np.float32(LOG2_E), jnp.inf)
+    padded["drag"] = layout_tpu.of_rows(form, pull.drag, 0.0)
     tile = Tile.of(q=form.q_tile, kv=form.kv_tile)
     classes = _classes(site, tile).dense()
     apart = _apart(site, form, given, classes.size)
@@ -445,35 +433,10 @@ def _backward(
         x = x.reshape(form.batch, x.shape[1], heads, -1)[:, : like.shape[-3], :, : like.shape[-1]]
         return x.reshape(like.shape)
 
-    dq, dk, dv = cut(dq, q), cut(dk, k), cut(dv, v)
-    if site.op.takes_mean:
-        of_rows = jnp.sum(jnp.where(unseen[..., None], d_out, 0), -3, dtype=jnp.float32) / v.shape[-3]
-        dv += jnp.sum(of_rows.reshape(*v.shape[:-3], 1, form.kv_heads, form.group, v.shape[-1]), -2)
-    totals: dict[Node, Array] = {}
-
-    def add(name: str, value: Array) -> None:
-        node = site.sources[name]  # the region may read one value twice
-        totals[node] = totals[node] + value.astype(jnp.float32) if node in totals else value.astype(jnp.float32)
-
-    add("v", dv)
-    q_pairing = None if parts[0].finishes else site.q_pairing
-    for name, value, pairing in (("q", dq, q_pairing), ("k", dk, site.k_pairing)):
-        if pairing is None:
-            add(name, value)
-            continue
-        names = name, f"{name}_angles"
-        source, table = (values[site.sources[label]].astype(jnp.float32) for label in names)
-        _, pull = jax.vjp(functools.partial(plain.rotate, pairing=pairing), source, table)
-        for label, pulled in zip(names, pull(value), strict=True):
-            add(label, pulled)
-    if "sinks" in given:
-        add("sinks", d_sinks(given["sinks"].astype(jnp.float32), lse, drag))
     if d_bias is not None:
-        kept = d_bias[:, :, : q.shape[-3], : k.shape[-3]]
-        add("bias", kept.reshape(given["bias"].shape))
-    if site.op.partial:
-        return totals
-    return {node: total.astype(values[node].dtype) for node, total in totals.items()}
+        d_bias = d_bias[:, :, : q.shape[-3], : k.shape[-3]].reshape(given["bias"].shape)
+    q_pairing = None if parts[0].finishes else site.q_pairing
+    return of_operands(site, operands, pull, (cut(dq, q), cut(dk, k), cut(dv, v)), d_bias, q_pairing=q_pairing)
 
 
 def _read(

@@ -44,9 +44,9 @@ def tiles(shape: Sequence[int], dtype: Any, columns: int) -> Any:
     )
 
 
-def barriers(count: int) -> Any:
-    """So many barriers, each of which waits for one arrival: of a copy, or of a warpgroup."""
-    return plgpu.Barrier(num_barriers=count)
+def barriers(count: int, arrivals: int = 1) -> Any:
+    """So many barriers, each of which waits for so many arrivals: of copies, or of warpgroups."""
+    return plgpu.Barrier(num_barriers=count, num_arrivals=arrivals)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +102,17 @@ class Machine:
         """The int32 index of every element along an axis."""
         return plgpu.broadcasted_iota(jnp.int32, shape, axis, layout=WGMMA)
 
+    def vector(self, ref: Ref, axis: int, *, is_shared: bool = False) -> Array:
+        """The numbers of a reference (n,) in registers, for the rows (axis 0) or the columns (axis 1) of a matrix."""
+        return self.load(ref, WGMMA.reduce(1 - axis), is_shared=is_shared)
+
+    def spread(self, vector: Array, shape: tuple[int, int], axis: int) -> Array:
+        """A matrix with the numbers of a vector along an axis, and equal ones along the other."""
+        return lax.broadcast_in_dim(vector, shape, (axis,))
+
     def across(self, rows: Array, width: int) -> Array:
         """A number per row, (n,), for all `width` columns: (n, width)."""
-        return lax.broadcast_in_dim(rows, (rows.shape[0], width), (0,))
+        return self.spread(rows, (rows.shape[0], width), 0)
 
     def multiplied(self, a: Ref, b: Ref) -> Array:
         """The product of matrices (n, width) and (m, width) over their columns: (n, m) float32."""

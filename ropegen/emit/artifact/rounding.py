@@ -89,7 +89,7 @@ def _operand_errors(node: Node) -> list[float]:
     names = node.op.operand_names(len(node.operands))
     sizes = dict.fromkeys(names, 0.0)
     match node.op:
-        case ops.Project() | ops.Norm():
+        case ops.Project() | ops.ProjectHeads() | ops.Norm():
             sizes["x"] = _sum_unit(node, node.operands[0].type.shape[-1])
         case ops.Rotate():
             sizes |= dict.fromkeys(("x", "angles"), _sum_unit(node, 1))
@@ -138,7 +138,7 @@ def _computes(node: Node) -> bool:
         case ops.Cast(dtype=dtype):
             source = node.operands[0].type
             return source.is_float and epsilon(dtype) > epsilon(source.dtype)
-        case ops.Add() | ops.Scale() | ops.Project() | ops.Norm() | ops.Rotate() | ops.Attend():
+        case ops.Add() | ops.Scale() | ops.Project() | ops.ProjectHeads() | ops.Norm() | ops.Rotate() | ops.Attend():
             return True
         case ops.Angles() | ops.Sinusoid():
             return True

@@ -1,4 +1,4 @@
-"""The text encoders of CLIP and SigLIP, and SigLIP's image encoder, which has no class token.
+"""The text and image encoders of CLIP and SigLIP. SigLIP's image encoder has no class token.
 
 A token of CLIP's text sees those before it; SigLIP shows every token to every other.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ropegen.models.family import Family, FrontEnd
-from ropegen.models.tensors import Convolution, Linear, Norm, Table, Tensors, linears
+from ropegen.models.tensors import Convolution, Linear, Norm, Row, Table, Tensors, linears
 
 FRONT_END = FrontEnd(norm="layer", epsilon="layer_norm_eps", grouped=False, qkv_bias=True, out_bias=True)
 POSITIONS = {"position_embedding": Table("embeddings.position_embedding")}
@@ -33,7 +33,28 @@ VISION = replace(
     final={"final_norm": Norm("post_layernorm")},
 )
 
+CLIP_VISION = Family(
+    positions="learned",
+    front_end=replace(
+        FRONT_END,
+        causal=False,
+        patches=True,
+        patch_bias=False,
+        first_tokens=("class_token",),
+        embedding_norm=True,
+    ),
+    defaults={"layer_norm_eps": 1e-5, "num_channels": 3},
+    tensors=replace(
+        VISION,
+        stem={**VISION.stem, "class_token": Row("embeddings.class_embedding"), "embedding_norm": Norm("pre_layrnorm")},
+        ignored=(*VISION.ignored, r"visual_projection\..*"),
+    ),
+    unread=UNREAD,
+)
+
 FAMILIES = {
+    "chinese_clip_vision_model": CLIP_VISION,
+    "clip_vision_model": CLIP_VISION,
     "clip_text_model": Family(positions="learned", front_end=FRONT_END, tensors=TEXT, unread=UNREAD),
     "siglip_text_model": Family(
         positions="learned",

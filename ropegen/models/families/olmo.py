@@ -20,6 +20,7 @@ def three_of_four(config: Config, layer: int) -> bool:
 
 
 DEFAULTS = {"attention_bias": False, "num_key_value_heads": None, "hidden_act": "silu"}
+CLIPPED = {**DEFAULTS, "clip_qkv": None}
 POST_NORMS = {
     "attention_post_norm": Norm("post_attention_layernorm"),
     **linears("mlp.{}_proj", "gate", "up", "down"),
@@ -30,9 +31,9 @@ EXPERTS = r"layers\.\d+\.(post_attention_layernorm|post_feedforward_layernorm|ml
 OLMO = Family(
     positions=Rotary(),
     front_end=replace(
-        llama.FRONT_END, norm="layer", norm_parameters="none", fixed_epsilon=1e-5, epsilon="", only={"clip_qkv": None}
+        llama.FRONT_END, norm="layer", norm_parameters="none", fixed_epsilon=1e-5, epsilon="", clip="clip_qkv"
     ),
-    defaults=DEFAULTS,
+    defaults=CLIPPED,
     tensors=replace(
         llama.TENSORS,
         front_end=linears("self_attn.{}_proj", "q", "k", "v", "o"),
@@ -61,8 +62,8 @@ OLMO3 = replace(
 )
 OLMOE = Family(
     positions=Rotary(),
-    front_end=replace(llama.FRONT_END, qk_norm=True, qk_norm_over="heads", only={"clip_qkv": None}),
-    defaults=DEFAULTS,
+    front_end=replace(llama.FRONT_END, qk_norm=True, qk_norm_over="heads", clip="clip_qkv"),
+    defaults=CLIPPED,
     tensors=replace(qwen.QWEN3_TENSORS, blocks=(), ignored=(EXPERTS,)),
     unread=llama.UNREAD
     | {

@@ -1,4 +1,7 @@
-"""Qwen 2 and 3, and the rotary facts of their vision-language models."""
+"""Qwen 2 and 3, and the text models of their vision-language models.
+
+The latter rotate by three axes of positions, M-RoPE. For a prompt without an image the three are one and the same.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from dataclasses import replace
 from ropegen.models.block import Block
 from ropegen.models.config import Config
 from ropegen.models.families import llama
-from ropegen.models.family import Declined, Family, Rotary
+from ropegen.models.family import Family, Rotary
 from ropegen.models.tensors import Norm
 
 
@@ -54,15 +57,39 @@ QWEN3 = Family(
     unread=llama.UNREAD,
 )
 
-_THREE_AXES = Declined("its positions have three axes, and the front-end counts along one")
-QWEN2_VL = Family(positions=Rotary(theta=None, sections="runs", renamed={"mrope": "default"}), front_end=_THREE_AXES)
-QWEN3_VL = Family(
-    positions=Rotary(theta=None, sections="interleaved", renamed={"mrope": "default"}), front_end=_THREE_AXES
+# The fields of the config around the text model. Older configs have them beside the fields of the text model itself.
+AROUND = frozenset(
+    (
+        "image_token_id",
+        "tie_word_embeddings",
+        "video_token_id",
+        "vision_config",
+        "vision_end_token_id",
+        "vision_start_token_id",
+        "vision_token_id",
+    )
 )
+QWEN2_VL_TEXT = replace(
+    QWEN2,
+    positions=Rotary(theta=None, sections="runs", renamed={"mrope": "default"}),
+    defaults={**QWEN2.defaults, "max_window_layers": 80},
+    sparse={},
+)
+QWEN2_VL = replace(QWEN2_VL_TEXT, unread=QWEN2.unread | AROUND)
+QWEN3_VL_TEXT = replace(
+    QWEN3,
+    positions=Rotary(theta=None, sections="interleaved", renamed={"mrope": "default"}),
+    front_end=replace(llama.FRONT_END, qk_norm=True, layer_types=False),
+    defaults={"attention_bias": False, "head_dim": 128, "hidden_act": "silu"},
+    sparse={},
+)
+QWEN3_VL = replace(QWEN3_VL_TEXT, unread=QWEN3.unread | AROUND)
 
 FAMILIES = {
     "qwen2": QWEN2,
     "qwen3": QWEN3,
-    **dict.fromkeys(("qwen2_vl", "qwen2_vl_text", "qwen2_5_vl", "qwen2_5_vl_text"), QWEN2_VL),
-    **dict.fromkeys(("qwen3_vl", "qwen3_vl_text"), QWEN3_VL),
+    **dict.fromkeys(("qwen2_vl", "qwen2_5_vl"), QWEN2_VL),
+    **dict.fromkeys(("qwen2_vl_text", "qwen2_5_vl_text"), QWEN2_VL_TEXT),
+    "qwen3_vl": QWEN3_VL,
+    "qwen3_vl_text": QWEN3_VL_TEXT,
 }

@@ -1,0 +1,157 @@
+"""What the kernels of attention for Hopper do not compute, and why."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from ropegen import masks
+from ropegen.expression import COMPARISONS
+from ropegen.ir.ops import Attend
+from ropegen.target import Target
+
+from .form_gpu import BACKWARD_TILE
+from .site import AttendSite
+
+# The tile map is a constant of the module with four bytes for a tile.
+MOST_TILES = 1 << 20
+_CAPABILITY = "sm90"
+_MOST_WIDTH = 256
+# CUDA's limit for the axes of a grid that are not the first.
+_MOST_BLOCKS = 65535
+# The operations that were compiled and compared: on integers and booleans, and on floats.
+_INTEGER = frozenset(COMPARISONS) | {"&", "|", "~", "+", "-", "*", "neg", "//", "%", "min", "max", "abs", "where"}
+_FLOAT = frozenset(COMPARISONS) | {
+    "&",
+    "|",
+    "~",
+    "+",
+    "-",
+    "*",
+    "/",
+    "neg",
+    "min",
+    "max",
+    "abs",
+    "where",
+    "exp",
+    "tanh",
+}
+# Tables are read by one comparison for each entry, once for a tile.
+_MOST_ENTRIES = 128
+# Masks and scores with up to so many comparisons were compiled: they leave all values in registers, of which a thread
+# has 255. More than 128 features take registers of their own, and so do tiles of 128 keys.
+_MOST_COMPARISONS, _MOST_WITH_LESS_ROOM, _MOST_AT_128_KEYS, _MOST_BACKWARD = 12, 5, 3, 2
+
+
+def reasons(site: AttendSite, target: Target) -> Iterator[str]:
+    """Other GPUs than Hopper, and what the kernel does not compute."""
+    if target.capability != _CAPABILITY:
+        yield f"its code is for {_CAPABILITY}, that is gpu:h100 and gpu:h200, and the plan is for {target}"
+    op = site.op
+    q, k, v = (site.sources[name].type for name in ("q", "k", "v"))
+    if op.dropout is not None:
+        yield "it drops no weights"
+    if op.partial is not None:
+        yield f"it returns no {op.partial} parts of a sum"
+    if q.dtype not in ("bf16", "f16"):
+        yield f"it multiplies bf16 and f16, not {q.dtype}"
+    if _width(site) > _MOST_WIDTH:
+        yield f"it takes heads of at most {_MOST_WIDTH} features, not {q.shape[-1]} and {v.shape[-1]}"
+    if 0 in (*q.shape, *k.shape, *v.shape):
+        yield "there is no query or key to multiply"
+        return
+    if "numbers" in op.given:
+        yield "the score reads numbers that are known only at run time"
+    for operand in op.beside:
+        kind = site.sources[operand.name].type
+        if operand.name in op.needed - site.positions.keys() and kind.dtype == "i64":
+            yield f"{operand.name} are i64, and it compares 32 bits"
+        if operand.name == "bias" and kind.dtype == "f64":
+            yield "the bias is f64, and it adds f32"
+    if not op.scale > 0 or not math.isfinite(op.scale):
+        yield f"its scale is positive and finite, not {op.scale:g}"
+    if unknown := sorted({*_unknown(op.visible), *_unknown(op.score)}):
+        yield f"its expressions do not compute {', '.join(unknown)}"
+    most = _MOST_COMPARISONS if _width(site) <= 128 else _MOST_WITH_LESS_ROOM
+    if (count := _comparisons(op)) > most:
+        yield f"its mask and score have at most {most} comparisons and quotients, and these have {count}"
+    if q.shape[-2] > _MOST_BLOCKS or math.prod(q.shape[:-3]) > _MOST_BLOCKS:
+        yield f"a GPU starts at most {_MOST_BLOCKS:,} heads and batch entries at once"
+
+
+def left_to_xla(site: AttendSite) -> Iterator[str]:
+    """Why the backward kernels do not compute a site that the forward kernel computes."""
+    if "tanh" in str(site.op.score):
+        yield "the score has a tanh"
+    if _width(site) > 128 and not is_lean_backward(site):
+        yield (
+            "with more than 128 features, no register is left for a soft-cap, a bias, a dense mask, a score expression, "
+            f"segments, positions that are known only at run time, or more than {_MOST_BACKWARD} comparisons"
+        )
+    elif (count := _comparisons(site.op)) > _MOST_WITH_LESS_ROOM:
+        yield f"its mask and score have {count} comparisons and quotients, more than {_MOST_WITH_LESS_ROOM}"
+    q, k = (site.sources[name].type for name in ("q", "k"))
+    count = math.prod(-(-x.shape[-3] // BACKWARD_TILE) for x in (q, k))
+    if count > MOST_TILES:
+        yield f"{q.shape[-3]} queries and {k.shape[-3]} keys have more than {MOST_TILES:,} tiles"
+
+
+def is_whole(site: AttendSite) -> bool:
+    """Whether the bias has an entry for every score, so that its cotangent is not a sum."""
+    q, k = (site.sources[name].type.shape for name in ("q", "k"))
+    return site.sources["bias"].type.size == math.prod(q[:-1]) * k[-3]
+
+
+def _unknown(expr: masks.Expr) -> Iterator[str]:
+    """The parts of an expression that the kernel does not compute."""
+    match expr:
+        case masks.Apply(op=op, args=args):
+            is_float = "float" in {expr.kind, *(argument.kind for argument in args)}
+            known = op in (_FLOAT if is_float else _INTEGER)
+            if op in ("//", "%"):
+                known &= isinstance(args[1], masks.Const) and args[1].value >= 1
+            if not known:
+                yield f"`{masks.excerpt(str(expr))}`"
+                return
+            for argument in args:
+                yield from _unknown(argument)
+        case masks.Table(values=values, index=index):
+            if expr.kind == "bool" or len(values) > _MOST_ENTRIES or not masks.variables(index) <= {"head", "batch"}:
+                yield f"`{masks.excerpt(str(expr))}`"
+        case masks.Var() | masks.Const() | masks.Number():  # numbers have a reason of their own
+            return
+        case _:
+            yield f"`{masks.excerpt(str(expr))}`"
+
+
+def _comparisons(op: Attend) -> int:
+    """How many comparisons, choices and quotients the mask and the score have."""
+    return _counted(op.visible) + _counted(op.score)
+
+
+def _counted(expr: masks.Expr) -> int:
+    if not isinstance(expr, masks.Apply):
+        return 0
+    return (expr.op in COMPARISONS or expr.op in ("where", "min", "max", "//", "%")) + sum(map(_counted, expr.args))
+
+
+def is_lean(site: AttendSite) -> bool:
+    """Whether the scores of the forward kernel leave registers free for tiles of 128 keys."""
+    return _width(site) <= 128 and _is_simple(site, _MOST_AT_128_KEYS)
+
+
+def is_lean_backward(site: AttendSite) -> bool:
+    """Whether the scores of the backward kernels leave registers free for whole tiles."""
+    return site.op.softcap is None and _is_simple(site, _MOST_BACKWARD)
+
+
+def _is_simple(site: AttendSite, most_comparisons: int) -> bool:
+    """Biases, dense masks, score expressions, and positions and segments that are known only at run time take registers."""
+    op = site.op
+    simple = op.score == masks.identity and not any(name in op.given for name in ("bias", "mask"))
+    return simple and not op.needed - site.positions.keys() and _comparisons(op) <= most_comparisons
+
+
+def _width(site: AttendSite) -> int:
+    return max(site.sources[name].type.shape[-1] for name in ("q", "v"))
