@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import difflib
 import secrets
+import warnings
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import jax
 import pytest
@@ -42,6 +45,7 @@ ANY_JAX = frozenset(
         "mask_show",
         "masks",
         "models",
+        "models_page",
         "native",
         "native_assembly",
         "nonsense",
@@ -68,6 +72,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.name in ANY_JAX:
             item.add_marker("any_jax")
+        if "recorder" in getattr(item, "fixturenames", ()):
+            item.add_marker("live")
+
+
+@pytest.fixture(scope="session")
+def recorder() -> Callable[[str], ModuleType]:
+    """Imports a script that runs the models of transformers, such as "record_models"; skips where there is no transformers.
+
+    Tests with it have the marker `live`.
+    """
+
+    def imported(name: str) -> ModuleType:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # transformers warns on import
+            for package in ("torch", "transformers"):
+                pytest.importorskip(package, reason="the live comparison runs after: pip install '.[transformers]'")
+            return import_module(name)
+
+    return imported
 
 
 @pytest.fixture
@@ -101,7 +124,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--random", action="store_true", help="draw other examples than on every run, and print their seed"
     )
     parser.addoption(
-        "--exhaustive", action="store_true", help="run every length between guard pages, and the whole soak"
+        "--exhaustive",
+        action="store_true",
+        help="run every length between guard pages, the whole soak, and every model type beside transformers",
     )
     parser.addoption(
         "--libtpu", metavar="DIR", help="the compiler for TPU, where pip install --target DIR libtpu put it"
@@ -164,6 +189,9 @@ def pytest_configure(config: pytest.Config) -> None:
         jax.config.update("jax_disable_most_optimizations", True)
     config.addinivalue_line(
         "markers", "any_jax: does not depend on the version of jax, so that tests/run.py runs it in one lane only"
+    )
+    config.addinivalue_line(
+        "markers", "live: needs torch, transformers, tokenizers or safetensors, and runs in the lane `transformers`"
     )
     random = config.getoption("--random")
     # Without a seed, the examples of a test follow from its code alone.

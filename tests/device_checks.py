@@ -422,6 +422,14 @@ def check_artifact() -> None:
     assert made.check().passed
 
 
+def check_artifact_for_two_platforms() -> None:
+    """An artifact whose module has a branch for every platform, over a mesh with an axis of one device."""
+    mesh = jax.make_mesh((8, 1), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
+    graph = front_end((8, *artifact().inputs["x"].shape[1:]))
+    made = exported(graph, NamedSharding(mesh, PartitionSpec("data", None, "model")), ("cpu", "tpu:v5e"))
+    assert made.check().passed
+
+
 CHECKS: dict[str, Callable[[], None]] = {
     name.removeprefix("check_"): check for name, check in list(globals().items()) if name.startswith("check_")
 }

@@ -135,18 +135,22 @@ def artifact() -> Subject:
 
 
 @functools.cache
-def exported(graph: Graph, sharding: NamedSharding | None) -> rg.Artifact:
+def exported(graph: Graph, sharding: NamedSharding | None, targets: tuple[str, ...] = ("cpu",)) -> rg.Artifact:
     """The artifact of a graph; with `sharding`, on an abstract mesh, as on a machine without the devices. Without, it has
     a gradient.
 
     It is built in a thread, where JAX traces nothing and no mesh is set, as artifacts are built before they are called.
     """
     if sharding is not None:
-        mesh = AbstractMesh(sharding.mesh.axis_sizes, sharding.mesh.axis_names, axis_types=(AxisType.Auto,) * 3)
+        mesh = AbstractMesh(
+            sharding.mesh.axis_sizes,
+            sharding.mesh.axis_names,
+            axis_types=(AxisType.Auto,) * len(sharding.mesh.axis_names),
+        )
         sharding = NamedSharding(mesh, sharding.spec)
     folder = tempfile.mkdtemp(dir=FOLDER.name)
     with ThreadPoolExecutor(1) as alone:
-        options = {"targets": "cpu", "sharding": sharding, "grad": sharding is None}
+        options = {"targets": targets, "sharding": sharding, "grad": sharding is None}
         return alone.submit(rg.export, graph, folder, **options).result()
 
 

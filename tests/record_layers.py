@@ -6,10 +6,13 @@ test_hub_layers.py calls `HubModel` too.
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import inspect
 import json
 import os
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ import numpy as np
 import torch
 import transformers
 from hub_layers import CONFIGS, IDS, IMAGE, TYPES, drawn
+from wide_torch import Float64
 
 from ropegen.weights import Checkpoint
 
@@ -24,16 +28,19 @@ VECTORS = Path(__file__).resolve().parent.parent / "golden" / "vectors" / "layer
 
 
 class HubModel:
-    """A model of transformers with drawn weights, in float32 and with the plain formula of attention."""
+    """A model of transformers with drawn weights and the plain formula of attention. With float64, all of it is float64."""
 
-    def __init__(self, config: dict[str, Any]) -> None:
+    def __init__(self, config: dict[str, Any], dtype: torch.dtype = torch.float32) -> None:
         stated = transformers.AutoConfig.for_model(**copy.deepcopy(config))
         causal = type(stated) in transformers.AutoModelForCausalLM._model_mapping
         make = transformers.AutoModelForCausalLM if causal and not stated.is_encoder_decoder else transformers.AutoModel
-        if stated.model_type == "siglip_text_model":  # which no auto class knows
-            self.model = transformers.SiglipTextModel._from_config(stated, attn_implementation="eager").eval()
-        else:
-            self.model = make.from_config(stated, attn_implementation="eager", dtype=torch.float32).eval()
+        plain = {"attn_implementation": "eager", "experts_implementation": "eager", "dtype": dtype}
+        # No auto class knows the text tower of SigLIP.
+        is_siglip = stated.model_type == "siglip_text_model"
+        build = transformers.SiglipTextModel._from_config if is_siglip else make.from_config
+        self.context = Float64 if dtype is torch.float64 else contextlib.nullcontext
+        with self.context():
+            self.model = build(stated, **plain).eval()
         with torch.no_grad():
             # A head may be tied to the embedding. The name of the embedding decides, so it is drawn later.
             inner = self.model.base_model_prefix + "."
@@ -45,6 +52,14 @@ class HubModel:
 
     def attention(self, checkpoint: Checkpoint) -> list[tuple[np.ndarray, np.ndarray]]:
         """For every layer, what goes into it and what its output projection returns, both (1, S, features)."""
+        (only,) = self.calls(checkpoint, [IDS])
+        return only
+
+    def calls(self, checkpoint: Checkpoint, parts: Sequence[np.ndarray]) -> list[list[tuple[np.ndarray, np.ndarray]]]:
+        """What `attention` returns, for every call. The parts of a sequence follow one another, each in a call of its own.
+
+        Every call but the first continues a cache. A model that keeps none reads the sequence so far again.
+        """
         seen: dict[tuple[str, int], np.ndarray] = {}
         hooks = []
         for layer in range(checkpoint.layers):
@@ -61,20 +76,38 @@ class HubModel:
             hooks.append(module.register_forward_pre_hook(entered, with_kwargs=True))
             output = checkpoint.tensors.front_end["o"].names()[0].removesuffix(".weight")
             hooks.append(module.get_submodule(output).register_forward_hook(projected))
-        inputs = {"input_ids": torch.from_numpy(IDS).long()}
-        if checkpoint.facts.patches:
-            inputs = {"pixel_values": torch.from_numpy(IMAGE).permute(0, 3, 1, 2)}
-        if checkpoint.facts.token_types:
-            inputs["token_type_ids"] = torch.from_numpy(TYPES).long()
-        with torch.no_grad():
-            self.model(**inputs)
+        made: list[list[tuple[np.ndarray, np.ndarray]]] = []
+        cache, name = None, self.cache_name
+        for number, part in enumerate(parts):
+            read = part if cache is not None else np.concatenate(parts[: number + 1], axis=1)
+            inputs = {"input_ids": torch.from_numpy(read).long()}
+            if checkpoint.facts.patches:
+                inputs = {"pixel_values": torch.from_numpy(IMAGE).permute(0, 3, 1, 2).to(self.model.dtype)}
+            if checkpoint.facts.token_types:
+                inputs["token_type_ids"] = torch.from_numpy(TYPES).long()
+            if len(parts) > 1:
+                inputs |= {name: cache, "use_cache": True} if name else {}
+            with torch.no_grad(), self.context():
+                results = self.model(**inputs)
+            cache = results[name] if name and len(parts) > 1 else None
+            last = slice(None) if checkpoint.facts.patches else slice(-part.shape[1], None)
+            layers = range(checkpoint.layers)
+            made.append([(seen["in", layer][:, last], seen["out", layer][:, last]) for layer in layers])
         for hook in hooks:
             hook.remove()
-        return [(seen["in", layer], seen["out", layer]) for layer in range(checkpoint.layers)]
+        return made
+
+    @property
+    def cache_name(self) -> str | None:
+        """The argument that continues where a call ended, and the field of a result that has it. Early 5.x has the other."""
+        names = [
+            name for name in ("cache", "past_key_values") if name in inspect.signature(self.model.forward).parameters
+        ]
+        return names[0] if names else None
 
     def logits(self) -> np.ndarray:
         """The scores after every token, (1, S, words)."""
-        with torch.no_grad():
+        with torch.no_grad(), self.context():
             return self.model(input_ids=torch.from_numpy(IDS).long()).logits.numpy()
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 import transformers
 from hub_models import CONFIGS, PROMPT, STEPS, drawn
+from wide_torch import Float64
 
 VECTORS = Path(__file__).resolve().parent.parent / "golden" / "vectors" / "models.json"
 
@@ -47,12 +48,13 @@ def own_tensors(model: Any) -> dict[str, torch.Tensor]:
 def run(config: dict[str, Any]) -> dict[str, Any]:
     """The shapes of the checkpoint, the scores after every token of the prompt, and the greedy tokens after it.
 
-    The scores are those of a float64 model, so that all of a difference is ropegen's; the tokens are those of float32.
+    The scores are those of a model that is float64 throughout, so that all of a difference is ropegen's; the tokens are those of float32.
     `own_error` is how far the scores of the float32 model are from them, relative to the largest.
     """
     model = hub_model(config)
-    with torch.no_grad():
+    with torch.no_grad(), Float64():
         logits = hub_model(config, torch.float64)(torch.from_numpy(PROMPT).long()).logits
+    with torch.no_grad():
         own = model(torch.from_numpy(PROMPT).long()).logits.double()
         tokens = model.generate(
             torch.from_numpy(PROMPT).long(), max_new_tokens=STEPS, do_sample=False, eos_token_id=None, pad_token_id=0

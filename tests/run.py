@@ -3,7 +3,7 @@
 
     python3 tests/run.py                  every lane that this machine can run; the summary names the others
     python3 tests/run.py --all            every lane is required, as in continuous integration
-    python3 tests/run.py --lane floor     one lane: floor, ceiling, docs, tpu, gpu, gpu-floor, style or wheel
+    python3 tests/run.py --lane floor     one lane: floor, ceiling, docs, tpu, gpu, gpu-floor, transformers, style or wheel
     python3 tests/run.py --random         other drawn examples than on every run; the summary prints their seed
 
 The lanes:
@@ -12,13 +12,15 @@ The lanes:
   ceiling  on Python 3.12 with the newest jax, the tests that depend on the version of jax (not marked `any_jax`)
   docs     builds the site strictly, and checks its structure; in a browser too, if there is Chromium or Chrome
   tpu      compiles for TPU chips by libtpu, in the environments of both
+  transformers
+           the tests that compare with transformers and torch, in an environment that has them
   gpu      compiles for NVIDIA's chips, without a GPU, on Python 3.12 with the newest jax; interprets their kernels
   gpu-floor  compiles them with jax 0.10.2; it runs only if it is named
   wheel    the built package, and another package that adds a template to it, in an empty environment
 
-Arguments that are not listed here go to pytest. Environments are kept in .venv-floor and .venv-ceiling, and made again
-when pyproject.toml changes. libtpu is kept in .libtpu, outside of every environment, because JAX would look for a TPU if it
-found libtpu there.
+Arguments that are not listed here go to pytest: `--lane transformers --exhaustive` measures every row of docs/models.md
+again. Environments are kept in .venv-floor, .venv-ceiling and .venv-transformers, and made again when pyproject.toml
+changes. libtpu is kept in .libtpu, outside of every environment, because JAX would look for a TPU if it found libtpu there.
 """
 
 from __future__ import annotations
@@ -36,6 +38,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 FLOOR = ["jax==0.10.2", "jaxlib==0.10.2"]
 CEILING = ["jax>=0.12,<0.13", "jaxlib>=0.12,<0.13"]
+# What golden/vectors was recorded with, but for torch: the index of PyTorch has 2.13 without CUDA's libraries too.
+TRANSFORMERS = ["torch==2.13.0", "transformers==5.24.0", "tokenizers", "safetensors"]
 # The packages with which XLA compiles for NVIDIA's GPUs: a third of the 4 GB of jax[cuda13], which also runs programs.
 NVIDIA = ["nvidia-cuda-nvcc>=13,<14", "nvidia-nvjitlink>=13,<14", "nvidia-cuda-nvdisasm>=13,<14"]
 LIBTPU = "0.0.52"  # whose listings ropegen.compilers reads
@@ -66,7 +70,7 @@ def main() -> int:
         results.append((name, outcome, time.monotonic() - start))
     print("\n=== summary")
     for name, outcome, seconds in results:
-        print(f"{name:8} {seconds:6.0f} s  {outcome}")
+        print(f"{name:12} {seconds:6.0f} s  {outcome}")
     counts = [sum(outcome.startswith(word) for _, outcome, _ in results) for word in ("passed", "failed", "skipped")]
     print(f"lanes: {counts[0]} passed, {counts[1]} failed, {counts[2]} skipped")
     return 1 if counts[1] else 0
@@ -86,9 +90,25 @@ def tpu(arguments: list[str]) -> None:
         suite(python, ["--libtpu", str(libtpu(python)), "tests/test_compile_tpu.py", *arguments])
 
 
+def transformers(arguments: list[str]) -> None:
+    base = interpreter("3.11")
+    try:
+        python = environment("transformers", base, [*FLOOR, *TRANSFORMERS, "-e", ".[test,native]"])
+    except subprocess.CalledProcessError:
+        raise LaneError(
+            f"pip installs no {', '.join(TRANSFORMERS)} here, without which nothing is compared with transformers"
+        ) from None
+    # Without one of these, the tests would be skipped, and the lane would pass.
+    call(python, "-W", "ignore", "-c", "import safetensors, tokenizers, torch, transformers")
+    tests = sorted((ROOT / "tests").glob("test_*.py"))
+    # The other files would be imported for nothing, and some need libraries that are not there.
+    files = [str(path) for path in tests if any(word in path.read_text() for word in ("recorder", "pytest.mark.live"))]
+    suite(python, ["-m", "live", *files, *arguments])
+
+
 def gpu(arguments: list[str]) -> None:
     # Each file stays in one process, which compiles its kernels once.
-    files = ["tests/test_compile_cuda.py", "tests/test_attend_gpu.py"]
+    files = ["tests/test_compile_cuda.py", "tests/test_attend_gpu.py", "tests/test_pages.py::test_a_page_runs[gpu.md]"]
     suite(
         gpu_environment("gpu", [*CEILING, "jax-cuda13-plugin>=0.12,<0.13"]), ["--dist", "loadfile", *files, *arguments]
     )
@@ -185,7 +205,16 @@ module attributes {ropegen.name = "short", ropegen.version = 1 : i64} {
 }
 """
 
-LANES = {"style": style, "docs": docs, "floor": floor, "ceiling": ceiling, "tpu": tpu, "gpu": gpu, "wheel": wheel}
+LANES = {
+    "style": style,
+    "docs": docs,
+    "floor": floor,
+    "ceiling": ceiling,
+    "tpu": tpu,
+    "gpu": gpu,
+    "transformers": transformers,
+    "wheel": wheel,
+}
 NAMED = {"gpu-floor": gpu_floor}
 
 

@@ -48,6 +48,7 @@ def test_the_grid_runs_row_by_row() -> None:
     np.testing.assert_array_equal(rg.grid_positions(2, 3), [[0, 0, 0, 1, 1, 1], [0, 1, 2, 0, 1, 2]])
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("dealt", [False, True])
 def test_vision_towers_of_transformers(dealt: bool) -> None:
     """Qwen2-VL's tower restarts the frequencies on every axis, and Pixtral's deals them to the axes."""

@@ -280,6 +280,7 @@ def test_other_graphs_are_compared_with_their_plain_formulas() -> None:
     assert bench.race(contenders, tolerance=1e-5, repeats=1).differences["jax plain formulas"] < 1e-5
 
 
+@pytest.mark.live
 @pytest.mark.skipif(not HAS_TORCH, reason="torch is not installed; pip install '.[torch]' runs this")
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize(("grad", "dtype", "pairing"), [(False, "f32", "half"), (True, "bf16", "interleaved")])

@@ -151,6 +151,7 @@ def test_files_shards_and_mappings_give_the_same(tmp_path: Path) -> None:
                 assert array.tobytes() == expected[label].tobytes()
 
 
+@pytest.mark.live
 def test_tensors_of_torch_bf16_and_gradients_included() -> None:
     torch = pytest.importorskip("torch", reason="runs after: pip install torch")
     tensors = llama()

@@ -7,8 +7,7 @@ same, ropegen must build the same, or refuse by name what it does not know.
 from __future__ import annotations
 
 import copy
-import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -33,15 +32,9 @@ WORDS = {"hidden_act": "relu", "hidden_activation": "relu", "activation_function
 
 
 @pytest.fixture(scope="session")
-def live() -> ModuleType:
+def live(recorder: Callable[[str], ModuleType]) -> ModuleType:
     """The module record_models, which runs the models of transformers."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # transformers warns on import
-        for package in ("torch", "transformers"):
-            pytest.importorskip(package, reason="the live comparison runs after: pip install torch transformers")
-        import record_models
-
-    return record_models
+    return recorder("record_models")
 
 
 def others(name: str, value: Any) -> list[Any]:

@@ -45,6 +45,7 @@ def test_a_wrapper_of_a_declared_model_names_its_text_config() -> None:
         from_hf({"model_type": "llava", "text_config": {"model_type": "llama"}})
 
 
+@pytest.mark.live
 def test_every_type_of_transformers_is_known() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # transformers warns on import

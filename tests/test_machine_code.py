@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +13,8 @@ import pytest
 from ropegen.compilers.gate import faults
 from ropegen.compilers.machine_code import KernelCode, Loop, read_kernels
 from ropegen.errors import RopegenError
+
+BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 
 LISTING = """\
 printed before the first kernel
@@ -143,3 +148,15 @@ def test_another_form_is_an_error_that_says_what_is_missing(known: str, unknown:
 
 def test_a_text_without_kernels_has_none() -> None:
     assert read_kernels("nothing of Mosaic's") == ()
+
+
+def test_the_page_of_kernels_is_what_its_script_writes_from_the_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    static = importlib.import_module("gpu_static")
+    runs = json.loads((BENCHMARKS / "gpu.json").read_text())
+    assert static.page(runs) == (BENCHMARKS / "gpu.md").read_text()
+    for run in runs.values():
+        passing = [entry for entry in run["entries"] if entry["judged"] and static.outcome(entry) == "pass"]
+        assert all(entry["spilled"] == 0 and not entry["advisories"] and entry["registers"] <= 255 for entry in passing)
+    hopper = [run for run in runs.values() if run["chip"] in ("h100", "h200")]
+    assert {run["jax"] for run in hopper} == {"0.10.2", "0.12.0.1"}

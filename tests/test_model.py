@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-import warnings
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -15,12 +15,14 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from hub_models import CONFIGS, PROMPT, QUICK, STEPS, tensors
+from hub_models import CONFIGS, GROUPED, PROMPT, QUICK, STEPS, drawn, tensors
 
 import ropegen as rg
 from ropegen.errors import RopegenError
 from ropegen.model import Arrays
+from ropegen.model.rest import Rest
 from ropegen.model.sampling import Choice
+from ropegen.models.front_end import supported
 
 VECTORS = Path(__file__).resolve().parent.parent / "golden" / "vectors" / "models.json"
 MOST = 2e-6  # of the largest score, where transformers itself is not more than half as far from float64
@@ -66,15 +68,9 @@ def test_scores_and_tokens_are_those_of_transformers(name: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def live() -> ModuleType:
+def live(recorder: Callable[[str], ModuleType]) -> ModuleType:
     """The module record_models, which runs the models of transformers."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # transformers warns on import
-        for package in ("torch", "transformers"):
-            pytest.importorskip(package, reason="the live comparison runs after: pip install torch transformers")
-        import record_models
-
-    return record_models
+    return recorder("record_models")
 
 
 @names
@@ -169,6 +165,34 @@ def test_layers_of_one_kind_share_one_plan() -> None:
     assert sorted(program.distinct.values()) == [[0], [1], [2]]  # ids, a local layer, a full layer
     program = model_of("gpt_neox").programs.program("decode", 2, 1, 20)
     assert sorted(program.distinct.values()) == [[0], [1, 2]]
+
+
+MIXTURES = {
+    "mixtral": {"num_local_experts": 12, "num_experts_per_tok": 2},
+    "qwen3_moe": {"num_experts": 12, "num_experts_per_tok": 3, "moe_intermediate_size": 40, "norm_topk_prob": True},
+    "gpt_oss": {"num_local_experts": 12, "num_experts_per_tok": 2, "rope_scaling": CONFIGS["gpt_oss"]["rope_scaling"]},
+}
+
+
+@pytest.mark.parametrize("name", MIXTURES)
+def test_a_token_alone_computes_its_experts_and_many_tokens_compute_all(name: str) -> None:
+    """The results are equal, and one token takes a fraction of the operations."""
+    config = {"model_type": name, **GROUPED, **MIXTURES[name]}
+    rest = Rest.of(*supported("Model", config))
+    shapes = {"router_weight": (48, 12), "router_bias": (12,)}
+    shapes |= {f"experts_{part}_weight": (12, 48, 40) for part in ("gate", "up")} | {
+        "experts_down_weight": (12, 40, 48)
+    }
+    shapes |= {f"experts_{part}_bias": (12, 40) for part in ("gate", "up")} | {"experts_down_bias": (12, 48)}
+    values = {label: drawn(label, shape) for label, shape in {**shapes, "mlp_norm": (48,)}.items()}
+    hidden, out = drawn("hidden", (1, 8, 48)), drawn("out", (1, 8, 48))
+    layer = jax.jit(rest.layer)
+    together = layer(hidden, out, values)
+    one = jax.jit(rest.layer).lower(hidden[:, :1], out[:, :1], values).cost_analysis()["flops"]
+    assert one < layer.lower(hidden, out, values).cost_analysis()["flops"] / 8 / 3
+    for token in range(8):
+        alone = rest.layer(hidden[:, [token]], out[:, [token]], values)
+        assert error(alone, together[:, [token]]) <= 1e-6
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,7 @@ def made_checkpoint(folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("quick_compilation")
+@pytest.mark.live
 def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     made_checkpoint(Path("checkpoint"))

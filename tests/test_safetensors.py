@@ -39,6 +39,7 @@ def test_every_element_type_is_read_bit_by_bit(tmp_path: Path) -> None:
         assert read.tobytes() == array.tobytes()
 
 
+@pytest.mark.live
 def test_the_library_of_the_format_reads_and_writes_the_same(tmp_path: Path) -> None:
     library = pytest.importorskip("safetensors.numpy", reason="compares with it: pip install safetensors")
     plain = {name: array for name, array in examples().items() if "float8" not in name and "bfloat" not in name}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -156,15 +156,9 @@ def test_an_unknown_rope_type_or_field_is_named(name: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def live() -> ModuleType:
+def live(recorder: Callable[[str], ModuleType]) -> ModuleType:
     """The module record_transformers, which runs the modules of transformers."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # transformers warns on import
-        for package in ("torch", "transformers"):
-            pytest.importorskip(package, reason="the live comparison runs after: pip install torch transformers")
-        import record_transformers
-
-    return record_transformers
+    return recorder("record_transformers")
 
 
 @cases

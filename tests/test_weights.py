@@ -147,6 +147,7 @@ def test_what_does_not_fit_is_said(weight: object, asked: dict, words: list[str]
             assert word in str(caught.value)
 
 
+@pytest.mark.live
 def test_a_llama_of_torch_gives_its_logits_with_interleaved_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a warning of transformers, on import

@@ -481,11 +481,22 @@ def over_devices(
     def whole(values: Values) -> dict[str, Array]:
         counted = {label: jnp.arange(op.start, op.start + op.length, dtype=jnp.int32) for label, op in first.counted}
         given = {**values, **counted}
-        laid = {label: laid_out(given[label], split.mesh, spec) for label, spec in inputs.items()}
-        specs = (dict(inputs),)
-        return jax.shard_map(on_a_device, in_specs=specs, out_specs=dict(results), **manual(split.mesh))(laid)
+        specs = {label: _dividing(spec, split.mesh) for label, spec in inputs.items()}
+        of_results = {label: _dividing(spec, split.mesh) for label, spec in results.items()}
+        laid = {label: laid_out(given[label], split.mesh, spec) for label, spec in specs.items()}
+        return jax.shard_map(on_a_device, in_specs=(specs,), out_specs=of_results, **manual(split.mesh))(laid)
 
     return whole
+
+
+def _dividing(spec: PartitionSpec, mesh: Mesh | AbstractMesh) -> PartitionSpec:
+    """The spec without axes of one device. They divide nothing, but in `shard_map` a value would vary over them."""
+
+    def kept(names: Any) -> Any:
+        several = tuple(name for name in ((names,) if isinstance(names, str) else names) if mesh.shape[name] > 1)
+        return several if len(several) > 1 else several[0] if several else None
+
+    return PartitionSpec(*(None if names is None else kept(names) for names in spec))
 
 
 def _place(parts: Sequence[Part], split: Split) -> Array:

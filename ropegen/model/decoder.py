@@ -65,11 +65,13 @@ class Model:
         self.dtype = programs.dtype
         """The element type of parameters and activations."""
         self._rest = Rest.of(programs.config, programs.facts)
+        # A checkpoint reads its arrays anew and keeps none. So one layer at most is in memory twice.
+        take = functools.partial(arrays, given_up=isinstance(weights, checkpoints.Checkpoint))
         self.layers = [
-            Layer(index, weights.front_end(index, start="hidden" if index else "ids"), weights.block(index))
+            Layer(index, take(weights.front_end(index, start="hidden" if index else "ids")), take(weights.block(index)))
             for index in range(self.config.count("num_hidden_layers"))
         ]
-        self.head = arrays(weights.head(resolve_tied=False))
+        self.head = take(weights.head(resolve_tied=False))
         for layer in self.layers:
             self._rest.expect(layer.block, self.head, layer.index)
         self._program = functools.lru_cache(_MOST_SHAPES)(self._make_program)

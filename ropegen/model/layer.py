@@ -16,18 +16,22 @@ from ropegen.types import dtype_name
 Array = jax.Array
 
 
-def arrays(values: Mapping[str, Any]) -> dict[str, Array]:
-    """The values as arrays of JAX, by label."""
-    return {label: jnp.asarray(value) for label, value in values.items()}
+def arrays(values: Mapping[str, Any], *, given_up: bool = False) -> dict[str, Array]:
+    """The values as arrays of JAX, by label.
+
+    given_up: nobody else holds or changes the values. JAX then keeps the memory of NumPy arrays where it can, and elsewhere
+      copies them.
+    """
+    return {label: jax.device_put(value) if given_up else jnp.asarray(value) for label, value in values.items()}
 
 
 class Layer:
-    """The parameters of one layer: those of its front-end, and those of the rest."""
+    """The parameters of one layer: those of its front-end, and those of the rest, by label."""
 
-    def __init__(self, index: int, front_end: Mapping[str, Any], block: Mapping[str, Any]) -> None:
+    def __init__(self, index: int, front_end: Mapping[str, Array], block: Mapping[str, Array]) -> None:
         self.index = index
-        self.front_end = arrays(front_end)
-        self.block = arrays(block)
+        self.front_end = front_end
+        self.block = block
         self._prepared: dict[Node | str, Array] = {}
 
     def expect(self, graph: Graph) -> None:

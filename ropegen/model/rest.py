@@ -56,6 +56,10 @@ ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
 }
 
 
+# A gathered weight is read, written and read again, and a weight in its place is read once.
+_PASSES = 3
+
+
 @dataclass(frozen=True, slots=True)
 class Rest:
     """The facts of a config about the parts of a model that are not its front-end, read and checked."""
@@ -201,9 +205,10 @@ class Rest:
         return ACTIVATIONS[self.activation](x.astype(plain.accumulator(x.dtype))).astype(x.dtype)
 
     def _experts(self, x: Array, values: Values, experts: Experts) -> Array:
-        """The mixture for x (B, S, E): every expert computes every token, and the router weighs the results.
+        """The mixture for x (B, S, E): the router weighs the results of the experts that it chooses.
 
-        So the time is that of all experts, whatever the router chooses.
+        For few tokens the weights of their experts are gathered. For many, every expert computes every token, so the time is
+        that of all experts.
         """
         wide = plain.accumulator(x.dtype)
         scores = plain.project(x, values["router_weight"])
@@ -218,27 +223,33 @@ class Rest:
         elif self.normalised:
             best = best / jnp.sum(best, axis=-1, keepdims=True)
         count = values["router_weight"].shape[-1]
-        share = jnp.sum(jax.nn.one_hot(index, count, dtype=wide) * best[..., None], axis=-2)  # (B, S, experts)
+        gathers = _PASSES * math.prod(index.shape) <= count
+        stack = "bsx" if gathers else "x"  # x counts the chosen experts of a token, or all experts
+        share = best if gathers else jnp.sum(jax.nn.one_hot(index, count, dtype=wide) * best[..., None], axis=-2)
 
         def project(read: Array, label: str, equation: str) -> Array:
+            def held(kind: str) -> Array:
+                stacked = values[f"experts_{label}_{kind}"]
+                return stacked[index] if gathers else stacked
+
             made = jnp.einsum(
                 equation,
                 read,
-                values[f"experts_{label}_weight"],
+                held("weight"),
                 precision=plain.precision(x.dtype),
                 preferred_element_type=wide,
             )
             if experts.biases:
-                made = made + values[f"experts_{label}_bias"].astype(wide)
+                made = made + held("bias").astype(wide)
             return made.astype(x.dtype)
 
-        gate, up = project(x, "gate", "bse,xef->bsxf"), project(x, "up", "bse,xef->bsxf")
+        gate, up = (project(x, label, f"bse,{stack}ef->bsxf") for label in ("gate", "up"))
         if self.clamp is None or self.gate_factor is None:
             inner = self._activated(gate) * up
         else:
             gate, up = jnp.minimum(gate, self.clamp), jnp.clip(up, -self.clamp, self.clamp)
             inner = (up + 1) * gate * jax.nn.sigmoid(gate * self.gate_factor)
-        made = project(inner, "down", "bsxf,xfe->bsxe")
+        made = project(inner, "down", f"bsxf,{stack}fe->bsxe")
         return jnp.einsum("bsx,bsxe->bse", share, made.astype(wide), precision=plain.precision(wide)).astype(x.dtype)
 
 

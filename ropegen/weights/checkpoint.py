@@ -7,6 +7,7 @@ transposed if and only if its family stores it transposed.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ from ropegen.weights.quantized import Quantisation, quantisation_of
 from ropegen.weights.sources import Source, renamed, source_of
 
 Array = npt.NDArray[Any]
+
+_ALIGNMENT = 64  # of XLA's arrays on CPU
 
 # Buffers that earlier releases of transformers saved and that follow from the config.
 _BUFFERS = (
@@ -282,17 +285,21 @@ class Checkpoint:
         if part.experts is None:
             return self._owned(part.take(self._stored(folder + part.name)))
         first, *others = (folder + part.name.format(expert) for expert in range(part.experts))
-        made = self._owned(part.take(self._stored(first)))
-        stacked = np.empty((part.experts, *made.shape), made.dtype)
+        made = part.take(self._stored(first))
+        stacked = _empty((part.experts, *made.shape), self._dtype_of(made))
         stacked[0] = made
         for index, name in enumerate(others, 1):
             stacked[index] = part.take(self._stored(name))
         return stacked
 
     def _owned(self, made: Array) -> Array:
-        """A copy of an array, in the element type that was asked for and in the order that its memory has."""
-        dtype = made.dtype if self.dtype is None else numpy_dtype(self.dtype)
-        return np.array(made, dtype, order="K", copy=True, subok=False)
+        """A copy of an array, in the element type that was asked for."""
+        owned = _empty(made.shape, self._dtype_of(made))
+        owned[...] = made
+        return owned
+
+    def _dtype_of(self, made: Array) -> np.dtype[Any]:
+        return made.dtype if self.dtype is None else numpy_dtype(self.dtype)
 
     def _stored(self, name: str) -> Array:
         """A stored tensor, dequantised."""
@@ -407,6 +414,14 @@ class _Claimed:
         if last in quantized.ACTIVATIONS:
             return f"{folder}.weight" in self.names
         return any(name.endswith(suffix) and self.matches(name.removesuffix(suffix)) for suffix in self.scales)
+
+
+def _empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Memory for an array, from a multiple of 64 bytes on, so that `jax.device_put` can keep it instead of copying it."""
+    size = math.prod(shape) * dtype.itemsize
+    room = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % _ALIGNMENT
+    return room[start : start + size].view(dtype).reshape(shape)
 
 
 def _without_quantisation(given: Mapping[str, object]) -> tuple[Mapping[str, object], Quantisation | None]:

@@ -101,7 +101,7 @@ def read(
         expect_program(read_module, str(path), allowed, *types, devices=wanted.devices)
         if trusted:
             return made
-        again = mlir_tools.serialize_portable_artifact(read_module, stablehlo.version_of(module))
+        again = mlir_tools.serialize_portable_artifact(read_module, stablehlo.version_of(module), True)
     return dataclasses.replace(made, mlir_module_serialized=bytes(again))
 
 

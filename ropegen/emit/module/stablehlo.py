@@ -115,7 +115,8 @@ def exported(
         if named:
             return made
         stripped = _without_locations(module)
-        serialized = mlir_tools.serialize_portable_artifact(stripped, version_of(made.mlir_module_serialized))
+        version = version_of(made.mlir_module_serialized)
+        serialized = mlir_tools.serialize_portable_artifact(stripped, version, True)
     return dataclasses.replace(made, mlir_module_serialized=bytes(serialized), fun_name=plans[0].graph.name)
 
 
