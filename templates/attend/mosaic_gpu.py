@@ -239,9 +239,13 @@ def _backward(site: AttendSite, operands: Arrays, pull: Pull, gives_bias: bool, 
     dq, dk, dv, d_bias = kernel_backward(
         form, *lists, laid, Machine(interpreter), gives_bias=gives_bias, is_lean=limits_gpu.is_lean_backward(site)
     )
-    pulled = tuple(x[:, : y.shape[-3], :, : y.shape[-1]].reshape(y.shape) for x, y in ((dq, q), (dk, k), (dv, v)))
+
+    def cut(x: Array, like: Array) -> Array:
+        return x[:, : like.shape[-3], :, : like.shape[-1]].reshape(like.shape)
+
     if d_bias is not None:
         d_bias = d_bias[:, :, : q.shape[-3], : k.shape[-3]].reshape(given["bias"].shape)
+    pulled = cut(dq, q), cut(dk, k), cut(dv, v)
     return of_operands(site, operands, pull, pulled, d_bias, q_pairing=site.q_pairing)
 
 
