@@ -243,9 +243,9 @@ def _backward(site: AttendSite, operands: Arrays, pull: Pull, gives_bias: bool, 
     def cut(x: Array, like: Array) -> Array:
         return x[:, : like.shape[-3], :, : like.shape[-1]].reshape(like.shape)
 
-    pulled = cut(dq, q), cut(dk, k), cut(dv, v)
     if d_bias is not None:
         d_bias = d_bias[:, :, : q.shape[-3], : k.shape[-3]].reshape(given["bias"].shape)
+    pulled = cut(dq, q), cut(dk, k), cut(dv, v)
     return of_operands(site, operands, pull, pulled, d_bias, q_pairing=site.q_pairing)
 
 

@@ -83,11 +83,11 @@ class Scores:
             return jnp.exp2(score - shift), lambda d_score: (d_score, None)
         bias, capped = self._bias(), self._capped(self._scaled(products))
         if op.score == masks.identity:
-            bent = self._bent(capped, *bias, values=values)
 
             def pull(d_score: Array) -> tuple[Array, ...]:
                 return (d_score,) * (1 + len(bias))
 
+            bent = self._bent(capped, *bias, values=values)
         else:
             bent, pull = jax.vjp(functools.partial(self._bent, values=values), capped, *bias)
         weight = jnp.exp2(self._hidden(bent, masked, values) * np.float32(LOG2_E) - shift)
