@@ -22,8 +22,11 @@ MOST = 2e-6
 
 NOT_COMPARED: Mapping[str, str] = {
     "gemma3": "ropegen reads its `text_config` as a `gemma3_text`, which has a row",
+    "kimi_k2": "transformers has no such class; its models use the code of `deepseek_v3`, which has a row",
+    "qwen2_5_vl": "ropegen reads its `text_config` as a `qwen2_5_vl_text`, which has a row",
+    "qwen2_vl": "ropegen reads its `text_config` as a `qwen2_vl_text`, which has a row",
+    "qwen3_vl": "ropegen reads its `text_config` as a `qwen3_vl_text`, which has a row",
     "transformer": "transformers has no such class. `tests/test_models.py` compares the front-end with NumPy",
-    "vit": "the front-end has no class token, and the class of transformers always adds one",
 }
 """Accepted model types that have no measured front-end, and why."""
 
@@ -31,11 +34,15 @@ SHARED = "`Block` has no shared experts, no dense layers beside a mixture, and n
 MULTIPLIED = "the residual and the scores have multipliers, which `Block` has not"
 AFTER = "it norms only the result of the feed-forward part, and `Block` always norms what that part reads"
 BARE = "it is a text tower without a head that scores tokens"
+LATENT = "`rg.Model` keeps keys and values, and no latent cache"
 WITHOUT_SCORES: Mapping[str, str] = {
     "apertus": "its activation (xIELU) learns parameters",
     "clip_text_model": BARE,
     "cohere": "`Block` has no multiplier of the scores (`logit_scale`)",
     "cohere2": "`Block` has no multiplier of the scores (`logit_scale`)",
+    "dbrx": "no `Block` is declared for it yet",
+    "deepseek_v2": LATENT,
+    "deepseek_v3": LATENT,
     "dots1": SHARED,
     "ernie4_5_moe": SHARED,
     "exaone4": AFTER,
@@ -43,6 +50,7 @@ WITHOUT_SCORES: Mapping[str, str] = {
     "falcon": "its three layouts differ in their norms, and `Block` states one order for a type",
     "flex_olmo": AFTER,
     "glm4_moe": SHARED,
+    "glm4_moe_lite": LATENT,
     "granite": MULTIPLIED,
     "granitemoe": MULTIPLIED,
     "granitemoeshared": MULTIPLIED,
@@ -53,9 +61,13 @@ WITHOUT_SCORES: Mapping[str, str] = {
     "olmo3": AFTER,
     "olmoe": "no `Block` is declared for it yet",
     "openai-gpt": "it norms the sums of the residual, and `Block` norms what a part reads",
+    "qwen2_5_vl_text": BARE,
+    "qwen2_vl_text": BARE,
+    "qwen3_vl_text": BARE,
     "phimoe": "its router chooses experts one after the other, each time without those far below the best",
     "qwen2_moe": SHARED,
     "solar_open": SHARED,
+    "youtu": LATENT,
 }
 """Decoders that `rg.Model` does not take whole, and why."""
 

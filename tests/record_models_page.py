@@ -20,7 +20,7 @@ import record_models
 import torch
 import transformers
 from hub_layers import IDS, IMAGE, TYPES
-from models_page import NOT_COMPARED, PAGE, Row, accepted, configs_of, is_decoder, read, render
+from models_page import NOT_COMPARED, PAGE, WITHOUT_SCORES, Row, accepted, configs_of, is_decoder, read, render
 from record_layers import HubModel
 
 import ropegen as rg
@@ -87,8 +87,9 @@ def whole_configs(model_type: str) -> list[dict[str, Any]]:
 def longer(config: Mapping[str, Any]) -> dict[str, Any]:
     """The config with room for the prompt and the answer."""
     made = {**config, **LONGER}
-    if "n_positions" in config:
-        made["n_positions"] = made.pop("max_position_embeddings")
+    for field in ("n_positions", "max_seq_len"):
+        if field in config:
+            made[field] = made.pop("max_position_embeddings")
     return made
 
 
@@ -116,7 +117,7 @@ def measure(model_type: str) -> Row:
         f"{datetime.date.today().isoformat()}"
     )
     decode = max(decodes) if is_decoder(model_type) else None
-    if FAMILIES[model_type].block is None:
+    if FAMILIES[model_type].block is None or model_type in WITHOUT_SCORES:
         return Row(max(prefills), decode, None, None, None, measured)
     wholes = [model_errors(config) for config in whole_configs(model_type)]
     # The model with the least room below its bound is the one to show.
