@@ -31,35 +31,25 @@ NOT_COMPARED: Mapping[str, str] = {
 """Accepted model types that have no measured front-end, and why."""
 
 SHARED = "`Block` has no shared experts, no dense layers beside a mixture, and no sigmoid as score"
-MULTIPLIED = "the residual and the scores have multipliers, which `Block` has not"
-AFTER = "it norms only the result of the feed-forward part, and `Block` always norms what that part reads"
 BARE = "it is a text tower without a head that scores tokens"
 LATENT = "`rg.Model` keeps keys and values, and no latent cache"
 WITHOUT_SCORES: Mapping[str, str] = {
     "apertus": "its activation (xIELU) learns parameters",
     "clip_text_model": BARE,
-    "cohere": "`Block` has no multiplier of the scores (`logit_scale`)",
-    "cohere2": "`Block` has no multiplier of the scores (`logit_scale`)",
     "dbrx": "no `Block` is declared for it yet",
     "deepseek_v2": LATENT,
     "deepseek_v3": LATENT,
     "dots1": SHARED,
     "ernie4_5_moe": SHARED,
-    "exaone4": AFTER,
     "exaone_moe": SHARED,
     "falcon": "its three layouts differ in their norms, and `Block` states one order for a type",
-    "flex_olmo": AFTER,
+    "flex_olmo": "no `Block` is declared for its experts yet",
     "glm4_moe": SHARED,
     "glm4_moe_lite": LATENT,
-    "granite": MULTIPLIED,
-    "granitemoe": MULTIPLIED,
-    "granitemoeshared": MULTIPLIED,
-    "hyperclovax": MULTIPLIED,
+    "granitemoe": "its experts are packed, and no `Block` is declared for them yet",
+    "granitemoeshared": SHARED,
+    "hyperclovax": "its norms depend on `use_post_norm`, and no `Block` is declared for it yet",
     "mellum": SHARED,
-    "olmo": "no `Block` is declared for it yet",
-    "olmo2": AFTER,
-    "olmo3": AFTER,
-    "olmoe": "no `Block` is declared for it yet",
     "openai-gpt": "it norms the sums of the residual, and `Block` norms what a part reads",
     "qwen2_5_vl_text": BARE,
     "qwen2_vl_text": BARE,

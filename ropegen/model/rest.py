@@ -78,7 +78,10 @@ class Rest:
     """Whether the scores of the chosen experts are divided by their sum."""
     clamp: float | None
     gate_factor: float | None
+    multiplier: float | None
     logit_softcap: float | None
+    logit_multiplier: float | None
+    logit_divisor: float | None
     tied: bool
     """Whether the embedding is the weight of the head."""
 
@@ -118,7 +121,10 @@ class Rest:
             normalised=experts is not None and model.flag(experts.normalised),
             clamp=None if experts is None else model.positive(experts.clamp),
             gate_factor=None if experts is None else model.positive(experts.gate_factor),
+            multiplier=model.positive(block.multiplier),
             logit_softcap=model.positive(block.logit_softcap),
+            logit_multiplier=model.positive(block.logit_multiplier),
+            logit_divisor=model.positive(block.logit_divisor),
             tied=tied,
         )
 
@@ -157,13 +163,17 @@ class Rest:
         """
         if self.block.post_norms:
             out = self._norm(out, values, "attention_post_norm")
-        after = residual + out
-        read = residual if self.parallel else after
-        x = self._norm(read, values, "mlp_norm" if self.block.mlp_norm == "own" else "input_norm")
+        after = residual + self._scaled(out)
+        x = residual if self.parallel else after
+        if self.block.mlp_norm != "none":
+            x = self._norm(x, values, "mlp_norm" if self.block.mlp_norm == "own" else "input_norm")
         made = self._experts(x, values, self.block.experts) if self.block.experts else self._mlp(x, values)
         if self.block.post_norms:
             made = self._norm(made, values, "mlp_post_norm")
-        return after + made
+        return after + self._scaled(made)
+
+    def _scaled(self, result: Array) -> Array:
+        return result if self.multiplier is None else result * jnp.asarray(self.multiplier, result.dtype)
 
     def logits(self, hidden: Array, head: Values, embedding: Array) -> Array:
         """The scores of every word: hidden (B, S, E) -> (B, S, V), in float32, or float64 for float64.
@@ -183,6 +193,10 @@ class Rest:
             )
         if self.block.head_bias:
             scores = scores + head["head_bias"].astype(scores.dtype)
+        if self.logit_multiplier is not None:
+            scores = scores * self.logit_multiplier
+        if self.logit_divisor is not None:
+            scores = scores / self.logit_divisor
         cap = self.logit_softcap
         return scores if cap is None else jnp.tanh(scores / cap) * cap
 

@@ -58,18 +58,26 @@ class Block:
     """Whether the feed-forward part reads the residual after attention is added, or the residual that attention read."""
     parallel_field: str = ""
     """The field whose truth means "parallel" instead of `order`."""
-    mlp_norm: Literal["own", "input"] = "own"
-    """Whether the feed-forward part has a norm of its own (`mlp_norm`) or reads what the projections of q, k, v read."""
+    mlp_norm: Literal["own", "input", "none"] = "own"
+    """Whether the feed-forward part has a norm of its own (`mlp_norm`), reads what the projections of q, k and v read, or
+    reads the residual as it is.
+    """
     post_norms: bool = False
     """Whether each result is normed (`attention_post_norm`, `mlp_post_norm`) before it is added."""
     mlp_bias: bool | str = False
     """True, False, or the field that says whether the feed-forward part has biases."""
+    multiplier: str = ""
+    """The field that holds the factor of each result before it is added."""
     final_norm: bool = True
     head_bias: bool = False
     tied: bool = False
     """Whether the embedding is the weight of the head where the config has no `tie_word_embeddings`."""
     logit_softcap: str = ""
     """The field that holds the soft-cap of the logits."""
+    logit_multiplier: str = ""
+    """The field that holds the factor of the logits."""
+    logit_divisor: str = ""
+    """The field that holds what the logits are divided by."""
     only: Mapping[str, object] = field(default_factory=dict[str, object])
     """Fields that change these parts in ways ropegen does not support, with the one value that it supports."""
 
@@ -79,7 +87,10 @@ class Block:
         named = [
             "" if self.fixed_activation else self.activation,
             self.parallel_field,
+            self.multiplier,
             self.logit_softcap,
+            self.logit_multiplier,
+            self.logit_divisor,
             "tie_word_embeddings",
             "intermediate_size",
         ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ropegen.models.block import Block
 from ropegen.models.config import Config
 from ropegen.models.families import gemma, llama
 from ropegen.models.family import Family, FrontEnd, Rotary
@@ -18,7 +19,6 @@ def full_layers(config: Config, layer_type: str, layer: int) -> bool:
     return layer_type == "full_attention"
 
 
-UNREAD = llama.UNREAD | {"intermediate_size", "hidden_act", "logit_scale", "tie_word_embeddings"}
 COHERE = Family(
     positions=Rotary(pairing="interleaved", theta=None),
     front_end=FrontEnd(
@@ -29,15 +29,22 @@ COHERE = Family(
         out_bias="attention_bias",
         only={"use_qk_norm": False},
     ),
-    defaults={"attention_bias": False, "num_key_value_heads": None, "head_dim": None},
+    defaults={
+        "attention_bias": False,
+        "head_dim": None,
+        "hidden_act": "silu",
+        "logit_scale": 0.0625,
+        "num_key_value_heads": None,
+    },
+    block=Block(order="parallel", mlp_norm="input", tied=True, logit_multiplier="logit_scale"),
     tensors=replace(llama.TENSORS, blocks=(linears("mlp.{}_proj", "gate", "up", "down"),)),
-    unread=UNREAD,
+    unread=llama.UNREAD,
 )
 COHERE2 = replace(
     COHERE,
     positions=Rotary(pairing="interleaved"),
     front_end=replace(COHERE.front_end, local=gemma.all_but_every_nth_layer, unrotated=full_layers, only={}),
-    unread=UNREAD | {"_sliding_window_pattern"},
+    unread=llama.UNREAD | {"_sliding_window_pattern"},
     defaults={**COHERE.defaults, "sliding_window": 4096, "sliding_window_pattern": 4},
 )
 

@@ -29,12 +29,20 @@ EXAONE4 = Family(
         local=gemma.all_but_every_nth_layer,
         unrotated=full_layers,
     ),
-    defaults={"head_dim": None, "num_key_value_heads": None, "sliding_window": 4096, "sliding_window_pattern": 4},
+    defaults={
+        "head_dim": None,
+        "hidden_act": "silu",
+        "num_key_value_heads": None,
+        "sliding_window": 4096,
+        "sliding_window_pattern": 4,
+    },
+    block=olmo.OLMO2.block,
     tensors=olmo.OLMO2.tensors,
-    unread=llama.UNREAD | {"hidden_act", "intermediate_size", "tie_word_embeddings"},
+    unread=llama.UNREAD,
 )
 EXAONE_MOE = replace(
     EXAONE4,
+    block=None,
     front_end=replace(EXAONE4.front_end, input_norm=True),
     tensors=replace(
         qwen.QWEN3_TENSORS,

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ropegen.models.block import Block, Experts
 from ropegen.models.config import Config
-from ropegen.models.families import llama, qwen
+from ropegen.models.families import llama, qwen, qwen_moe
 from ropegen.models.family import Family, Rotary
 from ropegen.models.tensors import Norm, linears
 
@@ -40,7 +41,8 @@ OLMO = Family(
         blocks=(linears("mlp.{}_proj", "gate", "up", "down"),),
         final={},
     ),
-    unread=llama.UNREAD | {"intermediate_size", "tie_word_embeddings"},
+    block=Block(),
+    unread=llama.UNREAD,
 )
 OLMO2_TENSORS = replace(
     llama.TENSORS,
@@ -51,8 +53,9 @@ OLMO2 = Family(
     positions=Rotary(),
     front_end=replace(llama.FRONT_END, input_norm=False, qk_norm=True, qk_norm_over="heads"),
     defaults=DEFAULTS,
+    block=Block(mlp_norm="none", post_norms=True),
     tensors=OLMO2_TENSORS,
-    unread=llama.UNREAD | {"intermediate_size", "tie_word_embeddings"},
+    unread=llama.UNREAD,
 )
 OLMO3 = replace(
     OLMO2,
@@ -63,24 +66,17 @@ OLMO3 = replace(
 OLMOE = Family(
     positions=Rotary(),
     front_end=replace(llama.FRONT_END, qk_norm=True, qk_norm_over="heads", clip="clip_qkv"),
-    defaults=CLIPPED,
-    tensors=replace(qwen.QWEN3_TENSORS, blocks=(), ignored=(EXPERTS,)),
-    unread=llama.UNREAD
-    | {
-        "intermediate_size",
-        "norm_topk_prob",
-        "num_experts",
-        "num_experts_per_tok",
-        "output_router_logits",
-        "router_aux_loss_coef",
-        "tie_word_embeddings",
-    },
+    defaults=CLIPPED | {"norm_topk_prob": False, "num_experts_per_tok": 8},
+    block=Block(experts=Experts(normalised="norm_topk_prob")),
+    tensors=replace(qwen_moe.QWEN3_MOE.tensors, expert_inner="intermediate_size"),
+    unread=llama.UNREAD | {"num_experts", "output_router_logits", "router_aux_loss_coef"},
 )
 FLEX_OLMO = replace(
     OLMO2,
     positions=Rotary(theta=500_000.0),
+    block=None,
     tensors=replace(OLMO2_TENSORS, blocks=(), ignored=(EXPERTS,)),
-    unread=OLMOE.unread,
+    unread=OLMOE.unread | {"intermediate_size", "norm_topk_prob", "num_experts_per_tok", "tie_word_embeddings"},
 )
 
 FAMILIES = {"olmo": OLMO, "olmo2": OLMO2, "olmo3": OLMO3, "olmoe": OLMOE, "flex_olmo": FLEX_OLMO}
