@@ -1,7 +1,7 @@
 """What MkDocs does beyond mkdocs.yml: the site also has the pages of benchmarks/, to which pages of docs/ link.
 
 MkDocs serves one folder. In the repository, a page links to `../benchmarks/cpu.md`; on the site, that page lies in
-`benchmarks/`.
+`benchmarks/`, and links from there to `../gpu.md` and not to `../docs/gpu.md`.
 """
 
 from __future__ import annotations
@@ -24,4 +24,5 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    return re.sub(rf"\]\(\.\./({BENCHMARKS.name}/)", r"](\1", markdown)
+    here = re.sub(rf"\]\(\.\./({BENCHMARKS.name}/)", r"](\1", markdown)
+    return here.replace("](../docs/", "](../")

@@ -108,7 +108,7 @@ def transformers(arguments: list[str]) -> None:
 
 def gpu(arguments: list[str]) -> None:
     # Each file stays in one process, which compiles its kernels once.
-    files = ["tests/test_compile_cuda.py", "tests/test_attend_gpu.py", "tests/test_pages.py::test_a_page_runs[gpu.md]"]
+    files = ["tests/test_compile_cuda.py", "tests/test_attend_gpu.py"]
     suite(
         gpu_environment("gpu", [*CEILING, "jax-cuda13-plugin>=0.12,<0.13"]), ["--dist", "loadfile", *files, *arguments]
     )
