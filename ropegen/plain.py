@@ -158,16 +158,16 @@ def _project(node: Node, x: Array, weight: Array, *bias: Array) -> Array:
 
 
 def _project_heads(node: Node, x: Array, weight: Array) -> Array:
-    # The heads are a batch of products, and come first in the result.
-    heads = x.ndim - 2
+    # The heads are a batch of products. XLA for CPU multiplies bfloat16 only if the batch comes first in both operands.
+    rows = jnp.moveaxis(x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:]), 1, 0)
     product = lax.dot_general(
-        x,
+        rows,
         weight,
-        (((x.ndim - 1,), (1,)), ((heads,), (0,))),
+        (((2,), (1,)), ((0,), (0,))),
         precision=precision(x.dtype),
         preferred_element_type=accumulator(x.dtype),
     )
-    return jnp.moveaxis(product, 0, heads).astype(x.dtype)
+    return jnp.moveaxis(product, 0, 1).reshape(*x.shape[:-1], weight.shape[-1]).astype(x.dtype)
 
 
 def _join_features(node: Node, a: Array, b: Array) -> Array:

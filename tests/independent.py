@@ -70,8 +70,12 @@ def _value(node: Node, operands: list[jax.Array]) -> jax.Array:
             y = jnp.matmul(x, weight, preferred_element_type=_wide(dtype))
             return (y + bias[0] if bias else y).astype(dtype)
         case ops.ProjectHeads():
-            y = jnp.einsum("...hd,hdf->...hf", *operands, preferred_element_type=_wide(dtype))
-            return y.astype(dtype)
+            x, weights = operands
+            heads = [
+                jnp.matmul(x[..., index, :], weight, preferred_element_type=_wide(dtype))
+                for index, weight in enumerate(weights)
+            ]
+            return jnp.stack(heads, axis=-2).astype(dtype)
         case ops.JoinFeatures():
             a, b = operands
             return jnp.concatenate([a, jnp.repeat(b, a.shape[-2] // b.shape[-2], axis=-2)], axis=-1)
