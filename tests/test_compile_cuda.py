@@ -74,12 +74,16 @@ def test_a_kernel_passes_the_gate(name: str, kernels: Compilation[KernelCode]) -
     assert name not in kernels.errors
     (kernel,) = kernels.modules[name].kernels
     assert (kernel.name, kernel.architecture, kernel.warpgroups) == ("ropegen_attend", "sm_90a", 2)
-    has_full = len(kernel.product_loops) == 2
-    assert list(faults(kernel, most_instructions=600 if has_full else None)) == []
-    # Both products of a tile: 64 queries of a warpgroup, the keys of a tile, and the features.
     case = CASES[name]
+    widths = [case.site.sources[label].type.shape[-1] for label in ("q", "v")]
+    op = case.site.op
+    is_altered = op.softcap is not None or op.score != masks.identity or "bias" in op.given
+    # The limit is for a loop over full tiles that only multiplies and weighs, with at most 128 features.
+    is_plain = len(kernel.product_loops) == 2 and max(widths) <= 128 and not is_altered
+    assert list(faults(kernel, most_instructions=600 if is_plain else None)) == []
+    # Both products of a tile: 64 queries of a warpgroup, the keys of a tile, and the features in whole steps of 16.
     for loop in kernel.product_loops:
-        assert loop.product_cycles == 2 * 2 * 64 * case.kv_tile * case.width / 4096
+        assert loop.product_cycles == 2 * 64 * case.kv_tile * sum(-(-width // 16) * 16 for width in widths) / 4096
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from guarded import Guarded, Handler
+from independent import formula
 from interpreted import drawn
 from native import host
 from ropegen.templates.attend import layout_cpu_backward, llvm_cpu
@@ -29,7 +30,6 @@ from ropegen.templates.attend.layout_cpu import Problem, operands_of
 from ropegen.templates.attend.layout_cpu_backward import Gradient
 from ropegen.templates.attend.site import FAMILY
 from test_attend_tpu import Case
-from test_attend_tpu_backward import formula
 
 import ropegen as rg
 from ropegen import masks, reference
