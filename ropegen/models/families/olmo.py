@@ -68,7 +68,7 @@ OLMOE = Family(
     front_end=replace(llama.FRONT_END, qk_norm=True, qk_norm_over="heads", clip="clip_qkv"),
     defaults=CLIPPED | {"norm_topk_prob": False, "num_experts_per_tok": 8},
     block=Block(experts=Experts(normalised="norm_topk_prob")),
-    tensors=replace(qwen_moe.QWEN3_MOE.tensors, expert_inner="intermediate_size"),
+    tensors=replace(qwen_moe.QWEN3_MOE_TENSORS, expert_inner="intermediate_size"),
     unread=llama.UNREAD | {"num_experts", "output_router_logits", "router_aux_loss_coef"},
 )
 FLEX_OLMO = replace(

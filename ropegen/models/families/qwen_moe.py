@@ -29,6 +29,21 @@ def even_layers_at_first(config: Config, layer: int) -> bool:
     return layer % 2 == 0 and layer < config.count("max_window_layers", least=0)
 
 
+QWEN3_MOE_TENSORS = replace(
+    qwen.QWEN3_TENSORS,
+    blocks=(
+        {
+            **mixtral.NORM,
+            "router": Linear("mlp.gate"),
+            "experts_gate": StoredExperts("mlp.experts.{}.gate_proj"),
+            "experts_up": StoredExperts("mlp.experts.{}.up_proj"),
+            "experts_down": StoredExperts("mlp.experts.{}.down_proj"),
+        },
+        {**mixtral.NORM, "router": Linear("mlp.gate"), **mixtral.stacked_experts("mlp.experts")},
+    ),
+    experts="num_experts",
+    expert_inner="moe_intermediate_size",
+)
 QWEN3_MOE = replace(
     qwen.QWEN3,
     front_end=replace(qwen.QWEN3.front_end, local=mistral.every_layer, layer_types=False),
@@ -43,21 +58,7 @@ QWEN3_MOE = replace(
     },
     sparse={},
     block=Block(experts=Experts(normalised="norm_topk_prob"), only={"decoder_sparse_step": 1, "mlp_only_layers": []}),
-    tensors=replace(
-        qwen.QWEN3_TENSORS,
-        blocks=(
-            {
-                **mixtral.NORM,
-                "router": Linear("mlp.gate"),
-                "experts_gate": StoredExperts("mlp.experts.{}.gate_proj"),
-                "experts_up": StoredExperts("mlp.experts.{}.up_proj"),
-                "experts_down": StoredExperts("mlp.experts.{}.down_proj"),
-            },
-            {**mixtral.NORM, "router": Linear("mlp.gate"), **mixtral.stacked_experts("mlp.experts")},
-        ),
-        experts="num_experts",
-        expert_inner="moe_intermediate_size",
-    ),
+    tensors=QWEN3_MOE_TENSORS,
     unread=llama.UNREAD | ROUTED | {"max_window_layers", "num_local_experts"},
 )
 # Its shared expert and its dense layers are more than `Block` knows.
