@@ -2,7 +2,8 @@
 
 For each named case it prints a line of JSON: the largest errors against the oracle in float64, or what the interpreter
 raised. A planted fault is a case too: the interpreter must find it. A kernel that waits for what never comes hangs, so
-whoever starts the process gives it a limit of time, and NPROC=16 for a thread of XLA's pool at every barrier.
+whoever starts the process gives it a limit of time. With NPROC=16, XLA's pool has a thread for every thread of a kernel
+that waits at a barrier.
 """
 
 from __future__ import annotations

@@ -42,6 +42,8 @@ CEILING = ["jax>=0.12,<0.13", "jaxlib>=0.12,<0.13"]
 TRANSFORMERS = ["torch==2.13.0", "transformers==5.24.0", "tokenizers", "safetensors"]
 # The packages with which XLA compiles for NVIDIA's GPUs: a third of the 4 GB of jax[cuda13], which also runs programs.
 NVIDIA = ["nvidia-cuda-nvcc>=13,<14", "nvidia-nvjitlink>=13,<14", "nvidia-cuda-nvdisasm>=13,<14"]
+# What the text of a file with live tests has: the fixtures that import transformers, or the mark.
+LIVE = ("recorder", "live: ModuleType", "pytest.mark.live")
 LIBTPU = "0.0.52"  # whose listings ropegen.compilers reads
 
 
@@ -109,7 +111,7 @@ def transformers(arguments: list[str]) -> None:
     call(python, "-W", "ignore", "-c", "import safetensors, tokenizers, torch, transformers")
     tests = sorted((ROOT / "tests").glob("test_*.py"))
     # The other files would be imported for nothing, and some need libraries that are not there.
-    files = [str(path) for path in tests if any(word in path.read_text() for word in ("recorder", "pytest.mark.live"))]
+    files = [str(path) for path in tests if any(word in path.read_text() for word in LIVE)]
     suite(python, ["-m", "live", *files, *arguments])
 
 

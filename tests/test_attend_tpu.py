@@ -152,7 +152,7 @@ NAMED = {
 
 @pytest.mark.parametrize("name", NAMED)
 def test_a_named_site_agrees_with_the_reference(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel_tpu, "works_ahead", lambda form, steps: False)
+    monkeypatch.setattr(kernel_tpu, "works_ahead", lambda least, steps: False)
     assert difference(NAMED[name]) < 1e-5
 
 
@@ -169,14 +169,14 @@ AHEAD = [
 
 @pytest.mark.parametrize("name", AHEAD)
 def test_scores_made_a_step_ahead_agree_with_the_reference(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel_tpu, "works_ahead", lambda form, steps: True)
+    monkeypatch.setattr(kernel_tpu, "works_ahead", lambda least, steps: True)
     assert difference(NAMED[name]) < 1e-5
 
 
 @pytest.mark.parametrize("chip", ["v5e", "v6e", "v7x"])  # their orders of products differ
 @pytest.mark.parametrize("ahead", [True, False])
 def test_more_keys_than_run_in_a_straight_line(ahead: bool, chip: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel_tpu, "works_ahead", lambda form, steps: ahead)
+    monkeypatch.setattr(kernel_tpu, "works_ahead", lambda least, steps: ahead)
     case = Case(queries=513, keys=1100, heads=1, width=16, value_width=16, mask="causal")
     assert difference(case, q=512, kv=1024, target=Target.parse(f"tpu:{chip}")) < 1e-5
 
@@ -186,14 +186,14 @@ def test_more_keys_than_run_in_a_straight_line(ahead: bool, chip: str, monkeypat
 def test_several_blocks_of_rows_in_a_straight_line(
     ahead: bool, heads: int, kv_heads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kernel_tpu, "works_ahead", lambda form, steps: ahead)
+    monkeypatch.setattr(kernel_tpu, "works_ahead", lambda least, steps: ahead)
     case = Case(queries=1040, keys=1100, heads=heads, kv_heads=kv_heads, width=16, value_width=16, mask="causal")
     assert difference(case, q=1024, kv=1024) < 1e-5
 
 
 @pytest.mark.parametrize("ahead", [True, False])
 def test_bfloat16_is_rounded_no_more_than_twice(ahead: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel_tpu, "works_ahead", lambda form, steps: ahead)
+    monkeypatch.setattr(kernel_tpu, "works_ahead", lambda least, steps: ahead)
     # Weights and output are rounded once, to 2^-9 of themselves; the values are at most about 4.
     assert difference(Case(width=128, value_width=128, dtype="bf16", pairing="half", heads=1)) < 2e-2
 
@@ -220,7 +220,7 @@ def test_bfloat16_is_rounded_no_more_than_twice(ahead: bool, monkeypatch: pytest
 def test_a_drawn_site_agrees_with_the_reference(case: Case) -> None:
     ahead = case.seed % 2 == 1
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(kernel_tpu, "works_ahead", lambda form, steps: ahead)
+        patched.setattr(kernel_tpu, "works_ahead", lambda least, steps: ahead)
         assert difference(case) < 1e-5
 
 
@@ -308,7 +308,7 @@ def test_a_map_without_tiles_visits_the_others_in_their_order(shape: tuple[int, 
 @pytest.mark.parametrize("ahead", [True, False])
 def test_a_tile_of_other_documents_is_not_read(ahead: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its values are no numbers, and a weight of zero would make them the result's."""
-    monkeypatch.setattr(kernel_tpu, "works_ahead", lambda form, steps: ahead)
+    monkeypatch.setattr(kernel_tpu, "works_ahead", lambda least, steps: ahead)
     b = Builder("documents")
     q, k, v = (b.input(label, (1, 256, 1, 128), "f32") for label in "qkv")
     ids = {name: b.input(name, (1, 256), "i32") for name in ("q_segments", "kv_segments")}

@@ -138,7 +138,7 @@ def test_the_tokens_of_an_image_rotate_by_three_axes(live: ModuleType, name: str
     expect_close(reference.evaluate(graph, {**inputs, **weights})["out"], out)
 
 
-# Not text towers, for whose scores transformers has no class.
+# Text towers are left out: transformers has no class that scores their tokens.
 WHOLE = [
     name
     for name, config in CONFIGS.items()

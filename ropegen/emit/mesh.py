@@ -481,15 +481,15 @@ def over_devices(
     def whole(values: Values) -> dict[str, Array]:
         counted = {label: jnp.arange(op.start, op.start + op.length, dtype=jnp.int32) for label, op in first.counted}
         given = {**values, **counted}
-        specs = {label: _dividing(spec, split.mesh) for label, spec in inputs.items()}
-        of_results = {label: _dividing(spec, split.mesh) for label, spec in results.items()}
+        specs = {label: _without_axes_of_one(spec, split.mesh) for label, spec in inputs.items()}
+        of_results = {label: _without_axes_of_one(spec, split.mesh) for label, spec in results.items()}
         laid = {label: laid_out(given[label], split.mesh, spec) for label, spec in specs.items()}
         return jax.shard_map(on_a_device, in_specs=(specs,), out_specs=of_results, **manual(split.mesh))(laid)
 
     return whole
 
 
-def _dividing(spec: PartitionSpec, mesh: Mesh | AbstractMesh) -> PartitionSpec:
+def _without_axes_of_one(spec: PartitionSpec, mesh: Mesh | AbstractMesh) -> PartitionSpec:
     """The spec without axes of one device. They divide nothing, but in `shard_map` a value would vary over them."""
 
     def kept(names: Any) -> Any:

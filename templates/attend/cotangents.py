@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -41,6 +42,12 @@ class Pull:
         else:
             drag += jnp.sum(out.astype(jnp.float32) * d_out.astype(jnp.float32), -1)
         return Pull(d_out, shift_of(lse), drag, lse == -jnp.inf)
+
+
+def bias_is_whole(site: AttendSite) -> bool:
+    """Whether the bias has an entry for every score, so that its cotangent is not a sum."""
+    q, k = (site.sources[name].type.shape for name in ("q", "k"))
+    return site.sources["bias"].type.size == math.prod(q[:-1]) * k[-3]
 
 
 def of_operands(

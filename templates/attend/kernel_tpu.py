@@ -206,9 +206,12 @@ def straight(blocks: int, keys: int, body: Callable[[int, Index], None]) -> None
         lax.fori_loop(0, blocks // together, several, None)
 
 
-def works_ahead(form: Form, steps: int) -> bool:
-    """Whether a step computes the scores of one tile and applies the weights of the tile before it."""
-    return steps >= form.ahead
+def works_ahead(least: int, steps: int) -> bool:
+    """Whether a step computes the scores of one tile and applies the weights of the tile before it.
+
+    least: the chip's `ahead`. steps: the tiles of a head.
+    """
+    return steps >= least
 
 
 def forward(form: Form, tiles: TileMap, operands: dict[str, Array]) -> tuple[Array, Array]:
@@ -217,7 +220,7 @@ def forward(form: Form, tiles: TileMap, operands: dict[str, Array]) -> tuple[Arr
     The operands are laid out as `layout_tpu.laid_out` says, and the tables of angles are (B or 1, queries, width).
     """
     names = tuple(operands)
-    is_ahead = works_ahead(form, tiles.steps)
+    is_ahead = works_ahead(form.ahead, tiles.steps)
     tiles = tiles.ahead() if is_ahead else tiles
     form = replace(form, stride=tiles.stride)
     specs = [spec(form, AXES[name], operands[name].shape, is_late=is_ahead and name == "v") for name in names]

@@ -16,7 +16,9 @@ from ropegen.ir.ops import Attend
 from ropegen.run_time_tiles import may_see
 from ropegen.template import Array, Arrays
 
+from ..arrays import extended
 from .form_gpu import Form, TileList
+from .layout import in_tiles, of_scores
 from .site import AttendSite
 
 # A list of tiles that depends on values of the running program has at most this many entries for each batch entry.
@@ -46,7 +48,7 @@ def read(
     }
     if form.rotates:
         angles = values[site.sources["q_angles"]]
-        angles = _extended(angles.reshape(-1, *angles.shape[-2:]), 1, form.queries)
+        angles = extended(angles.reshape(-1, *angles.shape[-2:]), 1, form.queries)
         laid |= {"cos": angles[..., : form.half], "sin": angles[..., form.half :]}
     return (q, k, v), given, laid
 
@@ -64,45 +66,26 @@ def _laid_out(form: Form, operand: Operand, x: Array, lead: tuple[int, ...]) -> 
         case ("keys", "kv_heads", width):
             return whole(form, x, form.width if width == "width" else form.value_width, form.keys)
         case ("queries",):
-            return _extended(x.astype(jnp.int32).reshape(-1, x.shape[-1]), 1, form.queries)
+            return extended(x.astype(jnp.int32).reshape(-1, x.shape[-1]), 1, form.queries)
         case ("keys",):
-            return _extended(x.astype(jnp.int32).reshape(-1, x.shape[-1]), 1, form.keys)
+            return extended(x.astype(jnp.int32).reshape(-1, x.shape[-1]), 1, form.keys)
         case ("heads",):
             return x.astype(jnp.float32)
         case _:
             assert operand.axes == Attend.SCORES, operand
-            return _of_scores(form, operand, x.astype(form.dtype) if operand.holds == "boolean" else x, lead)
-
-
-def _of_scores(form: Form, operand: Operand, x: Array, lead: tuple[int, ...]) -> Array:
-    """A bias or mask as (B or 1, H or 1, queries or 1, keys). An axis that it does not have gets the size 1."""
-    x = x.reshape(operand.padded(x.shape, len(lead)))
-    if any(size > 1 for size in x.shape[:-3]):
-        x = jnp.broadcast_to(x, (*lead, *x.shape[-3:]))
-    x = x.reshape(-1, *x.shape[-3:])
-    if x.shape[3] == 1:
-        x = jnp.broadcast_to(x, (*x.shape[:3], form.seen_keys))
-    if x.shape[2] > 1:
-        x = _extended(x, 2, form.queries)
-    return _extended(x, 3, form.keys)
+            x = x.astype(form.dtype) if operand.holds == "boolean" else x
+            return of_scores(operand, x, lead, keys=form.seen_keys, padded=(form.queries, form.keys))
 
 
 def whole(form: Form, x: Array, width: int, length: int) -> Array:
     """An array (..., S, heads, D) as (B, length, heads, width)."""
-    return _extended(_extended(x.reshape(form.batch, *x.shape[-3:]), 3, width), 1, length)
+    return extended(extended(x.reshape(form.batch, *x.shape[-3:]), 3, width), 1, length)
 
 
 def of_rows(form: Form, x: Array, rest: float) -> Array:
     """A number per row, (..., Sq, H) float32, as (B, H, queries), padded with `rest`."""
     x = x.reshape(form.batch, *x.shape[-2:])
     return jnp.swapaxes(jnp.pad(x, ((0, 0), (0, form.queries - x.shape[1]), (0, 0)), constant_values=rest), 1, 2)
-
-
-def _extended(x: Array, axis: int, size: int) -> Array:
-    """An array with an axis that is padded with zeros to a size."""
-    if x.shape[axis] == size:
-        return x
-    return jnp.pad(x, [(0, size - own if at == axis else 0) for at, own in enumerate(x.shape)])
 
 
 def visited(
@@ -126,14 +109,12 @@ def visited(
         ("kv_segment", None, form.keys, form.kv_tile, False),
     ):
         if variable in names:
-            ids = given[form.op.NEEDS[variable]].astype(jnp.int32)
-            ids = ids.reshape(-1, ids.shape[-1])
-            ids = jnp.pad(ids, ((0, 0), (0, length - ids.shape[1])), mode="edge")
-        elif start is not None and f"{variable}" in masks.variables(form.op.visible):
-            ids = jnp.arange(start, start + length, dtype=jnp.int32)[None]
+            ids = given[form.op.NEEDS[variable]]
+        elif start is not None and variable in masks.variables(form.op.visible):
+            ids = jnp.arange(start, start + length, dtype=jnp.int32)
         else:
             continue
-        tiles = ids.reshape(len(ids), -1, size)
+        tiles = in_tiles(ids, length, size)
         low, high = jnp.min(tiles, -1), jnp.max(tiles, -1)
         ranges[variable] = (low[:, :, None], high[:, :, None]) if is_query else (low[:, None], high[:, None])
     seen = jnp.asarray(may_see(form.op.visible, ranges))

@@ -15,9 +15,11 @@ from jax.experimental import pallas as pl
 from ropegen.ir.op import Operand
 from ropegen.ir.ops import Attend
 
-from ..tpu.mosaic import Array, Index, Ref, extended
+from ..arrays import extended
+from ..tpu.mosaic import Array, Index, Ref
 from ..tpu.rotation import Rotation
 from .form_tpu import Form
+from .layout import of_scores
 
 # The operand that the tables of angles are named after.
 TABLES = "angles"
@@ -109,20 +111,8 @@ def laid_out(form: Form, operand: Operand, x: Array, lead: tuple[int, ...]) -> A
             return rows.reshape(form.kv_heads, form.chunks, 1, form.chunk)
         case _:
             assert operand.axes == Attend.SCORES, operand
-            return _scores(form, operand, x.astype(jnp.float32), lead)
-
-
-def _scores(form: Form, operand: Operand, x: Array, lead: tuple[int, ...]) -> Array:
-    """A bias or mask as (B or 1, H or 1, queries or 1, keys), padded. An axis that it does not have gets the size 1."""
-    x = x.reshape(operand.padded(x.shape, len(lead)))
-    if any(size > 1 for size in x.shape[:-3]):
-        x = jnp.broadcast_to(x, (*lead, *x.shape[-3:]))
-    x = x.reshape(-1, *x.shape[-3:])
-    if x.shape[3] == 1:
-        x = jnp.broadcast_to(x, (*x.shape[:3], form.seen_keys))
-    if x.shape[2] > 1:
-        x = extended(x, 2, form.queries)
-    return extended(x, 3, form.keys)
+            x = x.astype(jnp.float32)
+            return of_scores(operand, x, lead, keys=form.seen_keys, padded=(form.queries, form.keys))
 
 
 def whole(form: Form, x: Array, width: int, length: int) -> Array:

@@ -82,7 +82,7 @@ def reasons(site: AttendSite, target: Target) -> Iterator[str]:
 
 def left_to_xla(site: AttendSite) -> Iterator[str]:
     """Why the backward kernels do not compute a site that the forward kernel computes."""
-    if "tanh" in str(site.op.score):
+    if _calls(site.op.score, "tanh"):
         yield "the score has a tanh"
     if _width(site) > 128 and not is_lean_backward(site):
         yield (
@@ -95,12 +95,6 @@ def left_to_xla(site: AttendSite) -> Iterator[str]:
     count = math.prod(-(-x.shape[-3] // BACKWARD_TILE) for x in (q, k))
     if count > MOST_TILES:
         yield f"{q.shape[-3]} queries and {k.shape[-3]} keys have more than {MOST_TILES:,} tiles"
-
-
-def is_whole(site: AttendSite) -> bool:
-    """Whether the bias has an entry for every score, so that its cotangent is not a sum."""
-    q, k = (site.sources[name].type.shape for name in ("q", "k"))
-    return site.sources["bias"].type.size == math.prod(q[:-1]) * k[-3]
 
 
 def _unknown(expr: masks.Expr) -> Iterator[str]:
@@ -134,6 +128,10 @@ def _counted(expr: masks.Expr) -> int:
     if not isinstance(expr, masks.Apply):
         return 0
     return (expr.op in COMPARISONS or expr.op in ("where", "min", "max", "//", "%")) + sum(map(_counted, expr.args))
+
+
+def _calls(expr: masks.Expr, name: str) -> bool:
+    return isinstance(expr, masks.Apply) and (expr.op == name or any(_calls(part, name) for part in expr.args))
 
 
 def is_lean(site: AttendSite) -> bool:

@@ -28,7 +28,7 @@ from ropegen.tile_classes import TileClasses
 from ropegen.types import numpy_dtype
 
 from . import layout_gpu, limits_gpu, xla
-from .cotangents import Pull, of_operands
+from .cotangents import Pull, bias_is_whole, of_operands
 from .form_gpu import BACKWARD_TILE, BLOCK, LOG2_E, MOST_TOGETHER, SHARED_MEMORY, WIDTH_STEP, Form
 from .padding import padding as padding_of
 from .site import FAMILY, AttendSite
@@ -75,7 +75,7 @@ def cost(site: AttendSite, target: Target, tile: Tile, direction: Direction = "f
 
 
 def _gives_every_bias(site: AttendSite) -> bool:
-    return "bias" not in site.sources or limits_gpu.is_whole(site)
+    return "bias" not in site.sources or bias_is_whole(site)
 
 
 def _backward_cost(site: AttendSite, target: Target) -> Cost:
@@ -212,7 +212,7 @@ def build_for(site: AttendSite, tile: Tile, *, interpreter: bool = False) -> Ker
     def backward(operands: Arrays, results: Arrays, cotangents: Tangents, wanted: Sequence[bool]) -> Tangents | None:
         asked = {operand for operand, is_wanted in zip(site.operands, wanted, strict=True) if is_wanted}
         gives_bias = site.sources.get("bias") in asked
-        if any(limits_gpu.left_to_xla(site)) or (gives_bias and not limits_gpu.is_whole(site)):
+        if any(limits_gpu.left_to_xla(site)) or (gives_bias and not bias_is_whole(site)):
             return None
         given = dict(zip(order, results, strict=True)), dict(zip(order, cotangents, strict=True))
         pulled = _backward(site, operands, Pull.of(*given), gives_bias, interpreter)
@@ -253,7 +253,7 @@ def notes(site: AttendSite, tile: Tile, target: Target) -> Iterator[str]:
     """Which gradients are left to the `xla` template."""
     if left := list(limits_gpu.left_to_xla(site)):
         yield f"gradients by attend/xla: {'; '.join(left)}"
-    elif "bias" in site.sources and not limits_gpu.is_whole(site):
+    elif "bias" in site.sources and not bias_is_whole(site):
         bias = site.sources["bias"].type
         yield f"the gradient of the bias {bias} is a sum over scores: where it is asked for, by attend/xla"
 

@@ -28,11 +28,13 @@ from ropegen.types import numpy_dtype
 from ..tpu.mosaic import LANES, VMEM_SHARE, is_power, round_up, vmem_most
 from ..tpu.rotation import Rotation
 from . import layout_tpu, sweep, xla
-from .cotangents import Pull, of_operands
+from .cotangents import Pull, bias_is_whole, of_operands
 from .form_tpu import LOG2_E, ROWS, Form, unrolled
 from .kernel_tpu import forward as kernel_forward
+from .kernel_tpu import works_ahead
 from .kernel_tpu_backward import VMEM_SHARE_BACKWARD, Strip, strips
 from .kernel_tpu_backward import backward as kernel_backward
+from .layout import in_tiles
 from .padding import padding as padding_of
 from .site import FAMILY, AttendSite
 from .tile_map_tpu import TileMap
@@ -143,7 +145,7 @@ def _forward_cost(site: AttendSite, target: Target, tile: Tile) -> Cost:
     padded = form.queries != q.shape[-3] or form.keys != k.shape[-3] or form.width != q.shape[-1]
     before = k.bytes * (1 + (site.k_pairing is not None)) + (2 * (q.bytes + k.bytes) if padded else 0)
     products, chip = form.width + form.value_width, target.figures
-    is_ahead = max(seen.visited, seen.rows) >= chip.ahead
+    is_ahead = works_ahead(chip.ahead, max(seen.visited, seen.rows))
     if is_ahead:
         waits = _WAITS_AHEAD
     else:
@@ -246,7 +248,7 @@ def _gradient_strips(site: AttendSite, tile: Tile, target: Target) -> tuple[Stri
     """The strips of the backward kernel for the gradients of all operands but angles; empty if the `xla` template
     computes them.
     """
-    if "bias" in site.sources and not _is_whole(site):
+    if "bias" in site.sources and not bias_is_whole(site):
         return ()
     return _strips(site, tile, target, {"bias"} & site.sources.keys())
 
@@ -319,10 +321,8 @@ def build(site: AttendSite, tile: Tile, target: Target) -> Kernel:
                 f"attend/mosaic_tpu was given the tile {tile}; {name} is a power of two of at least {LANES}, "
                 f"e.g. {name}={_power(size)}"
             )
-    form, steps = (
-        replace(_form(site, tile), products=target.figures.products, ahead=target.figures.ahead),
-        tile_map(site, tile),
-    )
+    form = replace(_form(site, tile), products=target.figures.products, ahead=target.figures.ahead)
+    steps = tile_map(site, tile)
     order = site.order
 
     def forward(*operands: Array) -> Arrays:
@@ -343,7 +343,7 @@ def build(site: AttendSite, tile: Tile, target: Target) -> Kernel:
         asked = {operand for operand, is_wanted in zip(site.operands, wanted, strict=True) if is_wanted}
         names = {name for name, source in site.sources.items() if source in asked}
         parts = _strips(site, tile, target, names)
-        if not parts or ("bias" in names and not _is_whole(site)):
+        if not parts or ("bias" in names and not bias_is_whole(site)):
             return None
         pulled = _backward(
             site,
@@ -362,7 +362,7 @@ def notes(site: AttendSite, tile: Tile, target: Target) -> Iterator[str]:
     bias = site.sources.get("bias")
     if not _strips(site, tile, target, ()):
         yield "no tile of the backward kernel fits fast memory: gradients by attend/xla"
-    elif bias is not None and not _is_whole(site):
+    elif bias is not None and not bias_is_whole(site):
         yield f"the gradient of the bias {bias.type} is a sum over scores: where it is asked for, by attend/xla"
     elif bias is not None and not _strips(site, tile, target, ("bias",)):
         yield "no tile that gives the gradient of the bias fits fast memory: where it is asked for, by attend/xla"
@@ -401,12 +401,6 @@ def _halvings(size: int) -> Iterator[int]:
     while size >= LANES:
         yield size
         size //= 2
-
-
-def _is_whole(site: AttendSite) -> bool:
-    """Whether the bias has an entry for every score, so that its cotangent is not a sum."""
-    q, k = (site.sources[name].type.shape for name in ("q", "k"))
-    return site.sources["bias"].type.size == math.prod(q[:-1]) * k[-3]
 
 
 def _backward(
@@ -476,9 +470,7 @@ def _apart(site: AttendSite, form: Form, given: dict[str, Array], steps: int) ->
         ("q_segments", form.queries, form.q_tile),
         ("kv_segments", form.keys, form.kv_tile),
     ):
-        ids = given[name].astype(jnp.int32).reshape(-1, given[name].shape[-1])
-        ids = jnp.pad(ids, ((0, 0), (0, whole - ids.shape[1])), mode="edge")
-        tiles.append(ids.reshape(len(ids), -1, size))
+        tiles.append(in_tiles(given[name], whole, size))
     apart = sweep.apart(*tiles)
     return apart if len(apart) * (steps + 1) <= _MOST_STEPS else None
 

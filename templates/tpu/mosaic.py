@@ -47,14 +47,6 @@ def is_power(size: int, least: int) -> bool:
     return size >= least and not size & (size - 1)
 
 
-def extended(x: Array, axis: int, size: int, rest: float = 0) -> Array:
-    """The array x with `axis` extended to `size` by the value `rest`; x itself if it has that size already."""
-    if x.shape[axis] == size:
-        return x
-    widths = [(0, size - length if place == axis else 0) for place, length in enumerate(x.shape)]
-    return jnp.pad(x, widths, constant_values=rest)
-
-
 def lane(shape: tuple[int, ...]) -> Array:
     """The lane number of every element, as int32 of this shape."""
     return lax.broadcasted_iota(jnp.int32, shape, 1)

@@ -20,7 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental.pallas import tpu as pltpu
 
-from .mosaic import Array, extended, lane
+from ..arrays import extended
+from .mosaic import Array, lane
 
 
 @dataclass(frozen=True, slots=True)

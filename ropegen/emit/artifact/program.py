@@ -101,8 +101,7 @@ def read(
         expect_program(read_module, str(path), allowed, *types, devices=wanted.devices)
         if trusted:
             return made
-        again = mlir_tools.serialize_portable_artifact(read_module, stablehlo.version_of(module), True)
-    return dataclasses.replace(made, mlir_module_serialized=bytes(again))
+        return stablehlo.with_module(made, read_module)
 
 
 def result_types(made: jax_export.Exported, labels: tuple[str, ...]) -> dict[str, TensorType]:

@@ -115,9 +115,7 @@ def exported(
         if named:
             return made
         stripped = _without_locations(module)
-        version = version_of(made.mlir_module_serialized)
-        serialized = mlir_tools.serialize_portable_artifact(stripped, version, True)
-    return dataclasses.replace(made, mlir_module_serialized=bytes(serialized), fun_name=plans[0].graph.name)
+    return dataclasses.replace(with_module(made, stripped), fun_name=plans[0].graph.name)
 
 
 def _no_mesh() -> AbstractContextManager[Any]:
@@ -331,6 +329,16 @@ def _without_locations(module: Any) -> Any:
     """The module without its locations, parsed into the current context."""
     bare = module.operation.get_asm(enable_debug_info=False)
     return ir.Module.parse(bare)
+
+
+def with_module(made: export.Exported, module: Any) -> export.Exported:
+    """The program with another module, in the version of StableHLO that it had.
+
+    Shardy's ops stay as they are. As custom calls (`SHARDY`) they end the process of XLA, if the module is for several
+    platforms.
+    """
+    serialized = mlir_tools.serialize_portable_artifact(module, version_of(made.mlir_module_serialized), True)
+    return dataclasses.replace(made, mlir_module_serialized=bytes(serialized))
 
 
 def version_of(serialized: bytes) -> str:
