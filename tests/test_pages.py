@@ -31,7 +31,7 @@ LLAMA = {
     "hidden_size": 64,
     "num_hidden_layers": 1,
     "num_attention_heads": 8,
-    "num_key_value_heads": 2,
+    "num_key_value_heads": 8,
     "max_position_embeddings": 1024,
     "rms_norm_eps": 1e-5,
     "rope_theta": 10_000.0,
