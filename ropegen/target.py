@@ -57,6 +57,14 @@ class Chip:
     """The number of cores that the figures cover."""
     multiprocessors: int = 1
     """The multiprocessors of a GPU, each of which runs the blocks of a kernel."""
+    device_kind: str = ""
+    """The name of a GPU as JAX says it; "" for other chips."""
+    memory: int = 0
+    """Bytes of main memory of a GPU."""
+    l2: int = 0
+    """Bytes of the L2 cache of a GPU."""
+    shared: int = 0
+    """Bytes of shared memory of a GPU's multiprocessor; a block can have 1 KiB less."""
     grid_step: int = 0
     """Cycles that one step of a Mosaic kernel's grid spends on fetches, addresses and the tile map."""
     latency: float = 0.0
@@ -220,9 +228,13 @@ def _gpu(
     bandwidth: float,
     link: float,
     multiprocessors: int,
+    device_kind: str,
+    memory: int,
+    l2: int = 50 << 20,
+    shared: int = 228 << 10,
     fast_memory: int = 227 << 10,
 ) -> Chip:
-    """A chip; `link` is the published rate of its NVLink in one direction."""
+    """A chip; `link` is the published rate of its NVLink in one direction, and sizes are those of NVIDIA's data sheets."""
     return Chip(
         matmul_bf16=matmul_bf16,
         matmul_f32=matmul_f32,
@@ -234,6 +246,10 @@ def _gpu(
         launch=5e-6,
         kernel=_GPU_KERNEL,
         multiprocessors=multiprocessors,
+        device_kind=device_kind,
+        memory=memory,
+        l2=l2,
+        shared=shared,
         basis="published peaks of the chip, and NVIDIA's measurement of a kernel's start; nothing is fitted to times on it",
     )
 
@@ -246,6 +262,10 @@ _A100 = _gpu(
     link=3e11,
     fast_memory=164 << 10,
     multiprocessors=108,
+    device_kind="NVIDIA A100-SXM4-80GB",
+    memory=85_100_068_864,
+    l2=40 << 20,
+    shared=164 << 10,
 )
 _H100 = _gpu(
     matmul_bf16=989e12,
@@ -254,10 +274,20 @@ _H100 = _gpu(
     bandwidth=3.35e12,
     link=4.5e11,
     multiprocessors=132,
+    device_kind="NVIDIA H100 80GB HBM3",
+    memory=85_029_158_912,
 )
-_H200 = replace(_H100, bandwidth=4.8e12)
+_H200 = replace(_H100, bandwidth=4.8e12, device_kind="NVIDIA H200", memory=151_397_597_184)
 _B200 = _gpu(
-    matmul_bf16=2250e12, matmul_f32=80e12, transcendental=4.7e12, bandwidth=7.7e12, link=9e11, multiprocessors=148
+    matmul_bf16=2250e12,
+    matmul_f32=80e12,
+    transcendental=4.7e12,
+    bandwidth=7.7e12,
+    link=9e11,
+    multiprocessors=148,
+    device_kind="NVIDIA B200",
+    memory=191_514_017_792,
+    l2=126 << 20,
 )
 # A chip with its compute capability.
 _GPU: Mapping[str, tuple[str, Chip]] = MappingProxyType(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,8 +18,9 @@ import jax
 import numpy as np
 import pytest
 from independent import draw_inputs
-from interpreted_gpu import CASES
+from interpreted_gpu import CASES, GRADIENT, LARGE
 from ropegen.templates.attend import mosaic_gpu
+from ropegen.templates.attend.limits_gpu import left_to_xla
 
 import ropegen as rg
 from ropegen import cli, masks
@@ -33,7 +35,12 @@ from ropegen.ir.build import Builder
 from ropegen.ir.graph import Graph
 from ropegen.target import Target
 from ropegen.template import Tile
-from ropegen.types import numpy_dtype
+from ropegen.types import TensorType, numpy_dtype
+
+FORMS = {**CASES, **LARGE}
+BESIDE = [*LARGE, *(GRADIENT + name for name, case in FORMS.items() if not any(left_to_xla(case.site)))]
+# What is compiled without `--exhaustive`: an ordinary gradient.
+FIRST = (GRADIENT + "interleaved, grouped heads of a batch, tails", "h100")
 
 
 def attention() -> Graph:
@@ -57,16 +64,51 @@ def compilers() -> None:
         pytest.skip(str(error))
 
 
+def module_of(name: str, chip: str) -> bytes:
+    """The module of a case, or of the gradient of one."""
+    forward = name.removeprefix(GRADIENT)
+    case = FORMS[forward]
+    kernel = mosaic_gpu.build(case.site, Tile.of(q=128, kv=case.kv_tile), Target.parse(f"gpu:{chip}"))
+
+    def shaped(types: Iterable[TensorType]) -> tuple[jax.ShapeDtypeStruct, ...]:
+        return tuple(jax.ShapeDtypeStruct(kind.shape, numpy_dtype(kind.dtype)) for kind in types)
+
+    operands = shaped(case.site.closed.input_types.values())
+    if forward == name:
+        exported = jax.export.export(jax.jit(kernel.forward), platforms=["cuda"])(*operands)
+        return bytes(exported.serialize())
+    results = shaped(node.type for _, node in case.site.closed.outputs)
+    wanted = [jax.numpy.issubdtype(x.dtype, jax.numpy.floating) for x in operands]
+
+    def backward(*given: tuple[Any, ...]) -> Any:
+        pulled = kernel.backward(*given, wanted)
+        assert pulled is not None
+        return pulled
+
+    exported = jax.export.export(jax.jit(backward), platforms=["cuda"])(operands, results, results)
+    return bytes(exported.serialize())
+
+
 @pytest.fixture(scope="module")
 def kernels(compilers: None) -> Compilation[KernelCode]:
-    modules: dict[str, bytes] = {}
-    for name, case in CASES.items():
-        kernel = mosaic_gpu.build(case.site, Tile.of(q=128, kv=case.kv_tile), Target.parse("gpu:h100"))
-        shapes = [
-            jax.ShapeDtypeStruct(kind.shape, numpy_dtype(kind.dtype)) for kind in case.site.closed.input_types.values()
-        ]
-        modules[name] = bytes(jax.export.export(jax.jit(kernel.forward), platforms=["cuda"])(*shapes).serialize())
-    return cuda.compile_modules(modules, "h100", seconds=900)
+    return cuda.compile_modules({name: module_of(name, "h100") for name in CASES}, "h100", seconds=900)
+
+
+@pytest.mark.parametrize("chip", ["h100", "h200"])
+@pytest.mark.parametrize("name", BESIDE)
+def test_a_form_holds_its_values_in_registers(
+    name: str, chip: str, compilers: None, request: pytest.FixtureRequest
+) -> None:
+    """Gradients, and forms that need more registers than those that are interpreted."""
+    if (name, chip) != FIRST and not request.config.getoption("--exhaustive"):
+        pytest.skip("pytest --exhaustive compiles every form for both chips")
+    done = cuda.compile_modules({name: module_of(name, chip)}, chip, seconds=900)
+    assert not done.errors
+    kernels = done.modules[name].kernels
+    assert len(kernels) >= (2 if name.startswith(GRADIENT) else 1)
+    for kernel in kernels:
+        assert (kernel.spilled, kernel.local, kernel.advisories) == (0, 0, ())
+        assert kernel.registers <= 255
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -100,7 +142,7 @@ def test_an_artifact_has_an_executable_for_each_chip_and_stage(built: Path) -> N
         entry = manifest["executables"][f"gpu:{chip}"]
         assert entry["build"] == cuda.build()
         assert entry["topology"] == capability_of
-        assert entry["device_kind"] == cuda.CHIPS[chip].kind
+        assert entry["device_kind"] == Target.parse(f"gpu:{chip}").figures.device_kind
         assert entry["plan"] == manifest["plans"][f"gpu:{chip}"]
         assert entry["stages"].keys() == {"prepare", "module"}
         for stage in entry["stages"].values():

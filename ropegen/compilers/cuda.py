@@ -10,9 +10,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 from ropegen.compilers.machine_code import KernelCode, read_kernels
 from ropegen.compilers.process import Compilation, Compiler, Job, compiled
@@ -26,25 +24,7 @@ INSTALL = 'pip install "jax[cuda13]" nvidia-cuda-nvdisasm'
 _TOOLS = ("ptxas", "nvdisasm")
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
-    """What XLA asks of a device, by NVIDIA's data sheets: its name as JAX says it, and sizes in bytes."""
-
-    kind: str
-    memory: int
-    l2: int
-    shared: int
-    """Shared memory of a multiprocessor; a block can have 1 KiB less."""
-
-
-CHIPS: Mapping[str, Device] = MappingProxyType(
-    {
-        "a100": Device("NVIDIA A100-SXM4-80GB", 85_100_068_864, 40 << 20, 164 << 10),
-        "h100": Device("NVIDIA H100 80GB HBM3", 85_029_158_912, 50 << 20, 228 << 10),
-        "h200": Device("NVIDIA H200", 151_397_597_184, 50 << 20, 228 << 10),
-        "b200": Device("NVIDIA B200", 191_514_017_792, 126 << 20, 228 << 10),
-    }
-)
+CHIPS = ("a100", "h100", "h200", "b200")
 _DESCRIPTION = """
 gpu_device_info {{
   name: "{kind}" device_vendor: "NVIDIA Corporation" cuda_compute_capability {{ major: {major} minor: {minor} }}
@@ -96,18 +76,18 @@ def tools() -> tuple[Path, ...]:
 
 def description(chip: str) -> str:
     """The device as XLA would describe it if it were here (a text of its GpuTargetConfigProto)."""
-    target, device = Target.parse(f"gpu:{chip}"), CHIPS[chip]
-    number = str(target.capability).removeprefix("sm")
+    target = Target.parse(f"gpu:{chip}")
+    number, figures = str(target.capability).removeprefix("sm"), target.figures
     return _DESCRIPTION.format(
-        kind=device.kind,
+        kind=figures.device_kind,
         major=number[:-1],
         minor=number[-1],
-        cores=target.figures.multiprocessors,
-        shared=device.shared,
-        block=device.shared - 1024,
-        bandwidth=int(target.figures.bandwidth),
-        l2=device.l2,
-        memory=device.memory,
+        cores=figures.multiprocessors,
+        shared=figures.shared,
+        block=figures.shared - 1024,
+        bandwidth=int(figures.bandwidth),
+        l2=figures.l2,
+        memory=figures.memory,
     )
 
 
