@@ -22,130 +22,26 @@ from ropegen.native.call import Kernel, Stage, Written, address, stage, written
 from ropegen.native.ir import BF16, F32, I1, I32, Function, Module, Number, Value
 from ropegen.native.vectors import (
     LOG2_E,
-    LOG_2,
     MEMORY,
     broadcast,
     exp2,
     finite_pairs,
     first_lanes,
-    load_f32,
-    log,
     multiply_pairs,
 )
 
-from .features_cpu import Features, PairedKey, PairedValues, Tail, sums
+from .features_cpu import PairedKey, PairedValues, Tail, sums
 from .kernel_cpu import LOWEST
 from .layout_cpu import GRANULE, Problem, operands_of, results_of
-from .pack_cpu import Rows, batch_row
+from .layout_decode_cpu import LINE, ROWS, TILE, Decode, Part, cache_of, round_up
+from .merge_decode_cpu import write_merge
+from .pack_cpu import Rows
 from .scores_cpu import Scores, Span
 
-# Keys whose scores exist at once.
-TILE = 4 * GRANULE
 # The cache that lines are fetched to: the second one.
 _FETCH = 2
 # Steps that stand in the code of a loop one after the other.
 _UNROLLED = 4
-# Rows that are multiplied together.
-_ROWS = 4
-_LINE = 64
-
-
-@dataclass(frozen=True)
-class Decode:
-    """What the code depends on, and the sizes that follow. `problem.keys_in_tile` is the size of a chunk."""
-
-    problem: Problem
-
-    @property
-    def chunk(self) -> int:
-        return self.problem.keys_in_tile
-
-    @property
-    def chunks(self) -> int:
-        return self.problem.tiles
-
-    @property
-    def rows(self) -> int:
-        """Rows of a key head; row `query * group + place` is a query of the head at a place of the group."""
-        return self.problem.queries * self.problem.group
-
-    @property
-    def rest(self) -> int:
-        """Rows in the last block, 1, 2 or 4; 0 if all blocks are whole."""
-        return {0: 0, 1: 1, 2: 2, 3: 4}[self.rows % _ROWS]
-
-    @property
-    def padded_rows(self) -> int:
-        return self.rows // _ROWS * _ROWS + self.rest
-
-    @functools.cached_property
-    def keys(self) -> Features | PairedKey:
-        """The keys as the products read them: in the cache, or rotated in the memory of the thread."""
-        problem = self.problem
-        if problem.pairs:
-            # Rotated keys are laid out with zeros up to whole registers.
-            width = problem.width if problem.site.k_pairing is None else problem.row_width(problem.width)
-            return PairedKey(width, problem.unit.lanes)
-        if problem.site.k_pairing is not None:
-            return Features("f32", problem.packed_width, problem.unit.lanes)
-        return Features(problem.dtype, problem.width, problem.unit.lanes)
-
-    @functools.cached_property
-    def values(self) -> Features | PairedValues:
-        if self.problem.pairs:
-            return PairedValues(self.problem.value_width, self.problem.unit.lanes)
-        return Features(self.problem.dtype, self.problem.value_width, self.problem.unit.lanes)
-
-    @property
-    def sums(self) -> int:
-        """Registers of a micro-tile that hold sums: enough to hide the latency of a multiply-add."""
-        return max(8, self.problem.unit.lanes)
-
-    @property
-    def lines(self) -> int:
-        """The rows of all key heads, padded to blocks."""
-        return self.problem.kv_heads * self.padded_rows
-
-    # Scratch memory, in bytes -----------------------------------------------------------------------------------------
-
-    @property
-    def part_bytes(self) -> int:
-        """A partial result: weighted sums (lines, values), highest scores (lines), sums of weights (lines)."""
-        return _up(self.lines * (self.values.padded + 2) * 4, _LINE)
-
-    @property
-    def parts(self) -> int:
-        return self.problem.batch * self.chunks
-
-    @property
-    def scores_at(self) -> int:
-        """(lines, tile), after the queries (lines, keys.padded)."""
-        return _up(self.lines * self.keys.padded * 4, _LINE)
-
-    @property
-    def buffer_at(self) -> int:
-        """One query as float32."""
-        return self.scores_at + self.lines * TILE * 4
-
-    @property
-    def sums_at(self) -> int:
-        """Registers whose lanes are not yet summed."""
-        return self.buffer_at + _up(self.problem.row_width(self.problem.width) * 4, _LINE)
-
-    @property
-    def turned_at(self) -> int:
-        """A tile of rotated keys: (tile, heads, keys.padded)."""
-        return self.sums_at + self.lines * self.sums * self.problem.unit.lanes * 4
-
-    @property
-    def slot_bytes(self) -> int:
-        problem = self.problem
-        turned = TILE * problem.kv_heads * self.keys.padded * 4 if problem.site.k_pairing is not None else 0
-        return _up(self.turned_at + turned, 4096)
-
-    @property
-    def scratch_bytes(self) -> int:
-        return _up(self.parts * self.part_bytes, 4096) + self.problem.threads * self.slot_bytes
 
 
 @functools.lru_cache(maxsize=256)
@@ -153,7 +49,7 @@ def decode(problem: Problem) -> Written:
     """The kernel that computes the output and the log-sum-exp."""
     module, sizes = Module(), Decode(problem)
     _write_attend(module, sizes)
-    _write_merge(module, sizes)
+    write_merge(module, sizes)
     heads = problem.batch * problem.kv_heads
     return written(
         Kernel(
@@ -168,42 +64,16 @@ def decode(problem: Problem) -> Written:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """A partial result in memory."""
-
-    f: Function
-    sizes: Decode
-    base: Value
-
-    @staticmethod
-    def of(f: Function, sizes: Decode, batch: Value, chunk: Value) -> _Part:
-        index = batch * sizes.chunks + chunk
-        return _Part(f, sizes, f.offset(call.scratch(f), index * sizes.part_bytes))
-
-    def result(self, line: Number) -> Value:
-        """The address of a line of weighted sums."""
-        return self.f.offset(self.base, self.f.i64(line) * self.sizes.values.padded, F32)
-
-    @property
-    def highest(self) -> Value:
-        return self.result(self.sizes.lines)
-
-    @property
-    def total(self) -> Value:
-        return self.f.offset(self.highest, self.sizes.lines, F32)
-
-
 def _write_attend(module: Module, sizes: Decode) -> None:
     """Computes the partial result of one chunk."""
     f = stage(module, "attend")
     item = f.parameters["item"]
     batch, chunk = item // sizes.chunks, item % sizes.chunks
     slot = f.offset(
-        call.scratch(f), f.parameters["slot"] * sizes.slot_bytes + _up(sizes.parts * sizes.part_bytes, 4096)
+        call.scratch(f), f.parameters["slot"] * sizes.slot_bytes + round_up(sizes.parts * sizes.part_bytes, 4096)
     )
-    bases = {name: _cache_of(f, sizes, name, batch) for name in ("k", "v")}
-    _Chunk(f, sizes, batch, slot, _Part.of(f, sizes, batch, chunk), bases).compute(chunk * sizes.chunk)
+    bases = {name: cache_of(f, sizes, name, batch) for name in ("k", "v")}
+    _Chunk(f, sizes, batch, slot, Part.of(f, sizes, batch, chunk), bases).compute(chunk * sizes.chunk)
     f.give_back()
 
 
@@ -228,7 +98,7 @@ class _Chunk:
     sizes: Decode
     batch: Value
     slot: Value
-    part: _Part
+    part: Part
     bases: Mapping[str, Value]
     """The addresses of the keys and values of the batch entry."""
 
@@ -354,12 +224,12 @@ class _Chunk:
     def _blocks(self, head: Value, body: Callable[[_Block], None]) -> None:
         """Calls `body` for every block of rows of a head."""
         f, sizes = self.f, self.sizes
-        whole, first = sizes.rows // _ROWS * _ROWS, head * sizes.padded_rows
+        whole, first = sizes.rows // ROWS * ROWS, head * sizes.padded_rows
         if whole:
-            body(_Block(head, f.i64(0), _ROWS, first, reads_first=True))
-        if whole > _ROWS:
-            with f.range(_ROWS, whole, _ROWS) as row:
-                body(_Block(head, row, _ROWS, first + row, reads_first=False))
+            body(_Block(head, f.i64(0), ROWS, first, reads_first=True))
+        if whole > ROWS:
+            with f.range(ROWS, whole, ROWS) as row:
+                body(_Block(head, row, ROWS, first + row, reads_first=False))
         if sizes.rest:
             body(_Block(head, f.i64(whole), sizes.rest, first + whole, reads_first=not whole))
 
@@ -421,7 +291,7 @@ class _Chunk:
                 for inner in range(unrolled):
                     index = first + inner
                     registers = [features.load_step(f, pointer, index) for pointer in read]
-                    if part.reads_first and inner * features.step_bytes % _LINE == 0:
+                    if part.reads_first and inner * features.step_bytes % LINE == 0:
                         for pointer in following:
                             self._fetch(pointer, index * features.step_bytes)
                     now = multiplied(index * features.in_step, registers, now)
@@ -452,7 +322,7 @@ class _Chunk:
 
         # The registers are stored first, and their lanes summed later: so the products of one block need not wait for
         # the sums of the one before. Blocks of fewer rows take more keys at once.
-        most = sizes.sums // (min(_ROWS, sizes.rest or _ROWS))
+        most = sizes.sums // (min(ROWS, sizes.rest or ROWS))
         with f.range(keys.first, keys.stop, most) as first:
             for body in (block, reduce):
 
@@ -549,7 +419,7 @@ class _Chunk:
             places = [(result, (first + place) * lanes) for result in results for place in range(held)]
             # So that every line is asked for once, the columns that share a line take turns with the keys.
             size = held * features.step_bytes // features.in_step
-            turns = max(1, min(_UNROLLED, _LINE // size))
+            turns = max(1, min(_UNROLLED, LINE // size))
             at = first * (features.step_bytes // features.in_step)
             turn = at // size % turns
 
@@ -559,7 +429,7 @@ class _Chunk:
                     place = key + inner
                     if part.reads_first and inner % turns == 0:
                         following = self._in_cache("k", part.head, granule + place + turn + TILE)
-                        for line in range(0, size, _LINE):
+                        for line in range(0, size, LINE):
                             self._fetch(following, at + line)
                     if inner % together:
                         continue
@@ -609,107 +479,6 @@ class _Chunk:
 
         with f.range(keys.first, keys.stop, GRANULE) as granule, f.range(0, self._problem.kv_heads) as head:
             self._blocks(head, lambda part: block(granule, part))
-
-
-# The results ----------------------------------------------------------------------------------------------------------
-
-
-def _write_merge(module: Module, sizes: Decode) -> None:
-    """Merges the partial results of one key head."""
-    f = stage(module, "merge")
-    problem, item = sizes.problem, f.parameters["item"]
-    batch, kv_head = item // problem.kv_heads, item % problem.kv_heads
-    with f.range(0, sizes.rows) as row:
-        _merge_row(f, sizes, batch, kv_head, row)
-    f.give_back()
-
-
-def _merge_row(f: Function, sizes: Decode, batch: Value, kv_head: Value, row: Value) -> None:
-    problem, lanes = sizes.problem, sizes.problem.unit.lanes
-    kind = F32.vector(lanes)
-    head = kv_head * problem.group + row % problem.group
-    place = (batch * problem.queries + row // problem.group) * problem.heads + head
-    first, line = _Part.of(f, sizes, batch, f.i64(0)), kv_head * sizes.padded_rows + row
-
-    def power(difference: Value) -> Value:
-        return exp2(f, difference if problem.is_simple else difference * LOG2_E)
-
-    def raise_to(chunk: Value, most: Value) -> list[Value]:
-        part = _Part.of(f, sizes, batch, chunk)
-        return [f.maximum(f.load(F32, part.highest, line), most)]
-
-    (most,) = f.loop(0, sizes.chunks, 1, raise_to, [f.value(F32, LOWEST)])
-    highest = f.splat(most, lanes)
-
-    def add(chunk: Value, total: Value) -> list[Value]:
-        part = _Part.of(f, sizes, batch, chunk)
-        of_part = f.load(F32, part.total, line)
-
-        def merged() -> list[Value]:
-            share = power(broadcast(f, part.highest, line, lanes) - highest)
-            target, source = first.result(line), part.result(line)
-            with f.range(0, sizes.values.padded, lanes) as at:
-                scaled = f.load(kind, source, at) * share
-                already = f.select(f.splat(total.equals(0.0), lanes), f.zero(kind), f.load(kind, target, at))
-                f.store(already + scaled, target, at)
-            return [total + of_part * f.extract(share, 0)]
-
-        return f.branch(of_part.equals(0.0), lambda: [total], merged)
-
-    (added,) = f.loop(0, sizes.chunks, 1, add, [f.zero(F32)])
-    total, factor = f.splat(added, lanes), f.value(kind, 1.0)
-    natural = highest * LOG_2 if problem.is_simple else highest
-    sinks = problem.operand("sinks")
-    if sinks is not None:
-        sink = f.splat(f.extract(load_f32(f, sinks.dtype, 1, address(f, sinks.index), head), 0), lanes)
-        raised = f.maximum(sink, natural)
-        factor = exp2(f, (natural - raised) * LOG2_E)
-        natural, total = raised, f.fma(total, factor, exp2(f, (sink - raised) * LOG2_E))
-    unseen = total.equals(0.0)
-    divisor = f.select(unseen, f.value(kind, 1.0), total)
-    logarithm = f.select(unseen, f.value(kind, -math.inf), natural + log(f, divisor))
-    outputs = len(problem.closed.inputs)
-    f.store(f.extract(logarithm, 0), address(f, outputs + 1), place)
-    # Nobody has written the sums of a row that sees no key, also where a sink gives it a denominator.
-    with f.when(added.equals(0.0)), f.range(0, sizes.values.padded, lanes) as at:
-        f.store(f.zero(kind), first.result(line), at)
-    if problem.op.takes_mean:
-        with f.when(f.extract(unseen, 0)):
-            _add_values(f, sizes, batch, kv_head, first.result(line))
-        factor = f.select(unseen, f.value(kind, 1.0 / max(1, problem.keys)), factor)
-    target = f.offset(address(f, outputs), place * problem.value_width, MEMORY[problem.dtype])
-    sizes.values.write(f, first.result(line), factor / divisor, target)
-
-
-def _add_values(f: Function, sizes: Decode, batch: Value, kv_head: Value, target: Value) -> None:
-    """Adds all values of a key head, hidden ones too, to the registers at `target`."""
-    features, kind = sizes.values, F32.vector(sizes.problem.unit.lanes)
-    base = _cache_of(f, sizes, "v", batch)
-
-    def add(register: Value, index: Number) -> None:
-        at = f.i64(index) * features.lanes
-        f.store(f.load(kind, target, at) + register, target, at)
-
-    with f.range(0, sizes.problem.keys) as key:
-        row = f.offset(base, (key * sizes.problem.kv_heads + kv_head) * features.width, MEMORY[features.dtype])
-        with f.range(0, features.steps) as step:
-            for place, register in enumerate(features.load_step(f, row, step)):
-                add(register, step * features.in_step + place)
-        for place, tail in enumerate(features.tails, features.steps * features.in_step):
-            loaded = features.load_tail(f, row, tail)
-            for more, register in enumerate(loaded if isinstance(loaded, list) else [loaded]):
-                add(register, place + more)
-
-
-def _cache_of(f: Function, sizes: Decode, name: str, batch: Value) -> Value:
-    """The address of the keys or values of a batch entry."""
-    operand = sizes.problem.operand(name)
-    assert operand is not None
-    return f.offset(address(f, operand.index), batch_row(f, operand, batch) * operand.row_size, MEMORY[operand.dtype])
-
-
-def _up(number: int, multiple: int) -> int:
-    return -(-number // multiple) * multiple
 
 
 def _up_at_run_time(size: Value) -> Value:

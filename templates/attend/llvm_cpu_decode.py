@@ -18,8 +18,8 @@ from ropegen.target import VECTOR_UNITS, Target, VectorUnit
 from ropegen.template import Array, Arrays, Kernel, Template, Tile
 
 from . import decode_cpu, llvm_cpu
-from .decode_cpu import TILE, Decode
 from .layout_cpu import Problem
+from .layout_decode_cpu import TILE, Decode
 from .site import FAMILY, AttendSite
 
 # The most queries, and the most rows of one key head: their state stays in the second cache.
