@@ -1,7 +1,7 @@
 """Long sequences, long masks and long graphs: the classes of tiles, and what planning takes.
 
 `python tests/test_length.py S [TARGET [NAME...]]` plans an attention of S queries and keys under every mask of the gallery, and under
-the window of 4096, and prints the time and the memory.
+the window of 4096, and prints the time, and the memory that planning added to what JAX held before.
 """
 
 from __future__ import annotations
@@ -70,32 +70,38 @@ def attention(length: int, arguments: dict[str, Any]) -> Graph:
 
 
 def plan_all(length: int, target: str, *chosen: str) -> None:
-    """Print the CPU seconds of every plan, or of those that are `chosen` by name, and the peak of memory in MB."""
+    """Print the CPU seconds of every plan, or of those that are `chosen` by name, and the MB that plans have added so far.
+
+    JAX and the arrays of the gallery are there before the first plan. Their memory is not the planner's.
+    """
     window = {"mask": masks.causal & masks.window(4096)}
-    for name, arguments in [*gallery(), ("window-4096", window)]:
-        if chosen and name not in chosen:
-            continue
+    chosen_masks = [row for row in [*gallery(), ("window-4096", window)] if not chosen or row[0] in chosen]
+    before = memory("VmRSS")
+    for name, arguments in chosen_masks:
         graph = attention(length, arguments)
         begun = time.process_time()
         rg.plan(graph, target)
         spent = time.process_time() - begun
-        print(f"{name:16} {spent:6.2f} s {peak_memory() / 1e6:6.0f} MB", flush=True)
+        print(f"{name:16} {spent:6.2f} s {(memory('VmHWM') - before) / 1e6:6.0f} MB", flush=True)
 
 
-def peak_memory() -> float:
-    """The most bytes that this process held. On Linux, `getrusage` would also count what its parent held when it began."""
+def memory(field: str) -> float:
+    """The bytes that this process holds (`VmRSS`), or the most that it held (`VmHWM`), which include those of its imports.
+
+    On Linux, `getrusage` would also count what the process' parent held when it began. Elsewhere there is only `getrusage`.
+    """
     status = Path("/proc/self/status")
     if status.is_file():
-        return 1024.0 * int(re.findall(r"VmHWM:\s+(\d+) kB", status.read_text())[0])
+        return 1024.0 * int(re.findall(rf"{field}:\s+(\d+) kB", status.read_text())[0])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return float(peak) * (1 if sys.platform == "darwin" else 1024)
 
 
 def figures(length: int, target: str, *chosen: str) -> dict[str, tuple[float, float]]:
-    """The seconds and megabytes that `plan_all` prints in a process of its own."""
+    """The seconds, and the megabytes beyond JAX's own, that `plan_all` prints in a process of its own."""
     command = [sys.executable, str(Path(__file__)), str(length), target, *chosen]
     printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
-    rows = re.findall(r"^(\S+) +([\d.]+) s +(\d+) MB$", printed, flags=re.MULTILINE)
+    rows = re.findall(r"^(\S+) +([\d.]+) s +(-?\d+) MB$", printed, flags=re.MULTILINE)
     return {name: (float(seconds), float(size)) for name, seconds, size in rows}
 
 
@@ -103,7 +109,7 @@ def figures(length: int, target: str, *chosen: str) -> dict[str, tuple[float, fl
 def test_a_million_positions(target: str) -> None:
     measured = figures(10**6, target)
     assert len(measured) >= 27
-    assert not {name: taken for name, taken in measured.items() if taken[0] > 2 or taken[1] > 300}
+    assert not {name: taken for name, taken in measured.items() if taken[0] > 2 or taken[1] > 100}
 
 
 def test_ten_million_positions() -> None:
