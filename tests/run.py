@@ -237,7 +237,11 @@ def interpreter(version: str) -> Path:
     """A Python of that version: this one, one on the path, or one that pyenv keeps."""
     if sys.version_info[:2] == tuple(map(int, version.split("."))):
         # In an environment, `sys.executable` is the environment's own. If that is a lane's, making it anew would remove it.
-        return Path(sys.base_prefix) / "bin" / f"python{version}" if sys.prefix != sys.base_prefix else Path(sys.executable)
+        return (
+            Path(sys.base_prefix) / "bin" / f"python{version}"
+            if sys.prefix != sys.base_prefix
+            else Path(sys.executable)
+        )
     for candidate in (shutil.which(f"python{version}"), *pyenv(version)):
         if candidate and subprocess.run([candidate, "-c", ""], capture_output=True, check=False).returncode == 0:
             return Path(candidate)
