@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import jax
 import pytest
@@ -74,6 +75,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("any_jax")
         if "recorder" in getattr(item, "fixturenames", ()):
             item.add_marker("live")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Where several workers run the tests, and `--dist` says nothing, neighbours stay together."""
+    if config.getoption("dist") != "load":
+        return None
+    workers = import_module("workers")  # it imports pytest-xdist, which is there if this hook is called
+    return workers.Neighbours(config, log)
 
 
 @pytest.fixture(scope="session")
