@@ -315,14 +315,19 @@ def _plain_module(plan: Plan, stage: Stage) -> Any:
 
 @contextmanager
 def _no_locations() -> Generator[None]:
-    """Trace without locations, which name files of this machine; those inside a kernel cannot be removed afterwards."""
-    name = "jax_traceback_in_locations_limit"
-    before: int = getattr(jax.config, name)
-    jax.config.update(name, 0)
+    """Trace without locations, which name files of this machine; those inside a kernel cannot be removed afterwards.
+
+    Without frames of the traceback, Mosaic GPU still names one file, as the setting that makes file names canonical leaves it.
+    """
+    settings = {"jax_traceback_in_locations_limit": 0, "jax_hlo_source_file_canonicalization_regex": ".*"}
+    before: dict[str, Any] = {name: getattr(jax.config, name) for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
     try:
         yield
     finally:
-        jax.config.update(name, before)
+        for name, value in before.items():
+            jax.config.update(name, value)
 
 
 def _without_locations(module: Any) -> Any:
