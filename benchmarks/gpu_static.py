@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,12 +24,16 @@ from ropegen.compilers import cuda
 from ropegen.compilers.gate import MOST_INSTRUCTIONS, faults
 from ropegen.compilers.machine_code import KernelCode
 from ropegen.errors import RopegenError
+from ropegen.ir.build import Builder
 from ropegen.ir.graph import Graph
 from ropegen.target import Target
 from ropegen.template import Site, Tile, template
 
 CHIPS = ("h100", "h200", "b200")
-KERNEL = "attend/mosaic_gpu"
+KERNEL, ROPE = "attend/mosaic_gpu", "rope/mosaic_gpu"
+# The widths of heads, and how many features of them are rotated.
+ROTATED = [*((width, width) for width in (64, 72, 80, 96, 112, 128, 256))]
+ROTATED += [(80, 32), (96, 24), (128, 32), (576, 64)]
 # The number of modules for one process of the compiler, so that its start does not take most of the time.
 BATCH = 8
 # The site of the comparison: S=4096, 32 heads over 8 of keys, 128 features.
@@ -56,7 +61,7 @@ def module(function: Callable[..., Any], *shapes: Any) -> bytes:
 
 
 def jobs(chip: str, sites: int) -> Iterator[Job]:
-    """The comparison, the golden cases and the drawn sites."""
+    """The comparison, the golden cases, rotations by themselves, and the drawn sites."""
     compared = {
         "ropegen, q rotated in the kernel": attention(LENGTH, HEADS, KV_HEADS, WIDTH),
         "ropegen, without RoPE": attention(LENGTH, HEADS, KV_HEADS, WIDTH, pairing=None),
@@ -70,6 +75,7 @@ def jobs(chip: str, sites: int) -> Iterator[Job]:
         yield Job("comparison", "JAX's attention_mgpu, f16, no RoPE", attention_of_jax, judged=False)
     for name in cases():
         yield from own("cases", name, case(name), chip)
+    yield from rotations(chip)
     for number in range(sites):
         drawn = Drawn.of(number)
         yield from own("sites", f"site {number} ({drawn})", drawn.attention(), chip)
@@ -89,9 +95,23 @@ def own(part: str, name: str, graph: Graph, chip: str) -> Iterator[Job]:
     yield Job(part, name, functools.partial(built, site, tile, target), is_measured=is_measured)
 
 
-def built(site: Site, tile: Tile, target: Target) -> bytes:
-    forward = template(KERNEL).build(site, tile, target).forward
+def built(site: Site, tile: Tile, target: Target, kernel: str = KERNEL) -> bytes:
+    forward = template(kernel).build(site, tile, target).forward
     return module(forward, *map(shape, site.closed.input_types.values()))
+
+
+def rotations(chip: str) -> Iterator[Job]:
+    """RoPE by itself: 32 heads of q and 8 of k, by the same angles."""
+    kernel, target = template(ROPE), Target.parse(f"gpu:{chip}")
+    for (width, dim), dtype, pairing in itertools.product(ROTATED, ("bf16", "f32"), ("half", "interleaved")):
+        b = Builder("rotations")
+        x = [b.input(label, (1, LENGTH, heads, width), dtype) for label, heads in (("q", HEADS), ("k", KV_HEADS))]
+        angles = b.input("angles", (LENGTH, dim), "f32")
+        outputs = {f"out{number}": b.rotate(each, angles, pairing=pairing) for number, each in enumerate(x)}
+        site = kernel.family.site(next(iter(kernel.family.find(b.build(**outputs)))).closed)
+        name = f"{width} features, {dim} rotated, {dtype}, {pairing}"
+        reasons = tuple(kernel.declines(site, target))
+        yield Job("rope", name, functools.partial(built, site, Tile(), target, ROPE), reasons)
 
 
 def attention_of_jax() -> bytes:
@@ -151,6 +171,7 @@ def facts(kernel: KernelCode, job: Job) -> Entry:
     return {
         "registers": kernel.registers,
         "spilled": kernel.spilled,
+        "instructions": kernel.instructions,
         "advisories": [said.partition(":")[0] for said in kernel.advisories],
         "loops": [
             {
@@ -162,8 +183,14 @@ def facts(kernel: KernelCode, job: Job) -> Entry:
             for loop in kernel.product_loops
         ],
         "warpgroups": kernel.warpgroups,
+        **({} if kernel.products else {"reads": tally(kernel.reads), "writes": tally(kernel.writes)}),
         "faults": list(faults(kernel, most_instructions=limit)),
     }
+
+
+def tally(sizes: Sequence[int]) -> dict[str, int]:
+    """How many accesses have each number of bytes."""
+    return {str(size): count for size, count in sorted(Counter(sizes).items())}
 
 
 # The page ------------------------------------------------------------------------------------------------------------
@@ -196,7 +223,7 @@ def page(runs: Mapping[str, Mapping[str, Any]]) -> str:
         "| --- | --- | --- | ---: | ---: | ---: | ---: |",
     ]
     for run in runs.values():
-        for part in ("comparison", "cases", "sites"):
+        for part in ("comparison", "cases", "rope", "sites"):
             mine = [entry for entry in run["entries"] if entry["judged"] and entry["part"] == part]
             if mine:
                 counts = [sum(outcome(entry) == what for entry in mine) for what in ("pass", "FAIL", "declines")]
@@ -226,16 +253,26 @@ def page(runs: Mapping[str, Mapping[str, Any]]) -> str:
         "",
         *table(runs, "cases"),
         "",
+        "## RoPE by itself",
+        "",
+        f"S={LENGTH}, {HEADS} heads of q and {KV_HEADS} of k in one kernel. A thread reads and writes 16 bytes at once if the width and",
+        "the rotated part allow it. The reads are those of q and k and of the angles; Blackwell joins two of 16 bytes.",
+        "",
+        *rope_table(runs),
+        "",
         "## Reasons to decline",
         "",
-        "Golden cases and drawn sites together; a site can have several reasons.",
+        "Golden cases and drawn sites of attention together; a site can have several reasons.",
         "",
         "| reason | chip | jax | sites |",
         "| --- | --- | --- | ---: |",
     ]
     for run in runs.values():
         counted = Counter(
-            reason for entry in run["entries"] if entry["part"] != "comparison" for reason in entry.get("declined", [])
+            reason
+            for entry in run["entries"]
+            if entry["part"] in ("cases", "sites")
+            for reason in entry.get("declined", [])
         )
         lines += [f"| {reason} | {run['chip']} | {run['jax']} | {count} |" for reason, count in counted.most_common()]
     return "\n".join(lines) + "\n"
@@ -271,6 +308,27 @@ def table(runs: Mapping[str, Mapping[str, Any]], part: str) -> Iterator[str]:
             yield (
                 f"{head} {entry['registers']} | {entry['spilled']} | {entry['warpgroups']} | {sizes} | {first['exponentials']} | "
                 f"{busy} | {judged} |"
+            )
+
+
+def rope_table(runs: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """The kernels of `rope`."""
+    yield "| kernel | chip | jax | registers | bytes spilled | reads, by bytes | writes, by bytes | instructions | gate |"
+    yield "| --- | --- | --- | ---: | ---: | --- | --- | ---: | --- |"
+    for run in runs.values():
+        for entry in run["entries"]:
+            if entry["part"] != "rope":
+                continue
+            head = f"| {entry['name']} | {run['chip']} | {run['jax']} |"
+            if "reads" not in entry:
+                yield f"{head} | | | | | {entry.get('error') or 'declines: ' + '; '.join(entry['declined'])} |"
+                continue
+            reads, writes = (
+                ", ".join(f"{count} of {size}" for size, count in entry[side].items()) for side in ("reads", "writes")
+            )
+            judged = "; ".join(entry["faults"]) or "passes"
+            yield (
+                f"{head} {entry['registers']} | {entry['spilled']} | {reads} | {writes} | {entry['instructions']} | {judged} |"
             )
 
 

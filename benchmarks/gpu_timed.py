@@ -139,15 +139,17 @@ def ours(length: int, mask: masks.Expr, dry: bool, *, backward: bool = False) ->
 
 
 def rope_rate(dry: bool) -> Result:
-    """RoPE alone, of the queries of 8192 positions, which are read and written once."""
+    """RoPE alone, of the queries and keys of 8192 positions, which are read and written once."""
     b = rg.Builder("rope")
-    shape = (1, 8192, HEADS, WIDTH)
-    x = b.input("x", shape, "bf16")
-    plan = rg.plan(b.build(out=b.rope(x, b.positions(8192), rg.Rope(10_000.0, pairing="half"))), target(dry))
+    shapes = [(1, 8192, heads, WIDTH) for heads in (HEADS, KV_HEADS)]
+    at, rope = b.positions(8192), rg.Rope(10_000.0, pairing="half")
+    q, k = (b.rope(b.input(label, shape, "bf16"), at, rope) for label, shape in zip("qk", shapes, strict=True))
+    plan = rg.plan(b.build(q=q, k=k), target(dry))
     compiled = plan.compile()
     chosen = [step.chosen.template for step in plan.steps if step.chosen is not None]
-    moved = 2 * 2 * math.prod(shape)
-    return timed(lambda x: compiled(x=x), [(shape, jnp.bfloat16)], dry, bytes=moved, templates=chosen)
+    moved = 2 * 2 * sum(map(math.prod, shapes))
+    operands = [(shape, jnp.bfloat16) for shape in shapes]
+    return timed(lambda q, k: compiled(q=q, k=k), operands, dry, bytes=moved, templates=chosen)
 
 
 def rotated(x: jax.Array) -> jax.Array:
@@ -197,6 +199,26 @@ def numerics(name: str, dry: bool) -> Result:
     return {"errors": errors, "agrees": max(errors.values()) < ALLOWED[case.dtype]}
 
 
+def rope_numerics(name: str, dry: bool) -> Result:
+    """The largest errors of the rotations of `rope` against the oracle in float64."""
+    from interpreted import drawn
+    from test_rope_gpu import CASES
+
+    site = CASES[name].site
+    built = template("rope/mosaic_gpu").build(site, Tile(), target(dry))
+    if dry:
+        kinds = site.closed.input_types.values()
+        return timed(built.forward, [(kind.shape, numpy_dtype(kind.dtype)) for kind in kinds], dry)
+    values = drawn(site, 0)
+    results = jax.jit(built.forward)(*values.values())
+    exact = reference.evaluate(site.closed, values)
+    errors = {
+        label: float(np.max(np.abs(np.asarray(result, np.float64) - exact[label])))
+        for (label, _), result in zip(site.closed.outputs, results, strict=True)
+    }
+    return {"errors": errors, "agrees": max(errors.values()) < ALLOWED["bf16"]}
+
+
 def executable(dry: bool) -> Result:
     """An artifact that is compiled ahead of time, and what a call of it runs."""
     chip = target(dry)
@@ -227,14 +249,21 @@ NUMERICS = (
     "interleaved, grouped heads of a batch, tails",
     "a part of the width is rotated, a window",
     "tiles of 64 keys",
-    "as many comparisons as it takes, and a tail",
+    "five comparisons, and a tail",
     "rows that see nothing",
+)
+ROPE_NUMERICS = (
+    "queries and keys in halves",
+    "neighbours, a last block that begins earlier",
+    "a part of the width, in pieces of 8 bytes",
+    "float32 in both pairings",
 )
 
 
 def jobs() -> list[Job]:
     found = [Job("matmul", matmul_rate), Job("copy", copy_rate), Job("rope", rope_rate)]
     found += [Job(f"numerics: {name}", functools.partial(numerics, name)) for name in NUMERICS]
+    found += [Job(f"numerics: rope, {name}", functools.partial(rope_numerics, name)) for name in ROPE_NUMERICS]
     found.append(Job("executable", executable, seconds=90))
     points = [(mask, length) for mask in ("causal", "full") for length in LENGTHS]
     for mask, length in [*points, ("window and documents", 8192)]:

@@ -21,6 +21,8 @@ from independent import draw_inputs
 from interpreted_gpu import CASES, GRADIENT, LARGE
 from ropegen.templates.attend import mosaic_gpu
 from ropegen.templates.attend.limits_gpu import left_to_xla
+from ropegen.templates.rope import mosaic_gpu as rope_gpu
+from test_rope_gpu import CASES as ROTATIONS
 
 import ropegen as rg
 from ropegen import cli, masks
@@ -115,6 +117,7 @@ def test_a_form_holds_its_values_in_registers(
 def test_a_kernel_passes_the_gate(name: str, kernels: Compilation[KernelCode]) -> None:
     assert name not in kernels.errors
     (kernel,) = kernels.modules[name].kernels
+    assert kernel.product_loops
     assert (kernel.name, kernel.architecture, kernel.warpgroups) == ("ropegen_attend", "sm_90a", 2)
     case = CASES[name]
     widths = [case.site.sources[label].type.shape[-1] for label in ("q", "v")]
@@ -126,6 +129,38 @@ def test_a_kernel_passes_the_gate(name: str, kernels: Compilation[KernelCode]) -
     # Both products of a tile: 64 queries of a warpgroup, the keys of a tile, and the features in whole steps of 16.
     for loop in kernel.product_loops:
         assert loop.product_cycles == 2 * 64 * case.kv_tile * sum(-(-width // 16) * 16 for width in widths) / 4096
+
+
+def rotations(names: Iterable[str], chip: str) -> Compilation[KernelCode]:
+    modules: dict[str, bytes] = {}
+    for name in names:
+        site = ROTATIONS[name].site
+        shapes = [
+            jax.ShapeDtypeStruct(kind.shape, numpy_dtype(kind.dtype)) for kind in site.closed.input_types.values()
+        ]
+        forward = rope_gpu.build(site, Tile(), Target.parse(f"gpu:{chip}")).forward
+        modules[name] = bytes(jax.export.export(jax.jit(forward), platforms=["cuda"])(*shapes).serialize())
+    return cuda.compile_modules(modules, chip, seconds=900)
+
+
+@pytest.mark.parametrize("chip", ["h100", "b200", "h200"])
+def test_rope_reads_and_writes_16_bytes_at_once(chip: str, compilers: None, request: pytest.FixtureRequest) -> None:
+    """On Blackwell, the compiler joins two reads of angles. Cosines of float32 neighbours are as few as those of 8 bytes."""
+    if chip == "h200" and not request.config.getoption("--exhaustive"):
+        pytest.skip("pytest --exhaustive compiles for H200 too, which has the machine code of H100")
+    narrow, neighbours = "a part of the width, in pieces of 8 bytes", "float32 in both pairings"
+    named = {"queries and keys in halves", "neighbours, a last block that begins earlier", narrow, neighbours}
+    done = rotations(ROTATIONS if request.config.getoption("--exhaustive") else sorted(named), chip)
+    assert not done.errors
+    for name, module in done.modules.items():
+        (kernel,) = module.kernels
+        assert (kernel.name, kernel.warpgroups) == ("ropegen_rope", 1)
+        assert kernel.architecture == {"b200": "sm_100a"}.get(chip, "sm_90a")
+        assert list(faults(kernel)) == []
+        assert set(kernel.writes) == {8 if name == narrow else 16}
+        allowed = {8, 16} if name in (narrow, neighbours) else {16}
+        assert set(kernel.reads) <= allowed | ({32} if chip == "b200" else set())
+        assert 16 in kernel.reads
 
 
 @pytest.fixture(scope="module")

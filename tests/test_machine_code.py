@@ -67,6 +67,10 @@ ptxas         .     144 bytes stack frame, 140 bytes spill stores, 144 bytes spi
 ptxas info    : Used 168 registers, used 16 barriers
 .text.other_mosaic_gpu_kernel:
    -:-:-:Y:01        /*0000*/                   LDL R1, [R2]
+   -:-:-:Y:01        /*0001*/                   LDG.E.128 R4, desc[UR4][R2.64]
+   -:-:-:Y:01        /*0002*/                   LDG.E.U16.CONSTANT R4, desc[UR4][R2.64]
+   -:-:-:Y:01        /*0003*/                   LDG.E.ENL2.256 R4, desc[UR4][R2.64]
+   -:-:-:Y:01        /*0004*/               @P0 STG.E desc[UR4][R2.64], R4
    -:-:-:Y:01        /*0010*/                   WARPGROUP.DEPBAR.LE gsb0, 0x0
    -:-:-:Y:01        /*0020*/                   WARPGROUP.DEPBAR.LE gsb0, 0x0
    -:-:-:Y:05        /*0030*/                   EXIT
@@ -81,6 +85,8 @@ def test_a_listing_is_read_kernel_by_kernel() -> None:
     assert (second.name, second.warpgroups, second.registers, second.spilled) == ("other", 3, 168, 284)
     assert second.advisories == ("C7504: Potential Performance Loss: 'setmaxnreg' ignored",)
     assert (second.asks_for_registers, second.moves_registers, second.local) == (True, False, 1)
+    assert (second.reads, second.writes) == ((16, 2, 32), (4,))
+    assert (first.reads, first.writes) == ((), ())
 
 
 def test_a_loop_ends_at_its_last_branch_back_and_code_behind_the_end_is_none() -> None:
@@ -114,6 +120,13 @@ def test_the_gate_passes_a_kernel_and_names_every_fault_of_another() -> None:
         "the PTX moves registers between warpgroups, and the machine code does not",
         "products wait for each other: 2 waits in the machine code, 1 in the PTX",
     ]
+
+
+def test_a_kernel_that_asks_for_no_product_needs_none() -> None:
+    kernel = read_kernels(LISTING)[0]
+    without = {"products": 0, "loops": ()}
+    assert list(faults(dataclasses.replace(kernel, **without))) == ["nothing runs on the tensor cores"]
+    assert list(faults(dataclasses.replace(kernel, **without, product_waits=(0, 0)))) == []
 
 
 @pytest.mark.parametrize(

@@ -28,11 +28,11 @@ def faults(kernel: KernelCode, *, most_instructions: int | None = None) -> Itera
         yield f"{kernel.local} instructions load from local memory or store to it"
     if kernel.registers > _REGISTERS:
         yield f"a thread uses {kernel.registers} registers, of {_REGISTERS}"
-    if not kernel.products:
+    asked, given = kernel.product_waits
+    if asked and not kernel.products:
         yield "nothing runs on the tensor cores"
     if kernel.asks_for_registers and not kernel.moves_registers:
         yield "the PTX moves registers between warpgroups, and the machine code does not"
-    asked, given = kernel.product_waits
     if given > 1.5 * asked:
         yield f"products wait for each other: {given} waits in the machine code, {asked} in the PTX"
     for loop in kernel.product_loops:

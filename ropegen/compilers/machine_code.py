@@ -117,6 +117,10 @@ class KernelCode:
     moves_registers: bool
     """Whether the machine code does."""
     loops: tuple[Loop, ...]
+    reads: tuple[int, ...] = ()
+    """The bytes of every instruction that reads global memory, in the order of the code."""
+    writes: tuple[int, ...] = ()
+    """The bytes of every instruction that writes global memory, in the order of the code. Bulk copies are not listed."""
 
     @property
     def warpgroups(self) -> int:
@@ -169,7 +173,15 @@ def _kernel(text: str) -> KernelCode:
         asks_for_registers="setmaxnreg." in ptx,
         moves_registers=named["USETMAXREG"] > 0,
         loops=tuple(read_loops(code, labels)),
+        reads=tuple(_accessed(instruction) for instruction in code if instruction.name == "LDG"),
+        writes=tuple(_accessed(instruction) for instruction in code if instruction.name == "STG"),
     )
+
+
+def _accessed(instruction: Instruction) -> int:
+    """The bytes that an instruction for global memory reads or writes for a thread: LDG.E.128 has 16, LDG.E has 4."""
+    modifiers = instruction.opcode.split(".")
+    return next((int(bits.lstrip("US")) // 8 for bits in modifiers if bits.lstrip("US").isdecimal()), 4)
 
 
 def read_code(listing: str) -> tuple[list[Instruction], dict[str, int]]:

@@ -16,9 +16,13 @@ from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.experimental import pallas as pl
+from jax.experimental.mosaic.gpu.fragmented_array import FragmentedArray
 from jax.experimental.pallas import mosaic_gpu as plgpu
+from jaxlib.mlir import ir
+from jaxlib.mlir.dialects import vector as vectors
 
 Array: TypeAlias = jax.Array
 Ref: TypeAlias = Any  # a reference to global or shared memory, or to barriers
@@ -28,6 +32,8 @@ WARPGROUP = "warpgroup"
 WGMMA: Any = plgpu.Layout.WGMMA
 ROWS: Any = plgpu.Layout.WGMMA.reduce(1)
 
+# JAX does not state what its result takes.
+_inline: Any = plgpu.inline_mgpu
 # `load` took an index before jax 0.11.
 _LOAD_TAKES_AN_INDEX = jax.__version_info__ < (0, 11)
 
@@ -49,6 +55,29 @@ def barriers(count: int, arrivals: int = 1) -> Any:
     return plgpu.Barrier(num_barriers=count, num_arrivals=arrivals)
 
 
+def strided(shape: tuple[int, ...], vector: int) -> Any:
+    """The layout in which a warpgroup holds global memory: its 128 threads have `vector` neighbours each, one after the
+    other, until all numbers of the shape are distributed.
+    """
+    return plgpu.Layout.WG_STRIDED(shape, vec_size=vector)
+
+
+def _registers(shape: tuple[int, ...], dtype: Any, vector: int) -> Any:
+    return plgpu.ShapeDtypeStruct(shape, dtype, layout=strided(shape, vector))
+
+
+def _fragments(registers: Sequence[Any], layout: Any) -> Any:
+    """An array of Mosaic GPU with one vector in each register."""
+    held = np.empty(len(registers), dtype=object)
+    held[:] = registers
+    return FragmentedArray(_registers=held, _layout=layout.to_mgpu(), _is_signed=None)
+
+
+def _alignment(vector: int, dtype: Any) -> int:
+    """The bytes of an access, of which a GPU reads at most 16 at once."""
+    return min(16, vector * jnp.dtype(dtype).itemsize)
+
+
 @dataclass(frozen=True, slots=True)
 class Machine:
     """What runs a kernel: a GPU or, if it `interprets`, JAX on a CPU."""
@@ -64,14 +93,18 @@ class Machine:
         grid: Mapping[str, int],
         warpgroups: int,
         name: str,
+        has_barriers: bool = True,
+        overlaps: bool = False,
     ) -> Callable[..., Sequence[Array]]:
         """The kernel as a function of arrays. `body` takes references to operands, results and scratch memory.
 
-        Of the axes of the `grid`, the first one varies fastest.
+        Of the axes of the `grid`, the first one varies fastest. A kernel whose threads share no memory needs no barriers:
+        with `has_barriers`, the threads of a warpgroup wait for each other before and after each store. A kernel `overlaps`
+        if two blocks write the same numbers to one place; the interpreter would report this as a race.
         """
         options: dict[str, Any] = {}
         if self.interprets:
-            options["interpret"] = plgpu.InterpretGPUParams(detect_races=True)  # pyright: ignore[reportAttributeAccessIssue]
+            options["interpret"] = plgpu.InterpretGPUParams(detect_races=not overlaps)  # pyright: ignore[reportAttributeAccessIssue]
         return plgpu.kernel(
             body,
             out_type=list(results),
@@ -85,6 +118,7 @@ class Machine:
                 approx_math=True,
                 reduction_scratch_bytes=0,  # no reduction crosses a warp
                 lowering_semantics=plgpu.LoweringSemantics.Lane,
+                unsafe_no_auto_barriers=not has_barriers,
             ),
             **options,
         )
@@ -93,6 +127,82 @@ class Machine:
         """The values of a reference in registers. Only loads from shared memory must be free of bank conflicts."""
         index = ((),) if _LOAD_TAKES_AN_INDEX else ()
         return plgpu.load(ref, *index, layout=layout, optimized=is_shared)
+
+    def read(self, ref: Ref, vector: int) -> Array:
+        """The numbers of global memory in registers, as `strided` says; every access is `vector` neighbours.
+
+        The reference begins at a multiple of an access, and its rows are whole accesses. `load` would not state this to
+        the compiler, which then reads some parts number by number.
+        """
+        if self.interprets:
+            return ref[...]
+        layout, dtype = strided(ref.shape, vector), jnp.dtype(ref.dtype)
+
+        @_inline(arg_types=(plgpu.RefType(),), return_type=_registers(ref.shape, dtype, vector))
+        def run(context: Any, memory: Any) -> Any:
+            kind = ir.VectorType.get((vector,), ir.MemRefType(memory.type).element_type)
+            parts = FragmentedArray.transfer_strided(memory, vector)
+            read = [vectors.load(kind, part, index, alignment=_alignment(vector, dtype)) for _, _, part, index in parts]
+            return _fragments(read, layout)
+
+        return run(ref)
+
+    def write(self, ref: Ref, values: Array, vector: int) -> None:
+        """Writes what `read` returned, or something of the same layout, to a reference like that of `read`."""
+        if self.interprets:
+            ref[...] = values
+            return
+        dtype = jnp.dtype(ref.dtype)
+
+        @_inline(arg_types=(plgpu.RefType(), strided(ref.shape, vector)))
+        def run(context: Any, memory: Any, numbers: Any) -> None:
+            for get, _, part, index in FragmentedArray.transfer_strided(memory, vector):
+                vectors.store(get(numbers.registers), part, index, alignment=_alignment(vector, dtype))
+
+        run(ref, values)
+
+    def taken_apart(self, x: Array, vector: int) -> tuple[Array, Array]:
+        """The even and the odd columns of float32 numbers that `read` returned: (n, width) -> 2 x (n, width / 2).
+
+        They have the layout of an array that is read with `vector / 2` numbers at once.
+        """
+        if self.interprets:
+            pairs = x.reshape(x.shape[0], -1, 2)
+            return pairs[..., 0], pairs[..., 1]
+        shape, half = x.shape, vector // 2
+        part = _registers((shape[0], shape[1] // 2), jnp.float32, half)
+
+        @_inline(arg_types=(strided(shape, vector),), return_type=(part, part))
+        def run(context: Any, numbers: Any) -> tuple[Any, Any]:
+            even, odd = (
+                [vectors.shuffle(x, x, [*range(first, vector, 2)]) for x in numbers.registers.flat] for first in (0, 1)
+            )
+            return _fragments(even, part.layout), _fragments(odd, part.layout)
+
+        return run(x)
+
+    def joined(self, even: Array, odd: Array, vector: int) -> Array:
+        """What `taken_apart` took apart."""
+        rows, columns = even.shape
+        if self.interprets:
+            return jnp.stack([even, odd], axis=2).reshape(rows, 2 * columns)
+        half = strided(even.shape, vector // 2)
+        whole = _registers((rows, 2 * columns), jnp.float32, vector)
+
+        @_inline(arg_types=(half, half), return_type=whole)
+        def run(context: Any, first: Any, second: Any) -> Any:
+            order = [
+                number for pair in zip(range(vector // 2), range(vector // 2, vector), strict=True) for number in pair
+            ]
+            return _fragments(
+                [
+                    vectors.shuffle(*both, order)
+                    for both in zip(first.registers.flat, second.registers.flat, strict=True)
+                ],
+                whole.layout,
+            )
+
+        return run(even, odd)
 
     def filled(self, shape: tuple[int, ...], value: float, layout: Any = WGMMA) -> Array:
         """A float32 array with one value."""

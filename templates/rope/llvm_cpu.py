@@ -7,22 +7,20 @@ template.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterator, Sequence
-
-import jax.numpy as jnp
 
 from ropegen.cost import Cost, Direction, Work
 from ropegen.native import machine
 from ropegen.native.call import call
 from ropegen.target import Target
-from ropegen.template import Array, Arrays, Kernel, Tangents, Template, Tile
+from ropegen.template import Array, Arrays, Kernel, Template, Tile
 from ropegen.types import dtype_name
 
 from . import kernel_cpu, xla
 from .kernel_cpu import Form, Heads
 from .site import FAMILY, RopeSite
+from .turning import turning
 
 # Results of at least so many bytes do not stay in the caches, so they need not pass through them.
 _STREAMED = 1 << 23
@@ -50,50 +48,11 @@ def cost(site: RopeSite, target: Target, tile: Tile, direction: Direction = "for
 
 def build(site: RopeSite, tile: Tile, target: Target) -> Kernel:
     """The native kernel for the vector unit of the target."""
-    angles_at = site.operands.index(site.angles)
-    places = [site.operands.index(source) for source in site.sources]
 
-    def turned(values: Sequence[Array | None], angles: Array, *, inverse: bool = False) -> list[Array | None]:
-        """The values rotated, or rotated back; a value that is None stands for zero, and so does its result."""
-        present = [index for index, value in enumerate(values) if value is not None]
-        arrays = [value for value in values if value is not None]
-        results: list[Array | None] = [None] * len(values)
-        if arrays:
-            pairings = [site.pairings[index] for index in present]
-            for index, result in zip(present, _rotated(arrays, angles, pairings, target, inverse=inverse), strict=True):
-                results[index] = result
-        return results
+    def turn(arrays: Sequence[Array], angles: Array, pairings: Sequence[str], *, inverse: bool = False) -> Arrays:
+        return _rotated(arrays, angles, pairings, target, inverse=inverse)
 
-    def forward(*operands: Array) -> Arrays:
-        return _rotated([operands[place] for place in places], operands[angles_at], site.pairings, target)
-
-    def tangent(operands: Arrays, results: Arrays, tangents: Tangents) -> Arrays:
-        if tangents[angles_at] is not None:
-            by_xla = xla.build(site, tile, target).tangent
-            assert by_xla is not None
-            return by_xla(operands, results, tangents)
-        moved = turned([tangents[place] for place in places], operands[angles_at])
-        return tuple(_filled([value], result) for value, result in zip(moved, results, strict=True))
-
-    def backward(operands: Arrays, results: Arrays, cotangents: Tangents, wanted: Sequence[bool]) -> Tangents | None:
-        if wanted[angles_at]:
-            return None
-        given = [value if wanted[place] else None for place, value in zip(places, cotangents, strict=True)]
-        back = turned(given, operands[angles_at], inverse=True)
-        return tuple(
-            _filled([value for at, value in zip(places, back, strict=True) if at == place], operand)
-            if wanted[place]
-            else None
-            for place, operand in enumerate(operands)
-        )
-
-    return Kernel(forward, tangent, backward)
-
-
-def _filled(parts: Sequence[Array | None], like: Array) -> Array:
-    """The sum of the parts that are given; zeros if none is."""
-    given = [part for part in parts if part is not None]
-    return functools.reduce(jnp.add, given) if given else jnp.zeros_like(like)
+    return turning(site, turn, xla.build(site, tile, target))
 
 
 def _rotated(

@@ -27,7 +27,7 @@ def gpu_timed() -> Any:
         sys.path.remove(str(BENCHMARKS))
 
 
-NUMERICS: tuple[str, ...] = gpu_timed().NUMERICS
+NUMERICS: tuple[str, ...] = (*gpu_timed().NUMERICS, *(f"rope, {name}" for name in gpu_timed().ROPE_NUMERICS))
 
 
 @pytest.fixture(scope="module")
@@ -60,12 +60,13 @@ def test_an_executable_compiled_ahead_of_time_runs(on_hopper: ModuleType) -> Non
 def test_without_a_gpu_the_jobs_are_lowered(
     timed: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names = ["matmul", f"numerics: {NUMERICS[1]}", "ropegen: causal, 2048", "cuDNN: causal, 2048"]
+    names = ["rope", f"numerics: {NUMERICS[1]}", "ropegen: causal, 2048", "cuDNN: causal, 2048"]
     chosen = [job for job in timed.jobs() if job.name in names]
     assert len(chosen) == len(names)
     results = {job.name: timed.alone(job.name, 120, True) for job in chosen}
     for name in names[:3]:
         assert results[name]["lowered"] > 0, results
+    assert results["rope"]["templates"] == ["rope/mosaic_gpu"]
     assert results[names[2]]["templates"] == ["attend/mosaic_gpu"]
     said = results[names[3]]
     assert "lowered" in said or "without a GPU" in said["skipped"], said

@@ -3,11 +3,13 @@
 The machine code says how many instructions a loop has, and for how many cycles its products and exponentials occupy a
 multiprocessor. If the tiles of the attention are known, so is how often the loops over full and over partial tiles run.
 The predicted time is a lower bound: the tiles lie evenly over the multiprocessors that have a row of them, the units work
-at the same time, and copies and the ends of a row take no time. It is a model; nothing was measured.
+at the same time, and copies and the ends of a row take no time. For a kernel without products, the time is that of its
+bytes at the bandwidth of the memory. It is a model; nothing was measured.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from ropegen.compilers.gate import faults
@@ -34,6 +36,7 @@ def lines(plan: Plan, done: Compilation[KernelCode]) -> Iterator[str]:
                 f"{kernel.architecture}"
             )
             yield from _loops(kernel)
+            yield from _accesses(kernel)
             yield from (f"        fault: {fault}" for fault in faults(kernel))
             if (step := _step(plan, name, kernel, module.kernels)) is not None:
                 yield from _predicted(kernel, plan, step)
@@ -47,6 +50,17 @@ def _loops(kernel: KernelCode) -> Iterator[str]:
             f"        loop at {loop.first:#x}: {loop.instructions:,} instructions, {loop.products} for the tensor cores, "
             f"{loop.exponentials} exponentials; cycles of {kernel.warpgroups} warpgroups: {cycles}"
         )
+
+
+def _accesses(kernel: KernelCode) -> Iterator[str]:
+    """How wide the accesses to global memory are in a kernel that only moves and turns numbers."""
+    if kernel.products or not kernel.reads:
+        return
+    sides = (("reads", kernel.reads), ("writes", kernel.writes))
+    said = (
+        f"{count} {side} of {size} bytes" for side, sizes in sides for size, count in sorted(Counter(sizes).items())
+    )
+    yield f"        global memory: {', '.join(said)} for each thread"
 
 
 def cycles(kernel: KernelCode, tiles: Tiles) -> tuple[float, str] | None:
@@ -77,9 +91,14 @@ def clock(chip: Chip) -> float:
 
 def _predicted(kernel: KernelCode, plan: Plan, step: Step) -> Iterator[str]:
     tiles, chip = tiles_of(plan, step, "heads"), plan.target.figures
+    indent = " " * 8
     if tiles is None:
+        if not kernel.products:
+            cost = step.cost
+            seconds = microseconds(cost.bytes / chip.bandwidth)
+            yield f"{indent}predicted at least {seconds}, by memory: {cost.bytes / 1e6:.1f} MB"
         return
-    indent, empty = " " * 8, tiles.all - tiles.visited
+    empty = tiles.all - tiles.visited
     yield f"{indent}{tiles.all:,} tiles: {tiles.full:,} full, {tiles.partial:,} partial, {empty:,} empty"
     spent = cycles(kernel, tiles)
     if spent is None:
