@@ -6,6 +6,7 @@ Weights follow from the names and shapes of the tensors alone, so lanes without 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -46,11 +47,14 @@ LATENT: dict[str, Any] = {
     "qk_rope_head_dim": 4,
     "v_head_dim": 5,
     "moe_intermediate_size": 8,
-    "n_routed_experts": 4,
-    "n_shared_experts": 1,
-    "num_experts_per_tok": 2,
+    "n_routed_experts": 8,
+    "n_shared_experts": 2,
+    "num_experts_per_tok": 3,
+    "routed_scaling_factor": 1.7,
     "rope_theta": 100.0,
 }
+# The first layer has one feed-forward part and the second a mixture, in two groups of four experts.
+GROUPS: dict[str, Any] = {"first_k_dense_replace": 1, "n_group": 2, "topk_group": 1}
 LAYERED: dict[str, Any] = {**SIZES, "num_key_value_heads": 2, "layer_norm_eps": 1e-5}
 ROUTED = {"num_experts_per_tok": 2, "moe_intermediate_size": 8}
 MULTIPLIED = {"attention_multiplier": 0.3, "embedding_multiplier": 5.0, "residual_multiplier": 0.4}
@@ -116,9 +120,24 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "sliding_window": 3,
         "layer_types": ["sliding_attention", "full_attention"],
     },
-    "qwen2_moe": {"model_type": "qwen2_moe", **GROUPED, **ROUTED, "num_experts": 3},
+    "qwen2_moe": {
+        "model_type": "qwen2_moe",
+        **GROUPED,
+        **ROUTED,
+        "num_experts": 5,
+        "shared_expert_intermediate_size": 12,
+        "mlp_only_layers": [0],
+    },
     "qwen3_moe": {"model_type": "qwen3_moe", **GROUPED, **ROUTED, "num_experts": 3, "head_dim": 8},
-    "dots1": {"model_type": "dots1", **GROUPED, **ROUTED, "n_routed_experts": 3, "n_shared_experts": 1},
+    "dots1": {
+        "model_type": "dots1",
+        **GROUPED,
+        **ROUTED,
+        **GROUPS,
+        "n_routed_experts": 8,
+        "n_shared_experts": 1,
+        "first_k_dense_replace": 0,
+    },
     "olmo": {"model_type": "olmo", **SIZES, "num_key_value_heads": 2},
     "olmo2": {"model_type": "olmo2", **GROUPED},
     "olmo3": {
@@ -157,10 +176,9 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "model_type": "glm4_moe",
         **GROUPED,
         **ROUTED,
-        "n_routed_experts": 3,
+        **GROUPS,
+        "n_routed_experts": 8,
         "n_shared_experts": 1,
-        "n_group": 1,
-        "topk_group": 1,
         "head_dim": 8,
         "use_qk_norm": True,
         "attention_bias": True,
@@ -178,10 +196,10 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "model_type": "ernie4_5_moe",
         **GROUPED,
         "use_bias": True,
-        "moe_num_experts": 3,
+        "moe_num_experts": 5,
         "moe_k": 2,
         "moe_intermediate_size": 8,
-        "moe_num_shared_experts": 1,
+        "moe_num_shared_experts": 2,
         "moe_layer_start_index": 1,
         "moe_layer_end_index": 1,
     },
@@ -246,7 +264,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "model_type": "solar_open",
         **GROUPED,
         **ROUTED,
-        "n_routed_experts": 3,
+        "n_routed_experts": 5,
         "head_dim": 8,
         "rope_theta": 1e5,
         "attention_bias": True,
@@ -259,13 +277,15 @@ CONFIGS: dict[str, dict[str, Any]] = {
         **ROUTED,
         "sliding_window": 3,
         "sliding_window_pattern": 2,
-        "num_experts": 3,
+        "num_experts": 5,
     },
     "mellum": {
         "model_type": "mellum",
         **GROUPED,
         **ROUTED,
-        "num_experts": 3,
+        "num_experts": 5,
+        "mlp_layer_types": ["sparse", "dense"],
+        "norm_topk_prob": False,
         "head_dim": 8,
         "sliding_window": 3,
         "layer_types": ["sliding_attention", "full_attention"],
@@ -296,29 +316,32 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "deepseek_v2": {
         "model_type": "deepseek_v2",
         **LATENT,
+        **GROUPS,
         "q_lora_rank": None,
+        "topk_method": "group_limited_greedy",
         "rope_scaling": {**YARN, "mscale": 0.7, "mscale_all_dim": 0.9},
     },
+    "deepseek_v2-greedy": {"model_type": "deepseek_v2", **LATENT, "q_lora_rank": 10, "mlp_bias": True},
     "deepseek_v3": {
         "model_type": "deepseek_v3",
         **LATENT,
+        **GROUPS,
         "q_lora_rank": 10,
-        "n_group": 2,
-        "topk_group": 1,
         "attention_bias": True,
         "rope_scaling": {**YARN, "mscale": 1.0, "mscale_all_dim": 1.0},
     },
     "deepseek_v3-halves": {
         "model_type": "deepseek_v3",
         **LATENT,
+        **GROUPS,
         "q_lora_rank": 10,
-        "n_group": 2,
-        "topk_group": 1,
         "rope_interleave": False,
     },
     "youtu": {
         "model_type": "youtu",
-        **{name: size for name, size in LATENT.items() if "expert" not in name and "moe" not in name},
+        **{
+            name: size for name, size in LATENT.items() if not any(part in name for part in ("expert", "moe", "routed"))
+        },
         "q_lora_rank": 10,
     },
     "glm4_moe_lite": {"model_type": "glm4_moe_lite", **LATENT, "q_lora_rank": 10},
@@ -396,3 +419,16 @@ def drawn(name: str, shape: tuple[int, ...]) -> np.ndarray:
 def tensors(shapes: dict[str, list[int]]) -> dict[str, np.ndarray]:
     """The tensors of a checkpoint with these names and shapes."""
     return {name: drawn(name, tuple(shape)) for name, shape in shapes.items()}
+
+
+# What `record_models` asks of a config beyond those above: the ids of its prompt, and the length of its answer.
+LONGER = {"vocab_size": 61, "max_position_embeddings": 128}
+
+
+def longer(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config with room for the prompt and the answer of `hub_models`."""
+    made = {**config, **LONGER}
+    for field in ("n_positions", "max_seq_len"):
+        if field in config:
+            made[field] = made.pop("max_position_embeddings")
+    return made

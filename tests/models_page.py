@@ -30,34 +30,20 @@ NOT_COMPARED: Mapping[str, str] = {
 }
 """Accepted model types that have no measured front-end, and why."""
 
-SHARED = "`Block` has no shared experts, no dense layers beside a mixture, and no sigmoid as score"
 BARE = "it is a text tower without a head that scores tokens"
-LATENT = "`rg.Model` keeps keys and values, and no latent cache"
 WITHOUT_SCORES: Mapping[str, str] = {
     "apertus": "its activation (xIELU) learns parameters",
     "clip_text_model": BARE,
     "dbrx": "no `Block` is declared for it yet",
-    "deepseek_v2": LATENT,
-    "deepseek_v3": LATENT,
-    "dots1": SHARED,
-    "ernie4_5_moe": SHARED,
-    "exaone_moe": SHARED,
     "falcon": "its three layouts differ in their norms, and `Block` states one order for a type",
-    "flex_olmo": "no `Block` is declared for its experts yet",
-    "glm4_moe": SHARED,
-    "glm4_moe_lite": LATENT,
+    "granitemoeshared": "its experts are packed, and no `Block` is declared for them yet",
     "granitemoe": "its experts are packed, and no `Block` is declared for them yet",
-    "granitemoeshared": SHARED,
     "hyperclovax": "its norms depend on `use_post_norm`, and no `Block` is declared for it yet",
-    "mellum": SHARED,
     "openai-gpt": "it norms the sums of the residual, and `Block` norms what a part reads",
     "qwen2_5_vl_text": BARE,
     "qwen2_vl_text": BARE,
     "qwen3_vl_text": BARE,
     "phimoe": "its router chooses experts one after the other, each time without those far below the best",
-    "qwen2_moe": SHARED,
-    "solar_open": SHARED,
-    "youtu": LATENT,
 }
 """Decoders that `rg.Model` does not take whole, and why."""
 

@@ -1,7 +1,7 @@
 """Write golden/vectors/layers.json: the attention of layer 0 in transformers, for the configs of hub_layers.py.
 
-Run `python tests/record_layers.py` by hand, where torch and transformers are installed. The live comparison in
-test_hub_layers.py calls `HubModel` too.
+Run `python tests/record_layers.py` by hand, where torch and transformers are installed; names of configs after it record
+those again and keep the others. The live comparison in test_hub_layers.py calls `HubModel` too.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import inspect
 import json
 import os
 import platform
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from wide_torch import Float64
 
 from ropegen.weights import Checkpoint
 
+# The models are small, and the threads of torch would wait for one another where other programs run.
+torch.set_num_threads(1)
 VECTORS = Path(__file__).resolve().parent.parent / "golden" / "vectors" / "layers.json"
 
 
@@ -117,9 +120,10 @@ class HubModel:
 
 
 def main() -> None:
-    """Run every config and replace the file."""
+    """Run every config, or those named, and replace the file."""
     import ropegen as rg
 
+    kept = json.loads(VECTORS.read_text()) if sys.argv[1:] else {}
     versions = {
         "python": platform.python_version(),
         "torch": str(torch.__version__),
@@ -127,6 +131,9 @@ def main() -> None:
     }
     lines = [f'"versions": {json.dumps(versions)}']
     for name, config in CONFIGS.items():
+        if kept and name not in sys.argv[1:]:
+            lines.append(f'"{name}": {json.dumps(kept[name], separators=(",", ":"))}')
+            continue
         hub = HubModel(config)
         checkpoint = rg.weights.open(config, hub.tensors)
         ((_, out), *_) = hub.attention(checkpoint)

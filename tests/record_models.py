@@ -20,6 +20,8 @@ import transformers
 from hub_models import CONFIGS, PROMPT, STEPS, drawn
 from wide_torch import Float64
 
+# The models are small, and the threads of torch would wait for one another where other programs run.
+torch.set_num_threads(1)
 VECTORS = Path(__file__).resolve().parent.parent / "golden" / "vectors" / "models.json"
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import record_models
 import torch
 import transformers
-from hub_layers import IDS, IMAGE, TYPES
+from hub_layers import IDS, IMAGE, TYPES, longer
 from models_page import NOT_COMPARED, PAGE, WITHOUT_SCORES, Row, accepted, configs_of, is_decoder, read, render
 from record_layers import HubModel
 
@@ -28,8 +28,6 @@ from ropegen.models import FAMILIES
 
 FOLLOWING = np.array([[8, 21, 30]], np.int32)
 CAPACITY = 16
-# What `record_models` asks of a config beyond those of `hub_layers`: the ids of its prompt, and the length of its answer.
-LONGER = {"vocab_size": 61, "max_position_embeddings": 128}
 
 
 def relative(ours: Any, theirs: np.ndarray) -> float:
@@ -82,15 +80,6 @@ def whole_configs(model_type: str) -> list[dict[str, Any]]:
     """The small models that run whole: those of `hub_models`, or those of `hub_layers` with room for the answer."""
     own = [config for config in hub_models.CONFIGS.values() if config["model_type"] == model_type]
     return own or [longer(config) for config in configs_of(model_type).values()]
-
-
-def longer(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config with room for the prompt and the answer."""
-    made = {**config, **LONGER}
-    for field in ("n_positions", "max_seq_len"):
-        if field in config:
-            made[field] = made.pop("max_position_embeddings")
-    return made
 
 
 def model_errors(config: Mapping[str, Any]) -> tuple[float, float, int]:

@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
+import hub_layers
+import hub_models
 import numpy as np
 import pytest
-from hub_models import CONFIGS, PROMPT
+from hub_models import PROMPT
 
 import ropegen as rg
 from ropegen.errors import RopegenError
@@ -28,7 +30,24 @@ MACHINERY = {
 }  # fmt: skip
 # What transformers and torch raise for a config that they do not run.
 REFUSALS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-WORDS = {"hidden_act": "relu", "hidden_activation": "relu", "activation_function": "relu"}
+WORDS = {
+    "hidden_act": "relu", "hidden_activation": "relu", "activation_function": "relu", "topk_method": "greedy",
+}  # fmt: skip
+# Enough pairs of features, and a context that is long enough, for every field of YaRN to matter.
+YARN = {
+    "rope_type": "yarn",
+    "factor": 4.0,
+    "original_max_position_embeddings": 64,
+    "beta_fast": 4.0,
+    "mscale": 0.7,
+    "mscale_all_dim": 0.9,
+}
+LATENT = {"qk_rope_head_dim": 8, "rope_scaling": YARN}
+MORE: dict[str, dict[str, Any]] = {"deepseek_v2": LATENT, "deepseek_v3": LATENT, "ernie4_5_moe": {}, "qwen2_moe": {}}
+CONFIGS = {
+    **hub_models.CONFIGS,
+    **{name: {**hub_layers.longer(hub_layers.CONFIGS[name]), **more} for name, more in MORE.items()},
+}
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -171,6 +171,8 @@ MIXTURES = {
     "mixtral": {"num_local_experts": 12, "num_experts_per_tok": 2},
     "qwen3_moe": {"num_experts": 12, "num_experts_per_tok": 3, "moe_intermediate_size": 40, "norm_topk_prob": True},
     "gpt_oss": {"num_local_experts": 12, "num_experts_per_tok": 2, "rope_scaling": CONFIGS["gpt_oss"]["rope_scaling"]},
+    "dots1": {"n_routed_experts": 12, "n_shared_experts": 1, "num_experts_per_tok": 2, "n_group": 3, "topk_group": 2},
+    "qwen2_moe": {"num_experts": 12, "num_experts_per_tok": 2, "moe_intermediate_size": 40},
 }
 
 
@@ -179,7 +181,13 @@ def test_a_token_alone_computes_its_experts_and_many_tokens_compute_all(name: st
     """The results are equal, and one token takes a fraction of the operations."""
     config = {"model_type": name, **GROUPED, **MIXTURES[name]}
     rest = Rest.of(*supported("Model", config))
-    shapes = {"router_weight": (48, 12), "router_bias": (12,)}
+    shapes = {
+        "router_weight": (48, 12),
+        "router_bias": (12,),
+        "router_correction": (12,),
+        "shared_router_weight": (48, 1),
+    }
+    shapes |= {f"shared_{part}_weight": (48, 40) for part in ("gate", "up")} | {"shared_down_weight": (40, 48)}
     shapes |= {f"experts_{part}_weight": (12, 48, 40) for part in ("gate", "up")} | {
         "experts_down_weight": (12, 40, 48)
     }
@@ -193,6 +201,73 @@ def test_a_token_alone_computes_its_experts_and_many_tokens_compute_all(name: st
     for token in range(8):
         alone = rest.layer(hidden[:, [token]], out[:, [token]], values)
         assert error(alone, together[:, [token]]) <= 1e-6
+    # In bfloat16 a token may choose other experts. These are tokens that do not, in most of the mixtures.
+    narrow = {label: value.astype("bfloat16") for label, value in {**values, "hidden": hidden, "out": out}.items()}
+    rounded = [np.asarray(layer(narrow["hidden"][:, :count], narrow["out"][:, :count], narrow)) for count in (1, 8)]
+    assert all(result.dtype.name == "bfloat16" for result in rounded)
+    assert np.median(np.abs(rounded[1].astype(np.float32) - together)) <= 0.02 * np.abs(together).max()
+
+
+ROUTED = {**GROUPED, "num_hidden_layers": 2, "n_routed_experts": 8, "moe_intermediate_size": 8, "head_dim": 16}
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"n_group": 3}, ["layer 1 has 8 experts", "groups have equal sizes"]),
+        ({"n_group": 8, "topk_group": 8}, ["sizes of at least 2"]),
+        ({"n_group": 4, "num_experts_per_tok": 3}, ["chooses 3 from 1 of 4 groups"]),
+        ({"num_experts_per_tok": 9}, ["8 experts", "chooses 9"]),
+        ({"n_group": 2, "topk_group": 3}, ["topk_group is 3 of 2 groups"]),
+        ({"routed_scaling_factor": 0}, ["routed_scaling_factor is 0", "positive"]),
+        ({"num_experts_per_tok": None}, ["num_experts_per_tok"]),
+        ({"n_shared_experts": 0}, ["mlp.shared_experts.", "does not read"]),
+    ],
+)
+def test_mixtures_that_do_not_fit_are_named(config: dict[str, Any], words: list[str]) -> None:
+    given = {"model_type": "glm4_moe", **ROUTED, "num_experts_per_tok": 2}
+    held = tensors(dict(_tensors_of_glm()))
+    rg.Model.from_hf(given, held)
+    with pytest.raises(RopegenError) as raised:
+        rg.Model.from_hf({**given, **config}, held)
+    for word in words:
+        assert word in str(raised.value)
+
+
+def _tensors_of_glm() -> Iterator[tuple[str, tuple[int, ...]]]:
+    """The names and shapes of a small GLM-4.5, with one feed-forward part in layer 0 and a mixture in layer 1."""
+    yield from {"model.embed_tokens.weight": (61, 48), "model.norm.weight": (48,), "lm_head.weight": (61, 48)}.items()
+    for layer in ("model.layers.0", "model.layers.1"):
+        yield from ((f"{layer}.{norm}_layernorm.weight", (48,)) for norm in ("input", "post_attention"))
+        sizes = {"q": (64, 48), "k": (32, 48), "v": (32, 48), "o": (48, 64)}
+        yield from ((f"{layer}.self_attn.{part}_proj.weight", shape) for part, shape in sizes.items())
+    folders = {"model.layers.0.mlp": 40, "model.layers.1.mlp.shared_experts": 8}
+    folders |= {f"model.layers.1.mlp.experts.{expert}": 8 for expert in range(8)}
+    for folder, inner in folders.items():
+        yield from ((f"{folder}.{part}_proj.weight", (inner, 48)) for part in ("gate", "up"))
+        yield f"{folder}.down_proj.weight", (48, inner)
+    yield "model.layers.1.mlp.gate.weight", (8, 48)
+    yield "model.layers.1.mlp.gate.e_score_correction_bias", (8,)
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"model_type": "mellum", "mlp_layer_types": ["sparse"]}, ["mlp_layer_types", "each layer up to 1"]),
+        (
+            {"model_type": "exaone_moe", "mlp_layer_types": ["sparse", "soft"]},
+            ["mlp_layer_types", '"dense" or "sparse"'],
+        ),
+        ({"model_type": "qwen3_moe", "mlp_only_layers": 1}, ["mlp_only_layers is 1", "list of layers"]),
+        ({"model_type": "deepseek_v3", "scoring_func": "softmax"}, ["scoring_func 'softmax'", "'sigmoid'"]),
+        ({"model_type": "deepseek_v2", "norm_topk_prob": True}, ["norm_topk_prob True"]),
+    ],
+)
+def test_fields_of_mixtures_that_are_not_supported(config: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(RopegenError) as raised:
+        Rest.of(*supported("Model", {**GROUPED, "num_hidden_layers": 2, "num_experts_per_tok": 2, **config}))
+    for word in words:
+        assert word in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from models_page import NOT_COMPARED, PAGE, WITHOUT_SCORES, accepted, is_decoder
 from ropegen.models import FAMILIES
 
 ROWS = read(PAGE.read_text())
-# One model type of every kind of position, norm and order, with and without scores.
-MEASURED_AGAIN = ("bert", "bloom", "cohere2", "gpt_oss", "opt", "siglip_vision_model")
+# One model type of every kind of position, norm, order and cache, with and without scores.
+MEASURED_AGAIN = ("bert", "bloom", "cohere2", "deepseek_v2", "gpt_oss", "opt", "siglip_vision_model")
 
 
 def test_the_page_is_what_its_rows_give() -> None:

@@ -34,22 +34,23 @@ Values = Mapping[str, Array]
 _MOST_SHAPES = 64
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=("keys", "values", "lengths"), meta_fields=())
+@functools.partial(jax.tree_util.register_dataclass, data_fields=("layers", "lengths"), meta_fields=())
 @dataclass(frozen=True)
 class Cache:
-    """The keys and values of the tokens so far. A call that continues from it uses it up, and returns the next one.
+    """What the tokens so far leave to the next ones. A call that continues from it uses it up, and returns the next one.
 
-    keys, values: for every layer (B, C, key heads, width of a head). lengths: (B,) int32, the tokens of each sequence.
+    layers: for every layer its caches by label, as the graphs of `rg.from_hf` have them: `k_cache` and `v_cache` (B, C, key
+      heads, width of a head), or for latent attention `latent_cache` (B, C, 1, kv_lora_rank + qk_rope_head_dim).
+    lengths: (B,) int32, the tokens of each sequence.
     """
 
-    keys: tuple[Array, ...]
-    values: tuple[Array, ...]
+    layers: tuple[Values, ...]
     lengths: Array
 
     @property
     def capacity(self) -> int:
         """The most tokens of a sequence."""
-        return self.keys[0].shape[1]
+        return next(iter(self.layers[0].values())).shape[1]
 
 
 class Model:
@@ -102,7 +103,7 @@ class Model:
         if not sees_the_past(model, facts):
             raise RopegenError(f"Model: {model.model_type} is an encoder and writes no tokens; give a decoder")
         chosen = target if isinstance(target, Target) else Target.parse("host" if target is None else target)
-        dtype = dtype_name(held.front_end(0)["q_weight"].dtype)
+        dtype = dtype_name(held.front_end(0)["o_weight"].dtype)
         return cls(PlannedHere(model, facts, dtype, chosen), held)
 
     def __repr__(self) -> str:
@@ -287,42 +288,46 @@ class Model:
 
     def _through(
         self, program: Program, parameters: Mapping[str, Any], inputs: Values, cache: Cache
-    ) -> tuple[Array, tuple[Array, ...], tuple[Array, ...]]:
-        """The layers: the last hidden state (B, S, E), and the new keys and values."""
+    ) -> tuple[Array, tuple[Values, ...]]:
+        """The layers: the last hidden state (B, S, E), and the caches with the new tokens."""
         hidden: Array | None = None
-        keys: list[Array] = []
-        values: list[Array] = []
+        cached: list[Values] = []
         for index, (made, read) in enumerate(zip(program.front_ends, parameters["layers"], strict=True)):
-            caches = {"k_cache": cache.keys[index], "v_cache": cache.values[index]}
-            given = {**read["front_end"], **inputs, **caches, **({} if hidden is None else {"hidden": hidden})}
+            given = {**read["front_end"], **inputs, **cache.layers[index]}
+            given |= {} if hidden is None else {"hidden": hidden}
             results = made.run(read["prepared"], {label: given[label] for label in made.run_labels})
             residual = results["residual"] if hidden is None else hidden
             hidden = self._rest.layer(residual, results["out"], read["block"])
-            keys.append(results["k_cache"])
-            values.append(results["v_cache"])
+            cached.append({label: results[label] for label in cache.layers[index]})
         assert hidden is not None  # a model has at least one layer
-        return hidden, tuple(keys), tuple(values)
+        return hidden, tuple(cached)
 
     def _compile_prompt(self, batch: int, seq: int, capacity: int, every: bool) -> Callable[..., tuple[Array, Cache]]:
         program = self._program("prefill", batch, seq, capacity)
-        kinds = [made.graph.input_types["k_cache"] for made in program.front_ends]
+        kinds = [
+            {label: made.graph.input_types[label] for label in made.graph.labels("state")}
+            for made in program.front_ends
+        ]
 
         def prompt(parameters: Mapping[str, Any], ids: Array, lengths: Array) -> tuple[Array, Cache]:
-            empty = tuple(jnp.zeros(kind.shape, numpy_dtype(kind.dtype)) for kind in kinds)
-            hidden, keys, values = self._through(program, parameters, {"ids": ids}, Cache(empty, empty, lengths))
+            empty = tuple(
+                {label: jnp.zeros(kind.shape, numpy_dtype(kind.dtype)) for label, kind in layer.items()}
+                for layer in kinds
+            )
+            hidden, cached = self._through(program, parameters, {"ids": ids}, Cache(empty, lengths))
             if not every:
                 hidden = jnp.take_along_axis(hidden, (lengths - 1)[:, None, None], axis=1)
             scores = self._rest.logits(hidden, parameters["head"], parameters["embedding"])
-            return scores, Cache(keys, values, lengths)
+            return scores, Cache(cached, lengths)
 
         return jax.jit(prompt)
 
     def _step(self, program: Program, parameters: Mapping[str, Any], ids: Array, cache: Cache) -> tuple[Array, Cache]:
         positions = cache.lengths[:, None] + jnp.arange(ids.shape[1], dtype=jnp.int32)
         inputs = {"ids": ids, "positions": positions, "lengths": cache.lengths}
-        hidden, keys, values = self._through(program, parameters, inputs, cache)
+        hidden, cached = self._through(program, parameters, inputs, cache)
         scores = self._rest.logits(hidden, parameters["head"], parameters["embedding"])
-        return scores, Cache(keys, values, cache.lengths + ids.shape[1])
+        return scores, Cache(cached, cache.lengths + ids.shape[1])
 
     def _compile_steps(self, batch: int, new: int, capacity: int) -> Callable[..., tuple[Array, Cache]]:
         program = self._program("decode", batch, new, capacity)

@@ -8,7 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ropegen.models.config import Config
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,26 +21,64 @@ class Experts:
     """A mixture of experts: a router scores every expert for every token, and the best few compute the token.
 
     The parameters are `router_weight` (features, experts), `experts_gate_weight` and `experts_up_weight` (experts,
-    features, inner), `experts_down_weight` (experts, inner, features), with biases where `biases` says so.
+    features, inner), `experts_down_weight` (experts, inner, features), with biases where `biases` says so, and what the
+    facts below name.
     """
 
     chosen: str = "num_experts_per_tok"
     """The field that says how many experts compute a token."""
-    scores: Literal["all", "chosen"] = "all"
-    """Whether the softmax runs over all experts before the choice, or over the chosen ones after it."""
+    scores: Literal["all", "chosen", "sigmoid"] = "all"
+    """What makes a score of what the router projects: a softmax over all experts, a softmax over the chosen ones after the
+    choice, or a sigmoid for each expert by itself.
+    """
+    wide: bool = False
+    """Whether the router multiplies in float32 where activations are narrower."""
+    correction: bool = False
+    """Whether `router_correction` (experts,) is added to the scores for the choice, and for the choice alone."""
+    groups: str = ""
+    """The field with the number of groups of experts. A token may choose from the best groups only."""
+    groups_chosen: str = ""
+    """With `groups`: the field that says how many groups those are."""
+    grouped_by: tuple[str, str] | None = None
+    """With `groups`: a field, and its value where there are groups. None: there always are."""
+    group_score: Literal["best", "best two"] = "best two"
+    """With `groups`: a group is as good as its best expert, or as the sum of its best two."""
     normalised: bool | str = True
-    """With "all": whether the scores of the chosen experts are divided by their sum, or the field that says so."""
+    """Unless "chosen": whether the scores of the chosen experts are divided by their sum, or the field that says so."""
+    least_sum: str = ""
+    """The field with the least number that they are divided by."""
+    factor: str = ""
+    """The field with the factor of the scores of the chosen experts."""
     biases: bool = False
     """Whether the router and every projection of an expert have a bias."""
     clamp: str = ""
     """The field that holds the bound of gpt-oss, whose experts compute (up + 1) * gate * sigmoid(factor * gate) within it."""
     gate_factor: str = ""
     """With `clamp`: the field that holds that factor."""
+    shared: str = ""
+    """The field that says how many experts compute every token; 0 for none. They are one feed-forward part: `shared_gate_weight`
+    and `shared_up_weight` (features, inner), `shared_down_weight` (inner, features). Their result is added to the mixture's.
+    """
+    shared_gated: bool = False
+    """Whether a feed-forward part computes every token, and is multiplied by the sigmoid of what `shared_router_weight`
+    (features, 1) projects.
+    """
 
     @property
     def fields(self) -> frozenset[str]:
         """The config fields that these facts name."""
-        named = (self.chosen, self.clamp, self.gate_factor, self.normalised if isinstance(self.normalised, str) else "")
+        named = [
+            self.chosen,
+            self.groups,
+            self.groups_chosen,
+            self.least_sum,
+            self.factor,
+            self.clamp,
+            self.gate_factor,
+        ]
+        named += [self.shared]
+        named += [self.normalised] if isinstance(self.normalised, str) else []
+        named += [self.grouped_by[0]] if self.grouped_by else []
         return frozenset(name for name in named if name)
 
 
@@ -50,6 +93,8 @@ class Block:
     """`down(act(gate(x)) * up(x))`, or `down(act(up(x)))`."""
     experts: Experts | None = None
     """The mixture of experts that takes the place of the feed-forward part; None for one feed-forward part."""
+    mixture_layers: Callable[[Config, int], bool] | None = None
+    """With `experts`: whether a layer has the mixture and not one feed-forward part; None where every layer has it."""
     activation: str = "hidden_act"
     """The field that names the activation, by a name of transformers' ACT2FN."""
     fixed_activation: str = ""
@@ -62,14 +107,15 @@ class Block:
     """Whether the feed-forward part has a norm of its own (`mlp_norm`), reads what the projections of q, k and v read, or
     reads the residual as it is.
     """
-    post_norms: bool = False
-    """Whether each result is normed (`attention_post_norm`, `mlp_post_norm`) before it is added."""
+    post_norms: bool | str = False
+    """Whether each result is normed (`attention_post_norm`, `mlp_post_norm`) before it is added, or the field that says so."""
     mlp_bias: bool | str = False
     """True, False, or the field that says whether the feed-forward part has biases."""
     multiplier: str = ""
     """The field that holds the factor of each result before it is added."""
     final_norm: bool = True
-    head_bias: bool = False
+    head_bias: bool | str = False
+    """True, False, or the field that says whether the head has a bias."""
     tied: bool = False
     """Whether the embedding is the weight of the head where the config has no `tie_word_embeddings`."""
     logit_softcap: str = ""
@@ -94,7 +140,7 @@ class Block:
             "tie_word_embeddings",
             "intermediate_size",
         ]
-        named += [self.mlp_bias] if isinstance(self.mlp_bias, str) else []
+        named += [said for said in (self.mlp_bias, self.post_norms, self.head_bias) if isinstance(said, str)]
         return frozenset(name for name in (*named, *self.only) if name) | (
             self.experts.fields if self.experts else frozenset()
         )

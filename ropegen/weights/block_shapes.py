@@ -28,6 +28,9 @@ def block_shapes(model: Config, facts: FrontEnd, tensors: Tensors, roles: Roles)
             if has_norm_bias(facts):
                 wanted[f"{role}_bias"] = (features,)
             continue
+        if role == "router_correction":
+            wanted[role] = (model.count(tensors.experts),)
+            continue
         if role in ("router", "shared_router"):
             shape = (features, model.count(tensors.experts) if role == "router" else 1)
         else:
@@ -36,11 +39,23 @@ def block_shapes(model: Config, facts: FrontEnd, tensors: Tensors, roles: Roles)
             if kind == "experts":
                 shape = (model.count(tensors.experts), *shape)
         wanted[f"{role}_weight"] = shape
-        of_experts = role.startswith(("experts", "router"))
+        of_experts = role == "router" or kind == "experts"
         has_bias = block.experts is not None and block.experts.biases if of_experts else model.flag(block.mlp_bias)
-        if has_bias and not role.startswith("shared"):
+        if has_bias and role != "shared_router":
             wanted[f"{role}_bias"] = (*shape[:-2], shape[-1])
     return wanted
+
+
+def forms_of(model: Config, tensors: Tensors, layer: int) -> tuple[Roles, ...]:
+    """The forms that the rest of this layer may be stored in: those with a router where the layer has a mixture."""
+    block = model.family.block
+    assert block is not None
+    experts = block.experts
+    mixture = experts is not None and (block.mixture_layers is None or block.mixture_layers(model, layer))
+    forms = tuple(roles for roles in tensors.blocks if ("router" in roles) == mixture)
+    if experts is not None and experts.shared and model.count(experts.shared, least=0) == 0:
+        return tuple({role: stored for role, stored in roles.items() if "shared" not in role} for roles in forms)
+    return forms
 
 
 def _inner(model: Config, tensors: Tensors, kind: str) -> int:

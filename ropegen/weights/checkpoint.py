@@ -27,7 +27,7 @@ from ropegen.models.tensors import Part, Roles, Shapes, Sizes, Tensors
 from ropegen.scaling import whole
 from ropegen.types import FLOATS, dtype_name, numpy_dtype
 from ropegen.weights import quantized
-from ropegen.weights.block_shapes import block_shapes
+from ropegen.weights.block_shapes import block_shapes, forms_of
 from ropegen.weights.quantized import Quantisation, quantisation_of
 from ropegen.weights.sources import Source, renamed, source_of
 
@@ -222,7 +222,7 @@ class Checkpoint:
                 wanted[f"{role}_bias"] = (features,)
         parts = [(self.prefix, part) for part in self._parts(tensors.final, wanted)]
         matrix: dict[str, tuple[int, ...]] = {"head_weight": (features, words)}
-        if block.head_bias:
+        if self.config.flag(block.head_bias):
             matrix["head_bias"] = (words,)
         head = list(tensors.head.parts("head", matrix, self._sizes()))
         if self._tied(block.tied):
@@ -269,7 +269,7 @@ class Checkpoint:
             names = [self._folder(layer) + stored.names()[0].format(0) for stored in roles.values()]
             return sum(name in self.source.entries for name in names) / len(names)
 
-        return max(self.tensors.blocks, key=held)
+        return max(forms_of(self.config, self.tensors, layer), key=held)
 
     def _expect_layer(self, layer: int) -> None:
         if not 0 <= whole("weights: layer", layer) < self.layers:
@@ -383,9 +383,17 @@ class Checkpoint:
         if layers is None:
             names |= {at + part.name for at, part in self._front_end_parts(0, "ids")}
             names |= {self.prefix + name for stored in tensors.final.values() for name in stored.names()}
-            names |= {self.head_prefix + name for name in (tensors.head.names() if tensors.head else ())}
+            names |= {self.head_prefix + name for name in self._head_names()}
         scales = quantized.SCALES if self.quantisation else ()
         return _Claimed(frozenset(names), tuple(map(re.compile, sorted(patterns))), scales)
+
+    def _head_names(self) -> tuple[str, ...]:
+        """The names that the head may have, below its prefix; a weight that is tied may be there as well."""
+        if self.tensors.head is None:
+            return ()
+        weight, bias = self.tensors.head.names()
+        block = self.config.family.block
+        return (weight, bias) if block is None or self.config.flag(block.head_bias) else (weight,)
 
     def _block_names(self, layer: int) -> Iterator[str]:
         """The names that the rest of a layer may have, below its folder."""

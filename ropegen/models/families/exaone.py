@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ropegen.models.block import Block
 from ropegen.models.config import Config
-from ropegen.models.families import gemma, llama, olmo, qwen, qwen_moe
+from ropegen.models.families import deepseek, gemma, llama, olmo, qwen
 from ropegen.models.family import Family, Rotary
+from ropegen.models.tensors import Parameter
 
 
 def full_layers(config: Config, layer_type: str, layer: int) -> bool:
@@ -40,17 +42,41 @@ EXAONE4 = Family(
     tensors=olmo.OLMO2.tensors,
     unread=llama.UNREAD,
 )
+
+
+def past_dense_layers(config: Config, layer: int) -> bool:
+    """The layers after the first `first_k_dense_replace` have a mixture, unless `mlp_layer_types` says otherwise."""
+    listed = deepseek.listed_layers(config, layer)
+    return deepseek.past_dense_layers(config, layer) if listed is None else listed
+
+
+# On the hub the correction is beside the router.
+_HUB_ROUTER = {**deepseek.ROUTER, "router_correction": Parameter("mlp.e_score_correction_bias")}
 EXAONE_MOE = replace(
     EXAONE4,
-    block=None,
     front_end=replace(EXAONE4.front_end, input_norm=True),
+    spellings={"num_shared_experts": ("n_shared_experts",)},
+    defaults={
+        **EXAONE4.defaults,
+        **{name: value for name, value in deepseek.MIXTURE_DEFAULTS.items() if name != "n_shared_experts"},
+        "first_k_dense_replace": 1,
+        "mlp_layer_types": None,
+        "num_shared_experts": 1,
+        "routed_scaling_factor": 2.5,
+    },
+    block=Block(experts=replace(deepseek.MIXTURE, shared="num_shared_experts"), mixture_layers=past_dense_layers),
     tensors=replace(
-        qwen.QWEN3_TENSORS,
-        blocks=(),
-        ignored=(r"layers\.\d+\.(post_attention_layernorm|mlp)\..*", r"mtp\..*"),
+        deepseek.MIXTURE_TENSORS,
+        front_end=qwen.QWEN3_TENSORS.front_end,
+        blocks=(
+            *deepseek.MIXTURE_TENSORS.blocks,
+            *(roles for roles in deepseek.blocks(deepseek.SHARED, _HUB_ROUTER) if "router" in roles),
+        ),
+        experts="num_experts",
+        shared_times="num_shared_experts",
+        ignored=(r"mtp\..*",),
     ),
-    unread=qwen_moe.DOTS1.unread
-    | {"mlp_layer_types", "num_experts", "num_shared_experts", "num_local_experts", "n_shared_experts"},
+    unread=llama.UNREAD | deepseek.EXPERT_SIZES | {"num_experts", "num_local_experts"},
 )
 
 FAMILIES = {"exaone4": EXAONE4, "exaone_moe": EXAONE_MOE}

@@ -17,12 +17,9 @@ from ropegen.models.tensors import Linear, Norm, Tensors, packed
 def glm4_moe_tensors(config: Config) -> Tensors:
     """Checkpoints hold one more layer, which predicts a further token and which the modelling code does not read."""
     return replace(
-        qwen.QWEN3_TENSORS,
-        blocks=(),
-        ignored=(
-            r"layers\.\d+\.(post_attention_layernorm|mlp)\..*",
-            rf"layers\.{config.count('num_hidden_layers')}\..*",
-        ),
+        deepseek.MIXTURE_TENSORS,
+        front_end=qwen.QWEN3_TENSORS.front_end,
+        ignored=(rf"layers\.{config.count('num_hidden_layers')}\..*",),
     )
 
 
@@ -54,9 +51,18 @@ GLM4 = replace(
 GLM4_MOE = Family(
     positions=Rotary(fraction=0.5, partial=True),
     front_end=replace(llama.FRONT_END, out_bias=False, qk_norm="use_qk_norm"),
-    defaults={"attention_bias": False, "head_dim": None, "num_key_value_heads": 8, "use_qk_norm": False},
+    spellings={"n_routed_experts": ("num_local_experts",)},
+    defaults={
+        **deepseek.MIXTURE_DEFAULTS,
+        "attention_bias": False,
+        "first_k_dense_replace": 1,
+        "head_dim": None,
+        "num_key_value_heads": 8,
+        "use_qk_norm": False,
+    },
+    block=deepseek.ROUTED_BLOCK,
     tensors=glm4_moe_tensors,
-    unread=llama.UNREAD | deepseek.EXPERT_FIELDS | {"num_nextn_predict_layers"},
+    unread=llama.UNREAD | deepseek.EXPERT_SIZES | {"num_mtp_layers", "num_nextn_predict_layers"},
 )
 
 FAMILIES = {"glm": GLM, "glm4": GLM4, "glm4_moe": GLM4_MOE}

@@ -24,10 +24,9 @@ DEFAULTS = {"attention_bias": False, "num_key_value_heads": None, "hidden_act": 
 CLIPPED = {**DEFAULTS, "clip_qkv": None}
 POST_NORMS = {
     "attention_post_norm": Norm("post_attention_layernorm"),
-    **linears("mlp.{}_proj", "gate", "up", "down"),
     "mlp_post_norm": Norm("post_feedforward_layernorm"),
 }
-EXPERTS = r"layers\.\d+\.(post_attention_layernorm|post_feedforward_layernorm|mlp)\..*"
+
 
 OLMO = Family(
     positions=Rotary(),
@@ -47,7 +46,7 @@ OLMO = Family(
 OLMO2_TENSORS = replace(
     llama.TENSORS,
     front_end={role: stored for role, stored in qwen.QWEN3_TENSORS.front_end.items() if role != "input_norm"},
-    blocks=(POST_NORMS,),
+    blocks=({**POST_NORMS, **linears("mlp.{}_proj", "gate", "up", "down")},),
 )
 OLMO2 = Family(
     positions=Rotary(),
@@ -74,9 +73,18 @@ OLMOE = Family(
 FLEX_OLMO = replace(
     OLMO2,
     positions=Rotary(theta=500_000.0),
-    block=None,
-    tensors=replace(OLMO2_TENSORS, blocks=(), ignored=(EXPERTS,)),
-    unread=OLMOE.unread | {"intermediate_size", "norm_topk_prob", "num_experts_per_tok", "tie_word_embeddings"},
+    defaults={**DEFAULTS, "norm_topk_prob": False, "num_experts_per_tok": 5},
+    block=Block(mlp_norm="none", post_norms=True, experts=Experts(normalised="norm_topk_prob")),
+    tensors=replace(
+        OLMO2_TENSORS,
+        blocks=tuple(
+            {**{role: stored for role, stored in roles.items() if role != "mlp_norm"}, **POST_NORMS}
+            for roles in qwen_moe.QWEN3_MOE_TENSORS.blocks
+            if "router" in roles
+        ),
+        experts="num_experts",
+    ),
+    unread=OLMOE.unread,
 )
 
 FAMILIES = {"olmo": OLMO, "olmo2": OLMO2, "olmo3": OLMO3, "olmoe": OLMOE, "flex_olmo": FLEX_OLMO}

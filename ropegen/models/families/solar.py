@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ropegen.models.families import llama, qwen_moe
+from ropegen.models.block import Block
+from ropegen.models.families import deepseek, llama
 from ropegen.models.family import Family, Rotary
 
 FAMILIES = {
     "solar_open": Family(
         positions=Rotary(theta=None),
         front_end=replace(llama.FRONT_END, out_bias=False),
-        defaults={"attention_bias": False, "head_dim": 128},
-        tensors=replace(llama.TENSORS, blocks=(), ignored=(qwen_moe.REST,)),
-        unread=qwen_moe.DOTS1.unread,
+        spellings={"n_routed_experts": ("num_local_experts",)},
+        defaults={**deepseek.MIXTURE_DEFAULTS, "attention_bias": False, "head_dim": 128},
+        block=Block(experts=deepseek.MIXTURE),
+        tensors=deepseek.MIXTURE_TENSORS,
+        unread=llama.UNREAD | deepseek.EXPERT_SIZES | {"first_k_dense_replace"},
     )
 }
