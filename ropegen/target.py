@@ -73,12 +73,6 @@ class Chip:
     """Bytes of fast memory that a compiler gives one kernel by default."""
     products: Products = "last in halves"
     """The order of a kernel's products and weights that libtpu schedules best; `benchmarks/tpu.py` measures it."""
-    ahead: int = 8
-    """From this many tiles of a head on, an attention kernel computes the scores of a tile one step before their weights.
-    It then has one step more, and its units wait less for one another. The numbers follow from libtpu's schedules of both
-    kernels with tiles of 1024 x 1024: a full tile takes 1.2 times as long without it on v4, 1.07 times on v5e, 1.8 times on
-    v6e and v7x.
-    """
     basis: str = ""
     """What the figures and the constants of the cost models rest on: published numbers, measurements, or a fit to them."""
 
@@ -311,7 +305,6 @@ def _tpu(
     clock: float,
     cores: int = 1,
     products: Products = "last in halves",
-    ahead: int,
 ) -> Chip:
     """A chip whose cores have four matrix units of 128 x 128 (v4, v5e, v5p) or 256 x 256 multipliers (v6e, v7x).
 
@@ -338,7 +331,6 @@ def _tpu(
         latency=1e-6,  # an estimate; schedules do not show it
         kernel_memory=TPU_KERNEL_MEMORY,
         products=products,
-        ahead=ahead,
         basis="published peaks of the chip; the costs of kernels are fitted to libtpu's schedules, not to times on a TPU",
     )
 
@@ -354,7 +346,6 @@ _TPU: Mapping[str, Chip] = MappingProxyType(
             fast_memory=16 << 20,
             clock=1.05e9,
             cores=2,
-            ahead=6,
         ),
         "v5e": _tpu(
             matmul_bf16=197e12,
@@ -364,7 +355,6 @@ _TPU: Mapping[str, Chip] = MappingProxyType(
             link=1.6e12 / 8 / 4,
             fast_memory=128 << 20,
             clock=1.5e9,
-            ahead=14,
         ),
         "v5p": _tpu(
             matmul_bf16=459e12,
@@ -375,7 +365,6 @@ _TPU: Mapping[str, Chip] = MappingProxyType(
             fast_memory=64 << 20,
             clock=1.75e9,
             cores=2,
-            ahead=14,
         ),
         "v6e": _tpu(
             matmul_bf16=918e12,
@@ -386,7 +375,6 @@ _TPU: Mapping[str, Chip] = MappingProxyType(
             fast_memory=128 << 20,
             clock=1.75e9,
             products="in turns",
-            ahead=2,
         ),
         "v7x": _tpu(
             matmul_bf16=2307e12,
@@ -398,7 +386,6 @@ _TPU: Mapping[str, Chip] = MappingProxyType(
             clock=2.2e9,
             cores=2,
             products="by key",
-            ahead=2,
         ),
     }
 )
@@ -413,7 +400,7 @@ _OVERHEADS = ("launch", "kernel", "op", "grid_step", "latency")
 def _least(chips: Iterable[Chip]) -> Chip:
     """A chip with the least of every figure, the largest overheads, and the default order of products and weights."""
     known = [asdict(chip) for chip in chips]
-    names = [name for name in known[0] if name not in ("products", "ahead")]
+    names = [name for name in known[0] if name != "products"]
     return Chip(**{name: (max if name in _OVERHEADS else min)(chip[name] for chip in known) for name in names})
 
 

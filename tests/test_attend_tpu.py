@@ -15,7 +15,7 @@ from interpreted import drawn, run
 from jax.experimental.pallas import tpu as pltpu
 from ropegen.templates.attend import kernel_tpu, mosaic_tpu
 from ropegen.templates.attend.site import FAMILY, AttendSite
-from ropegen.templates.attend.tile_map_tpu import BEGINS, ENDS, FULL, PARTIAL, VOID, TileMap
+from ropegen.templates.attend.tile_map_tpu import BEFORE, BEGINS, COMPUTES, ENDS, FULL, PARTIAL, VOID, Kinds, TileMap
 
 import ropegen as rg
 from ropegen import masks, reference
@@ -152,7 +152,7 @@ NAMED = {
 
 @pytest.mark.parametrize("name", NAMED)
 def test_a_named_site_agrees_with_the_reference(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel_tpu, "works_ahead", lambda least, steps: False)
+    monkeypatch.setattr(kernel_tpu, "works_ahead", lambda steps: False)
     assert difference(NAMED[name]) < 1e-5
 
 
@@ -169,14 +169,14 @@ AHEAD = [
 
 @pytest.mark.parametrize("name", AHEAD)
 def test_scores_made_a_step_ahead_agree_with_the_reference(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel_tpu, "works_ahead", lambda least, steps: True)
+    monkeypatch.setattr(kernel_tpu, "works_ahead", lambda steps: True)
     assert difference(NAMED[name]) < 1e-5
 
 
 @pytest.mark.parametrize("chip", ["v5e", "v6e", "v7x"])  # their orders of products differ
 @pytest.mark.parametrize("ahead", [True, False])
 def test_more_keys_than_run_in_a_straight_line(ahead: bool, chip: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel_tpu, "works_ahead", lambda least, steps: ahead)
+    monkeypatch.setattr(kernel_tpu, "works_ahead", lambda steps: ahead)
     case = Case(queries=513, keys=1100, heads=1, width=16, value_width=16, mask="causal")
     assert difference(case, q=512, kv=1024, target=Target.parse(f"tpu:{chip}")) < 1e-5
 
@@ -186,14 +186,14 @@ def test_more_keys_than_run_in_a_straight_line(ahead: bool, chip: str, monkeypat
 def test_several_blocks_of_rows_in_a_straight_line(
     ahead: bool, heads: int, kv_heads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kernel_tpu, "works_ahead", lambda least, steps: ahead)
+    monkeypatch.setattr(kernel_tpu, "works_ahead", lambda steps: ahead)
     case = Case(queries=1040, keys=1100, heads=heads, kv_heads=kv_heads, width=16, value_width=16, mask="causal")
     assert difference(case, q=1024, kv=1024) < 1e-5
 
 
 @pytest.mark.parametrize("ahead", [True, False])
 def test_bfloat16_is_rounded_no_more_than_twice(ahead: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel_tpu, "works_ahead", lambda least, steps: ahead)
+    monkeypatch.setattr(kernel_tpu, "works_ahead", lambda steps: ahead)
     # Weights and output are rounded once, to 2^-9 of themselves; the values are at most about 4.
     assert difference(Case(width=128, value_width=128, dtype="bf16", pairing="half", heads=1)) < 2e-2
 
@@ -220,7 +220,7 @@ def test_bfloat16_is_rounded_no_more_than_twice(ahead: bool, monkeypatch: pytest
 def test_a_drawn_site_agrees_with_the_reference(case: Case) -> None:
     ahead = case.seed % 2 == 1
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(kernel_tpu, "works_ahead", lambda least, steps: ahead)
+        patched.setattr(kernel_tpu, "works_ahead", lambda steps: ahead)
         assert difference(case) < 1e-5
 
 
@@ -237,24 +237,106 @@ def test_only_tiles_that_are_not_empty_are_steps() -> None:
     assert np.count_nonzero(causal.does & BEGINS) == np.count_nonzero(causal.does & ENDS) == 4
 
 
+def map_of(classes: np.ndarray) -> TileMap:
+    return TileMap.of(Kinds.of(classes.astype(np.int8), None, (1, 1)))
+
+
 def test_a_row_of_tiles_that_sees_nothing_has_one_step_without_work() -> None:
-    tiles = TileMap.of(np.array([[2, 1], [0, 0], [0, 2]], np.int8))
+    tiles = map_of(np.array([[2, 1], [0, 0], [0, 2]]))
     assert tiles.row.tolist() == [0, 0, 1, 2]
     assert tiles.column.tolist() == [0, 1, 1, 1]
     assert tiles.does.tolist() == [BEGINS + FULL, ENDS + PARTIAL, BEGINS + ENDS, BEGINS + ENDS + FULL]
 
 
 def test_a_step_ahead_begins_a_tile_and_ends_the_one_before() -> None:
-    tiles = TileMap.of(np.array([[2, 1], [0, 0], [0, 2]], np.int8)).ahead()
+    tiles = map_of(np.array([[2, 1], [0, 0], [0, 2]])).ahead()
     assert tiles.row.tolist() == [0, 0, 1, 2, 2]
     assert tiles.column.tolist() == [0, 1, 1, 1, 1]
     assert tiles.does.tolist() == [
         BEGINS + FULL + VOID,
-        PARTIAL,
-        BEGINS + ENDS + FULL,
+        PARTIAL + BEFORE * FULL,
+        BEGINS + ENDS + BEFORE * PARTIAL,
         BEGINS + ENDS + FULL + VOID,
-        ENDS + FULL,
+        ENDS + BEFORE * FULL,
     ]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.integers(1, 2100),
+    st.integers(1, 2100),
+    st.sampled_from([(512, 512), (1024, 512), (512, 1024), (1024, 1024), (128, 256)]),
+    st.sampled_from(["full", "causal", "a window of 40", "a window of 300", "chunks of 512", "a prefix of 300"]),
+    st.integers(1, 4),
+)
+def test_the_blocks_of_a_tile_are_those_of_the_mask(
+    queries: int, keys: int, sizes: tuple[int, int], name: str, most: int
+) -> None:
+    visible = {
+        "full": masks.full,
+        "causal": masks.causal,
+        "a window of 40": masks.causal & masks.window(40),
+        "a window of 300": masks.window(300),
+        "chunks of 512": masks.causal & masks.chunked(512),
+        "a prefix of 300": masks.causal | masks.prefix(300),
+    }[name]
+    b = Builder("attention")
+    q = b.input("q", (queries, 1, 8), "f32")
+    k, v = (b.input(label, (keys, 1, 8), "f32") for label in "kv")
+    at = {"q_positions": b.positions(queries, start=7), "kv_positions": b.positions(keys)}
+    site = site_of(b.build(out=b.attend(q, k, v, mask=visible, **(at if visible != masks.full else {}))))
+    tile = Tile.of(q=sizes[0], kv=sizes[1])
+    kinds = mosaic_tpu.tile_map(site, tile).kinds.with_at_most(most)
+    assert len(kinds.patterns) <= most
+    q_pos, kv_pos = np.arange(queries)[:, None] + 7, np.arange(keys)
+    whole = np.zeros((len(kinds.kind) * tile["q"], kinds.kind.shape[1] * tile["kv"]), bool)
+    whole[:queries, :keys] = masks.evaluate(visible, np, q_pos=q_pos, kv_pos=kv_pos)
+    tiles = TileMap.of(kinds)
+    body_of = {body.code: body.scores for body in tiles.bodies(is_ahead=False)}
+    seen = np.zeros_like(whole)
+    for row, column, does in zip(tiles.row, tiles.column, tiles.does, strict=True):
+        if not does & COMPUTES:
+            continue
+        pattern = np.asarray(body_of[int(does & COMPUTES)])
+        size = tile["q"] // pattern.shape[0], tile["kv"] // pattern.shape[1]
+        for (i, j), kind in np.ndenumerate(pattern):
+            top, left = row * tile["q"] + i * size[0], column * tile["kv"] + j * size[1]
+            block = whole[top : top + size[0], left : left + size[1]]
+            seen[top : top + size[0], left : left + size[1]] = kind != masks.EMPTY
+            if kind == masks.FULL:  # rows beyond the last query are no rows of the result
+                assert block[: max(0, queries - top)].all()
+    assert not (whole & ~seen).any()
+
+
+@pytest.mark.parametrize("size", [256, 512])
+def test_few_patterns_have_a_body_for_each_pair_of_tiles_that_follow_each_other(size: int) -> None:
+    site = replace(Case(queries=2048, keys=2048), mask="causal").site
+    tiles = mosaic_tpu.tile_map(site, Tile.of(q=size, kv=512)).ahead()
+    works = tiles.does & COMPUTES
+    assert (works[1:] // BEFORE == works[:-1] % BEFORE).all()
+    assert works[0] // BEFORE == works[-1] % BEFORE == 0
+    bodies = tiles.bodies(is_ahead=True)
+    assert {body.code for body in bodies} == set(works.tolist()) - {0}
+    assert len(bodies) <= 8
+    assert all(kind == masks.FULL for of_tile in bodies[0][1:] for row in of_tile for kind in row)
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+@pytest.mark.parametrize("mask", ["causal", "window"])
+def test_blocks_that_a_mask_hides_are_not_computed(mask: str, ahead: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their values are no numbers, and a weight of zero would make them the result's."""
+    monkeypatch.setattr(kernel_tpu, "works_ahead", lambda steps: ahead)
+    case = Case(queries=1024, keys=1024, heads=2, width=16, value_width=16, mask=mask)
+    values = drawn(case.site, 0)
+    exact = reference.evaluate(case.site.closed, values)
+    values["v"][:, 256:512] = np.nan
+    kernel = mosaic_tpu.build(case.site, Tile.of(q=512, kv=512), V5E)
+    with pltpu.force_tpu_interpret_mode(pltpu.InterpretParams()):
+        out = np.asarray(run(kernel.forward, *values.values())[0])
+    shown = [slice(0, 256)] + [slice(768, 1024)] * (mask == "window")
+    for rows in shown:
+        np.testing.assert_allclose(out[:, rows], exact["output"][:, rows], atol=1e-5)
+    assert np.isnan(out[:, 300:500]).all()
 
 
 def test_padding_is_masked_where_nothing_else_is() -> None:
@@ -285,13 +367,13 @@ def test_what_the_kernel_does_not_honour_it_declines() -> None:
 @given(st.sampled_from([(1, 1, 1), (3, 5, 2), (6, 4, 1)]), st.integers(0, 2**32 - 1))
 def test_a_map_without_tiles_visits_the_others_in_their_order(shape: tuple[int, int, int], seed: int) -> None:
     (rows, columns, entries), random = shape, np.random.default_rng(seed)
-    classes = random.integers(0, 3, (rows, columns)).astype(np.int8)
+    classes = random.integers(0, 3, (rows, columns))
     apart = random.random((entries, rows, columns)) < random.random()
-    whole = TileMap.of(classes)
+    whole = map_of(classes)
     left = whole.without(jnp.asarray(apart))
     assert left.steps == whole.steps
     for entry in range(entries):
-        wanted = TileMap.of(np.where(apart[entry], masks.EMPTY, classes).astype(np.int8))
+        wanted = map_of(np.where(apart[entry], masks.EMPTY, classes))
         row, column, does = (np.asarray(array)[entry] for array in (left.row, left.column, left.does))
         assert does[: wanted.steps].tolist() == wanted.does.tolist()
         assert row[: wanted.steps].tolist() == wanted.row.tolist()
@@ -308,7 +390,7 @@ def test_a_map_without_tiles_visits_the_others_in_their_order(shape: tuple[int, 
 @pytest.mark.parametrize("ahead", [True, False])
 def test_a_tile_of_other_documents_is_not_read(ahead: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its values are no numbers, and a weight of zero would make them the result's."""
-    monkeypatch.setattr(kernel_tpu, "works_ahead", lambda least, steps: ahead)
+    monkeypatch.setattr(kernel_tpu, "works_ahead", lambda steps: ahead)
     b = Builder("documents")
     q, k, v = (b.input(label, (1, 256, 1, 128), "f32") for label in "qkv")
     ids = {name: b.input(name, (1, 256), "i32") for name in ("q_segments", "kv_segments")}

@@ -21,7 +21,7 @@ from ropegen.templates.attend.site import AttendSite
 from test_attend_tpu import MASKS, SCORES, V5E, Case
 
 import ropegen as rg
-from ropegen import reference
+from ropegen import masks, reference
 from ropegen.target import Target
 from ropegen.template import Tile
 from ropegen.types import numpy_dtype
@@ -51,7 +51,7 @@ def kernel_gradient(
     return [np.asarray(cotangent, np.float64) for cotangent in pulled_back if cotangent is not None]
 
 
-def check(case: Case, *, angles: bool = False) -> None:
+def check(case: Case, *, angles: bool = False, tile: Tile = Tile.of(q=128, kv=128)) -> None:
     """Each cotangent's error, root mean square against float64, is at most 1.5 times the plain formula's, and what
     the rounding of the results adds: a backward pass by tiles reads them, the plain formula does not.
 
@@ -70,7 +70,7 @@ def check(case: Case, *, angles: bool = False) -> None:
     pulled = cotangents_of(site, case.seed)
     exact = exact_gradient(site, labels, values, pulled)
     usual = plain_gradient(site, labels, values, pulled)
-    ours = kernel_gradient(site, values, rounded, pulled, Tile.of(q=128, kv=128), wanted)
+    ours = kernel_gradient(site, values, rounded, pulled, tile, wanted)
     lse = results["log_sum_exp"]
     lse_rounding = 2.0**-23 * max(4.0, float(np.max(np.abs(lse[np.isfinite(lse)]), initial=0.0)))
     for label, mine, theirs, right in zip(labels, ours, usual, exact, strict=True):
@@ -109,6 +109,15 @@ NAMED = {
 @pytest.mark.parametrize("name", NAMED)
 def test_a_named_site_has_the_gradients_of_the_plain_formula(name: str) -> None:
     check(NAMED[name], angles="angles" in name)
+
+
+@pytest.mark.parametrize("bias", [None, (0, 1, 2, 3)])
+def test_blocks_of_a_tile_that_the_mask_hides_have_no_gradient(bias: tuple[int, ...] | None) -> None:
+    case = Case(queries=1030, keys=1030, heads=1, width=16, value_width=16, mask="window", bias=bias)
+    tile = Tile.of(q=1024, kv=512)
+    (pattern, *_) = mosaic_tpu._kinds(case.site, mosaic_tpu._strips(case.site, tile, V5E, ())[0].form).patterns
+    assert masks.EMPTY in pattern[0] + pattern[1]
+    check(case, tile=tile)
 
 
 def test_keys_in_strips_add_to_one_gradient_of_the_queries(monkeypatch: pytest.MonkeyPatch) -> None:

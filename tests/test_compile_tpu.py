@@ -99,15 +99,15 @@ def test_an_artifact_has_an_executable_for_each_chip_and_stage(built: Path) -> N
 
 def test_the_report_counts_the_steps_of_the_grid(built: Path) -> None:
     report = (built / "report.txt").read_text()
-    # 1,024 positions in tiles of 256: four on the diagonal and three beside it, of sixteen. v7x has one step more, because
-    # it computes scores one step before their weights.
+    # 1,024 positions in tiles of 256: four on the diagonal and three beside it, of sixteen. There is one step more, because
+    # scores are computed one step before their weights.
     lines = [line.strip() for line in report.splitlines() if "grid steps" in line and "tiles" in line]
     taken = (built / "plan.txt").read_text().count("attend/mosaic_tpu q=256 kv=256, the caller: ")
     counted = dict.fromkeys(lines)
-    assert list(counted) == [f"grid steps {steps} of 16 tiles: 0 full, 7 partial, 9 empty" for steps in (7, 8)]
+    assert list(counted) == ["grid steps 8 of 16 tiles: 0 full, 7 partial, 9 empty"]
     assert 1 <= len(lines) <= taken
     assert report.count("as libtpu") == len(CHIPS)
-    assert len(re.findall(r"predicted [\d,.]+ µs, by .*; roofline [\d,.]+ µs", report)) >= len(lines)
+    assert len(re.findall(r"predicted (?:at most )?[\d,.]+ µs, by .*; roofline [\d,.]+ µs", report)) >= len(lines)
 
 
 def test_elsewhere_the_artifact_runs_as_ever_and_says_why_the_executables_do_not(built: Path) -> None:
@@ -156,10 +156,12 @@ def test_the_schedule_of_attention_has_the_parts_of_its_kernel(libtpu: Path, chi
     module = bytes(jax.export.export(jax.jit(forward), platforms=["tpu"])(*shapes).serialize())
     done = tpu.compile_modules({"forward": module}, chip, libtpu=libtpu)
     (kernel,) = (schedule for schedule in done.modules["forward"].kernels if schedule.name.startswith("ropegen_attend"))
-    assert kernel.steps == 3 + (Target.parse(f"tpu:{chip}").figures.ahead <= 3)
-    full, partial = (part for part in kernel.step_parts if part.multiplies)
+    assert kernel.steps == 4
+    # The scores of a full tile, of a partial tile after a full one, of the first tile, and the weights of the last tile.
+    full, partial, first, last = (part for part in kernel.step_parts if part.multiplies)
     assert kernel.share(MATRIX, full) > 0.05
     assert full.used[VECTOR] < partial.used[VECTOR]  # which also compares positions
+    assert max(first.used[MATRIX], last.used[MATRIX]) < full.used[MATRIX]
     assert not kernel.step_parts[-1].multiplies  # the part that ends a row of tiles
 
 

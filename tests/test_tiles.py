@@ -160,11 +160,11 @@ def test_a_shipped_entry_of_another_version_of_the_template_is_not_used(
 
 @pytest.mark.parametrize("chip", CHIPS)
 def test_a_plan_takes_the_measured_tile_and_says_so(chip: str, benchmark: ModuleType) -> None:
-    plan = rg.plan(benchmark.case("llama3-8b-prefill", seq=4096), chip)
+    site = benchmark.common_site("8 heads of 128", 4096)
+    plan = rg.plan(site.closed, chip)
     step = attends(plan)
-    assert step.region is not None
     (candidate,) = (candidate for candidate in step.considered if candidate.template == "attend/mosaic_tpu")
-    region = digest(step.region.closed)
+    region = digest(site.closed)
     entry = next(entry for entry in table(Target.parse(chip)).entries if entry.region == region)
     assert candidate.tile == Tile.of(**entry.tile)
     assert candidate.tile_from == "the measured table, libtpu 0.0.52"

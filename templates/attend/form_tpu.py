@@ -11,6 +11,7 @@ import numpy as np
 from ropegen import masks
 from ropegen.ir.ops import Attend
 from ropegen.target import Products
+from ropegen.template import Tile
 
 from ..tpu.mosaic import Index
 from ..tpu.rotation import Rotation
@@ -19,18 +20,14 @@ LOG2_E = math.log2(math.e)
 # Rows of scores that are computed at a time. libtpu schedules this number best: with 256 keys, they fill the registers
 # as float32.
 ROWS = 256
+# The number of keys whose scores are computed at a time.
+KEYS = 256
 # Blocks of rows, and keys, in straight-line code. The matrix unit computes the products of one block while the vector
 # units compute the weights of another.
 TOGETHER, STRAIGHT = 2, 512
 # Pieces of `STRAIGHT` keys that follow each other in straight-line code: the units of the chip drain once at its end.
 # libtpu schedules four well, and eight worse than one.
 _PIECES = 4
-
-
-def unrolled(blocks: int, keys: int) -> int:
-    """The blocks of rows of a tile, out of `blocks`, that follow each other in straight-line code."""
-    most = max(1, _PIECES // -(-keys // STRAIGHT))
-    return max(count for count in range(1, most + 1) if blocks % count == 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +53,15 @@ class Form:
     at_once: int = ROWS  # the largest number of rows of scores at a time
     products: Products = "last in halves"
     """The order of products and weights, see `kernel_tpu.order`."""
-    ahead: int = 8
-    """The number of tiles of a head from which scores are computed one step before their weights."""
     stride: int = 0  # from the tile map of one batch entry to the next; 0 if all share one
 
     def place(self, batch: Index, step: Index) -> Index:
         """The index of a step in the tile map."""
         return batch * self.stride + step if self.stride else step
+
+    @property
+    def tile(self) -> Tile:
+        return Tile.of(q=self.q_tile, kv=self.kv_tile)
 
     @property
     def rows(self) -> int:
@@ -85,6 +84,20 @@ class Form:
     def together(self) -> int:
         """The number of blocks of rows in straight-line code."""
         return TOGETHER if self.chunks % TOGETHER == 0 else 1
+
+    def unrolled(self, together: int) -> int:
+        """The blocks of `together` chunks of rows that follow each other in straight-line code."""
+        blocks, most = self.chunks // together, max(1, _PIECES // self.runs)
+        return max(count for count in range(1, most + 1) if blocks % count == 0)
+
+    @property
+    def block_keys(self) -> int:
+        return min(KEYS, self.kv_tile)
+
+    @property
+    def blocks(self) -> tuple[int, int]:
+        """The blocks of a tile, whose classes say what is computed: of the queries of a chunk of rows, and of keys."""
+        return max(1, self.q_tile // self.chunk), self.kv_tile // self.block_keys
 
     @property
     def runs(self) -> int:

@@ -6,9 +6,13 @@ lanes, and the log-sum-exp is dense in memory. The weighted values accumulate as
 row of tiles.
 
 A step has two halves. One writes the products of a tile to VMEM as scores, with the maximum of each row. The other
-multiplies the weights of a tile by its values. If there are enough tiles (`Form.ahead`), a step computes the scores of
-one tile and applies the weights of the tile before it. Then neither half waits for the other, and the grid has one step
-more. If there are few tiles, both halves work on the same tile.
+multiplies the weights of a tile by its values. If a head has several tiles, a step computes the scores of one tile and
+applies the weights of the tile before it. Then neither half waits for the other, and the grid has one step more, in which
+there are only weights. The first step has only scores.
+
+A tile has blocks of 256 queries and 256 keys, or more. The mask says which blocks of a partial tile are empty; these are
+not computed. The kernel has a body of straight-line code for each pair of patterns of blocks that follow each other
+(`TileMap.bodies`), so a full tile pays nothing for it.
 
 The softmax runs in base 2. Scale and log2(e) are folded into the queries if these pass through float32 on their way
 (rotated or float32 queries). Otherwise, the scores are multiplied by them.
@@ -27,33 +31,42 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
+from ropegen import masks
 from ropegen.target import Products
 
 from ..tpu.mosaic import LANES, Array, Index, Ref, dot, result_type, vmem_limit
-from .form_tpu import LOG2_E, STRAIGHT, Form, unrolled
+from .form_tpu import LOG2_E, STRAIGHT, Form
 from .layout_tpu import AXES, TABLES, block, spec
 from .scores_tpu import Scores
-from .tile_map_tpu import BEGINS, ENDS, FULL, PARTIAL, VOID, TileMap
+from .tile_map_tpu import BEGINS, COMPUTES, ENDS, VOID, Body, Pattern, TileMap, joined
 
-# The number of keys whose scores are computed at a time, with `form_tpu.ROWS` rows.
-_KEYS = 256
 _LOWEST = float(np.finfo(np.float32).min)
 
 
 def order(
-    products: Products, blocks: int, keys: Sequence[int]
+    products: Products, seen: Sequence[Sequence[int]], applied: Sequence[Sequence[int]]
 ) -> list[tuple[list[tuple[int, int]], list[tuple[int, int]]]]:
     """The order in which the matrix unit gets products and weights, as (block of rows, first key).
 
-        libtpu keeps this order. Which order needs the fewest bundles and spills differs from chip to chip;
-    `benchmarks/tpu.py` measures it.
+    `seen` has the keys whose products each block of rows needs, and `applied` those whose weights it applies.
+
+    libtpu keeps this order. Which order needs the fewest bundles and spills differs from chip to chip; `benchmarks/tpu.py`
+    measures it.
     """
-    by_block = [(block, key) for block in range(blocks) for key in keys]
-    by_key = [(block, key) for key in keys for block in range(blocks)]
+
+    def by_block(blocks: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
+        return [(block, key) for block, keys in enumerate(blocks) for key in keys]
+
+    def by_key(blocks: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
+        return sorted(by_block(blocks), key=lambda place: place[::-1])
+
+    def halves(places: list[tuple[int, int]]) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+        half = len(places) // 2
+        return places[:half], places[half:]
+
     if products == "in turns":  # the products of one half wait while the weights of the other are computed
-        half = len(by_key) // 2
-        return [(by_key[:half], by_block[:half]), (by_key[half:], by_block[half:])]
-    return [(by_key if products == "by key" else by_block, by_key)]
+        return list(zip(halves(by_key(seen)), halves(by_block(applied)), strict=True))
+    return [((by_key if products == "by key" else by_block)(seen), by_key(applied))]
 
 
 def angle_tables(form: Form, given: dict[str, Ref]) -> list[Array]:
@@ -81,7 +94,7 @@ def gather(form: Form, x: Array, head: int, rows: Ref) -> None:
         rows[chunk, place : place + size] = x[start : start + size]
 
 
-def _kernel(form: Form, is_ahead: bool, names: tuple[str, ...], *refs: Ref) -> None:
+def _kernel(form: Form, bodies: tuple[Body, ...], is_ahead: bool, names: tuple[str, ...], *refs: Ref) -> None:
     given = dict(zip(names, refs[3 : 3 + len(names)], strict=True))
     out, lse, queries, made, highest, peaks, fades, shift, total, mixed = refs[3 + len(names) :]
     batch, head = pl.program_id(0), pl.program_id(1)
@@ -100,18 +113,29 @@ def _kernel(form: Form, is_ahead: bool, names: tuple[str, ...], *refs: Ref) -> N
         if not is_ahead:
             forget()
 
-    def attend(masked: bool, start: int, several: Index) -> None:
-        """Attention of some chunks of rows over at most `STRAIGHT` keys of the tile."""
+    def attend(now: Pattern, before: Pattern, offset: int, start: int, several: Index) -> None:
+        """Attention of some chunks of rows over at most `STRAIGHT` keys of the tile.
+
+        `now` has the classes of the blocks of the tile, and `before` of the tile whose weights are applied.
+        """
         chunks = [several * form.together + n for n in range(form.together)]
-        run, count = start // STRAIGHT, min(_KEYS, form.kv_tile)
-        places = range(start, min(start + STRAIGHT, form.kv_tile), count)
+        run, count = start // STRAIGHT, form.block_keys
+        keys = range(start, min(start + STRAIGHT, form.kv_tile), count)
+        classes = [
+            [of_chunk(form, pattern, offset * form.together + n, form.together) for n in range(form.together)]
+            for pattern in (now, before)
+        ]
+        seen, applied = (
+            [[key for key in keys if of_rows[key // count] != masks.EMPTY] for of_rows in of_tile]
+            for of_tile in classes
+        )
         products: dict[tuple[int, int], Array] = {}
         gathered: dict[
             int, tuple[Array, Array, Array, Array | None]
         ] = {}  # maximum, factor of older sums, sum, weighted values
 
         def multiply(n: int, key: int) -> None:
-            is_last = (n, key) == (form.together - 1, places[-1])
+            is_last = [(n, key)] == last
             size = count // 2 if is_last and form.products == "last in halves" and count > LANES else count
             pieces = [
                 dot(given["k"][0, first : first + size, :], queries[chunks[n]], (1, 1))
@@ -123,7 +147,8 @@ def _kernel(form: Form, is_ahead: bool, names: tuple[str, ...], *refs: Ref) -> N
             chunk = chunks[n]
             before = highest[chunk]
             most: list[Array] = []
-            for key in places:
+            for key in seen[n]:
+                masked = classes[0][n][key // count] != masks.FULL
                 score = Scores(form, given, batch, head, row, column, chunk, key, count).scores(
                     products[n, key], masked
                 )
@@ -143,25 +168,27 @@ def _kernel(form: Form, is_ahead: bool, names: tuple[str, ...], *refs: Ref) -> N
             part = dot(given["v"][0, key : key + count, :], weight.astype(form.dtype), (0, 0))
             values = part if values is None else values + part
             gathered[n] = peak, fade, sums, values
-            if key == places[-1]:
+            if key == applied[n][-1]:
                 shift[chunk], total[chunk], mixed[chunk] = peak, sums, mixed[chunk] * fade[:1] + values
 
-        turns = order(form.products, form.together, places)
+        turns = order(form.products, seen, applied)
+        last = [block for multiplied, _ in turns for block in multiplied][-1:]
         for multiplied, weighed in turns:
             for block_and_key in multiplied:
                 multiply(*block_and_key)
             for block_and_key in weighed if is_ahead else ():  # before new scores overwrite those that it reads
                 weigh(*block_and_key)
         for n in range(form.together):
-            keep(n)
+            if seen[n]:
+                keep(n)
         for block_and_key in () if is_ahead else itertools.chain(*(weighed for _, weighed in turns)):
             weigh(*block_and_key)
 
-    def visit(masked: bool) -> None:
-        straight(form.chunks // form.together, form.kv_tile, functools.partial(attend, masked))
+    def visit(now: Pattern, before: Pattern) -> None:
+        straight(form, functools.partial(attend, now, before), form.together)
 
-    pl.when((todo & FULL) != 0)(functools.partial(visit, False))
-    pl.when((todo & PARTIAL) != 0)(functools.partial(visit, True))
+    for code, now, before in bodies:
+        pl.when((todo & COMPUTES) == code)(functools.partial(visit, now, before))
     if is_ahead:
         pl.when((todo & VOID) != 0)(forget)
 
@@ -189,29 +216,39 @@ def _kernel(form: Form, is_ahead: bool, names: tuple[str, ...], *refs: Ref) -> N
             forget()
 
 
-def straight(blocks: int, keys: int, body: Callable[[int, Index], None]) -> None:
-    """Calls `body(first key, block of rows)` for the whole tile, as straight-line code of `unrolled(blocks, keys)` blocks
-    of rows, in a loop if there are more.
+def straight(form: Form, body: Callable[[int, int, Index], None], together: int = 1) -> None:
+    """Calls `body(place in the code, first key, block of rows)` for the whole tile, as straight-line code of
+    `form.unrolled(together)` blocks of rows, in a loop if there are more. A block has `together` chunks.
     """
-    together = unrolled(blocks, keys)
+    blocks, unrolled = form.chunks // together, form.unrolled(together)
 
     def several(index: Index, carry: None) -> None:
-        for offset in range(together):
-            for start in range(0, keys, STRAIGHT):
-                body(start, index * together + offset)
+        for offset in range(unrolled):
+            for start in range(0, form.kv_tile, STRAIGHT):
+                body(offset, start, index * unrolled + offset)
 
-    if blocks == together:
+    if blocks == unrolled:
         several(0, None)
     else:
-        lax.fori_loop(0, blocks // together, several, None)
+        lax.fori_loop(0, blocks // unrolled, several, None)
 
 
-def works_ahead(least: int, steps: int) -> bool:
+def of_chunk(form: Form, pattern: Pattern, place: int, together: int = 1) -> tuple[int, ...]:
+    """The classes of the blocks of keys for a chunk of rows, by its place in the code that `straight` makes.
+
+    In a loop, the code is of several chunks; their classes are joined.
+    """
+    length = form.unrolled(together) * together
+    rows = {chunk % len(pattern) for chunk in range(place, form.chunks, length)}
+    return joined([(pattern[row],) for row in sorted(rows)])[0]
+
+
+def works_ahead(steps: int) -> bool:
     """Whether a step computes the scores of one tile and applies the weights of the tile before it.
 
-    least: the chip's `ahead`. steps: the tiles of a head.
+    steps: the tiles of a head. In libtpu's schedules, two tiles already take less time so on every chip.
     """
-    return steps >= least
+    return steps > 1
 
 
 def forward(form: Form, tiles: TileMap, operands: dict[str, Array]) -> tuple[Array, Array]:
@@ -220,9 +257,10 @@ def forward(form: Form, tiles: TileMap, operands: dict[str, Array]) -> tuple[Arr
     The operands are laid out as `layout_tpu.laid_out` says, and the tables of angles are (B or 1, queries, width).
     """
     names = tuple(operands)
-    is_ahead = works_ahead(form.ahead, tiles.steps)
+    is_ahead = works_ahead(tiles.steps)
     tiles = tiles.ahead() if is_ahead else tiles
     form = replace(form, stride=tiles.stride)
+    bodies = tiles.bodies(is_ahead)
     specs = [spec(form, AXES[name], operands[name].shape, is_late=is_ahead and name == "v") for name in names]
     heads = form.kv_heads * form.group
     chunked = (form.chunks, 8, form.chunk)
@@ -248,7 +286,7 @@ def forward(form: Form, tiles: TileMap, operands: dict[str, Array]) -> tuple[Arr
         ],
     )
     call = pl.pallas_call(
-        functools.partial(_kernel, form, is_ahead, names),
+        functools.partial(_kernel, form, bodies, is_ahead, names),
         grid_spec=grid,
         out_shape=[
             result_type((form.batch, form.queries, heads * form.value_width), form.output),

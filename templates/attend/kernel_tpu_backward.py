@@ -22,15 +22,15 @@ import numpy as np
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
+from ropegen import masks
+
 from ..tpu.mosaic import Array, Index, Ref, dot, result_type, vmem_limit
 from .form_tpu import LOG2_E, STRAIGHT, Form
-from .kernel_tpu import angle_tables, gather, gather_queries, straight
+from .kernel_tpu import angle_tables, gather, gather_queries, of_chunk, straight
 from .layout_tpu import AXES, block, spec
 from .scores_tpu import Scores
-from .tile_map_tpu import BEGINS, ENDS, FULL, PARTIAL, TileMap
+from .tile_map_tpu import BEGINS, COMPUTES, ENDS, NOW, Body, Kinds, Pattern, TileMap
 
-# The number of keys whose scores are computed at a time, with 512 rows.
-_KEYS = 256
 # The estimate for this kernel includes more of the compiler's temporaries than the one for the forward kernel.
 VMEM_SHARE_BACKWARD = 29 / 32
 
@@ -89,7 +89,7 @@ def strips(form: Form, most: int, finishes: bool, gives_bias: bool) -> tuple[Str
     return ()
 
 
-def _kernel(strip: Strip, names: tuple[str, ...], *refs: Ref) -> None:
+def _kernel(strip: Strip, bodies: tuple[Body, ...], names: tuple[str, ...], *refs: Ref) -> None:
     form = strip.form
     given = dict(zip(names, refs[3 : 3 + len(names)], strict=True))
     outputs = 3 + strip.gives_bias
@@ -107,7 +107,7 @@ def _kernel(strip: Strip, names: tuple[str, ...], *refs: Ref) -> None:
 
     if bias:
 
-        @pl.when((todo & (BEGINS + FULL + PARTIAL)) == BEGINS)
+        @pl.when((todo & (BEGINS + NOW)) == BEGINS)
         def nothing() -> None:  # its block is written to memory anyway
             bias[0][...] = jnp.zeros(bias[0].shape, jnp.float32)
 
@@ -119,17 +119,25 @@ def _kernel(strip: Strip, names: tuple[str, ...], *refs: Ref) -> None:
             gather(form, given["d_out"][0, :, features], member, pulls)
         turned[...] = jnp.zeros(turned.shape, jnp.float32)
 
-    def attend(masked: bool, start: int, chunk: Index) -> None:
-        """The cotangents of one chunk of rows over at most `STRAIGHT` keys of the tile."""
+    def attend(pattern: Pattern, offset: int, start: int, chunk: Index) -> None:
+        """The cotangents of one chunk of rows over at most `STRAIGHT` keys of a tile, whose blocks have these classes."""
+        count = form.block_keys
+        classes, keys_of_run = of_chunk(form, pattern, offset), range(start, min(start + STRAIGHT, form.kv_tile), count)
+        places = [key for key in keys_of_run if classes[key // count] != masks.EMPTY]
+        if bias:  # blocks without a visible score are written to memory too
+            for key in keys_of_run:
+                if key not in places:
+                    scores = Scores(form, given, batch, head, row, column, chunk, key, count)
+                    scores.write(bias[0], jnp.zeros(scores.shape, jnp.float32))
+        if not places:
+            return
         shift, drag = given["shift"][0, 0, 0, chunk], given["drag"][0, 0, 0, chunk]
-        count = min(_KEYS, form.kv_tile)
-        places = range(start, min(start + STRAIGHT, form.kv_tile), count)
         gathered = turned[chunk]
         for key in places:
             keys, values = given["k"][0, key : key + count, :], given["v"][0, key : key + count, :]
             product, pulled = dot(keys, queries[chunk], (1, 1)), dot(values, pulls[chunk], (1, 1))
             scores = Scores(form, given, batch, head, row, column, chunk, key, count)
-            weight, cotangents = scores.weights(product, masked, shift)
+            weight, cotangents = scores.weights(product, classes[key // count] != masks.FULL, shift)
             d_score, d_bias = cotangents(weight * (pulled - drag))
             if bias and d_bias is not None:
                 scores.write(bias[0], d_bias)
@@ -140,11 +148,11 @@ def _kernel(strip: Strip, names: tuple[str, ...], *refs: Ref) -> None:
             gathered = gathered + dot(keys, narrow, (0, 0))
         turned[chunk] = gathered
 
-    def visit(masked: bool) -> None:
-        straight(form.chunks, form.kv_tile, functools.partial(attend, masked))
+    def visit(pattern: Pattern) -> None:
+        straight(form, functools.partial(attend, pattern))
 
-    pl.when((todo & FULL) != 0)(functools.partial(visit, False))
-    pl.when((todo & PARTIAL) != 0)(functools.partial(visit, True))
+    for code, pattern, _ in bodies:
+        pl.when((todo & COMPUTES) == code)(functools.partial(visit, pattern))
 
     @pl.when((todo & ENDS) != 0)
     def end() -> None:
@@ -164,7 +172,7 @@ def _kernel(strip: Strip, names: tuple[str, ...], *refs: Ref) -> None:
 
 
 def backward(
-    parts: tuple[Strip, ...], classes: np.ndarray, apart: Array | None, operands: dict[str, Array]
+    parts: tuple[Strip, ...], kinds: Kinds, apart: Array | None, operands: dict[str, Array]
 ) -> tuple[Array, Array, Array, Array | None]:
     """The cotangents (dq, dk, dv, d_bias).
 
@@ -174,7 +182,7 @@ def backward(
 
     The operands are those of `kernel_tpu.forward` and three more: d_out (B, queries, H * value_width); shift and drag,
     both (B, kv heads, rows of tiles, chunks, 1, chunk) float32. `shift` is the log-sum-exp in base 2, or +inf for a row
-    that sees no key; `drag` is out . d_out minus the cotangent of the log-sum-exp. `classes` are the classes of all
+    that sees no key; `drag` is out . d_out minus the cotangent of the log-sum-exp. `kinds` are the kinds of all
     tiles; `apart` marks those that are left out, see `TileMap.without`.
     """
     form = parts[0].form
@@ -187,7 +195,7 @@ def backward(
     d_values: list[Array] = []
     for strip in parts:
         columns = slice(strip.column, strip.column + strip.columns)
-        tiles = TileMap.of(classes[:, columns])
+        tiles = TileMap.of(kinds.columns(columns))
         if dq is not None:
             tiles = tiles.working()  # the other rows of dq keep their values
         if tiles.steps and apart is not None:
@@ -244,7 +252,7 @@ def _call(
         ],
     )
     call = pl.pallas_call(
-        functools.partial(_kernel, strip, names),
+        functools.partial(_kernel, strip, tiles.bodies(is_ahead=False), names),
         grid_spec=grid,
         out_shape=shapes,
         input_output_aliases=aliases,

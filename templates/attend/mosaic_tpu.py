@@ -22,14 +22,14 @@ from ropegen.errors import RopegenError
 from ropegen.ir.graph import Node
 from ropegen.target import Target
 from ropegen.template import Array, Arrays, Kernel, Padding, Tangents, Template, Tile
-from ropegen.tile_classes import TileClasses
+from ropegen.tile_classes import MOST_TILES, TileClasses
 from ropegen.types import numpy_dtype
 
 from ..tpu.mosaic import LANES, VMEM_SHARE, is_power, round_up, vmem_most
 from ..tpu.rotation import Rotation
 from . import layout_tpu, sweep, xla
 from .cotangents import Pull, bias_is_whole, of_operands
-from .form_tpu import LOG2_E, ROWS, Form, unrolled
+from .form_tpu import LOG2_E, ROWS, Form
 from .kernel_tpu import forward as kernel_forward
 from .kernel_tpu import works_ahead
 from .kernel_tpu_backward import VMEM_SHARE_BACKWARD, Strip, strips
@@ -37,7 +37,7 @@ from .kernel_tpu_backward import backward as kernel_backward
 from .layout import in_tiles
 from .padding import padding as padding_of
 from .site import FAMILY, AttendSite
-from .tile_map_tpu import TileMap
+from .tile_map_tpu import Kinds, TileMap
 
 _SIZES = (1024, 512, 256, 128)
 # Rows of scores that the backward kernel computes at a time.
@@ -138,27 +138,28 @@ def cost(site: AttendSite, target: Target, tile: Tile, direction: Direction = "f
 
 def _forward_cost(site: AttendSite, target: Target, tile: Tile) -> Cost:
     q, k = (site.sources[name].type for name in ("q", "k"))
-    form, seen = _form(site, tile), _Seen.of(site, tile)
+    form = _form(site, tile)
+    seen = _Seen.of(site, form)
     outputs = sum(value.type.bytes for value in site.outputs)
     moved = sum(value.type.bytes for value in site.operands if value is not site.sources["k"]) + outputs
     moved += seen.fetched(form)
     padded = form.queries != q.shape[-3] or form.keys != k.shape[-3] or form.width != q.shape[-1]
     before = k.bytes * (1 + (site.k_pairing is not None)) + (2 * (q.bytes + k.bytes) if padded else 0)
     products, chip = form.width + form.value_width, target.figures
-    is_ahead = works_ahead(chip.ahead, max(seen.visited, seen.rows))
+    is_ahead = works_ahead(max(seen.visited, seen.rows))
     if is_ahead:
         waits = _WAITS_AHEAD
     else:
         matmul = products / chip.matmul(site.sources["q"].type.dtype)
         waits = _WAITS_MATRIX if 2 * matmul > _VECTOR / chip.vector else _WAITS_VECTOR
-    work = _TileWork(products, _VECTOR, form.chunks // form.together, waits, more=int(is_ahead))
+    work = _TileWork(products, _VECTOR, form.together, waits, more=int(is_ahead))
     return _cost(site, target, form, seen, work, moved=moved + before, vmem=form.vmem)
 
 
 def _backward_cost(site: AttendSite, target: Target, parts: tuple[Strip, ...]) -> Cost:
     q, k = (site.sources[name].type for name in ("q", "k"))
     form, strips = parts[0].form, len(parts)
-    seen = _Seen.of(site, Tile.of(q=form.q_tile, kv=form.kv_tile))
+    seen = _Seen.of(site, form)
     width, item, heads = form.width + form.value_width, form.dtype.itemsize, form.batch * form.kv_heads
     queries, keys = heads * form.group * form.queries, heads * form.keys
     # Every strip fetches the queries and the cotangents of their results, and adds to the dq of the strip before it.
@@ -171,22 +172,37 @@ def _backward_cost(site: AttendSite, target: Target, parts: tuple[Strip, ...]) -
     if form.queries != q.shape[-3] or form.keys != k.shape[-3] or form.width != q.shape[-1]:
         outside += 4 * (q.bytes + k.bytes)
     products, vmem = 3 * form.width + 2 * form.value_width, max(part.vmem for part in parts)
-    work = _TileWork(products, _VECTOR_BACKWARD, form.chunks, _WAITS_BACKWARD)
+    work = _TileWork(products, _VECTOR_BACKWARD, 1, _WAITS_BACKWARD)
     return _cost(site, target, form, seen, work, moved=moved + outside, vmem=vmem, strips=strips)
 
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """The tiles of one head: rows of tiles, visited tiles, and visited tiles that need the mask."""
+    """The tiles of one head: rows of tiles, visited tiles, and what is computed of them, in whole tiles."""
 
     rows: int
     visited: int
-    partial: int
+    computed: float
+    """Without the blocks of partial tiles that the mask hides."""
+    masked: float
+    """The blocks that need the mask."""
 
     @staticmethod
-    def of(site: AttendSite, tile: Tile) -> _Seen:
-        classes = _classes(site, tile)
-        return _Seen(len(classes), classes.visited, classes.number(masks.PARTIAL))
+    def of(site: AttendSite, form: Form) -> _Seen:
+        classes, blocks = _classes(site, form.tile), _blocks(site, form)
+        if blocks is None:
+            return _Seen(len(classes), classes.visited, float(classes.visited), float(classes.number(masks.PARTIAL)))
+        (queries, keys), is_full = form.blocks, classes.kind == masks.FULL
+        height = np.minimum(classes.bottom * queries, blocks.rows) - classes.top * queries
+        width = np.minimum(classes.right * keys, blocks.columns) - classes.left * keys
+        of_full = int((height * width)[is_full].sum())
+        partial, of_tile = blocks.visited - of_full, queries * keys
+        return _Seen(
+            len(classes),
+            classes.visited,
+            classes.number(masks.FULL) + partial / of_tile,
+            blocks.number(masks.PARTIAL) / of_tile,
+        )
 
     def fetched(self, form: Form) -> float:
         """The bytes of keys and values that a kernel fetches for the tiles that it visits."""
@@ -202,8 +218,8 @@ class _TileWork:
     """Multiply-adds for a score."""
     vector: float
     """Vector operations for a score."""
-    blocks: int
-    """Blocks of rows, some of which are straight-line code."""
+    together: int
+    """Chunks of rows in a block of straight-line code."""
     waits: float
     """The share of their time in which the other units do not overlap with the busiest one."""
     more: int = 0
@@ -229,13 +245,13 @@ def _cost(
     chip, heads = target.figures, form.batch * form.kv_heads
     visited = seen.visited + work.more
     scores = float(heads * form.rows * form.kv_tile)
-    matmul = 2.0 * scores * visited * work.products
-    elementwise = scores * (work.vector * visited + 4.0 * seen.partial * (site.op.visible != masks.full))
-    exponentials = scores * visited
+    matmul = 2.0 * scores * seen.computed * work.products
+    elementwise = scores * (work.vector * seen.computed + 4.0 * seen.masked * (site.op.visible != masks.full))
+    exponentials = scores * seen.computed
     rate = chip.matmul(site.sources["q"].type.dtype)
     units = (matmul / rate, elementwise / chip.vector, exponentials / chip.transcendental)
     cycles = (max(seen.visited, strips * seen.rows) + work.more) * chip.grid_step
-    cycles += visited * (work.blocks // unrolled(work.blocks, form.kv_tile)) * _DRAIN
+    cycles += visited * (form.chunks // form.unrolled(work.together) // work.together) * _DRAIN
     cycles += strips * seen.rows * (_ROW + _OF_ROW * form.rows * form.width / LANES)
     # A bundle has an operation for every unit.
     busy = max(units) + work.waits * (sum(units) - max(units)) + heads * cycles / (chip.clock * chip.cores)
@@ -278,7 +294,22 @@ def tile_map(site: AttendSite, tile: Tile) -> TileMap:
             f"attend/mosaic_tpu was given the tile {tile}, with which its grid has up to {most:,} steps; at most "
             f"{_MOST_STEPS:,} fit scalar memory: give a larger tile"
         )
-    return TileMap.of(classes.dense())
+    return TileMap.of(_kinds(site, _form(site, tile)))
+
+
+def _kinds(site: AttendSite, form: Form) -> Kinds:
+    """What there is to compute of every tile of a kernel."""
+    classes, blocks = _classes(site, form.tile), _blocks(site, form)
+    return Kinds.of(classes.dense(), None if blocks is None else blocks.dense(), form.blocks)
+
+
+def _blocks(site: AttendSite, form: Form) -> TileClasses | None:
+    """The classes of the blocks of all tiles; None if a tile is one block, or if there are too many to list."""
+    queries, keys = form.blocks
+    if queries == keys == 1:
+        return None
+    blocks = _classes(site, Tile.of(q=form.q_tile // queries, kv=form.block_keys))
+    return blocks if blocks.count <= MOST_TILES else None
 
 
 def _form(site: AttendSite, tile: Tile, at_once: int = ROWS) -> Form:
@@ -321,7 +352,7 @@ def build(site: AttendSite, tile: Tile, target: Target) -> Kernel:
                 f"attend/mosaic_tpu was given the tile {tile}; {name} is a power of two of at least {LANES}, "
                 f"e.g. {name}={_power(size)}"
             )
-    form = replace(_form(site, tile), products=target.figures.products, ahead=target.figures.ahead)
+    form = replace(_form(site, tile), products=target.figures.products)
     steps = tile_map(site, tile)
     order = site.order
 
@@ -417,10 +448,9 @@ def _backward(
     padded["d_out"] = layout_tpu.whole(form, pull.d_out, form.value_width, form.queries)
     padded["shift"] = layout_tpu.of_rows(form, pull.shift * np.float32(LOG2_E), jnp.inf)
     padded["drag"] = layout_tpu.of_rows(form, pull.drag, 0.0)
-    tile = Tile.of(q=form.q_tile, kv=form.kv_tile)
-    classes = _classes(site, tile).dense()
-    apart = _apart(site, form, given, classes.size)
-    dq, dk, dv, d_bias = kernel_backward(parts, classes, apart, padded)
+    kinds = _kinds(site, form)
+    apart = _apart(site, form, given, kinds.kind.size)
+    dq, dk, dv, d_bias = kernel_backward(parts, kinds, apart, padded)
 
     def cut(x: Array, like: Array) -> Array:
         heads = like.shape[-2]

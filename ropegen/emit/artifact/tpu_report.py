@@ -2,9 +2,9 @@
 
 The predicted time is the larger of cycles over the clock and bytes over the bandwidth. A step of a grid always runs its
 unconditional part. It also runs conditional parts. If the mask of an attention is known, the number of runs of those is
-known too: the parts that multiply run for the full and for the partial tiles, in this order in the kernel, and the
-other parts run once for a row of tiles. For every other kernel the report assumes that every part runs at every step,
-so its time is an upper bound.
+known too: one or two parts that multiply run for the full and for the partial tiles, in this order in the kernel, and the
+other parts run once for a row of tiles. If more parts multiply, the report assumes that every step runs the longest one,
+and for every other kernel that every part runs at every step, so the time is an upper bound.
 """
 
 from __future__ import annotations
@@ -51,15 +51,17 @@ def cycles(kernel: KernelSchedule, tiles: Tiles | None = None) -> tuple[int, boo
     """The cycles of a run, and whether the number is only an upper bound."""
     grid, parts = kernel.grid, kernel.step_parts
     multiply = [part.executed for part in parts if part.multiplies]
-    if tiles is None or grid is None or grid.trips is None or not kernel.steps or len(multiply) not in (1, 2):
+    if tiles is None or grid is None or grid.trips is None or not kernel.steps or not multiply:
         return kernel.whole.executed, True
     # The cores of one device share the grid.
     share = max(1, round(max(tiles.visited, 1) / kernel.steps))
     always = grid.own_cycles + sum(part.executed for part in grid.inner) - sum(part.executed for part in parts)
     once_a_row = sum(part.executed for part in parts if not part.multiplies)
+    outside = kernel.whole.own_cycles + grid.trips * always + tiles.rows * once_a_row // share
+    if len(multiply) > 2:
+        return outside + kernel.steps * max(multiply), True
     full, partial = multiply if len(multiply) == 2 else multiply * 2
-    tiled = tiles.rows * once_a_row + tiles.full * full + tiles.partial * partial
-    return kernel.whole.own_cycles + grid.trips * always + tiled // share, False
+    return outside + (tiles.full * full + tiles.partial * partial) // share, False
 
 
 def _row(kernel: KernelSchedule, spent: int, chip: Chip) -> str:
