@@ -206,6 +206,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "seed_oss": {"model_type": "seed_oss", **GROUPED, "head_dim": 8, "attention_out_bias": True},
     "falcon": {"model_type": "falcon", **FALCON, "num_attention_heads": 4, "multi_query": True, "bias": True},
     "falcon-heads": {"model_type": "falcon", **FALCON, "num_attention_heads": 4, "multi_query": False},
+    "falcon-sequential": {"model_type": "falcon", **FALCON, "num_attention_heads": 4, "parallel_attn": False},
     "falcon-groups": {
         "model_type": "falcon",
         **FALCON,
@@ -259,6 +260,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "attention_bias": True,
         "sliding_window": 3,
         "num_local_experts": 3,
+        "router_jitter_noise": 0.3,
+        "lm_head_bias": True,
     },
     "solar_open": {
         "model_type": "solar_open",
@@ -270,7 +273,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "attention_bias": True,
     },
     "vaultgemma": {"model_type": "vaultgemma", **GROUPED, "head_dim": 8, "sliding_window": 3},
-    "hyperclovax": {"model_type": "hyperclovax", **GROUPED, **MULTIPLIED, "rope_theta": 1e5},
+    "hyperclovax": {"model_type": "hyperclovax", **GROUPED, **MULTIPLIED, "rope_theta": 1e5, "logits_scaling": 0.6},
     "exaone_moe": {
         "model_type": "exaone_moe",
         **GROUPED,

@@ -35,15 +35,9 @@ WITHOUT_SCORES: Mapping[str, str] = {
     "apertus": "its activation (xIELU) learns parameters",
     "clip_text_model": BARE,
     "dbrx": "no `Block` is declared for it yet",
-    "falcon": "its three layouts differ in their norms, and `Block` states one order for a type",
-    "granitemoeshared": "its experts are packed, and no `Block` is declared for them yet",
-    "granitemoe": "its experts are packed, and no `Block` is declared for them yet",
-    "hyperclovax": "its norms depend on `use_post_norm`, and no `Block` is declared for it yet",
-    "openai-gpt": "it norms the sums of the residual, and `Block` norms what a part reads",
     "qwen2_5_vl_text": BARE,
     "qwen2_vl_text": BARE,
     "qwen3_vl_text": BARE,
-    "phimoe": "its router chooses experts one after the other, each time without those far below the best",
 }
 """Decoders that `rg.Model` does not take whole, and why."""
 

@@ -29,7 +29,9 @@ MACHINERY = {
     "output_attentions", "output_hidden_states", "use_cache",
 }  # fmt: skip
 # What transformers and torch raise for a config that they do not run.
-REFUSALS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+REFUSALS = (
+    ArithmeticError, AssertionError, AttributeError, LookupError, NameError, RuntimeError, TypeError, ValueError,
+)  # fmt: skip
 WORDS = {
     "hidden_act": "relu", "hidden_activation": "relu", "activation_function": "relu", "topk_method": "greedy",
 }  # fmt: skip
@@ -43,7 +45,14 @@ YARN = {
     "mscale_all_dim": 0.9,
 }
 LATENT = {"qk_rope_head_dim": 8, "rope_scaling": YARN}
-MORE: dict[str, dict[str, Any]] = {"deepseek_v2": LATENT, "deepseek_v3": LATENT, "ernie4_5_moe": {}, "qwen2_moe": {}}
+MORE: dict[str, dict[str, Any]] = {
+    "deepseek_v2": LATENT,
+    "deepseek_v3": LATENT,
+    "ernie4_5_moe": {},
+    "falcon-groups": {},
+    "phimoe": {},
+    "qwen2_moe": {},
+}
 CONFIGS = {
     **hub_models.CONFIGS,
     **{name: {**hub_layers.longer(hub_layers.CONFIGS[name]), **more} for name, more in MORE.items()},

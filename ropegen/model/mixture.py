@@ -45,6 +45,8 @@ class Mixture:
     """What computes every token."""
     clamp: float | None
     gate_factor: float | None
+    near: float
+    """Half of how far below the best an expert may be."""
 
     @classmethod
     def of(cls, model: Config, block: Block, dense: FeedForward) -> Mixture | None:
@@ -68,7 +70,7 @@ class Mixture:
             experts=experts,
             part=replace(dense, biased=experts.biases, prefix="experts_"),
             layers=tuple(block.mixture_layers is None or block.mixture_layers(model, layer) for layer in layers),
-            chosen=model.count(experts.chosen),
+            chosen=experts.chosen if isinstance(experts.chosen, int) else model.count(experts.chosen),
             normalised=model.flag(experts.normalised),
             groups=groups,
             groups_chosen=groups_chosen,
@@ -77,6 +79,7 @@ class Mixture:
             shared=replace(dense, prefix="shared_") if shares else None,
             clamp=model.positive(experts.clamp),
             gate_factor=model.positive(experts.gate_factor),
+            near=model.number(experts.near) if experts.near else 0.0,
         )
 
     @property
@@ -161,6 +164,8 @@ class Mixture:
         if experts.biases:
             scores = scores + values["router_bias"].astype(wide)
         scores = scores.astype(read.dtype).astype(wide)
+        if experts.scores == "near":
+            return self._one_by_one(scores)
         if experts.scores == "all":
             scores = jax.nn.softmax(scores, axis=-1)
         elif experts.scores == "sigmoid":
@@ -180,6 +185,19 @@ class Mixture:
                 total = total + 1e-20  # as DeepSeek's code does, because every sigmoid may be 0
             best = best / total
         return (best if self.factor is None else best * self.factor), index
+
+    def _one_by_one(self, scores: Array) -> tuple[Array, Array]:
+        """The shares and numbers of experts that are chosen one after the other."""
+        left, shares, chosen = scores, list[Array](), list[Array]()
+        for _ in range(self.chosen):
+            best = jnp.max(left, axis=-1, keepdims=True)
+            index = jnp.argmax(left, axis=-1, keepdims=True)
+            is_far = (best - scores) / jnp.maximum(jnp.abs(scores), best) > 2 * self.near
+            gates = jax.nn.softmax(jnp.where(is_far, -jnp.inf, left), axis=-1)
+            shares.append(jnp.take_along_axis(gates, index, axis=-1))
+            chosen.append(index)
+            left = jnp.where(jnp.arange(scores.shape[-1]) == index, -jnp.inf, left)
+        return jnp.concatenate(shares, axis=-1), jnp.concatenate(chosen, axis=-1)
 
     def _of_best_groups(self, scores: Array) -> Array:
         """The scores (..., experts) of the best groups, and minus infinity for the other experts."""

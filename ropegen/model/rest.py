@@ -56,7 +56,7 @@ class Rest:
         Raises:
           RopegenError: the family declares no `Block`, or a field is missing, wrong or not supported.
         """
-        block = model.family.block
+        block = model.block
         if block is None:
             raise RopegenError(
                 f"Model: ropegen runs only the attention front-end of {model.model_type}; build that with rg.from_hf"
@@ -65,6 +65,7 @@ class Rest:
             if model.given.get(name, only) not in (only, None):
                 raise model.refuse(f"{name} {model.given[name]!r} is not supported", f"only {only!r} is")
         activation = block.fixed_activation or model.value(block.activation)
+        activation = block.activation_names.get(str(activation), activation)
         if activation not in ACTIVATIONS:
             raise model.refuse(
                 f"{block.activation} {activation!r} is not supported", nearest(str(activation), ACTIVATIONS)
@@ -99,6 +100,7 @@ class Rest:
         mixture = self.mixture if self.mixture and self.mixture.layers[layer] else None
         norms = ["mlp_norm"] if self.block.mlp_norm == "own" else []
         norms += ["attention_post_norm", "mlp_post_norm"] if self.post_norms else []
+        norms += ["attention_sum_norm", "mlp_sum_norm"] if self.block.sum_norms else []
         part = mixture.labels if mixture else self.feed_forward.labels
         _expect(f"the rest of layer {layer}", part | self._learned(norms), block)
         if mixture:
@@ -123,13 +125,16 @@ class Rest:
         if self.post_norms:
             out = self._norm(out, values, "attention_post_norm")
         after = residual + self._scaled(out)
+        if self.block.sum_norms:
+            after = self._norm(after, values, "attention_sum_norm")
         x = residual if self.parallel else after
         if self.block.mlp_norm != "none":
             x = self._norm(x, values, "mlp_norm" if self.block.mlp_norm == "own" else "input_norm")
         made = self.mixture(x, values) if self.mixture and "router_weight" in values else self.feed_forward(x, values)
         if self.post_norms:
             made = self._norm(made, values, "mlp_post_norm")
-        return after + self._scaled(made)
+        result = after + self._scaled(made)
+        return self._norm(result, values, "mlp_sum_norm") if self.block.sum_norms else result
 
     def _scaled(self, result: Array) -> Array:
         return result if self.multiplier is None else result * jnp.asarray(self.multiplier, result.dtype)

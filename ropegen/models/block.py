@@ -25,12 +25,15 @@ class Experts:
     facts below name.
     """
 
-    chosen: str = "num_experts_per_tok"
-    """The field that says how many experts compute a token."""
-    scores: Literal["all", "chosen", "sigmoid"] = "all"
+    chosen: str | int = "num_experts_per_tok"
+    """How many experts compute a token, or the field that says it."""
+    scores: Literal["all", "chosen", "sigmoid", "near"] = "all"
     """What makes a score of what the router projects: a softmax over all experts, a softmax over the chosen ones after the
-    choice, or a sigmoid for each expert by itself.
+    choice, or a sigmoid for each expert by itself. "near" chooses one after the other, and the score of each is a softmax over
+    those left that are not far below it (SparseMixer; Liu et al., "GRIN", 2024).
     """
+    near: str = ""
+    """With "near": half of how far below the best an expert may be, as a share of the larger of the two, is in this field."""
     wide: bool = False
     """Whether the router multiplies in float32 where activations are narrower."""
     correction: bool = False
@@ -56,8 +59,9 @@ class Experts:
     gate_factor: str = ""
     """With `clamp`: the field that holds that factor."""
     shared: str = ""
-    """The field that says how many experts compute every token; 0 for none. They are one feed-forward part: `shared_gate_weight`
-    and `shared_up_weight` (features, inner), `shared_down_weight` (inner, features). Their result is added to the mixture's.
+    """A field that is 0 where no expert computes every token: their number, or their inner features. They are one
+    feed-forward part, `shared_gate_weight` and `shared_up_weight` (features, inner) and `shared_down_weight` (inner,
+    features). Their result is added to that of the chosen experts.
     """
     shared_gated: bool = False
     """Whether a feed-forward part computes every token, and is multiplied by the sigmoid of what `shared_router_weight`
@@ -68,14 +72,15 @@ class Experts:
     def fields(self) -> frozenset[str]:
         """The config fields that these facts name."""
         named = [
-            self.chosen,
             self.groups,
             self.groups_chosen,
             self.least_sum,
             self.factor,
             self.clamp,
             self.gate_factor,
+            self.near,
         ]
+        named += [self.chosen] if isinstance(self.chosen, str) else []
         named += [self.shared]
         named += [self.normalised] if isinstance(self.normalised, str) else []
         named += [self.grouped_by[0]] if self.grouped_by else []
@@ -97,6 +102,8 @@ class Block:
     """With `experts`: whether a layer has the mixture and not one feed-forward part; None where every layer has it."""
     activation: str = "hidden_act"
     """The field that names the activation, by a name of transformers' ACT2FN."""
+    activation_names: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Activations that the code calls by other names than ACT2FN, and their names there."""
     fixed_activation: str = ""
     """The activation itself, where the code fixes it and `activation` is no field."""
     order: Literal["sequential", "parallel"] = "sequential"
@@ -109,6 +116,8 @@ class Block:
     """
     post_norms: bool | str = False
     """Whether each result is normed (`attention_post_norm`, `mlp_post_norm`) before it is added, or the field that says so."""
+    sum_norms: bool = False
+    """Whether the sum of the residual and each result is normed (`attention_sum_norm`, `mlp_sum_norm`)."""
     mlp_bias: bool | str = False
     """True, False, or the field that says whether the feed-forward part has biases."""
     multiplier: str = ""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from ropegen.errors import RopegenError
+from ropegen.models.block import Block
 from ropegen.models.family import Family
 from ropegen.scaling import finite, whole
 
@@ -31,6 +32,12 @@ class Config:
     def defaults(self) -> Mapping[str, object]:
         """What the config class fills in. A `text_config` may leave out even the sizes."""
         return {**self.family.sparse, **self.family.defaults} if self.around else self.family.defaults
+
+    @property
+    def block(self) -> Block | None:
+        """The rest of a layer and the head; None where ropegen runs only the front-end."""
+        stated = self.family.block
+        return stated if stated is None or isinstance(stated, Block) else stated(self)
 
     def value(self, name: str) -> object:
         """The field, under any of its names; the family's default where the config leaves it out."""

@@ -171,8 +171,9 @@ class Family:
     text: str = ""
     """For a config that holds several models: the type of its `text_config` where that does not say. Only the text model
     is read, and `unread` lists the fields beside it."""
-    block: Block | None = None
-    """The rest of a layer and the head, for `ropegen.Model`. None where ropegen runs only the front-end."""
+    block: Block | Callable[[Config], Block] | None = None
+    """The rest of a layer and the head, for `ropegen.Model`, perhaps by what the config says; `Config.block` has the result.
+    None where ropegen runs only the front-end."""
     part: str = ""
     """The field that holds a mapping with more fields of the model, such as `attn_config`. They are read as if they stood
     beside it."""

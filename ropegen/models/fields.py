@@ -108,8 +108,8 @@ def known_fields(config: Config) -> frozenset[str]:
         names |= family.front_end.fields
     if family.rotary is not None:
         names |= family.rotary.named
-    if family.block is not None:
-        names |= family.block.fields
+    if (block := config.block) is not None:
+        names |= block.fields
     return frozenset(names | {spelling for spellings in family.spellings.values() for spelling in spellings})
 
 

@@ -8,7 +8,7 @@ from ropegen.models.family import FrontEnd
 from ropegen.models.layer_graph import has_norm_bias
 from ropegen.models.tensors import Roles, Shapes, Tensors
 
-NORMS = ("mlp_norm", "attention_post_norm", "mlp_post_norm")
+NORMS = ("mlp_norm", "attention_post_norm", "mlp_post_norm", "attention_sum_norm", "mlp_sum_norm")
 
 
 def block_shapes(model: Config, facts: FrontEnd, tensors: Tensors, roles: Roles) -> Shapes:
@@ -17,7 +17,7 @@ def block_shapes(model: Config, facts: FrontEnd, tensors: Tensors, roles: Roles)
     Raises:
       RopegenError: a size is missing in the config.
     """
-    block = model.family.block
+    block = model.block
     assert block is not None
     features = model.count("hidden_size")
     wanted: dict[str, tuple[int, ...]] = {}
@@ -48,7 +48,7 @@ def block_shapes(model: Config, facts: FrontEnd, tensors: Tensors, roles: Roles)
 
 def forms_of(model: Config, tensors: Tensors, layer: int) -> tuple[Roles, ...]:
     """The forms that the rest of this layer may be stored in: those with a router where the layer has a mixture."""
-    block = model.family.block
+    block = model.block
     assert block is not None
     experts = block.experts
     mixture = experts is not None and (block.mixture_layers is None or block.mixture_layers(model, layer))

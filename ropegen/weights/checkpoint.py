@@ -171,7 +171,7 @@ class Checkpoint:
         """
         for layer in range(self.layers):
             self._expect(self._front_end_parts(layer, "hidden" if layer else "ids"))
-            if self.config.family.block is not None:
+            if self.config.block is not None:
                 self._expect(self._block_parts(layer))
         claimed = self._claimed()
         foreign = [name for name in self.source.entries if name.startswith(self.prefix) and not claimed.matches(name)]
@@ -211,7 +211,7 @@ class Checkpoint:
         return [(folder, part) for part in self._parts(roles, wanted)]
 
     def _head_parts(self, resolve_tied: bool) -> list[tuple[str, Part]]:
-        block, tensors = self.config.family.block, self.tensors
+        block, tensors = self.config.block, self.tensors
         if block is None or tensors.head is None:
             raise RopegenError(f"weights: ropegen runs only the attention front-end of {self.config.model_type}")
         features, words = self.config.count("hidden_size"), self.config.count("vocab_size")
@@ -262,7 +262,7 @@ class Checkpoint:
 
     def _block_roles(self, layer: int) -> Roles:
         """The form that this layer is stored in: that of which the source holds most names."""
-        if self.config.family.block is None:
+        if self.config.block is None:
             raise RopegenError(f"weights: ropegen runs only the attention front-end of {self.config.model_type}")
 
         def held(roles: Roles) -> float:
@@ -392,12 +392,12 @@ class Checkpoint:
         if self.tensors.head is None:
             return ()
         weight, bias = self.tensors.head.names()
-        block = self.config.family.block
+        block = self.config.block
         return (weight, bias) if block is None or self.config.flag(block.head_bias) else (weight,)
 
     def _block_names(self, layer: int) -> Iterator[str]:
         """The names that the rest of a layer may have, below its folder."""
-        if self.config.family.block is not None:
+        if self.config.block is not None:
             yield from (part.name for _, part in self._block_parts(layer))
             return
         for roles in self.tensors.blocks:

@@ -24,6 +24,20 @@ def stacked_experts(name: str) -> Roles:
     }
 
 
+TENSORS = replace(
+    llama.TENSORS,
+    blocks=(
+        {
+            **NORM,
+            "router": Linear("block_sparse_moe.gate"),
+            "experts_gate": StoredExperts("block_sparse_moe.experts.{}.w1"),
+            "experts_up": StoredExperts("block_sparse_moe.experts.{}.w3"),
+            "experts_down": StoredExperts("block_sparse_moe.experts.{}.w2"),
+        },
+        {**NORM, "router": Linear("mlp.gate"), **stacked_experts("mlp.experts")},
+    ),
+    experts="num_local_experts",
+)
 MIXTRAL = Family(
     positions=Rotary(theta=1_000_000.0),
     front_end=mistral.FRONT_END,
@@ -35,20 +49,7 @@ MIXTRAL = Family(
         "sliding_window": None,
     },
     block=Block(experts=Experts()),
-    tensors=replace(
-        llama.TENSORS,
-        blocks=(
-            {
-                **NORM,
-                "router": Linear("block_sparse_moe.gate"),
-                "experts_gate": StoredExperts("block_sparse_moe.experts.{}.w1"),
-                "experts_up": StoredExperts("block_sparse_moe.experts.{}.w3"),
-                "experts_down": StoredExperts("block_sparse_moe.experts.{}.w2"),
-            },
-            {**NORM, "router": Linear("mlp.gate"), **stacked_experts("mlp.experts")},
-        ),
-        experts="num_local_experts",
-    ),
+    tensors=TENSORS,
     unread=llama.UNREAD | {"num_local_experts", "output_router_logits", "router_aux_loss_coef", "router_jitter_noise"},
 )
 MINISTRAL = replace(mistral.FAMILIES["mistral"], front_end=replace(mistral.FRONT_END, layer_types=True), sparse={})
