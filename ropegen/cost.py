@@ -15,7 +15,7 @@ positions and are not trained. What a derivative recomputes belongs to the deriv
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, get_args
 
 from ropegen.target import Target
@@ -60,6 +60,12 @@ class Cost:
         if self.launch > max(self.compute, self.memory):
             return "launch"
         return "compute" if self.compute >= self.memory else "memory"
+
+    def calibrated(self, target: Target, direction: Direction) -> Cost:
+        """The cost with the seconds of computing that a chip was measured to take, see `Chip.measured` in `ropegen.target`."""
+        chip = target.figures
+        factor = chip.measured_backward if direction == "backward" else chip.measured
+        return replace(self, compute=self.compute * factor)
 
     def __add__(self, other: Cost) -> Cost:
         """The cost of both, one after the other; temporaries of the first are free before the second begins."""

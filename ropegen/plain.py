@@ -494,7 +494,7 @@ def plain_cost(node: Node, target: Target, direction: Direction = "forward", *, 
         return NO_COST
     if constant:
         work = replace(work, exponentials=0.0)
-    return work.on(target, node.type.dtype)
+    return work.on(target, node.type.dtype).calibrated(target, direction)
 
 
 def _read(node: Node) -> float:

@@ -73,6 +73,12 @@ class Chip:
     """Bytes of fast memory that a compiler gives one kernel by default."""
     products: Products = "last in halves"
     """The order of a kernel's products and weights that libtpu schedules best; `benchmarks/tpu.py` measures it."""
+    measured: float = 1.0
+    """How many times as long as by the figures computing took in the forward pass on a chip: measured times over those of
+    libtpu's schedules. 1 where nothing was measured, or little was missing.
+    """
+    measured_backward: float = 1.0
+    """The same in the backward pass."""
     basis: str = ""
     """What the figures and the constants of the cost models rest on: published numbers, measurements, or a fit to them."""
 
@@ -305,6 +311,9 @@ def _tpu(
     clock: float,
     cores: int = 1,
     products: Products = "last in halves",
+    measured: float = 1.0,
+    measured_backward: float = 1.0,
+    basis: str = "published peaks of the chip; the costs of kernels are fitted to libtpu's schedules, not to times on a TPU",
 ) -> Chip:
     """A chip whose cores have four matrix units of 128 x 128 (v4, v5e, v5p) or 256 x 256 multipliers (v6e, v7x).
 
@@ -331,7 +340,9 @@ def _tpu(
         latency=1e-6,  # an estimate; schedules do not show it
         kernel_memory=TPU_KERNEL_MEMORY,
         products=products,
-        basis="published peaks of the chip; the costs of kernels are fitted to libtpu's schedules, not to times on a TPU",
+        measured=measured,
+        measured_backward=measured_backward,
+        basis=basis,
     )
 
 
@@ -386,6 +397,11 @@ _TPU: Mapping[str, Chip] = MappingProxyType(
             clock=2.2e9,
             cores=2,
             products="by key",
+            # Of tokamax 0.0.17's splash attention on v7x: the calibration in benchmarks/tpu.md.
+            measured=1.22,
+            measured_backward=1.3,
+            basis="published peaks of the chip; the costs of kernels are fitted to libtpu's schedules, times what tokamax's "
+            "measured times on v7x are of its schedules: computing takes 1.22 times as long, 1.3 times in the backward pass",
         ),
     }
 )
@@ -398,9 +414,12 @@ _OVERHEADS = ("launch", "kernel", "op", "grid_step", "latency")
 
 
 def _least(chips: Iterable[Chip]) -> Chip:
-    """A chip with the least of every figure, the largest overheads, and the default order of products and weights."""
+    """A chip with the least of every figure, the largest overheads, and the default order of products and weights.
+
+    What was measured on one chip says nothing of an unknown one.
+    """
     known = [asdict(chip) for chip in chips]
-    names = [name for name in known[0] if name != "products"]
+    names = [name for name in known[0] if name not in ("products", "measured", "measured_backward")]
     return Chip(**{name: (max if name in _OVERHEADS else min)(chip[name] for chip in known) for name in names})
 
 

@@ -443,7 +443,8 @@ def template(name: str) -> AnyTemplate:
 
 
 def cost_of(made_by: AnyTemplate, site: Any, target: Target, tile: Tile, direction: Direction = "forward") -> Cost:
-    """The cost of one direction of a template. If the template leaves the direction to another one, the cost there.
+    """The cost of one direction of a template, calibrated for the chip. If the template leaves the direction to another
+    one, the cost there.
 
     Raises:
       RopegenError: the template has no cost for the direction and names no template that computes it, or its cost is no
@@ -453,7 +454,7 @@ def cost_of(made_by: AnyTemplate, site: Any, target: Target, tile: Tile, directi
     if own is not None:
         if not isinstance(cast(object, own), Cost) or not 0 <= own.seconds < math.inf:
             raise RopegenError(f"template {made_by}: the {direction} cost is {own!r}; return a Cost of finite seconds")
-        return own
+        return own.calibrated(target, direction)
     if direction == "forward" or made_by.derivatives == OWN:
         raise RopegenError(
             f"template {made_by} has no {direction} cost and names no template that computes it; "

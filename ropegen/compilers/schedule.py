@@ -115,11 +115,12 @@ class KernelSchedule:
     def grid(self) -> Part | None:
         """The loop over the grid: the outermost pipelined loop, else the only outermost one.
 
-        If one core of two runs the whole grid, the loop is inside the branch that asks which core this is.
+        If one core of two runs the whole grid, the loop is inside the branch that asks which core this is. If the number of
+        steps is known only at run time, it is inside a branch that asks whether there is any.
         """
-        loops = [part for part in self.whole.inner if part.kind == "loop"]
-        if not loops:
-            loops = [part for branch in self.whole.inner for part in branch.inner if part.kind == "loop"]
+        level = self.whole.inner
+        while not (loops := [part for part in level if part.kind == "loop"]) and level:
+            level = tuple(part for branch in level for part in branch.inner)
         piped = [loop for loop in loops if loop.is_pipelined]
         return (piped or loops or [None])[0] if len(piped) == 1 or len(loops) == 1 else None
 

@@ -26,12 +26,13 @@ def summary(facts: Facts) -> list[list[str]]:
     totals, steps = facts["totals"], [step for step in facts["steps"] if not step["prepares"]]
     seconds = totals["seconds"]
     directions = "" if facts["weighed"] == ["forward"] else f", {' and '.join(facts['weighed'])} together"
+    calibrated = ", calibrated by times on such a chip" if facts["target"]["figures"]["measured"] != 1 else ""
     causes = sorted(("compute", "memory", "launch"), key=lambda cause: -totals[cause])
     shares = [f"{cause} {_share(totals[cause] / seconds)}" for cause in causes if seconds and totals[cause]]
     longest = sorted(steps, key=lambda step: -step["cost"]["seconds"])[:_MOST_EXPENSIVE]
     spent = [f"{step['index']}. {title(step)} {_share(step['share'])}" for step in longest if step["share"]]
     return [
-        ["estimate", f"{duration(seconds)} a call{directions}"],
+        ["estimate", f"{duration(seconds)} a call{directions}{calibrated}"],
         ["bound", f"{totals['bound']}-bound: {', '.join(shares)} of the time" if shares else "nothing takes time"],
         ["chip", _chip(facts["target"])],
         ["shapes", _shapes(facts)],

@@ -1,6 +1,7 @@
 """What libtpu says of the kernels of a plan, for `report.txt`: schedules, steps of the grid, and time.
 
-The predicted time is the larger of cycles over the clock and bytes over the bandwidth. A step of a grid always runs its
+The predicted time is the larger of cycles over the clock, times the factor that the chip was measured to need, and bytes
+over the bandwidth. A step of a grid always runs its
 unconditional part. It also runs conditional parts. If the mask of an attention is known, the number of runs of those is
 known too: one or two parts that multiply run for the full and for the partial tiles, in this order in the kernel, and the
 other parts run once for a row of tiles. If more parts multiply, the report assumes that every step runs the longest one,
@@ -28,6 +29,11 @@ def lines(plan: Plan, done: Compilation[KernelSchedule]) -> Iterator[str]:
     yield f"{target}, as {done.compiler} compiled it ({done.compiler.build}; {done.topology})"
     where = ", on one core of two" if done.devices_per_chip > 1 else ""
     yield f"  at {chip.clock / 1e9:g} GHz{where}; spills are stores and fills of registers; VMEM is windows and scratch"
+    if chip.measured != 1:
+        yield (
+            f"  times are cycles over the clock, x {chip.measured:g}, and x {chip.measured_backward:g} in backward kernels of "
+            "ropegen: measured times over schedules (benchmarks/tpu.md)"
+        )
     yield "  a kernel of XLA's is counted once, in a loop of the program too"
     for name, module in done.modules.items():
         yield f"  {name}: {module.sizes['generated_code_size_in_bytes']:,} bytes of code"
@@ -43,7 +49,7 @@ def lines(plan: Plan, done: Compilation[KernelSchedule]) -> Iterator[str]:
         for kernel in others[:_LISTED]:
             yield _row(kernel, kernel.whole.executed, chip)
         if rest := others[_LISTED:]:
-            seconds = sum(kernel.whole.executed for kernel in rest) / chip.clock
+            seconds = sum(_seconds(kernel, kernel.whole.executed, chip) for kernel in rest)
             yield f"{'':56}{seconds * 1e6:9.1f} µs  {len(rest)} more by XLA"
 
 
@@ -64,11 +70,16 @@ def cycles(kernel: KernelSchedule, tiles: Tiles | None = None) -> tuple[int, boo
     return outside + (tiles.full * full + tiles.partial * partial) // share, False
 
 
+def _seconds(kernel: KernelSchedule, spent: int, chip: Chip) -> float:
+    """The time of a number of cycles on the chip."""
+    return spent / chip.clock * (chip.measured_backward if "backward" in kernel.name else chip.measured)
+
+
 def _row(kernel: KernelSchedule, spent: int, chip: Chip) -> str:
     whole = kernel.whole
     return (
         f"  {whole.bundles:11,}{whole.cycles:10,}{kernel.share(MATRIX):7.0%}{kernel.share(TRANSCENDENTAL):7.0%}"
-        f"{whole.spills:8,}{kernel.vmem / 1e6:9.2f} MB{spent / chip.clock * 1e6:9.1f} µs  {kernel.name}"
+        f"{whole.spills:8,}{kernel.vmem / 1e6:9.2f} MB{_seconds(kernel, spent, chip) * 1e6:9.1f} µs  {kernel.name}"
     )
 
 
@@ -95,7 +106,7 @@ def _ours(kernel: KernelSchedule, plan: Plan, step: Step | None, chip: Chip, dev
     cost = step.cost
     compute = cost.flops / chip.matmul(step.outputs[0].type.dtype) * devices
     memory = cost.bytes / chip.bandwidth * devices
-    busy = spent / chip.clock
+    busy = _seconds(kernel, spent, chip)
     yield (
         f"{indent}predicted {'at most ' * is_bound}{microseconds(max(busy, memory))}, by "
         f"{'memory' if memory > busy else 'the schedule'}; roofline {microseconds(max(compute, memory))}: "
