@@ -4,21 +4,27 @@
     python3 benchmarks/tpu.py                           compile what tpu.json lacks; about an hour on two quiet cores
     python3 benchmarks/tpu.py --only forward --only backward --chips v5e,v7x
     python3 benchmarks/tpu.py --minutes 1.3             stop after this time; the next call continues (exit code 3: not done)
-    python3 benchmarks/tpu.py --changed                 compile again what other versions of the templates gave
+    python3 benchmarks/tpu.py --changed                 compile again what lowers to another module since it was compiled
     python3 benchmarks/tpu.py --only tiles --changed    also write the tables ropegen/tiles/tpu-CHIP.json
     python3 benchmarks/tpu.py --quick --folder /tmp/quick  one chip, four sites, one table of two tiles, in that folder
+    python3 benchmarks/tpu.py --only heads --only calibration --tokamax PYTHON
+    python3 benchmarks/tpu.py --neighbours 5 --chips v5e  compare the tiles of drawn sites with their neighbours; not a part
     python3 benchmarks/tpu.py --only tables             write tpu.md from tpu.json
 
-The parts: `forward` and `backward` compare attention with jax's flash and splash attention; `steps` counts the steps of
-the grid; `cases` and `sites` show what compiles; `tiles` picks the fastest tile of every common site. Schedules come from
-the compiler and are equal in every run, so other work on the machine changes no figure. The script needs libtpu:
-`pip install libtpu`, or outside this environment `pip install --no-deps --target DIR libtpu` and --libtpu DIR.
+The parts: `forward` and `backward` compare attention with jax's flash and splash attention; `heads` compares whole heads
+with those and with tokamax's splash attention; `calibration` compares schedules with the times that tokamax measured on
+chips; `steps` counts the steps of the grid; `cases` and `sites` show what compiles; `tiles` picks the fastest tile of every
+common site. Schedules come from the compiler and are equal in every run, so other work on the machine changes no figure.
+
+The script needs libtpu: `pip install libtpu`, or outside this environment `pip install --no-deps --target DIR libtpu` and
+--libtpu DIR. tokamax has an environment of its own, which `tpu_tokamax.py` describes; without --tokamax, its results stay.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
+import hashlib
 import json
 import os
 import sys
@@ -30,20 +36,24 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import tpu_heads
 import tpu_jobs as jobs
+import tpu_neighbours
 from results import say, write
-from tpu_modules import DeclinedError, Job
+from tpu_modules import CHIPS, DeclinedError, Job
 from tpu_schedules import kernel_facts
 from tpu_tables import tables
 
 from ropegen.compilers import tpu
 from ropegen.errors import RopegenError
 
-CHIPS = tuple(tpu.TOPOLOGIES)
 # The number of modules for one process of the compiler, so that its start does not take most of the time.
 BATCH = 6
 # The name prefixes of the kernels to look at; the other kernels of a module are XLA's own.
 PALLAS = ("ropegen_", "flash_attention", "splash_")
+# What a result has besides the facts of its job.
+RESULT = ("kernels", "devices", "module", "error")
+PARTS = (*jobs.PARTS, "calibration")
 
 
 @dataclass
@@ -55,6 +65,11 @@ class Work:
     libtpu: Path
     processes: int
     until: float
+    tokamax: str | None = None
+    """The Python of the environment that has tokamax; its configurations are left out without it."""
+    changed: bool = False
+    """Whether results of other versions of the templates are compiled again, unless they lower to the same module."""
+    digests: dict[str, str] = field(default_factory=dict[str, str])
     took: dict[str, list[float]] = field(default_factory=dict[str, "list[float]"])
     stopped: bool = False
 
@@ -67,9 +82,12 @@ class Work:
         other = {
             key_of(job)
             for job in wanted
-            if part == "forward" and job.facts().get("tile") != entries.get(key_of(job), {}).get("tile")
+            if part in ("forward", "heads") and job.facts().get("tile") != entries.get(key_of(job), {}).get("tile")
         }
+        if self.changed:
+            other |= {key for key, known in entries.items() if jobs.is_older(known)}
         missing = [job for job in wanted if key_of(job) not in entries or key_of(job) in other]
+        missing = [job for job in missing if job.foreign is None or self.tokamax is not None]
         if not missing:
             return
         say(f"{part}: {len(missing)} of {len(wanted)} modules")
@@ -80,23 +98,46 @@ class Work:
                 if self.is_over(part, len(batch)):
                     self.stopped = True
                     break
+                if batch[0].foreign is not None:
+                    assert self.tokamax is not None
+                    told = {job.key: job.foreign for job in batch}
+                    running[pool.submit(elsewhere, self.tokamax, told, batch[0].chip, self.libtpu)] = batch
+                    done += self.turn(part, running, entries, len(missing) - done, started)
+                    continue
                 modules: dict[str, bytes] = {}
                 for job in batch:
                     try:
-                        modules[job.key] = job.make()
+                        content = job.make()
+                        self.digests[key_of(job)] = hashlib.sha256(content).hexdigest()[:12]
+                        known = entries.get(key_of(job), {})
+                        if known.get("module") == self.digests[key_of(job)]:
+                            entries[key_of(job)] = entry(job, {name: known[name] for name in RESULT if name in known})
+                        else:
+                            modules[job.key] = content
                     except DeclinedError as reason:
                         entries[key_of(job)] = entry(job, {"declined": str(reason)})
                     except (RopegenError, ValueError, NotImplementedError, TypeError) as error:
                         entries[key_of(job)] = entry(job, {"error": f"not lowered: {first_line(error)}"})
                 first = batch[0]
                 running[pool.submit(compiled, modules, first.chip, self.libtpu, first.scheduled)] = batch
-                if len(running) >= self.processes:
-                    done += self.collect(part, running, entries)
-                    spent = time.monotonic() - started
-                    left = (len(missing) - done) * spent / max(done, 1)
-                    say(f"  {done} of {len(missing)} after {spent:.0f} s; about {left / 60:.1f} minutes to go")
+                done += self.turn(part, running, entries, len(missing) - done, started)
             while running:
                 done += self.collect(part, running, entries)
+
+    def turn(
+        self,
+        part: str,
+        running: dict[Future[dict[str, Any]], list[Job]],
+        entries: dict[str, Any],
+        left: int,
+        start: float,
+    ) -> int:
+        """Wait until a process is free; return the number of jobs that ended, of those that are `left`."""
+        if len(running) < self.processes:
+            return 0
+        count = self.collect(part, running, entries)
+        say(f"  {left - count} left after {time.monotonic() - start:.0f} s")
+        return count
 
     def is_over(self, part: str, count: int) -> bool:
         times = self.took.get(part, [])
@@ -111,7 +152,8 @@ class Work:
             self.took.setdefault(part, []).append(result["seconds"] / max(len(batch), 1))
             for job in batch:
                 if job.key in result["modules"]:
-                    entries[key_of(job)] = entry(job, result["modules"][job.key])
+                    digest = {"module": self.digests[key_of(job)]} if key_of(job) in self.digests else {}
+                    entries[key_of(job)] = entry(job, result["modules"][job.key] | digest)
                     if "error" in result["modules"][job.key]:
                         say(f"  {key_of(job)}: {result['modules'][job.key]['error']}")
             count += len(batch)
@@ -123,12 +165,22 @@ def batches(wanted: Sequence[Job]) -> Iterator[list[Job]]:
     """The jobs in batches of one chip; the chips take turns, so that an interrupted run has results for every chip."""
     window = BATCH * len(CHIPS)
     for start in range(0, len(wanted), window):
-        chips: dict[str, list[Job]] = {}
+        chips: dict[tuple[str, bool], list[Job]] = {}
         for job in wanted[start : start + window]:
-            chips.setdefault(job.chip, []).append(job)
+            chips.setdefault((job.chip, job.foreign is not None), []).append(job)
         for mine in chips.values():
             for first in range(0, len(mine), BATCH):
                 yield mine[first : first + BATCH]
+
+
+def elsewhere(python: str, told: dict[str, Any], chip: str, libtpu: Path) -> dict[str, Any]:
+    """The result of every configuration of tokamax, from the environment that has it."""
+    start = time.monotonic()
+    try:
+        results = tpu_heads.ask(python, {"chip": chip, "libtpu": str(libtpu), "configurations": told})
+    except tpu_heads.TokamaxError as error:
+        results = {key: {"error": str(error)} for key in told}
+    return {"modules": results, "seconds": time.monotonic() - start}
 
 
 def compiled(modules: dict[str, bytes], chip: str, libtpu: Path, scheduled: bool) -> dict[str, Any]:
@@ -168,13 +220,17 @@ def entry(job: Job, result: dict[str, Any]) -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--only", choices=(*jobs.PARTS, "tables"), action="append", help="a part of the work; repeatable (default: all)"
+        "--only", choices=(*PARTS, "tables"), action="append", help="a part of the work; repeatable (default: all)"
     )
     parser.add_argument("--chips", metavar="CHIP,...", help=f"default: {','.join(CHIPS)}")
     parser.add_argument("--sites", type=int, default=200, metavar="N", help="the number of drawn sites (default: 200)")
     parser.add_argument("--quick", action="store_true", help="v5e, four drawn sites, two tiles of one site")
     parser.add_argument("--again", action="store_true", help="forget the results of the chosen parts in tpu.json")
-    parser.add_argument("--changed", action="store_true", help="forget the results of other versions of the templates")
+    parser.add_argument(
+        "--changed",
+        action="store_true",
+        help="compile again what other versions of the templates lowered to another module",
+    )
     parser.add_argument("--minutes", type=float, help="stop after this time, with exit code 3 if work is left")
     parser.add_argument(
         "--processes",
@@ -188,12 +244,21 @@ def main() -> int:
     parser.add_argument(
         "--libtpu", metavar="DIR", help="the folder that holds the package libtpu (default: this Python's)"
     )
+    parser.add_argument(
+        "--neighbours",
+        type=int,
+        metavar="N",
+        help="instead of a part: compile the tiles of N drawn sites and their neighbours",
+    )
+    parser.add_argument(
+        "--tokamax", metavar="PYTHON", help="the Python of an environment with tokamax, for `heads` and `calibration`"
+    )
     options = parser.parse_args()
     chips = tuple(options.chips.split(",")) if options.chips else CHIPS[1:2] if options.quick else CHIPS
     for chip in chips:
         if chip not in CHIPS:
             parser.error(f"no chip {chip!r}; there are {', '.join(CHIPS)}")
-    parts = options.only or list(jobs.PARTS)
+    parts = options.only or ([tpu_neighbours.PART] if options.neighbours else list(PARTS))
     begin = time.monotonic()
     try:
         libtpu = tpu.libtpu_folder(options.libtpu)
@@ -203,18 +268,29 @@ def main() -> int:
     path = options.folder / "tpu.json"
     compiler = {"libtpu": tpu.libtpu_version(libtpu), "jax": jax.__version__}
     results = opened(path, compiler, options.again)
-    forget(results, parts, options.again, options.changed)
+    if options.again:
+        results["entries"] = {part: known for part, known in results["entries"].items() if part not in parts}
 
     def keep() -> None:
         results["date"] = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
         write(path, as_text(results))
 
     until = begin + 60 * options.minutes if options.minutes else float("inf")
-    work = Work(results, keep, libtpu, options.processes, until)
+    work = Work(results, keep, libtpu, options.processes, until, options.tokamax, options.changed)
     sites = 4 if options.quick else options.sites
-    for part in (part for part in jobs.PARTS if part in parts and not work.stopped):
-        wanted, facts = jobs.PARTS[part](chips, sites, options.quick)
-        results["facts"][part] = results["facts"].get(part, {}) | facts
+    for part in (part for part in (*PARTS, tpu_neighbours.PART) if part in parts and not work.stopped):
+        if part == tpu_neighbours.PART:
+            wanted, facts = tpu_neighbours.jobs(chips, options.neighbours)
+        elif part == "calibration":
+            wanted, facts = (tpu_heads.calibration(options.tokamax) if options.tokamax else []), {}
+        else:
+            wanted, facts = jobs.PARTS[part](chips, sites, options.quick)
+        if options.tokamax and part in ("heads", "calibration"):
+            facts = facts | {"tokamax": tpu_heads.ask(options.tokamax, {"versions": True})}
+        known = results["facts"].get(part, {})
+        if "longer" in facts:  # it has the chosen chips alone
+            facts = facts | {"longer": known.get("longer", {}) | facts["longer"]}
+        results["facts"][part] = known | facts
         results["facts"][part]["modules"] = len(wanted)
         work.run(part, wanted)
         keep()
@@ -253,15 +329,6 @@ def as_text(results: dict[str, Any]) -> str:
     head = ",\n".join(f"{json.dumps(name)}: {json.dumps(results[name])}" for name in ("compiler", "date", "facts"))
     body = ",\n".join(parts)
     return f'{{\n{head},\n"entries": {{\n{body}\n}}\n}}\n'
-
-
-def forget(results: dict[str, Any], parts: Sequence[str], again: bool, changed: bool) -> None:
-    """Remove the entries that must be compiled again."""
-    for part in parts:
-        entries = results["entries"].get(part, {})
-        for key, entry in list(entries.items()):
-            if again or (changed and jobs.is_older(entry)):
-                del entries[key]
 
 
 def first_line(said: object) -> str:

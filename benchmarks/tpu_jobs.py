@@ -5,15 +5,17 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+import tpu_heads
 import tpu_modules as modules
 from ropegen.templates.attend import mosaic_tpu
 from ropegen.templates.attend.site import AttendSite
-from ropegen.templates.attend.tile_map_tpu import FULL, PARTIAL
+from ropegen.templates.attend.tile_map_tpu import NOW
 from tpu_modules import HEADS, LENGTH, LONG, TILE, WIDTH, WINDOW, Common, Job
 from tpu_schedules import Steps, cycles
 
@@ -59,13 +61,11 @@ def site_of(graph: rg.Graph, name: str = ATTEND) -> Site:
 
 
 def steps_of(site: Site, tile: Tile) -> Steps:
-    """The grid steps of a site with static positions, counted in the map that the kernel's grid reads."""
+    """The grid steps of a site with static positions, counted in the map that the forward kernel's grid reads."""
     assert isinstance(site, AttendSite)
-    classes = mosaic_tpu._classes(site, tile).dense()
     q, k = (site.sources[name].type.shape for name in ("q", "k"))
-    full, partial = int(np.count_nonzero(classes == masks.FULL)), int(np.count_nonzero(classes == masks.PARTIAL))
-    idle = int(np.count_nonzero(~classes.any(axis=1)))
-    return Steps(math.prod(q[:-3]) * k[-2], len(classes), full, partial, idle)
+    told = tpu_heads.counted(mosaic_tpu.tile_map(site, tile), ahead=True)
+    return tpu_heads.steps_of(told, math.prod(q[:-3]) * k[-2])
 
 
 def working_steps(site: Site) -> int:
@@ -75,11 +75,11 @@ def working_steps(site: Site) -> int:
     form, steps = mosaic_tpu._form(site, TILE), mosaic_tpu.tile_map(site, TILE)
     apart = mosaic_tpu._apart(site, form, {"q_segments": ids, "kv_segments": ids}, steps.steps)
     assert apart is not None
-    return int(np.count_nonzero(np.asarray(steps.without(apart).does) & (FULL + PARTIAL)))
+    return int(np.count_nonzero(np.asarray(steps.without(apart).does) & NOW))
 
 
-def place() -> Site:
-    return site_of(modules.attention(LENGTH, HEADS, HEADS, WIDTH))
+def place() -> AttendSite:
+    return tpu_heads.place(LENGTH, WIDTH, turns=True)
 
 
 def forward(chips: Sequence[str], sites: int, quick: bool) -> Jobs:
@@ -95,7 +95,7 @@ def forward(chips: Sequence[str], sites: int, quick: bool) -> Jobs:
                     name,
                     chip,
                     lambda tile=tile, chip=chip: modules.forward(attend, site, tile, chip),
-                    described(tile),
+                    described(tile, head=[*tpu_heads.visits(site, tile, Target.parse(f"tpu:{chip}"), "forward")]),
                 )
             )
         wanted.append(Job("forward", "flash", chip, modules.flash_forward))
@@ -113,7 +113,7 @@ def backward(chips: Sequence[str], sites: int, quick: bool) -> Jobs:
                 "ropegen",
                 chip,
                 lambda chip=chip: modules.backward(attend, site, TILE, chip),
-                described(TILE),
+                described(TILE, head=[*tpu_heads.visits(site, TILE, Target.parse(f"tpu:{chip}"), "backward")]),
             )
         )
         wanted.append(Job("backward", "splash dq+dkv", chip, modules.splash_backward_apart))
@@ -246,14 +246,17 @@ def area(tile: Tile) -> int:
 
 
 def predicted(site: Site, compiled: Site, tile: Tile, entry: Mapping[str, Any], chip: str) -> float:
-    """Seconds of a call: the larger of the schedule's cycles over the clock and the moved bytes over the bandwidth.
+    """Seconds of a call: the larger of the schedule's cycles over the clock, calibrated for the chip, and the moved bytes
+    over the bandwidth.
 
     The kernel was compiled for the site `compiled`, which may have another length but has the same parts.
     """
     target = Target.parse(f"tpu:{chip}")
     (kernel,) = (schedule for schedule in entry["kernels"] if schedule["name"].startswith("ropegen_attend"))
-    own = steps_of(compiled, tile)
-    busy = cycles(kernel, steps_of(site, tile), own) / target.figures.clock
+    steps, own = (steps_of(place, tile) for place in (site, compiled))
+    if is_older(entry):  # the kernels of older versions have one part for full and one for partial tiles
+        steps, own = (replace(one, bodies=()) for one in (steps, own))
+    busy = cycles(kernel, steps, own) / target.figures.clock * target.figures.measured
     moved = template(ATTEND).cost(site, target, tile).bytes / target.figures.bandwidth * entry["devices"]
     return max(busy, moved) + target.figures.launch
 
@@ -309,6 +312,7 @@ def tile_tables(results: Mapping[str, Any], chips: Sequence[str], libtpu: str) -
 PARTS: Mapping[str, Callable[[Sequence[str], int, bool], Jobs]] = {
     "forward": forward,
     "backward": backward,
+    "heads": tpu_heads.heads,
     "steps": steps,
     "tiles": tiles,
     "cases": cases,

@@ -23,6 +23,7 @@ from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_ma
 
 import ropegen as rg
 from ropegen import masks, models, passes
+from ropegen.compilers import tpu
 from ropegen.emit.module import stablehlo
 from ropegen.ir.graph import Graph
 from ropegen.rotary import Pairing
@@ -31,6 +32,7 @@ from ropegen.template import AnyTemplate, Site, Tile, catalog
 from ropegen.tiles import Measured
 from ropegen.types import numpy_dtype
 
+CHIPS = tuple(tpu.TOPOLOGIES)
 CASES = Path(__file__).resolve().parent.parent / "golden" / "cases"
 # The site of the comparison with JAX's kernels.
 LENGTH, HEADS, WIDTH, TILE = 4096, 8, 128, Tile.of(q=512, kv=512)
@@ -48,10 +50,12 @@ class Job:
     part: str
     key: str
     chip: str
-    make: Callable[[], bytes]
+    make: Callable[[], bytes] = bytes
     facts: Callable[[], Mapping[str, Any]] = dict
     scheduled: bool = True
     """Whether its schedules are read; otherwise the job only shows whether the module compiles."""
+    foreign: Mapping[str, Any] | None = None
+    """A `tpu_tokamax.Configuration`, which the environment that has tokamax compiles instead."""
 
 
 def templates() -> tuple[AnyTemplate, ...]:
@@ -151,11 +155,11 @@ def whole(plan: rg.Plan) -> bytes:
 # JAX's own kernels at the site of the comparison ----------------------------------------------------------------------
 
 
-def flash_forward() -> bytes:
+def flash_forward(width: int = WIDTH) -> bytes:
     """Flash attention of jax with its defaults, which do not scale the scores."""
     sizes = flash.BlockSizes(block_q=512, block_k_major=512, block_k=512, block_b=1)
     attend = functools.partial(flash.flash_attention, causal=True, block_sizes=sizes)
-    return module(attend, *[jax.ShapeDtypeStruct((1, HEADS, LENGTH, WIDTH), jnp.bfloat16)] * 3)
+    return module(attend, *[jax.ShapeDtypeStruct((1, HEADS, LENGTH, width), jnp.bfloat16)] * 3)
 
 
 def _splash(mask: splash_mask.Mask, **sizes: Any) -> Callable[..., Any]:
@@ -165,9 +169,9 @@ def _splash(mask: splash_mask.Mask, **sizes: Any) -> Callable[..., Any]:
     return splash.make_splash_mha(heads, block_sizes=blocks, head_shards=1, q_seq_shards=1)
 
 
-def splash_forward(mask: splash_mask.Mask | None = None) -> bytes:
+def splash_forward(mask: splash_mask.Mask | None = None, width: int = WIDTH) -> bytes:
     mask = splash_mask.CausalMask((LENGTH, LENGTH)) if mask is None else mask  # a mask has no truth value
-    given = [jax.ShapeDtypeStruct((HEADS, mask.shape[0], WIDTH), jnp.bfloat16)] * 3
+    given = [jax.ShapeDtypeStruct((HEADS, mask.shape[0], width), jnp.bfloat16)] * 3
     return module(_splash(mask), *given)
 
 
@@ -175,22 +179,22 @@ def splash_window() -> bytes:
     return splash_forward(splash_mask.LocalMask((LONG, LONG), (WINDOW - 1, 0), 0))
 
 
-def splash_backward(**sizes: Any) -> bytes:
+def splash_backward(width: int = WIDTH, **sizes: Any) -> bytes:
     sizes = {"block_q_dkv": 512, "block_kv_dkv": 512, **sizes}
     kernel = _splash(splash_mask.CausalMask((LENGTH, LENGTH)), **sizes)
 
     def pulled(q: Any, k: Any, v: Any, d_out: Any) -> Any:
         return jax.vjp(kernel, q, k, v)[1](d_out)
 
-    return module(pulled, *[jax.ShapeDtypeStruct((HEADS, LENGTH, WIDTH), jnp.bfloat16)] * 4)
+    return module(pulled, *[jax.ShapeDtypeStruct((HEADS, LENGTH, width), jnp.bfloat16)] * 4)
 
 
-def splash_backward_apart() -> bytes:
-    return splash_backward(block_q_dq=512, block_kv_dq=512)
+def splash_backward_apart(width: int = WIDTH) -> bytes:
+    return splash_backward(width, block_q_dq=512, block_kv_dq=512)
 
 
-def splash_backward_fused() -> bytes:
-    return splash_backward(use_fused_bwd_kernel=True)
+def splash_backward_fused(width: int = WIDTH) -> bytes:
+    return splash_backward(width, use_fused_bwd_kernel=True)
 
 
 # Graphs --------------------------------------------------------------------------------------------------------------

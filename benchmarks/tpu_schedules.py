@@ -33,9 +33,21 @@ def kernel_facts(kernel: KernelSchedule) -> dict[str, Any]:
     }
     if grid is not None:
         of_grid = grid.own_cycles + sum(inner.executed for inner in grid.inner)
-        facts["always"] = {"bundles": grid.own_bundles, "cycles": of_grid - sum(part["cycles"] for part in parts)}
+        always = of_grid - sum(part["cycles"] for part in parts)
+        facts["always"] = {"bundles": grid.own_bundles, "cycles": always, "copies": copies(grid)}
         facts["ahead"] = 2 * grid.is_pipelined
     return facts
+
+
+def copies(part: Part) -> int:
+    """The cycles of the branches that compute nothing: a step takes them if it begins or waits for a copy of a block."""
+    found = 0
+    for inner in part.inner:
+        if inner.kind == "branch" and not inner.computes:
+            found += inner.executed
+        elif any(branch.kind == "branch" and branch.computes for branch in inner.inner):
+            found += copies(inner)
+    return found
 
 
 def part_facts(kernel: KernelSchedule, part: Part) -> dict[str, Any]:
@@ -71,29 +83,84 @@ class Steps:
     partial: int
     idle: int
     """Steps that only begin and end a row in which no key is visible."""
+    bodies: tuple[int, ...] = ()
+    """How often each part that multiplies runs, in the kernel's order; empty for a kernel whose parts are of a full and of a
+    partial tile.
+    """
+    voids: int = 0
+    """How often a kernel that works one step ahead forgets a row before another one begins."""
+    grid: int = 0
+    """The steps of the grid, if they are not the tiles and the idle steps."""
+
+    @property
+    def tiles(self) -> int:
+        return self.full + self.partial
 
     @property
     def all(self) -> int:
-        return self.full + self.partial + self.idle
+        return self.grid or self.tiles + self.idle
 
 
-def tile_parts(kernel: Facts) -> tuple[Facts, Facts]:
-    """The parts that run for a full and for a partial tile, in the kernel's order; one part may serve both."""
-    multiplying = [part for part in kernel["parts"] if part["multiplies"]]
-    if not 1 <= len(multiplying) <= 2:
-        raise ValueError(f"{kernel['name']} has {len(multiplying)} parts that multiply; this script reads one or two")
-    return multiplying[0], multiplying[-1]
+def multiplying(kernel: Facts) -> list[Facts]:
+    """The parts that multiply, in the kernel's order. The first one is that of a full tile."""
+    return [part for part in kernel["parts"] if part["multiplies"]]
+
+
+def full_part(kernel: Facts) -> Facts:
+    """The part of a full tile."""
+    return multiplying(kernel)[0]
+
+
+def runs(kernel: Facts, steps: Steps) -> list[tuple[Facts, int]]:
+    """The parts that multiply, with how often each runs in a head.
+
+    Raises:
+      ValueError: the kernel has another number of them.
+    """
+    parts = multiplying(kernel)
+    counts = steps.bodies or ((steps.full, steps.partial) if len(parts) == 2 else (steps.tiles,))
+    if len(counts) != len(parts):
+        raise ValueError(
+            f"{kernel['name']} has {len(parts)} parts that multiply; the tiles of a head need {len(counts)}"
+        )
+    return list(zip(parts, counts, strict=True))
 
 
 def row_parts(kernel: Facts) -> list[Facts]:
-    """The parts that run once per row of tiles."""
+    """The parts that run once per row of tiles, and those that run once per head."""
     return [part for part in kernel["parts"] if not part["multiplies"]]
 
 
+def rows_of(kernel: Facts, steps: Steps) -> list[tuple[Facts, int]]:
+    """The parts that do not multiply, with how often each runs in a head.
+
+    Most run once per row of tiles. Where there are three, the forward kernel forgets the row before in the middle one, and
+    the backward kernel clears dk and dv in the first one; where there are two, the compiler made that code unconditional.
+    """
+    parts = row_parts(kernel)
+    counts = [steps.rows] * len(parts)
+    if len(parts) == 3 and kernel["name"].startswith("ropegen_attend_backward"):
+        counts[0] = 1
+    elif len(parts) == 3 and kernel["name"].startswith("ropegen_attend"):
+        counts[1] = steps.voids
+    return list(zip(parts, counts, strict=True))
+
+
+def in_tiles(kernel: Facts, steps: Steps, size: str) -> float:
+    """The sum of a size over the parts that multiply, as often as they run in a head."""
+    return sum(part[size] * count for part, count in runs(kernel, steps))
+
+
 def weighted(kernel: Facts, steps: Steps, size: str) -> float:
-    """The mean over the tiles of a size of the part that runs."""
-    full, partial = tile_parts(kernel)
-    return (steps.full * full[size] + steps.partial * partial[size]) / (steps.full + steps.partial)
+    """The same over the number of tiles."""
+    return in_tiles(kernel, steps, size) / steps.tiles
+
+
+def partial_mean(kernel: Facts, steps: Steps, size: str) -> float:
+    """The mean of a size over the steps that do not run the part of a full tile, the one step more included."""
+    (full, count), *others = runs(kernel, steps)
+    rest = sum(part[size] * times for part, times in others)
+    return rest / (steps.tiles - count) if others and steps.tiles > count else full[size]
 
 
 def shared(kernel: Facts, steps: Steps) -> int:
@@ -101,21 +168,12 @@ def shared(kernel: Facts, steps: Steps) -> int:
     return max(1, round(steps.heads * steps.all / kernel["steps"]))
 
 
-def more(kernel: Facts, steps: Steps) -> int:
-    """The number of steps of a head beyond its tiles: 1 if scores are computed a step before their weights."""
-    return round(kernel["steps"] * shared(kernel, steps) / steps.heads) - steps.all
-
-
 def cycles(kernel: Facts, steps: Steps, compiled: Steps) -> float:
     """The cycles of a whole grid of `steps`, from the schedule of a kernel that was compiled for the steps `compiled`.
 
-    A step runs the unconditional code and the part of its tile; an extra step runs the part of a full tile. The parts of
-    a row run at its first and last step. The cores of one device share the grid.
+    A step runs the unconditional code and the parts that it needs. The cores of one device share the grid.
     """
-    full, partial = tile_parts(kernel)
-    extra = more(kernel, compiled)
-    tiles = (steps.full + extra) * full["cycles"] + steps.partial * partial["cycles"]
-    rows = steps.rows * sum(part["cycles"] for part in row_parts(kernel))
-    always = (steps.all + extra) * kernel["always"]["cycles"]
+    rows = sum(count * part["cycles"] for part, count in rows_of(kernel, steps))
+    a_head = in_tiles(kernel, steps, "cycles") + rows + steps.all * kernel["always"]["cycles"]
     outside = kernel["outside"] + kernel["ahead"] * kernel["always"]["cycles"]
-    return outside + steps.heads * (tiles + rows + always) / shared(kernel, compiled)
+    return outside + steps.heads * a_head / shared(kernel, compiled)

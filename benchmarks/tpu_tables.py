@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import math
-import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import tpu_head_tables
+import tpu_heads
 import tpu_jobs as jobs
-from tpu_schedules import Steps, more, row_parts, tile_parts, weighted
+import tpu_neighbours
+from tpu_goals import ABOVE, AT_LEAST, AT_MOST, BELOW, Goal, geometric_mean
+from tpu_schedules import Steps, full_part, partial_mean, row_parts, weighted
 
 from ropegen.compilers import tpu
 
@@ -21,7 +23,8 @@ ABOUT: Mapping[str, Sequence[str]] = {
     "forward": (
         "ropegen's kernel rotates and scales q once per row of tiles, in the part that *begins* the row. flash and splash",
         "neither rotate nor scale, and use one body for both kinds of tile. ropegen computes the scores of a tile one step before",
-        "their weights, so a head has one more step than tiles; that step fetches nothing new.",
+        "their weights, so a head has one more step than tiles; that step fetches nothing new. *Full* is a full tile after a full",
+        "one, and *partial* is the mean of all other steps.",
     ),
     "backward": (
         "ropegen's kernel rotates q, and rotates its cotangent back, in the parts that *begin* and *end* a row of tiles. splash",
@@ -30,31 +33,6 @@ ABOUT: Mapping[str, Sequence[str]] = {
         "five products can be a fifth shorter.",
     ),
 }
-COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {
-    "\N{LESS-THAN OR EQUAL TO}": operator.le,
-    "\N{GREATER-THAN OR EQUAL TO}": operator.ge,
-    "<": operator.lt,
-    ">": operator.gt,
-}
-AT_MOST, AT_LEAST, BELOW, ABOVE = COMPARISONS
-
-
-@dataclass(frozen=True)
-class Goal:
-    """A goal: what it is about, how the measured figure must compare with the wanted one, and details."""
-
-    what: str
-    sign: str
-    wanted: float
-    figure: float | None
-    detail: str = ""
-
-    @property
-    def row(self) -> str:
-        if self.figure is None:
-            return f"| {self.what} | {self.sign} {self.wanted:g} | | not measured | |"
-        met = "met" if COMPARISONS[self.sign](self.figure, self.wanted) else "MISSED"
-        return f"| {self.what} | {self.sign} {self.wanted:g} | {self.figure:.3g} | {met} | {self.detail} |"
 
 
 @dataclass(frozen=True)
@@ -66,28 +44,20 @@ class Figures:
 
     @property
     def full(self) -> float:
-        return sum(tile_parts(kernel)[0]["bundles"] for kernel in self.kernels)
+        return sum(full_part(kernel)["bundles"] for kernel in self.kernels)
 
     @property
     def partial(self) -> float:
-        return sum(tile_parts(kernel)[1]["bundles"] for kernel in self.kernels)
+        return sum(partial_mean(kernel, self.steps, "bundles") for kernel in self.kernels)
 
     def tile(self, size: str) -> float:
         """The mean over the tiles: bundles, cycles, bundles with the matrix unit busy, spills."""
         return sum(weighted(kernel, self.steps, size) for kernel in self.kernels)
 
     @property
-    def with_more(self) -> float:
-        """Bundles of a tile, plus its share of the bundles of a head's extra steps."""
-        tiles = self.steps.full + self.steps.partial
-        jax_all = [kernel for kernel in self.kernels if not kernel["name"].startswith("ropegen_")]
-        extra = 0 if jax_all else sum(more(kernel, self.steps) for kernel in self.kernels)
-        return self.tile("bundles") + extra * self.full / tiles
-
-    @property
     def share(self) -> float:
         """The share of a full tile's bundles with the matrix unit busy."""
-        return sum(tile_parts(kernel)[0]["matrix"] for kernel in self.kernels) / self.full
+        return sum(full_part(kernel)["matrix"] for kernel in self.kernels) / self.full
 
     def whole(self, size: str) -> float:
         return sum(kernel[size] for kernel in self.kernels)
@@ -112,6 +82,9 @@ def figures(results: Entry, part: str, name: str, chip: str) -> Figures | None:
     if not kernels:
         return None
     steps = Steps(**results["facts"][part]["steps"])
+    if "head" in entry and not jobs.is_older(entry):
+        (told,) = entry["head"]
+        steps = tpu_heads.steps_of(told, jobs.HEADS)
     return Figures(kernels, steps)
 
 
@@ -137,16 +110,13 @@ def over(
     return ratios
 
 
-def geometric_mean(values: Sequence[float]) -> float | None:
-    return math.exp(sum(map(math.log, values)) / len(values)) if values else None
-
-
 def said(ratios: Mapping[str, float]) -> str:
     return ", ".join(f"{chip} {value:.2f}" for chip, value in ratios.items())
 
 
 def goals(results: Entry) -> Iterator[Goal]:
     """Every goal with its figure."""
+    yield from tpu_head_tables.goals(results)
     for part, rivals, names in (
         ("forward", FORWARD_RIVALS, "flash and splash"),
         ("backward", BACKWARD_RIVALS, "splash's two kernels and its fused one"),
@@ -156,10 +126,6 @@ def goals(results: Entry) -> Iterator[Goal]:
         what = f"{part}: bundles of a tile over the better of {names}"
         yield Goal(f"{what}, geometric mean", AT_MOST, 0.8, geometric_mean(values), said(ratios))
         yield Goal(f"{what}, worst chip", BELOW, 1.0, max(values, default=None))
-        if part == "forward":
-            ratios = over(results, part, rivals, lambda kernels: kernels.with_more, min)
-            how = f"including the extra step of every head: {said(ratios)}"
-            yield Goal(f"{what}, geometric mean", AT_MOST, 0.8, geometric_mean(list(ratios.values())), how)
         ratios = over(results, part, rivals, lambda kernels: kernels.share, max)
         what = f"{part}: matrix unit's share of a full tile's bundles over the better of theirs, worst chip"
         yield Goal(what, ABOVE, 1.0, min(ratios.values(), default=None), said(ratios))
@@ -176,6 +142,7 @@ def goals(results: Entry) -> Iterator[Goal]:
             higher[chip] = planned.share / ours.share
     what = "forward: the matrix unit's share of a full tile, the planner's tile over 512 x 512, worst chip"
     yield Goal(what, ABOVE, 1.0, min(higher.values(), default=None), said(higher))
+    yield own_choices(results)
     for key, entry in results["entries"].get("steps", {}).items():
         if "kernels" in entry and not key.startswith(("splash", "causal")):
             (kernel,) = entry["kernels"]
@@ -195,6 +162,26 @@ def goals(results: Entry) -> Iterator[Goal]:
             detail += f", {len(drawn(results))} sites"
         yield Goal(f"{what} that do not compile", AT_MOST, 0, failed if entries else None, detail)
     yield Goal("drawn sites that compiled for every chip", AT_LEAST, 200, every_chip(results) or None)
+
+
+def own_choices(results: Entry) -> Goal:
+    """How much longer the tile takes that the cost model alone would choose, at the sites of the part `tiles`."""
+    slower: dict[str, float] = {}
+    known = results["entries"].get("tiles", {})
+    is_fresh = known and not any(map(jobs.is_older, known.values()))  # an older kernel says nothing of today's model
+    for common in jobs.modules.common() if is_fresh else ():
+        for length in common.lengths:
+            for chip in chips_of(results, "tiles"):
+                times = jobs.measured(results, common, length, chip)
+                modelled = jobs.modelled(common, length, chip)
+                own = next((time for time, tile in times if tile == modelled), None)
+                if own is not None:
+                    slower[f"{common.name}, S={length:,}, {chip}"] = own / times[0][0]
+    most = 1 + tpu_neighbours.MOST
+    worst = [f"{place} {value:.2f}" for place, value in slower.items() if value > most]
+    detail = f"above it in {len(worst)} of {len(slower)}: {'; '.join(worst)}" if worst else f"{len(slower)} choices"
+    what = "tiles: time of the cost model's own choice over the least among all tiles, common sites, worst"
+    return Goal(what, AT_MOST, most, max(slower.values(), default=None), detail if slower else "")
 
 
 def drawn(results: Entry) -> dict[str, set[str]]:
@@ -238,11 +225,12 @@ def tables(results: Entry) -> str:
         "| --- | ---: | ---: | --- | --- |",
         *(goal.row for goal in goals(results)),
     ]
+    lines += tpu_head_tables.sections(results)
     if chips_of(results, "forward"):
         lines += ["", *comparison(results, "forward")]
     if chips_of(results, "backward"):
         lines += ["", *comparison(results, "backward")]
-    for section in (steps, compiled, tiles):
+    for section in (steps, compiled, tiles, tpu_neighbours.section):
         lines += section(results)
     return "\n".join(lines).rstrip() + "\n"
 
@@ -265,7 +253,7 @@ def comparison(results: Entry, part: str) -> list[str]:
     lines = [
         f"## {part.capitalize()}",
         "",
-        f"{place}. A head has 28 full and 8 partial tiles; figures of a tile are the mean over them.",
+        f"{place}. A head has 28 full and 8 partial tiles; figures of a tile are the mean over them, with all steps of the head.",
         *ABOUT[part],
         "",
         "| chip | kernel | bundles of a tile | full | partial | cycles of a tile | matrix unit busy | its share of a full tile "
@@ -279,7 +267,7 @@ def comparison(results: Entry, part: str) -> list[str]:
                 lines.append(f"| {chip} | {name} | {entry.get('error', 'not measured')} |" + " |" * 9)
                 continue
             lines.append(
-                f"| {chip} | {name} | {own.tile('bundles'):,.0f} | {own.full:,} | {own.partial:,} "
+                f"| {chip} | {name} | {own.tile('bundles'):,.0f} | {own.full:,} | {own.partial:,.0f} "
                 f"| {own.tile('cycles'):,.0f} | {own.tile('matrix'):,.0f} | {own.share:.0%} | {own.tile('spills'):,.0f} "
                 f"| {own.always} | {rows_of(own)} "
                 f"| {own.whole('bundles'):,} / {own.whole_share:.0%} / {own.whole('spills'):,} |"
@@ -311,7 +299,7 @@ def planned(results: Entry) -> list[str]:
         scores = tile["q"] * tile["kv"] / (512 * 512)
         lines.append(
             f"| {chip} | {tile['q']} x {tile['kv']} | {own.full:,} | {own.full / scores:,.0f} | {own.share:.0%} "
-            f"| {tile_parts(own.kernels[0])[0]['spills']:,} | {own.kernels[0]['vmem'] / 1e6:.1f} MB |"
+            f"| {full_part(own.kernels[0])['spills']:,} | {own.kernels[0]['vmem'] / 1e6:.1f} MB |"
         )
     return lines
 

@@ -62,6 +62,7 @@ ANY_JAX = frozenset(
         "text",
         "tiles",
         "tpu_costs",
+        "tpu_heads",
         "transformers",
         "tuning",
         "weights",
