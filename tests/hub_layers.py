@@ -404,6 +404,61 @@ CONFIGS: dict[str, dict[str, Any]] = {
     },
     "electra": {"model_type": "electra", **BERT, "embedding_size": 24},
 }
+VISION = {
+    **IMAGES,
+    "num_hidden_layers": 1,
+    "depth": 1,
+    "embed_dim": 24,
+    "num_heads": 4,
+    "out_hidden_size": 24,
+    "num_position_embeddings": 9,
+    "deepstack_visual_indexes": [0],
+}
+AUDIO = {
+    "d_model": 24,
+    "encoder_layers": 1,
+    "encoder_attention_heads": 4,
+    "encoder_ffn_dim": 28,
+    "num_mel_bins": 8,
+    "max_source_positions": 8,
+}
+# Models with several parts, by their type: the small text model of each, and what its config has beside that.
+WRAPPED: dict[str, tuple[str, dict[str, Any]]] = {
+    "llava": ("llama", {}),
+    "idefics3": ("llama", {}),
+    "aya_vision": ("cohere2", {}),
+    "kimi_k25": ("deepseek_v3", {}),
+    "gemma3": ("gemma3_text", {}),
+    "qwen3_vl": ("qwen3_vl_text", {}),
+    "cohere2_vision": ("cohere2", {"alignment_intermediate_size": 24}),
+    "deepseek_vl": ("llama", {}),
+    "got_ocr2": ("qwen2", {}),
+    "idefics2": ("mistral", {}),
+    "internvl": ("qwen2", {}),
+    "llava_next": ("llama", {}),
+    "llava_next_video": ("llama", {}),
+    "llava_onevision": ("qwen2", {}),
+    "mistral3": ("mistral", {}),
+    "qwen2_audio": ("qwen2", {"vision_config": None, "audio_config": AUDIO}),
+    "qwen2_vl": ("qwen2_vl_text", {}),
+    "qwen2_5_vl": ("qwen2_5_vl_text", {}),
+    "smolvlm": ("llama", {}),
+    "video_llava": ("llama", {}),
+    "vipllava": ("llama", {}),
+}
+
+
+def wrapped(outer: str) -> dict[str, Any]:
+    """The config of a small model with several parts."""
+    text, more = WRAPPED[outer]
+    stated = {"vision_config": VISION, "tie_word_embeddings": False, **more}
+    return {
+        "model_type": outer,
+        "text_config": CONFIGS[text],
+        **{name: value for name, value in stated.items() if value is not None},
+    }
+
+
 IMAGE = np.random.default_rng(0).standard_normal((1, 6, 6, 3)).astype(np.float32)
 """Height, width, channels."""
 IDS = np.array([[3, 14, 15, 9, 26, 5]], np.int32)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hub_layers import CONFIGS
+from hub_layers import CONFIGS, WRAPPED
 from hub_models import STEPS
 
 from ropegen.models import FAMILIES
@@ -110,6 +110,9 @@ It needs `pip install '.[transformers]'`. `{COMMAND} llama qwen3` measures these
 An error is at most {MOST:.0e}, and for scores at most twice the error of transformers itself where that is more. A row has the
 worst of all small models of its type: `tests/hub_layers.py` and `tests/hub_models.py` have their configs. Other model types are
 refused, and `ropegen list models` says why.
+
+Types that hold a text model beside encoders of images or sound have no rows of their own. `tests/test_hub_layers.py` compares the
+scores that {len(WRAPPED)} of them give for text, from the config and the checkpoint of the whole model.
 """
 COLUMNS = ("model type", "prefill", "decode", "scores", "own", "tokens", "measured with transformers, torch, jax")
 

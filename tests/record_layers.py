@@ -37,6 +37,10 @@ class HubModel:
         stated = transformers.AutoConfig.for_model(**copy.deepcopy(config))
         causal = type(stated) in transformers.AutoModelForCausalLM._model_mapping
         make = transformers.AutoModelForCausalLM if causal and not stated.is_encoder_decoder else transformers.AutoModel
+        if "text_config" in config:
+            of_images = transformers.AutoModelForImageTextToText
+            is_known = type(stated) in of_images._model_mapping
+            make = of_images if is_known else transformers.AutoModelForMultimodalLM
         plain = {"attn_implementation": "eager", "experts_implementation": "eager", "dtype": dtype}
         # No auto class knows the text tower of SigLIP.
         is_siglip = stated.model_type == "siglip_text_model"

@@ -14,14 +14,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hub_layers import CONFIGS, IDS, IMAGE, TYPES, tensors
+from hub_layers import CONFIGS, IDS, IMAGE, TYPES, WRAPPED, tensors, wrapped
 from models_page import WITHOUT_SCORES
 
 import ropegen as rg
 from ropegen import reference
+from ropegen.model.rest import Rest
 from ropegen.models import FAMILIES
 from ropegen.models.family import FrontEnd
+from ropegen.models.front_end import supported
 from ropegen.models.tensors import Tensors
+from ropegen.models.wrappers import WRAPPERS
 
 VECTORS = json.loads((Path(__file__).resolve().parent.parent / "golden" / "vectors" / "layers.json").read_text())
 RELATIVE = 2e-6
@@ -157,6 +160,33 @@ def test_logits_are_those_of_transformers(live: ModuleType, name: str) -> None:
     exact = live.HubModel(CONFIGS[name], live.torch.float64).logits()
     own = np.abs(hub.logits() - exact).max()  # of transformers in float32
     assert np.abs(np.asarray(ours) - exact).max() <= max(RELATIVE * np.abs(exact).max(), 2 * own)
+
+
+SOME_WRAPPED = ("llava", "idefics3", "aya_vision", "kimi_k25", "gemma3", "qwen3_vl")
+
+
+@pytest.mark.parametrize("outer", WRAPPED)
+@pytest.mark.filterwarnings("ignore")  # of transformers and torch
+@pytest.mark.usefixtures("quick_compilation")
+def test_a_model_with_several_parts_scores_text_as_in_transformers(
+    live: ModuleType, request: pytest.FixtureRequest, outer: str
+) -> None:
+    """From the checkpoint and the config of the whole, as they are given and as transformers saves them."""
+    if outer not in SOME_WRAPPED and not request.config.getoption("--exhaustive"):
+        pytest.skip("pytest --exhaustive compares every type that holds a text model")
+    given = wrapped(outer)
+    exact = live.HubModel(given, live.torch.float64)
+    model = rg.Model.from_hf(given, rg.weights.open(given, exact.tensors, dtype="f32"), target="cpu")
+    ours, _ = model.prefill(IDS, capacity=8, every=True)
+    expect_close(np.asarray(ours), exact.logits())
+    saved = exact.model.config.to_dict()
+    assert Rest.of(*supported("Model", saved)) == Rest.of(*supported("Model", given))
+    assert rg.from_hf(saved, seq=7) is rg.from_hf(given, seq=7)
+
+
+def test_most_types_that_hold_a_text_model_are_compared() -> None:
+    """The others need libraries that are not there, or have encoders of images that are not small."""
+    assert set(WRAPPERS) - WRAPPED.keys() == {"ovis2", "perception_lm"}
 
 
 @pytest.mark.parametrize("model_type", [name for name, family in FAMILIES.items() if family.tensors])

@@ -21,6 +21,7 @@ from ropegen.models.block import Block
 from ropegen.models.config import Config
 from ropegen.models.family import FrontEnd
 from ropegen.models.layer_graph import epsilon_of, has_norm_bias
+from ropegen.models.wrappers import UNSCALED
 
 Array = jax.Array
 Values = Mapping[str, Array]
@@ -71,10 +72,8 @@ class Rest:
                 f"{block.activation} {activation!r} is not supported", nearest(str(activation), ACTIVATIONS)
             )
         parallel = model.flag(block.parallel_field) if block.parallel_field else block.order == "parallel"
+        unscaled = model.around.get("model_type") in UNSCALED
         feed_forward = FeedForward(block.mlp == "gated", model.flag(block.mlp_bias), str(activation))
-        tied = model.given.get("tie_word_embeddings", model.around.get("tie_word_embeddings", block.tied))
-        if not isinstance(tied, bool):
-            raise model.refuse(f"tie_word_embeddings is {tied!r}", "it must be true or false")
         return cls(
             block=block,
             facts=facts,
@@ -86,9 +85,9 @@ class Rest:
             head_bias=model.flag(block.head_bias),
             multiplier=model.positive(block.multiplier),
             logit_softcap=model.positive(block.logit_softcap),
-            logit_multiplier=model.positive(block.logit_multiplier),
+            logit_multiplier=None if unscaled else model.positive(block.logit_multiplier),
             logit_divisor=model.positive(block.logit_divisor),
-            tied=tied,
+            tied=model.is_tied(block.tied),
         )
 
     def expect(self, block: Mapping[str, Array], head: Collection[str], layer: int) -> None:

@@ -39,6 +39,13 @@ class Config:
         stated = self.family.block
         return stated if stated is None or isinstance(stated, Block) else stated(self)
 
+    def is_tied(self, default: bool) -> bool:
+        """Whether the embedding is the weight of the head. The config around a text model has the say, then its own."""
+        said = self.around.get("tie_word_embeddings", self.given.get("tie_word_embeddings", default))
+        if not isinstance(said, bool):
+            raise self.refuse(f"tie_word_embeddings is {said!r}", "it must be true or false")
+        return said
+
     def value(self, name: str) -> object:
         """The field, under any of its names; the family's default where the config leaves it out."""
         stated = self._stated(name)

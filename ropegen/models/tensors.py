@@ -290,6 +290,7 @@ class Tensors:
     prefixes: tuple[tuple[str, str], ...] = (
         ("model.", ""),
         ("model.language_model.", ""),
+        ("model.text_model.", ""),
         ("language_model.model.", "language_model."),
         ("", ""),
     )

@@ -32,6 +32,9 @@ WRAPPERS: Mapping[str, str] = {
 }
 """The type of the text model where `text_config` has no `model_type`, by the type around it."""
 
+UNSCALED = frozenset(("aya_vision", "cohere2_vision"))
+"""Those whose head leaves out the factor of the scores that the text model alone has."""
+
 UNREAD = frozenset(
     (
         "_pad_token_id",

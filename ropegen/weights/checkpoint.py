@@ -225,20 +225,13 @@ class Checkpoint:
         if self.config.flag(block.head_bias):
             matrix["head_bias"] = (words,)
         head = list(tensors.head.parts("head", matrix, self._sizes()))
-        if self._tied(block.tied):
+        if self.config.is_tied(block.tied):
             (table,) = tensors.stem["embedding"].parts("embedding", {"embedding": (words, features)}, self._sizes())
             self._expect_tied(head[0], table)
             if resolve_tied:
                 parts.append((self.prefix, Part("head_weight", table.name, table.shape, np.transpose)))
             head = head[1:]
         return [*parts, *((self.head_prefix, part) for part in head)]
-
-    def _tied(self, tied: bool) -> bool:
-        """Whether the embedding is the weight of the head; `tied` says it where the config does not."""
-        said = self.config.given.get("tie_word_embeddings", self.config.around.get("tie_word_embeddings", tied))
-        if not isinstance(said, bool):
-            raise self.config.refuse(f"tie_word_embeddings is {said!r}", "it must be true or false")
-        return said
 
     def _expect_tied(self, head: Part, table: Part) -> None:
         """Refuses a head of its own where the config says that the embedding takes its place."""
