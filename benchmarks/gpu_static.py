@@ -32,8 +32,8 @@ from ropegen.template import Site, Tile, template
 CHIPS = ("h100", "h200", "b200")
 KERNEL, ROPE = "attend/mosaic_gpu", "rope/mosaic_gpu"
 # The widths of heads, and how many features of them are rotated.
-ROTATED = [*((width, width) for width in (64, 72, 80, 96, 112, 128, 256))]
-ROTATED += [(80, 32), (96, 24), (128, 32), (576, 64)]
+ROTATED = [*((width, width) for width in (64, 80, 112, 128, 256))]
+ROTATED += [(80, 32), (96, 24)]
 # The number of modules for one process of the compiler, so that its start does not take most of the time.
 BATCH = 8
 # The site of the comparison: S=4096, 32 heads over 8 of keys, 128 features.

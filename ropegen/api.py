@@ -69,6 +69,7 @@ def export(
     source: bool = False,
     grad: bool = False,
     sharding: NamedSharding | None = None,
+    stable_only: bool = False,
 ) -> artifact.Artifact:
     """Writes the artifact of a graph, with a plan for every target, into a directory, and loads it. See `plan`.
 
@@ -91,6 +92,9 @@ def export(
     `sharding` makes an artifact for several devices, which need not be there: a NamedSharding over a jax.sharding.Mesh or
     AbstractMesh, with a PartitionSpec over (batch, ..., sequence, heads); see `Plan.compile`.
 
+    With `stable_only`, the modules have no custom call without a promise of compatibility by jax.export. Otherwise, those of
+    `attend/cudnn` may be among them, and the manifest says so. An artifact for several devices never has such calls.
+
     Raises:
       RopegenError: two targets of one platform, a directory that contains something else, no compiler to compile with,
         `libtpu` without `ahead_of_time`, no native kernels to compile or to write, `grad` with `sharding` or for a graph
@@ -111,9 +115,11 @@ def export(
         raise RopegenError('export: targets is empty; name at least one, such as "cpu"')
     tuned = measured.for_some_of(wanted) if measured is not None else ()
     weigh = artifact.weighed(flag_of("export: grad", grad))
+    stable = flag_of("export: stable_only", stable_only) or sharding is not None
+    files = [measured if target in tuned else None for target in wanted]
     plans = [
-        plan(graph, target, tile=tile, tables=tables, weigh=weigh, measured=measured if target in tuned else None)
-        for target in wanted
+        plan(graph, target, tile=tile, tables=tables, weigh=weigh, measured=file, stable_only=stable)
+        for target, file in zip(wanted, files, strict=True)
     ]
     content = measured.content if measured is not None else None
     split = None if sharding is None else mesh.split_for("export", graph, sharding, {})

@@ -51,6 +51,7 @@ def plan(
     tables: TableKind | None = None,
     weigh: Sequence[Direction] = FORWARD,
     measured: TileFile | None = None,
+    stable_only: bool = False,
 ) -> Plan:
     """The plan of a graph for a target such as "cpu", "gpu:h200" or "tpu:v5e". Planning never queries a device.
 
@@ -65,17 +66,25 @@ def plan(
     ("forward", "backward") for a program that takes gradients, and ("forward", "tangent") for one that takes derivatives in
     forward mode. A measured tile comes first all the same; it was measured on the forward pass.
 
+    With `stable_only`, no template is taken whose custom calls have no promise of compatibility by jax.export, such as
+    `attend/cudnn`.
+
     Raises:
       RopegenError: an unknown target or direction, or a tile for an unknown template or with sizes that it does not have; a
         tile file without entries for this target, or with an entry that does not fit the installed template.
     """
-    return plan_together(source, (target,), tile=tile, tables=tables, weigh=weigh, measured=measured)[0]
+    return plan_together(
+        source, (target,), tile=tile, tables=tables, weigh=weigh, measured=measured, stable_only=stable_only
+    )[0]
 
 
 def plan_part(whole: Plan, source: Graph) -> Plan:
     """The plan of a part of a graph for the target of the whole, with what the caller asked for."""
     tile = {name: dict(its.sizes) for name, its in whole.asked.tile}
-    return plan(source, whole.target, tile=tile, tables=whole.asked.tables, weigh=whole.weighed)
+    asked = whole.asked
+    return plan(
+        source, whole.target, tile=tile, tables=asked.tables, weigh=whole.weighed, stable_only=asked.stable_only
+    )
 
 
 def plan_together(
@@ -86,6 +95,7 @@ def plan_together(
     tables: TableKind | None = None,
     weigh: Sequence[Direction] = FORWARD,
     measured: TileFile | None = None,
+    stable_only: bool = False,
 ) -> tuple[Plan, ...]:
     """One plan for every target, in the order given, all with the same regions: one program can carry them all.
 
@@ -119,13 +129,13 @@ def plan_together(
     expect_tiles("plan", tile)
     canonical, trace = passes.run(source)
     fixed = _caller_tiles(tile or {})
-    offers = _offers(canonical, _Prices(chips, fixed, weighed, measured))
+    offers = _offers(canonical, _Prices(chips, fixed, weighed, measured, stable_only=stable_only))
     taken, remarks = _choose(canonical, offers, chips)
     placed = {node: _place(canonical, node, tables) for node in canonical.nodes if is_table(node)}
     plain, regions = _plain_steps(canonical, chips, weighed, taken, placed), _region_steps(canonical, taken, placed)
     steps = _in_order(canonical, [*plain, *regions])
     rejected = _rejected(offers, taken, chips)
-    asked = Asked(tuple(fixed.items()), tables)
+    asked = Asked(tuple(fixed.items()), tables, stable_only)
     return tuple(
         Plan(
             source,
@@ -148,7 +158,7 @@ def cheapest(
     """The template and tile that compute a closed region fastest on a target; None if it is cheaper unfused.
 
     `tile` fixes the tiles of some templates, as in `plan`. With `goes_everywhere`, it is the fastest of those templates
-    whose kernels are not code in this process.
+    whose kernels are not code in this process, and have no calls that jax.export refuses.
     """
     price = _Prices((target,), _caller_tiles(tile or {}), FORWARD, None).of(closed)[0]
     return price.everywhere if goes_everywhere else price.chosen
@@ -177,8 +187,8 @@ class _Price:
 
     @property
     def everywhere(self) -> Candidate | None:
-        """The cheapest template whose kernels are not code in this process, unless the ops are cheaper unfused."""
-        portable = _cheapest(candidate for candidate in self.considered if not candidate.needs_process)
+        """The cheapest template whose kernels go into every module, unless the ops are cheaper unfused."""
+        portable = _cheapest(one for one in self.considered if not one.needs_process and not one.unstable)
         return replace(self, cheapest=portable).chosen
 
 
@@ -274,7 +284,10 @@ class _Prices:
         caller: Mapping[str, Tile],
         weighed: tuple[Direction, ...],
         file: TileFile | None,
+        *,
+        stable_only: bool = False,
     ) -> None:
+        self._stable_only = stable_only
         self._targets = [(target, Measured(target, file)) for target in targets]
         self._caller = caller
         self._weighed = weighed
@@ -315,6 +328,9 @@ class _Prices:
     def _consider(self, template: AnyTemplate, closed: Graph, target: Target, table: Measured) -> Candidate:
         name, site = str(template), self._site(closed)
         reasons = reasons_of(template, site, target)
+        if self._stable_only and template.unstable_calls:
+            calls = ", ".join(template.unstable_calls)
+            reasons = (f"the plan takes stable calls only, and jax.export makes no promise for {calls}", *reasons)
         if reasons:
             return Candidate(name, template.version, declined=reasons)
         measured = None
@@ -333,6 +349,7 @@ class _Prices:
             tile_from,
             self._cost(template, closed, target, tile),
             needs_process=template.needs_process is not None,
+            unstable=bool(template.unstable_calls),
             notes=tuple(template.notes(site, tile, target)),
             measured=measured,
         )
@@ -439,7 +456,9 @@ def _region_steps(graph: Graph, taken: Iterable[_Offer], tables: Mapping[Node, T
                 price.chosen,
                 price.considered,
                 prepares,
-                instead=price.everywhere if price.chosen is not None and price.chosen.needs_process else None,
+                instead=price.everywhere
+                if price.chosen is not None and (price.chosen.needs_process or price.chosen.unstable)
+                else None,
             )
             for price in offer.prices
         )

@@ -46,16 +46,22 @@ class Candidate:
     declined: tuple[str, ...] = ()
     needs_process: bool = False
     """Whether its kernels are code in this process, see `Template.needs_process`."""
+    unstable: bool = False
+    """Whether it has calls without a promise by jax.export, see `Template.unstable_calls`. `jax.export` refuses them, and an
+    artifact may have them.
+    """
     notes: tuple[str, ...] = field(default=(), repr=False)
     """What the template says of its kernel. It follows from the other fields, so no digest contains it."""
     measured: MeasuredTile | None = field(default=None, repr=False)
     """The measurement that the tile comes from. The digest contains its words, `tile_from`."""
 
     @property
-    def preference(self) -> tuple[bool, float]:
-        """Orders the candidates of a region, the one to choose first: the caller's tile file, then the least time."""
+    def preference(self) -> tuple[bool, float, bool]:
+        """Orders the candidates of a region, the one to choose first: the caller's tile file, then the least time, then calls
+        with a promise.
+        """
         from_file = self.measured is not None and self.measured.from_file
-        return not from_file, self.cost.seconds if self.cost is not None else math.inf
+        return not from_file, self.cost.seconds if self.cost is not None else math.inf, self.unstable
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +97,13 @@ class Step:
     """Where the cosines and sines of known positions come from; None for other values."""
     instead: Candidate | None = None
     """What computes the region where `chosen` cannot go because its kernels are code in this process: in modules that
-    leave it, and on several devices. None if `chosen` can go everywhere, and for a region that is unfused there.
+    leave it, and on several devices; and in modules of `jax.export` if `chosen` is unstable. None if `chosen` can go
+    everywhere, and for a region that is unfused there.
     """
 
     @property
     def exported(self) -> Candidate | None:
-        """The template and tile of the region in modules that leave this process."""
+        """The template and tile of the region in the modules of an artifact, which leave this process."""
         return self.instead if self.chosen is not None and self.chosen.needs_process else self.chosen
 
     @property
@@ -122,6 +129,7 @@ class Asked:
     tile: tuple[tuple[str, Tile], ...] = ()
     """Templates with their tiles."""
     tables: TableKind | None = None
+    stable_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +206,17 @@ class Plan:
                 by += " else " + (f"{other.template} {other.version} {other.tile}" if other else "unfused")
             lines.append(f"{step.prepares} {step.table.kind if step.table else ''} {computed} {by}")
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def with_calls(plan: Plan) -> Plan:
+    """The plan for a module that may have calls without a promise by jax.export."""
+    return replace(plan, steps=tuple(map(_with_calls, plan.steps)))
+
+
+def _with_calls(step: Step) -> Step:
+    if step.chosen is None or not step.chosen.unstable:
+        return step
+    return replace(step, chosen=replace(step.chosen, unstable=False), instead=None)
 
 
 def _exported(step: Step, plan: Plan) -> Step:

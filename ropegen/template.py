@@ -231,6 +231,10 @@ class Template(Generic[S]):
     """Platforms: cpu, gpu, tpu. ropegen builds the template for targets of these platforms only."""
     calls: tuple[str, ...] = ()
     """The custom-call targets that it emits. The exporter refuses others in a module."""
+    fits_other_gpus: bool = False
+    """Whether the machine that runs a module makes the code of `calls`, for the GPU that it has. Otherwise the code is for the
+    compute capability of the target, and never reaches another GPU.
+    """
     declines: Callable[[S, Target], Iterator[str]] = _accepts
     """The reasons why it cannot compute a site; none if it can."""
     tile: tuple[str, ...] = ()
@@ -276,11 +280,18 @@ class Template(Generic[S]):
     def __str__(self) -> str:
         return f"{self.family.name}/{self.name}"
 
+    @property
+    def unstable_calls(self) -> tuple[str, ...]:
+        """Those of its calls for which jax.export makes no promise of compatibility."""
+        return tuple(call for call in self.calls if call not in STABLE_CALLS)
+
 
 AnyTemplate = Template[Any]
 
+# Of the custom calls that templates emit, those on jax.export's list of targets with guaranteed compatibility.
+STABLE_CALLS = frozenset({"mosaic_gpu_v2", "tpu_custom_call"})
 # The custom calls that the templates of this package emit; a test compares this with what they declare.
-OWN_CALLS = frozenset({"mosaic_gpu_v2", "tpu_custom_call"})
+OWN_CALLS = STABLE_CALLS | {"__cudnn$fmhaSoftmax", "__cudnn$fmhaSoftmaxBackward"}
 
 # Other packages list their templates under this group of entry points, one `Template` for each entry.
 ENTRY_POINTS = "ropegen.templates"

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import legality
 import pytest
 from conftest import GOLDEN, Golden
+from ropegen.templates.attend import cudnn
 
 import ropegen as rg
 from ropegen import models, passes
@@ -18,6 +19,12 @@ from ropegen.emit.module import stablehlo
 
 CASES = sorted(path.parent.name for path in (GOLDEN / "cases").glob("*/config.json"))
 TARGETS = ("cpu", "gpu:h100", "tpu:v5e")
+
+
+@pytest.fixture(autouse=True)
+def without_cudnn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Golden plans are those of a machine without cuDNN."""
+    monkeypatch.setattr(cudnn, "is_installed", lambda: False)
 
 
 def graph_of(case: str) -> rg.Graph:

@@ -43,6 +43,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--grad", action="store_true", help="the gradient too, so that jax.grad takes the loaded artifact"
     )
+    parser.add_argument(
+        "--stable-only", action="store_true", help="only custom calls whose compatibility jax.export promises"
+    )
     parser.add_argument("--source", action="store_true", help="the code of native kernels for CPU, for readers")
     parser.add_argument(
         "--libtpu", metavar="DIR", help="where `pip install --target DIR libtpu` put it (default: this environment)"
@@ -77,7 +80,8 @@ def _run(options: argparse.Namespace) -> int:
             plans: list[Plan] = []
             for target in targets:
                 say(f"planning {each.graph.name} for {target}")
-                plans.append(planning.plan(options, each.graph, target, file, artifact.weighed(options.grad)))
+                weigh, stable = artifact.weighed(options.grad), options.stable_only or split is not None
+                plans.append(planning.plan(options, each.graph, target, file, weigh, stable_only=stable))
             planned.append(plans)
             made.append(
                 artifact.export(

@@ -64,10 +64,15 @@ def plan(
     target: Target,
     file: TileFile | None,
     weigh: Sequence[Direction] = FORWARD,
+    *,
+    stable_only: bool = False,
 ) -> Plan:
     """The plan for one target, with --tile, --tables and --tiles; stderr says if no tile of the file is taken."""
     file = file if file is not None and target in file.targets else None
-    made = api.plan(graph, target, tile=arguments.tile(options.tile), tables=options.tables, weigh=weigh, measured=file)
+    tile = arguments.tile(options.tile)
+    made = api.plan(
+        graph, target, tile=tile, tables=options.tables, weigh=weigh, measured=file, stable_only=stable_only
+    )
     chosen = [step.chosen.measured for step in made.steps if step.chosen is not None]
     if file is not None and not any(measured is not None and measured.from_file for measured in chosen):
         print(

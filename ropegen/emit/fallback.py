@@ -22,8 +22,8 @@ def fallback(closed: Graph, target: Target, taken: str | None, *, is_exported: b
     """Why XLA computes a region on a target although ropegen has kernels for its family there; empty if it need not say.
 
     `taken` is the template that computes it, None for the plain formulas. There is a reason only if every kernel declines.
-    If one could compute the region and costs more, XLA is a choice. An exported module has no code of this process, so
-    kernels of that kind do not count for it.
+    If one could compute the region and costs more, XLA is a choice. An exported module has no code of this process and no
+    calls that jax.export refuses, so kernels of those kinds do not count for it.
     """
     if taken is not None and is_kernel(template(taken)):
         return ""
@@ -33,7 +33,7 @@ def fallback(closed: Graph, target: Target, taken: str | None, *, is_exported: b
         if made_by.family.name == closed.name
         and target.platform in made_by.runs_on
         and is_kernel(made_by)
-        and not (is_exported and made_by.needs_process is not None)
+        and not (is_exported and (made_by.needs_process is not None or made_by.unstable_calls))
     ]
     if not kernels:
         return ""

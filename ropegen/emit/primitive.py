@@ -57,14 +57,14 @@ class Choice:
     template: str | None
     tile: Tile = Tile()
     instead: Choice | None = None
-    """The choice where this one cannot go because its kernels are code in this process."""
+    """The choice where this one cannot go: its kernels are code in this process, or calls that jax.export refuses."""
 
     @staticmethod
     def of(target: Target, chosen: Candidate | None, instead: Candidate | None) -> Choice:
         """The choice of what the planner chose, and of what it chose `instead` where that cannot go."""
         if chosen is None:
             return Choice(target, None)
-        other = Choice.of(target, instead, None) if chosen.needs_process else None
+        other = Choice.of(target, instead, None) if chosen.needs_process or chosen.unstable else None
         return Choice(target, chosen.template, chosen.tile, other)
 
 
@@ -162,7 +162,7 @@ def _choice_at(closed: Graph, choices: Choices, place: _Place) -> Choice:
     if other := _another_gpu(choice, place):
         warn(f"{closed.name} on {choice.target} falls back to XLA: {other}")
         return _default_choice(closed, Target.default(place.platform), catalog())
-    if choice.template is None or _can_go(template(choice.template), choice.target, place):
+    if choice.template is None or _can_go(choice, template(choice.template), place):
         warn(fallback(closed, choice.target, choice.template, is_exported=place.is_exported))
         return choice
     warn(_why_not_here(closed, choice, place))
@@ -175,7 +175,10 @@ def _another_gpu(choice: Choice, place: _Place) -> str:
     A kernel is code for one compute capability. CUDA's driver compiler ends the process if it meets another one.
     """
     needed = choice.target.capability
-    if choice.template is None or needed is None or place.is_exported or not template(choice.template).calls:
+    if choice.template is None or needed is None or place.is_exported:
+        return ""
+    made_by = template(choice.template)
+    if not made_by.calls or made_by.fits_other_gpus:
         return ""
     here = host_capability()
     if here in (None, needed):
@@ -187,10 +190,17 @@ def _another_gpu(choice: Choice, place: _Place) -> str:
 
 
 def _why_not_here(closed: Graph, choice: Choice, place: _Place) -> str:
-    """Why code of this process cannot go to a place; empty for an exported module, which never has any."""
-    if place.is_exported:
-        return ""
+    """Why a kernel cannot go to a place; empty for code of this process, which an exported module never has."""
     made_by = template(choice.template or "")
+    if place.is_exported:
+        if made_by.needs_process is not None:
+            return ""
+        calls = ", ".join(made_by.unstable_calls)
+        taken = "the plain formulas" if choice.instead is None else choice.instead.template or "the plain formulas"
+        return (
+            f"{closed.name} on {choice.target} takes {taken} in a module of jax.export, which refuses {calls} of {made_by}; "
+            "an artifact of ropegen.export has it"
+        )
     reasons = list(made_by.needs_process(choice.target)) if made_by.needs_process is not None else []
     if not place.stays:
         reasons.append("its code runs on one device, and the program is for several")
@@ -211,11 +221,13 @@ def _kernel(closed: Graph, choice: Choice, place: _Place) -> CompleteKernel:
     return built_kernel(closed, made_by, choice.target, choice.tile, place.devices)
 
 
-def _can_go(made_by: AnyTemplate, target: Target, place: _Place) -> bool:
-    """Whether the module at a place can call the kernels of a template."""
+def _can_go(choice: Choice, made_by: AnyTemplate, place: _Place) -> bool:
+    """Whether the module at a place can call the kernels of a choice. One without another choice goes everywhere."""
+    if place.is_exported and made_by.unstable_calls and choice.instead is not None:
+        return False
     if made_by.needs_process is None or native_call.is_collecting():
         return True
-    return place.stays and not any(made_by.needs_process(target))
+    return place.stays and not any(made_by.needs_process(choice.target))
 
 
 def _plain(closed: Graph) -> Callable[..., Arrays]:

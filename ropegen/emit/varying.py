@@ -56,4 +56,19 @@ def lowered_alone(
     types = [ShapedArray(value.shape, value.dtype) for value in context.avals_in if isinstance(value, ShapedArray)]
     rule = mlir.lower_fun(function, multiple_results=True)
     with jax.sharding.use_abstract_mesh(NO_MESH):
-        return rule(context.replace(avals_in=types), *operands, **params)
+        return rule(
+            context.replace(avals_in=types, module_context=_unsplit(context.module_context)), *operands, **params
+        )
+
+
+def _unsplit(module: mlir.ModuleContext) -> mlir.ModuleContext:
+    """The context of a module for one device, which says that nothing of it is split.
+
+    Without that, functions of JAX that say how they are split (`custom_partitioning`), such as the one that calls cuDNN, ask for
+    the devices of the module. JAX tells them only to functions that it sees before the lowering.
+    """
+    axes = module.axis_context
+    if isinstance(axes, mlir.SPMDAxisContext) or axes.num_devices != 1:
+        return module
+    nothing: Any = NO_MESH
+    return module.replace(axis_context=mlir.SPMDAxisContext(nothing))

@@ -38,7 +38,7 @@ class Instead:
 def entry(made: Plan) -> CapabilityEntry | None:
     """What the manifest says of a plan whose modules hold kernels for one compute capability; None for others."""
     chosen = [step.exported.template for step in made.steps if step.exported is not None]
-    names = dict.fromkeys(name for name in chosen if template(name).calls)
+    names = dict.fromkeys(name for name in chosen if template(name).calls and not template(name).fits_other_gpus)
     if made.target.capability is None or not names:
         return None
     return CapabilityEntry(

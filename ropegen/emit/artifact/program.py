@@ -23,7 +23,7 @@ from ropegen.emit.artifact.manifest import MANIFEST
 from ropegen.emit.module import stablehlo
 from ropegen.emit.module.reader import expect_program, parsed, text_of
 from ropegen.errors import RopegenError
-from ropegen.template import unknown_calls
+from ropegen.template import STABLE_CALLS, unknown_calls
 from ropegen.types import TensorType, dtype_name
 
 
@@ -112,6 +112,7 @@ def result_types(made: jax_export.Exported, labels: tuple[str, ...]) -> dict[str
 def _expect_signature(made: jax_export.Exported, path: Path, wanted: Signature) -> None:
     """Refuses a program with other arguments, results or platforms, or with anything that ropegen never exports."""
     labels = sorted(wanted.arguments)
+    unchecked = {str(jax_export.DisabledSafetyCheck.custom_call(call)) for call in {*wanted.calls} - STABLE_CALLS}
     with _Reading(path):
         of_jax: Any = made  # some of its fields have no types
         count = len(of_jax.in_avals)
@@ -132,7 +133,7 @@ def _expect_signature(made: jax_export.Exported, path: Path, wanted: Signature) 
                 set[object](),
             ),
             "effects": ((*of_jax.ordered_effects, *of_jax.unordered_effects), ()),
-            "disabled checks": (of_jax.disabled_safety_checks, ()),
+            "disabled checks": ({*map(str, of_jax.disabled_safety_checks)} - unchecked, set[str]()),
             "derivatives": (of_jax.has_vjp(), False),
             "kept arguments": (
                 of_jax.module_kept_var_idx,

@@ -15,7 +15,6 @@ from ropegen.emit.artifact.manifest import (
     FORMAT,
     GRAPH,
     MANIFEST,
-    MOSAIC_GPU,
     PLANS,
     SIGNATURES,
     TILES,
@@ -37,10 +36,8 @@ from ropegen.errors import RopegenError
 from ropegen.ir import ops, text
 from ropegen.ir.graph import Graph
 from ropegen.plans import FORWARD, Plan
+from ropegen.template import STABLE_CALLS
 from ropegen.version import VERSION
-
-# Of the custom calls that templates emit, those on jax.export's list of targets with guaranteed compatibility.
-_STABLE_CALLS = frozenset({MOSAIC_GPU, "tpu_custom_call"})
 
 Progress = Callable[[str], None]
 
@@ -197,7 +194,7 @@ def _manifest(
         platforms=tuple(plan.target.jax_platform for plan in held),
         built_with=Versions(ropegen=VERSION, jax=release, jaxlib=importlib.metadata.version("jaxlib")),
         custom_calls={
-            call: "stable by jax.export" if call in _STABLE_CALLS else "no promise by jax.export"
+            call: "stable by jax.export" if call in STABLE_CALLS else "no promise by jax.export"
             for call in stablehlo.declared_calls(held)
         },
         loads_with=f"jax {release} and, by jax.export's promise, every release of the six months after it",

@@ -244,7 +244,8 @@ class _Work:
                     f"{', '.join(dict.fromkeys(composite.name for composite in composites))}: {wide[0].type} is 64 bits wide, and JAX "
                     "runs without such types; set jax_enable_x64 to True first (JAX_ENABLE_X64=1 for a command)"
                 )
-            made = plan(source, self.target, tile=self.tile).exported
+            # The module has no manifest, which would say that a call has no promise of compatibility.
+            made = plan(source, self.target, tile=self.tile, stable_only=True).exported
             self._kernels[source] = self._insert(_emitted(made)), made
         return self._kernels[source]
 

@@ -41,8 +41,8 @@ from ropegen.emit.varying import NO_MESH, alike, lowered_alone, typed_beside
 from ropegen.errors import RopegenError
 from ropegen.ir.graph import Node, label_of
 from ropegen.native import call
-from ropegen.plans import Plan
-from ropegen.template import template
+from ropegen.plans import Plan, with_calls
+from ropegen.template import STABLE_CALLS, template
 from ropegen.types import TensorType, numpy_dtype
 
 # Every consumer of this StableHLO version or a newer one can read a portable module.
@@ -84,7 +84,7 @@ def exported(
     """The module of a stage for the platforms of the plans; its arguments and results are dictionaries by label.
 
     `named` keeps the names of kernels, which a compiler repeats in its reports. `calls` are targets of custom calls that
-    the module may have besides those that templates declare, without a promise by jax.export. With a `split`, the module
+    the module may have besides those that templates declare. Neither need a promise by jax.export. With a `split`, the module
     is for all devices of its mesh, and every device runs the plans of its part.
 
     Raises:
@@ -92,6 +92,7 @@ def exported(
         that no chosen template declares; or it is called inside a function that JAX traces for a mesh of devices.
     """
     check_platforms(plans)
+    plans = [with_calls(plan) for plan in plans]
     if split is None:
         function, arguments = _function(plans, stage)
     else:
@@ -101,7 +102,8 @@ def exported(
         arguments = _arguments(stages.arguments(stage), lies)
         plans = [plan for part in stages.plans for plan in part]
     platforms = list(dict.fromkeys(plan.target.jax_platform for plan in plans))
-    unchecked = [export.DisabledSafetyCheck.custom_call(name) for name in calls]
+    unpromised = [name for name in declared_calls(plans) if name not in STABLE_CALLS]
+    unchecked = [export.DisabledSafetyCheck.custom_call(name) for name in (*calls, *unpromised)]
     with _no_locations(), _no_mesh():
         made = export.export(function, platforms=platforms, disabled_checks=unchecked)(arguments)
     if made.nr_devices != (devices := 1 if split is None else split.mesh.size):
