@@ -79,6 +79,8 @@ class Chip:
     """
     measured_backward: float = 1.0
     """The same in the backward pass."""
+    matrix_unit: int = 128
+    """The rows and columns of multipliers of a TPU's matrix unit."""
     basis: str = ""
     """What the figures and the constants of the cost models rest on: published numbers, measurements, or a fit to them."""
 
@@ -311,6 +313,7 @@ def _tpu(
     clock: float,
     cores: int = 1,
     products: Products = "last in halves",
+    matrix_unit: int = 128,
     measured: float = 1.0,
     measured_backward: float = 1.0,
     basis: str = "published peaks of the chip; the costs of kernels are fitted to libtpu's schedules, not to times on a TPU",
@@ -340,6 +343,7 @@ def _tpu(
         latency=1e-6,  # an estimate; schedules do not show it
         kernel_memory=TPU_KERNEL_MEMORY,
         products=products,
+        matrix_unit=matrix_unit,
         measured=measured,
         measured_backward=measured_backward,
         basis=basis,
@@ -386,6 +390,7 @@ _TPU: Mapping[str, Chip] = MappingProxyType(
             fast_memory=128 << 20,
             clock=1.75e9,
             products="in turns",
+            matrix_unit=256,
         ),
         "v7x": _tpu(
             matmul_bf16=2307e12,
@@ -397,6 +402,7 @@ _TPU: Mapping[str, Chip] = MappingProxyType(
             clock=2.2e9,
             cores=2,
             products="by key",
+            matrix_unit=256,
             # Of tokamax 0.0.17's splash attention on v7x: the calibration in benchmarks/tpu.md.
             measured=1.22,
             measured_backward=1.3,

@@ -53,6 +53,7 @@ class Form:
     at_once: int = ROWS  # the largest number of rows of scores at a time
     products: Products = "last in halves"
     """The order of products and weights, see `kernel_tpu.order`."""
+    matrix_unit: int = 128  # its rows and columns
     stride: int = 0  # from the tile map of one batch entry to the next; 0 if all share one
 
     def place(self, batch: Index, step: Index) -> Index:

@@ -216,9 +216,15 @@ def _kernel(form: Form, bodies: tuple[Body, ...], is_ahead: bool, names: tuple[s
             forget()
 
 
-def straight(form: Form, body: Callable[[int, int, Index], None], together: int = 1) -> None:
+def straight(
+    form: Form,
+    body: Callable[[int, int, Index], None],
+    together: int = 1,
+    then: Callable[[], None] = lambda: None,
+) -> None:
     """Calls `body(place in the code, first key, block of rows)` for the whole tile, as straight-line code of
-    `form.unrolled(together)` blocks of rows, in a loop if there are more. A block has `together` chunks.
+    `form.unrolled(together)` blocks of rows, in a loop if there are more. A block has `together` chunks. The code ends with
+    `then()`.
     """
     blocks, unrolled = form.chunks // together, form.unrolled(together)
 
@@ -226,6 +232,7 @@ def straight(form: Form, body: Callable[[int, int, Index], None], together: int 
         for offset in range(unrolled):
             for start in range(0, form.kv_tile, STRAIGHT):
                 body(offset, start, index * unrolled + offset)
+        then()
 
     if blocks == unrolled:
         several(0, None)

@@ -56,6 +56,21 @@ class Strip:
     def keys(self) -> int:
         return self.columns * self.form.kv_tile
 
+    def streams(self, width: int) -> bool:
+        """Whether the features of cotangents of keys pass through the matrix unit, which holds the weights of the scores.
+        Then the cotangents are (width, keys), otherwise (keys, width).
+
+        That takes fewer cycles if the features do not fill the columns of the matrix unit.
+        """
+        return width % self.form.matrix_unit != 0
+
+    @property
+    def ahead(self) -> int:
+        """The number of blocks whose products are computed before the cotangents of an older block, which wait for its
+        exponentials. Where the matrix unit is the only one that is busy, that would only spill registers.
+        """
+        return int(self.streams(self.form.width) or self.streams(self.form.value_width))
+
     @property
     def dq_dtype(self) -> Any:
         return self.form.dtype if self.finishes and self.is_last and not self.adds else np.dtype(np.float32)
@@ -119,37 +134,44 @@ def _kernel(strip: Strip, bodies: tuple[Body, ...], names: tuple[str, ...], *ref
             gather(form, given["d_out"][0, :, features], member, pulls)
         turned[...] = jnp.zeros(turned.shape, jnp.float32)
 
-    def attend(pattern: Pattern, offset: int, start: int, chunk: Index) -> None:
-        """The cotangents of one chunk of rows over at most `STRAIGHT` keys of a tile, whose blocks have these classes."""
+    def visit(pattern: Pattern) -> None:
+        """The cotangents of a tile whose blocks have these classes."""
         count = form.block_keys
-        classes, keys_of_run = of_chunk(form, pattern, offset), range(start, min(start + STRAIGHT, form.kv_tile), count)
-        places = [key for key in keys_of_run if classes[key // count] != masks.EMPTY]
-        if bias:  # blocks without a visible score are written to memory too
-            for key in keys_of_run:
-                if key not in places:
-                    scores = Scores(form, given, batch, head, row, column, chunk, key, count)
-                    scores.write(bias[0], jnp.zeros(scores.shape, jnp.float32))
-        if not places:
-            return
-        shift, drag = given["shift"][0, 0, 0, chunk], given["drag"][0, 0, 0, chunk]
-        gathered = turned[chunk]
-        for key in places:
-            keys, values = given["k"][0, key : key + count, :], given["v"][0, key : key + count, :]
-            product, pulled = dot(keys, queries[chunk], (1, 1)), dot(values, pulls[chunk], (1, 1))
-            scores = Scores(form, given, batch, head, row, column, chunk, key, count)
-            weight, cotangents = scores.weights(product, classes[key // count] != masks.FULL, shift)
+        waiting: list[tuple[Scores, bool, Array, Array]] = []
+
+        def multiply(offset: int, start: int, chunk: Index) -> None:
+            classes = of_chunk(form, pattern, offset)
+            for key in range(start, min(start + STRAIGHT, form.kv_tile), count):
+                kind = classes[key // count]
+                scores = Scores(form, given, batch, head, row, column, chunk, key, count)
+                if kind == masks.EMPTY:
+                    if bias:  # it is written to memory too
+                        scores.write(bias[0], jnp.zeros(scores.shape, jnp.float32))
+                    continue
+                keys, values = given["k"][0, key : key + count, :], given["v"][0, key : key + count, :]
+                product, pulled = dot(keys, queries[chunk], (1, 1)), dot(values, pulls[chunk], (1, 1))
+                waiting.append((scores, kind != masks.FULL, product, pulled))
+                if len(waiting) > strip.ahead:
+                    finish(*waiting.pop(0))
+
+        def finish(scores: Scores, masked: bool, product: Array, pulled: Array) -> None:
+            chunk, key = scores.chunk, scores.key
+            shift, drag = given["shift"][0, 0, 0, chunk], given["drag"][0, 0, 0, chunk]
+            weight, cotangents = scores.weights(product, masked, shift)
             d_score, d_bias = cotangents(weight * (pulled - drag))
             if bias and d_bias is not None:
                 scores.write(bias[0], d_bias)
             own = pl.ds(pl.multiple_of(first + key, count), count)
             narrow = d_score.astype(form.dtype)
-            dv[0, own] += dot(weight.astype(form.dtype), pulls[chunk], (1, 0))
-            dk[0, own] += dot(narrow, queries[chunk], (1, 0))
-            gathered = gathered + dot(keys, narrow, (0, 0))
-        turned[chunk] = gathered
+            add(dv, own, weight.astype(form.dtype), pulls[chunk], strip.streams(form.value_width))
+            add(dk, own, narrow, queries[chunk], strip.streams(form.width))
+            turned[chunk] += dot(given["k"][0, key : key + count, :], narrow, (0, 0))
 
-    def visit(pattern: Pattern) -> None:
-        straight(form, functools.partial(attend, pattern))
+        def finish_all() -> None:
+            while waiting:
+                finish(*waiting.pop(0))
+
+        straight(form, multiply, then=finish_all)
 
     for code, pattern, _ in bodies:
         pl.when((todo & COMPUTES) == code)(functools.partial(visit, pattern))
@@ -169,6 +191,17 @@ def _kernel(strip: Strip, bodies: tuple[Body, ...], names: tuple[str, ...], *ref
                 if strip.adds:
                     part = part + given["dq"][0, rows, features]
                 dq[0, rows, features] = part.astype(dq.dtype)
+
+
+def add(of_keys: Ref, own: Any, factors: Array, of_rows: Array, streams: bool) -> None:
+    """Adds a product of `factors`, (keys, rows), with what belongs to the rows, (rows, width), to cotangents of keys.
+
+    See `Strip.streams` for the layout of the cotangents.
+    """
+    if streams:
+        of_keys[0, :, own] += dot(of_rows, factors, (0, 1))
+    else:
+        of_keys[0, own] += dot(factors, of_rows, (1, 0))
 
 
 def backward(
@@ -227,8 +260,12 @@ def _call(
     places = [of_queries]
     aliases: dict[int, int] = {}
     for width in (form.width, form.value_width):
-        shapes.append(result_type((form.batch, strip.keys, form.kv_heads * width), jnp.float32))
-        places.append(block(form, (1, strip.keys, width), lambda b, h, row, column: (b, 0, h)))
+        if strip.streams(width):
+            shapes.append(result_type((form.batch, form.kv_heads * width, strip.keys), jnp.float32))
+            places.append(block(form, (1, width, strip.keys), lambda b, h, row, column: (b, h, 0)))
+        else:
+            shapes.append(result_type((form.batch, strip.keys, form.kv_heads * width), jnp.float32))
+            places.append(block(form, (1, strip.keys, width), lambda b, h, row, column: (b, 0, h)))
     if dq is not None:
         aliases[3 + len(given)] = 0
         names, given, specs = (*names, "dq"), [*given, dq], [*specs, of_queries]
@@ -265,4 +302,7 @@ def _call(
     # The queries carry the factor of the scores, scale times log2(e); dk keeps only the scale.
     rest = form.op.scale if not form.is_wide else 1.0 if form.is_altered else 1 / LOG2_E
     own_dq, dk, dv, *bias = call(*tiles.prefetched, *given)
+    dk, dv = (
+        jnp.swapaxes(x, 1, 2) if strip.streams(width) else x for x, width in ((dk, form.width), (dv, form.value_width))
+    )
     return own_dq, dk * np.float32(rest), dv, bias[0] if bias else None

@@ -418,6 +418,7 @@ def _strips(site: AttendSite, tile: Tile, target: Target, wanted: Collection[str
     for kv in _halvings(tile["kv"]):
         for q in _halvings(tile["q"]):
             form = _form(site, Tile.of(q=q, kv=kv), _ROWS_BACKWARD)
+            form = replace(form, matrix_unit=target.figures.matrix_unit)
             parts = strips(form, int(VMEM_SHARE_BACKWARD * vmem_most(target)), finishes, "bias" in wanted)
             if not parts or parts[0].columns * (form.queries // q) > _MOST_STEPS:
                 continue
