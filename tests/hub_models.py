@@ -152,9 +152,9 @@ def drawn(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """A weight of the tensor of this name, float32; norms are around 1, and nothing is 0."""
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
     values = np.random.default_rng(seed).standard_normal(shape)
-    if len(shape) == 1:
+    if len(shape) < 2:
         is_norm = name.endswith("weight")
-        return (is_norm + 0.3 * values).astype(np.float32)
+        return np.asarray(is_norm + 0.3 * values, np.float32)
     return (1.2 * values / np.sqrt(min(shape[-2:]))).astype(np.float32)
 
 

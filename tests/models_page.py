@@ -32,9 +32,7 @@ NOT_COMPARED: Mapping[str, str] = {
 
 BARE = "it is a text tower without a head that scores tokens"
 WITHOUT_SCORES: Mapping[str, str] = {
-    "apertus": "its activation (xIELU) learns parameters",
     "clip_text_model": BARE,
-    "dbrx": "no `Block` is declared for it yet",
     "qwen2_5_vl_text": BARE,
     "qwen2_vl_text": BARE,
     "qwen3_vl_text": BARE,

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import hub_layers
 import jax
 import numpy as np
 import pytest
@@ -266,6 +267,27 @@ def _tensors_of_glm() -> Iterator[tuple[str, tuple[int, ...]]]:
 def test_fields_of_mixtures_that_are_not_supported(config: dict[str, Any], words: list[str]) -> None:
     with pytest.raises(RopegenError) as raised:
         Rest.of(*supported("Model", {**GROUPED, "num_hidden_layers": 2, "num_experts_per_tok": 2, **config}))
+    for word in words:
+        assert word in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("falcon-groups", {"parallel_attn": False}, ["parallel_attn is false", "new architecture"]),
+        ("falcon-groups", {"num_ln_in_parallel_attn": 3}, ["num_ln_in_parallel_attn is 3", "(None, 1, 2)"]),
+        (
+            "dbrx",
+            {"ffn_config": {"moe_normalize_expert_weights": 2.0}},
+            ["moe_normalize_expert_weights is 2.0", "only 1"],
+        ),
+        ("phimoe", {"num_experts_per_tok": 3}, ["num_experts_per_tok 3", "only 2"]),
+        ("apertus", {"hidden_act": "xielus"}, ["hidden_act 'xielus'"]),
+    ],
+)
+def test_fields_of_a_block_that_are_not_supported(name: str, change: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(RopegenError) as raised:
+        Rest.of(*supported("Model", {**hub_layers.CONFIGS[name], **change}))
     for word in words:
         assert word in str(raised.value)
 

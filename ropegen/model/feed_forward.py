@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ropegen import plain
+from ropegen.models.block import XIELU
 
 Array = jax.Array
 Values = Mapping[str, Array]
@@ -47,6 +48,15 @@ ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
 }
 
 
+def _xielu(x: Array, alpha_p: Array, alpha_n: Array, beta: Array, eps: Array) -> Array:
+    """XIELU (Huang et al., 2024): a parabola above 0, and below it an exponential function, both with a learned factor."""
+    wide = plain.accumulator(x.dtype)
+    read, alpha_p, alpha_n, beta, eps = (value.astype(wide) for value in (x, alpha_p, alpha_n, beta, eps))
+    above = jax.nn.softplus(alpha_p) * read * read
+    below = (jnp.expm1(jnp.minimum(read, eps)) - read) * (beta + jax.nn.softplus(alpha_n))
+    return (jnp.where(read > 0, above, below) + beta * read).astype(x.dtype)
+
+
 def activated(x: Array, activation: str) -> Array:
     """The activation of that name, in the element type of the accumulator, rounded to that of x."""
     return ACTIVATIONS[activation](x.astype(plain.accumulator(x.dtype))).astype(x.dtype)
@@ -70,7 +80,8 @@ class FeedForward:
         """The labels of its parameters."""
         parts = ("gate", "up", "down") if self.gated else ("up", "down")
         kinds = ("weight", "bias") if self.biased else ("weight",)
-        return frozenset(f"{self.prefix}{part}_{kind}" for part in parts for kind in kinds)
+        learned = XIELU if self.activation == "xielu" else ()
+        return frozenset((*(f"{self.prefix}{part}_{kind}" for part in parts for kind in kinds), *learned))
 
     def __call__(self, x: Array, values: Values) -> Array:
         """(B, S, features) -> (B, S, features)."""
@@ -80,6 +91,10 @@ class FeedForward:
             bias = (values[f"{label}_bias"],) if self.biased else ()
             return plain.project(read, values[f"{label}_weight"], *bias).astype(x.dtype)
 
+        def act(read: Array) -> Array:
+            if self.activation == "xielu":
+                return _xielu(read, *(values[label] for label in XIELU))
+            return activated(read, self.activation)
+
         up = project("up", x)
-        inner = activated(project("gate", x), self.activation) * up if self.gated else activated(up, self.activation)
-        return project("down", inner)
+        return project("down", act(project("gate", x)) * up if self.gated else act(up))

@@ -67,7 +67,7 @@ class Rest:
                 raise model.refuse(f"{name} {model.given[name]!r} is not supported", f"only {only!r} is")
         activation = block.fixed_activation or model.value(block.activation)
         activation = block.activation_names.get(str(activation), activation)
-        if activation not in ACTIVATIONS:
+        if activation not in ACTIVATIONS and not (block.learned_activation and activation == "xielu"):
             raise model.refuse(
                 f"{block.activation} {activation!r} is not supported", nearest(str(activation), ACTIVATIONS)
             )

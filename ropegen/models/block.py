@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from ropegen.models.config import Config
 
 
+XIELU = ("xielu_alpha_p", "xielu_alpha_n", "xielu_beta", "xielu_eps")
+"""The labels of the numbers, each of shape (1,), that the activation xIELU learns or keeps."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experts:
     """A mixture of experts: a router scores every expert for every token, and the best few compute the token.
@@ -102,6 +106,8 @@ class Block:
     """With `experts`: whether a layer has the mixture and not one feed-forward part; None where every layer has it."""
     activation: str = "hidden_act"
     """The field that names the activation, by a name of transformers' ACT2FN."""
+    learned_activation: bool = False
+    """Whether the activation may be "xielu", which learns the numbers of `XIELU` in every layer."""
     activation_names: Mapping[str, str] = field(default_factory=dict[str, str])
     """Activations that the code calls by other names than ACT2FN, and their names there."""
     fixed_activation: str = ""

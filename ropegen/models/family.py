@@ -174,9 +174,9 @@ class Family:
     block: Block | Callable[[Config], Block] | None = None
     """The rest of a layer and the head, for `ropegen.Model`, perhaps by what the config says; `Config.block` has the result.
     None where ropegen runs only the front-end."""
-    part: str = ""
-    """The field that holds a mapping with more fields of the model, such as `attn_config`. They are read as if they stood
-    beside it."""
+    parts: tuple[str, ...] = ()
+    """The fields that hold mappings with more fields of the model, such as `attn_config`. They are read as if they stood
+    beside them."""
     unread: frozenset[str] = frozenset()
     """Fields of the config class that cannot change what the model computes for given inputs, such as dropout."""
     tensors: Tensors | Callable[[Config], Tensors] | None = None

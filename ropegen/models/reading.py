@@ -6,6 +6,7 @@ refused with a reason, and a config that holds a text model is replaced by that 
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -82,7 +83,7 @@ def config_of(call: str, given: object, *, any_wrapper: bool = False) -> Config:
         return _within(str(outer), text, stated)
     wrapper = _family(outer, named)
     if text is None and not wrapper.text:
-        return Config(str(outer), wrapper, _with_part(stated, wrapper.part))
+        return Config(str(outer), wrapper, functools.reduce(_with_part, wrapper.parts, stated))
     if not isinstance(text, Mapping | None):
         raise RopegenError(f"{outer} config: text_config is {text!r:.60}; it must hold the fields of the text model")
     model_type = (wrapper.text or str(outer)) if named in (None, outer) else str(named)
@@ -106,7 +107,7 @@ def _within(outer: str, text: object, stated: Mapping[str, object]) -> Config:
 
 def _with_part(stated: Mapping[str, object], part: str) -> Mapping[str, object]:
     """The fields of a config, with those of the mapping under `part` beside them."""
-    inner = stated.get(part) if part else None
+    inner = stated.get(part)
     to_dict = getattr(inner, "to_dict", None)
     inner = cast("Callable[[], object]", to_dict)() if callable(to_dict) else inner
     if inner is None:

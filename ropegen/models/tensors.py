@@ -190,6 +190,51 @@ class StackedExperts:
 
 
 @dataclass(frozen=True, slots=True)
+class FlatExperts:
+    """The experts in one matrix called NAME, the rows of one expert after those of another.
+
+    outputs_first: whether the matrix of an expert is (features out, features in), as in torch's `Linear`.
+    """
+
+    name: str
+    outputs_first: bool
+
+    def parts(self, role: str, wanted: Shapes, sizes: Sizes) -> Iterator[Part]:
+        """The parts of `wanted` that belong to `role`."""
+        if (label := f"{role}_weight") not in wanted:
+            return
+        experts, features, outputs = wanted[label]
+        rows, columns = (outputs, features) if self.outputs_first else (features, outputs)
+
+        def taken(stored: Array) -> Array:
+            matrices = stored.reshape(experts, rows, columns)
+            return matrices.swapaxes(1, 2) if self.outputs_first else matrices
+
+        yield Part(label, self.name, (experts * rows, columns), taken)
+
+    def names(self) -> tuple[str]:
+        """The name of the matrix."""
+        return (self.name,)
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number called NAME, which is an array of one element for a graph. The stored tensor has no axis, or one if `axis`."""
+
+    name: str
+    axis: bool
+
+    def parts(self, role: str, wanted: Shapes, sizes: Sizes) -> Iterator[Part]:
+        """The parts of `wanted` that belong to `role`."""
+        if role in wanted:
+            yield Part(role, self.name, (1,) if self.axis else (), lambda stored: stored.reshape(1))
+
+    def names(self) -> tuple[str]:
+        """The name of the number."""
+        return (self.name,)
+
+
+@dataclass(frozen=True, slots=True)
 class Norm(_Module):
     """A norm. Its weight has the name of the role as its label."""
 
@@ -276,7 +321,9 @@ class Convolution(_Module):
         yield from _biases(self.name, role, wanted, slice(None), features)
 
 
-Stored: TypeAlias = Linear | Conv1D | Experts | StackedExperts | Norm | Table | Parameter | Row | Convolution
+Stored: TypeAlias = (
+    Linear | Conv1D | Experts | StackedExperts | FlatExperts | Number | Norm | Table | Parameter | Row | Convolution
+)
 Roles: TypeAlias = Mapping[str, Stored]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ropegen.errors import RopegenError
+from ropegen.models.block import XIELU
 from ropegen.models.config import Config
 from ropegen.models.family import FrontEnd
 from ropegen.models.layer_graph import has_norm_bias
@@ -27,6 +28,9 @@ def block_shapes(model: Config, facts: FrontEnd, tensors: Tensors, roles: Roles)
             wanted[role] = (features,)
             if has_norm_bias(facts):
                 wanted[f"{role}_bias"] = (features,)
+            continue
+        if role in XIELU:
+            wanted[role] = (1,)
             continue
         if role == "router_correction":
             wanted[role] = (model.count(tensors.experts),)

@@ -39,7 +39,7 @@ FAMILIES = {
             "max_position_embeddings": ("max_seq_len",),
         },
         defaults={"clip_qkv": None, "layer_norm_epsilon": 1e-5, "softmax_scale": None},
-        part="attn_config",
+        parts=("attn_config",),
         block=Block(
             mlp="plain",
             fixed_activation="gelu",
