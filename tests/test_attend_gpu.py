@@ -147,6 +147,19 @@ def test_what_the_kernel_does_not_honour_it_declines() -> None:
         assert list(mosaic_gpu.declines(site, H200)) == [reason]
 
 
+def test_with_more_than_128_features_a_quotient_counts_twice() -> None:
+    """A causal mask of chunks spilled two registers there; with 128 features and fewer it was compiled."""
+    b = rg.Builder("chunks")
+    at = b.positions(256)
+    for width, expected in ((128, []), (256, ["quotients, and these have 6, as a quotient counts twice"])):
+        q = b.input(f"q{width}", (1, 256, 2, width), "bf16")
+        out = b.attend(q, q, q, mask=masks.causal & masks.chunked(64), q_positions=at, kv_positions=at)
+        site = mosaic_gpu.FAMILY.site(next(iter(mosaic_gpu.FAMILY.find(b.build(out=out)))).closed)
+        said = list(mosaic_gpu.declines(site, H200))
+        assert len(said) == len(expected)
+        assert all(part in reason for part, reason in zip(expected, said, strict=True))
+
+
 def test_a_tile_of_another_size_is_refused() -> None:
     with pytest.raises(RopegenError, match="q is 128, and kv one of 128, 64"):
         mosaic_gpu.build(Case().site, Tile.of(q=128, kv=96), H200)

@@ -73,9 +73,11 @@ def reasons(site: AttendSite, target: Target) -> Iterator[str]:
         yield f"its scale is positive and finite, not {op.scale:g}"
     if unknown := sorted({*_unknown(op.visible), *_unknown(op.score)}):
         yield f"its expressions do not compute {', '.join(unknown)}"
-    most = _MOST_COMPARISONS if _width(site) <= 128 else _MOST_WITH_LESS_ROOM
-    if (count := _comparisons(op)) > most:
-        yield f"its mask and score have at most {most} comparisons and quotients, and these have {count}"
+    is_wide = _width(site) > 128
+    most = _MOST_WITH_LESS_ROOM if is_wide else _MOST_COMPARISONS
+    if (count := _comparisons(op, quotient=2 if is_wide else 1)) > most:
+        twice = ", as a quotient counts twice with more than 128 features" if is_wide else ""
+        yield f"its mask and score have at most {most} comparisons and quotients, and these have {count}{twice}"
     if q.shape[-2] > _MOST_BLOCKS or math.prod(q.shape[:-3]) > _MOST_BLOCKS:
         yield f"a GPU starts at most {_MOST_BLOCKS:,} heads and batch entries at once"
 
@@ -119,15 +121,16 @@ def _unknown(expr: masks.Expr) -> Iterator[str]:
             yield f"`{masks.excerpt(str(expr))}`"
 
 
-def _comparisons(op: Attend) -> int:
-    """How many comparisons, choices and quotients the mask and the score have."""
-    return _counted(op.visible) + _counted(op.score)
+def _comparisons(op: Attend, quotient: int = 1) -> int:
+    """How many comparisons, choices and quotients the mask and the score have; a quotient counts so often."""
+    return _counted(op.visible, quotient) + _counted(op.score, quotient)
 
 
-def _counted(expr: masks.Expr) -> int:
+def _counted(expr: masks.Expr, quotient: int) -> int:
     if not isinstance(expr, masks.Apply):
         return 0
-    return (expr.op in COMPARISONS or expr.op in ("where", "min", "max", "//", "%")) + sum(map(_counted, expr.args))
+    own = quotient if expr.op in ("//", "%") else int(expr.op in COMPARISONS or expr.op in ("where", "min", "max"))
+    return own + sum(_counted(part, quotient) for part in expr.args)
 
 
 def _calls(expr: masks.Expr, name: str) -> bool:
