@@ -292,9 +292,8 @@ def table(runs: Mapping[str, Mapping[str, Any]], part: str) -> Iterator[str]:
     )
     yield "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |"
     for run in runs.values():
-        for entry in run["entries"]:
-            if entry["part"] != part or all("declined" in other for other in run["entries"]):
-                continue
+        entries = [entry for entry in run["entries"] if entry["part"] == part]
+        for entry in entries if not all("declined" in entry for entry in entries) else []:
             head = f"| {entry['name']} | {run['chip']} | {run['jax']} |"
             if "loops" not in entry:
                 said = entry.get("error") or "declines: " + "; ".join(entry["declined"])
