@@ -97,8 +97,7 @@ It needs `pip install '.[transformers]'`. `{COMMAND} llama qwen3` measures these
 
 - **prefill**: the largest error of the attention front-end, from what goes into a layer to its output projection, over all
   layers, in units of the largest value. ropegen is compiled for CPU and computes in float32. The code of transformers runs in
-  float64 throughout, also where it asks for float32 (norms, softmax, rotary tables); a row with "float32 norms" was measured
-  before that, against float64 as that code has it.
+  float64 throughout, also where it asks for float32 (norms, softmax, rotary tables).
 - **decode**: the same for three tokens after the prompt, one by one. Both sides continue a cache, and `openai-gpt` and
   `clip_text_model`, which keep none in transformers, read the whole sequence there.
 - **scores**: the same for the scores that `rg.Model` gives after every token of two prompts, for the whole model. **own** is
