@@ -20,7 +20,8 @@ import numpy as np
 from gradients import cotangents_of, exact_gradient, plain_gradient
 from interpreted import drawn
 from jax.experimental.pallas import mosaic_gpu as plgpu
-from ropegen.templates.attend import kernel_gpu, kernel_gpu_backward, mosaic_gpu
+from ropegen.templates.attend import kernel_gpu, kernel_gpu_backward, kernel_gpu_blackwell, mosaic_gpu
+from ropegen.templates.attend.form_gpu import BLACKWELL, HOPPER, Generation
 from ropegen.templates.attend.site import FAMILY, AttendSite
 
 import ropegen as rg
@@ -82,6 +83,7 @@ class Case:
     dense: tuple[int, ...] | None = None
     segments: bool = False
     moved: bool = False  # positions are known only at run time
+    scale: float | None = None
 
     @property
     def site(self) -> AttendSite:
@@ -103,7 +105,7 @@ class Case:
             rope = rg.Rope(10_000.0, pairing=self.pairing, dim=self.dim)
             q, k = (b.rope(x, place, rope) for x, place in zip((q, k), at.values(), strict=True))
         options: dict[str, Any] = {"mask": MASKS[self.mask], "masked_row": self.masked_row}
-        options |= {"softcap": self.softcap, "score": self.score}
+        options |= {"softcap": self.softcap, "score": self.score, "scale": self.scale}
         read = masks.variables(MASKS[self.mask]) | masks.variables(self.score)
         options |= at if {"q_pos", "kv_pos"} & read else {}
         if self.segments:
@@ -137,6 +139,7 @@ CASES = {
         batch=2, queries=200, keys=210, heads=2, width=128, pairing="half", mask="five comparisons", kv_tile=64
     ),
     "rows that see nothing": Case(queries=256, keys=130, mask="nothing for some"),
+    "scores that grow from tile to tile": Case(queries=128, keys=384, mask="full", kv_tile=64, scale=3.0),
     "a block that sees nothing, as the mean": Case(
         queries=256, keys=256, mask="nothing for a block", masked_row="mean"
     ),
@@ -207,6 +210,8 @@ LARGE = {
 }
 # What stands before the name of a case whose gradient is meant.
 GRADIENT = "the gradient of "
+# What stands before the name of a case on Blackwell.
+ON_BLACKWELL = "on Blackwell, "
 # The cases whose gradients are interpreted.
 DERIVED = (
     "interleaved, grouped heads of a batch, tails",
@@ -222,10 +227,16 @@ FAULTS = {
     "values are read before they are there": (kernel_gpu, "barrier_wait", 3),
     "both warpgroups multiply at once": (kernel_gpu, "barrier_wait", 4),
     "results are copied without a fence": (kernel_gpu, "commit_smem", 0),
+    ON_BLACKWELL + "scores overwrite weights that are still read": (kernel_gpu_blackwell, "barrier_wait", 5),
+    ON_BLACKWELL + "values overwrite values that are still read": (kernel_gpu_blackwell, "barrier_wait", 12),
+    ON_BLACKWELL + "weights are read before they are there": (kernel_gpu_blackwell, "commit_tmem", 0),
+    ON_BLACKWELL + "weights overwrite scores that are still read": (kernel_gpu_blackwell, "wait_load_tmem", 0),
     "the gradient of keys that are read before they are there": (kernel_gpu_backward, "barrier_wait", 1),
     "the gradient of queries that are read before they are there": (kernel_gpu_backward, "barrier_wait", 3),
     "the gradient of queries is copied without a fence": (kernel_gpu_backward, "commit_smem", 0),
 }
+# Those that are planted only with `--exhaustive`.
+RARE_FAULTS = tuple(name for name in FAULTS if name.startswith(ON_BLACKWELL))[2:]
 LONG = Case(mask="full", queries=128, keys=768)
 
 
@@ -236,13 +247,14 @@ def operands(site: AttendSite) -> dict[str, Any]:
     return values
 
 
-def errors(case: Case) -> dict[str, float]:
+def errors(case: Case, generation: Generation) -> dict[str, float]:
     """The largest errors of the output and of the log-sum-exp."""
     site = case.site
-    reasons = list(mosaic_gpu.declines(site, Target.parse("gpu:h200")))
+    reasons = list(mosaic_gpu.declines(site, Target.parse(generation.chips[0])))
     assert not reasons, reasons
     values = operands(site)
-    kernel = mosaic_gpu.build_for(site, Tile.of(q=128, kv=case.kv_tile), interpreter=True)
+    tile = Tile.of(q=generation.block, kv=case.kv_tile)
+    kernel = mosaic_gpu.build_for(site, tile, generation, interpreter=True)
     results = jax.jit(kernel.forward)(*values.values())
     exact = reference.evaluate(site.closed, values)
     found: dict[str, float] = {}
@@ -265,7 +277,7 @@ def gradient_errors(case: Case) -> dict[str, tuple[float, float]]:
     results = {label: np.asarray(x) for label, x in reference.evaluate(site.closed, values).items()}
     results = {label: results[label].astype(numpy_dtype(node.type.dtype)) for label, node in site.closed.outputs}
     pulled = cotangents_of(site, 0)
-    kernel = mosaic_gpu.build_for(site, Tile.of(q=128, kv=case.kv_tile), interpreter=True)
+    kernel = mosaic_gpu.build_for(site, Tile.of(q=128, kv=case.kv_tile), HOPPER, interpreter=True)
     given = tuple(values.values()), tuple(results.values()), tuple(pulled[label] for label in results)
     ours = jax.jit(lambda *given: kernel.backward(*given, wanted))(*given)
     assert ours is not None
@@ -297,9 +309,12 @@ def main() -> None:
     for name in sys.argv[1:]:
         if name in FAULTS:
             without(*FAULTS[name])
-        case = CASES.get(name.removeprefix(GRADIENT), LONG)
+        case = CASES.get(name.removeprefix(GRADIENT).removeprefix(ON_BLACKWELL), LONG)
+        generation = BLACKWELL if name.startswith(ON_BLACKWELL) else HOPPER
         try:
-            said: dict[str, Any] = {"errors": gradient_errors(case) if name.startswith(GRADIENT) else errors(case)}
+            said: dict[str, Any] = {
+                "errors": gradient_errors(case) if name.startswith(GRADIENT) else errors(case, generation)
+            }
         except (RuntimeError, ValueError) as error:
             said = {"raised": str(error)}
         print(json.dumps({"name": name, **said}), flush=True)

@@ -1,4 +1,4 @@
-"""Attention for Hopper: numerics and races in JAX's interpreter, the tiles it visits, what it declines, and its export."""
+"""Attention for Hopper and Blackwell: numerics and races in JAX's interpreter, the tiles it visits, what it declines, and its export."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from interpreted_gpu import CASES, DERIVED, FAULTS, GRADIENT, Case
+from interpreted_gpu import CASES, DERIVED, FAULTS, GRADIENT, ON_BLACKWELL, RARE_FAULTS, Case
 from ropegen.templates.attend import mosaic_gpu
-from ropegen.templates.attend.form_gpu import TileList
+from ropegen.templates.attend.form_gpu import BLACKWELL, TileList
 
 import ropegen as rg
 from ropegen import masks
@@ -25,7 +25,7 @@ from ropegen.target import Target
 from ropegen.template import Tile
 from ropegen.types import numpy_dtype
 
-H200 = Target.parse("gpu:h200")
+H200, B200 = Target.parse("gpu:h200"), Target.parse("gpu:b200")
 # Weights and output are rounded once each, to 2^-9 (bf16) or 2^-12 (f16) of themselves, and so are rotated queries and
 # keys; the values are at most about 4.
 ALLOWED = {"bf16": 3e-2, "f16": 4e-3}
@@ -51,10 +51,39 @@ def answers() -> dict[str, dict[str, Any]]:
     return run(*CASES)
 
 
+# The cases that Blackwell takes. Without `--exhaustive`, those whose parts cover the kernel are interpreted.
+TAKEN = [name for name, case in CASES.items() if max(case.width, case.value_width or 0) <= BLACKWELL.most_width]
+FIRST = (
+    "causal, more tiles than slots, halves rotated in the kernel",
+    "a soft-cap, sinks, and rows that see nothing",
+    "scores that grow from tile to tile",
+    "a block that sees nothing, as the mean",
+)
+
+
 @interpreted
 @pytest.mark.parametrize("name", CASES)
 def test_a_named_site_agrees_with_the_oracle_without_a_race(name: str, answers: dict[str, dict[str, Any]]) -> None:
     found = answers[name]
+    assert "raised" not in found, found
+    assert found["errors"]["output"] < ALLOWED[CASES[name].dtype]
+    assert found["errors"]["log_sum_exp"] < ALLOWED[CASES[name].dtype]
+
+
+@pytest.fixture(scope="module")
+def on_blackwell(request: pytest.FixtureRequest) -> dict[str, dict[str, Any]]:
+    names = TAKEN if request.config.getoption("--exhaustive") else FIRST
+    return run(*(ON_BLACKWELL + name for name in names))
+
+
+@interpreted
+@pytest.mark.parametrize("name", TAKEN)
+def test_a_named_site_agrees_on_blackwell(
+    name: str, on_blackwell: dict[str, dict[str, Any]], request: pytest.FixtureRequest
+) -> None:
+    if name not in FIRST and not request.config.getoption("--exhaustive"):
+        pytest.skip("pytest --exhaustive interprets every form on Blackwell")
+    found = on_blackwell[ON_BLACKWELL + name]
     assert "raised" not in found, found
     assert found["errors"]["output"] < ALLOWED[CASES[name].dtype]
     assert found["errors"]["log_sum_exp"] < ALLOWED[CASES[name].dtype]
@@ -77,7 +106,9 @@ def test_gradients_are_as_exact_as_those_of_the_plain_formula(name: str, gradien
 
 @interpreted
 @pytest.mark.parametrize("name", FAULTS)
-def test_the_interpreter_finds_a_planted_fault(name: str) -> None:
+def test_the_interpreter_finds_a_planted_fault(name: str, request: pytest.FixtureRequest) -> None:
+    if name in RARE_FAULTS and not request.config.getoption("--exhaustive"):
+        pytest.skip("pytest --exhaustive plants every fault")
     said = run(name, seconds=120)[name].get("raised", "")
     assert re.search(r"RACE DETECTED|Barrier completed phase 1, but no threads observed phase 0", said), said
 
@@ -110,16 +141,20 @@ def reasons(case: Case, target: Target = H200) -> list[str]:
     return list(mosaic_gpu.declines(case.site, target))
 
 
-@pytest.mark.parametrize("target", ["gpu:a100", "gpu:b200", "gpu:any"])
-def test_it_declines_every_gpu_but_hopper(target: str) -> None:
+@pytest.mark.parametrize("target", ["gpu:a100", "gpu:any"])
+def test_it_declines_every_gpu_but_hopper_and_blackwell(target: str) -> None:
+    known = "sm90: gpu:h100, gpu:h200; sm100: gpu:b200"
     assert reasons(Case(), Target.parse(target)) == [
-        f"its code is for sm90, that is gpu:h100 and gpu:h200, and the plan is for {target}"
+        f"its code is for the capabilities of some GPUs ({known}), and the plan is for {target}"
     ]
 
 
 def test_what_the_kernel_does_not_honour_it_declines() -> None:
     assert not reasons(Case())
     assert reasons(Case(dtype="f32")) == ["it multiplies bf16 and f16, not f32"]
+    assert reasons(Case(width=192, value_width=128), B200) == [
+        "it takes heads of at most 128 features on gpu:b200, not 192 and 128"
+    ]
     assert reasons(Case(width=288)) == ["it takes heads of at most 256 features, not 288 and 288"]
     b = rg.Builder("more")
     q = b.input("q", (1, 128, 2, 64), "bf16")
@@ -161,16 +196,22 @@ def test_with_more_than_128_features_a_quotient_counts_twice() -> None:
 
 
 def test_a_tile_of_another_size_is_refused() -> None:
-    with pytest.raises(RopegenError, match="q is 128, and kv one of 128, 64"):
+    """A tile of Hopper's on Blackwell would end the process."""
+    with pytest.raises(RopegenError, match="on gpu:h100 and gpu:h200, q is 128, and kv one of 128, 64"):
         mosaic_gpu.build(Case().site, Tile.of(q=128, kv=96), H200)
+    for wrong, target, right in ((128, B200, 256), (256, H200, 128)):
+        with pytest.raises(RopegenError, match=f"q is {right}, and kv one of 128, 64"):
+            mosaic_gpu.build(Case().site, Tile.of(q=wrong, kv=128), target)
 
 
+@pytest.mark.parametrize("target", [H200, B200])
 @pytest.mark.parametrize(
     "case", [Case(width=128, pairing="half", queries=300, keys=300), Case(dtype="f16", kv_tile=64)]
 )
-def test_it_exports_for_cuda_without_a_gpu(case: Case) -> None:
+def test_it_exports_for_cuda_without_a_gpu(case: Case, target: Target) -> None:
     site = case.site
-    kernel = mosaic_gpu.build(site, Tile.of(q=128, kv=case.kv_tile), H200)
+    tile = next(tile for tile in mosaic_gpu.tiles(site, target) if tile["kv"] == case.kv_tile)
+    kernel = mosaic_gpu.build(site, tile, target)
     shapes = [jax.ShapeDtypeStruct(kind.shape, numpy_dtype(kind.dtype)) for kind in site.closed.input_types.values()]
     text = jax.export.export(jax.jit(kernel.forward), platforms=["cuda"])(*shapes).mlir_module()
     assert text.count("stablehlo.custom_call @mosaic_gpu_v2") == 1
@@ -197,6 +238,9 @@ def test_which_gradients_are_left_to_xla() -> None:
     ]
     assert list(mosaic_gpu.notes(CASES["another score expression"].site, Tile.of(q=128, kv=64), H200)) == [
         "gradients by attend/xla: the score has a tanh"
+    ]
+    assert list(mosaic_gpu.notes(Case().site, Tile.of(q=256, kv=64), B200)) == [
+        "gradients by attend/xla: there are kernels for gradients on gpu:h100 and gpu:h200 only"
     ]
     (wide,) = mosaic_gpu.notes(Case(width=256, kv_tile=64, segments=True).site, Tile.of(q=128, kv=64), H200)
     assert wide.startswith(

@@ -1,4 +1,4 @@
-"""The shapes of the kernels of attention for Hopper, and the list of the tiles that they visit.
+"""The shapes of the kernels of attention for Hopper and Blackwell, and the list of the tiles that they visit.
 
 Nothing here needs Mosaic GPU, because planning needs none.
 """
@@ -20,9 +20,8 @@ from ropegen.ir.ops import Attend
 Numbers: TypeAlias = Any  # an int32 array of NumPy, or of JAX if it is known only at run time
 
 LOG2_E = math.log2(math.e)
-# A block has so many warpgroups, and each of them computes so many queries.
-WARPGROUPS, WARPGROUP_ROWS = 2, 64
-BLOCK = WARPGROUPS * WARPGROUP_ROWS
+# A block has so many warpgroups. Each of them computes some of its queries.
+WARPGROUPS = 2
 # Tiles of keys and values in shared memory: those that are read, and those that are fetched meanwhile. With two slots, a
 # tile is fetched while the one before it is read.
 _SLOTS = (3, 2)
@@ -37,10 +36,40 @@ WIDTH_STEP = 16
 
 
 @dataclass(frozen=True, slots=True)
+class Generation:
+    """A generation of GPUs, for which a kernel is written."""
+
+    capability: str
+    chips: tuple[str, ...]
+    warpgroup_rows: int
+    """The queries that a warpgroup computes."""
+    vectors: int
+    """The numbers for each query that a block keeps in shared memory."""
+    most_width: int
+    """The most features of queries, keys and values."""
+    derives: bool
+    """Whether there are kernels for gradients."""
+
+    @property
+    def block(self) -> int:
+        """The queries of a block."""
+        return WARPGROUPS * self.warpgroup_rows
+
+
+HOPPER = Generation(
+    "sm90", ("gpu:h100", "gpu:h200"), warpgroup_rows=64, vectors=1, most_width=256, derives=True
+)
+# The tensor core multiplies 128 rows. Its memory has 512 columns, of which the values of a warpgroup have a quarter.
+BLACKWELL = Generation("sm100", ("gpu:b200",), warpgroup_rows=128, vectors=2, most_width=128, derives=False)
+GENERATIONS = (HOPPER, BLACKWELL)
+
+
+@dataclass(frozen=True, slots=True)
 class Form:
     """The shapes of a kernel and its options. The lengths of sequences are padded to whole tiles."""
 
     op: Attend
+    generation: Generation
     batch: int
     heads: int
     kv_heads: int
@@ -59,7 +88,7 @@ class Form:
     @property
     def rows(self) -> int:
         """The blocks of queries."""
-        return self.queries // BLOCK
+        return self.queries // self.generation.block
 
     @property
     def half(self) -> int:
@@ -93,8 +122,8 @@ class Form:
 
     def _shared_memory(self, slots: int) -> int:
         size = self.dtype.itemsize
-        rows = (self.width + (self.value_width if self.value_width != self.width else 0)) * size + 4
-        return BLOCK * rows + slots * self.kv_tile * (self.width + self.value_width) * size
+        rows = (self.width + (self.value_width if self.value_width != self.width else 0)) * size + 4 * self.generation.vectors
+        return self.generation.block * rows + slots * self.kv_tile * (self.width + self.value_width) * size
 
 
 def columns_of(width: int) -> int:

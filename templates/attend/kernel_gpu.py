@@ -27,11 +27,12 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
-from ..gpu.mosaic import ROWS, WARPGROUP, WGMMA, Array, Index, Machine, Ref, barriers, tiles
-from .form_gpu import BLOCK, LOG2_E, WARPGROUP_ROWS, WARPGROUPS, Form, TileList, columns_of
+from ..gpu.mosaic import WARPGROUP, WGMMA, Array, Index, Machine, Ref, barriers, tiles
+from .form_gpu import HOPPER, LOG2_E, WARPGROUPS, Form, TileList, columns_of
 from .scores_gpu import Scores, shared
 
-_LOWEST = float(np.finfo(np.float32).min)
+LOWEST = float(np.finfo(np.float32).min)
+_ROWS = HOPPER.warpgroup_rows
 
 
 def _kernel(form: Form, on: Machine, kinds: tuple[bool, bool], names: tuple[str, ...], *refs: Ref) -> None:
@@ -41,8 +42,8 @@ def _kernel(form: Form, on: Machine, kinds: tuple[bool, bool], names: tuple[str,
     row = form.rows - 1 - lax.axis_index("row")  # a causal mask has its longest rows at the end: they begin first
     lists = shared(given["rows"], batch)
     first, full, visited = (given["rows"][lists, row, place] for place in range(3))
-    start = row * BLOCK + warpgroup * WARPGROUP_ROWS
-    own_rows = pl.ds(start, WARPGROUP_ROWS)
+    start = row * HOPPER.block + warpgroup * _ROWS
+    own_rows = pl.ds(start, _ROWS)
     own = queries.at[warpgroup]
 
     def fetch(step: Index, slot: Index) -> None:
@@ -63,7 +64,7 @@ def _kernel(form: Form, on: Machine, kinds: tuple[bool, bool], names: tuple[str,
         pl.when(slot < visited)(functools.partial(fetch, slot, slot))
     plgpu.barrier_wait(q_ready.at[warpgroup])
     if form.rotates:
-        _rotate(form, on, own, *(given[name].at[shared(given[name], batch), own_rows] for name in ("cos", "sin")))
+        rotate(form, on, own, *(given[name].at[shared(given[name], batch), own_rows] for name in ("cos", "sin")))
 
     @pl.when((warpgroup == 1) & (visited > 0))
     def begin() -> None:
@@ -81,7 +82,7 @@ def _kernel(form: Form, on: Machine, kinds: tuple[bool, bool], names: tuple[str,
             fetch(step + (form.slots - 1), lax.rem(step - 1, np.int32(form.slots)))
 
         key = given["columns"][lists, first + step] * form.kv_tile
-        tile = Scores(form, on, given, batch, head, start, key, WARPGROUP_ROWS, form.kv_tile)
+        tile = Scores(form, on, given, batch, head, start, key, _ROWS, form.kv_tile)
         score, factor = tile.scores(score, masked), np.float32(tile.rest)
         highest = jnp.maximum(peak, jnp.max(score, axis=1) * factor)
         weight = jnp.exp2(score * factor - on.across(highest, form.kv_tile))
@@ -96,9 +97,9 @@ def _kernel(form: Form, on: Machine, kinds: tuple[bool, bool], names: tuple[str,
         return highest, total, on.added(mixed, weight, values.at[slot])
 
     state = (
-        on.filled((WARPGROUP_ROWS,), _LOWEST, ROWS),
-        on.filled((WARPGROUP_ROWS,), 0, ROWS),
-        on.filled((WARPGROUP_ROWS, form.value_width), 0),
+        on.filled((_ROWS,), LOWEST),
+        on.filled((_ROWS,), 0),
+        on.filled((_ROWS, form.value_width), 0),
     )
     has_full, has_partial = kinds
     if has_full:
@@ -127,12 +128,12 @@ def _kernel(form: Form, on: Machine, kinds: tuple[bool, bool], names: tuple[str,
     plgpu.wait_smem_to_gmem(0)
 
 
-def _rotate(form: Form, on: Machine, rows: Ref, cos: Ref, sin: Ref) -> None:
+def rotate(form: Form, on: Machine, rows: Ref, cos: Ref, sin: Ref) -> None:
     """Rotates queries (64, width) in shared memory, and multiplies them by the factor of the scores."""
     factor, size = np.float32(form.factor), min(64, form.half)
     for start in range(0, form.half, size):  # in parts, which leave room in the registers
         first, second = (rows.at[:, pl.ds(half + start, size)] for half in (0, form.half))
-        x, y = (on.load(part).astype(jnp.float32) for part in (first, second))
+        x, y = (on.load(part, WGMMA).astype(jnp.float32) for part in (first, second))
         c, s = (on.load(table.at[:, pl.ds(start, size)], WGMMA, is_shared=False) for table in (cos, sin))
         first[...] = ((x * c - y * s) * factor).astype(form.dtype)
         second[...] = ((y * c + x * s) * factor).astype(form.dtype)
@@ -155,12 +156,12 @@ def forward(form: Form, visited: TileList, operands: dict[str, Array], on: Machi
             jax.ShapeDtypeStruct((form.batch, form.heads, form.queries), jnp.float32),
         ],
         scratch=[
-            block((WARPGROUPS, WARPGROUP_ROWS, form.width), columns=form.columns),
+            block((WARPGROUPS, _ROWS, form.width), columns=form.columns),
             block((form.slots, form.kv_tile, form.width), columns=form.columns),
             block((form.slots, form.kv_tile, form.value_width), columns=value_columns),
-            plgpu.SMEM((WARPGROUPS, WARPGROUP_ROWS), jnp.float32),
+            plgpu.SMEM((WARPGROUPS, _ROWS), jnp.float32),
             *map(barriers, (WARPGROUPS, form.slots, form.slots, WARPGROUPS)),
-            *([block((WARPGROUPS, WARPGROUP_ROWS, form.value_width), columns=value_columns)] if apart else []),
+            *([block((WARPGROUPS, _ROWS, form.value_width), columns=value_columns)] if apart else []),
         ],
         grid={"row": form.rows, "head": form.heads, "batch": form.batch},
         warpgroups=WARPGROUPS,

@@ -1,4 +1,4 @@
-"""What the kernels of attention for Hopper do not compute, and why."""
+"""What the kernels of attention for Hopper and Blackwell do not compute, and why."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ from ropegen.expression import COMPARISONS
 from ropegen.ir.ops import Attend
 from ropegen.target import Target
 
-from .form_gpu import BACKWARD_TILE
+from .form_gpu import BACKWARD_TILE, BLACKWELL, GENERATIONS, HOPPER, Generation
 from .site import AttendSite
 
 # The tile map is a constant of the module with four bytes for a tile.
 MOST_TILES = 1 << 20
-_CAPABILITY = "sm90"
-_MOST_WIDTH = 256
 # CUDA's limit for the axes of a grid that are not the first.
 _MOST_BLOCKS = 65535
 # The operations that were compiled and compared: on integers and booleans, and on floats.
@@ -44,10 +42,18 @@ _MOST_ENTRIES = 128
 _MOST_COMPARISONS, _MOST_WITH_LESS_ROOM, _MOST_AT_128_KEYS, _MOST_BACKWARD = 12, 5, 3, 2
 
 
+def generation_of(target: Target) -> Generation | None:
+    """What a kernel for the target is written for, if there is one."""
+    return next((one for one in GENERATIONS if one.capability == target.capability), None)
+
+
 def reasons(site: AttendSite, target: Target) -> Iterator[str]:
-    """Other GPUs than Hopper, and what the kernel does not compute."""
-    if target.capability != _CAPABILITY:
-        yield f"its code is for {_CAPABILITY}, that is gpu:h100 and gpu:h200, and the plan is for {target}"
+    """Other GPUs than Hopper and Blackwell, and what the kernel does not compute."""
+    generation = generation_of(target)
+    if generation is None:
+        known = "; ".join(f"{one.capability}: {', '.join(one.chips)}" for one in GENERATIONS)
+        yield f"its code is for the capabilities of some GPUs ({known}), and the plan is for {target}"
+    most_width = (generation or HOPPER).most_width
     op = site.op
     q, k, v = (site.sources[name].type for name in ("q", "k", "v"))
     if op.dropout is not None:
@@ -56,8 +62,9 @@ def reasons(site: AttendSite, target: Target) -> Iterator[str]:
         yield f"it returns no {op.partial} parts of a sum"
     if q.dtype not in ("bf16", "f16"):
         yield f"it multiplies bf16 and f16, not {q.dtype}"
-    if _width(site) > _MOST_WIDTH:
-        yield f"it takes heads of at most {_MOST_WIDTH} features, not {q.shape[-1]} and {v.shape[-1]}"
+    if _width(site) > most_width:
+        where = f" on {target}" if generation is BLACKWELL else ""
+        yield f"it takes heads of at most {most_width} features{where}, not {q.shape[-1]} and {v.shape[-1]}"
     if 0 in (*q.shape, *k.shape, *v.shape):
         yield "there is no query or key to multiply"
         return
@@ -82,8 +89,11 @@ def reasons(site: AttendSite, target: Target) -> Iterator[str]:
         yield f"a GPU starts at most {_MOST_BLOCKS:,} heads and batch entries at once"
 
 
-def left_to_xla(site: AttendSite) -> Iterator[str]:
+def left_to_xla(site: AttendSite, generation: Generation) -> Iterator[str]:
     """Why the backward kernels do not compute a site that the forward kernel computes."""
+    if not generation.derives:
+        yield f"there are kernels for gradients on {' and '.join(HOPPER.chips)} only"
+        return
     if _calls(site.op.score, "tanh"):
         yield "the score has a tanh"
     if _width(site) > 128 and not is_lean_backward(site):

@@ -1,13 +1,14 @@
-"""`attend` by Mosaic for Hopper: the kernels of `kernel_gpu` and `kernel_gpu_backward`, which visit the tiles of scores
-that are not empty.
+"""`attend` by Mosaic for Hopper and Blackwell: kernels that visit the tiles of scores that are not empty.
+
+`kernel_gpu` and `kernel_gpu_backward` are for Hopper, and `kernel_gpu_blackwell` is for Blackwell, forward only.
 
 Queries are rotated inside the forward kernel if their pairing is in halves of the whole width, and else before it. Keys
 are rotated before it, in one pass that XLA fuses with their padding. Sequences whose length is no multiple of the tile
 are padded with zeros, and so are features. The tangent is that of the `xla` template, which shares the residuals, and so
 are the gradients that `notes` names.
 
-The kernels are code for the compute capability sm90, that of H100 and H200. They were compiled for both without such a
-GPU, and their numerics were checked in JAX's interpreter; see docs/gpu.md.
+The kernels are code for one compute capability each: sm90, that of H100 and H200, and sm100, that of B200. They were
+compiled without such a GPU, and their numerics were checked in JAX's interpreter; see docs/gpu.md.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from ropegen.types import numpy_dtype
 
 from . import layout_gpu, limits_gpu, xla
 from .cotangents import Pull, bias_is_whole, of_operands
-from .form_gpu import BACKWARD_TILE, BLOCK, LOG2_E, MOST_TOGETHER, SHARED_MEMORY, WIDTH_STEP, Form
+from .form_gpu import BACKWARD_TILE, BLACKWELL, HOPPER, LOG2_E, MOST_TOGETHER, SHARED_MEMORY, WIDTH_STEP, Form, Generation
 from .padding import padding as padding_of
 from .site import FAMILY, AttendSite
 
@@ -43,20 +44,32 @@ _VECTOR, _MASK, _ALTERED = 5.0, 4.0, 5.0
 def declines(site: AttendSite, target: Target) -> Iterator[str]:
     """What the kernel does not compute, and lengths whose tiles it cannot list."""
     yield from limits_gpu.reasons(site, target)
-    q, k, v = (site.sources[name].type for name in ("q", "k", "v"))
-    if 0 not in (*q.shape, *k.shape, *v.shape) and not any(True for _ in tiles(site, target)):
+    q, k = (site.sources[name].type for name in ("q", "k"))
+    smallest = Tile.of(q=_generation(target).block, kv=min(_KV_TILES))
+    if _count(site, smallest) > limits_gpu.MOST_TILES and not any(True for _ in tiles(site, target)):
         yield f"{q.shape[-3]} queries and {k.shape[-3]} keys have more than {limits_gpu.MOST_TILES:,} tiles"
 
 
 def tiles(site: AttendSite, target: Target) -> Iterator[Tile]:
     """Tiles of keys that the tensor core multiplies at once; the queries of a block are always as many."""
-    q, k = (site.sources[name].type for name in ("q", "k"))
+    generation = _generation(target)
     for kv in _KV_TILES:
-        tile = Tile.of(q=BLOCK, kv=kv)
-        count = -(-q.shape[-3] // BLOCK) * -(-k.shape[-3] // kv)
+        tile = Tile.of(q=generation.block, kv=kv)
         has_room = kv == min(_KV_TILES) or limits_gpu.is_lean(site)
-        if has_room and count <= limits_gpu.MOST_TILES and _form(site, tile).shared_memory <= SHARED_MEMORY:
+        has_room &= _form(site, tile, generation).shared_memory <= SHARED_MEMORY
+        if has_room and _count(site, tile) <= limits_gpu.MOST_TILES:
             yield tile
+
+
+def _count(site: AttendSite, tile: Tile) -> int:
+    """How many tiles the scores of a head have."""
+    q, k = (site.sources[name].type for name in ("q", "k"))
+    return -(-q.shape[-3] // tile["q"]) * -(-k.shape[-3] // tile["kv"])
+
+
+def _generation(target: Target) -> Generation:
+    """What the kernels are written for; for other GPUs, which are declined, the first one."""
+    return limits_gpu.generation_of(target) or HOPPER
 
 
 def cost(site: AttendSite, target: Target, tile: Tile, direction: Direction = "forward") -> Cost | None:
@@ -68,7 +81,7 @@ def cost(site: AttendSite, target: Target, tile: Tile, direction: Direction = "f
     match direction:
         case "forward":
             return _forward_cost(site, target, tile)
-        case "backward" if not any(limits_gpu.left_to_xla(site)) and _gives_every_bias(site):
+        case "backward" if not any(limits_gpu.left_to_xla(site, _generation(target))) and _gives_every_bias(site):
             return _backward_cost(site, target)
         case _:
             return None
@@ -80,7 +93,7 @@ def _gives_every_bias(site: AttendSite) -> bool:
 
 def _backward_cost(site: AttendSite, target: Target) -> Cost:
     q, k, v = (site.sources[name].type for name in ("q", "k", "v"))
-    form, classes = _form(site, _BACKWARD, rotates=False), _classes(site, _BACKWARD)
+    form, classes = _form(site, _BACKWARD, HOPPER, rotates=False), _classes(site, _BACKWARD)
     in_tile = float(form.batch * form.heads * BACKWARD_TILE**2)
     visited = classes.rows * classes.columns if "bias" in site.sources else classes.visited
     scores, hidden = in_tile * visited, in_tile * classes.number(masks.PARTIAL)
@@ -102,8 +115,8 @@ def _backward_cost(site: AttendSite, target: Target) -> Cost:
 
 def _forward_cost(site: AttendSite, target: Target, tile: Tile) -> Cost:
     q, k, v = (site.sources[name].type for name in ("q", "k", "v"))
-    form, classes = _form(site, tile), _classes(site, tile)
-    in_tile = float(form.batch * form.heads * BLOCK * tile["kv"])
+    form, classes = _form(site, tile, _generation(target)), _classes(site, tile)
+    in_tile = float(form.batch * form.heads * tile["q"] * tile["kv"])
     blocks = form.batch * form.heads * form.rows
     # Shared memory has room for one block on a multiprocessor. Those that have no block, or none in the last wave of
     # blocks, compute nothing meanwhile.
@@ -145,7 +158,7 @@ def _classes(site: AttendSite, tile: Tile) -> TileClasses:
     return classes.with_masked_last_column if site.sources["k"].type.shape[-3] % tile["kv"] else classes
 
 
-def _form(site: AttendSite, tile: Tile, *, rotates: bool = True) -> Form:
+def _form(site: AttendSite, tile: Tile, generation: Generation, *, rotates: bool = True) -> Form:
     """The shapes of a kernel, which may rotate the queries only if it `rotates` them at all."""
     q, k, v = (site.sources[name].type for name in ("q", "k", "v"))
     width = _up(q.shape[-1], WIDTH_STEP)
@@ -155,6 +168,7 @@ def _form(site: AttendSite, tile: Tile, *, rotates: bool = True) -> Form:
     is_whole &= q.shape[-1] % 64 == 0
     return Form(
         op=site.op,
+        generation=generation,
         batch=math.prod(q.shape[:-3]),
         heads=q.shape[-2],
         kv_heads=k.shape[-2],
@@ -181,25 +195,31 @@ def build(site: AttendSite, tile: Tile, target: Target) -> Kernel:
     Raises:
       RopegenError: a tile that the kernel cannot take.
     """
-    return build_for(site, tile)
+    return build_for(site, tile, _generation(target))
 
 
-def build_for(site: AttendSite, tile: Tile, *, interpreter: bool = False) -> Kernel:
+def build_for(site: AttendSite, tile: Tile, generation: Generation, *, interpreter: bool = False) -> Kernel:
     """`build` for a GPU, or for JAX's interpreter of its kernels."""
-    if tile["q"] != BLOCK or tile["kv"] not in _KV_TILES:
+    if tile["q"] != generation.block or tile["kv"] not in _KV_TILES:
         raise RopegenError(
-            f"attend/mosaic_gpu was given the tile {tile}; q is {BLOCK}, and kv one of {', '.join(map(str, _KV_TILES))}"
+            f"attend/mosaic_gpu was given the tile {tile}; on {' and '.join(generation.chips)}, q is {generation.block}, and "
+            f"kv one of {', '.join(map(str, _KV_TILES))}"
         )
-    form, classes, order = _form(site, tile), _classes(site, tile).dense(), site.order
+    form, classes, order = _form(site, tile, generation), _classes(site, tile).dense(), site.order
 
     def forward(*operands: Array) -> Arrays:
         # Only a program with the kernel in it imports Mosaic GPU.
-        from ..gpu.mosaic import Machine
-        from .kernel_gpu import forward as kernel_forward
+        from ..gpu.mosaic import NATIVE, WGMMA, Machine
 
+        if generation is BLACKWELL:
+            from .kernel_gpu_blackwell import forward as kernel_forward
+        else:
+            from .kernel_gpu import forward as kernel_forward
+
+        machine = Machine(interpreter, NATIVE if generation is BLACKWELL else WGMMA)
         (q, _, v), given, laid = layout_gpu.read(site, form, operands)
         visited, _ = layout_gpu.visited(form, classes, given, tile["q"])
-        out, lse = kernel_forward(form, visited, laid, Machine(interpreter))
+        out, lse = kernel_forward(form, visited, laid, machine)
         lead, length = q.shape[:-3], q.shape[-3]
         out, lse = out[:, :length, :, : v.shape[-1]], jnp.swapaxes(lse, 1, 2)[:, :length]
         if site.op.takes_mean:
@@ -212,7 +232,7 @@ def build_for(site: AttendSite, tile: Tile, *, interpreter: bool = False) -> Ker
     def backward(operands: Arrays, results: Arrays, cotangents: Tangents, wanted: Sequence[bool]) -> Tangents | None:
         asked = {operand for operand, is_wanted in zip(site.operands, wanted, strict=True) if is_wanted}
         gives_bias = site.sources.get("bias") in asked
-        if any(limits_gpu.left_to_xla(site)) or (gives_bias and not bias_is_whole(site)):
+        if any(limits_gpu.left_to_xla(site, generation)) or (gives_bias and not bias_is_whole(site)):
             return None
         given = dict(zip(order, results, strict=True)), dict(zip(order, cotangents, strict=True))
         pulled = _backward(site, operands, Pull.of(*given), gives_bias, interpreter)
@@ -226,7 +246,7 @@ def _backward(site: AttendSite, operands: Arrays, pull: Pull, gives_bias: bool, 
     from ..gpu.mosaic import Machine
     from .kernel_gpu_backward import backward as kernel_backward
 
-    form, classes = _form(site, _BACKWARD, rotates=False), _classes(site, _BACKWARD).dense()
+    form, classes = _form(site, _BACKWARD, HOPPER, rotates=False), _classes(site, _BACKWARD).dense()
     if gives_bias:  # every tile of its cotangent is written, and zeros come from the mask
         classes = np.maximum(classes, masks.PARTIAL)
     (q, k, v), given, laid = layout_gpu.read(site, form, operands)
@@ -251,7 +271,7 @@ def _backward(site: AttendSite, operands: Arrays, pull: Pull, gives_bias: bool, 
 
 def notes(site: AttendSite, tile: Tile, target: Target) -> Iterator[str]:
     """Which gradients are left to the `xla` template."""
-    if left := list(limits_gpu.left_to_xla(site)):
+    if left := list(limits_gpu.left_to_xla(site, _generation(target))):
         yield f"gradients by attend/xla: {'; '.join(left)}"
     elif "bias" in site.sources and not bias_is_whole(site):
         bias = site.sources["bias"].type
@@ -260,7 +280,7 @@ def notes(site: AttendSite, tile: Tile, target: Target) -> Iterator[str]:
 
 def padding(site: AttendSite, tile: Tile, target: Target) -> Padding | None:
     """Whole tiles of queries and keys, and widths that the tensor core reads."""
-    form = _form(site, tile)
+    form = _form(site, tile, _generation(target))
     whole, widths = (tile["q"], tile["kv"]), (form.width, form.value_width)
     return padding_of(site, _classes(site, tile), tile, whole=whole, widths=widths)
 

@@ -1,8 +1,9 @@
 """Mosaic GPU for kernels of jax 0.10.2 to 0.12, on a GPU and in JAX's interpreter of such kernels.
 
-A kernel's body is written once. What a warpgroup holds in registers, it holds in the layout of the tensor core's
-accumulators (`WGMMA`); a number per row is in `ROWS`. Both are stated wherever a value begins, because the lowering
-semantics are `Lane` on every version: jax 0.11 made `Warpgroup` the default, which infers layouts.
+A kernel's body is written once. What a warpgroup holds in registers, it holds in a layout: on Hopper in that of the
+tensor core's accumulators (`WGMMA`), and on Blackwell with a row in each thread (`NATIVE`). The layout is stated wherever
+a value begins, because the lowering semantics are `Lane` on every version: jax 0.11 made `Warpgroup` the default, which
+infers layouts.
 
 The interpreter (jax 0.12) runs the copies, barriers and loops of a kernel on a CPU, and looks for races between
 warpgroups. It knows neither layouts nor products that are in flight. `Machine` has the functions that differ.
@@ -30,7 +31,16 @@ Index: TypeAlias = Any  # an int, or a traced int32
 
 WARPGROUP = "warpgroup"
 WGMMA: Any = plgpu.Layout.WGMMA
-ROWS: Any = plgpu.Layout.WGMMA.reduce(1)
+NATIVE: Any = plgpu.Layout.TCGEN05_TMEM_NATIVE
+# A layout in which registers come from the tensor core's memory, and go to shared memory without bank conflicts.
+STORED: Any = plgpu.Layout.TCGEN05
+# 128 numbers, of which each thread of a warp has four; every warp has all of them.
+_IN_EVERY_WARP: Any = plgpu.Layout.TILED(
+    plgpu.Tiling(((128,), (4,))), warp_dims=(plgpu.Replicated(4),), lane_dims=(-2,), vector_dim=-1
+)
+
+# The copies and products in flight that the interpreter tells apart.
+_CLOCKS = 256
 
 # JAX does not state what its result takes.
 _inline: Any = plgpu.inline_mgpu
@@ -50,9 +60,9 @@ def tiles(shape: Sequence[int], dtype: Any, columns: int) -> Any:
     )
 
 
-def barriers(count: int, arrivals: int = 1) -> Any:
-    """So many barriers, each of which waits for so many arrivals: of copies, or of warpgroups."""
-    return plgpu.Barrier(num_barriers=count, num_arrivals=arrivals)
+def barriers(count: int, arrivals: int = 1, *, of_products: bool = False) -> Any:
+    """So many barriers, each of which waits for so many arrivals: of copies, of warpgroups, or `of_products`."""
+    return plgpu.Barrier(num_barriers=count, num_arrivals=arrivals, orders_tensor_core=of_products)
 
 
 def strided(shape: tuple[int, ...], vector: int) -> Any:
@@ -80,9 +90,15 @@ def _alignment(vector: int, dtype: Any) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What runs a kernel: a GPU or, if it `interprets`, JAX on a CPU."""
+    """What runs a kernel: a GPU or, if it `interprets`, JAX on a CPU. Matrices in registers are in the layout `matrix`."""
 
     interprets: bool = False
+    matrix: Any = WGMMA
+
+    @property
+    def rows(self) -> Any:
+        """The layout of a number for each row of a matrix."""
+        return self.matrix.reduce(1)
 
     def kernel(
         self,
@@ -104,7 +120,9 @@ class Machine:
         """
         options: dict[str, Any] = {}
         if self.interprets:
-            options["interpret"] = plgpu.InterpretGPUParams(detect_races=not overlaps)  # pyright: ignore[reportAttributeAccessIssue]
+            # Copies and products that share a clock would look as if one had waited for the other.
+            clocks = {"detect_races": not overlaps, "num_tma_threads_per_device": _CLOCKS}
+            options["interpret"] = plgpu.InterpretGPUParams(**clocks)  # pyright: ignore[reportAttributeAccessIssue]
         return plgpu.kernel(
             body,
             out_type=list(results),
@@ -116,17 +134,17 @@ class Machine:
             kernel_name=name,
             compiler_params=plgpu.CompilerParams(
                 approx_math=True,
-                reduction_scratch_bytes=0,  # no reduction crosses a warp
+                reduction_scratch_bytes=0,  # no reduction crosses a warp: all warpgroups would use the same memory for it
                 lowering_semantics=plgpu.LoweringSemantics.Lane,
                 unsafe_no_auto_barriers=not has_barriers,
             ),
             **options,
         )
 
-    def load(self, ref: Ref, layout: Any = WGMMA, *, is_shared: bool = True) -> Array:
+    def load(self, ref: Ref, layout: Any = None, *, is_shared: bool = True) -> Array:
         """The values of a reference in registers. Only loads from shared memory must be free of bank conflicts."""
         index = ((),) if _LOAD_TAKES_AN_INDEX else ()
-        return plgpu.load(ref, *index, layout=layout, optimized=is_shared)
+        return plgpu.load(ref, *index, layout=layout or self.matrix, optimized=is_shared)
 
     def read(self, ref: Ref, vector: int) -> Array:
         """The numbers of global memory in registers, as `strided` says; every access is `vector` neighbours.
@@ -204,25 +222,31 @@ class Machine:
 
         return run(even, odd)
 
-    def filled(self, shape: tuple[int, ...], value: float, layout: Any = WGMMA) -> Array:
-        """A float32 array with one value."""
+    def largest(self, ref: Ref) -> Array:
+        """The largest of 128 numbers in shared memory, which the whole warpgroup has written."""
+        return jnp.max(self.load(ref, _IN_EVERY_WARP, is_shared=False))
+
+    def filled(self, shape: tuple[int, ...], value: float) -> Array:
+        """A float32 array with one value: a matrix, or a number for each row of one."""
+        layout = self.matrix if len(shape) == 2 else self.rows
         return plgpu.layout_cast(jnp.full(shape, value, jnp.float32), layout)
 
     def iota(self, shape: tuple[int, int], axis: int) -> Array:
         """The int32 index of every element along an axis."""
-        return plgpu.broadcasted_iota(jnp.int32, shape, axis, layout=WGMMA)
+        return plgpu.broadcasted_iota(jnp.int32, shape, axis, layout=self.matrix)
 
     def vector(self, ref: Ref, axis: int, *, is_shared: bool = False) -> Array:
         """The numbers of a reference (n,) in registers, for the rows (axis 0) or the columns (axis 1) of a matrix."""
-        return self.load(ref, WGMMA.reduce(1 - axis), is_shared=is_shared)
+        return self.load(ref, self.matrix.reduce(1 - axis), is_shared=is_shared)
 
     def spread(self, vector: Array, shape: tuple[int, int], axis: int) -> Array:
         """A matrix with the numbers of a vector along an axis, and equal ones along the other."""
         return lax.broadcast_in_dim(vector, shape, (axis,))
 
-    def across(self, rows: Array, width: int) -> Array:
-        """A number per row, (n,), for all `width` columns: (n, width)."""
-        return self.spread(rows, (rows.shape[0], width), 0)
+    def across(self, rows: Array, width: int, layout: Any = None) -> Array:
+        """A number per row, (n,), for all `width` columns: (n, width), in another layout than `matrix` if one is given."""
+        matrix = self.spread(rows, (rows.shape[0], width), 0)
+        return matrix if layout is None else plgpu.layout_cast(matrix, layout)
 
     def multiplied(self, a: Ref, b: Ref) -> Array:
         """The product of matrices (n, width) and (m, width) over their columns: (n, m) float32."""
