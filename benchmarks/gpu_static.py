@@ -21,7 +21,7 @@ from tpu_modules import Drawn, attention, case, cases, own_tile, shape, site_of,
 
 from ropegen import masks
 from ropegen.compilers import cuda
-from ropegen.compilers.gate import MOST_INSTRUCTIONS, faults
+from ropegen.compilers.gate import MOST_INSTRUCTIONS, MOST_ON_BLACKWELL, faults
 from ropegen.compilers.machine_code import KernelCode
 from ropegen.errors import RopegenError
 from ropegen.ir.build import Builder
@@ -167,7 +167,8 @@ def described(job: Job, result: Mapping[str, Any]) -> Entry:
 
 def facts(kernel: KernelCode, job: Job) -> Entry:
     has_full = len(kernel.product_loops) == 2 or "no mask" in job.name
-    limit = MOST_INSTRUCTIONS if job.is_measured and has_full else None
+    most = MOST_ON_BLACKWELL if kernel.architecture == "sm_100a" else MOST_INSTRUCTIONS
+    limit = most if job.is_measured and has_full else None
     return {
         "registers": kernel.registers,
         "spilled": kernel.spilled,

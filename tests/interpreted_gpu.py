@@ -298,9 +298,9 @@ def without(kernel: ModuleType, name: str, index: int) -> None:
     """Makes a kernel leave out one of its calls of a function of Mosaic GPU."""
     call, count = getattr(plgpu, name), iter(range(1000))
 
-    def sometimes(*arguments: Any) -> None:
+    def sometimes(*arguments: Any, **options: Any) -> None:
         if next(count) != index:
-            call(*arguments)
+            call(*arguments, **options)
 
     kernel.plgpu = SimpleNamespace(**{**vars(plgpu), name: sometimes})
 

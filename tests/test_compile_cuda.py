@@ -18,16 +18,17 @@ import jax
 import numpy as np
 import pytest
 from independent import draw_inputs
-from interpreted_gpu import CASES, GRADIENT, LARGE
+from interpreted_gpu import CASES, GRADIENT, LARGE, Case
 from ropegen.templates.attend import mosaic_gpu
-from ropegen.templates.attend.limits_gpu import left_to_xla
+from ropegen.templates.attend.form_gpu import HOPPER
+from ropegen.templates.attend.limits_gpu import generation_of, left_to_xla
 from ropegen.templates.rope import mosaic_gpu as rope_gpu
 from test_rope_gpu import CASES as ROTATIONS
 
 import ropegen as rg
 from ropegen import cli, masks
 from ropegen.compilers import cuda
-from ropegen.compilers.gate import faults
+from ropegen.compilers.gate import MOST_ON_BLACKWELL, faults
 from ropegen.compilers.machine_code import KernelCode
 from ropegen.compilers.process import Compilation
 from ropegen.emit.artifact import capability, executables, read
@@ -40,13 +41,21 @@ from ropegen.template import Tile
 from ropegen.types import TensorType, numpy_dtype
 
 FORMS = {**CASES, **LARGE}
-BESIDE = [*LARGE, *(GRADIENT + name for name, case in FORMS.items() if not any(left_to_xla(case.site)))]
+BESIDE = [*LARGE, *(GRADIENT + name for name, case in FORMS.items() if not any(left_to_xla(case.site, HOPPER)))]
 # What is compiled without `--exhaustive`: an ordinary gradient.
 FIRST = (GRADIENT + "interleaved, grouped heads of a batch, tails", "h100")
+# What is compiled for Blackwell: with `--exhaustive`, every form that it takes.
+BLACKWELL_FORMS = [
+    name for name, case in FORMS.items() if not any(mosaic_gpu.declines(case.site, Target.parse("gpu:b200")))
+]
+FIRST_ON_BLACKWELL = (
+    "causal, more tiles than slots, halves rotated in the kernel",
+    "everything and five comparisons, 128 features",
+)
 
 
 def attention() -> Graph:
-    """An attention that the kernel for Hopper accepts; a weight before it needs preparation."""
+    """An attention that the kernels for Hopper and Blackwell accept; a weight before it needs preparation."""
     b = Builder("attention")
     x = b.input("x", (1, 512, 128), "bf16")
     q, k, v = (b.split_heads(b.project(x, b.parameter(f"{n}_weight", (128, 128), "bf16")), 1) for n in "qkv")
@@ -70,7 +79,10 @@ def module_of(name: str, chip: str) -> bytes:
     """The module of a case, or of the gradient of one."""
     forward = name.removeprefix(GRADIENT)
     case = FORMS[forward]
-    kernel = mosaic_gpu.build(case.site, Tile.of(q=128, kv=case.kv_tile), Target.parse(f"gpu:{chip}"))
+    target = Target.parse(f"gpu:{chip}")
+    generation = generation_of(target)
+    assert generation is not None
+    kernel = mosaic_gpu.build(case.site, Tile.of(q=generation.block, kv=case.kv_tile), target)
 
     def shaped(types: Iterable[TensorType]) -> tuple[jax.ShapeDtypeStruct, ...]:
         return tuple(jax.ShapeDtypeStruct(kind.shape, numpy_dtype(kind.dtype)) for kind in types)
@@ -131,6 +143,38 @@ def test_a_kernel_passes_the_gate(name: str, kernels: Compilation[KernelCode]) -
         assert loop.product_cycles == 2 * 64 * case.kv_tile * sum(-(-width // 16) * 16 for width in widths) / 4096
 
 
+def is_simple(case: Case) -> bool:
+    """Whether a tile's scores are only products, of which a tile has 128 keys."""
+    op = case.site.op
+    return case.kv_tile == 128 and op.softcap is None and op.score == masks.identity and "bias" not in op.given
+
+
+@pytest.fixture(scope="module")
+def on_blackwell(compilers: None, request: pytest.FixtureRequest) -> Compilation[KernelCode]:
+    names = BLACKWELL_FORMS if request.config.getoption("--exhaustive") else FIRST_ON_BLACKWELL
+    return cuda.compile_modules({name: module_of(name, "b200") for name in names}, "b200", seconds=900)
+
+
+@pytest.mark.parametrize("name", BLACKWELL_FORMS)
+def test_a_kernel_for_blackwell_passes_the_gate(
+    name: str, on_blackwell: Compilation[KernelCode], request: pytest.FixtureRequest
+) -> None:
+    if name not in FIRST_ON_BLACKWELL and not request.config.getoption("--exhaustive"):
+        pytest.skip("pytest --exhaustive compiles every form for Blackwell")
+    assert name not in on_blackwell.errors
+    (kernel,) = on_blackwell.modules[name].kernels
+    assert (kernel.name, kernel.architecture, kernel.warpgroups) == ("ropegen_attend", "sm_100a", 2)
+    case = FORMS[name]
+    is_plain = len(kernel.product_loops) == 2 and is_simple(case)
+    assert list(faults(kernel, most_instructions=MOST_ON_BLACKWELL if is_plain else None)) == []
+    width = -(-case.width // 16)
+    for loop in kernel.product_loops:
+        # An instruction for 16 features of queries and keys, and one for the weights of 16 keys.
+        assert loop.products == width + case.kv_tile // 16
+        # A thread has a row of the tile. A soft-cap has an exponential too.
+        assert loop.exponentials <= case.kv_tile * (2 if "tanh" in str(case.score) or case.softcap else 1) + 2
+
+
 def rotations(names: Iterable[str], chip: str) -> Compilation[KernelCode]:
     modules: dict[str, bytes] = {}
     for name in names:
@@ -185,8 +229,16 @@ def test_an_artifact_has_an_executable_for_each_chip_and_stage(built: Path) -> N
             assert manifest["files"][stage["file"]] == hashlib.sha256(content).hexdigest()
 
 
+def section(target: str, report: str) -> str:
+    """What the report says of the kernels for one target."""
+    (found,) = re.findall(rf"^{target}, as jax-cuda13-pjrt.*?^$", report, re.MULTILINE | re.DOTALL)
+    return found
+
+
 def test_the_report_counts_tiles_and_predicts_from_the_machine_code(built: Path) -> None:
-    report = (built / "report.txt").read_text()
+    both = (built / "report.txt").read_text()
+    assert both.count(f"as {cuda.build()} compiled it") == 2
+    report = section("gpu:h100", both)
     # 512 positions in tiles of 128: six below the diagonal and four on it, of sixteen.
     assert report.count("16 tiles: 6 full, 4 partial, 6 empty") == 1
     (row,) = re.findall(r"(\d+) +0 +[\d,]+ +[\d.]+%  ropegen_attend, 256 threads, sm_90a", report)
@@ -194,17 +246,17 @@ def test_the_report_counts_tiles_and_predicts_from_the_machine_code(built: Path)
     assert len(re.findall(r"loop at 0x[0-9a-f]+: \d+ instructions, 16 for the tensor cores", report)) == 2
     # Ten tiles take 2048 cycles of the tensor cores each, on four multiprocessors at 1.83 GHz.
     assert "predicted at least 2.8 µs, by the tensor cores, at 1.83 GHz" in report
-    assert report.count(f"as {cuda.build()} compiled it") == 2
     assert "fault" not in report
 
 
-def test_blackwell_has_an_executable_of_xla_s_and_the_kernel_declines_by_name(built: Path) -> None:
-    report = (built / "report.txt").read_text()
-    (section,) = re.findall(r"^gpu:b200, as jax-cuda13-pjrt.*?^$", report, re.MULTILINE | re.DOTALL)
-    assert "sm100, NVIDIA B200" in section
-    assert "ropegen_attend" not in section
-    reasons = list(mosaic_gpu.declines(CASES["full, one tile"].site, Target.parse("gpu:b200")))
-    assert reasons == ["its code is for sm90, that is gpu:h100 and gpu:h200, and the plan is for gpu:b200"]
+def test_the_executable_for_blackwell_has_a_kernel_of_its_own(built: Path) -> None:
+    report = section("gpu:b200", (built / "report.txt").read_text())
+    assert "sm100, NVIDIA B200" in report
+    assert "ropegen_attend, 256 threads, sm_100a" in report
+    # 512 positions in tiles of 256 queries and 128 keys: two below the diagonal and four on it, of eight.
+    assert "8 tiles: 2 full, 4 partial, 2 empty" in report
+    assert len(re.findall(r"loop at 0x[0-9a-f]+: [\d,]+ instructions, 16 for the tensor cores", report)) == 2
+    assert "fault" not in report
 
 
 def test_elsewhere_the_artifact_runs_and_says_why_the_executables_do_not(

@@ -82,11 +82,12 @@ class Loop:
     def cycles(self, warpgroups: int) -> Mapping[str, float]:
         """The cycles of a run in which each of so many warpgroups goes through the loop once, by the unit that needs them.
 
-        Together they take at least the most of these.
+        Together they take at least the most of these. Tensor cores whose cycles are unknown are left out.
         """
         warps = warpgroups * WARPGROUP // WARP
+        known = {} if self.product_cycles is None else {"the tensor cores": warpgroups * self.product_cycles}
         return {
-            "the tensor cores": warpgroups * (self.product_cycles or 0.0),
+            **known,
             "exponentials": self.exponentials * warps * WARP / EXPONENTIAL_RATE,
             "issue": self.instructions * warps / ISSUED,
         }

@@ -56,9 +56,7 @@ class Generation:
         return WARPGROUPS * self.warpgroup_rows
 
 
-HOPPER = Generation(
-    "sm90", ("gpu:h100", "gpu:h200"), warpgroup_rows=64, vectors=1, most_width=256, derives=True
-)
+HOPPER = Generation("sm90", ("gpu:h100", "gpu:h200"), warpgroup_rows=64, vectors=1, most_width=256, derives=True)
 # The tensor core multiplies 128 rows. Its memory has 512 columns, of which the values of a warpgroup have a quarter.
 BLACKWELL = Generation("sm100", ("gpu:b200",), warpgroup_rows=128, vectors=2, most_width=128, derives=False)
 GENERATIONS = (HOPPER, BLACKWELL)
@@ -122,7 +120,9 @@ class Form:
 
     def _shared_memory(self, slots: int) -> int:
         size = self.dtype.itemsize
-        rows = (self.width + (self.value_width if self.value_width != self.width else 0)) * size + 4 * self.generation.vectors
+        rows = (
+            self.width + (self.value_width if self.value_width != self.width else 0)
+        ) * size + 4 * self.generation.vectors
         return self.generation.block * rows + slots * self.kv_tile * (self.width + self.value_width) * size
 
 

@@ -74,7 +74,9 @@ def _memory(form: Form, on: Machine) -> list[Any]:
 def _warpgroup(
     form: Form, on: Machine, kinds: tuple[bool, bool], given: dict[str, Ref], refs: tuple[Ref, ...], warpgroup: Index
 ) -> None:
-    out, lse, queries, keys, values, numbers, q_ready, k_ready, v_ready, k_read, v_read, scored, added, mixed = refs[:14]
+    out, lse, queries, keys, values, numbers, q_ready, k_ready, v_ready, k_read, v_read, scored, added, mixed = refs[
+        :14
+    ]
     memory, apart = refs[14:]
     head, batch = (lax.axis_index(name) for name in ("head", "batch"))
     row = form.rows - 1 - lax.axis_index("row")  # a causal mask has its longest rows at the end: they begin first
@@ -164,7 +166,11 @@ def _warpgroup(
         plgpu.commit_tmem()
         plgpu.barrier_wait(v_ready.at[slot])
         plgpu.tcgen05_mma(
-            sums(0, form.value_width), weights(0, form.kv_tile), values.at[slot], added.at[warpgroup], accumulate=step > 0
+            sums(0, form.value_width),
+            weights(0, form.kv_tile),
+            values.at[slot],
+            added.at[warpgroup],
+            accumulate=step > 0,
         )
         plgpu.tcgen05_commit_arrive(v_read.at[slot])
 

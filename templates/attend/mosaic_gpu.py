@@ -30,7 +30,17 @@ from ropegen.types import numpy_dtype
 
 from . import layout_gpu, limits_gpu, xla
 from .cotangents import Pull, bias_is_whole, of_operands
-from .form_gpu import BACKWARD_TILE, BLACKWELL, HOPPER, LOG2_E, MOST_TOGETHER, SHARED_MEMORY, WIDTH_STEP, Form, Generation
+from .form_gpu import (
+    BACKWARD_TILE,
+    BLACKWELL,
+    HOPPER,
+    LOG2_E,
+    MOST_TOGETHER,
+    SHARED_MEMORY,
+    WIDTH_STEP,
+    Form,
+    Generation,
+)
 from .padding import padding as padding_of
 from .site import FAMILY, AttendSite
 
