@@ -11,12 +11,12 @@ work. A warpgroup starts a product, and a barrier says when it is done:
 The tensor core computes what it is given in order. So if the softmax of one warpgroup is done first, the products of the
 other come later, and from then on the warpgroups take turns by themselves.
 
-The tensor core's memory has 512 columns of 128 rows of 32 bits. Each warpgroup has 128 of them for its weighted values,
-and so many as a tile has keys for its scores. The weights lie where the scores were, two in 32 bits. So the next scores are
+The tensor core's memory has 512 columns of 128 rows of 32 bits. Each warpgroup has 128 of them for its weighted values. For
+its scores, it has as many as a tile has keys. The weights lie where the scores were, two in 32 bits. So the next scores are
 computed when the tensor core has read the weights.
 
-In registers, a thread holds a row of scores. The softmax runs in base 2 with a highest score that a row keeps until a score
-is larger by more than `_GROWTH`: until then, no weight is larger than 2 to that power. Only if it changes for any row of
+In registers, a thread holds a row of scores. The softmax runs in base 2. Its highest score of a row stays what it is until a
+score is larger by more than `_GROWTH`: until then, no weight is larger than 2 to that power. Only if it changes for any row of
 the warpgroup, the weighted values are multiplied by what is left of them.
 
 No warpgroup only fetches. Warpgroup 0 starts the copies of keys, and warpgroup 1 those of values, when the products of both
