@@ -155,16 +155,15 @@ def test_it_declines_where_jax_cannot_trace_it(library: str, monkeypatch: pytest
 
 @pytest.mark.usefixtures("installed")
 def test_plans_weigh_it_and_stable_ones_do_not_take_it() -> None:
-    """On Ampere and Blackwell it takes the place of XLA's loops, after rotations that are not its own."""
-    for target in ("gpu:a100", "gpu:b200"):
-        plan = rg.plan(graph_of(rotates=True, queries=4096, keys=4096), target)
-        assert "attend/cudnn" in templates(plan)
-        (step,) = (step for step in plan.steps if step.chosen and step.chosen.template == "attend/cudnn")
-        assert step.instead is not None
-        assert step.instead.template == "attend/xla"
-        stable = rg.plan(graph_of(rotates=True, queries=4096, keys=4096), target, stable_only=True)
-        assert "attend/cudnn" not in templates(stable)
-        assert "jax.export makes no promise for __cudnn$fmhaSoftmax" in stable.explain()
+    """On Ampere it takes the place of XLA's loops, after rotations that are not its own."""
+    plan = rg.plan(graph_of(rotates=True, queries=4096, keys=4096), "gpu:a100")
+    assert "attend/cudnn" in templates(plan)
+    (step,) = (step for step in plan.steps if step.chosen and step.chosen.template == "attend/cudnn")
+    assert step.instead is not None
+    assert step.instead.template == "attend/xla"
+    stable = rg.plan(graph_of(rotates=True, queries=4096, keys=4096), "gpu:a100", stable_only=True)
+    assert "attend/cudnn" not in templates(stable)
+    assert "jax.export makes no promise for __cudnn$fmhaSoftmax" in stable.explain()
     # Of two that cost the same, the plan takes the one whose calls are promised to stay.
     assert templates(rg.plan(graph_of(queries=4096, keys=4096), "gpu:h200")) == ["attend/mosaic_gpu"]
 
@@ -184,7 +183,7 @@ def test_a_module_of_jax_export_takes_another_template_and_says_so() -> None:
     with pytest.warns(
         FallbackWarning, match=r"takes attend/xla in a module of jax\.export, which refuses __cudnn\$fmha"
     ):
-        made = jax.export.export(jax.jit(call_of(graph, "gpu:b200")), platforms=["cuda"])(*shapes(graph))
+        made = jax.export.export(jax.jit(call_of(graph, "gpu:a100")), platforms=["cuda"])(*shapes(graph))
     assert "custom_call" not in made.mlir_module()
 
 
