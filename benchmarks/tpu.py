@@ -91,6 +91,13 @@ class Work:
         if not missing:
             return
         say(f"{part}: {len(missing)} of {len(wanted)} modules")
+        # Parts share some modules, and some templates change without changing a module.
+        compiled_before = {
+            (known["chip"], known["module"]): known
+            for of_part in self.results["entries"].values()
+            for known in of_part.values()
+            if "module" in known
+        }
         started, done = time.monotonic(), 0
         with ThreadPoolExecutor(self.processes) as pool:
             running: dict[Future[dict[str, Any]], list[Job]] = {}
@@ -109,8 +116,8 @@ class Work:
                     try:
                         content = job.make()
                         self.digests[key_of(job)] = hashlib.sha256(content).hexdigest()[:12]
-                        known = entries.get(key_of(job), {})
-                        if known.get("module") == self.digests[key_of(job)]:
+                        known = compiled_before.get((job.chip, self.digests[key_of(job)]), {})
+                        if known and ("kernels" in known or not job.scheduled):
                             entries[key_of(job)] = entry(job, {name: known[name] for name in RESULT if name in known})
                         else:
                             modules[job.key] = content
