@@ -163,14 +163,14 @@ def tile_of(length: int, width: int, turned: bool, chip: str) -> dict[str, int]:
 def anchor(name: str, direction: str, width: int, key: str, chip: str) -> Job:
     if name in TOKAMAX:
         one = Configuration(direction=direction, length=COMPILED, heads=HEADS, width=width, **TOKAMAX[name])
-        return Job("heads", key, chip, foreign=asdict(one))
+        return Job("heads", key, chip, facts=lambda: {"anchor": name}, foreign=asdict(one))
     kernels = {
         FLASH: modules.flash_forward,
         SPLASH: modules.splash_forward,
         APART: modules.splash_backward_apart,
         FUSED: modules.splash_backward_fused,
     }
-    return Job("heads", key, chip, functools.partial(kernels[name], width=width))
+    return Job("heads", key, chip, functools.partial(kernels[name], width=width), facts=lambda: {"anchor": name})
 
 
 # tokamax, in an environment of its own -----------------------------------------------------------------------------------
@@ -208,7 +208,7 @@ def calibration(python: str) -> list[Job]:
         times.setdefault(compiled, []).append(measured)
     wanted: list[Job] = []
     for one, measured in times.items():
-        facts = {"configuration": asdict(one), "measured": measured}
+        facts = {"anchor": "tokamax", "configuration": asdict(one), "measured": measured}
         wanted.append(Job("calibration", str(one), "v7x", facts=lambda facts=facts: facts, foreign=asdict(one)))
     return wanted
 
