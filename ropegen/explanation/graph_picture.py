@@ -164,7 +164,7 @@ def _placed(groups: Sequence[Group], boxes: Mapping[Key, Box]) -> dict[Box, int]
     for group in groups:
         group.top = y
         inset = _PADDING if group.title else 0.0
-        titles = textwrap.wrap(group.title, int((right - MARGIN - 2 * _PADDING) / LETTER)) if group.title else []
+        titles = _fitted(group.title, right - MARGIN) if group.title else []
         group.title = "\n".join(titles)
         y += _TITLE * bool(titles) + LINE * max(0, len(titles) - 1)
         for row in group.rows:
@@ -185,7 +185,9 @@ def _placed(groups: Sequence[Group], boxes: Mapping[Key, Box]) -> dict[Box, int]
 
 
 def _fitted(line: str, width: float) -> list[str]:
-    return textwrap.wrap(line, max(4, int((width - 2 * _PADDING) / LETTER)), break_on_hyphens=False) or [""]
+    """The lines of a text in a box; a number and its unit stay together."""
+    whole = line.replace(" %", "\N{NO-BREAK SPACE}%").replace(" µs", "\N{NO-BREAK SPACE}µs")
+    return textwrap.wrap(whole, max(4, int((width - 2 * _PADDING) / LETTER)), break_on_hyphens=False) or [""]
 
 
 def svg(plan: Plan, facts: Facts) -> str:
