@@ -218,7 +218,10 @@ def calibration(python: str) -> list[Job]:
 
 @dataclass(frozen=True)
 class Head:
-    """Cycles of one head on one core, its spills, and the cycles of 512 x 512 scores of a full tile."""
+    """Cycles of one head on one core, its spills, and what 512 x 512 scores of a full tile take.
+
+    full: cycles: the bundles and the waits between them. matrix: the bundles that the products alone would take.
+    """
 
     name: str
     tile: str
@@ -227,6 +230,8 @@ class Head:
     most: float
     """With every such copy in every step."""
     full: float
+    bundles: float
+    matrix: float
     spills: float
 
     @property
@@ -265,9 +270,9 @@ def own_head(entry: Mapping[str, Any], direction: str) -> Head | None:
         of_kernel = one_kernel(kernel, steps, steps.all)
         least, most, spills = (a + b for a, b in zip((least, most, spills), of_kernel, strict=True))
     one, kernel = told[-1], kernels[-1]
-    full = full_part(kernel)["cycles"] * 512 * 512 / (one["q"] * one["kv"])
+    tile = of_full_tile([kernel], one["q"], one["kv"])
     strips = f" in {len(told)} strips" if len(told) > 1 else ""
-    return Head(OURS, f"{one['q']} x {one['kv']}{strips}", least, most, full, spills)
+    return Head(OURS, f"{one['q']} x {one['kv']}{strips}", least, most, *tile, spills)
 
 
 def steps_of(told: Mapping[str, Any], heads: int = 1) -> Steps:
@@ -294,8 +299,16 @@ def foreign_head(kernels: Sequence[Facts], name: str, length: int, q: int, kv: i
     steps, seen = causal(length, q, kv, visits_all=visits_all)
     each = [one_kernel(kernel, steps, seen) for kernel in kernels]
     least, most, spills = (sum(column) for column in zip(*each, strict=True))
-    full = sum(full_part(kernel)["cycles"] for kernel in kernels) * 512 * 512 / (q * kv)
-    return Head(name, f"{q} x {kv}", least, most, full, spills)
+    return Head(name, f"{q} x {kv}", least, most, *of_full_tile(kernels, q, kv), spills)
+
+
+def of_full_tile(kernels: Sequence[Facts], q: int, kv: int) -> tuple[float, float, float]:
+    """(cycles, bundles, bundles of the matrix unit) of 512 x 512 scores of a full tile, in all kernels together."""
+    share = 512 * 512 / (q * kv)
+    cycles, bundles, matrix = (
+        share * sum(full_part(kernel)[size] for kernel in kernels) for size in ("cycles", "bundles", "matrix")
+    )
+    return cycles, bundles, matrix
 
 
 @dataclass(frozen=True)
