@@ -40,7 +40,13 @@ def test_the_tiles_of_a_causal_head_are_those_of_its_scores(heads: Any, blocks: 
 
 
 def part(cycles: int, multiplies: bool = False) -> dict[str, Any]:
-    return {"cycles": cycles, "spills": cycles // 10, "bundles": cycles, "matrix": cycles // 2, "multiplies": multiplies}
+    return {
+        "cycles": cycles,
+        "spills": cycles // 10,
+        "bundles": cycles,
+        "matrix": cycles // 2,
+        "multiplies": multiplies,
+    }
 
 
 def told(**counts: Any) -> dict[str, Any]:
