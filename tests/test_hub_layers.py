@@ -117,7 +117,8 @@ def test_attention_of_every_layer_is_that_of_transformers(live: ModuleType, name
 @pytest.mark.filterwarnings("ignore")  # of transformers and torch
 def test_the_class_decides_kinds_of_layer_that_a_config_leaves_out(live: ModuleType, name: str) -> None:
     """Which of five layers are local, and which do not rotate, where no `layer_types` or `no_rope_layers` says it."""
-    stated = {field: value for field, value in CONFIGS[name].items() if field not in ("layer_types", "no_rope_layers")}
+    by_layer = ("layer_types", "no_rope_layers", "mlp_layer_types")
+    stated = {field: value for field, value in CONFIGS[name].items() if field not in by_layer}
     config = {**stated, "num_hidden_layers": 5}
     if name == "dots1":
         config |= {"sliding_window": 3, "max_window_layers": 2}
