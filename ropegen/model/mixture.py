@@ -59,7 +59,9 @@ class Mixture:
         if experts is None:
             return None
         layers, groups, groups_chosen = range(model.count("num_hidden_layers")), 1, 1
-        if experts.groups and (experts.grouped_by is None or _is(model, *experts.grouped_by)):
+        if experts.groups and (
+            experts.grouped_by is None or model.value(experts.grouped_by[0]) == experts.grouped_by[1]
+        ):
             groups, groups_chosen = model.count(experts.groups), model.count(experts.groups_chosen)
         if groups_chosen > groups:
             raise model.refuse(
@@ -108,7 +110,7 @@ class Mixture:
             )
 
     def __call__(self, x: Array, values: Values) -> Array:
-        """X (B, S, features) -> (B, S, features): the router weighs the results of the experts that it chooses.
+        """Read x (B, S, features) and return (B, S, features): the router weighs the results of the experts that it chooses.
 
         For few tokens the weights of their experts are gathered. For many, every expert computes every token, so the time is
         that of all experts.
@@ -118,7 +120,7 @@ class Mixture:
         batch, seq, features = x.shape
         count = values["router_weight"].shape[-1]
         gathers = _PASSES * math.prod(index.shape) <= count
-        # The experts come first in every product, and beside them the rows that each reads: one token, or all tokens.
+        # The experts come first in every product, and beside them the rows that an expert reads: one token, or all tokens.
         if gathers:
             read, share = x[:, :, None, None], best[..., None, None]
         else:
@@ -202,11 +204,7 @@ class Mixture:
     def _of_best_groups(self, scores: Array) -> Array:
         """The scores (..., experts) of the best groups, and minus infinity for the other experts."""
         grouped = scores.reshape(*scores.shape[:-1], self.groups, -1)
-        each = lax.top_k(grouped, 1 if self.experts.group_score == "best" else 2)[0]
-        _, index = lax.top_k(jnp.sum(each, axis=-1), self.groups_chosen)
+        best, _ = lax.top_k(grouped, 1 if self.experts.group_score == "best" else 2)
+        _, index = lax.top_k(jnp.sum(best, axis=-1), self.groups_chosen)
         is_best = jnp.any(index[..., None] == jnp.arange(self.groups), axis=-2)
         return jnp.where(is_best[..., None], grouped, -jnp.inf).reshape(scores.shape)
-
-
-def _is(model: Config, name: str, value: str) -> bool:
-    return model.value(name) == value

@@ -1,11 +1,11 @@
 """What libtpu says of the kernels of a plan, for `report.txt`: schedules, steps of the grid, and time.
 
-The predicted time is the larger of cycles over the clock, times the factor that the chip was measured to need, and bytes
-over the bandwidth. A step of a grid always runs its
-unconditional part. It also runs conditional parts. If the mask of an attention is known, the number of runs of those is
-known too: one or two parts that multiply run for the full and for the partial tiles, in this order in the kernel, and the
-other parts run once for a row of tiles. If more parts multiply, the report assumes that every step runs the longest one,
-and for every other kernel that every part runs at every step, so the time is an upper bound.
+The predicted time is the larger of two: cycles over the clock, times the factor that was measured on the chip, and bytes
+over the bandwidth. A step of a grid always runs its unconditional part. It also runs conditional parts. If the mask of an
+attention is known, the number of runs of those is known too: one or two parts that multiply run for the full and for the
+partial tiles, in this order in the kernel, and the other parts run once for a row of tiles. If more parts multiply, the
+report assumes that every step runs the longest one. For every other kernel it assumes that every part runs at every step.
+In both cases the time is an upper bound.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def exported(
     """The module of a stage for the platforms of the plans; its arguments and results are dictionaries by label.
 
     `named` keeps the names of kernels, which a compiler repeats in its reports. `calls` are targets of custom calls that
-    the module may have besides those that templates declare. Neither need a promise by jax.export. With a `split`, the module
+    the module may have besides those that templates declare. No call needs a promise by jax.export. With a `split`, the module
     is for all devices of its mesh, and every device runs the plans of its part.
 
     Raises:
