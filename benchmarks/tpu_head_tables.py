@@ -28,14 +28,13 @@ WHOLE_HEAD = (48, 27)
 
 def goals(results: Results) -> Iterator[Goal]:
     """The goals that whole heads must reach."""
-    found = heads.comparisons(results)
+    compared = heads.comparisons(results)
     for chips, thousands in zip((OLDER, NEWER), WHOLE_HEAD, strict=True):
-        mine = [one for one in found if is_site(one, "forward", 128) and one.chip in chips]
+        mine = [one for one in compared if is_site(one, "forward", 128) and one.chip in chips]
         what = "whole head: thousands of cycles, forward, S=4096, 128 features, RoPE, without uncertain copies, "
         yield goal(what, chips, thousands, mine, lambda one: one.ours.least / 1e3)
-    ratios = lambda chosen, of: geometric_mean([of(one) for one in found if chosen(one)])  # noqa: E731
-    for chip in dict.fromkeys(one.chip for one in found):
-        mine = [one for one in found if one.chip == chip]
+    for chip in dict.fromkeys(one.chip for one in compared):
+        mine = [one for one in compared if one.chip == chip]
         worst = max(mine, key=lambda one: one.ratio)
         fewer = sum(one.ratio < 1 for one in mine)
         yield Goal(
@@ -46,14 +45,14 @@ def goals(results: Results) -> Iterator[Goal]:
             f"{described(worst)}; below 1 in {fewer} of {len(mine)}",
             len(mine) == SITES,
         )
-    chips = dict.fromkeys(one.chip for one in found)
-    is_whole = len(found) == SITES * len(heads.modules.CHIPS)
+    chips = dict.fromkeys(one.chip for one in compared)
+    is_whole = len(compared) == SITES * len(heads.modules.CHIPS)
     for how, of in (("without uncertain copies", ratio), ("with every copy", most_ratio)):
-        each = {chip: ratios(lambda one, chip=chip: one.chip == chip, of) for chip in chips}
-        detail = ", ".join(f"{chip} {value:.2f}" for chip, value in each.items() if value is not None)
+        means = {chip: geometric_mean([of(one) for one in compared if one.chip == chip]) for chip in chips}
+        detail = ", ".join(f"{chip} {value:.2f}" for chip, value in means.items() if value is not None)
         what = f"whole head: cycles over those of the best anchor, all comparisons, {how}, geometric mean"
-        yield Goal(what, AT_MOST, 0.9, ratios(lambda one: True, of), detail, is_whole)
-    worst = max(found, key=lambda one: one.spills, default=None)
+        yield Goal(what, AT_MOST, 0.9, geometric_mean(list(map(of, compared))), detail, is_whole)
+    worst = max(compared, key=lambda one: one.spills, default=None)
     yield Goal(
         "whole head: spills over the fewest of an anchor, worst comparison",
         AT_MOST,
@@ -61,11 +60,11 @@ def goals(results: Results) -> Iterator[Goal]:
         None if worst is None else worst.spills,
         ""
         if worst is None
-        else f"{worst.chip}, {described(worst)}; geometric mean {ratios(lambda one: True, spills):.2f}",
+        else f"{worst.chip}, {described(worst)}; geometric mean {geometric_mean(list(map(spills, compared))):.2f}",
     )
     for (direction, width), wanted in FULL_TILE.items():
         for chips_, most in zip((OLDER, NEWER), wanted, strict=True):
-            mine = [one for one in found if is_site(one, direction, width) and one.chip in chips_]
+            mine = [one for one in compared if is_site(one, direction, width) and one.chip in chips_]
             what = f"full tile: cycles of 512 x 512 scores, {direction}, {width} features, "
             yield goal(what, chips_, most, mine, lambda one: one.ours.full, why)
 
@@ -90,11 +89,11 @@ def goal(
     beside: Callable[[Comparison], str] = lambda one: "",
 ) -> Goal:
     """The goal that the worst chip must reach. `beside` is what to tell of the figure of a chip."""
-    each = {one.chip: of(one) for one in mine}
+    figures = {one.chip: of(one) for one in mine}
     told = [
         (f"{one.chip} {of(one):,.0f}" if of(one) >= 100 else f"{one.chip} {of(one):.1f}") + beside(one) for one in mine
     ]
-    figure, is_whole = max(each.values(), default=None), each.keys() == set(chips)
+    figure, is_whole = max(figures.values(), default=None), figures.keys() == set(chips)
     return Goal(f"{what}{', '.join(chips)}, worst chip", AT_MOST, most, figure, ", ".join(told), is_whole)
 
 
@@ -120,8 +119,8 @@ def sections(results: Results) -> list[str]:
 
 
 def whole_heads(results: Results) -> list[str]:
-    found = heads.comparisons(results)
-    if not found:
+    compared = heads.comparisons(results)
+    if not compared:
         return []
     versions = results["facts"].get("heads", {}).get("tokamax")
     whose = f"tokamax {versions['tokamax']} on jax {versions['jax']}" if versions else "tokamax"
@@ -150,9 +149,9 @@ def whole_heads(results: Results) -> list[str]:
         "| best anchor | thousands of cycles | ratio with RoPE | without | spills with RoPE | fewest of an anchor |",
         "| --- | --- | ---: | ---: | --- | ---: | --- | ---: | --- | ---: | ---: | ---: | ---: | ---: |",
     ]  # fmt: skip
-    places = dict.fromkeys((one.chip, one.direction, one.width, one.length) for one in found)
+    places = dict.fromkeys((one.chip, one.direction, one.width, one.length) for one in compared)
     for place in places:
-        mine = {one.turned: one for one in found if (one.chip, one.direction, one.width, one.length) == place}
+        mine = {one.turned: one for one in compared if (one.chip, one.direction, one.width, one.length) == place}
         chip, direction, width, length = place
         best = next(iter(mine.values())).best
         cells = [
@@ -232,8 +231,8 @@ def anchor_cell(entry: Mapping[str, Any] | None, name: str, direction: str) -> s
 
 def calibration(results: Results) -> list[str]:
     """Measured times of tokamax on v7x, beside what its schedules add up to."""
-    each = {direction: heads.calibrated(results, direction) for direction in heads.DIRECTIONS}
-    if not any(each.values()):
+    by_direction = {direction: heads.calibrated(results, direction) for direction in heads.DIRECTIONS}
+    if not any(by_direction.values()):
         return []
     chip = Target.parse("tpu:v7x").figures
     lines = [
@@ -246,10 +245,10 @@ def calibration(results: Results) -> list[str]:
         "",
         "| tokamax on v7x | measured, ms | by the schedule, ms | factor |", "| --- | ---: | ---: | ---: |",
     ]  # fmt: skip
-    for direction, found in each.items():
-        for one in found:
+    for direction, calibrated in by_direction.items():
+        for one in calibrated:
             lines.append(f"| {one.what} | {one.milliseconds:,.3f} | {one.predicted:,.3f} | {one.factor:.2f} |")
-        mean = geometric_mean([one.factor for one in found])
+        mean = geometric_mean([one.factor for one in calibrated])
         if mean is not None:
             lines.append(f"| {direction}, geometric mean | | | {mean:.3f} |")
     return lines

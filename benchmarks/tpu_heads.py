@@ -201,10 +201,10 @@ def calibration(python: str) -> list[Job]:
     The number of heads and the length change no part of the schedule, so a configuration is compiled once.
     """
     times: dict[Configuration, list[dict[str, Any]]] = {}
-    for found in ask(python, {"measured": "v7x"}):
-        one = Configuration(**found["configuration"])
+    for run in ask(python, {"measured": "v7x"}):
+        one = Configuration(**run["configuration"])
         compiled = replace(one, heads=HEADS, length=COMPILED)
-        measured = {"heads": one.heads, "length": one.length, "milliseconds": found["milliseconds"]}
+        measured = {"heads": one.heads, "length": one.length, "milliseconds": run["milliseconds"]}
         times.setdefault(compiled, []).append(measured)
     wanted: list[Job] = []
     for one, measured in times.items():
@@ -297,8 +297,8 @@ def foreign_head(kernels: Sequence[Facts], name: str, length: int, q: int, kv: i
     tokamax's backward kernel has without `slots` visits every tile too.
     """
     steps, seen = causal(length, q, kv, visits_all=visits_all)
-    each = [one_kernel(kernel, steps, seen) for kernel in kernels]
-    least, most, spills = (sum(column) for column in zip(*each, strict=True))
+    sums = [one_kernel(kernel, steps, seen) for kernel in kernels]
+    least, most, spills = (sum(column) for column in zip(*sums, strict=True))
     return Head(name, f"{q} x {kv}", least, most, *of_full_tile(kernels, q, kv), spills)
 
 
@@ -361,23 +361,23 @@ def comparisons(results: Mapping[str, Any]) -> list[Comparison]:
     """Every site that was compiled for ropegen and for an anchor."""
     entries = results["entries"].get("heads", {})
     chips = list(dict.fromkeys(entry["chip"] for entry in entries.values()))
-    found: list[Comparison] = []
+    compared: list[Comparison] = []
     for chip in (chip for chip in modules.CHIPS if chip in chips):
         for direction in DIRECTIONS:
             for width in WIDTHS:
                 for length in LENGTHS:
-                    each = [
+                    compiled = [
                         anchor_head(entries[key], name, direction, length)
                         for name in ANCHORS[direction]
                         if (key := f"{anchor_key(name, direction, width)} on {chip}") in entries
                     ]
-                    anchors = tuple(head for head in each if head is not None)
+                    anchors = tuple(head for head in compiled if head is not None)
                     for turned in ROTATIONS:
                         entry = own_entry(results, f"{own_key(direction, length, width, turned)} on {chip}")
                         ours = own_head(entry, direction)
                         if ours is not None and anchors:
-                            found.append(Comparison(chip, direction, length, width, turned, ours, anchors))
-    return found
+                            compared.append(Comparison(chip, direction, length, width, turned, ours, anchors))
+    return compared
 
 
 @dataclass(frozen=True)
@@ -395,7 +395,7 @@ class Calibrated:
 
 def calibrated(results: Mapping[str, Any], direction: str) -> list[Calibrated]:
     """What tokamax's measured times on v7x are of what the schedules say: one core, and the mean of least and most cycles."""
-    found: list[Calibrated] = []
+    runs: list[Calibrated] = []
     for entry in results["entries"].get("calibration", {}).values():
         one = Configuration(**entry["configuration"])
         kernels = [
@@ -409,5 +409,5 @@ def calibrated(results: Mapping[str, Any], direction: str) -> list[Calibrated]:
             clock = Target.parse(f"tpu:{entry['chip']}").figures.clock
             seconds = run["heads"] * (head.least + head.most) / 2 / clock
             what = f"{one}, {run['heads']} heads, S={run['length']:,}"
-            found.append(Calibrated(what, run["milliseconds"], seconds * 1e3))
-    return found
+            runs.append(Calibrated(what, run["milliseconds"], seconds * 1e3))
+    return runs

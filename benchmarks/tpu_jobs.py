@@ -17,7 +17,7 @@ from ropegen.templates.attend import mosaic_tpu
 from ropegen.templates.attend.site import AttendSite
 from ropegen.templates.attend.tile_map_tpu import NOW
 from tpu_modules import HEADS, LENGTH, LONG, TILE, WIDTH, WINDOW, Common, Job
-from tpu_schedules import Steps, cycles
+from tpu_schedules import Steps, cycles, multiplying
 
 import ropegen as rg
 from ropegen import masks
@@ -254,7 +254,7 @@ def predicted(site: Site, compiled: Site, tile: Tile, entry: Mapping[str, Any], 
     target = Target.parse(f"tpu:{chip}")
     (kernel,) = (schedule for schedule in entry["kernels"] if schedule["name"].startswith("ropegen_attend"))
     steps, own = (steps_of(place, tile) for place in (site, compiled))
-    if is_older(entry):  # the kernels of older versions have one part for full and one for partial tiles
+    if len(multiplying(kernel)) != len(own.bodies):  # an older kernel has one part for full and one for partial tiles
         steps, own = (replace(one, bodies=()) for one in (steps, own))
     busy = cycles(kernel, steps, own) / target.figures.clock * target.figures.measured
     moved = template(ATTEND).cost(site, target, tile).bytes / target.figures.bandwidth * entry["devices"]

@@ -31,15 +31,15 @@ MOST = 0.03
 
 def drawn(count: int) -> Iterator[tuple[str, AttendSite]]:
     """The drawn sites that have a choice of tiles and a mask without run-time ids."""
-    number, found = FIRST, 0
-    while found < count:
+    number, sites = FIRST, 0
+    while sites < count:
         one = modules.Drawn.of(number)
         number += 1
         if one.mask in ("segments", "documents") or min(one.length, one.keys) < SHORTEST:
             continue
         site = modules.site_of(one.attention(), template(ATTEND))
         if isinstance(site, AttendSite):
-            found += 1
+            sites += 1
             yield str(one), site
 
 
@@ -101,7 +101,7 @@ def choices(results: Mapping[str, Any]) -> list[Choice]:
     for entry in results["entries"].get(PART, {}).values():
         if "kernels" in entry:
             places.setdefault((entry["site"], entry["chip"]), []).append(entry)
-    found: list[Choice] = []
+    chosen: list[Choice] = []
     for (site, chip), entries in places.items():
         cycles: dict[bool, list[tuple[float, str]]] = {True: [], False: []}
         for entry in entries:
@@ -110,27 +110,27 @@ def choices(results: Mapping[str, Any]) -> list[Choice]:
             cycles[entry["chosen"]].append(((head.least + head.most) / 2, head.tile))
         if cycles[True] and cycles[False]:
             (own, tile), (least, other) = cycles[True][0], min(cycles[False])
-            found.append(Choice(site, chip, tile, own, other, least))
-    return found
+            chosen.append(Choice(site, chip, tile, own, other, least))
+    return chosen
 
 
 def section(results: Mapping[str, Any]) -> list[str]:
     """The table of the choices, by chip; empty if there are none."""
-    found = choices(results)
-    if not found:
+    chosen = choices(results)
+    if not chosen:
         return []
-    worse = sum(one.loss > MOST for one in found)
+    worse = sum(one.loss > MOST for one in chosen)
     lines = [
         "", "## Tiles of drawn sites", "",
         "The tile that the cost model chooses for drawn sites without an entry in a table, beside the neighbour with the fewest",
         "cycles: a tile with twice or half the queries or keys. The cycles are of a forward head, in the middle of its range. A",
-        f"neighbour takes over {MOST:.0%} fewer in {worse} of {len(found)} choices. The issue asks for 40 sites a chip; "
+        f"neighbour takes over {MOST:.0%} fewer in {worse} of {len(chosen)} choices. The goal is 40 sites a chip; "
         "`--neighbours 40` draws them.",
         "",
         "| chip | site | tile | cycles | best neighbour | cycles | the tile takes more |",
         "| --- | --- | --- | ---: | --- | ---: | ---: |",
     ]  # fmt: skip
-    for one in sorted(found, key=lambda one: (modules.CHIPS.index(one.chip), -one.loss)):
+    for one in sorted(chosen, key=lambda one: (modules.CHIPS.index(one.chip), -one.loss)):
         lines.append(
             f"| {one.chip} | {one.site} | {one.tile} | {one.cycles:,.0f} | {one.other} | {one.least:,.0f} | {one.loss:+.1%} |"
         )

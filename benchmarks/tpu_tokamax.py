@@ -135,7 +135,7 @@ def measured(chip: str) -> list[dict[str, Any]]:
     import tokamax
 
     folder = Path(tokamax.__file__).parent / "data" / "autotuning" / FOLDERS[chip]
-    found: dict[tuple[str, int, int], dict[str, Any]] = {}
+    entries: dict[tuple[str, int, int], dict[str, Any]] = {}
     for direction, name in (("forward", ""), ("backward", "_vjp")):
         content = json.loads((folder / f"pallas_mosaic_tpu_splash_attention{name}.json").read_text(encoding="utf-8"))
         for site, times in content.items():
@@ -156,8 +156,8 @@ def measured(chip: str) -> list[dict[str, Any]]:
                 "slots": sizes.get("dq_reduction_steps", 3),
             }  # fmt: skip
             entry = {"configuration": one, "milliseconds": statistics.median(run["evaluation_times_ms"])}
-            found.setdefault((direction, length, width), entry)
-    return list(found.values())
+            entries.setdefault((direction, length, width), entry)
+    return list(entries.values())
 
 
 def first_line(said: object) -> str:

@@ -55,8 +55,8 @@ def _kernel(form: Form, on: Machine, kinds: tuple[bool, bool], names: tuple[str,
     if not on.interprets:
         run(warpgroup)
     else:
-        for each in range(WARPGROUPS):
-            pl.when(warpgroup == each)(functools.partial(run, each))
+        for number in range(WARPGROUPS):
+            pl.when(warpgroup == number)(functools.partial(run, number))
 
 
 def _memory(form: Form, on: Machine) -> list[Any]:
@@ -141,9 +141,9 @@ def _warpgroup(
         products = [plgpu.async_load_tmem(scores(column, _PART), layout=on.matrix) for column in columns]
         plgpu.wait_load_tmem()
         blocks = [Scores(form, on, given, batch, head, start, key + column, _ROWS, _PART) for column in columns]
-        found = [tile.scores(x, masked) for tile, x in zip(blocks, products, strict=True)]
+        tile_scores = [tile.scores(x, masked) for tile, x in zip(blocks, products, strict=True)]
         factor = np.float32(blocks[0].rest)
-        top = functools.reduce(jnp.maximum, (jnp.max(score, axis=1) for score in found)) * factor
+        top = functools.reduce(jnp.maximum, (jnp.max(score, axis=1) for score in tile_scores)) * factor
         top = jnp.maximum(peak, top)
         growth = top - peak
         highest = jnp.where(growth > _GROWTH, top, peak)
@@ -151,7 +151,7 @@ def _warpgroup(
         is_outgrown = (step > 0) & (on.largest(growths) > _GROWTH)
         fade = jnp.exp2(peak - highest)
         total = total * fade
-        for column, score in zip(columns, found, strict=True):
+        for column, score in zip(columns, tile_scores, strict=True):
             weight = jnp.exp2(score * factor - on.across(highest, _PART))
             total = total + jnp.sum(weight, axis=1)
             plgpu.async_store_tmem(weights(column, _PART), weight.astype(form.dtype))
