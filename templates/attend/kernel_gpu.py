@@ -19,6 +19,8 @@ Otherwise, the scores are multiplied by them.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -145,23 +147,41 @@ def forward(form: Form, visited: TileList, operands: dict[str, Array], on: Machi
 
     The operands are laid out as `layout_gpu.read` says.
     """
+    numbers = plgpu.SMEM((WARPGROUPS, _ROWS), jnp.float32)
+    synchronisation = map(barriers, (WARPGROUPS, form.slots, form.slots, WARPGROUPS))
+    return launch(_kernel, form, visited, operands, on, _ROWS, (numbers, *synchronisation))
+
+
+def launch(
+    kernel: Callable[..., None],
+    form: Form,
+    visited: TileList,
+    operands: dict[str, Array],
+    on: Machine,
+    rows: int,
+    scratch: Sequence[Any],
+) -> tuple[Array, Array]:
+    """Runs a forward kernel, of Hopper or of Blackwell: (out, lse) as in `forward`.
+
+    `rows` are those of a warpgroup. The kernel takes references to the operands, the results, shared memory for queries, keys
+    and values, and to its own `scratch`; if values have another width than keys, also to shared memory for the result.
+    """
     operands = {**operands, "columns": jnp.asarray(visited.columns), "rows": jnp.asarray(visited.rows)}
     block = functools.partial(tiles, dtype=form.dtype)
     value_columns = columns_of(form.value_width)
     apart = form.value_width != form.width
     call = on.kernel(
-        functools.partial(_kernel, form, on, visited.kinds, tuple(operands)),
+        functools.partial(kernel, form, on, visited.kinds, tuple(operands)),
         results=[
             jax.ShapeDtypeStruct((form.batch, form.queries, form.heads, form.value_width), form.dtype),
             jax.ShapeDtypeStruct((form.batch, form.heads, form.queries), jnp.float32),
         ],
         scratch=[
-            block((WARPGROUPS, _ROWS, form.width), columns=form.columns),
+            block((WARPGROUPS, rows, form.width), columns=form.columns),
             block((form.slots, form.kv_tile, form.width), columns=form.columns),
             block((form.slots, form.kv_tile, form.value_width), columns=value_columns),
-            plgpu.SMEM((WARPGROUPS, _ROWS), jnp.float32),
-            *map(barriers, (WARPGROUPS, form.slots, form.slots, WARPGROUPS)),
-            *([block((WARPGROUPS, _ROWS, form.value_width), columns=value_columns)] if apart else []),
+            *scratch,
+            *([block((WARPGROUPS, rows, form.value_width), columns=value_columns)] if apart else []),
         ],
         grid={"row": form.rows, "head": form.heads, "batch": form.batch},
         warpgroups=WARPGROUPS,

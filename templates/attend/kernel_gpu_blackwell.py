@@ -28,16 +28,15 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
-from ..gpu.mosaic import STORED, WARPGROUP, Array, Index, Machine, Ref, barriers, tiles
+from ..gpu.mosaic import STORED, WARPGROUP, Array, Index, Machine, Ref, barriers
 from .form_gpu import BLACKWELL, LOG2_E, WARPGROUPS, Form, TileList, columns_of
-from .kernel_gpu import LOWEST, rotate
+from .kernel_gpu import LOWEST, launch, rotate
 from .scores_gpu import Scores, shared
 
 _ROWS = BLACKWELL.warpgroup_rows
@@ -77,7 +76,7 @@ def _warpgroup(
     out, lse, queries, keys, values, numbers, q_ready, k_ready, v_ready, k_read, v_read, scored, added, mixed = refs[
         :14
     ]
-    memory, apart = refs[14:]
+    memory, *apart = refs[14:]
     head, batch = (lax.axis_index(name) for name in ("head", "batch"))
     row = form.rows - 1 - lax.axis_index("row")  # a causal mask has its longest rows at the end: they begin first
     lists = shared(given["rows"], batch)
@@ -233,31 +232,12 @@ def forward(form: Form, visited: TileList, operands: dict[str, Array], on: Machi
 
     The operands are laid out as `layout_gpu.read` says.
     """
-    operands = {**operands, "columns": jnp.asarray(visited.columns), "rows": jnp.asarray(visited.rows)}
-    block = functools.partial(tiles, dtype=form.dtype)
-    value_columns = columns_of(form.value_width)
-    apart = form.value_width != form.width
-    call = on.kernel(
-        functools.partial(_kernel, form, on, visited.kinds, tuple(operands)),
-        results=[
-            jax.ShapeDtypeStruct((form.batch, form.queries, form.heads, form.value_width), form.dtype),
-            jax.ShapeDtypeStruct((form.batch, form.heads, form.queries), jnp.float32),
-        ],
-        scratch=[
-            block((WARPGROUPS, _ROWS, form.width), columns=form.columns),
-            block((form.slots, form.kv_tile, form.width), columns=form.columns),
-            block((form.slots, form.kv_tile, form.value_width), columns=value_columns),
-            plgpu.SMEM((WARPGROUPS, 2, _ROWS), jnp.float32),
-            *map(barriers, (WARPGROUPS, form.slots, form.slots)),
-            *(barriers(form.slots, WARPGROUPS, of_products=True) for _ in range(2)),
-            *(barriers(WARPGROUPS, of_products=True) for _ in range(2)),
-            plgpu.TMEM((_ROWS, WARPGROUPS * BLACKWELL.most_width), jnp.float32),
-            _memory(form, on),
-            [block((WARPGROUPS, _ROWS, form.value_width), columns=value_columns)] if apart else [],
-        ],
-        grid={"row": form.rows, "head": form.heads, "batch": form.batch},
-        warpgroups=WARPGROUPS,
-        name="ropegen_attend",
+    scratch = (
+        plgpu.SMEM((WARPGROUPS, 2, _ROWS), jnp.float32),
+        *map(barriers, (WARPGROUPS, form.slots, form.slots)),
+        *(barriers(form.slots, WARPGROUPS, of_products=True) for _ in range(2)),
+        *(barriers(WARPGROUPS, of_products=True) for _ in range(2)),
+        plgpu.TMEM((_ROWS, WARPGROUPS * BLACKWELL.most_width), jnp.float32),
+        _memory(form, on),
     )
-    out, lse = call(*operands.values())
-    return out, lse
+    return launch(_kernel, form, visited, operands, on, _ROWS, scratch)
