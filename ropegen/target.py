@@ -631,6 +631,11 @@ def host_devices() -> int:
     return len(jax.devices())
 
 
+def gpus_with(capability: str) -> tuple[str, ...]:
+    """The names of the targets with a compute capability: "gpu:h100" and "gpu:h200" have "sm90"."""
+    return tuple(f"gpu:{chip}" for chip, (its, _) in _GPU.items() if its == capability)
+
+
 def known() -> tuple[str, ...]:
     """The names of all targets, for lists and messages."""
     return (

@@ -137,7 +137,7 @@ def test_what_it_does_not_compute_it_declines() -> None:
         assert reasons(usual, target) == []
     for target in ("gpu:a100", "gpu:any"):
         assert reasons(usual, target) == [
-            f"its code is for sm90 and sm100, that is gpu:h100, gpu:h200 and gpu:b200, not {target}"
+            f"its code is for the capabilities of some GPUs (sm90: gpu:h100, gpu:h200; sm100: gpu:b200), and the plan is for {target}"
         ]
     assert reasons(Case(((4, 64, "f64", "half"),), 64, (), 256)) == ["it computes in float32, and x is f64"]
     assert reasons(Case(((4, 64, "bf16", "half"),), 64, (), 0)) == ["there is nothing to rotate"]

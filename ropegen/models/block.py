@@ -33,7 +33,7 @@ class Experts:
     """How many experts compute a token, or the field that says it."""
     scores: Literal["all", "chosen", "sigmoid", "near"] = "all"
     """What makes a score of what the router projects: a softmax over all experts, a softmax over the chosen ones after the
-    choice, or a sigmoid for each expert by itself. "near" chooses one after the other, and the score of each is a softmax over
+    choice, or a sigmoid for each expert by itself. "near" chooses one after the other, and the score of an expert is a softmax over
     those left that are not far below it (SparseMixer; Liu et al., "GRIN", 2024).
     """
     near: str = ""
@@ -75,20 +75,20 @@ class Experts:
     @property
     def fields(self) -> frozenset[str]:
         """The config fields that these facts name."""
-        named = [
+        stated = (
+            self.chosen,
             self.groups,
             self.groups_chosen,
+            self.grouped_by[0] if self.grouped_by else "",
+            self.normalised,
             self.least_sum,
             self.factor,
             self.clamp,
             self.gate_factor,
             self.near,
-        ]
-        named += [self.chosen] if isinstance(self.chosen, str) else []
-        named += [self.shared]
-        named += [self.normalised] if isinstance(self.normalised, str) else []
-        named += [self.grouped_by[0]] if self.grouped_by else []
-        return frozenset(name for name in named if name)
+            self.shared,
+        )
+        return frozenset(name for name in stated if isinstance(name, str) and name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from ropegen import masks
 from ropegen.ir.ops import Attend
+from ropegen.target import gpus_with
 
 Numbers: TypeAlias = Any  # an int32 array of NumPy, or of JAX if it is known only at run time
 
@@ -40,7 +41,6 @@ class Generation:
     """A generation of GPUs, for which a kernel is written."""
 
     capability: str
-    chips: tuple[str, ...]
     warpgroup_rows: int
     """The queries that a warpgroup computes."""
     vectors: int
@@ -51,14 +51,19 @@ class Generation:
     """Whether there are kernels for gradients."""
 
     @property
+    def chips(self) -> tuple[str, ...]:
+        """The names of their targets."""
+        return gpus_with(self.capability)
+
+    @property
     def block(self) -> int:
         """The queries of a block."""
         return WARPGROUPS * self.warpgroup_rows
 
 
-HOPPER = Generation("sm90", ("gpu:h100", "gpu:h200"), warpgroup_rows=64, vectors=1, most_width=256, derives=True)
+HOPPER = Generation("sm90", warpgroup_rows=64, vectors=1, most_width=256, derives=True)
 # The tensor core multiplies 128 rows. Its memory has 512 columns, of which the values of a warpgroup have a quarter.
-BLACKWELL = Generation("sm100", ("gpu:b200",), warpgroup_rows=128, vectors=2, most_width=128, derives=False)
+BLACKWELL = Generation("sm100", warpgroup_rows=128, vectors=2, most_width=128, derives=False)
 GENERATIONS = (HOPPER, BLACKWELL)
 
 

@@ -10,6 +10,7 @@ from ropegen.expression import COMPARISONS
 from ropegen.ir.ops import Attend
 from ropegen.target import Target
 
+from ..gpu import capability
 from .form_gpu import BACKWARD_TILE, BLACKWELL, GENERATIONS, HOPPER, Generation
 from .site import AttendSite
 
@@ -50,9 +51,7 @@ def generation_of(target: Target) -> Generation | None:
 def reasons(site: AttendSite, target: Target) -> Iterator[str]:
     """Other GPUs than Hopper and Blackwell, and what the kernel does not compute."""
     generation = generation_of(target)
-    if generation is None:
-        known = "; ".join(f"{one.capability}: {', '.join(one.chips)}" for one in GENERATIONS)
-        yield f"its code is for the capabilities of some GPUs ({known}), and the plan is for {target}"
+    yield from capability.declines([one.capability for one in GENERATIONS], target)
     most_width = (generation or HOPPER).most_width
     op = site.op
     q, k, v = (site.sources[name].type for name in ("q", "k", "v"))

@@ -21,6 +21,7 @@ from ropegen.target import Target
 from ropegen.template import Array, Arrays, Kernel, Template, Tile
 from ropegen.types import dtype_name, numpy_dtype
 
+from ..gpu import capability
 from . import xla
 from .form_gpu import LEAST_ACCESS, Form, Heads
 from .site import FAMILY, RopeSite
@@ -34,8 +35,7 @@ _MOST_BLOCKS = 65535
 
 def declines(site: RopeSite, target: Target) -> Iterator[str]:
     """Other GPUs, other element types, heads without wide accesses, and fewer rows than a block has."""
-    if target.capability not in _CAPABILITIES:
-        yield f"its code is for {' and '.join(_CAPABILITIES)}, that is gpu:h100, gpu:h200 and gpu:b200, not {target}"
+    yield from capability.declines(_CAPABILITIES, target)
     if site.angles.type.dtype != "f32":
         yield f"it reads angles in f32, not {site.angles.type.dtype}"
     if any(source.type.dtype == "f64" for source in site.sources):
