@@ -9,12 +9,14 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from gradients import cotangents_of, exact_gradient, plain_gradient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from independent import formula
 from interpreted import run
 from jax.experimental.pallas import tpu as pltpu
 from ropegen.templates.embed import mosaic_tpu
+from ropegen.templates.embed.kernel_tpu_backward import CHUNK, ROWS, TableForm, steps_of
 from ropegen.templates.embed.site import FAMILY, EmbedSite
 
 from ropegen import reference
@@ -147,6 +149,120 @@ def test_a_named_site_agrees_with_the_reference(name: str) -> None:
 )
 def test_a_drawn_site_agrees_with_the_reference(case: Case) -> None:
     check(case)
+
+
+def check_gradient(case: Case, *, skew: bool = False) -> None:
+    """Each cotangent's error, root mean square against float64: at most 1.5 times that of JAX's, and half a unit.
+
+    A unit is that of the element type of the operand. With `skew`, most ids are the same.
+    """
+    site = case.site
+    values = drawn(site, case.seed)
+    (ids,) = (label for label, kind in site.closed.input_types.items() if kind.dtype == "i32")
+    if skew:
+        values[ids] = np.where(np.arange(values[ids].size).reshape(values[ids].shape) % 7, 1, values[ids]).astype(
+            np.int32
+        )
+    moving = [label for label in values if label != ids]
+    pulled = cotangents_of(site, case.seed)
+    backward = mosaic_tpu.backward_of(site, V5E)
+    given = tuple(values.values()), tuple(pulled.values())
+    wanted = [label != ids for label in values]
+    with pltpu.force_tpu_interpret_mode(pltpu.InterpretParams()):
+        made = run(lambda operands, cotangents: backward(operands, cotangents, cotangents, wanted), *given)
+    exact, usual = (of(site, moving, values, pulled) for of in (exact_gradient, plain_gradient))
+    ours = [value for value in made if value is not None]
+    for label, mine, theirs, right in zip(moving, ours, usual, exact, strict=True):
+        assert (mine.shape, mine.dtype) == (values[label].shape, values[label].dtype), label
+        mine = np.asarray(mine, np.float64)
+        assert np.array_equal(np.isnan(mine), np.isnan(right)), label
+        if np.isnan(right).all():
+            continue
+        error, allowed, size = (np.sqrt(np.nanmean(value**2)) for value in (mine - right, theirs - right, right))
+        assert error <= 1.5 * allowed + 0.5 * epsilon(site.closed.input_types[label].dtype) * size, (
+            label,
+            error,
+            allowed,
+        )
+
+
+# Tables of one tile and of several; of rows that many ids ask for and rows that none does; ids outside of the table.
+GRADIENTS = {
+    "one tile of float32": (Case(), False),
+    "three tiles of bf16, most of them without a row, most ids the same": (
+        Case(shape=(3, 150), vocabulary=1300, features=40, dtype="bf16", factor=2.0),
+        True,
+    ),
+    "more ids than a chunk, in every tile": (Case(shape=(700,), vocabulary=1024, features=16), False),
+    "missing rows, whose cotangents are not finite": (
+        Case(shape=(2, 64), vocabulary=51, dtype="bf16", mode="fill", added=((64, 128),), norms=("rms",)),
+        False,
+    ),
+    "two norms in bf16, and features of more than one block": (
+        Case(shape=(5,), vocabulary=3, features=1100, dtype="bf16", norms=("layer", "rms"), offset=1.0),
+        False,
+    ),
+    "one id": (Case(shape=(), vocabulary=7, norms=("layer",)), False),
+}
+
+
+@pytest.mark.parametrize("name", GRADIENTS)
+def test_gradients_of_a_named_site_agree_with_float64(name: str) -> None:
+    case, skew = GRADIENTS[name]
+    check_gradient(case, skew=skew)
+
+
+@settings(max_examples=2, deadline=None)
+@given(
+    st.builds(
+        Case,
+        shape=st.sampled_from([(1,), (300,), (2, 96)]),
+        vocabulary=st.sampled_from([2, 511, 512, 513, 1500]),
+        features=st.integers(1, 150),
+        dtype=st.sampled_from(["f32", "bf16"]),
+        mode=st.sampled_from(["clip", "fill"]),
+        factor=st.sampled_from([None, 0.3]),
+        norms=st.sampled_from([(), ("rms",)]),
+        seed=st.integers(0, 9),
+    )
+)
+def test_gradients_of_a_drawn_site_agree_with_float64(case: Case) -> None:
+    check_gradient(case)
+
+
+@given(st.lists(st.integers(0, 3000), min_size=1, max_size=600), st.integers(1, 3000))
+@settings(max_examples=30, deadline=None)
+def test_every_row_is_added_to_its_tile_once_and_every_tile_is_written_once(ids: list[int], vocabulary: int) -> None:
+    rows = -(-len(ids) // CHUNK) * CHUNK
+    padded = np.sort(np.minimum([*ids, *[vocabulary] * (rows - len(ids))], vocabulary)).astype(np.int32)
+    form = TableForm(rows, vocabulary, 8, np.dtype(np.float32))
+    tiles, chunks, does = (np.asarray(x) for x in steps_of(form, jax.numpy.asarray(padded)))
+    assert (np.diff(tiles) >= 0).all()
+    assert (np.diff(chunks) >= 0).all()
+    begins, ends, adds = (does & bit != 0 for bit in (1, 2, 4))
+    assert tiles[begins].tolist() == tiles[ends].tolist() == list(range(form.tiles))
+    needed = {(row // ROWS, place // CHUNK) for place, row in enumerate(padded.tolist()) if row < vocabulary}
+    assert sorted(zip(tiles[adds].tolist(), chunks[adds].tolist(), strict=True)) == sorted(needed)
+
+
+def test_a_gradient_without_the_table_is_that_of_xla() -> None:
+    site = Case(added=((40, 128),)).site
+    values, (cotangent,) = drawn(site, 0), cotangents_of(site, 0).values()
+    wanted = [label.startswith("other") for label in values]
+    backward = mosaic_tpu.backward_of(site, V5E)
+    pulled = run(lambda *operands: backward(operands, (cotangent,), (cotangent,), wanted), *values.values())
+    assert [value is not None for value in pulled] == wanted
+    np.testing.assert_allclose(pulled[wanted.index(True)], cotangent.sum(0), rtol=1e-5, atol=1e-5)
+
+
+def test_few_rows_are_added_up_by_xla() -> None:
+    for shape, is_own in (((8192,), True), ((16,), False)):
+        site = Case(shape=shape, vocabulary=32_000, features=1024, dtype="bf16").site
+        tile = next(mosaic_tpu.tiles(site, V5E))
+        assert (mosaic_tpu.build(site, tile, V5E).backward is not None) == is_own
+        assert (mosaic_tpu.cost(site, V5E, tile, "backward") is not None) == is_own
+        (note,) = mosaic_tpu.notes(site, tile, V5E)
+        assert ("the gradient of the table by this template" in note) == is_own
 
 
 def test_what_the_kernel_does_not_honour_it_declines() -> None:

@@ -3,28 +3,38 @@
 XLA gathers the rows, reads them again for each statistic of a norm, and once more to normalise them. This kernel
 fetches a row by its id, computes in float32, and writes the row once. Fetching a row of bfloat16 fetches two, because
 they share their words. An added tensor is read in place if all rows have their own values, if all sequences share the
-values, or if all rows share them. Otherwise, it is broadcast first. Tangent and backward are those of the `xla`
-template: the cotangent of a table is a scatter, which a kernel does not make faster.
+values, or if all rows share them. Otherwise, it is broadcast first.
+
+The cotangent of the table has a kernel of its own. XLA takes the cotangents of the rows back through the steps, and
+sorts the ids; this kernel fetches the cotangents in that order, and `kernel_tpu_backward` adds them up. The tangent is
+that of the `xla` template, and so are the cotangents of the other operands.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
+import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 
-from ropegen.cost import Cost, Direction
+from ropegen.cost import NO_COST, Cost, Direction
 from ropegen.errors import RopegenError
 from ropegen.ir import ops
 from ropegen.ir.graph import Node
 from ropegen.target import Target
-from ropegen.template import Array, Arrays, Kernel, Padded, Padding, Template, Tile
+from ropegen.template import Array, Arrays, Kernel, Padded, Padding, Tangents, Template, Tile
 from ropegen.types import numpy_dtype
 
 from ..tpu.mosaic import LANES, VMEM_SHARE, is_power, round_up
-from .kernel_tpu import CHUNK, Form, Step
+from . import xla
+from .kernel_tpu import CHUNK as LEAST_ROWS
+from .kernel_tpu import Form, Step
 from .kernel_tpu import forward as kernel_forward
+from .kernel_tpu_backward import CHUNK, ROWS, TableForm
+from .kernel_tpu_backward import backward as kernel_backward
 from .site import FAMILY, EmbedSite
 
 _SIZES = (256, 128, 64, 32, 16)
@@ -33,6 +43,8 @@ _MOST_IDS = 1 << 17
 # Bundles of VLIW instructions that issue one copy in libtpu's schedules. The second number is for tables whose last row
 # is read separately.
 _COPY_BUNDLES, _COPY_APART_BUNDLES = 14, 30
+# XLA's ops that sort the ids and list the steps of the gradient of a table.
+_SORT_OPS = 12
 
 
 def declines(site: EmbedSite, target: Target) -> Iterator[str]:
@@ -58,20 +70,36 @@ def tiles(site: EmbedSite, target: Target) -> Iterator[Tile]:
     for size in _SIZES:
         tile = Tile.of(rows=size)
         limit = VMEM_SHARE * target.figures.kernel_memory
-        if size < 2 * max(site.ids.type.size, CHUNK // 2 + 1) and _form(site, tile).vmem <= limit:
+        if size < 2 * max(site.ids.type.size, LEAST_ROWS // 2 + 1) and _form(site, tile).vmem <= limit:
             yield tile
 
 
 def cost(site: EmbedSite, target: Target, tile: Tile, direction: Direction = "forward") -> Cost | None:
     """Every row is fetched (in bf16 with its neighbour) and written once. Every copy is issued separately.
 
-    The cost is None for derivatives, which the `xla` template computes.
+    The cost is None for the derivatives that the `xla` template computes, see `notes`.
     """
-    if direction != "forward":
-        return None
+    match direction:
+        case "forward":
+            return _forward_cost(site, target, tile)
+        case "backward" if _adds_up(site, target):
+            return _backward_cost(site, target)
+        case _:
+            return None
+
+
+def _adds_up(site: EmbedSite, target: Target) -> bool:
+    """Whether the kernel computes the cotangent of the table: no step reads the table or the ids too, and XLA's loop over
+    the rows would take longer, which few rows do not.
+    """
+    if {site.table, site.ids}.intersection(_names(site)):
+        return False
+    return _backward_cost(site, target).seconds < xla.cost(site, target, Tile(), "backward").seconds
+
+
+def _forward_cost(site: EmbedSite, target: Target, tile: Tile) -> Cost:
     (rows,) = site.outputs
-    form, chip = _form(site, tile), target.figures
-    fetched = float(form.tiles * form.row_tile * form.fetched * form.features * form.table_dtype.itemsize)
+    form = _form(site, tile)
     others = sum(value.type.bytes for value in site.operands if value is not site.table)
     spread = sum(
         (1 + form.tiles * form.row_tile // form.rows)
@@ -81,8 +109,15 @@ def cost(site: EmbedSite, target: Target, tile: Tile, direction: Direction = "fo
         for added in _added(site)
         if _period(site, added, tile) is None
     )
-    moved = fetched + rows.type.bytes + others + spread
     vector = rows.type.size * (form.fetched + 4.0 * len(site.steps))
+    return _fetching(form, target, float(rows.type.bytes + others + spread), vector)
+
+
+def _fetching(form: Form, target: Target, others: float, vector: float) -> Cost:
+    """The cost of the kernel that fetches rows: it moves `others` bytes besides, and has so many vector operations."""
+    chip = target.figures
+    fetched = float(form.tiles * form.row_tile * form.fetched * form.features * form.table_dtype.itemsize)
+    moved = fetched + others
     share = form.halves / chip.cores if form.halves < chip.cores else 1.0  # of cores with work
     copies = form.row_tile * (_COPY_APART_BUNDLES if form.has_tail else _COPY_BUNDLES)
     issued = form.tiles / form.halves * (copies + chip.grid_step) / chip.clock
@@ -93,6 +128,21 @@ def cost(site: EmbedSite, target: Target, tile: Tile, direction: Direction = "fo
     # The kernel waits until the rows of the first tile have arrived.
     first = Cost(memory=max(fetched / form.tiles / chip.bandwidth, chip.latency))
     return working + first + Cost(flops=vector, bytes=moved, temporary=float(form.vmem), launch=chip.launch)
+
+
+def _backward_cost(site: EmbedSite, target: Target) -> Cost:
+    """XLA's passes through the steps and its sort; the cotangents, fetched in order; the products that add them up."""
+    chip, form, ordered = target.figures, _table_form(site), _ordered_form(site, target)
+    through = xla.cost(site, target, Tile(), "tangent") if site.steps else NO_COST
+    cotangents = float(ordered.rows * ordered.features * ordered.dtype.itemsize)
+    fetching = _fetching(ordered, target, cotangents, float(ordered.rows * ordered.features * ordered.fetched))
+    matmul = 2.0 * form.steps * ROWS * CHUNK * form.features * form.parts
+    share = min(form.blocks / chip.cores, 1.0)  # of cores with work; one core computes a block of features
+    steps = form.steps * form.blocks * chip.grid_step / (share * chip.cores * chip.clock)
+    moved = cotangents + site.table.type.bytes
+    adding = Cost.longest(compute=matmul / (share * chip.matmul("bf16")) + steps, memory=moved / chip.bandwidth)
+    counted = Cost(flops=matmul, bytes=moved, temporary=2 * cotangents, launch=chip.launch + _SORT_OPS * chip.op)
+    return through + fetching + adding + counted
 
 
 def _added(site: EmbedSite) -> tuple[Node, ...]:
@@ -135,6 +185,36 @@ def _form(site: EmbedSite, tile: Tile) -> Form:
     )
 
 
+def _table_form(site: EmbedSite) -> TableForm:
+    return TableForm(
+        rows=round_up(site.ids.type.size, CHUNK),
+        vocabulary=site.table.type.shape[0],
+        features=site.table.type.shape[1],
+        dtype=numpy_dtype(site.table.type.dtype),
+    )
+
+
+def _ordered_form(site: EmbedSite, target: Target) -> Form:
+    """The kernel that fetches the cotangents of the rows in the order of their ids, with the largest tile that fits."""
+    table = _table_form(site)
+    forms = [
+        Form(
+            rows=table.rows,
+            row_tile=size,
+            vocabulary=table.rows,
+            features=table.features,
+            table_dtype=table.dtype,
+            dtype=table.dtype,
+            fills=False,
+            steps=(),
+            wide=0,
+        )
+        for size in _SIZES
+        if size <= table.rows
+    ]
+    return next((form for form in forms if form.vmem <= VMEM_SHARE * target.figures.kernel_memory), forms[-1])
+
+
 def _names(site: EmbedSite) -> dict[Node, str]:
     """The names that the kernel gives to the other operands of the steps."""
     others = dict.fromkeys(other for step in site.steps for other in step.others)
@@ -143,7 +223,10 @@ def _names(site: EmbedSite) -> dict[Node, str]:
 
 def notes(site: EmbedSite, tile: Tile, target: Target) -> Iterator[str]:
     """Which derivatives the `xla` template computes."""
-    yield "tangent and gradients by embed/xla"
+    if _adds_up(site, target):
+        yield "the gradient of the table by this template; tangent and other gradients by embed/xla"
+    else:
+        yield "tangent and gradients by embed/xla"
 
 
 def padding(site: EmbedSite, tile: Tile, target: Target) -> Padding | None:
@@ -160,9 +243,9 @@ def build(site: EmbedSite, tile: Tile, target: Target) -> Kernel:
       RopegenError: a tile that the kernel cannot take.
     """
     size = tile["rows"]
-    if not is_power(size, CHUNK):
+    if not is_power(size, LEAST_ROWS):
         raise RopegenError(
-            f"embed/mosaic_tpu was given the tile {tile}; rows are a power of two of at least {CHUNK}, e.g. rows=128"
+            f"embed/mosaic_tpu was given the tile {tile}; rows are a power of two of at least {LEAST_ROWS}, e.g. rows=128"
         )
     form, names = _form(site, tile), _names(site)
     shape = site.outputs[0].type.shape
@@ -185,12 +268,55 @@ def build(site: EmbedSite, tile: Tile, target: Target) -> Kernel:
                 given[name] = value.reshape(period, form.features)
         return (kernel_forward(form, inside.astype(jnp.int32), given).reshape(shape),)
 
-    return Kernel(forward)
+    return Kernel(forward, backward=backward_of(site, target) if _adds_up(site, target) else None)
+
+
+def backward_of(site: EmbedSite, target: Target) -> Callable[..., Tangents]:
+    """The `backward` of a kernel, which computes the cotangent of the table also where XLA would be faster."""
+    by_xla, table_at = xla.build(site, Tile(), target), site.operands.index(site.table)
+
+    def backward(operands: Arrays, results: Arrays, cotangents: Tangents, wanted: Sequence[bool]) -> Tangents:
+        assert by_xla.backward is not None
+        if not wanted[table_at]:
+            return by_xla.backward(operands, results, cotangents, wanted)
+        moving = [index for index, is_wanted in enumerate(wanted) if is_wanted and index != table_at]
+        values: dict[Node, Array] = dict(zip(site.operands, operands, strict=True))
+        ids, table = values[site.ids], values[site.table]
+
+        def stepped(rows: Array, *moved: Array) -> Array:
+            given = values | {site.operands[index]: value for index, value in zip(moving, moved, strict=True)}
+            return xla.stepped(site, rows, given)
+
+        rows = xla.looked_up(site, ids, table).astype(jnp.float32)
+        _, pull = jax.vjp(stepped, rows, *(operands[index] for index in moving))
+        (cotangent,) = cotangents
+        d_rows, *others = pull(jnp.zeros_like(results[0]) if cotangent is None else cotangent)
+        pulled = dict(zip(moving, others, strict=True)) | {table_at: _added_up(site, target, ids, d_rows)}
+        return tuple(pulled.get(index) for index in range(len(operands)))
+
+    return backward
+
+
+def _added_up(site: EmbedSite, target: Target, ids: Array, d_rows: Array) -> Array:
+    """The cotangent of the table, from those of its rows (..., features), float32."""
+    form, ordered = _table_form(site), _ordered_form(site, target)
+    ids, d_rows = ids.reshape(-1), d_rows.reshape(-1, form.features)
+    is_inside = (ids >= 0) & (ids < form.vocabulary)
+    if site.lookup.mode == "fill":
+        ids = jnp.where(is_inside, ids, form.vocabulary)
+        d_rows = jnp.where(is_inside[:, None], d_rows, 0.0)  # a row that is filled may have a cotangent of NaN
+    else:
+        ids = jnp.clip(ids, 0, form.vocabulary - 1)
+    more = form.rows - len(ids)
+    ids = jnp.pad(ids.astype(jnp.int32), (0, more), constant_values=np.int32(form.vocabulary))
+    d_rows = jnp.pad(d_rows.astype(form.dtype), ((0, more), (0, 0)))
+    in_order, order = lax.sort_key_val(ids, jnp.arange(form.rows, dtype=jnp.int32))
+    return kernel_backward(form, in_order, kernel_forward(ordered, order, {"table": d_rows}))
 
 
 TEMPLATE = Template(
     name="mosaic_tpu",
-    version=1,
+    version=2,
     family=FAMILY,
     runs_on=("tpu",),
     calls=("tpu_custom_call",),
