@@ -24,6 +24,9 @@ import numpy as np
 import pytest
 from conftest import GOLDEN
 from independent import draw_inputs
+from ropegen.templates.embed import mosaic_tpu as embed_tpu
+from ropegen.templates.qkv_rope import mosaic_tpu as qkv_rope_tpu
+from ropegen.templates.qkv_rope.site import QkvRopeSite
 from test_attend_tpu_backward import BIASED, GROUPED, floating
 from test_embed_tpu import COMPILED as EMBEDDED
 from test_qkv_rope_tpu import COMPILED as PROJECTED
@@ -38,7 +41,7 @@ from ropegen.errors import RopegenError
 from ropegen.ir.build import Builder
 from ropegen.ir.graph import Graph
 from ropegen.target import Target
-from ropegen.template import Kernel, Site, Tile, template
+from ropegen.template import Kernel, Site, Tile, cheapest_tile, template
 from ropegen.types import numpy_dtype
 
 CHIPS = ("v5e", "v7x")
@@ -183,9 +186,21 @@ def test_every_template_compiles(libtpu: Path, chip: str) -> None:
     def add(name: str, function: Callable[..., Any], *shapes: Any) -> None:
         modules[name] = bytes(jax.export.export(jax.jit(function), platforms=["tpu"])(*shapes).serialize())
 
-    for family, cases in (("embed", EMBEDDED), ("qkv_rope", PROJECTED)):
+    def projected_back(site: QkvRopeSite, target: Target) -> Callable[..., Any]:
+        return qkv_rope_tpu.backward_of(site, cheapest_tile(template("qkv_rope/mosaic_tpu"), site, target), target)
+
+    for family, cases, backward_of in (
+        ("embed", EMBEDDED, embed_tpu.backward_of),
+        ("qkv_rope", PROJECTED, projected_back),
+    ):
         for label, case in cases.items():
-            add(f"{family}: {label}", kernel_of(f"{family}/mosaic_tpu", case.site, chip).forward, *shapes_of(case.site))
+            site, target = case.site, Target.parse(f"tpu:{chip}")
+            kinds = site.closed.input_types
+            wanted = [kind.is_float and "angles" not in label for label, kind in kinds.items()]
+            results = tuple(jax.ShapeDtypeStruct(x.type.shape, numpy_dtype(x.type.dtype)) for x in site.outputs)
+            backward = functools.partial(backward_of(site, target), wanted=wanted)
+            add(f"{family}: {label}", kernel_of(f"{family}/mosaic_tpu", site, chip).forward, *shapes_of(site))
+            add(f"{family}_backward: {label}", backward, shapes_of(site), results, results)
     for label, case in (("grouped", GROUPED), ("biased", BIASED)):
         site = case.site
         kernel = kernel_of("attend/mosaic_tpu", site, chip)

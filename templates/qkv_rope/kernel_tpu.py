@@ -18,6 +18,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
@@ -98,7 +99,7 @@ def _side_by_side(parts: Sequence[Array]) -> Array:
 
 
 @dataclass(frozen=True, slots=True)
-class _Slab:
+class Slab:
     """Operations on every head in a slab of lanes (rows, slab), float32."""
 
     part: PartForm
@@ -166,7 +167,7 @@ def _kernel(form: Form, names: tuple[str, ...], *refs: Ref) -> None:
         }
         for first in range(0, form.column_tile, part.slab):
             lanes = slice(first, first + part.slab)
-            slab, value = _Slab(part), sums[:, lanes]
+            slab, value = Slab(part), sums[:, lanes]
             if part.norm is not None:
                 value = slab.normalised(part.norm, value, affine["weight"], affine["bias"])
             if part.turn is not None:
@@ -194,18 +195,14 @@ def forward(form: Form, operands: dict[str, Array]) -> tuple[Array, ...]:
     norms (1, slab) float32; tables of angles (batch or 1, rows, lanes) float32.
     """
     names = tuple(operands)
-    tiles = [part.columns // form.column_tile for part in form.parts]
-    # For every step, its tile of the weight's columns.
-    columns = np.concatenate(
-        [part.start // form.column_tile + np.arange(count) for part, count in zip(form.parts, tiles, strict=True)]
-    ).astype(np.int32)
+    tiles, columns = columns_of(form)
     firsts = np.cumsum([0, *tiles[:-1]]).tolist()
     grid = pltpu.PrefetchScalarGridSpec(
         num_scalar_prefetch=1,
         grid=(form.batch, -(-form.rows // form.row_tile), sum(tiles)),
-        in_specs=[_spec(form, name, operands[name].shape) for name in names],
+        in_specs=[spec(form, name, operands[name].shape) for name in names],
         out_specs=[
-            pl.BlockSpec((1, form.row_tile, form.column_tile), _placed(first, count))
+            pl.BlockSpec((1, form.row_tile, form.column_tile), placed(first, count))
             for first, count in zip(firsts, tiles, strict=True)
         ],
         scratch_shapes=[pltpu.VMEM((form.chunk, form.column_tile), jnp.float32)],
@@ -223,9 +220,17 @@ def forward(form: Form, operands: dict[str, Array]) -> tuple[Array, ...]:
     return tuple(call(columns, *operands.values()))
 
 
-def _placed(first: int, count: int) -> Callable[..., tuple[Index, ...]]:
-    """The block of a part's output: the first one before the part's steps, and the last one after them. So every block
-    is complete before the kernel leaves it.
+def columns_of(form: Form) -> tuple[list[int], npt.NDArray[np.int32]]:
+    """The number of tiles of columns of every part, and for every step, its tile of the weight's columns."""
+    tiles = [part.columns // form.column_tile for part in form.parts]
+    starts = zip(form.parts, tiles, strict=True)
+    columns = np.concatenate([part.start // form.column_tile + np.arange(count) for part, count in starts])
+    return tiles, columns.astype(np.int32)
+
+
+def placed(first: int, count: int) -> Callable[..., tuple[Index, ...]]:
+    """The block of an array of one part: the first one before the part's steps, and the last one after them. So every
+    block that is written is complete before the kernel leaves it.
     """
 
     def place(batch: Index, row: Index, step: Index, columns: Ref) -> tuple[Index, ...]:
@@ -234,7 +239,7 @@ def _placed(first: int, count: int) -> Callable[..., tuple[Index, ...]]:
     return place
 
 
-def _spec(form: Form, name: str, shape: tuple[int, ...]) -> Any:
+def spec(form: Form, name: str, shape: tuple[int, ...]) -> Any:
     """The block of an operand."""
     if name == "x":
         return _block((1, form.row_tile, form.features), lambda b, m, n, columns: (b, m, 0))

@@ -4,29 +4,37 @@ XLA writes the product, then reads it for every norm, rotation and part. This ke
 layout that its readers need, (..., S, H * D). It reads the columns of the weight in place. If a part is not a whole
 number of tiles (heads of odd widths, or few heads), the columns are first packed with zeros between the heads, which
 costs a pass over the weight. Any sequence length is possible, because the last tile of rows is cut when it is written.
-Tangent and backward are those of the `xla` template: XLA fuses their products and sums as well.
+
+The gradient is another kernel, `kernel_tpu_backward`, and a product of XLA, that of the weight. The tangent is that of the
+`xla` template.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import jax.numpy as jnp
+from jax import lax
 
+from ropegen import plain
 from ropegen.cost import Cost, Direction
 from ropegen.errors import RopegenError
 from ropegen.ir import ops
 from ropegen.ir.graph import Node
 from ropegen.target import Target
-from ropegen.template import Array, Arrays, Kernel, Padded, Padding, Template, Tile
+from ropegen.template import Array, Arrays, Kernel, Padded, Padding, Tangents, Template, Tile
 from ropegen.types import numpy_dtype
 
+from ..arrays import extended
 from ..tpu.mosaic import LANES, is_power, round_up
 from ..tpu.rotation import Rotation
+from . import xla
 from .kernel_tpu import Form, Norm, PartForm, Turn, norm_name
 from .kernel_tpu import forward as kernel_forward
+from .kernel_tpu_backward import backward as kernel_backward
+from .kernel_tpu_backward import vmem as backward_vmem
 from .site import FAMILY, Part, QkvRopeSite
 
 _ROW_TILES = (1024, 512, 256, 128, 64, 32, 16)
@@ -75,10 +83,19 @@ def tiles(site: QkvRopeSite, target: Target) -> Iterator[Tile]:
 def cost(site: QkvRopeSite, target: Target, tile: Tile, direction: Direction = "forward") -> Cost | None:
     """The cost of the matmul over whole tiles. x and the parts are moved once, the weight once for each tile of rows.
 
-    The cost is None for derivatives, which the `xla` template computes.
+    The cost is None for the derivatives that the `xla` template computes, see `notes`.
     """
-    if direction != "forward":
-        return None
+    match direction:
+        case "forward":
+            return _forward_cost(site, target, tile)
+        case "backward":
+            own = _backward_tile(site, target)
+            return None if own is None else _backward_cost(site, target, own)
+        case _:
+            return None
+
+
+def _forward_cost(site: QkvRopeSite, target: Target, tile: Tile) -> Cost:
     x, weight = (value.type for value in site.project.operands[:2])
     form, chip, layout = _form(site, tile), target.figures, _Layout.of(site)
     row_tiles = -(-form.rows // form.row_tile) * form.batch
@@ -106,6 +123,49 @@ def cost(site: QkvRopeSite, target: Target, tile: Tile, direction: Direction = "
         + Cost(memory=min(ends / chip.bandwidth, busy, moving))
         + Cost(flops=matmul + vector, bytes=moved + before, temporary=float(form.vmem), launch=chip.launch)
     )
+
+
+def _backward_tile(site: QkvRopeSite, target: Target) -> Tile | None:
+    """The cheapest tile of the backward kernel; None if none fits fast memory, or if XLA takes less time."""
+    limit = min(_MOST_VMEM, _VMEM_SHARE * target.figures.fast_memory)
+    fitting = [tile for tile in tiles(site, target) if backward_vmem(_form(site, tile)) <= limit]
+    seconds = {tile: _backward_cost(site, target, tile).seconds for tile in fitting}
+    best = min(fitting, key=lambda tile: seconds[tile], default=None)
+    by_xla = xla.cost(site, target, Tile(), "backward").seconds
+    return best if best is not None and seconds[best] < by_xla else None
+
+
+def _backward_cost(site: QkvRopeSite, target: Target, tile: Tile) -> Cost:
+    """The kernel: its products over whole tiles, and x, its cotangent and those of the parts and of the sums, moved once.
+    Then XLA's product for the weight, which reads x and the cotangents of the sums.
+    """
+    x, weight = (value.type for value in site.project.operands[:2])
+    form, chip, layout = _form(site, tile), target.figures, _Layout.of(site)
+    has_norm = any(part.norm is not None for part in site.parts)
+    row_tiles = -(-form.rows // form.row_tile) * form.batch
+    columns = sum(part.columns for part in form.parts)
+    sums, item = float(row_tiles * form.row_tile * columns), form.dtype.itemsize
+    share = min(row_tiles / chip.cores, 1.0)  # of cores with work; one core computes a tile of rows
+    matmul = 2.0 * sums * form.features * (1 + has_norm)
+    vector = sums * (2 + sum(6 * len(part.steps) for part in site.parts) / len(site.parts))
+    busy = matmul / (share * chip.matmul(x.dtype)) + vector / (share * chip.vector)
+    busy += row_tiles * (columns // tile["columns"]) * chip.grid_step / (share * chip.cores * chip.clock)
+    fetches = row_tiles if columns > tile["columns"] else 1
+    moved = (1 + has_norm) * x.bytes + form.features * columns * item * fetches + 2.0 * sums * item
+    moved += 4.0 * form.batch * form.rows * form.table_lanes
+    packed = weight.bytes + sum(part.type.bytes for part in site.outputs) if layout.is_packed else 0
+    taken_back = Cost.longest(compute=busy, memory=moved / chip.bandwidth) + Cost(memory=2.0 * packed / chip.bandwidth)
+    # Of the weight: XLA's product, and a pass that moves packed columns to their places.
+    product = 2.0 * float(site.project.type.size) * form.features
+    read = float(x.bytes + weight.bytes + sums * item)
+    multiplied = Cost.longest(compute=product / chip.matmul(x.dtype), memory=read / chip.bandwidth, launch=chip.op)
+    counted = Cost(
+        flops=matmul + vector + product,
+        bytes=moved + read + 2.0 * packed,
+        temporary=float(sums * item),
+        launch=chip.launch,
+    )
+    return taken_back + multiplied + counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +271,10 @@ def _form(site: QkvRopeSite, tile: Tile) -> Form:
 
 def notes(site: QkvRopeSite, tile: Tile, target: Target) -> Iterator[str]:
     """Which derivatives the `xla` template computes."""
-    yield "tangent and gradients by qkv_rope/xla"
+    if _backward_tile(site, target) is None:
+        yield "tangent and gradients by qkv_rope/xla"
+    else:
+        yield "tangent and gradients of angles by qkv_rope/xla"
 
 
 def padding(site: QkvRopeSite, tile: Tile, target: Target) -> Padding | None:
@@ -251,7 +314,96 @@ def build(site: QkvRopeSite, tile: Tile, target: Target) -> Kernel:
             results.append(heads[..., : shape[-1]])
         return tuple(results)
 
-    return Kernel(forward)
+    own = _backward_tile(site, target)
+    return Kernel(forward, backward=None if own is None else backward_of(site, own, target))
+
+
+def backward_of(site: QkvRopeSite, tile: Tile, target: Target) -> Callable[..., Tangents]:
+    """The `backward` of a kernel, with a tile of its own. The cotangents of angles are XLA's."""
+    form, layout, by_xla = _form(site, tile), _Layout.of(site), xla.build(site, Tile(), target)
+    angles = {part.rotate.operands[1] for part in site.parts if part.rotate is not None}
+
+    def backward(operands: Arrays, results: Arrays, cotangents: Tangents, wanted: Sequence[bool]) -> Tangents:
+        assert by_xla.backward is not None
+        asked = {operand for operand, is_wanted in zip(site.operands, wanted, strict=True) if is_wanted}
+        if asked & angles:
+            return by_xla.backward(operands, results, cotangents, wanted)
+        values: dict[Node, Array] = dict(zip(site.operands, operands, strict=True))
+        x, weight, *bias = (values[operand] for operand in site.project.operands)
+        rows = x.reshape(form.batch, form.rows, -1)
+        given = {"weight": _packed(site, layout, weight)}
+        if any(part.norm is not None for part in form.parts):
+            given["x"] = rows
+            if bias:
+                given["bias"] = _packed(site, layout, bias[0][None])
+        for index, (part, into) in enumerate(zip(site.parts, form.parts, strict=True)):
+            affine = _affine(index, part, into, values)
+            given |= {name: value for name, value in affine.items() if name == norm_name(index, "weight")}
+            if part.rotate is not None and into.turn is not None and into.turn.names[0] not in given:
+                given |= _tables(form, part.rotate, into.turn, values[part.rotate.operands[1]])
+            cotangent = cotangents[index]
+            cotangent = jnp.zeros_like(results[index]) if cotangent is None else cotangent
+            given[f"part{index}"] = _strided(form, into, cotangent)
+        d_x, d_sums, d_norms = kernel_backward(form, given)
+        pulled: dict[Node, Array] = {}
+
+        def give(operand: Node, value: Callable[[], Array]) -> None:
+            if operand in asked:
+                dtype = numpy_dtype(operand.type.dtype)
+                before = pulled.get(operand)
+                pulled[operand] = value().astype(dtype) if before is None else before + value().astype(dtype)
+
+        source, weight_node, *bias_node = site.project.operands
+        give(source, lambda: d_x.reshape(x.shape))
+        give(weight_node, lambda: _unpacked(site, layout, _over_rows(rows, d_sums)))
+        for operand in bias_node:
+            total = jnp.sum(d_sums, (0, 1), dtype=jnp.float32)
+            give(operand, lambda total=total: _unpacked(site, layout, total[None])[0])
+        for index, (part, into) in enumerate(zip(site.parts, form.parts, strict=True)):
+            if part.norm is None:
+                continue
+            assert isinstance(part.norm.op, ops.Norm)
+            for what, operand in zip(part.norm.op.given, part.norm.operands[1:], strict=True):
+                heads = jnp.sum(d_norms[norm_name(index, what)], (0, 1, 2)).reshape(-1, into.stride)
+                give(operand, lambda heads=heads, into=into: jnp.sum(heads[:, : into.width], 0))
+        return tuple(pulled.get(operand) for operand in site.operands)
+
+    return backward
+
+
+def _strided(form: Form, into: PartForm, heads: Array) -> Array:
+    """The heads (..., H, D) of a part as rows of columns (batch, rows, columns), with zeros where the kernel has padding."""
+    heads = heads.reshape(form.batch, form.rows, heads.shape[-2], heads.shape[-1])
+    heads = extended(heads, 3, into.stride).reshape(form.batch, form.rows, -1)
+    return extended(heads, 2, into.columns)
+
+
+def _over_rows(x: Array, d_sums: Array) -> Array:
+    """The product (features, columns) of x (batch, rows, features) and d_sums (batch, rows, columns), float32."""
+    over = (((0, 1), (0, 1)), ((), ()))
+    return lax.dot_general(x, d_sums, over, precision=plain.precision(x.dtype), preferred_element_type=jnp.float32)
+
+
+def _unpacked(site: QkvRopeSite, layout: _Layout, columns: Array) -> Array:
+    """The columns (E, columns of all parts side by side) at their places in the weight (E, F); zeros where no part reads."""
+    parts: list[Array] = []
+    splits = [_split(part) for part in site.parts]
+    begin = 0
+    for split, place in zip(splits, layout.parts, strict=True):
+        part = columns[:, begin : begin + place.columns][:, : split.heads * place.stride]
+        if place.stride != split.width:
+            part = part.reshape(len(columns), split.heads, place.stride)[..., : split.width].reshape(len(columns), -1)
+        parts.append(part)
+        begin += place.columns
+    whole = site.project.type.shape[-1]
+    starts = [split.start for split in splits]
+    ends = [split.start + split.heads * split.width for split in splits]
+    if starts == [0, *ends[:-1]] and ends[-1] == whole:
+        return jnp.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
+    result = jnp.zeros((len(columns), whole), columns.dtype)
+    for start, end, part in zip(starts, ends, parts, strict=True):
+        result = result.at[:, start:end].add(part)
+    return result
 
 
 def _check(site: QkvRopeSite, tile: Tile) -> None:
@@ -311,7 +463,7 @@ def _tables(form: Form, rotate: Node, turn: Turn, angles: Array) -> dict[str, Ar
 
 TEMPLATE = Template(
     name="mosaic_tpu",
-    version=2,
+    version=3,
     family=FAMILY,
     runs_on=("tpu",),
     calls=("tpu_custom_call",),
