@@ -264,7 +264,7 @@ def test_few_rows_are_added_up_by_xla() -> None:
         assert (mosaic_tpu.build(site, tile, V5E).backward is not None) == is_own
         assert (mosaic_tpu.cost(site, V5E, tile, "backward") is not None) == is_own
         (note,) = mosaic_tpu.notes(site, tile, V5E)
-        assert ("the gradient of the table by this template" in note) == is_own
+        assert ("all but the table" in note) == is_own
 
 
 def test_what_the_kernel_does_not_honour_it_declines() -> None:

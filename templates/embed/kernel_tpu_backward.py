@@ -15,6 +15,7 @@ infinity is NaN.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -153,7 +154,7 @@ def backward(form: TableForm, ids: Array, rows: Array) -> Array:
     """
     tiles, chunks, does = steps_of(form, ids)
 
-    def place(index: Any) -> Any:
+    def place(index: Callable[[Index, Index, Index], tuple[Index, ...]]) -> Callable[..., tuple[Index, ...]]:
         def at(block: Index, step: Index, tiles: Ref, chunks: Ref, does: Ref) -> tuple[Index, ...]:
             return index(block, tiles[step], chunks[step])
 

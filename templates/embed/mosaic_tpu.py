@@ -224,7 +224,7 @@ def _names(site: EmbedSite) -> dict[Node, str]:
 def notes(site: EmbedSite, tile: Tile, target: Target) -> Iterator[str]:
     """Which derivatives the `xla` template computes."""
     if _adds_up(site, target):
-        yield "the gradient of the table by this template; tangent and other gradients by embed/xla"
+        yield "tangent, and gradients of all but the table, by embed/xla"
     else:
         yield "tangent and gradients by embed/xla"
 
@@ -271,11 +271,11 @@ def build(site: EmbedSite, tile: Tile, target: Target) -> Kernel:
     return Kernel(forward, backward=backward_of(site, target) if _adds_up(site, target) else None)
 
 
-def backward_of(site: EmbedSite, target: Target) -> Callable[..., Tangents]:
+def backward_of(site: EmbedSite, target: Target) -> Callable[..., Tangents | None]:
     """The `backward` of a kernel, which computes the cotangent of the table also where XLA would be faster."""
     by_xla, table_at = xla.build(site, Tile(), target), site.operands.index(site.table)
 
-    def backward(operands: Arrays, results: Arrays, cotangents: Tangents, wanted: Sequence[bool]) -> Tangents:
+    def backward(operands: Arrays, results: Arrays, cotangents: Tangents, wanted: Sequence[bool]) -> Tangents | None:
         assert by_xla.backward is not None
         if not wanted[table_at]:
             return by_xla.backward(operands, results, cotangents, wanted)

@@ -149,8 +149,11 @@ def backward(form: Form, operands: dict[str, Array]) -> tuple[Array, Array, dict
             return pl.BlockSpec((1, form.row_tile, form.column_tile), placed(*parts[name]))
         return spec(form, name, operands[name].shape)
 
-    def at(index: Callable[[Index, Index, Index], tuple[Index, ...]]) -> Any:
-        return lambda batch, row, step, columns: index(batch, row, step)
+    def at(index: Callable[[Index, Index, Index], tuple[Index, ...]]) -> Callable[..., tuple[Index, ...]]:
+        def place(batch: Index, row: Index, step: Index, columns: Ref) -> tuple[Index, ...]:
+            return index(batch, row, step)
+
+        return place
 
     slabs = [operands[name].shape[-1] if name in operands else _slab_of(form, name) for name in norms]
     has_norm = any(part.norm is not None for part in form.parts)

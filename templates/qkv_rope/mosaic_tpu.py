@@ -273,8 +273,10 @@ def notes(site: QkvRopeSite, tile: Tile, target: Target) -> Iterator[str]:
     """Which derivatives the `xla` template computes."""
     if _backward_tile(site, target) is None:
         yield "tangent and gradients by qkv_rope/xla"
+    elif any(part.rotate is not None for part in site.parts):
+        yield "tangent, and the gradient of angles, by qkv_rope/xla"
     else:
-        yield "tangent and gradients of angles by qkv_rope/xla"
+        yield "tangent by qkv_rope/xla"
 
 
 def padding(site: QkvRopeSite, tile: Tile, target: Target) -> Padding | None:
@@ -318,12 +320,12 @@ def build(site: QkvRopeSite, tile: Tile, target: Target) -> Kernel:
     return Kernel(forward, backward=None if own is None else backward_of(site, own, target))
 
 
-def backward_of(site: QkvRopeSite, tile: Tile, target: Target) -> Callable[..., Tangents]:
+def backward_of(site: QkvRopeSite, tile: Tile, target: Target) -> Callable[..., Tangents | None]:
     """The `backward` of a kernel, with a tile of its own. The cotangents of angles are XLA's."""
     form, layout, by_xla = _form(site, tile), _Layout.of(site), xla.build(site, Tile(), target)
     angles = {part.rotate.operands[1] for part in site.parts if part.rotate is not None}
 
-    def backward(operands: Arrays, results: Arrays, cotangents: Tangents, wanted: Sequence[bool]) -> Tangents:
+    def backward(operands: Arrays, results: Arrays, cotangents: Tangents, wanted: Sequence[bool]) -> Tangents | None:
         assert by_xla.backward is not None
         asked = {operand for operand, is_wanted in zip(site.operands, wanted, strict=True) if is_wanted}
         if asked & angles:
