@@ -84,6 +84,7 @@ class Case:
     segments: bool = False
     moved: bool = False  # positions are known only at run time
     scale: float | None = None
+    nan_key: int | None = None
 
     @property
     def site(self) -> AttendSite:
@@ -178,6 +179,7 @@ CASES = {
         queries=128, keys=256, width=192, value_width=128, kv_tile=64, pairing="half", dim=64, heads=2
     ),
     "256 features": Case(queries=256, keys=256, width=256, kv_tile=64, pairing="half", softcap=5.0),
+    "a key that is not a number": Case(queries=256, keys=384, mask="causal", nan_key=300),
     "72 features, and 40 of values": Case(queries=128, keys=130, width=72, value_width=40, kv_tile=128),
 }
 _EVERYTHING = Case(
@@ -253,6 +255,8 @@ def errors(case: Case, generation: Generation) -> dict[str, float]:
     reasons = list(mosaic_gpu.declines(site, Target.parse(generation.chips[0])))
     assert not reasons, reasons
     values = operands(site)
+    if case.nan_key is not None:
+        values["k"][:, case.nan_key] = np.nan
     tile = Tile.of(q=generation.block, kv=case.kv_tile)
     kernel = mosaic_gpu.build_for(site, tile, generation, interpreter=True)
     results = jax.jit(kernel.forward)(*values.values())
@@ -262,7 +266,8 @@ def errors(case: Case, generation: Generation) -> dict[str, float]:
         given, wanted = np.asarray(ours, np.float64), exact[label]
         assert given.shape == wanted.shape
         assert np.array_equal(np.isneginf(given), np.isneginf(wanted))
-        shown = ~np.isneginf(wanted)
+        assert np.array_equal(np.isnan(given), np.isnan(wanted))
+        shown = ~np.isneginf(wanted) & ~np.isnan(wanted)
         found[label] = float(np.max(np.abs(given[shown] - wanted[shown]), initial=0.0))
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 from interpreted_gpu import CASES, DERIVED, FAULTS, GRADIENT, ON_BLACKWELL, RARE_FAULTS, Case
 from ropegen.templates.attend import mosaic_gpu
+from ropegen.templates.attend.exponential_gpu import ERRORS, power_of_two
 from ropegen.templates.attend.form_gpu import BLACKWELL, TileList
 
 import ropegen as rg
@@ -111,6 +113,21 @@ def test_the_interpreter_finds_a_planted_fault(name: str, request: pytest.Fixtur
         pytest.skip("pytest --exhaustive plants every fault")
     said = run(name, seconds=120)[name].get("raised", "")
     assert re.search(r"RACE DETECTED|Barrier completed phase 1, but no threads observed phase 0", said), said
+
+
+@pytest.mark.parametrize("degree", ERRORS)
+def test_a_polynomial_is_near_the_power_of_two(degree: int) -> None:
+    """It is exact for integers, and 0 below the normal numbers, as for hidden scores of rows with and without a peak."""
+    power = jax.jit(functools.partial(power_of_two, degree=degree))
+    random = np.random.default_rng(0)
+    x = np.concatenate([np.linspace(-126, 9, 1 << 20), -(2.0 ** random.uniform(-30, 6.9, 1 << 18))]).astype(np.float32)
+    exact = 2.0 ** x.astype(np.float64)
+    assert np.max(np.abs(np.asarray(power(x), np.float64) / exact - 1)) < ERRORS[degree]
+    whole = np.arange(-126, 10, dtype=np.float32)
+    assert np.array_equal(power(whole), 2.0**whole)
+    lowest = np.finfo(np.float32).min
+    assert not np.any(power(np.array([-126.6, -127, -128, -1e9, lowest, -np.inf], np.float32)))
+    assert np.isnan(power(np.float32([np.nan]))).all()
 
 
 def test_full_tiles_come_before_partial_ones_and_empty_ones_are_left_out() -> None:

@@ -36,6 +36,10 @@ SHARED_MEMORY = 232_448 - 1024
 WIDTH_STEP = 16
 
 
+# `Generation.polynomials` are of so many columns, because registers hold columns in pairs.
+COLUMNS = 32
+
+
 @dataclass(frozen=True, slots=True)
 class Generation:
     """A generation of GPUs, for which a kernel is written."""
@@ -49,6 +53,8 @@ class Generation:
     """The most features of queries, keys and values."""
     derives: bool
     """Whether there are kernels for gradients."""
+    polynomials: int = 0
+    """Of `COLUMNS` weights of a full tile, how many are computed by a polynomial where that takes less time."""
 
     @property
     def chips(self) -> tuple[str, ...]:
@@ -63,7 +69,9 @@ class Generation:
 
 HOPPER = Generation("sm90", warpgroup_rows=64, vectors=1, most_width=256, derives=True)
 # The tensor core multiplies 128 rows. Its memory has 512 columns, of which the values of a warpgroup have a quarter.
-BLACKWELL = Generation("sm100", warpgroup_rows=128, vectors=2, most_width=128, derives=False)
+# Of its weights, three of sixteen come from polynomials: the unit for exponentials then takes 1,680 cycles for a pair of full
+# tiles of 128 keys, and issue 1,690. Without polynomials, they take 2,064 and 1,472 (docs/gpu.md).
+BLACKWELL = Generation("sm100", warpgroup_rows=128, vectors=2, most_width=128, derives=False, polynomials=6)
 GENERATIONS = (HOPPER, BLACKWELL)
 
 
@@ -112,6 +120,14 @@ class Form:
     def factor(self) -> float:
         """What products are multiplied by: to get scores in base 2, or those in base e if they are altered afterwards."""
         return self.op.scale * (1 if self.is_altered else LOG2_E)
+
+    @property
+    def polynomials(self) -> int:
+        """Of `COLUMNS` weights of a full tile, how many come from a polynomial.
+
+        Altered scores and tiles of 64 keys take more instructions for a score, so there issue takes the most time already.
+        """
+        return self.generation.polynomials if self.kv_tile == 128 and not self.is_altered else 0
 
     @property
     def slots(self) -> int:

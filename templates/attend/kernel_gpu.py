@@ -119,7 +119,7 @@ def _kernel(form: Form, on: Machine, kinds: tuple[bool, bool], names: tuple[str,
         top = jnp.maximum(peak, sink)
         fade = jnp.exp2(peak - top)
         peak, total, mixed = top, total * fade + jnp.exp2(sink - top), mixed * on.across(fade, form.value_width)
-    seen = total > 0
+    seen = total != 0  # also if it is NaN
     divisor = jnp.where(seen, total, 1.0)
     result = apart[0].at[warpgroup] if apart else own
     result[...] = (mixed * on.across(1.0 / divisor, form.value_width)).astype(form.dtype)

@@ -35,7 +35,8 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from ..gpu.mosaic import STORED, WARPGROUP, Array, Index, Machine, Ref, barriers
-from .form_gpu import BLACKWELL, LOG2_E, WARPGROUPS, Form, TileList, columns_of
+from .exponential_gpu import power_of_two
+from .form_gpu import BLACKWELL, COLUMNS, LOG2_E, WARPGROUPS, Form, TileList, columns_of
 from .kernel_gpu import LOWEST, launch, rotate
 from .scores_gpu import Scores, shared
 
@@ -43,6 +44,8 @@ _ROWS = BLACKWELL.warpgroup_rows
 _GROWTH = 8.0
 # The scores that are computed at once.
 _PART = 64
+# The degrees of the polynomial. Its error is 2^-13.2 and 2^-18.4; weights are rounded to 2^-9 and 2^-12 of themselves.
+_DEGREES = {"bfloat16": 3, "float16": 4}
 # Rows that are rotated at once, as a tile of Hopper's tensor core has them.
 _ROTATED = 64
 
@@ -56,6 +59,16 @@ def _kernel(form: Form, on: Machine, kinds: tuple[bool, bool], names: tuple[str,
     else:
         for number in range(WARPGROUPS):
             pl.when(warpgroup == number)(functools.partial(run, number))
+
+
+def _weights(form: Form, on: Machine, exponents: Array, masked: bool) -> Array:
+    """2 to the powers of the `exponents`. In a full tile, a polynomial computes some columns, and relieves the slower unit."""
+    weights = jnp.exp2(exponents)
+    if masked or not form.polynomials:
+        return weights
+    # The compiler knows the columns, and computes each weight in one of the two ways.
+    is_polynomial = lax.rem(on.iota(exponents.shape, 1), np.int32(COLUMNS)) < form.polynomials
+    return jnp.where(is_polynomial, power_of_two(exponents, _DEGREES[form.dtype.name]), weights)
 
 
 def _memory(form: Form, on: Machine) -> list[Any]:
@@ -151,7 +164,7 @@ def _warpgroup(
         fade = jnp.exp2(peak - highest)
         total = total * fade
         for column, score in zip(columns, tile_scores, strict=True):
-            weight = jnp.exp2(score * factor - on.across(highest, _PART))
+            weight = _weights(form, on, score * factor - on.across(highest, _PART), masked)
             total = total + jnp.sum(weight, axis=1)
             plgpu.async_store_tmem(weights(column, _PART), weight.astype(form.dtype))
 
@@ -209,7 +222,7 @@ def _warpgroup(
         top = jnp.maximum(peak, sink)
         left = jnp.exp2(peak - top)
         peak, total = top, total * left + jnp.exp2(sink - top)
-    seen = total > 0
+    seen = total != 0  # also if it is NaN
     divisor = jnp.where(seen, total, 1.0)
     # A row is in one thread here, and in four where the output is written: the number that it is multiplied by goes there
     # through shared memory.

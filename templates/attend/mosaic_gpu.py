@@ -33,6 +33,7 @@ from .cotangents import Pull, bias_is_whole, of_operands
 from .form_gpu import (
     BACKWARD_TILE,
     BLACKWELL,
+    COLUMNS,
     HOPPER,
     LOG2_E,
     MOST_TOGETHER,
@@ -49,6 +50,8 @@ _BACKWARD = Tile.of(q=BACKWARD_TILE, kv=BACKWARD_TILE)
 # Vector operations for a score in a full tile (maximum, subtraction, sum, conversion), those of a mask, and those of a
 # bias, a soft-cap or a score expression. A soft-cap also has an exponential and a root.
 _VECTOR, _MASK, _ALTERED = 5.0, 4.0, 5.0
+# Those of a weight that comes from a polynomial.
+_POLYNOMIAL = 12.0
 
 
 def declines(site: AttendSite, target: Target) -> Iterator[str]:
@@ -148,10 +151,11 @@ def _forward_cost(site: AttendSite, target: Target, tile: Tile) -> Cost:
     if site.q_pairing is not None and not form.rotates:
         before, passes = before + 2 * q.bytes * (q not in padded), passes + (q not in padded)
     moved = sum(value.type.bytes for value in (*site.operands, *site.outputs))
+    polynomials = form.polynomials / COLUMNS * (scores - hidden)
     return Work(
         matmul=2.0 * scores * (form.width + form.value_width) * idle,
-        vector=((_VECTOR + _ALTERED * form.is_altered) * scores + _MASK * hidden) * idle,
-        exponentials=(1 + 2 * (site.op.softcap is not None)) * scores * idle,
+        vector=((_VECTOR + _ALTERED * form.is_altered) * scores + _MASK * hidden + _POLYNOMIAL * polynomials) * idle,
+        exponentials=((1 + 2 * (site.op.softcap is not None)) * scores - polynomials) * idle,
         moved=float(moved + before),
         launches=float(passes),
         temporary=float(form.shared_memory),
@@ -297,7 +301,7 @@ def padding(site: AttendSite, tile: Tile, target: Target) -> Padding | None:
 
 TEMPLATE = Template(
     name="mosaic_gpu",
-    version=2,
+    version=3,
     family=FAMILY,
     runs_on=("gpu",),
     calls=("mosaic_gpu_v2",),
