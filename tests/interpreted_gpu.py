@@ -179,6 +179,13 @@ CASES = {
         queries=128, keys=256, width=192, value_width=128, kv_tile=64, pairing="half", dim=64, heads=2
     ),
     "256 features": Case(queries=256, keys=256, width=256, kv_tile=64, pairing="half", softcap=5.0),
+    "256 features, more tiles than slots, scores that grow": Case(
+        queries=200, keys=448, width=256, kv_tile=64, mask="nothing for a block", scale=1.0, masked_row="mean"
+    ),
+    "64 features, and 160 of values": Case(queries=130, keys=320, width=64, value_width=160, kv_tile=64, dtype="f16"),
+    "160 features, and 96 of values, more tiles than slots": Case(
+        queries=256, keys=448, width=160, value_width=96, kv_tile=64, mask="full"
+    ),
     "a key that is not a number": Case(queries=256, keys=384, mask="causal", nan_key=300),
     "72 features, and 40 of values": Case(queries=128, keys=130, width=72, value_width=40, kv_tile=128),
 }
@@ -233,6 +240,9 @@ FAULTS = {
     ON_BLACKWELL + "values overwrite values that are still read": (kernel_gpu_blackwell, "barrier_wait", 12),
     ON_BLACKWELL + "weights are read before they are there": (kernel_gpu_blackwell, "commit_tmem", 0),
     ON_BLACKWELL + "weights overwrite scores that are still read": (kernel_gpu_blackwell, "wait_load_tmem", 0),
+    ON_BLACKWELL + "256 features, weights overwrite weights that are still read": (kernel_gpu_blackwell, "barrier_wait", 4),
+    ON_BLACKWELL + "256 features, values are read before they are there": (kernel_gpu_blackwell, "barrier_wait", 5),
+    ON_BLACKWELL + "256 features, scores overwrite scores that are still read": (kernel_gpu_blackwell, "wait_load_tmem", 0),
     "the gradient of keys that are read before they are there": (kernel_gpu_backward, "barrier_wait", 1),
     "the gradient of queries that are read before they are there": (kernel_gpu_backward, "barrier_wait", 3),
     "the gradient of queries is copied without a fence": (kernel_gpu_backward, "commit_smem", 0),
@@ -240,6 +250,7 @@ FAULTS = {
 # Those that are planted only with `--exhaustive`.
 RARE_FAULTS = tuple(name for name in FAULTS if name.startswith(ON_BLACKWELL))[2:]
 LONG = Case(mask="full", queries=128, keys=768)
+LONG_AND_WIDE = replace(LONG, width=256, kv_tile=64)
 
 
 def operands(site: AttendSite) -> dict[str, Any]:
@@ -257,7 +268,7 @@ def errors(case: Case, generation: Generation) -> dict[str, float]:
     values = operands(site)
     if case.nan_key is not None:
         values["k"][:, case.nan_key] = np.nan
-    tile = Tile.of(q=generation.block, kv=case.kv_tile)
+    tile = Tile.of(q=generation.block(case.value_width or case.width), kv=case.kv_tile)
     kernel = mosaic_gpu.build_for(site, tile, generation, interpreter=True)
     results = jax.jit(kernel.forward)(*values.values())
     exact = reference.evaluate(site.closed, values)
@@ -314,7 +325,8 @@ def main() -> None:
     for name in sys.argv[1:]:
         if name in FAULTS:
             without(*FAULTS[name])
-        case = CASES.get(name.removeprefix(GRADIENT).removeprefix(ON_BLACKWELL), LONG)
+        long = LONG_AND_WIDE if "256 features" in name else LONG
+        case = CASES.get(name.removeprefix(GRADIENT).removeprefix(ON_BLACKWELL), long)
         generation = BLACKWELL if name.startswith(ON_BLACKWELL) else HOPPER
         try:
             said: dict[str, Any] = {

@@ -82,7 +82,9 @@ def module_of(name: str, chip: str) -> bytes:
     target = Target.parse(f"gpu:{chip}")
     generation = generation_of(target)
     assert generation is not None
-    kernel = mosaic_gpu.build(case.site, Tile.of(q=generation.block, kv=case.kv_tile), target)
+    kernel = mosaic_gpu.build(
+        case.site, Tile.of(q=generation.block(case.value_width or case.width), kv=case.kv_tile), target
+    )
 
     def shaped(types: Iterable[TensorType]) -> tuple[jax.ShapeDtypeStruct, ...]:
         return tuple(jax.ShapeDtypeStruct(kind.shape, numpy_dtype(kind.dtype)) for kind in types)

@@ -21,7 +21,7 @@ from ropegen.target import gpus_with
 Numbers: TypeAlias = Any  # an int32 array of NumPy, or of JAX if it is known only at run time
 
 LOG2_E = math.log2(math.e)
-# A block has so many warpgroups. Each of them computes some of its queries.
+# The most warpgroups of a block. Each of them computes some of its queries.
 WARPGROUPS = 2
 # Tiles of keys and values in shared memory: those that are read, and those that are fetched meanwhile. With two slots, a
 # tile is fetched while the one before it is read.
@@ -34,6 +34,8 @@ MOST_TOGETHER = 256
 SHARED_MEMORY = 232_448 - 1024
 # The tensor core reads widths that are multiples of this. Features up to there are padded with zeros.
 WIDTH_STEP = 16
+# The most features of queries, keys and values.
+MOST_WIDTH = 256
 
 
 # `Generation.polynomials` are of so many columns, because registers hold columns in pairs.
@@ -49,8 +51,8 @@ class Generation:
     """The queries that a warpgroup computes."""
     vectors: int
     """The numbers for each query that a block keeps in shared memory."""
-    most_width: int
-    """The most features of queries, keys and values."""
+    most_in_two: int
+    """The most features of values with which two warpgroups fit in a block; with more, it has one."""
     derives: bool
     """Whether there are kernels for gradients."""
     polynomials: int = 0
@@ -61,17 +63,20 @@ class Generation:
         """The names of their targets."""
         return gpus_with(self.capability)
 
-    @property
-    def block(self) -> int:
+    def warpgroups(self, value_width: int) -> int:
+        """The warpgroups of a block."""
+        return WARPGROUPS if value_width <= self.most_in_two else 1
+
+    def block(self, value_width: int) -> int:
         """The queries of a block."""
-        return WARPGROUPS * self.warpgroup_rows
+        return self.warpgroups(value_width) * self.warpgroup_rows
 
 
-HOPPER = Generation("sm90", warpgroup_rows=64, vectors=1, most_width=256, derives=True)
-# The tensor core multiplies 128 rows. Its memory has 512 columns, of which the values of a warpgroup have a quarter.
+HOPPER = Generation("sm90", warpgroup_rows=64, vectors=1, most_in_two=MOST_WIDTH, derives=True)
+# The tensor core multiplies 128 rows. Its memory has 512 columns, of which weighted values have half.
 # Of its weights, three of sixteen come from polynomials: the unit for exponentials then takes 1,680 cycles for a pair of full
 # tiles of 128 keys, and issue 1,690. Without polynomials, they take 2,064 and 1,472 (docs/gpu.md).
-BLACKWELL = Generation("sm100", warpgroup_rows=128, vectors=2, most_width=128, derives=False, polynomials=6)
+BLACKWELL = Generation("sm100", warpgroup_rows=128, vectors=2, most_in_two=128, derives=False, polynomials=6)
 GENERATIONS = (HOPPER, BLACKWELL)
 
 
@@ -97,9 +102,19 @@ class Form:
     """Whether the kernel rotates the queries, in halves."""
 
     @property
+    def warpgroups(self) -> int:
+        """The warpgroups of a block."""
+        return self.generation.warpgroups(self.value_width)
+
+    @property
+    def block(self) -> int:
+        """The queries of a block."""
+        return self.generation.block(self.value_width)
+
+    @property
     def rows(self) -> int:
         """The blocks of queries."""
-        return self.queries // self.generation.block
+        return self.queries // self.block
 
     @property
     def half(self) -> int:
@@ -141,10 +156,12 @@ class Form:
 
     def _shared_memory(self, slots: int) -> int:
         size = self.dtype.itemsize
-        rows = (
-            self.width + (self.value_width if self.value_width != self.width else 0)
-        ) * size + 4 * self.generation.vectors
-        return self.generation.block * rows + slots * self.kv_tile * (self.width + self.value_width) * size
+        if self.generation is BLACKWELL:  # the output overwrites the queries
+            features = max(self.width, self.value_width)
+        else:
+            features = self.width + (self.value_width if self.value_width != self.width else 0)
+        rows = features * size + 4 * self.generation.vectors
+        return self.block * rows + slots * self.kv_tile * (self.width + self.value_width) * size
 
 
 def columns_of(width: int) -> int:

@@ -11,7 +11,7 @@ from ropegen.ir.ops import Attend
 from ropegen.target import Target
 
 from ..gpu import capability
-from .form_gpu import BACKWARD_TILE, BLACKWELL, GENERATIONS, HOPPER, Generation
+from .form_gpu import BACKWARD_TILE, GENERATIONS, HOPPER, MOST_WIDTH, Generation
 from .site import AttendSite
 
 # The tile map is a constant of the module with four bytes for a tile.
@@ -50,9 +50,7 @@ def generation_of(target: Target) -> Generation | None:
 
 def reasons(site: AttendSite, target: Target) -> Iterator[str]:
     """Other GPUs than Hopper and Blackwell, and what the kernel does not compute."""
-    generation = generation_of(target)
     yield from capability.declines([one.capability for one in GENERATIONS], target)
-    most_width = (generation or HOPPER).most_width
     op = site.op
     q, k, v = (site.sources[name].type for name in ("q", "k", "v"))
     if op.dropout is not None:
@@ -61,9 +59,8 @@ def reasons(site: AttendSite, target: Target) -> Iterator[str]:
         yield f"it returns no {op.partial} parts of a sum"
     if q.dtype not in ("bf16", "f16"):
         yield f"it multiplies bf16 and f16, not {q.dtype}"
-    if _width(site) > most_width:
-        where = f" on {target}" if generation is BLACKWELL else ""
-        yield f"it takes heads of at most {most_width} features{where}, not {q.shape[-1]} and {v.shape[-1]}"
+    if _width(site) > MOST_WIDTH:
+        yield f"it takes heads of at most {MOST_WIDTH} features, not {q.shape[-1]} and {v.shape[-1]}"
     if 0 in (*q.shape, *k.shape, *v.shape):
         yield "there is no query or key to multiply"
         return

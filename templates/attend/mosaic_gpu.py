@@ -58,7 +58,7 @@ def declines(site: AttendSite, target: Target) -> Iterator[str]:
     """What the kernel does not compute, and lengths whose tiles it cannot list."""
     yield from limits_gpu.reasons(site, target)
     q, k = (site.sources[name].type for name in ("q", "k"))
-    smallest = Tile.of(q=_generation(target).block, kv=min(_KV_TILES))
+    smallest = Tile.of(q=_block(site, _generation(target)), kv=min(_KV_TILES))
     if _count(site, smallest) > limits_gpu.MOST_TILES and not any(True for _ in tiles(site, target)):
         yield f"{q.shape[-3]} queries and {k.shape[-3]} keys have more than {limits_gpu.MOST_TILES:,} tiles"
 
@@ -67,7 +67,7 @@ def tiles(site: AttendSite, target: Target) -> Iterator[Tile]:
     """Tiles of keys that the tensor core multiplies at once; the queries of a block are always as many."""
     generation = _generation(target)
     for kv in _KV_TILES:
-        tile = Tile.of(q=generation.block, kv=kv)
+        tile = Tile.of(q=_block(site, generation), kv=kv)
         has_room = kv == min(_KV_TILES) or limits_gpu.is_lean(site)
         has_room &= _form(site, tile, generation).shared_memory <= SHARED_MEMORY
         if has_room and _count(site, tile) <= limits_gpu.MOST_TILES:
@@ -78,6 +78,11 @@ def _count(site: AttendSite, tile: Tile) -> int:
     """How many tiles the scores of a head have."""
     q, k = (site.sources[name].type for name in ("q", "k"))
     return -(-q.shape[-3] // tile["q"]) * -(-k.shape[-3] // tile["kv"])
+
+
+def _block(site: AttendSite, generation: Generation) -> int:
+    """The queries of a block."""
+    return generation.block(_up(site.sources["v"].type.shape[-1], WIDTH_STEP))
 
 
 def _generation(target: Target) -> Generation:
@@ -214,9 +219,10 @@ def build(site: AttendSite, tile: Tile, target: Target) -> Kernel:
 
 def build_for(site: AttendSite, tile: Tile, generation: Generation, *, interpreter: bool = False) -> Kernel:
     """`build` for a GPU, or for JAX's interpreter of its kernels."""
-    if tile["q"] != generation.block or tile["kv"] not in _KV_TILES:
+    block = _block(site, generation)
+    if tile["q"] != block or tile["kv"] not in _KV_TILES:
         raise RopegenError(
-            f"attend/mosaic_gpu was given the tile {tile}; on {' and '.join(generation.chips)}, q is {generation.block}, and "
+            f"attend/mosaic_gpu was given the tile {tile}; on {' and '.join(generation.chips)}, q is {block}, and "
             f"kv one of {', '.join(map(str, _KV_TILES))}"
         )
     form, classes, order = _form(site, tile, generation), _classes(site, tile).dense(), site.order
