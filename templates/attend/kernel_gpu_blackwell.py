@@ -44,6 +44,8 @@ _ROWS = BLACKWELL.warpgroup_rows
 _GROWTH = 8.0
 # The columns of the tensor core's memory for the weighted values of a warpgroup, if there are two, and the tiles of scores.
 _SUMS, _TILES = BLACKWELL.most_in_two, 2
+# The features of queries that fit in the tensor core's memory beside the weighted values, scores and weights of 64 keys.
+_HELD = 192
 # The scores that are computed at once.
 _PART = 64
 # The degrees of the polynomial. Its error is 2^-13.2 and 2^-18.4; weights are rounded to 2^-9 and 2^-12 of themselves.
@@ -85,18 +87,24 @@ def _scores(form: Form, on: Machine) -> list[Any]:
     """The tensor core's memory for two tiles of scores, and for weights.
 
     Of two warpgroups, each has a tile of scores, and its weights lie in the same place. One warpgroup has two tiles of
-    scores, and weights in a place of their own.
+    scores, weights in a place of their own, and features of its queries.
     """
     places, shares = _places(form, on)
     if form.warpgroups == 1:
         return [
             plgpu.TMEM((_ROWS, _TILES * form.kv_tile), jnp.float32),
             plgpu.TMEM((_ROWS, form.kv_tile), form.dtype, packed=True),
+            plgpu.TMEM((_ROWS, _held(form)), form.dtype, packed=True),
         ]
     scores = plgpu.TMEM((_ROWS, shares * form.kv_tile), jnp.float32)
     # A column of scores has room for two weights.
     weights = plgpu.TMEM((_ROWS, shares * 2 * form.kv_tile), form.dtype, packed=True)
     return [plgpu.RefUnion(scores, weights)] * places
+
+
+def _held(form: Form) -> int:
+    """The features of queries that lie in the tensor core's memory, if there is one warpgroup."""
+    return min(form.width, _HELD) // form.columns * form.columns
 
 
 def _queries(form: Form, on: Machine) -> list[Any]:
@@ -127,7 +135,7 @@ def _warpgroup(
     both = queries[place]
     own, result = (each.at[share] for each in (both if form.width != form.value_width else (both, both)))
 
-    all_scores, all_weights = score_memory[place] if is_pair else score_memory
+    all_scores, all_weights, *held = score_memory[place] if is_pair else score_memory
 
     def place_of(step: Index) -> tuple[Index, Index]:
         """Which scores are those of a tile, in their memory and of the barriers."""
@@ -160,11 +168,19 @@ def _warpgroup(
         """Starts the product that computes the scores of a tile."""
         slot, (_, barrier) = lax.rem(step, np.int32(form.slots)), place_of(step)
         plgpu.barrier_wait(k_ready.at[slot])
-        plgpu.tcgen05_mma(
-            scores(step, 0, form.kv_tile), own, keys.at[slot].transpose((1, 0)), scored.at[barrier], accumulate=False
-        )
+        product, done_at = scores(step, 0, form.kv_tile), scored.at[barrier]
         if is_pair:
+            plgpu.tcgen05_mma(product, own, keys.at[slot].transpose((1, 0)), done_at, accumulate=False)
             plgpu.tcgen05_commit_arrive(k_read.at[slot])
+            return
+        count = _held(form)
+        of_held, of_rest = (
+            keys.at[slot, :, pl.ds(first, size)].transpose((1, 0)) if size else None
+            for first, size in ((0, count), (count, form.width - count))
+        )
+        plgpu.tcgen05_mma(product, held[0], of_held, None if of_rest is not None else done_at, accumulate=False)
+        if of_rest is not None:
+            plgpu.tcgen05_mma(product, own.at[:, pl.ds(count, form.width - count)], of_rest, done_at)
 
     plgpu.copy_gmem_to_smem(given["q"].at[batch, own_rows, head], own, q_ready.at[warpgroup])
     for slot in range(form.slots):
@@ -176,6 +192,11 @@ def _warpgroup(
         for at in range(0, _ROWS, _ROTATED):
             rows = pl.ds(start + at, _ROTATED)
             rotate(form, on, own.at[pl.ds(at, _ROTATED)], *(table.at[rows] for table in angles))
+    if not is_pair:
+        for column in range(0, _held(form), form.columns):
+            part = pl.ds(column, form.columns)
+            plgpu.async_store_tmem(held[0].at[:, part], on.load(own.at[:, part], STORED))
+        plgpu.commit_tmem()
     pl.when(visited > 0)(functools.partial(multiply, np.int32(0)))
     step_width = columns_of(form.value_width)
     narrow = min(32, step_width)

@@ -158,13 +158,23 @@ def _forward_cost(site: AttendSite, target: Target, tile: Tile) -> Cost:
     moved = sum(value.type.bytes for value in (*site.operands, *site.outputs))
     polynomials = form.polynomials / COLUMNS * (scores - hidden)
     return Work(
-        matmul=2.0 * scores * (form.width + form.value_width) * idle,
+        matmul=2.0 * scores * (form.width * _longer(form) + form.value_width) * idle,
         vector=((_VECTOR + _ALTERED * form.is_altered) * scores + _MASK * hidden + _POLYNOMIAL * polynomials) * idle,
         exponentials=((1 + 2 * (site.op.softcap is not None)) * scores - polynomials) * idle,
         moved=float(moved + before),
         launches=float(passes),
         temporary=float(form.shared_memory),
     ).on(target, q.dtype)
+
+
+def _longer(form: Form) -> float:
+    """How much longer scores take than the operations of their product.
+
+    On Blackwell, shared memory gives the tensor core 128 bytes in a cycle, and a product reads both factors from there: 128
+    queries and the keys of a tile. For 128 keys, that takes as long as the operations.
+    """
+    rows = form.generation.warpgroup_rows
+    return max(1.0, (rows + form.kv_tile) / (2 * form.kv_tile)) if form.generation is BLACKWELL else 1.0
 
 
 def _classes(site: AttendSite, tile: Tile) -> TileClasses:
