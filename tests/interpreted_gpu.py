@@ -186,6 +186,7 @@ CASES = {
     "160 features, and 96 of values, more tiles than slots": Case(
         queries=256, keys=448, width=160, value_width=96, kv_tile=64, mask="full"
     ),
+    "a soft-cap, full tiles, float16": Case(queries=256, keys=384, width=128, softcap=4.0, mask="causal", dtype="f16"),
     "a key that is not a number": Case(queries=256, keys=384, mask="causal", nan_key=300),
     "72 features, and 40 of values": Case(queries=128, keys=130, width=72, value_width=40, kv_tile=128),
 }

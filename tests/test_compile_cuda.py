@@ -20,7 +20,7 @@ import pytest
 from independent import draw_inputs
 from interpreted_gpu import CASES, GRADIENT, LARGE, Case
 from ropegen.templates.attend import mosaic_gpu
-from ropegen.templates.attend.form_gpu import BLACKWELL, COLUMNS, HOPPER
+from ropegen.templates.attend.form_gpu import COLUMNS, HOPPER, POLYNOMIALS
 from ropegen.templates.attend.limits_gpu import generation_of, left_to_xla
 from ropegen.templates.rope import mosaic_gpu as rope_gpu
 from test_rope_gpu import CASES as ROTATIONS
@@ -177,7 +177,7 @@ def test_a_kernel_for_blackwell_passes_the_gate(
         assert loop.exponentials <= case.kv_tile * (2 if "tanh" in str(case.score) or case.softcap else 1) + 2
     if is_plain:
         # One for each weight that comes from no polynomial, and one for what is left of a row's sum.
-        assert kernel.product_loops[0].exponentials == case.kv_tile * (COLUMNS - BLACKWELL.polynomials) // COLUMNS + 1
+        assert kernel.product_loops[0].exponentials == case.kv_tile * (COLUMNS - POLYNOMIALS) // COLUMNS + 1
 
 
 def rotations(names: Iterable[str], chip: str) -> Compilation[KernelCode]:

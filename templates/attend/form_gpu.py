@@ -38,8 +38,12 @@ WIDTH_STEP = 16
 MOST_WIDTH = 256
 
 
-# `Generation.polynomials` are of so many columns, because registers hold columns in pairs.
-COLUMNS = 32
+# On Blackwell, polynomials compute so many of `COLUMNS` weights of a full tile of 128 keys: the unit for exponentials then
+# takes 1,680 cycles for a pair of tiles, and issue 1,690. Without polynomials, they take 2,064 and 1,472 (docs/gpu.md).
+POLYNOMIALS, COLUMNS = 6, 32
+# A soft-cap has an exponential and a reciprocal for each score. So there it is more of them, by the keys of a tile: tiles of
+# 128 leave no registers for more. Their masked tiles have half as many, because a mask takes instructions too.
+_CAPPED_POLYNOMIALS = {64: 24, 128: 12}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +59,6 @@ class Generation:
     """The most features of values with which two warpgroups fit in a block; with more, it has one."""
     derives: bool
     """Whether there are kernels for gradients."""
-    polynomials: int = 0
-    """Of `COLUMNS` weights of a full tile, how many are computed by a polynomial where that takes less time."""
 
     @property
     def chips(self) -> tuple[str, ...]:
@@ -74,9 +76,7 @@ class Generation:
 
 HOPPER = Generation("sm90", warpgroup_rows=64, vectors=1, most_in_two=MOST_WIDTH, derives=True)
 # The tensor core multiplies 128 rows. Its memory has 512 columns, of which weighted values have half.
-# Of its weights, three of sixteen come from polynomials: the unit for exponentials then takes 1,680 cycles for a pair of full
-# tiles of 128 keys, and issue 1,690. Without polynomials, they take 2,064 and 1,472 (docs/gpu.md).
-BLACKWELL = Generation("sm100", warpgroup_rows=128, vectors=2, most_in_two=128, derives=False, polynomials=6)
+BLACKWELL = Generation("sm100", warpgroup_rows=128, vectors=2, most_in_two=128, derives=False)
 GENERATIONS = (HOPPER, BLACKWELL)
 
 
@@ -136,13 +136,17 @@ class Form:
         """What products are multiplied by: to get scores in base 2, or those in base e if they are altered afterwards."""
         return self.op.scale * (1 if self.is_altered else LOG2_E)
 
-    @property
-    def polynomials(self) -> int:
-        """Of `COLUMNS` weights of a full tile, how many come from a polynomial.
+    def polynomials(self, masked: bool) -> int:
+        """Of `COLUMNS` weights of a tile, which may be `masked`, how many come from a polynomial.
 
-        Altered scores and tiles of 64 keys take more instructions for a score, so there issue takes the most time already.
+        None do where issue takes the most time already: in masked tiles, with biases and score expressions, and in tiles of
+        64 keys, unless there is a soft-cap.
         """
-        return self.generation.polynomials if self.kv_tile == 128 and not self.is_altered else 0
+        if self.generation is not BLACKWELL or self.op.score != masks.identity or "bias" in self.op.given:
+            return 0
+        if self.op.softcap is not None:
+            return _CAPPED_POLYNOMIALS[self.kv_tile] // (2 if masked else 1)
+        return POLYNOMIALS if self.kv_tile == 128 and not masked else 0
 
     @property
     def slots(self) -> int:

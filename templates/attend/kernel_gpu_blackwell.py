@@ -67,11 +67,11 @@ def _kernel(form: Form, on: Machine, kinds: tuple[bool, bool], names: tuple[str,
 
 def _weights(form: Form, on: Machine, exponents: Array, masked: bool) -> Array:
     """2 to the powers of the `exponents`. In a full tile, a polynomial computes some columns, and relieves the slower unit."""
-    weights = jnp.exp2(exponents)
-    if masked or not form.polynomials:
+    weights, count = jnp.exp2(exponents), form.polynomials(masked)
+    if not count:
         return weights
     # The compiler knows the columns, and computes each weight in one of the two ways.
-    is_polynomial = lax.rem(on.iota(exponents.shape, 1), np.int32(COLUMNS)) < form.polynomials
+    is_polynomial = lax.rem(on.iota(exponents.shape, 1), np.int32(COLUMNS)) < count
     return jnp.where(is_polynomial, power_of_two(exponents, _DEGREES[form.dtype.name]), weights)
 
 

@@ -66,9 +66,11 @@ def declines(site: AttendSite, target: Target) -> Iterator[str]:
 def tiles(site: AttendSite, target: Target) -> Iterator[Tile]:
     """Tiles of keys that the tensor core multiplies at once; the queries of a block are always as many."""
     generation = _generation(target)
+    # On Blackwell, a soft-cap has polynomials for most of its weights, for which tiles of 128 keys leave no registers.
+    is_lean = limits_gpu.is_lean(site) and not (generation is BLACKWELL and site.op.softcap is not None)
     for kv in _KV_TILES:
         tile = Tile.of(q=_block(site, generation), kv=kv)
-        has_room = kv == min(_KV_TILES) or limits_gpu.is_lean(site)
+        has_room = kv == min(_KV_TILES) or is_lean
         has_room &= _form(site, tile, generation).shared_memory <= SHARED_MEMORY
         if has_room and _count(site, tile) <= limits_gpu.MOST_TILES:
             yield tile
@@ -156,7 +158,7 @@ def _forward_cost(site: AttendSite, target: Target, tile: Tile) -> Cost:
     if site.q_pairing is not None and not form.rotates:
         before, passes = before + 2 * q.bytes * (q not in padded), passes + (q not in padded)
     moved = sum(value.type.bytes for value in (*site.operands, *site.outputs))
-    polynomials = form.polynomials / COLUMNS * (scores - hidden)
+    polynomials = ((scores - hidden) * form.polynomials(False) + hidden * form.polynomials(True)) / COLUMNS
     return Work(
         matmul=2.0 * scores * (form.width * _longer(form) + form.value_width) * idle,
         vector=((_VECTOR + _ALTERED * form.is_altered) * scores + _MASK * hidden + _POLYNOMIAL * polynomials) * idle,
