@@ -15,11 +15,18 @@ The tensor core's memory has 512 columns of 128 rows of 32 bits. Each warpgroup 
 its scores, it has as many as a tile has keys. The weights lie where the scores were, two in 32 bits. So the next scores are
 computed when the tensor core has read the weights.
 
+With more than 128 features of values, the weighted values of one warpgroup take 256 columns, and a block has one warpgroup
+with 128 queries. There is room for two tiles of 64 scores, for the weights of one, and for 192 features of the queries, which
+then pass no more through shared memory. The next scores are computed during the softmax:
+
+        tensor core    scores 0, scores 1 | values 0, scores 2 | values 1, scores 3 | ...
+        warpgroup                | softmax 0      | softmax 1          | softmax 2 ...
+
 In registers, a thread holds a row of scores. The softmax runs in base 2. Its highest score of a row stays what it is until a
 score is larger by more than `_GROWTH`: until then, no weight is larger than 2 to that power. Only if it changes for any row of
 the warpgroup, the weighted values are multiplied by what is left of them.
 
-No warpgroup only fetches. Warpgroup 0 starts the copies of keys, and warpgroup 1 those of values, when the products of both
+No warpgroup only fetches. Warpgroup 0 starts the copies of keys, and the last one those of values, when the products of all
 have read what they overwrite.
 """
 
@@ -174,13 +181,14 @@ def _warpgroup(
             plgpu.tcgen05_commit_arrive(k_read.at[slot])
             return
         count = _held(form)
-        of_held, of_rest = (
-            keys.at[slot, :, pl.ds(first, size)].transpose((1, 0)) if size else None
-            for first, size in ((0, count), (count, form.width - count))
-        )
-        plgpu.tcgen05_mma(product, held[0], of_held, None if of_rest is not None else done_at, accumulate=False)
-        if of_rest is not None:
-            plgpu.tcgen05_mma(product, own.at[:, pl.ds(count, form.width - count)], of_rest, done_at)
+        rest = form.width - count
+
+        def factor(first: int, size: int) -> Ref:
+            return keys.at[slot, :, pl.ds(first, size)].transpose((1, 0))
+
+        plgpu.tcgen05_mma(product, held[0], factor(0, count), None if rest else done_at, accumulate=False)
+        if rest:
+            plgpu.tcgen05_mma(product, own.at[:, pl.ds(count, rest)], factor(count, rest), done_at)
 
     plgpu.copy_gmem_to_smem(given["q"].at[batch, own_rows, head], own, q_ready.at[warpgroup])
     for slot in range(form.slots):

@@ -64,7 +64,7 @@ def declines(site: AttendSite, target: Target) -> Iterator[str]:
 
 
 def tiles(site: AttendSite, target: Target) -> Iterator[Tile]:
-    """Tiles of keys that the tensor core multiplies at once; the queries of a block are always as many."""
+    """Tiles of keys that the tensor core multiplies at once; the queries of a block depend on the features of values alone."""
     generation = _generation(target)
     # On Blackwell, a soft-cap has polynomials for most of its weights, for which tiles of 128 keys leave no registers.
     is_lean = limits_gpu.is_lean(site) and not (generation is BLACKWELL and site.op.softcap is not None)
