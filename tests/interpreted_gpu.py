@@ -208,7 +208,8 @@ _EVERYTHING = Case(
 )
 # Forms that need the most registers. They are compiled and not interpreted.
 LARGE = {
-    **{f"everything, {width} features": replace(_EVERYTHING, width=width) for width in (64, 128)},
+    **{f"everything, {width} features": replace(_EVERYTHING, width=width) for width in (64, 128, 256)},
+    "chunks, 256 features": replace(CASES["chunks"], width=256),
     "everything and five comparisons, 128 features": replace(_EVERYTHING, width=128, mask="five comparisons"),
     "everything but a dense mask, causal, 128 features": replace(_EVERYTHING, width=128, mask="causal", dense=None),
     "everything but a dense mask, causal, 256 features": replace(_EVERYTHING, width=256, mask="causal", dense=None),

@@ -41,7 +41,10 @@ from ropegen.template import Tile
 from ropegen.types import TensorType, numpy_dtype
 
 FORMS = {**CASES, **LARGE}
-BESIDE = [*LARGE, *(GRADIENT + name for name, case in FORMS.items() if not any(left_to_xla(case.site, HOPPER)))]
+BESIDE = [
+    *(name for name, case in LARGE.items() if not any(mosaic_gpu.declines(case.site, Target.parse("gpu:h100")))),
+    *(GRADIENT + name for name, case in FORMS.items() if not any(left_to_xla(case.site, HOPPER))),
+]
 # What is compiled without `--exhaustive`: an ordinary gradient.
 FIRST = (GRADIENT + "interleaved, grouped heads of a batch, tails", "h100")
 # What is compiled for Blackwell: with `--exhaustive`, every form that it takes.

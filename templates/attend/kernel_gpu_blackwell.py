@@ -78,7 +78,7 @@ def _weights(form: Form, on: Machine, exponents: Array, masked: bool) -> Array:
     if not count:
         return weights
     # The compiler knows the columns, and computes each weight in one of the two ways.
-    is_polynomial = lax.rem(on.iota(exponents.shape, 1), np.int32(COLUMNS)) < count
+    is_polynomial = lax.rem(on.iota((_ROWS, _PART), 1), np.int32(COLUMNS)) < count
     return jnp.where(is_polynomial, power_of_two(exponents, _DEGREES[form.dtype.name]), weights)
 
 

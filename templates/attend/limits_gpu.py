@@ -11,7 +11,7 @@ from ropegen.ir.ops import Attend
 from ropegen.target import Target
 
 from ..gpu import capability
-from .form_gpu import BACKWARD_TILE, GENERATIONS, HOPPER, MOST_WIDTH, Generation
+from .form_gpu import BACKWARD_TILE, BLACKWELL, GENERATIONS, HOPPER, MOST_WIDTH, Generation
 from .site import AttendSite
 
 # The tile map is a constant of the module with four bytes for a tile.
@@ -39,7 +39,7 @@ _FLOAT = frozenset(COMPARISONS) | {
 # Tables are read by one comparison for each entry, once for a tile.
 _MOST_ENTRIES = 128
 # Masks and scores with up to so many comparisons were compiled: they leave all values in registers, of which a thread
-# has 255. More than 128 features take registers of their own, and so do tiles of 128 keys.
+# has 255. More than 128 features take registers of their own on Hopper, and so do tiles of 128 keys.
 _MOST_COMPARISONS, _MOST_WITH_LESS_ROOM, _MOST_AT_128_KEYS, _MOST_BACKWARD = 12, 5, 3, 2
 
 
@@ -76,7 +76,8 @@ def reasons(site: AttendSite, target: Target) -> Iterator[str]:
         yield f"its scale is positive and finite, not {op.scale:g}"
     if unknown := sorted({*_unknown(op.visible), *_unknown(op.score)}):
         yield f"its expressions do not compute {', '.join(unknown)}"
-    is_wide = _width(site) > 128
+    # On Blackwell, weighted values are not in registers.
+    is_wide = _width(site) > 128 and generation_of(target) is not BLACKWELL
     most = _MOST_WITH_LESS_ROOM if is_wide else _MOST_COMPARISONS
     if (count := _comparisons(op, quotient=2 if is_wide else 1)) > most:
         twice = ", as a quotient counts twice with more than 128 features" if is_wide else ""
