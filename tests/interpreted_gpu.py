@@ -84,6 +84,7 @@ class Case:
     segments: bool = False
     moved: bool = False  # positions are known only at run time
     scale: float | None = None
+    nan_key: int | None = None
 
     @property
     def site(self) -> AttendSite:
@@ -178,6 +179,15 @@ CASES = {
         queries=128, keys=256, width=192, value_width=128, kv_tile=64, pairing="half", dim=64, heads=2
     ),
     "256 features": Case(queries=256, keys=256, width=256, kv_tile=64, pairing="half", softcap=5.0),
+    "256 features, more tiles than slots, scores that grow": Case(
+        queries=200, keys=448, width=256, kv_tile=64, mask="nothing for a block", scale=1.0, masked_row="mean"
+    ),
+    "64 features, and 160 of values": Case(queries=130, keys=320, width=64, value_width=160, kv_tile=64, dtype="f16"),
+    "160 features, and 96 of values, more tiles than slots": Case(
+        queries=256, keys=448, width=160, value_width=96, kv_tile=64, mask="full"
+    ),
+    "a soft-cap, full tiles, float16": Case(queries=256, keys=384, width=128, softcap=4.0, mask="causal", dtype="f16"),
+    "a key that is not a number": Case(queries=256, keys=384, mask="causal", nan_key=300),
     "72 features, and 40 of values": Case(queries=128, keys=130, width=72, value_width=40, kv_tile=128),
 }
 _EVERYTHING = Case(
@@ -198,7 +208,8 @@ _EVERYTHING = Case(
 )
 # Forms that need the most registers. They are compiled and not interpreted.
 LARGE = {
-    **{f"everything, {width} features": replace(_EVERYTHING, width=width) for width in (64, 128)},
+    **{f"everything, {width} features": replace(_EVERYTHING, width=width) for width in (64, 128, 256)},
+    "chunks, 256 features": replace(CASES["chunks"], width=256),
     "everything and five comparisons, 128 features": replace(_EVERYTHING, width=128, mask="five comparisons"),
     "everything but a dense mask, causal, 128 features": replace(_EVERYTHING, width=128, mask="causal", dense=None),
     "everything but a dense mask, causal, 256 features": replace(_EVERYTHING, width=256, mask="causal", dense=None),
@@ -231,6 +242,18 @@ FAULTS = {
     ON_BLACKWELL + "values overwrite values that are still read": (kernel_gpu_blackwell, "barrier_wait", 12),
     ON_BLACKWELL + "weights are read before they are there": (kernel_gpu_blackwell, "commit_tmem", 0),
     ON_BLACKWELL + "weights overwrite scores that are still read": (kernel_gpu_blackwell, "wait_load_tmem", 0),
+    ON_BLACKWELL + "256 features, weights overwrite weights that are still read": (
+        kernel_gpu_blackwell,
+        "barrier_wait",
+        4,
+    ),
+    ON_BLACKWELL + "256 features, queries are read before they are there": (kernel_gpu_blackwell, "commit_tmem", 0),
+    ON_BLACKWELL + "256 features, values are read before they are there": (kernel_gpu_blackwell, "barrier_wait", 5),
+    ON_BLACKWELL + "256 features, scores overwrite scores that are still read": (
+        kernel_gpu_blackwell,
+        "wait_load_tmem",
+        0,
+    ),
     "the gradient of keys that are read before they are there": (kernel_gpu_backward, "barrier_wait", 1),
     "the gradient of queries that are read before they are there": (kernel_gpu_backward, "barrier_wait", 3),
     "the gradient of queries is copied without a fence": (kernel_gpu_backward, "commit_smem", 0),
@@ -238,6 +261,7 @@ FAULTS = {
 # Those that are planted only with `--exhaustive`.
 RARE_FAULTS = tuple(name for name in FAULTS if name.startswith(ON_BLACKWELL))[2:]
 LONG = Case(mask="full", queries=128, keys=768)
+LONG_AND_WIDE = replace(LONG, width=256, kv_tile=64)
 
 
 def operands(site: AttendSite) -> dict[str, Any]:
@@ -253,7 +277,9 @@ def errors(case: Case, generation: Generation) -> dict[str, float]:
     reasons = list(mosaic_gpu.declines(site, Target.parse(generation.chips[0])))
     assert not reasons, reasons
     values = operands(site)
-    tile = Tile.of(q=generation.block, kv=case.kv_tile)
+    if case.nan_key is not None:
+        values["k"][:, case.nan_key] = np.nan
+    tile = Tile.of(q=generation.block(case.value_width or case.width), kv=case.kv_tile)
     kernel = mosaic_gpu.build_for(site, tile, generation, interpreter=True)
     results = jax.jit(kernel.forward)(*values.values())
     exact = reference.evaluate(site.closed, values)
@@ -262,7 +288,8 @@ def errors(case: Case, generation: Generation) -> dict[str, float]:
         given, wanted = np.asarray(ours, np.float64), exact[label]
         assert given.shape == wanted.shape
         assert np.array_equal(np.isneginf(given), np.isneginf(wanted))
-        shown = ~np.isneginf(wanted)
+        assert np.array_equal(np.isnan(given), np.isnan(wanted))
+        shown = ~np.isneginf(wanted) & ~np.isnan(wanted)
         found[label] = float(np.max(np.abs(given[shown] - wanted[shown]), initial=0.0))
     return found
 
@@ -309,7 +336,8 @@ def main() -> None:
     for name in sys.argv[1:]:
         if name in FAULTS:
             without(*FAULTS[name])
-        case = CASES.get(name.removeprefix(GRADIENT).removeprefix(ON_BLACKWELL), LONG)
+        long = LONG_AND_WIDE if "256 features" in name else LONG
+        case = CASES.get(name.removeprefix(GRADIENT).removeprefix(ON_BLACKWELL), long)
         generation = BLACKWELL if name.startswith(ON_BLACKWELL) else HOPPER
         try:
             said: dict[str, Any] = {

@@ -21,7 +21,7 @@ from ropegen.target import gpus_with
 Numbers: TypeAlias = Any  # an int32 array of NumPy, or of JAX if it is known only at run time
 
 LOG2_E = math.log2(math.e)
-# A block has so many warpgroups. Each of them computes some of its queries.
+# The most warpgroups of a block. Each of them computes some of its queries.
 WARPGROUPS = 2
 # Tiles of keys and values in shared memory: those that are read, and those that are fetched meanwhile. With two slots, a
 # tile is fetched while the one before it is read.
@@ -34,6 +34,16 @@ MOST_TOGETHER = 256
 SHARED_MEMORY = 232_448 - 1024
 # The tensor core reads widths that are multiples of this. Features up to there are padded with zeros.
 WIDTH_STEP = 16
+# The most features of queries, keys and values.
+MOST_WIDTH = 256
+
+
+# On Blackwell, polynomials compute so many of `COLUMNS` weights of a full tile of 128 keys: the unit for exponentials then
+# takes 1,680 cycles for a pair of tiles, and issue 1,690. Without polynomials, they take 2,064 and 1,472 (docs/gpu.md).
+POLYNOMIALS, COLUMNS = 6, 32
+# A soft-cap has an exponential and a reciprocal for each score. So there it is more of them, by the keys of a tile: tiles of
+# 128 leave no registers for more. Their masked tiles have half as many, because a mask takes instructions too.
+_CAPPED_POLYNOMIALS = {64: 24, 128: 12}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +55,8 @@ class Generation:
     """The queries that a warpgroup computes."""
     vectors: int
     """The numbers for each query that a block keeps in shared memory."""
-    most_width: int
-    """The most features of queries, keys and values."""
+    most_in_two: int
+    """The most features of values with which two warpgroups fit in a block; with more, it has one."""
     derives: bool
     """Whether there are kernels for gradients."""
 
@@ -55,15 +65,18 @@ class Generation:
         """The names of their targets."""
         return gpus_with(self.capability)
 
-    @property
-    def block(self) -> int:
+    def warpgroups(self, value_width: int) -> int:
+        """The warpgroups of a block."""
+        return WARPGROUPS if value_width <= self.most_in_two else 1
+
+    def block(self, value_width: int) -> int:
         """The queries of a block."""
-        return WARPGROUPS * self.warpgroup_rows
+        return self.warpgroups(value_width) * self.warpgroup_rows
 
 
-HOPPER = Generation("sm90", warpgroup_rows=64, vectors=1, most_width=256, derives=True)
-# The tensor core multiplies 128 rows. Its memory has 512 columns, of which the values of a warpgroup have a quarter.
-BLACKWELL = Generation("sm100", warpgroup_rows=128, vectors=2, most_width=128, derives=False)
+HOPPER = Generation("sm90", warpgroup_rows=64, vectors=1, most_in_two=MOST_WIDTH, derives=True)
+# The tensor core multiplies 128 rows. Its memory has 512 columns, of which weighted values have half.
+BLACKWELL = Generation("sm100", warpgroup_rows=128, vectors=2, most_in_two=128, derives=False)
 GENERATIONS = (HOPPER, BLACKWELL)
 
 
@@ -89,9 +102,19 @@ class Form:
     """Whether the kernel rotates the queries, in halves."""
 
     @property
+    def warpgroups(self) -> int:
+        """The warpgroups of a block."""
+        return self.generation.warpgroups(self.value_width)
+
+    @property
+    def block(self) -> int:
+        """The queries of a block."""
+        return self.generation.block(self.value_width)
+
+    @property
     def rows(self) -> int:
         """The blocks of queries."""
-        return self.queries // self.generation.block
+        return self.queries // self.block
 
     @property
     def half(self) -> int:
@@ -113,6 +136,18 @@ class Form:
         """What products are multiplied by: to get scores in base 2, or those in base e if they are altered afterwards."""
         return self.op.scale * (1 if self.is_altered else LOG2_E)
 
+    def polynomials(self, masked: bool) -> int:
+        """Of `COLUMNS` weights of a tile, which may be `masked`, how many come from a polynomial.
+
+        None do where issue takes the most time already: in masked tiles, with biases and score expressions, and in tiles of
+        64 keys, unless there is a soft-cap.
+        """
+        if self.generation is not BLACKWELL or self.op.score != masks.identity or "bias" in self.op.given:
+            return 0
+        if self.op.softcap is not None:
+            return _CAPPED_POLYNOMIALS[self.kv_tile] // (2 if masked else 1)
+        return POLYNOMIALS if self.kv_tile == 128 and not masked else 0
+
     @property
     def slots(self) -> int:
         """The slots for tiles of keys and values in shared memory."""
@@ -125,10 +160,12 @@ class Form:
 
     def _shared_memory(self, slots: int) -> int:
         size = self.dtype.itemsize
-        rows = (
-            self.width + (self.value_width if self.value_width != self.width else 0)
-        ) * size + 4 * self.generation.vectors
-        return self.generation.block * rows + slots * self.kv_tile * (self.width + self.value_width) * size
+        if self.generation is BLACKWELL:  # the output overwrites the queries
+            features = max(self.width, self.value_width)
+        else:
+            features = self.width + (self.value_width if self.value_width != self.width else 0)
+        rows = features * size + 4 * self.generation.vectors
+        return self.block * rows + slots * self.kv_tile * (self.width + self.value_width) * size
 
 
 def columns_of(width: int) -> int:

@@ -44,7 +44,7 @@ def _kernel(form: Form, on: Machine, kinds: tuple[bool, bool], names: tuple[str,
     row = form.rows - 1 - lax.axis_index("row")  # a causal mask has its longest rows at the end: they begin first
     lists = shared(given["rows"], batch)
     first, full, visited = (given["rows"][lists, row, place] for place in range(3))
-    start = row * HOPPER.block + warpgroup * _ROWS
+    start = row * form.block + warpgroup * _ROWS
     own_rows = pl.ds(start, _ROWS)
     own = queries.at[warpgroup]
 
@@ -119,7 +119,7 @@ def _kernel(form: Form, on: Machine, kinds: tuple[bool, bool], names: tuple[str,
         top = jnp.maximum(peak, sink)
         fade = jnp.exp2(peak - top)
         peak, total, mixed = top, total * fade + jnp.exp2(sink - top), mixed * on.across(fade, form.value_width)
-    seen = total > 0
+    seen = total != 0  # also if it is NaN
     divisor = jnp.where(seen, total, 1.0)
     result = apart[0].at[warpgroup] if apart else own
     result[...] = (mixed * on.across(1.0 / divisor, form.value_width)).astype(form.dtype)
@@ -147,9 +147,23 @@ def forward(form: Form, visited: TileList, operands: dict[str, Array], on: Machi
 
     The operands are laid out as `layout_gpu.read` says.
     """
-    numbers = plgpu.SMEM((WARPGROUPS, _ROWS), jnp.float32)
-    synchronisation = map(barriers, (WARPGROUPS, form.slots, form.slots, WARPGROUPS))
-    return launch(_kernel, form, visited, operands, on, _ROWS, (numbers, *synchronisation))
+    apart = form.value_width != form.width
+    scratch = (
+        tiles((WARPGROUPS, _ROWS, form.width), form.dtype, form.columns),
+        *fetched(form),
+        plgpu.SMEM((WARPGROUPS, _ROWS), jnp.float32),
+        *map(barriers, (WARPGROUPS, form.slots, form.slots, WARPGROUPS)),
+        *([tiles((WARPGROUPS, _ROWS, form.value_width), form.dtype, columns_of(form.value_width))] if apart else []),
+    )
+    return launch(_kernel, form, visited, operands, on, scratch)
+
+
+def fetched(form: Form) -> tuple[Any, Any]:
+    """Shared memory for the tiles of keys, and for those of values."""
+    return (
+        tiles((form.slots, form.kv_tile, form.width), form.dtype, form.columns),
+        tiles((form.slots, form.kv_tile, form.value_width), form.dtype, columns_of(form.value_width)),
+    )
 
 
 def launch(
@@ -158,33 +172,22 @@ def launch(
     visited: TileList,
     operands: dict[str, Array],
     on: Machine,
-    rows: int,
     scratch: Sequence[Any],
 ) -> tuple[Array, Array]:
     """Runs a forward kernel, of Hopper or of Blackwell: (out, lse) as in `forward`.
 
-    `rows` are those of a warpgroup. The kernel takes references to the operands, the results, shared memory for queries, keys
-    and values, and to its own `scratch`; if values have another width than keys, also to shared memory for the result.
+    The kernel takes references to the operands, to the results, and to its `scratch` memory.
     """
     operands = {**operands, "columns": jnp.asarray(visited.columns), "rows": jnp.asarray(visited.rows)}
-    block = functools.partial(tiles, dtype=form.dtype)
-    value_columns = columns_of(form.value_width)
-    apart = form.value_width != form.width
     call = on.kernel(
         functools.partial(kernel, form, on, visited.kinds, tuple(operands)),
         results=[
             jax.ShapeDtypeStruct((form.batch, form.queries, form.heads, form.value_width), form.dtype),
             jax.ShapeDtypeStruct((form.batch, form.heads, form.queries), jnp.float32),
         ],
-        scratch=[
-            block((WARPGROUPS, rows, form.width), columns=form.columns),
-            block((form.slots, form.kv_tile, form.width), columns=form.columns),
-            block((form.slots, form.kv_tile, form.value_width), columns=value_columns),
-            *scratch,
-            *([block((WARPGROUPS, rows, form.value_width), columns=value_columns)] if apart else []),
-        ],
+        scratch=scratch,
         grid={"row": form.rows, "head": form.heads, "batch": form.batch},
-        warpgroups=WARPGROUPS,
+        warpgroups=form.warpgroups,
         name="ropegen_attend",
     )
     out, lse = call(*operands.values())

@@ -11,7 +11,7 @@ from ropegen.ir.ops import Attend
 from ropegen.target import Target
 
 from ..gpu import capability
-from .form_gpu import BACKWARD_TILE, BLACKWELL, GENERATIONS, HOPPER, Generation
+from .form_gpu import BACKWARD_TILE, BLACKWELL, GENERATIONS, HOPPER, MOST_WIDTH, Generation
 from .site import AttendSite
 
 # The tile map is a constant of the module with four bytes for a tile.
@@ -39,7 +39,7 @@ _FLOAT = frozenset(COMPARISONS) | {
 # Tables are read by one comparison for each entry, once for a tile.
 _MOST_ENTRIES = 128
 # Masks and scores with up to so many comparisons were compiled: they leave all values in registers, of which a thread
-# has 255. More than 128 features take registers of their own, and so do tiles of 128 keys.
+# has 255. More than 128 features take registers of their own on Hopper, and so do tiles of 128 keys.
 _MOST_COMPARISONS, _MOST_WITH_LESS_ROOM, _MOST_AT_128_KEYS, _MOST_BACKWARD = 12, 5, 3, 2
 
 
@@ -50,9 +50,7 @@ def generation_of(target: Target) -> Generation | None:
 
 def reasons(site: AttendSite, target: Target) -> Iterator[str]:
     """Other GPUs than Hopper and Blackwell, and what the kernel does not compute."""
-    generation = generation_of(target)
     yield from capability.declines([one.capability for one in GENERATIONS], target)
-    most_width = (generation or HOPPER).most_width
     op = site.op
     q, k, v = (site.sources[name].type for name in ("q", "k", "v"))
     if op.dropout is not None:
@@ -61,9 +59,8 @@ def reasons(site: AttendSite, target: Target) -> Iterator[str]:
         yield f"it returns no {op.partial} parts of a sum"
     if q.dtype not in ("bf16", "f16"):
         yield f"it multiplies bf16 and f16, not {q.dtype}"
-    if _width(site) > most_width:
-        where = f" on {target}" if generation is BLACKWELL else ""
-        yield f"it takes heads of at most {most_width} features{where}, not {q.shape[-1]} and {v.shape[-1]}"
+    if _width(site) > MOST_WIDTH:
+        yield f"it takes heads of at most {MOST_WIDTH} features, not {q.shape[-1]} and {v.shape[-1]}"
     if 0 in (*q.shape, *k.shape, *v.shape):
         yield "there is no query or key to multiply"
         return
@@ -79,7 +76,8 @@ def reasons(site: AttendSite, target: Target) -> Iterator[str]:
         yield f"its scale is positive and finite, not {op.scale:g}"
     if unknown := sorted({*_unknown(op.visible), *_unknown(op.score)}):
         yield f"its expressions do not compute {', '.join(unknown)}"
-    is_wide = _width(site) > 128
+    # On Blackwell, weighted values are not in registers.
+    is_wide = _width(site) > 128 and generation_of(target) is not BLACKWELL
     most = _MOST_WITH_LESS_ROOM if is_wide else _MOST_COMPARISONS
     if (count := _comparisons(op, quotient=2 if is_wide else 1)) > most:
         twice = ", as a quotient counts twice with more than 128 features" if is_wide else ""

@@ -33,6 +33,7 @@ from .cotangents import Pull, bias_is_whole, of_operands
 from .form_gpu import (
     BACKWARD_TILE,
     BLACKWELL,
+    COLUMNS,
     HOPPER,
     LOG2_E,
     MOST_TOGETHER,
@@ -49,23 +50,27 @@ _BACKWARD = Tile.of(q=BACKWARD_TILE, kv=BACKWARD_TILE)
 # Vector operations for a score in a full tile (maximum, subtraction, sum, conversion), those of a mask, and those of a
 # bias, a soft-cap or a score expression. A soft-cap also has an exponential and a root.
 _VECTOR, _MASK, _ALTERED = 5.0, 4.0, 5.0
+# Those of a weight that comes from a polynomial.
+_POLYNOMIAL = 12.0
 
 
 def declines(site: AttendSite, target: Target) -> Iterator[str]:
     """What the kernel does not compute, and lengths whose tiles it cannot list."""
     yield from limits_gpu.reasons(site, target)
     q, k = (site.sources[name].type for name in ("q", "k"))
-    smallest = Tile.of(q=_generation(target).block, kv=min(_KV_TILES))
+    smallest = Tile.of(q=_block(site, _generation(target)), kv=min(_KV_TILES))
     if _count(site, smallest) > limits_gpu.MOST_TILES and not any(True for _ in tiles(site, target)):
         yield f"{q.shape[-3]} queries and {k.shape[-3]} keys have more than {limits_gpu.MOST_TILES:,} tiles"
 
 
 def tiles(site: AttendSite, target: Target) -> Iterator[Tile]:
-    """Tiles of keys that the tensor core multiplies at once; the queries of a block are always as many."""
+    """Tiles of keys that the tensor core multiplies at once; the queries of a block depend on the features of values alone."""
     generation = _generation(target)
+    # On Blackwell, a soft-cap has polynomials for most of its weights, for which tiles of 128 keys leave no registers.
+    is_lean = limits_gpu.is_lean(site) and not (generation is BLACKWELL and site.op.softcap is not None)
     for kv in _KV_TILES:
-        tile = Tile.of(q=generation.block, kv=kv)
-        has_room = kv == min(_KV_TILES) or limits_gpu.is_lean(site)
+        tile = Tile.of(q=_block(site, generation), kv=kv)
+        has_room = kv == min(_KV_TILES) or is_lean
         has_room &= _form(site, tile, generation).shared_memory <= SHARED_MEMORY
         if has_room and _count(site, tile) <= limits_gpu.MOST_TILES:
             yield tile
@@ -75,6 +80,11 @@ def _count(site: AttendSite, tile: Tile) -> int:
     """How many tiles the scores of a head have."""
     q, k = (site.sources[name].type for name in ("q", "k"))
     return -(-q.shape[-3] // tile["q"]) * -(-k.shape[-3] // tile["kv"])
+
+
+def _block(site: AttendSite, generation: Generation) -> int:
+    """The queries of a block."""
+    return generation.block(_up(site.sources["v"].type.shape[-1], WIDTH_STEP))
 
 
 def _generation(target: Target) -> Generation:
@@ -148,14 +158,25 @@ def _forward_cost(site: AttendSite, target: Target, tile: Tile) -> Cost:
     if site.q_pairing is not None and not form.rotates:
         before, passes = before + 2 * q.bytes * (q not in padded), passes + (q not in padded)
     moved = sum(value.type.bytes for value in (*site.operands, *site.outputs))
+    polynomials = ((scores - hidden) * form.polynomials(False) + hidden * form.polynomials(True)) / COLUMNS
     return Work(
-        matmul=2.0 * scores * (form.width + form.value_width) * idle,
-        vector=((_VECTOR + _ALTERED * form.is_altered) * scores + _MASK * hidden) * idle,
-        exponentials=(1 + 2 * (site.op.softcap is not None)) * scores * idle,
+        matmul=2.0 * scores * (form.width * _longer(form) + form.value_width) * idle,
+        vector=((_VECTOR + _ALTERED * form.is_altered) * scores + _MASK * hidden + _POLYNOMIAL * polynomials) * idle,
+        exponentials=((1 + 2 * (site.op.softcap is not None)) * scores - polynomials) * idle,
         moved=float(moved + before),
         launches=float(passes),
         temporary=float(form.shared_memory),
     ).on(target, q.dtype)
+
+
+def _longer(form: Form) -> float:
+    """How much longer scores take than the operations of their product.
+
+    On Blackwell, shared memory gives the tensor core 128 bytes in a cycle, and a product reads both factors from there: 128
+    queries and the keys of a tile. For 128 keys, that takes as long as the operations.
+    """
+    rows = form.generation.warpgroup_rows
+    return max(1.0, (rows + form.kv_tile) / (2 * form.kv_tile)) if form.generation is BLACKWELL else 1.0
 
 
 def _classes(site: AttendSite, tile: Tile) -> TileClasses:
@@ -210,9 +231,10 @@ def build(site: AttendSite, tile: Tile, target: Target) -> Kernel:
 
 def build_for(site: AttendSite, tile: Tile, generation: Generation, *, interpreter: bool = False) -> Kernel:
     """`build` for a GPU, or for JAX's interpreter of its kernels."""
-    if tile["q"] != generation.block or tile["kv"] not in _KV_TILES:
+    block = _block(site, generation)
+    if tile["q"] != block or tile["kv"] not in _KV_TILES:
         raise RopegenError(
-            f"attend/mosaic_gpu was given the tile {tile}; on {' and '.join(generation.chips)}, q is {generation.block}, and "
+            f"attend/mosaic_gpu was given the tile {tile}; on {' and '.join(generation.chips)}, q is {block}, and "
             f"kv one of {', '.join(map(str, _KV_TILES))}"
         )
     form, classes, order = _form(site, tile, generation), _classes(site, tile).dense(), site.order
@@ -297,7 +319,7 @@ def padding(site: AttendSite, tile: Tile, target: Target) -> Padding | None:
 
 TEMPLATE = Template(
     name="mosaic_gpu",
-    version=2,
+    version=3,
     family=FAMILY,
     runs_on=("gpu",),
     calls=("mosaic_gpu_v2",),

@@ -23,6 +23,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.mosaic.gpu.fragmented_array import FragmentedArray
 from jax.experimental.pallas import mosaic_gpu as plgpu
 from jaxlib.mlir import ir
+from jaxlib.mlir.dialects import nvvm
 from jaxlib.mlir.dialects import vector as vectors
 
 Array: TypeAlias = jax.Array
@@ -247,6 +248,30 @@ class Machine:
         """A number per row, (n,), for all `width` columns: (n, width), in another layout than `matrix` if one is given."""
         matrix = self.spread(rows, (rows.shape[0], width), 0)
         return matrix if layout is None else plgpu.layout_cast(matrix, layout)
+
+    def reciprocal(self, x: Array) -> Array:
+        """1 / x of a matrix, with an error of one unit in the last place; 0 for infinity.
+
+        A quotient would be rounded exactly, which takes many instructions, and JAX's reciprocal root tests for numbers below
+        the normal ones.
+        """
+        if self.interprets:
+            return 1 / x
+        layout = self.matrix
+
+        @_inline(arg_types=(layout,), return_type=plgpu.ShapeDtypeStruct(x.shape, jnp.float32, layout=layout))
+        def run(context: Any, numbers: Any) -> Any:
+            held = np.empty(numbers.registers.shape, dtype=object)
+            for index, register in np.ndenumerate(numbers.registers):
+                kind = ir.VectorType(register.type)
+                each = [
+                    nvvm.rcp_approx_ftz_f(vectors.extract(register, dynamic_position=[], static_position=[place]))
+                    for place in range(kind.shape[0])
+                ]
+                held[index] = vectors.from_elements(kind, each)
+            return FragmentedArray(_registers=held, _layout=layout.to_mgpu(), _is_signed=None)
+
+        return run(x)
 
     def multiplied(self, a: Ref, b: Ref) -> Array:
         """The product of matrices (n, width) and (m, width) over their columns: (n, m) float32."""
