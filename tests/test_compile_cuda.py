@@ -20,6 +20,7 @@ import pytest
 from independent import draw_inputs
 from interpreted_gpu import CASES, GRADIENT, LARGE, Case
 from ropegen.templates.attend import mosaic_gpu
+from ropegen.templates.attend.cotangents import bias_is_whole
 from ropegen.templates.attend.form_gpu import HOPPER
 from ropegen.templates.attend.limits_gpu import generation_of, left_to_xla
 from ropegen.templates.rope import mosaic_gpu as rope_gpu
@@ -92,7 +93,12 @@ def module_of(name: str, chip: str) -> bytes:
         exported = jax.export.export(jax.jit(kernel.forward), platforms=["cuda"])(*operands)
         return bytes(exported.serialize())
     results = shaped(node.type for _, node in case.site.closed.outputs)
-    wanted = [jax.numpy.issubdtype(x.dtype, jax.numpy.floating) for x in operands]
+    labels = case.site.closed.input_types
+    # The gradient of a bias that several scores share is left to XLA.
+    wanted = [
+        jax.numpy.issubdtype(x.dtype, jax.numpy.floating) and (label != "bias" or bias_is_whole(case.site))
+        for label, x in zip(labels, operands, strict=True)
+    ]
 
     def backward(*given: tuple[Any, ...]) -> Any:
         pulled = kernel.backward(*given, wanted)

@@ -95,12 +95,7 @@ def left_to_xla(site: AttendSite, generation: Generation) -> Iterator[str]:
         return
     if _calls(site.op.score, "tanh"):
         yield "the score has a tanh"
-    if _width(site) > 128 and not is_lean_backward(site):
-        yield (
-            "with more than 128 features, no register is left for a soft-cap, a bias, a dense mask, a score expression, "
-            f"segments, positions that are known only at run time, or more than {_MOST_BACKWARD} comparisons"
-        )
-    elif (count := _comparisons(site.op)) > _MOST_WITH_LESS_ROOM:
+    if (count := _comparisons(site.op)) > _MOST_WITH_LESS_ROOM:
         yield f"its mask and score have {count} comparisons and quotients, more than {_MOST_WITH_LESS_ROOM}"
     q, k = (site.sources[name].type for name in ("q", "k"))
     count = math.prod(-(-x.shape[-3] // BACKWARD_TILE) for x in (q, k))
@@ -151,9 +146,16 @@ def is_lean(site: AttendSite) -> bool:
     return _width(site) <= 128 and _is_simple(site, _MOST_AT_128_KEYS)
 
 
-def is_lean_backward(site: AttendSite) -> bool:
-    """Whether the scores of the backward kernels leave registers free for whole tiles."""
-    return site.op.softcap is None and _is_simple(site, _MOST_BACKWARD)
+def parts_backward(site: AttendSite) -> int:
+    """In how many parts the backward kernels compute a tile if what they add up takes most registers: 1, 2 or 4.
+
+    A soft-cap, a bias, a score expression and many comparisons take registers, in full tiles and in partial ones.
+    """
+    op = site.op
+    is_plain = op.softcap is None and op.score == masks.identity and "bias" not in op.given
+    if not is_plain or _comparisons(op) > _MOST_BACKWARD:
+        return 4
+    return 1 if _is_simple(site, _MOST_BACKWARD) else 2
 
 
 def _is_simple(site: AttendSite, most_comparisons: int) -> bool:
