@@ -181,13 +181,12 @@ CASES = {
     "256 features of packed documents, a window, a soft-cap": Case(
         batch=2, queries=130, keys=130, width=256, heads=2, kv_tile=64, mask="window", segments=True, softcap=3.0
     ),
-    "256 features, ALiBi, a bias of every head, a dense mask": Case(
+    "256 features, a bias of every head, a dense mask": Case(
         queries=128,
         keys=140,
         width=256,
         heads=2,
         kv_tile=64,
-        score=masks.alibi([0.5, 0.25]),
         bias=(2, 128, 140),
         dense=(1, 1, 128, 140),
     ),
@@ -237,7 +236,7 @@ LARGE = {
     "everything but a dense mask, causal, 128 features": replace(_EVERYTHING, width=128, mask="causal", dense=None),
     "everything but a dense mask, causal, 256 features": replace(_EVERYTHING, width=256, mask="causal", dense=None),
     "a window, 128 features": Case(queries=256, keys=300, width=128, pairing="half", mask="window"),
-    "everything that 256 features take": replace(_EVERYTHING, width=256, mask="five comparisons"),
+    "everything and five comparisons, 256 features": replace(_EVERYTHING, width=256, mask="five comparisons"),
     "everything, causal, 192 features, 128 of values": replace(_EVERYTHING, width=192, value_width=128, mask="causal"),
     "everything, causal, 160 features, 96 of values": replace(_EVERYTHING, width=160, value_width=96, mask="causal"),
     "160 features, 96 of values": Case(queries=256, keys=300, heads=2, width=160, value_width=96, kv_tile=64),
@@ -271,7 +270,7 @@ DERIVED = (
     "192 features, and 128 of values",
     "256 features",
     "256 features of packed documents, a window, a soft-cap",
-    "256 features, ALiBi, a bias of every head, a dense mask",
+    "256 features, a bias of every head, a dense mask",
     "192 features, and 128 of values, positions of the running program",
 )
 # What a planted fault leaves out: of which kernel, and which wait, in the order in which it is traced, or which fence.

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,13 @@ def test_what_the_kernel_does_not_honour_it_declines() -> None:
         "it takes heads of at most 128 features on gpu:b200, not 192 and 128"
     ]
     assert reasons(Case(width=288)) == ["it takes heads of at most 256 features, not 288 and 288"]
+    biased = Case(width=256, kv_tile=64, bias=(128, 128))
+    assert not reasons(biased)
+    for altered in (replace(biased, softcap=30.0), replace(biased, score=masks.alibi([0.5]))):
+        assert reasons(altered) == [
+            "with more than 192 features, a bias leaves no register for a soft-cap or a score expression"
+        ]
+        assert not reasons(replace(altered, width=192))
     b = rg.Builder("more")
     q = b.input("q", (1, 128, 2, 64), "bf16")
     wide, at = b.input("wide", (128,), "i64"), b.positions(128)
@@ -253,7 +261,7 @@ def test_which_gradients_are_left_to_xla() -> None:
     ("case", "calls"),
     [
         (Case(width=256, kv_tile=64, segments=True, softcap=50.0), 3),
-        (Case(width=256, kv_tile=64, bias=(128, 128), score=masks.alibi([0.5])), 4),
+        (Case(width=256, kv_tile=64, bias=(128, 128)), 4),
         (Case(width=192, value_width=128, kv_tile=64, bias=(128, 128)), 3),
         (Case(width=160, value_width=96, kv_tile=64, moved=True), 2),
     ],

@@ -30,8 +30,8 @@ _SLOTS = (3, 2)
 BACKWARD_TILE, BACKWARD_SLOTS = 64, 2
 # The cotangents of keys and values have a kernel each if they have more features together.
 _MOST_TOGETHER = 256
-# With more features, what a backward kernel adds up leaves registers for fewer rows of a tile at a time, and for no
-# cotangent of a bias.
+# With more features, what a kernel adds up leaves few registers: the backward kernels compute fewer rows of a tile at a time,
+# and a bias stands alone.
 MOST_WITH_ROOM = 192
 # Bytes of shared memory that a block may use, less some for barriers.
 SHARED_MEMORY = 232_448 - 1024

@@ -11,7 +11,7 @@ from ropegen.ir.ops import Attend
 from ropegen.target import Target
 
 from ..gpu import capability
-from .form_gpu import BACKWARD_TILE, BLACKWELL, GENERATIONS, HOPPER, Generation
+from .form_gpu import BACKWARD_TILE, BLACKWELL, GENERATIONS, HOPPER, MOST_WITH_ROOM, Generation
 from .site import AttendSite
 
 # The tile map is a constant of the module with four bytes for a tile.
@@ -84,6 +84,10 @@ def reasons(site: AttendSite, target: Target) -> Iterator[str]:
     if (count := _comparisons(op, quotient=2 if is_wide else 1)) > most:
         twice = ", as a quotient counts twice with more than 128 features" if is_wide else ""
         yield f"its mask and score have at most {most} comparisons and quotients, and these have {count}{twice}"
+    if _width(site) > MOST_WITH_ROOM and "bias" in op.given and (op.softcap is not None or op.score != masks.identity):
+        yield (
+            f"with more than {MOST_WITH_ROOM} features, a bias leaves no register for a soft-cap or a score expression"
+        )
     if q.shape[-2] > _MOST_BLOCKS or math.prod(q.shape[:-3]) > _MOST_BLOCKS:
         yield f"a GPU starts at most {_MOST_BLOCKS:,} heads and batch entries at once"
 
