@@ -1,9 +1,14 @@
-"""Times the tiles that templates offer for a graph's own regions, on this machine.
+"""Finds tiles for a graph's own regions: by the clock on this machine, or by the machine code of a GPU that is not here.
 
-A region of the plan is planned, compiled and timed on its own, once for every template and tile that it may have. All
-candidates run in turns in one process, so whatever slows the machine down slows all of them. The fastest is timed once
-more, together with the choice that the plan makes without a tile file. It is kept if it is faster by 5 % both times.
-Otherwise the plan's own choice is kept.
+By the clock: a region of the plan is planned, compiled and timed on its own, once for every template and tile that it
+may have. All candidates run in turns in one process, so whatever slows the machine down slows all of them. The fastest is
+timed once more, together with the choice that the plan makes without a tile file. It is kept if it is faster by 5 % both
+times. Otherwise the plan's own choice is kept.
+
+By the machine code: a kernel whose code the compiler for CUDA lists is compiled with each of its tiles. Those that fail
+the gate are left out. Of the others, the plan's own tile is kept, unless another one has a least time that is shorter by
+5 %. XLA's loops and cuDNN have no such time, so the cost model still decides between templates. A template takes the place
+of a cheaper one only if every tile of that one fails the gate.
 """
 
 from __future__ import annotations
@@ -12,29 +17,34 @@ import importlib.metadata
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
 
-from ropegen import bench, passes, tiles
+from ropegen import bench, passes, tiles, tuning_by_code
 from ropegen.arguments import number_of
 from ropegen.bench.attention import Drawn, draw
 from ropegen.bench.contenders import with_gradients
+from ropegen.compilers import cuda
 from ropegen.emit import callable as program
 from ropegen.errors import RopegenError
 from ropegen.ir.graph import Graph, expect_graph
 from ropegen.ir.text import digest
 from ropegen.planner import plan
-from ropegen.plans import Plan
+from ropegen.plans import Plan, Step
+from ropegen.quantities import duration
 from ropegen.target import Target
-from ropegen.template import AnyTemplate, Region, Tile, catalog, family
+from ropegen.template import AnyTemplate, Region, Tile, catalog, family, template
 from ropegen.tiles import Entry, TileFile
+from ropegen.tuning_by_code import CALL, Compile, Judged
 
-# A tile must take at most this share of the time of the plan's own choice, in both rounds: less is within the noise.
+# A tile must take at most this share of the time of the plan's own choice, in both rounds: less is within the noise. Less
+# of a least time is within what the model leaves out.
 KEPT = 0.95
 SECONDS = 10.0
 
+By = Literal["the clock", "the machine code"]
 Progress = Callable[[str], None]
 Racer = Callable[..., bench.Race]
 
@@ -52,7 +62,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the measurement of one region says."""
+    """What is kept for one region, and why."""
 
     region: str
     """The digest of the closed region."""
@@ -61,11 +71,15 @@ class Outcome:
     """What the plan takes without a tile file."""
     best: Choice
     """What is kept: the fastest candidate, or `own`."""
-    seconds: float
-    """The median time of one call of `best`."""
-    ratio: float
-    """The time of `best` over that of `own` in the round that decided; 1 if they are the same."""
+    by: By
+    """What decided: the clock of this machine, or the machine code for a GPU that is not here."""
+    seconds: float | None
+    """The median time of one call of `best`, or its least time by the machine code; None if that gives none."""
+    ratio: float | None
+    """The time of `best` over that of `own` in the round that decided; 1 if they are the same. None if one is not known."""
     candidates: int
+    left_out: tuple[tuple[Choice, str], ...]
+    """The candidates that fail the gate, and why."""
     reason: str
     """Why `best` was kept."""
     entries: tuple[Entry, ...]
@@ -78,42 +92,64 @@ def tune(
     graph: Graph,
     target: str | Target = "host",
     *,
-    seconds: float = SECONDS,
+    seconds: float | None = None,
     grad: bool = False,
     progress: Progress = lambda doing: None,
     race: Racer = bench.race,
+    compile_modules: Compile = cuda.compile_modules,
 ) -> Iterator[Outcome]:
-    """Yields an outcome for every different region of the graph's plan for this machine that has a choice of tiles.
+    """Yields an outcome for every different region of the graph's plan that has a choice of tiles.
 
-    `seconds` is the time for timing a region, half of it for each round. It does not include compiling. With `grad` a
-    call is the forward and the backward, with the gradients of all floating inputs of the region.
+    If `target` is this machine, a clock decides. `seconds` is the time for timing a region, half of it for each round; it
+    does not include compiling, and is 10 by default. With `grad` a call is the forward and the backward, with the
+    gradients of all floating inputs of the region.
+
+    If it is a GPU that is not here, the machine code of the forward kernels decides. This needs the compilers for CUDA, and
+    neither `seconds` nor `grad`. A region that such a kernel computes has an outcome even if it offers one tile, because
+    the gate may refuse that.
 
     Raises:
-      RopegenError: a target other than this machine; no region has a choice; `seconds` is not positive; candidates
-        whose
-        results differ.
+      RopegenError: a target that is neither; no region has a choice; `seconds` is not positive; candidates whose results
+        differ. For a GPU that is not here: `seconds` or `grad` is given, or the compilers are not installed.
     """
-    host = expect_host(target)
+    chip = expect_target(target)
     expect_graph("tune", graph)
-    if not 0 < number_of("tune: seconds", seconds, "a positive number") < math.inf:
-        raise RopegenError(f"tune: {seconds:g} seconds cannot be measured; give a positive number")
-    whole = plan(graph, host)
+    if not is_here(chip):
+        if seconds is not None or grad:
+            raise RopegenError(
+                f"tune: {_UNTIMED.format(given='seconds' if seconds is not None else 'grad', chip=chip)}"
+            )
+        yield from _by_code(plan(graph, chip), progress, compile_modules)
+        return
+    time = SECONDS if seconds is None else seconds
+    if not 0 < number_of("tune: seconds", time, "a positive number") < math.inf:
+        raise RopegenError(f"tune: {time:g} seconds cannot be measured; give a positive number")
+    whole = plan(graph, chip)
     regions = _tunable(whole)
     if not regions:
         raise RopegenError(
-            f"tune: no region of {graph.name} has a choice of tiles on {host}; the plan needs no measurement"
+            f"tune: no region of {graph.name} has a choice of tiles on {chip}; the plan needs no measurement"
         )
     for index, (region, own, others) in enumerate(regions, 1):
         what = _in_words(region.closed)
         prefix = f"region {index} of {len(regions)}, {what}"
-        yield _measure(whole, region, own, others, what, seconds / 2, grad, _prefixed(progress, prefix), race)
+        yield _measure(whole, region, own, others, what, time / 2, grad, _prefixed(progress, prefix), race)
+
+
+_UNTIMED = (
+    "{given} is for timing, and nothing is timed for {chip}, which is not here: the machine code of its forward kernels is "
+    "compared; leave it out"
+)
 
 
 def merge(old: TileFile | None, outcomes: Sequence[Outcome], target: Target) -> tuple[Entry, ...]:
-    """The entries of a file after a measurement: those of other targets, regions and compilers stay as they are.
+    """The entries of a file after tuning: those of other targets, regions and compilers stay as they are.
 
-    Plans take the entries of the newest compiler, see `ropegen.tiles`.
+    So do those that a clock found, if the machine code is what decided now. Plans take the entries of the newest compiler,
+    see `ropegen.tiles`.
     """
+    stay = {outcome.region for outcome in timed_before(old, outcomes, target)}
+    outcomes = [outcome for outcome in outcomes if outcome.region not in stay]
     replaced = frozenset[str]().union(*(outcome.replaces for outcome in outcomes))
     compilers = {entry.compiled_by for outcome in outcomes for entry in outcome.entries}
     kept = [
@@ -131,20 +167,43 @@ def merge(old: TileFile | None, outcomes: Sequence[Outcome], target: Target) -> 
     return (*kept, *fresh.values())
 
 
-def expect_host(target: str | Target) -> Target:
-    """The target of this machine.
+def timed_before(old: TileFile | None, outcomes: Sequence[Outcome], target: Target) -> tuple[Outcome, ...]:
+    """The outcomes by the machine code for which a file holds what a clock found with the same compiler. It stays."""
+    timed = {
+        (entry.region, entry.compiled_by)
+        for entry in (old.entries if old is not None else ())
+        if entry.target == target and not entry.is_estimated
+    }
+    return tuple(
+        outcome
+        for outcome in outcomes
+        if outcome.by == "the machine code"
+        and any((region, entry.compiled_by) in timed for region in outcome.replaces for entry in outcome.entries)
+    )
+
+
+def expect_target(target: str | Target) -> Target:
+    """The target: this machine, or a GPU whose machine code the compilers for CUDA make without it.
 
     Raises:
       RopegenError: `target` is another one.
     """
-    asked, host = Target.parse(target), Target.host()
-    if asked == host:
-        return host
+    asked = Target.parse(target)
+    if is_here(asked) or (asked.platform == "gpu" and asked.chip in cuda.CHIPS):
+        return asked
+    gpus = ", ".join(f"gpu:{chip}" for chip in cuda.CHIPS)
     if asked.platform == "tpu":
         way_out = "tile tables for TPU come from libtpu's schedules, which need no TPU (benchmarks/tpu.py), and ropegen ships them"
+    elif asked.platform == "gpu":
+        way_out = f"name the chip ({gpus}), whose machine code can be compared without it, or give --target host"
     else:
         way_out = "run it on such a machine, or give --target host"
-    raise RopegenError(f"tune measures on this machine, which is {host}, and the target is {asked}; {way_out}")
+    raise RopegenError(f"tune measures on this machine, which is {Target.host()}, and the target is {asked}; {way_out}")
+
+
+def is_here(target: Target) -> bool:
+    """Whether a target is this machine, where a clock can decide."""
+    return target == Target.local()
 
 
 def _in_words(closed: Graph) -> str:
@@ -166,16 +225,141 @@ def _tunable(whole: Plan) -> list[tuple[Region, Choice, list[Choice]]]:
     return list(regions.values())
 
 
+def _by_code(whole: Plan, progress: Progress, compile_modules: Compile) -> Iterator[Outcome]:
+    """The outcomes for a GPU that is not here, of the regions that kernels with machine code of their own compute."""
+    steps: dict[Graph, Step] = {}
+    for step in whole.steps:
+        if step.region is None or step.chosen is None or step.prepares:
+            continue
+        if _has_code(template(step.chosen.template)):
+            steps.setdefault(step.region.closed, step)
+    if not steps:
+        raise RopegenError(
+            f"tune: no region of {whole.graph.name} takes a kernel on {whole.target} whose machine code could be compared; "
+            "XLA's loops have tiles by the cost model, and a clock decides on such a GPU alone"
+        )
+    for index, (closed, step) in enumerate(steps.items(), 1):
+        what = _in_words(closed)
+        prefix = f"region {index} of {len(steps)}, {what}"
+        yield _compare(whole, step, f"{what}, forward", _prefixed(progress, prefix), compile_modules)
+
+
+def _has_code(made_by: AnyTemplate) -> bool:
+    """Whether the compiler lists the machine code of its kernels."""
+    return CALL in made_by.calls
+
+
+def _compare(whole: Plan, step: Step, what: str, progress: Progress, compile_modules: Compile) -> Outcome:
+    """Judges the tiles of the plan's own kernel; if all fail, the next template by the cost model."""
+    assert step.region is not None, "the steps of regions are compared"
+    assert step.chosen is not None, "a region without a template has no kernel"
+    region, closed = step.region, step.region.closed
+    own = Choice(template(step.chosen.template), step.chosen.tile)
+    verdicts: dict[Choice, Judged] = {}
+    best, reason = own, ""
+    for candidate in sorted((each for each in step.considered if not each.declined), key=lambda each: each.preference):
+        first = Choice(template(candidate.template), candidate.tile)
+        if not _has_code(first.template):
+            best, reason = (
+                first,
+                f"every kernel before it fails the gate, and {first.template} comes next by the cost model",
+            )
+            break
+        choices = [first, *(each for each in _offered(closed, whole.target) if each.template == first.template)]
+        judged = _judged(whole, closed, list(dict.fromkeys(choices)), progress, compile_modules)
+        verdicts |= judged
+        if any(not each.faults for each in judged.values()):
+            best, reason = _least(judged, first)
+            break
+    own_least, least = verdicts[own].least, verdicts[best].least if best in verdicts else None
+    seconds = None if least is None else least.seconds
+    ratio = 1.0 if best == own else None if least is None or own_least is None else least.seconds / own_least.seconds
+    rivals = _rivals(whole, region)
+    entries = _entries(whole, closed, rivals, best, own, what, _estimated(verdicts, best, ratio, own))
+    if best != own and not _computes(_plan_with(whole.source, whole.target, entries), closed, best):
+        raise RopegenError(
+            f"tune: {own} is left out of {what}, and with {best} the plan of {whole.graph.name} would take other regions"
+        )
+    return Outcome(
+        region=digest(closed),
+        what=what,
+        own=own,
+        best=best,
+        by="the machine code",
+        seconds=seconds,
+        ratio=ratio,
+        candidates=len(verdicts),
+        left_out=tuple((choice, "; ".join(each.faults)) for choice, each in verdicts.items() if each.faults),
+        reason=reason,
+        entries=entries,
+        replaces=frozenset(digest(graph) for graph in (closed, *rivals)),
+    )
+
+
+def _least(judged: Mapping[Choice, Judged], first: Choice) -> tuple[Choice, str]:
+    """The tile to keep, and why. `first` is the one that the plan takes; another one must be faster by 5 %."""
+    passing = {choice: each for choice, each in judged.items() if not each.faults}
+    known = {choice: each.least.seconds for choice, each in passing.items() if each.least is not None}
+    kept = first if first in passing else next(iter(passing))
+    if len(passing) == 1:
+        return kept, "no other tile passes the gate" if len(judged) > 1 else "there is no other tile"
+    if known.keys() != passing.keys():
+        return kept, "the machine code gives no least time: its loops, or how often they run, are not known"
+    best = min(known, key=lambda choice: known[choice])
+    times = "the machine code allows " + ", ".join(_allowed(choice, each) for choice, each in passing.items())
+    if kept != first:
+        return best, f"{first.tile} fails the gate, and {times}"
+    if known[best] <= KEPT * known[first]:
+        return best, f"a least time that is shorter by 5 % or more: {times}"
+    return kept, f"no least time is shorter by 5 %: {times}"
+
+
+def _allowed(choice: Choice, judged: Judged) -> str:
+    assert judged.least is not None, "the tile has a least time"
+    return f"{choice.tile} {duration(judged.least.seconds)}, by {judged.least.unit}"
+
+
+def _judged(
+    whole: Plan, closed: Graph, choices: Sequence[Choice], progress: Progress, compile_modules: Compile
+) -> dict[Choice, Judged]:
+    """What the machine code of every choice shows. One that the planner would not take for the region alone is left out."""
+    alone = {choice: _alone(closed, choice, whole.target) for choice in choices}
+    able = {str(choice): made for choice, made in alone.items() if _computes(made, closed, choice)}
+    if str(choices[0]) not in able:
+        raise RopegenError(f"tune: {closed.name} is computed in another way on its own than in {whole.graph.name}")
+    progress(f"compiling {', '.join(able)}")
+    judged = tuning_by_code.judged(able, closed.name, compile_modules)
+    return {choice: judged[str(choice)] for choice in choices if str(choice) in judged}
+
+
+def _estimated(
+    verdicts: Mapping[Choice, Judged], best: Choice, ratio: float | None, own: Choice
+) -> dict[str, int | float | str]:
+    """The evidence of a choice by the machine code: a model, and no time."""
+    evidence: dict[str, int | float | str] = {"estimated": "forward, by the machine code; nothing was timed"}
+    if best in verdicts:
+        judged = verdicts[best]
+        evidence |= {"registers": judged.registers}
+        if judged.least is not None:
+            evidence |= {"least_microseconds": round(1e6 * judged.least.seconds, 1), "bound": judged.least.unit}
+    evidence |= {"machine_code": verdicts[own].compiled_by, "own": str(own), "candidates": len(verdicts)}
+    if ratio is not None:
+        evidence["of_own"] = round(ratio, 3)
+    if failed := [f"{choice}: {'; '.join(each.faults)}" for choice, each in verdicts.items() if each.faults]:
+        evidence["left_out"] = " | ".join(failed)
+    return evidence
+
+
 def _offered(closed: Graph, target: Target) -> Iterator[Choice]:
     site = family(closed.name).site(closed)
-    for template in catalog():
+    for made_by in catalog():
         if (
-            template.family.name == closed.name
-            and target.platform in template.runs_on
-            and not any(template.declines(site, target))
+            made_by.family.name == closed.name
+            and target.platform in made_by.runs_on
+            and not any(made_by.declines(site, target))
         ):
-            for tile in template.tiles(site, target):
-                yield Choice(template, tile)
+            for tile in made_by.tiles(site, target):
+                yield Choice(made_by, tile)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,20 +388,26 @@ def _measure(
     if own not in runners:
         raise RopegenError(f"tune: {what} is computed in another way on its own than in {whole.graph.name}")
     winner = _two_rounds(runners, own, bench.tolerance(closed), seconds, progress, race)
-    rivals = _rivals(whole, region)
-    entries = _entries(whole, closed, rivals, winner, own, f"{what}, {direction}", direction, len(runners))
+    rivals, words = _rivals(whole, region), f"{what}, {direction}"
+
+    def entries_of(winner: _Winner) -> tuple[Entry, ...]:
+        return _entries(whole, closed, rivals, winner.choice, own, words, _timed(winner, own, direction, len(runners)))
+
+    entries = entries_of(winner)
     if winner.choice != own and not _computes(_plan_with(whole.source, whole.target, entries), closed, winner.choice):
         reason = f"{winner.choice} is faster, but with it the plan would take other regions"
         winner = _Winner(own, winner.seconds / winner.ratio, 1.0, reason)
-        entries = _entries(whole, closed, rivals, winner, own, f"{what}, {direction}", direction, len(runners))
+        entries = entries_of(winner)
     return Outcome(
         region=digest(closed),
-        what=f"{what}, {direction}",
+        what=words,
         own=own,
         best=winner.choice,
+        by="the clock",
         seconds=winner.seconds,
         ratio=winner.ratio,
         candidates=len(runners),
+        left_out=(),
         reason=winner.reason,
         entries=entries,
         replaces=frozenset(digest(graph) for graph in (closed, *rivals)),
@@ -257,38 +447,46 @@ def _runners(
     """The compiled candidates. One that the planner would not take for the region alone is left out."""
     drawn = draw(closed, grad=grad)
     arrays = jax.device_put((dict(drawn.inputs), dict(drawn.cotangents or {})))
-    regions = [region.closed for region in family(closed.name).find(passes.canonical(closed))]
     runners: dict[Choice, bench.Contender] = {}
     for number, choice in enumerate(choices, 1):
         progress(f"compiling candidate {number} of {len(choices)}, {choice}")
-        able = [graph for graph in regions if _able(choice.template, graph, target)]
-        alone = _plan_with(closed, target, [_entry(graph, choice, target, closed.name, {}) for graph in able])
+        alone = _alone(closed, choice, target)
         if _computes(alone, closed, choice):
             runners[choice] = _contender(choice, alone, drawn, arrays)
             runners[choice].call()
     return runners
 
 
-def _entries(
-    whole: Plan,
-    closed: Graph,
-    rivals: Sequence[Graph],
-    winner: _Winner,
-    own: Choice,
-    what: str,
-    direction: str,
-    candidates: int,
-) -> tuple[Entry, ...]:
-    evidence: dict[str, int | float | str] = {
+def _alone(closed: Graph, choice: Choice, target: Target) -> Plan:
+    """The plan of a region alone with a template and a tile."""
+    regions = [region.closed for region in family(closed.name).find(passes.canonical(closed))]
+    able = [graph for graph in regions if _able(choice.template, graph, target)]
+    return _plan_with(closed, target, [_entry(graph, choice, target, closed.name, {}) for graph in able])
+
+
+def _timed(winner: _Winner, own: Choice, direction: str, candidates: int) -> dict[str, int | float | str]:
+    """The evidence of a choice by the clock."""
+    return {
         "timed": direction,
         "microseconds": round(1e6 * winner.seconds, 1),
         "own": str(own),
         "of_own": round(winner.ratio, 3),
         "candidates": candidates,
     }
+
+
+def _entries(
+    whole: Plan,
+    closed: Graph,
+    rivals: Sequence[Graph],
+    best: Choice,
+    own: Choice,
+    what: str,
+    evidence: dict[str, int | float | str],
+) -> tuple[Entry, ...]:
     # A plan that keeps its own choice keeps its regions too, without entries for their rivals.
-    able = [graph for graph in rivals if winner.choice != own and _able(winner.choice.template, graph, whole.target)]
-    return tuple(_entry(graph, winner.choice, whole.target, what, evidence) for graph in (closed, *able))
+    able = [graph for graph in rivals if best != own and _able(best.template, graph, whole.target)]
+    return tuple(_entry(graph, best, whole.target, what, evidence) for graph in (closed, *able))
 
 
 def _plan_with(graph: Graph, target: Target, entries: Sequence[Entry]) -> Plan:

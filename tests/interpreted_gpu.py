@@ -188,6 +188,29 @@ CASES = {
     ),
     "a soft-cap, full tiles, float16": Case(queries=256, keys=384, width=128, softcap=4.0, mask="causal", dtype="f16"),
     "a key that is not a number": Case(queries=256, keys=384, mask="causal", nan_key=300),
+    "256 features of packed documents, a window, a soft-cap": Case(
+        batch=2, queries=130, keys=130, width=256, heads=2, kv_tile=64, mask="window", segments=True, softcap=3.0
+    ),
+    "256 features, a bias of every head, a dense mask": Case(
+        queries=128,
+        keys=140,
+        width=256,
+        heads=2,
+        kv_tile=64,
+        bias=(2, 128, 140),
+        dense=(1, 1, 128, 140),
+    ),
+    "192 features, and 128 of values, positions of the running program": Case(
+        queries=128,
+        keys=192,
+        width=192,
+        value_width=128,
+        heads=2,
+        kv_heads=1,
+        kv_tile=64,
+        moved=True,
+        bias=(2, 128, 192),
+    ),
     "72 features, and 40 of values": Case(queries=128, keys=130, width=72, value_width=40, kv_tile=128),
 }
 _EVERYTHING = Case(
@@ -206,6 +229,16 @@ _EVERYTHING = Case(
     segments=True,
     moved=True,
 )
+_PACKED: dict[str, Any] = {
+    "batch": 2,
+    "queries": 256,
+    "keys": 300,
+    "heads": 4,
+    "kv_heads": 2,
+    "width": 256,
+    "kv_tile": 64,
+    "segments": True,
+}
 # Forms that need the most registers. They are compiled and not interpreted.
 LARGE = {
     **{f"everything, {width} features": replace(_EVERYTHING, width=width) for width in (64, 128, 256)},
@@ -214,7 +247,21 @@ LARGE = {
     "everything but a dense mask, causal, 128 features": replace(_EVERYTHING, width=128, mask="causal", dense=None),
     "everything but a dense mask, causal, 256 features": replace(_EVERYTHING, width=256, mask="causal", dense=None),
     "a window, 128 features": Case(queries=256, keys=300, width=128, pairing="half", mask="window"),
-    "everything that 256 features take": replace(_EVERYTHING, width=256, mask="five comparisons"),
+    "everything and five comparisons, 256 features": replace(_EVERYTHING, width=256, mask="five comparisons"),
+    "everything, causal, 192 features, 128 of values": replace(_EVERYTHING, width=192, value_width=128, mask="causal"),
+    "everything, causal, 160 features, 96 of values": replace(_EVERYTHING, width=160, value_width=96, mask="causal"),
+    "160 features, 96 of values": Case(queries=256, keys=300, heads=2, width=160, value_width=96, kv_tile=64),
+    "five comparisons, 160 features, 96 of values": Case(
+        queries=256, keys=300, heads=2, width=160, value_width=96, mask="five comparisons", kv_tile=64
+    ),
+    "five comparisons, 256 features": Case(
+        queries=256, keys=300, heads=4, kv_heads=2, width=256, mask="five comparisons", kv_tile=64
+    ),
+    "packed documents, 256 features": Case(**_PACKED),
+    "packed documents, a soft-cap, 256 features": Case(**_PACKED, softcap=50.0),
+    "a soft-cap, 256 features, rotated": Case(
+        queries=256, keys=300, heads=4, kv_heads=2, width=256, pairing="half", kv_tile=64, softcap=50.0
+    ),
     "256 features, rotated, a window": Case(
         queries=256, keys=300, width=256, pairing="half", mask="window", kv_tile=64
     ),
@@ -232,6 +279,10 @@ DERIVED = (
     "positions and segments of the running program",
     "a dense mask of every sequence",
     "192 features, and 128 of values",
+    "256 features",
+    "256 features of packed documents, a window, a soft-cap",
+    "256 features, a bias of every head, a dense mask",
+    "192 features, and 128 of values, positions of the running program",
 )
 # What a planted fault leaves out: of which kernel, and which wait, in the order in which it is traced, or which fence.
 FAULTS = {

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pytest
 from interpreted_gpu import CASES, DERIVED, FAULTS, GRADIENT, ON_BLACKWELL, RARE_FAULTS, Case
 from ropegen.templates.attend import mosaic_gpu
 from ropegen.templates.attend.exponential_gpu import ERRORS, power_of_two
-from ropegen.templates.attend.form_gpu import TileList
+from ropegen.templates.attend.form_gpu import HOPPER, TileList
 
 import ropegen as rg
 from ropegen import masks
@@ -36,7 +37,7 @@ interpreted = pytest.mark.skipif(
 )
 
 
-def run(*names: str, seconds: float = 400) -> dict[str, dict[str, Any]]:
+def run(*names: str, seconds: float = 900) -> dict[str, dict[str, Any]]:
     """What `interpreted_gpu.py` says of each case. A case that hangs has no answer, and neither have those after it."""
     command = [sys.executable, str(Path(__file__).with_name("interpreted_gpu.py")), *names]
     # Every thread of the kernel that waits at a barrier occupies a thread of XLA's pool. By default the pool has a
@@ -172,6 +173,13 @@ def test_what_the_kernel_does_not_honour_it_declines() -> None:
     assert not reasons(Case())
     assert reasons(Case(dtype="f32")) == ["it multiplies bf16 and f16, not f32"]
     assert reasons(Case(width=288)) == ["it takes heads of at most 256 features, not 288 and 288"]
+    biased = Case(width=256, kv_tile=64, bias=(128, 128))
+    assert not reasons(biased)
+    for altered in (replace(biased, softcap=30.0), replace(biased, score=masks.alibi([0.5]))):
+        assert reasons(altered) == [
+            "with more than 192 features, a bias leaves no register for a soft-cap or a score expression"
+        ]
+        assert not reasons(replace(altered, width=192))
     b = rg.Builder("more")
     q = b.input("q", (1, 128, 2, 64), "bf16")
     wide, at = b.input("wide", (128,), "i64"), b.positions(128)
@@ -259,10 +267,57 @@ def test_which_gradients_are_left_to_xla() -> None:
     assert list(mosaic_gpu.notes(Case().site, Tile.of(q=256, kv=64), B200)) == [
         "gradients by attend/xla: there are kernels for gradients on gpu:h100 and gpu:h200 only"
     ]
-    (wide,) = mosaic_gpu.notes(Case(width=256, kv_tile=64, segments=True).site, Tile.of(q=128, kv=64), H200)
-    assert wide.startswith(
-        "gradients by attend/xla: with more than 128 features, no register is left for a soft-cap, a bias"
+    several = Case(width=128, kv_tile=64, mask="ten comparisons")
+    (many,) = mosaic_gpu.notes(several.site, Tile.of(q=128, kv=64), H200)
+    assert re.fullmatch(
+        r"gradients by attend/xla: its mask and score have \d+ comparisons and quotients, more than 5", many
     )
+
+
+@pytest.mark.parametrize(
+    ("case", "calls"),
+    [
+        (Case(width=256, kv_tile=64, segments=True, softcap=50.0), 3),
+        (Case(width=256, kv_tile=64, bias=(128, 128)), 4),
+        (Case(width=192, value_width=128, kv_tile=64, bias=(128, 128)), 3),
+        (Case(width=160, value_width=96, kv_tile=64, moved=True), 2),
+    ],
+)
+def test_wide_heads_have_kernels_for_every_gradient(case: Case, calls: int) -> None:
+    """dq, dk and dv; with more than 256 features together, dk and dv apart; with more than 192, a bias of its own."""
+    site = case.site
+    assert list(mosaic_gpu.notes(site, Tile.of(q=128, kv=64), H200)) == []
+    kernel = mosaic_gpu.build(site, Tile.of(q=128, kv=64), H200)
+
+    def shaped(nodes: Any) -> tuple[jax.ShapeDtypeStruct, ...]:
+        return tuple(jax.ShapeDtypeStruct(node.type.shape, numpy_dtype(node.type.dtype)) for node in nodes)
+
+    operands = shaped(site.closed.inputs)
+    wanted = [jnp.issubdtype(x.dtype, jnp.floating) for x in operands]
+    results = shaped(node for _, node in site.closed.outputs)
+
+    def backward(*given: Any) -> Any:
+        assert kernel.backward is not None
+        return kernel.backward(*given, wanted)
+
+    text = jax.export.export(jax.jit(backward), platforms=["cuda"])(operands, results, results).mlir_module()
+    assert text.count("stablehlo.custom_call @mosaic_gpu_v2") == calls
+
+
+def test_padding_that_a_mask_hides_is_not_hidden_twice() -> None:
+    """A causal mask hides the keys behind the last query, and a window that looks ahead does not."""
+    tile = Tile.of(q=128, kv=64)
+
+    def masks_padding(case: Case) -> bool:
+        return mosaic_gpu._form(case.site, tile, HOPPER).masks_padding  # pyright: ignore[reportPrivateUsage]
+
+    assert not masks_padding(Case(queries=128, keys=128, mask="full"))
+    assert not masks_padding(Case(queries=130, keys=130, segments=True))
+    assert not masks_padding(Case(queries=100, keys=130))
+    assert masks_padding(Case(queries=130, keys=130, mask="full"))
+    assert masks_padding(Case(queries=130, keys=130, mask="by head", heads=2)) is False
+    assert masks_padding(Case(queries=140, keys=130))
+    assert masks_padding(Case(queries=130, keys=130, moved=True))
 
 
 def front_end() -> rg.Graph:

@@ -126,7 +126,7 @@ def test_known_tiles_give_a_time_below_the_bound() -> None:
     begin, even, odd, end = kernel.step_parts
     grid = kernel.grid
     assert grid is not None
-    spent, is_bound = cycles(kernel, Tiles(heads=2, rows=2, all=20, full=6, partial=4))
+    spent, is_bound = cycles(kernel, Tiles(heads=2, rows=2, all=20, full=6, partial=4, operations=0.0))
     always = grid.own_cycles + sum(
         part.executed for part in grid.inner) - sum(part.executed for part in kernel.step_parts)  # fmt: skip
     tiled = 2 * (begin.executed + end.executed) + 6 * even.executed + 4 * odd.executed

@@ -71,7 +71,7 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
     """The options of a plan; `planning.plan` reads them."""
     add_tile(parser)
     parser.add_argument(
-        "--tiles", metavar="FILE", help="tiles that `ropegen tune` measured, for the target that it ran on"
+        "--tiles", metavar="FILE", help="tiles that `ropegen tune` found, for the target that it was given"
     )
     parser.add_argument(
         "--tables",

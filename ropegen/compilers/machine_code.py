@@ -4,8 +4,8 @@ While Mosaic GPU compiles a kernel, it prints three texts, one after the other: 
 it, and the machine code as nvdisasm lists it. A listing has one instruction a line, with the *stall* of its control
 code: the number of cycles before the same warp may issue its next instruction.
 
-The rates of a multiprocessor are those that NVIDIA publishes for Hopper: 4096 operations of matrix products in 16 bits,
-and 16 exponentials, in a cycle.
+The rates of a multiprocessor are those that NVIDIA publishes: 4096 operations of matrix products in 16 bits in a cycle of
+Hopper, twice as many in one of Blackwell, and 16 exponentials.
 
 Nobody promises to keep this form. A text that differs from what jax 0.10.2 to 0.12 and CUDA 13 print raises an error.
 """
@@ -17,12 +17,15 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from ropegen.errors import RopegenError
 
-# Operations of matrix products in 16 bits, and exponentials, in a cycle of a multiprocessor of Hopper.
-MATRIX_RATE = 4096
+# Operations of matrix products in 16 bits in a cycle of a multiprocessor, by the architecture of the code, and exponentials.
+MATRIX_RATE = MappingProxyType({"sm_90a": 4096, "sm_100a": 8192})
 EXPONENTIAL_RATE = 16
+# What the unit is called whose cycles are those of matrix products.
+TENSOR_CORES = "the tensor cores"
 # A multiprocessor issues so many instructions in a cycle, each for a warp of 32 threads. A warpgroup has four warps.
 ISSUED = 4
 WARP, WARPGROUP = 32, 128
@@ -85,7 +88,7 @@ class Loop:
         Together they take at least the most of these. Tensor cores whose cycles are unknown are left out.
         """
         warps = warpgroups * WARPGROUP // WARP
-        known = {} if self.product_cycles is None else {"the tensor cores": warpgroups * self.product_cycles}
+        known = {} if self.product_cycles is None else {TENSOR_CORES: warpgroups * self.product_cycles}
         return {
             **known,
             "exponentials": self.exponentials * warps * WARP / EXPONENTIAL_RATE,
@@ -229,7 +232,7 @@ def _loop(part: Sequence[Instruction], is_innermost: bool) -> Loop:
         instructions=len(part),
         stalls=sum(instruction.stall for instruction in part),
         products=len(products),
-        product_cycles=2 * sum(known) / MATRIX_RATE if len(known) == len(products) else None,
+        product_cycles=2 * sum(known) / MATRIX_RATE["sm_90a"] if len(known) == len(products) else None,
         exponentials=opcodes["MUFU.EX2"],
         local=named["LDL"] + named["STL"],
         waits=opcodes["WARPGROUP.DEPBAR"],

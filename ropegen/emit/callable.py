@@ -167,7 +167,8 @@ def _warn_of_another_compiler(plan: Plan) -> None:
         measured = step.chosen.measured if step.chosen is not None else None
         if step.chosen is not None and measured is not None and (installed := other_compiler(measured)):
             warnings.warn(
-                f"the tile {measured.tile} of {step.chosen.template} was measured with {measured.package} "
+                f"the tile {measured.tile} of {step.chosen.template} was "
+                f"{'estimated' if measured.is_estimated else 'measured'} with {measured.package} "
                 f"{measured.version}, and {installed} compiles here; another tile may be faster, which `ropegen tune` finds",
                 stacklevel=4,
             )

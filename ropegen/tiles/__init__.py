@@ -1,5 +1,7 @@
 """Measured tiles: the fastest tile of a region, with the chip, the cores and the compiler that it was measured with.
 
+A clock measured it, or it is the fastest by what the compiler made of it: the evidence of an entry says which.
+
 A tile file is JSON. ropegen ships one for each chip that was measured; `ropegen tune` writes one for your own shapes:
 
     {"format": "ropegen.tiles/1", "measured": [
@@ -64,7 +66,12 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """The region in words."""
     tile: dict[str, Positive]
     evidence: dict[str, int | float | str]
-    """What was measured, for readers; planning does not use it."""
+    """What was measured, for readers. With "estimated", no clock ran; the words of a plan say so, and nothing else uses it."""
+
+    @property
+    def is_estimated(self) -> bool:
+        """Whether `ropegen tune` compared the machine code of kernels, and no clock ran."""
+        return "estimated" in self.evidence
 
     @property
     def target(self) -> Target:
@@ -120,9 +127,11 @@ class MeasuredTile:
     package: str
     """The package of that compiler: jaxlib or libtpu."""
     version: str
+    is_estimated: bool
+    """Whether the machine code decided, and no clock."""
     from_file: bool
     """Whether it comes from the caller's file. Such an entry decides the template too: `ropegen tune` times all of
-    them.
+    them, or leaves the choice between them to the cost model where it has no clock.
     """
 
 
@@ -209,11 +218,13 @@ class Measured:
                 if size > most:
                     raise RopegenError(f"{what} has {name}={size}, and the template offers {most} at most; {again}")
         ((package, version),) = entry.compiler.items()
+        source = "the tile file" if file is self._own else "the measured table"
         return MeasuredTile(
             Tile.of(**{name: entry.tile[name] for name in template.tile}),
-            f"{'the tile file' if file is self._own else 'the measured table'}, {entry.compiled_by}",
+            f"{source}, {'by the machine code and no clock, ' if entry.is_estimated else ''}{entry.compiled_by}",
             package,
             version,
+            entry.is_estimated,
             file is self._own,
         )
 

@@ -29,7 +29,10 @@ _SLOTS = (3, 2)
 # The queries and the keys of a tile of the backward kernels, and the tiles that they fetch ahead.
 BACKWARD_TILE, BACKWARD_SLOTS = 64, 2
 # The cotangents of keys and values have a kernel each if they have more features together.
-MOST_TOGETHER = 256
+_MOST_TOGETHER = 256
+# With more features, what a kernel adds up leaves few registers: the backward kernels compute fewer rows of a tile at a time,
+# and a bias stands alone.
+MOST_WITH_ROOM = 192
 # Bytes of shared memory that a block may use, less some for barriers.
 SHARED_MEMORY = 232_448 - 1024
 # The tensor core reads widths that are multiples of this. Features up to there are padded with zeros.
@@ -100,6 +103,8 @@ class Form:
     kv_start: int
     rotates: bool
     """Whether the kernel rotates the queries, in halves."""
+    masks_padding: bool
+    """Whether there are keys that are padding, and the mask does not hide them from every query."""
 
     @property
     def warpgroups(self) -> int:
@@ -125,6 +130,22 @@ class Form:
     def columns(self) -> int:
         """The columns of a tile of q and k in shared memory; a half that is rotated is a whole number of them."""
         return columns_of(self.half if self.rotates else self.width)
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether there are more than 128 features of keys or values."""
+        return max(self.width, self.value_width) > 128
+
+    def kernels_of_queries(self, *, gives_bias: bool) -> tuple[str, ...]:
+        """The backward kernels for rows of queries, each by what it computes: the cotangents of queries (q) and of a bias (b)."""
+        if not gives_bias:
+            return ("q",)
+        return ("qb",) if self.width <= MOST_WITH_ROOM else ("q", "b")
+
+    @property
+    def kernels_of_keys(self) -> tuple[str, ...]:
+        """The backward kernels for rows of keys, each by what it computes: the cotangents of keys (k) and of values (v)."""
+        return ("kv",) if self.width + self.value_width <= _MOST_TOGETHER else ("k", "v")
 
     @property
     def is_altered(self) -> bool:

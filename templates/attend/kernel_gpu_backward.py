@@ -26,12 +26,10 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from ..gpu.mosaic import Array, Index, Machine, Ref, barriers, tiles
-from .form_gpu import BACKWARD_SLOTS, BACKWARD_TILE, MOST_TOGETHER, Form, TileList, columns_of
+from .form_gpu import BACKWARD_SLOTS, BACKWARD_TILE, MOST_WITH_ROOM, Form, TileList, columns_of
 from .scores_gpu import Scores, shared
 
 _SIZE = BACKWARD_TILE
-# With more features of keys and values together, their accumulators leave registers for half a tile at a time.
-_MOST_WITH_WHOLE_TILES = 192
 
 
 def _visit(
@@ -71,12 +69,15 @@ def _visit(
     return state
 
 
-def _kernel_dq(
-    form: Form, on: Machine, gives_bias: bool, size: int, kinds: tuple[bool, bool], names: tuple[str, ...], *refs: Ref
+def _kernel_of_queries(
+    form: Form, on: Machine, parts: str, size: int, kinds: tuple[bool, bool], names: tuple[str, ...], *refs: Ref
 ) -> None:
     given = dict(zip(names, refs, strict=False))
-    outputs, refs = refs[len(names) :][: 1 + gives_bias], refs[len(names) + 1 + gives_bias :]
+    results, refs = dict(zip(parts, refs[len(names) :], strict=False)), refs[len(names) + len(parts) :]
+    of_queries, of_keys = (numbers_of(form, names, side) for side in ("q", "kv"))
     queries, pulls, keys, values, begun, ready, *staged = refs
+    count = len(of_queries) + len(of_keys)
+    near, staged = dict(zip((*of_queries, *of_keys), staged, strict=False)), staged[count:]
     row, head, batch = (lax.axis_index(name) for name in ("row", "head", "batch"))
     kv_head = lax.div(head, np.int32(form.heads // form.kv_heads))
     lists = shared(given["rows"], batch)
@@ -90,30 +91,64 @@ def _kernel_dq(
         place = pl.ds(key_of(step), _SIZE)
         plgpu.copy_gmem_to_smem(given["k"].at[batch, place, kv_head], keys.at[slot], ready.at[slot])
         plgpu.copy_gmem_to_smem(given["v"].at[batch, place, kv_head], values.at[slot], ready.at[slot])
+        for name in of_keys:
+            plgpu.copy_gmem_to_smem(_ids(given[name], batch, place), near[name].at[slot], ready.at[slot])
 
+    for name in of_queries:
+        plgpu.copy_gmem_to_smem(_ids(given[name], batch, own), near[name], begun.at[0])
     plgpu.copy_gmem_to_smem(given["q"].at[batch, own, head], queries, begun.at[0])
     plgpu.copy_gmem_to_smem(given["d_out"].at[batch, own, head], pulls, begun.at[0])
     shift, drag = (on.vector(given[name].at[batch, head, own], 0) for name in ("shift", "drag"))
 
-    def visit(masked: bool, step: Index, slot: Index, gathered: Array) -> Array:
-        for start in range(0, _SIZE, size):
+    def visit(masked: bool, step: Index, slot: Index, state: tuple[Array, ...]) -> tuple[Array, ...]:
+        def one(start: Index, state: tuple[Array, ...]) -> tuple[Array, ...]:
             key, part = key_of(step) + start, pl.ds(start, size)
-            tile = Scores(form, on, given, batch, head, row * _SIZE, key, _SIZE, size)
+            here = {name: near[name] for name in of_queries} | {name: near[name].at[slot, part] for name in of_keys}
+            tile = Scores(form, on, given, batch, head, row * _SIZE, key, _SIZE, size, near=here)
             product = on.multiplied(queries, keys.at[slot, part])
             weight, cotangents = tile.weights(product, masked, on.across(shift, size))
             pulled = on.multiplied(pulls, values.at[slot, part])
             d_score, d_bias = cotangents(weight * (pulled - on.across(drag, size)))
-            if gives_bias:
+            if "b" in parts:
                 plgpu.wait_smem_to_gmem(0)  # until the copy before it has read
                 staged[0][...] = d_bias
-                _send(staged[0], outputs[1].at[batch, head, own, pl.ds(key, size)])
-            gathered = on.added(gathered, d_score.astype(form.dtype), keys.at[slot, part])
-        return gathered
+                _send(staged[0], results["b"].at[batch, head, own, pl.ds(key, size)])
+            return tuple(on.added(gathered, d_score.astype(form.dtype), keys.at[slot, part]) for gathered in state)
 
-    gathered = _visit(kinds, full, visited, fetch, visit, begun, ready, on.filled((_SIZE, form.width), 0))
-    queries[...] = (gathered * np.float32(form.op.scale)).astype(form.dtype)
-    _send(queries, outputs[0].at[batch, own, head])
+        return _in_parts(size, form.is_wide, one, state)
+
+    state = (on.filled((_SIZE, form.width), 0),) if "q" in parts else ()
+    for gathered in _visit(kinds, full, visited, fetch, visit, begun, ready, state):
+        queries[...] = (gathered * np.float32(form.op.scale)).astype(form.dtype)
+        _send(queries, results["q"].at[batch, own, head])
     plgpu.wait_smem_to_gmem(0)
+
+
+def _in_parts(size: int, is_loop: bool, one: Callable[[Index, Any], Any], state: Any) -> Any:
+    """The state after all parts of a tile, each of `size` rows.
+
+    One after the other in straight code, the compiler begins what the next part reads early, which takes registers. A loop
+    of the GPU keeps them apart.
+    """
+    if not is_loop or size == _SIZE:
+        for start in range(0, _SIZE, size):
+            state = one(start, state)
+        return state
+
+    def part(number: Index, state: Any) -> Any:
+        return one(pl.multiple_of(number * np.int32(size), size), state)
+
+    return lax.fori_loop(np.int32(0), np.int32(_SIZE // size), part, state)
+
+
+def numbers_of(form: Form, names: Sequence[str], side: str) -> tuple[str, ...]:
+    """The positions and segments of queries ("q") or keys ("kv") that the running program gives."""
+    needs = form.op.NEEDS.items()
+    return tuple(dict.fromkeys(name for variable, name in needs if name in names and variable.startswith(f"{side}_")))
+
+
+def _ids(ref: Ref, batch: Index, place: Any) -> Ref:
+    return ref.at[shared(ref, batch), place]
 
 
 def _send(rows: Ref, target: Ref) -> None:
@@ -127,7 +162,9 @@ def _kernel_of_keys(
 ) -> None:
     given = dict(zip(names, refs, strict=False))
     results, refs = refs[len(names) : len(names) + len(parts)], refs[len(names) + len(parts) :]
-    queries, pulls, keys, values, shifts, drags, begun, ready = refs
+    of_queries, of_keys = (numbers_of(form, names, side) for side in ("q", "kv"))
+    queries, pulls, keys, values, shifts, drags, begun, ready, *staged = refs
+    near = dict(zip((*of_queries, *of_keys), staged, strict=True))
     column, kv_head, batch = (lax.axis_index(name) for name in ("column", "kv_head", "batch"))
     group = form.heads // form.kv_heads
     lists = shared(given["rows"], batch)
@@ -150,16 +187,23 @@ def _kernel_of_keys(
             plgpu.copy_gmem_to_smem(given[source].at[batch, rows, head], target.at[slot], ready.at[slot])
         for source, target in (("shift", shifts), ("drag", drags)):
             plgpu.copy_gmem_to_smem(given[source].at[batch, head, rows], target.at[slot], ready.at[slot])
+        for name in of_queries:
+            plgpu.copy_gmem_to_smem(_ids(given[name], batch, rows), near[name].at[slot], ready.at[slot])
 
+    for name in of_keys:
+        plgpu.copy_gmem_to_smem(_ids(given[name], batch, own), near[name], begun.at[0])
     plgpu.copy_gmem_to_smem(given["k"].at[batch, own, kv_head], keys, begun.at[0])
     plgpu.copy_gmem_to_smem(given["v"].at[batch, own, kv_head], values, begun.at[0])
 
     def visit(masked: bool, step: Index, slot: Index, state: tuple[Array, ...]) -> tuple[Array, ...]:
         head, query = place_of(step)
-        gathered = dict(zip(parts, state, strict=True))
-        for start in range(0, _SIZE, size):
+
+        def one(start: Index, state: tuple[Array, ...]) -> tuple[Array, ...]:
+            gathered = dict(zip(parts, state, strict=True))
             rows = slot, pl.ds(start, size)
-            tile = Scores(form, on, given, batch, head, query + start, column * _SIZE, size, _SIZE, turned=True)
+            here = {name: near[name].at[rows] for name in of_queries} | {name: near[name] for name in of_keys}
+            place = query + start, column * _SIZE, size, _SIZE
+            tile = Scores(form, on, given, batch, head, *place, turned=True, near=here)
             shift = on.spread(on.vector(shifts.at[rows], 1), tile.shape, 1)
             weight, cotangents = tile.weights(on.multiplied(keys, queries.at[rows]), masked, shift)
             if "v" in parts:
@@ -169,7 +213,9 @@ def _kernel_of_keys(
                 drag = on.spread(on.vector(drags.at[rows], 1), tile.shape, 1)
                 d_score, _ = cotangents(weight * (pulled - drag))
                 gathered["k"] = on.added(gathered["k"], d_score.astype(form.dtype), queries.at[rows])
-        return tuple(gathered[part] for part in parts)
+            return tuple(gathered[part] for part in parts)
+
+        return _in_parts(size, form.is_wide, one, state)
 
     widths = {"k": form.width, "v": form.value_width}
     state = tuple(on.filled((_SIZE, widths[part]), 0) for part in parts)
@@ -189,7 +235,7 @@ def backward(
     on: Machine,
     *,
     gives_bias: bool,
-    is_lean: bool,
+    parts: int,
 ) -> tuple[Array, Array, Array, Array | None]:
     """The cotangents (dq, dk, dv, d_bias) of q, k and v as the scores read them.
 
@@ -199,55 +245,70 @@ def backward(
 
     The operands are those of `kernel_gpu.forward`, with rotated queries, and three more: d_out (B, queries, H,
     value_width); shift and drag, both (B, H, queries) float32. `shift` is the log-sum-exp in base 2, or +inf for a row
-    that sees no key; `drag` is out . d_out minus the cotangent of the log-sum-exp. If the scores are not `is_lean`, half a
-    tile is computed at a time, because what they read takes registers.
+    that sees no key; `drag` is out . d_out minus the cotangent of the log-sum-exp. A tile is computed in at most so many
+    `parts`, one after the other, because what the scores read takes registers.
     """
-    size = _SIZE if is_lean else _SIZE // 2
     shape = jax.ShapeDtypeStruct
-    results = [shape((form.batch, form.queries, form.heads, form.width), form.dtype)]
-    if gives_bias:
-        results.append(shape((form.batch, form.heads, form.queries, form.keys), jnp.float32))
+    of_queries, of_keys = (numbers_of(form, tuple(operands), side) for side in ("q", "kv"))
+    pulled: dict[str, Array] = {}
+    shapes = {
+        "q": shape((form.batch, form.queries, form.heads, form.width), form.dtype),
+        "b": shape((form.batch, form.heads, form.queries, form.keys), jnp.float32),
+        "k": shape((form.batch, form.keys, form.kv_heads, form.width), form.dtype),
+        "v": shape((form.batch, form.keys, form.kv_heads, form.value_width), form.dtype),
+    }
     given = {**operands, "columns": jnp.asarray(by_rows.columns), "rows": jnp.asarray(by_rows.rows)}
-    call = on.kernel(
-        functools.partial(_kernel_dq, form, on, gives_bias, size, by_rows.kinds, tuple(given)),
-        results=results,
-        scratch=[
-            *_blocks(form, size, (), (BACKWARD_SLOTS,)),
-            *(barriers(count, arrivals=2) for count in (1, BACKWARD_SLOTS)),
-            *([tiles((_SIZE, size), jnp.float32, 32)] if gives_bias else []),
-        ],
-        grid={"row": form.queries // _SIZE, "head": form.heads, "batch": form.batch},
-        warpgroups=1,
-        name="ropegen_attend_backward_queries",
-    )
-    dq, *d_bias = call(*given.values())
+    for results in form.kernels_of_queries(gives_bias=gives_bias):
+        size = _rows_at_once(form, parts, form.width)
+        call = on.kernel(
+            functools.partial(_kernel_of_queries, form, on, results, size, by_rows.kinds, tuple(given)),
+            results=[shapes[result] for result in results],
+            scratch=[
+                *_blocks(form, size, (), (BACKWARD_SLOTS,)),
+                barriers(1, arrivals=2 + len(of_queries)),
+                barriers(BACKWARD_SLOTS, arrivals=2 + len(of_keys)),
+                *[plgpu.SMEM((_SIZE,), jnp.int32)] * len(of_queries),
+                *[plgpu.SMEM((BACKWARD_SLOTS, _SIZE), jnp.int32)] * len(of_keys),
+                *([tiles((_SIZE, size), jnp.float32, min(size, 32))] if "b" in results else []),
+            ],
+            grid={"row": form.queries // _SIZE, "head": form.heads, "batch": form.batch},
+            warpgroups=1,
+            name="ropegen_attend_backward_queries",
+        )
+        pulled |= dict(zip(results, call(*given.values()), strict=True))
 
     given = {name: _turned(x) if name in ("bias", "mask") else x for name, x in operands.items()}
     given |= {"columns": jnp.asarray(by_columns.columns), "rows": jnp.asarray(by_columns.rows)}
-    pulled: dict[str, Array] = {}
-    together = form.width + form.value_width <= MOST_TOGETHER
-    if together and form.width + form.value_width > _MOST_WITH_WHOLE_TILES:
-        size = _SIZE // 2
-    for parts in ("kv",) if together else ("k", "v"):
+    widths = {"k": form.width, "v": form.value_width}
+    for results in form.kernels_of_keys:
+        size = _rows_at_once(form, parts, sum(widths[result] for result in results), has_two=len(results) == 2)
         call = on.kernel(
-            functools.partial(_kernel_of_keys, form, on, parts, size, by_columns.kinds, tuple(given)),
-            results=[
-                shape((form.batch, form.keys, form.kv_heads, size), form.dtype)
-                for part, size in (("k", form.width), ("v", form.value_width))
-                if part in parts
-            ],
+            functools.partial(_kernel_of_keys, form, on, results, size, by_columns.kinds, tuple(given)),
+            results=[shapes[result] for result in results],
             scratch=[
                 *_blocks(form, size, (BACKWARD_SLOTS,), ()),
                 *[plgpu.SMEM((BACKWARD_SLOTS, _SIZE), jnp.float32)] * 2,
-                barriers(1, arrivals=2),
-                barriers(BACKWARD_SLOTS, arrivals=4),
+                barriers(1, arrivals=2 + len(of_keys)),
+                barriers(BACKWARD_SLOTS, arrivals=4 + len(of_queries)),
+                *[plgpu.SMEM((BACKWARD_SLOTS, _SIZE), jnp.int32)] * len(of_queries),
+                *[plgpu.SMEM((_SIZE,), jnp.int32)] * len(of_keys),
             ],
             grid={"column": form.keys // _SIZE, "kv_head": form.kv_heads, "batch": form.batch},
             warpgroups=1,
             name="ropegen_attend_backward_keys",
         )
-        pulled |= dict(zip(parts, call(*given.values()), strict=True))
-    return dq, pulled["k"], pulled["v"], d_bias[0] if d_bias else None
+        pulled |= dict(zip(results, call(*given.values()), strict=True))
+    return pulled["q"], pulled["k"], pulled["v"], pulled.get("b")
+
+
+def _rows_at_once(form: Form, parts: int, features: int, *, has_two: bool = False) -> int:
+    """How many rows of a tile are computed at a time, in a kernel that adds up so many `features`, of dk and dv if it
+    `has_two`. Fewer rows take fewer registers.
+    """
+    has_room = features <= MOST_WITH_ROOM
+    if parts == 1:
+        return _SIZE // 2 if has_two and not has_room else _SIZE
+    return _SIZE // 2 if has_room or not form.is_wide else _SIZE // parts
 
 
 def _turned(scores: Array) -> Array:

@@ -11,7 +11,7 @@ from ropegen.ir.ops import Attend
 from ropegen.target import Target
 
 from ..gpu import capability
-from .form_gpu import BACKWARD_TILE, BLACKWELL, GENERATIONS, HOPPER, MOST_WIDTH, Generation
+from .form_gpu import BACKWARD_TILE, BLACKWELL, GENERATIONS, HOPPER, MOST_WIDTH, MOST_WITH_ROOM, Generation
 from .site import AttendSite
 
 # The tile map is a constant of the module with four bytes for a tile.
@@ -77,11 +77,16 @@ def reasons(site: AttendSite, target: Target) -> Iterator[str]:
     if unknown := sorted({*_unknown(op.visible), *_unknown(op.score)}):
         yield f"its expressions do not compute {', '.join(unknown)}"
     # On Blackwell, weighted values are not in registers.
-    is_wide = _width(site) > 128 and generation_of(target) is not BLACKWELL
+    taken = 0 if generation_of(target) is BLACKWELL else _width(site)
+    is_wide = taken > 128
     most = _MOST_WITH_LESS_ROOM if is_wide else _MOST_COMPARISONS
     if (count := _comparisons(op, quotient=2 if is_wide else 1)) > most:
         twice = ", as a quotient counts twice with more than 128 features" if is_wide else ""
         yield f"its mask and score have at most {most} comparisons and quotients, and these have {count}{twice}"
+    if taken > MOST_WITH_ROOM and "bias" in op.given and (op.softcap is not None or op.score != masks.identity):
+        yield (
+            f"with more than {MOST_WITH_ROOM} features, a bias leaves no register for a soft-cap or a score expression"
+        )
     if q.shape[-2] > _MOST_BLOCKS or math.prod(q.shape[:-3]) > _MOST_BLOCKS:
         yield f"a GPU starts at most {_MOST_BLOCKS:,} heads and batch entries at once"
 
@@ -93,12 +98,7 @@ def left_to_xla(site: AttendSite, generation: Generation) -> Iterator[str]:
         return
     if _calls(site.op.score, "tanh"):
         yield "the score has a tanh"
-    if _width(site) > 128 and not is_lean_backward(site):
-        yield (
-            "with more than 128 features, no register is left for a soft-cap, a bias, a dense mask, a score expression, "
-            f"segments, positions that are known only at run time, or more than {_MOST_BACKWARD} comparisons"
-        )
-    elif (count := _comparisons(site.op)) > _MOST_WITH_LESS_ROOM:
+    if (count := _comparisons(site.op)) > _MOST_WITH_LESS_ROOM:
         yield f"its mask and score have {count} comparisons and quotients, more than {_MOST_WITH_LESS_ROOM}"
     q, k = (site.sources[name].type for name in ("q", "k"))
     count = math.prod(-(-x.shape[-3] // BACKWARD_TILE) for x in (q, k))
@@ -149,9 +149,16 @@ def is_lean(site: AttendSite) -> bool:
     return _width(site) <= 128 and _is_simple(site, _MOST_AT_128_KEYS)
 
 
-def is_lean_backward(site: AttendSite) -> bool:
-    """Whether the scores of the backward kernels leave registers free for whole tiles."""
-    return site.op.softcap is None and _is_simple(site, _MOST_BACKWARD)
+def parts_backward(site: AttendSite) -> int:
+    """In how many parts the backward kernels compute a tile if what they add up takes most registers: 1, 2 or 4.
+
+    A soft-cap, a bias, a score expression and many comparisons take registers, in full tiles and in partial ones.
+    """
+    op = site.op
+    is_plain = op.softcap is None and op.score == masks.identity and "bias" not in op.given
+    if not is_plain or _comparisons(op) > _MOST_BACKWARD:
+        return 4
+    return 1 if _is_simple(site, _MOST_BACKWARD) else 2
 
 
 def _is_simple(site: AttendSite, most_comparisons: int) -> bool:

@@ -25,7 +25,7 @@ from ropegen.errors import RopegenError
 from ropegen.ir.graph import Node
 from ropegen.target import Target
 from ropegen.template import Array, Arrays, Kernel, Padding, Tangents, Template, Tile
-from ropegen.tile_classes import TileClasses
+from ropegen.tile_classes import TileClasses, classes_of
 from ropegen.types import numpy_dtype
 
 from . import layout_gpu, limits_gpu, xla
@@ -36,7 +36,6 @@ from .form_gpu import (
     COLUMNS,
     HOPPER,
     LOG2_E,
-    MOST_TOGETHER,
     SHARED_MEMORY,
     WIDTH_STEP,
     Form,
@@ -117,9 +116,11 @@ def _backward_cost(site: AttendSite, target: Target) -> Cost:
     in_tile = float(form.batch * form.heads * BACKWARD_TILE**2)
     visited = classes.rows * classes.columns if "bias" in site.sources else classes.visited
     scores, hidden = in_tile * visited, in_tile * classes.number(masks.PARTIAL)
-    calls = 2 if form.width + form.value_width <= MOST_TOGETHER else 3
-    # In each kernel, the products of queries and keys, and of cotangents and values; and then one for each cotangent.
-    products = (calls + 2) * form.width + 3 * form.value_width
+    of_queries = len(form.kernels_of_queries(gives_bias="bias" in site.sources))
+    calls = of_queries + len(form.kernels_of_keys)
+    # In each kernel the products of queries and keys; in all but that of values alone those of cotangents and values; and
+    # one for each cotangent.
+    products = (calls + 2) * form.width + (2 + of_queries) * form.value_width
     # The operands, the cotangents of q, k and v and those of the results, and the results themselves.
     moved = 3 * sum(value.type.bytes for value in site.operands) + 4 * sum(value.type.bytes for value in site.outputs)
     turned = sum(x.bytes for x, pairing in ((q, site.q_pairing), (k, site.k_pairing)) if pairing is not None)
@@ -213,7 +214,21 @@ def _form(site: AttendSite, tile: Tile, generation: Generation, *, rotates: bool
         q_start=starts[0],
         kv_start=starts[1],
         rotates=rotates and is_whole and site.sources["q_angles"].type.dtype == "f32",
+        masks_padding=k.shape[-3] % tile["kv"] > 0 and not _hides(site, starts, _up(k.shape[-3], tile["kv"])),
     )
+
+
+def _hides(site: AttendSite, starts: Sequence[int], keys: int) -> bool:
+    """Whether the mask hides all keys from the last one up to `keys` from every query, as a causal mask often does."""
+    read = masks.variables(site.op.visible)
+    if {"q_pos", "kv_pos"} - read or {"q_positions", "kv_positions"} - site.positions.keys():
+        return False
+    q, k = (site.sources[name].type.shape for name in ("q", "k"))
+    rows = np.array([[starts[0], starts[0] + q[-3] - 1]])
+    columns = np.array([[starts[1] + k[-3], starts[1] + keys - 1]])
+    last = max(q[-2] - 1, 0), max(math.prod(q[:-3]) - 1, 0)
+    classes = classes_of(site.op.visible, rows, columns, head=(0, last[0]), batch=(0, last[1]))
+    return classes.number(masks.EMPTY) == classes.count
 
 
 def _up(size: int, multiple: int) -> int:
@@ -289,7 +304,7 @@ def _backward(site: AttendSite, operands: Arrays, pull: Pull, gives_bias: bool, 
         "drag": layout_gpu.of_rows(form, pull.drag, 0.0),
     }
     dq, dk, dv, d_bias = kernel_backward(
-        form, *lists, laid, Machine(interpreter), gives_bias=gives_bias, is_lean=limits_gpu.is_lean_backward(site)
+        form, *lists, laid, Machine(interpreter), gives_bias=gives_bias, parts=limits_gpu.parts_backward(site)
     )
 
     def cut(x: Array, like: Array) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
@@ -52,6 +52,8 @@ class Scores:
     queries: int
     keys: int
     turned: bool = False
+    near: Mapping[str, Ref] = field(default_factory=dict[str, Ref])
+    """Numbers of the tile's own queries or keys that were copied to shared memory, by operand."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -130,7 +132,8 @@ class Scores:
         form, terms = self.form, list[Array]()
         if masked and form.op.visible != masks.full:
             terms.append(_evaluated(form.op.visible, values))
-        if masked and form.seen_keys < form.keys:
+        # What padding contributes to a turned tile stays in the rows of its own keys, which are cut off.
+        if masked and form.masks_padding and not self.turned:
             terms.append(self.on.iota(self.shape, self._axis("kv")) < form.seen_keys - self.key)
         if "mask" in form.op.given:
             terms.append(self._block("mask") > 0)
@@ -156,6 +159,8 @@ class Scores:
         side, _ = name.split("_")
         operand = self.form.op.NEEDS[name]
         at, start = (self.query, self.form.q_start) if side == "q" else (self.key, self.form.kv_start)
+        if operand in self.near:
+            return self.on.spread(self.on.vector(self.near[operand], self._axis(side)), self.shape, self._axis(side))
         if operand not in self.given:  # positions that are known when the plan is made
             return self.on.iota(self.shape, self._axis(side)) + (at + start)
         return self._along(side, self.given[operand], ())

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from ropegen.compilers.gate import faults
-from ropegen.compilers.machine_code import MATRIX_RATE, KernelCode, Loop
+from ropegen.compilers.machine_code import MATRIX_RATE, TENSOR_CORES, KernelCode, Loop
 from ropegen.compilers.process import Compilation
 from ropegen.emit.artifact.kernel_steps import OURS, Tiles, microseconds, steps_of, tiles_of
 from ropegen.plans import Plan, Step
@@ -63,6 +64,28 @@ def _accesses(kernel: KernelCode) -> Iterator[str]:
     yield f"        global memory: {', '.join(said)} for each thread"
 
 
+@dataclass(frozen=True, slots=True)
+class Least:
+    """The least time of a kernel for the tiles of its attention, in seconds, and the unit that needs it."""
+
+    seconds: float
+    unit: str
+
+
+def least(kernel: KernelCode, plan: Plan, step: Step) -> Least | None:
+    """The least time in which a kernel computes the attention of a step: that of its loops, or of its bytes if that is longer.
+
+    None if the tiles are known only at run time, or if the code has other loops than one for full and one for partial tiles.
+    """
+    tiles, chip = tiles_of(plan, step, "heads"), plan.target.figures
+    spent = None if tiles is None else cycles(kernel, tiles)
+    if tiles is None or spent is None:
+        return None
+    busy = spent[0] / min(tiles.rows, chip.multiprocessors) / clock(chip, kernel.architecture)
+    memory = step.cost.bytes / chip.bandwidth
+    return Least(memory, "memory") if memory > busy else Least(busy, spent[1])
+
+
 def cycles(kernel: KernelCode, tiles: Tiles) -> tuple[float, str] | None:
     """The least cycles of all tiles on one multiprocessor, and the unit that needs them.
 
@@ -70,23 +93,25 @@ def cycles(kernel: KernelCode, tiles: Tiles) -> tuple[float, str] | None:
     """
     loops = kernel.product_loops
     kinds = [count for count in (tiles.full, tiles.partial) if count]
-    if len(loops) != len(kinds) or any(loop.product_cycles is None for loop in loops):
+    if len(loops) != len(kinds):
         return None
-    return _sum(kernel, list(zip(loops, kinds, strict=True)))
+    # Where the code does not say the sizes of products, the sizes of a tile do.
+    products = tiles.operations / MATRIX_RATE[kernel.architecture]
+    return _sum(kernel, list(zip(loops, kinds, strict=True)), products)
 
 
-def _sum(kernel: KernelCode, runs: list[tuple[Loop, int]]) -> tuple[float, str]:
+def _sum(kernel: KernelCode, runs: list[tuple[Loop, int]], products: float) -> tuple[float, str]:
     spent: dict[str, float] = {}
     for loop, count in runs:
-        for unit, needed in loop.cycles(kernel.warpgroups).items():
+        for unit, needed in {TENSOR_CORES: products, **loop.cycles(kernel.warpgroups)}.items():
             spent[unit] = spent.get(unit, 0.0) + count * needed
     unit = max(spent, key=lambda name: spent[name])
     return spent[unit], unit
 
 
-def clock(chip: Chip) -> float:
+def clock(chip: Chip, architecture: str) -> float:
     """The cycles a second at which the published peak of the tensor cores holds."""
-    return chip.matmul_bf16 / (MATRIX_RATE * chip.multiprocessors)
+    return chip.matmul_bf16 / (MATRIX_RATE[architecture] * chip.multiprocessors)
 
 
 def _predicted(kernel: KernelCode, plan: Plan, step: Step) -> Iterator[str]:
@@ -100,16 +125,15 @@ def _predicted(kernel: KernelCode, plan: Plan, step: Step) -> Iterator[str]:
         return
     empty = tiles.all - tiles.visited
     yield f"{indent}{tiles.all:,} tiles: {tiles.full:,} full, {tiles.partial:,} partial, {empty:,} empty"
-    spent = cycles(kernel, tiles)
-    if spent is None:
+    known = least(kernel, plan, step)
+    if known is None:
         return
     cost = step.cost
-    busy = spent[0] / min(tiles.rows, chip.multiprocessors) / clock(chip)
     compute, memory = cost.flops / chip.matmul(step.outputs[0].type.dtype), cost.bytes / chip.bandwidth
     yield (
-        f"{indent}predicted at least {microseconds(max(busy, memory))}, by {'memory' if memory > busy else spent[1]}, at "
-        f"{clock(chip) / 1e9:.2f} GHz; roofline {microseconds(max(compute, memory))}: {cost.flops / 1e9:.2f} GFLOP in "
-        f"{microseconds(compute)}, {cost.bytes / 1e6:.1f} MB in {microseconds(memory)}"
+        f"{indent}predicted at least {microseconds(known.seconds)}, by {known.unit}, at "
+        f"{clock(chip, kernel.architecture) / 1e9:.2f} GHz; roofline {microseconds(max(compute, memory))}: "
+        f"{cost.flops / 1e9:.2f} GFLOP in {microseconds(compute)}, {cost.bytes / 1e6:.1f} MB in {microseconds(memory)}"
     )
 
 

@@ -22,6 +22,8 @@ class Tiles:
     all: int
     full: int
     partial: int
+    operations: float
+    """The operations of the matrix products of one tile."""
 
     @property
     def visited(self) -> int:
@@ -43,8 +45,10 @@ def tiles_of(plan: Plan, step: Step, heads_of: Literal["heads", "kv_heads"]) -> 
         if "count" in (counted := attention["tiles"]):
             heads = attention[heads_of] * math.prod(step.outputs[0].type.shape[:-3])
             rows = -(-attention["queries"] // facts["tile"]["q"])
-            numbers = (rows, *(counted[name] for name in ("count", "full", "partial")))
-            return Tiles(heads, *(heads * number for number in numbers))
+            every, full, partial = (heads * counted[name] for name in ("count", "full", "partial"))
+            features = attention["width"] + attention["value_width"]
+            operations = 2.0 * facts["tile"]["q"] * facts["tile"]["kv"] * features
+            return Tiles(heads, heads * rows, every, full, partial, operations)
     return None
 
 
