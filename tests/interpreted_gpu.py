@@ -266,6 +266,19 @@ LARGE = {
         queries=256, keys=300, width=256, pairing="half", mask="window", kv_tile=64
     ),
 }
+# The cases whose parts other cases have too: they are interpreted with `--exhaustive` only.
+RARE = (
+    "halves of 64 features, float16",
+    "a prefix",
+    "heads see other keys",
+    "another score expression",
+    "80 features",
+    "64 features, and 160 of values",
+    "160 features, and 96 of values, more tiles than slots",
+    "256 features",
+    "192 features, and 128 of values",
+    "256 features, a bias of every head, a dense mask",
+)
 # What stands before the name of a case whose gradient is meant.
 GRADIENT = "the gradient of "
 # What stands before the name of a case on Blackwell.

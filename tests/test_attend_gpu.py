@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from interpreted_gpu import CASES, DERIVED, FAULTS, GRADIENT, ON_BLACKWELL, RARE_FAULTS, Case
+from interpreted_gpu import CASES, DERIVED, FAULTS, GRADIENT, ON_BLACKWELL, RARE, RARE_FAULTS, Case
 from ropegen.templates.attend import mosaic_gpu
 from ropegen.templates.attend.exponential_gpu import ERRORS, power_of_two
 from ropegen.templates.attend.form_gpu import HOPPER, TileList
@@ -49,9 +50,19 @@ def run(*names: str, seconds: float = 900) -> dict[str, dict[str, Any]]:
     return {one["name"]: one for one in said}
 
 
+def often(names: Iterable[str], request: pytest.FixtureRequest) -> list[str]:
+    """The cases to interpret: without `--exhaustive`, those whose parts no other case has."""
+    return [name for name in names if name not in RARE or request.config.getoption("--exhaustive")]
+
+
+def skip_if_rare(name: str, request: pytest.FixtureRequest) -> None:
+    if name not in often([name], request):
+        pytest.skip("pytest --exhaustive interprets every form")
+
+
 @pytest.fixture(scope="module")
-def answers() -> dict[str, dict[str, Any]]:
-    return run(*CASES)
+def answers(request: pytest.FixtureRequest) -> dict[str, dict[str, Any]]:
+    return run(*often(CASES, request))
 
 
 # The cases that Blackwell takes. Without `--exhaustive`, those whose parts cover the kernel are interpreted.
@@ -68,7 +79,10 @@ FIRST = (
 
 @interpreted
 @pytest.mark.parametrize("name", CASES)
-def test_a_named_site_agrees_with_the_oracle_without_a_race(name: str, answers: dict[str, dict[str, Any]]) -> None:
+def test_a_named_site_agrees_with_the_oracle_without_a_race(
+    name: str, answers: dict[str, dict[str, Any]], request: pytest.FixtureRequest
+) -> None:
+    skip_if_rare(name, request)
     found = answers[name]
     assert "raised" not in found, found
     assert found["errors"]["output"] < ALLOWED[CASES[name].dtype]
@@ -95,14 +109,17 @@ def test_a_named_site_agrees_on_blackwell(
 
 
 @pytest.fixture(scope="module")
-def gradients() -> dict[str, dict[str, Any]]:
-    return run(*(GRADIENT + name for name in DERIVED))
+def gradients(request: pytest.FixtureRequest) -> dict[str, dict[str, Any]]:
+    return run(*(GRADIENT + name for name in often(DERIVED, request)))
 
 
 @interpreted
 @pytest.mark.parametrize("name", DERIVED)
-def test_gradients_are_as_exact_as_those_of_the_plain_formula(name: str, gradients: dict[str, dict[str, Any]]) -> None:
+def test_gradients_are_as_exact_as_those_of_the_plain_formula(
+    name: str, gradients: dict[str, dict[str, Any]], request: pytest.FixtureRequest
+) -> None:
     """The error of each is at most 1.5 times that of the formula, in the same element types, and a float32 rounding."""
+    skip_if_rare(name, request)
     found = gradients[GRADIENT + name]
     assert "raised" not in found, found
     for label, (own, usual) in found["errors"].items():
