@@ -91,7 +91,9 @@ def floor(arguments: list[str]) -> None:
 
 
 def ceiling(arguments: list[str]) -> None:
-    suite(ceiling_environment(), ["-m", "not any_jax", "--graphs", "300:500", *arguments])
+    # The lane gpu interprets the kernels of that file with the same version of jax.
+    skipped = ["--ignore", "tests/test_attend_gpu.py"]
+    suite(ceiling_environment(), ["-m", "not any_jax", "--graphs", "300:500", *skipped, *arguments])
 
 
 def tpu(arguments: list[str]) -> None:
