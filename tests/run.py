@@ -137,8 +137,8 @@ def gpu_environment(name: str, jax: list[str]) -> Path:
         return environment(name, base, [*jax, *NVIDIA, "-e", ".[test]"])
     except subprocess.CalledProcessError:
         raise LaneError(
-            f"pip installs no jax-cuda13-plugin, {', '.join(NVIDIA)} here, without which nothing is compiled for GPU; they "
-            "are on PyPI for Linux"
+            f"pip installs no jax-cuda13-plugin, {', '.join(NVIDIA)} here, without which no kernel for GPU is compiled or "
+            "interpreted; they are on PyPI for Linux"
         ) from None
 
 
