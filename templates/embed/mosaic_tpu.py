@@ -90,7 +90,7 @@ def cost(site: EmbedSite, target: Target, tile: Tile, direction: Direction = "fo
 
 def _adds_up(site: EmbedSite, target: Target) -> bool:
     """Whether the kernel computes the cotangent of the table: no step reads the table or the ids too, and XLA's loop over
-    the rows would take longer, which few rows do not.
+    the rows takes longer. For few rows, the loop is faster.
     """
     if {site.table, site.ids}.intersection(_names(site)):
         return False

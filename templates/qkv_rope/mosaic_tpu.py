@@ -349,25 +349,24 @@ def backward_of(site: QkvRopeSite, tile: Tile, target: Target) -> Callable[..., 
         d_x, d_sums, d_norms = kernel_backward(form, given)
         pulled: dict[Node, Array] = {}
 
-        def give(operand: Node, value: Callable[[], Array]) -> None:
+        def give(operand: Node, value: Array) -> None:
+            """Adds to the cotangent of an operand, which several parts may read. XLA drops what nobody asks for."""
             if operand in asked:
-                dtype = numpy_dtype(operand.type.dtype)
-                before = pulled.get(operand)
-                pulled[operand] = value().astype(dtype) if before is None else before + value().astype(dtype)
+                value = value.astype(numpy_dtype(operand.type.dtype))
+                pulled[operand] = pulled[operand] + value if operand in pulled else value
 
         source, weight_node, *bias_node = site.project.operands
-        give(source, lambda: d_x.reshape(x.shape))
-        give(weight_node, lambda: _unpacked(site, layout, _over_rows(rows, d_sums)))
+        give(source, d_x.reshape(x.shape))
+        give(weight_node, _unpacked(site, layout, _over_rows(rows, d_sums)))
         for operand in bias_node:
-            total = jnp.sum(d_sums, (0, 1), dtype=jnp.float32)
-            give(operand, lambda total=total: _unpacked(site, layout, total[None])[0])
+            give(operand, _unpacked(site, layout, jnp.sum(d_sums, (0, 1), dtype=jnp.float32)[None])[0])
         for index, (part, into) in enumerate(zip(site.parts, form.parts, strict=True)):
             if part.norm is None:
                 continue
             assert isinstance(part.norm.op, ops.Norm)
             for what, operand in zip(part.norm.op.given, part.norm.operands[1:], strict=True):
                 heads = jnp.sum(d_norms[norm_name(index, what)], (0, 1, 2)).reshape(-1, into.stride)
-                give(operand, lambda heads=heads, into=into: jnp.sum(heads[:, : into.width], 0))
+                give(operand, jnp.sum(heads[:, : into.width], 0))
         return tuple(pulled.get(operand) for operand in site.operands)
 
     return backward
