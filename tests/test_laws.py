@@ -37,6 +37,7 @@ LAYERS = {
     "ropegen.told": 7,
     "ropegen.bench": 7,
     "ropegen.tuning": 7,
+    "ropegen.tuning_by_code": 7,
     "ropegen.emit": 6,
     "ropegen.explanation": 6,
     "ropegen.planner": 6,
