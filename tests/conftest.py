@@ -9,7 +9,8 @@ from __future__ import annotations
 import difflib
 import secrets
 import warnings
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -70,12 +71,25 @@ ANY_JAX = frozenset(
 )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None]:
     for item in items:
         if item.path.name in ANY_JAX:
             item.add_marker("any_jax")
         if "recorder" in getattr(item, "fixturenames", ()):
             item.add_marker("live")
+    yield  # here, pytest leaves out what `-m` and `-k` do not choose
+    every, cases = config.getoption("--every"), Counter[str]()
+    left_out: list[pytest.Item] = []
+    for item in items:
+        test = item.nodeid.partition("[")[0]
+        if cases[test] % every:
+            left_out.append(item)
+        cases[test] += 1
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        without = set(left_out)
+        items[:] = [item for item in items if item not in without]
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -141,6 +155,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addoption(
         "--libtpu", metavar="DIR", help="the compiler for TPU, where pip install --target DIR libtpu put it"
+    )
+    parser.addoption(
+        "--every", type=int, default=1, metavar="N", help="of a test with several cases, run only every N-th case"
     )
     parser.addoption("--update-seeds", action="store_true", help="write docs/seeds.md from what the tests find")
 
