@@ -94,6 +94,13 @@ def visits(site: AttendSite, tile: Tile, target: Target, direction: str) -> Iter
         yield {"q": form.q_tile, "kv": form.kv_tile, **counted(tiles.working() if number else tiles, ahead=False)}
 
 
+def holds(site: AttendSite, tile: Mapping[str, int], chip: str, direction: str) -> bool:
+    """Whether the kernel holds the cotangents of keys until a head ends, which a shorter sequence may not need."""
+    target = Target.parse(f"tpu:{chip}")
+    strips = mosaic_tpu._strips(site, Tile.of(**tile), target, {"q", "k", "v"}) if direction == "backward" else ()
+    return any(strip.holds for strip in strips)
+
+
 def counted(tiles: TileMap, *, ahead: bool) -> dict[str, Any]:
     """The counts of `Steps` for one head."""
     kinds = np.asarray(tiles.does) & COMPUTES
@@ -145,7 +152,8 @@ def heads(chips: Sequence[str], sites: int, quick: bool) -> tuple[list[Job], dic
         for direction, chip in itertools.product(DIRECTIONS, chips):
             job = ours(chip, direction, site, own_key(direction, length, width, turned))
             told = job.facts()
-            if length == COMPILED or len(told["head"]) > 1 or tile_of(COMPILED, width, turned, chip) != told["tile"]:
+            own = tile_of(COMPILED, width, turned, chip) != told["tile"] or holds(site, told["tile"], chip, direction)
+            if length == COMPILED or len(told["head"]) > 1 or own:
                 wanted.append(job)
             else:
                 base = own_key(direction, COMPILED, width, turned)

@@ -49,7 +49,9 @@ class Form:
     q_start: int
     kv_start: int
     rotation: Rotation | None = None
-    """How the kernel rotates the queries; None if it does not."""
+    """How the queries are rotated on their way to the products; None if they come rotated or are not rotated."""
+    is_prepared: bool = False
+    """Whether the queries come as the products read them, rotated and scaled before the kernel."""
     at_once: int = ROWS  # the largest number of rows of scores at a time
     products: Products = "last in halves"
     """The order of products and weights, see `kernel_tpu.order`."""
@@ -106,8 +108,13 @@ class Form:
         return -(-self.kv_tile // STRAIGHT)
 
     @property
+    def rotation_inside(self) -> Rotation | None:
+        """How the kernel itself rotates the queries; None if it does not."""
+        return None if self.is_prepared else self.rotation
+
+    @property
     def is_wide(self) -> bool:
-        """Whether queries pass through float32 in the kernel, so that a factor costs no rounding."""
+        """Whether queries pass through float32 on their way to the products, so that a factor costs no rounding."""
         return self.rotation is not None or self.dtype == np.float32
 
     @property
@@ -128,7 +135,7 @@ class Form:
     @property
     def beside(self) -> int:
         """Bytes of the other blocks of a tile, apart from q, k and v: tables of angles, biases, masks, segments."""
-        size = 4 * self.q_tile * self.width * self.rotation.count if self.rotation is not None else 0
+        size = 4 * self.q_tile * self.width * self.rotation_inside.count if self.rotation_inside else 0
         size += 4 * self.rows * self.kv_tile * sum(operand.axes == self.op.SCORES for operand in self.op.beside)
         if any(operand.holds == "integer" for operand in self.op.beside):
             size += 4 * 8 * (self.rows + self.kv_tile)

@@ -71,7 +71,7 @@ def order(
 
 def angle_tables(form: Form, given: dict[str, Ref]) -> list[Array]:
     """The tables that rotate the queries of a tile; empty if the kernel does not rotate them."""
-    return [] if form.rotation is None else [given[name][0] for name in form.rotation.names(TABLES)]
+    return [] if form.rotation_inside is None else [given[name][0] for name in form.rotation_inside.names(TABLES)]
 
 
 def gather_queries(form: Form, given: dict[str, Ref], queries: Ref) -> None:
@@ -79,9 +79,9 @@ def gather_queries(form: Form, given: dict[str, Ref], queries: Ref) -> None:
     tables = angle_tables(form, given)
     for head in range(form.group):
         x = given["q"][0, :, head * form.width : (head + 1) * form.width]
-        if form.is_wide:
+        if form.is_wide and not form.is_prepared:
             x = x.astype(jnp.float32)
-            x = x if form.rotation is None else form.rotation.turned(x, tables)
+            x = x if form.rotation_inside is None else form.rotation_inside.turned(x, tables)
             x = (x * np.float32(form.factor)).astype(form.dtype)
         gather(form, x, head, queries)
 

@@ -8,7 +8,8 @@ for a whole key head. These blocks need the same memory however many heads share
 keys instead would have to hold every query of the group.
 
 If not all keys fit, there are several calls, one for each strip of keys. A strip adds to the dq of the strip before it,
-in place. The order of additions never varies.
+in place. The order of additions never varies. XLA rotates the queries before the first strip and dq after the last one,
+because every strip would do it again.
 """
 
 from __future__ import annotations
@@ -51,6 +52,10 @@ class Strip:
     """
     gives_bias: bool
     """Whether the cotangents of all scores are written to memory, for a bias."""
+    holds: bool = False
+    """Whether the cotangents of keys and values accumulate in scratch memory, which the last step of a key head copies to
+    memory and waits for. Output blocks take twice the memory, because they are copied while the next head runs.
+    """
 
     @property
     def keys(self) -> int:
@@ -81,13 +86,14 @@ class Strip:
         form, size = self.form, self.form.dtype.itemsize
         blocks = (form.rows + form.kv_tile) * (form.width + form.value_width) * size
         blocks += form.rows * form.width * self.dq_dtype.itemsize * (1 + self.adds)
-        blocks += 4 * self.keys * (form.width + form.value_width) + 2 * 4 * 8 * form.rows
+        of_keys = 4 * self.keys * (form.width + form.value_width)
+        blocks += 2 * 4 * 8 * form.rows + of_keys * (not self.holds)
         blocks += form.beside + 4 * form.rows * form.kv_tile * self.gives_bias
         scratch = form.rows * ((form.width + form.value_width) * size + 4 * form.width)
-        return 2 * blocks + scratch + 4 * 4 * form.chunk * min(form.kv_tile, STRAIGHT)
+        return 2 * blocks + scratch + of_keys * self.holds + 4 * 4 * form.chunk * min(form.kv_tile, STRAIGHT)
 
 
-def strips(form: Form, most: int, finishes: bool, gives_bias: bool) -> tuple[Strip, ...]:
+def strips(form: Form, most: int, finishes: bool, gives_bias: bool, holds: bool = False) -> tuple[Strip, ...]:
     """The smallest number of equal strips that need at most `most` bytes of VMEM each; empty if a single tile needs
     more.
     """
@@ -96,7 +102,7 @@ def strips(form: Form, most: int, finishes: bool, gives_bias: bool) -> tuple[Str
         size = -(-columns // count)
         starts = range(0, columns, size)
         parts = tuple(
-            Strip(form, start, min(size, columns - start), start > 0, start == starts[-1], finishes, gives_bias)
+            Strip(form, start, min(size, columns - start), start > 0, start == starts[-1], finishes, gives_bias, holds)
             for start in starts
         )
         if all(strip.vmem <= most for strip in parts):
@@ -108,8 +114,9 @@ def _kernel(strip: Strip, bodies: tuple[Body, ...], names: tuple[str, ...], *ref
     form = strip.form
     given = dict(zip(names, refs[3 : 3 + len(names)], strict=True))
     outputs = 3 + strip.gives_bias
-    dq, dk, dv, *bias = refs[3 + len(names) :][:outputs]
-    queries, pulls, turned = refs[3 + len(names) + outputs :]
+    dq, d_keys, d_values, *bias = refs[3 + len(names) :][:outputs]
+    queries, pulls, turned, *held = refs[3 + len(names) + outputs :]
+    dk, dv = held or (d_keys, d_values)
     batch, head, step = pl.program_id(0), pl.program_id(1), pl.program_id(2)
     at = form.place(batch, step)
     row, column, todo = (ref[at] for ref in refs[:3])
@@ -184,13 +191,22 @@ def _kernel(strip: Strip, bodies: tuple[Body, ...], names: tuple[str, ...], *ref
             for place in range(0, form.chunk, size):
                 member, start = divmod(chunk * form.chunk + place, form.q_tile)
                 part, rows = scaled[place : place + size], slice(start, start + size)
-                if form.rotation is not None and strip.finishes:
+                if form.rotation_inside is not None and strip.finishes:
                     tables = [table[rows] for table in angle_tables(form, given)]
-                    part = form.rotation.turned(part, tables, back=True)
+                    part = form.rotation_inside.turned(part, tables, back=True)
                 features = slice(member * form.width, (member + 1) * form.width)
                 if strip.adds:
                     part = part + given["dq"][0, rows, features]
                 dq[0, rows, features] = part.astype(dq.dtype)
+
+    if held:
+
+        @pl.when(step == pl.num_programs(2) - 1)
+        def write() -> None:
+            for source, output, width in zip(held, (d_keys, d_values), (form.width, form.value_width), strict=True):
+                own = pl.ds(pl.multiple_of(head * width, width), width)
+                whole = (pl.ds(batch, 1), own) if strip.streams(width) else (pl.ds(batch, 1), slice(None), own)
+                pltpu.sync_copy(source, output.at[whole])
 
 
 def add(of_keys: Ref, own: Any, factors: Array, of_rows: Array, streams: bool) -> None:
@@ -258,14 +274,23 @@ def _call(
     heads = form.kv_heads * form.group
     shapes = [result_type((form.batch, form.queries, heads * form.width), strip.dq_dtype)]
     places = [of_queries]
+    scratch = [
+        pltpu.VMEM((form.chunks, form.chunk, form.width), form.dtype),
+        pltpu.VMEM((form.chunks, form.chunk, form.value_width), form.dtype),
+        pltpu.VMEM((form.chunks, form.width, form.chunk), jnp.float32),
+    ]
     aliases: dict[int, int] = {}
     for width in (form.width, form.value_width):
         if strip.streams(width):
             shapes.append(result_type((form.batch, form.kv_heads * width, strip.keys), jnp.float32))
-            places.append(block(form, (1, width, strip.keys), lambda b, h, row, column: (b, h, 0)))
+            place = block(form, (1, width, strip.keys), lambda b, h, row, column: (b, h, 0))
         else:
             shapes.append(result_type((form.batch, strip.keys, form.kv_heads * width), jnp.float32))
-            places.append(block(form, (1, strip.keys, width), lambda b, h, row, column: (b, 0, h)))
+            place = block(form, (1, strip.keys, width), lambda b, h, row, column: (b, 0, h))
+        if strip.holds:
+            scratch.append(pltpu.VMEM(place.block_shape, jnp.float32))
+            place = pl.BlockSpec(memory_space=pl.ANY)
+        places.append(place)
     if dq is not None:
         aliases[3 + len(given)] = 0
         names, given, specs = (*names, "dq"), [*given, dq], [*specs, of_queries]
@@ -282,11 +307,7 @@ def _call(
         grid=(form.batch, form.kv_heads, tiles.steps),
         in_specs=specs,
         out_specs=places,
-        scratch_shapes=[
-            pltpu.VMEM((form.chunks, form.chunk, form.width), form.dtype),
-            pltpu.VMEM((form.chunks, form.chunk, form.value_width), form.dtype),
-            pltpu.VMEM((form.chunks, form.width, form.chunk), jnp.float32),
-        ],
+        scratch_shapes=scratch,
     )
     call = pl.pallas_call(
         functools.partial(_kernel, strip, tiles.bodies(is_ahead=False), names),

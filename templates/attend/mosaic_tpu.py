@@ -173,7 +173,8 @@ def _backward_cost(site: AttendSite, target: Target, parts: tuple[Strip, ...]) -
         outside += 4 * (q.bytes + k.bytes)
     products, vmem = 3 * form.width + 2 * form.value_width, max(part.vmem for part in parts)
     work = _TileWork(products, _VECTOR_BACKWARD, 1, _WAITS_BACKWARD)
-    return _cost(site, target, form, seen, work, moved=moved + outside, vmem=vmem, strips=strips)
+    waits = heads * _held_seconds(parts, target) / target.figures.cores
+    return _cost(site, target, form, seen, work, moved=moved + outside, vmem=vmem, strips=strips, waits=waits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,11 +237,12 @@ def _cost(
     moved: float,
     vmem: int,
     strips: int = 1,
+    waits: float = 0.0,
 ) -> Cost:
     """The cost of the visited tiles of a form.
 
     `moved` is in bytes, and includes those that are moved outside the kernel. `strips` is the number of kernels that
-    share the tiles, one after the other.
+    share the tiles, one after the other. In `waits` seconds, nothing is computed.
     """
     chip, heads = target.figures, form.batch * form.kv_heads
     visited = seen.visited + work.more
@@ -252,10 +254,10 @@ def _cost(
     units = (matmul / rate, elementwise / chip.vector, exponentials / chip.transcendental)
     cycles = (max(seen.visited, strips * seen.rows) + work.more) * chip.grid_step
     cycles += visited * (form.chunks // form.unrolled(work.together) // work.together) * _DRAIN
-    cycles += strips * seen.rows * (_ROW + _OF_ROW * form.rows * form.width / LANES)
+    cycles += strips * seen.rows * _row_cycles(form)
     # A bundle has an operation for every unit.
     busy = max(units) + work.waits * (sum(units) - max(units)) + heads * cycles / (chip.clock * chip.cores)
-    return Cost.longest(compute=busy, memory=moved / chip.bandwidth) + Cost(
+    return Cost.longest(compute=busy + waits, memory=moved / chip.bandwidth) + Cost(
         flops=matmul + elementwise + exponentials, bytes=moved, temporary=float(vmem), launch=strips * chip.launch
     )
 
@@ -409,17 +411,18 @@ def padding(site: AttendSite, tile: Tile, target: Target) -> Padding | None:
 def _strips(site: AttendSite, tile: Tile, target: Target, wanted: Collection[str]) -> tuple[Strip, ...]:
     """The strips of keys that the backward pass visits; empty if no tile fits.
 
-    The tile is the largest one, at most that of the forward pass, that leaves room for enough keys at a time.
+    The tile is the largest one, at most that of the forward pass, that leaves room for enough keys at a time. It has
+    more keys if the forward pass has so few because its tile would not fit.
     """
     best: tuple[Strip, ...] = ()
-    # The cotangents of the angles need dq before it is rotated back.
-    rotates = _form(site, tile).rotation is not None
-    finishes = site.q_pairing is None or (rotates and "q_angles" not in wanted)
-    for kv in _halvings(tile["kv"]):
+    more = Tile.of(q=tile["q"], kv=2 * tile["kv"])
+    is_limited = more["kv"] in _SIZES and more["kv"] <= _power(site.sources["k"].type.shape[-3])
+    is_limited = is_limited and _form(site, more).vmem > VMEM_SHARE * vmem_most(target)
+    for kv in _halvings(more["kv"] if is_limited else tile["kv"]):
         for q in _halvings(tile["q"]):
             form = _form(site, Tile.of(q=q, kv=kv), _ROWS_BACKWARD)
             form = replace(form, matrix_unit=target.figures.matrix_unit)
-            parts = strips(form, int(VMEM_SHARE_BACKWARD * vmem_most(target)), finishes, "bias" in wanted)
+            parts = _strips_of(site, form, target, wanted)
             if not parts or parts[0].columns * (form.queries // q) > _MOST_STEPS:
                 continue
             if parts[0].keys >= min(_STRIP, form.keys):
@@ -427,6 +430,39 @@ def _strips(site: AttendSite, tile: Tile, target: Target, wanted: Collection[str
             if not best or len(parts) < len(best):
                 best = parts
     return best
+
+
+def _strips_of(site: AttendSite, form: Form, target: Target, wanted: Collection[str]) -> tuple[Strip, ...]:
+    """The strips of one tile: those that pass over the queries in the least time, apart from what they compute."""
+    most = int(VMEM_SHARE_BACKWARD * vmem_most(target))
+    # The cotangents of the angles need dq before it is rotated back.
+    finishes = site.q_pairing is None or (form.rotation is not None and "q_angles" not in wanted)
+    parts = strips(form, most, finishes, "bias" in wanted)
+    if len(parts) == 1:
+        return parts
+    if form.rotation is not None:  # every strip would rotate the same queries
+        form, finishes = replace(form, is_prepared=True), False
+        parts = strips(form, most, finishes, "bias" in wanted)
+    held = strips(form, most, finishes, "bias" in wanted, holds=True)
+    if not parts or not held:
+        return parts or held
+    again = (len(parts) - len(held)) * _row_seconds(form, target)
+    return held if again > _held_seconds(held, target) else parts
+
+
+def _row_seconds(form: Form, target: Target) -> float:
+    """What the begins and ends of the rows of tiles of one head take in one strip."""
+    return form.queries // form.q_tile * _row_cycles(form) / target.figures.clock
+
+
+def _row_cycles(form: Form) -> float:
+    return _ROW + _OF_ROW * form.rows * form.width / LANES
+
+
+def _held_seconds(parts: tuple[Strip, ...], target: Target) -> float:
+    """What the copies of the held cotangents of one head take, while nothing else runs."""
+    held = sum(4 * strip.keys * (strip.form.width + strip.form.value_width) for strip in parts if strip.holds)
+    return held * target.figures.cores / target.figures.bandwidth
 
 
 def _halvings(size: int) -> Iterator[int]:
@@ -475,6 +511,9 @@ def _read(
     turned_q, k_node, v_node = site.values
     q_node = turned_q if form.rotation is None else site.sources["q"]
     q, k, v = plain.evaluate((q_node, k_node, v_node), values)
+    if form.rotation is not None and form.is_prepared:  # in float32 until the end, as in the kernel
+        turned = plain.rotate(q.astype(jnp.float32), values[site.sources["q_angles"]], pairing=form.rotation.pairing)
+        q = (turned * np.float32(form.factor)).astype(form.dtype)
     beside = [operand for operand in site.op.beside if operand.holds != "position"]
     given = {operand.name: values[site.sources[operand.name]] for operand in beside}
     arrays = {"q": q, "k": k, "v": v, **given}
@@ -484,8 +523,8 @@ def _read(
         for operand in site.op.operands
         if operand.name in arrays
     }
-    if form.rotation is not None:
-        padded |= layout_tpu.tables(form, form.rotation, values[site.sources["q_angles"]])
+    if form.rotation_inside is not None:
+        padded |= layout_tpu.tables(form, form.rotation_inside, values[site.sources["q_angles"]])
     return (q, k, v), given, padded
 
 
