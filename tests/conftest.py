@@ -79,17 +79,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if "recorder" in getattr(item, "fixturenames", ()):
             item.add_marker("live")
     yield  # here, pytest leaves out what `-m` and `-k` do not choose
-    every, cases = config.getoption("--every"), Counter[str]()
+    chosen = config.getoption("--cases")
+    if chosen == "all":
+        return
+    test = {item: item.nodeid.partition("[")[0] for item in items}
+    count, seen = Counter(test.values()), Counter[str]()
+    kept: list[pytest.Item] = []
     left_out: list[pytest.Item] = []
     for item in items:
-        test = item.nodeid.partition("[")[0]
-        if cases[test] % every:
-            left_out.append(item)
-        cases[test] += 1
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        without = set(left_out)
-        items[:] = [item for item in items if item not in without]
+        is_third = seen[test[item]] % 3 == 0
+        seen[test[item]] += 1
+        in_both = count[test[item]] == 1 or item.get_closest_marker("any_jax") is not None
+        (kept if in_both or is_third == (chosen == "third") else left_out).append(item)
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = kept
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -157,7 +160,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--libtpu", metavar="DIR", help="the compiler for TPU, where pip install --target DIR libtpu put it"
     )
     parser.addoption(
-        "--every", type=int, default=1, metavar="N", help="of a test with several cases, run only every N-th case"
+        "--cases",
+        choices=("all", "third", "others"),
+        default="all",
+        help="of a test that depends on the version of jax and has several cases, run every third case, or the other cases",
     )
     parser.addoption("--update-seeds", action="store_true", help="write docs/seeds.md from what the tests find")
 

@@ -6,13 +6,15 @@
     python3 tests/run.py --lane floor     one lane: floor, ceiling, docs, tpu, gpu, gpu-floor, transformers, style or wheel
     python3 tests/run.py --random         other drawn examples than on every run; the summary prints their seed
 
+Two versions of jax share the cases: of a test with several cases, the newest version runs every third case and the oldest
+one runs the others. A test with one case runs with both. `--cases all` runs every case in every lane.
+
 The lanes:
   style    ruff and pyright
   floor    the suite on Python 3.11 with jax 0.10.2, and IREE
-  ceiling  on Python 3.12 with the newest jax, the tests that depend on the version of jax (not marked `any_jax`), with
-           every third case of those that have several
+  ceiling  on Python 3.12 with the newest jax, the tests that depend on the version of jax (not marked `any_jax`)
   docs     builds the site strictly, and checks its structure; in a browser too, if there is Chromium or Chrome
-  tpu      compiles for TPU chips by libtpu, in the environments of both: every third case with jax 0.10.2
+  tpu      compiles for TPU chips by libtpu, in the environments of both
   transformers
            the tests that compare with transformers and torch, in an environment that has them
   gpu      compiles for NVIDIA's chips, without a GPU, on Python 3.12 with the newest jax; interprets their kernels
@@ -45,6 +47,7 @@ TRANSFORMERS = ["torch==2.13.0", "transformers==5.24.0", "tokenizers", "safetens
 NVIDIA = ["nvidia-cuda-nvcc>=13,<14", "nvidia-nvjitlink>=13,<14", "nvidia-cuda-nvdisasm>=13,<14"]
 # What the text of a file with live tests has: the fixtures that import transformers, or the mark.
 LIVE = ("recorder", "live: ModuleType", "pytest.mark.live")
+GRAPHS = "0:180"  # of the thousand that tests/test_drawn.py draws
 LIBTPU = "0.0.52"  # whose listings ropegen.compilers reads
 
 
@@ -87,21 +90,20 @@ def main() -> int:
 
 
 def floor(arguments: list[str]) -> None:
-    # The ceiling draws other graphs, and the lane docs builds the site.
-    suite(floor_environment(), ["--graphs", "0:120", "--ignore", "tests/test_site.py", *arguments])
+    # The lane docs builds the site.
+    suite(floor_environment(), ["--cases", "others", "--graphs", GRAPHS, "--ignore", "tests/test_site.py", *arguments])
 
 
 def ceiling(arguments: list[str]) -> None:
     # The lane gpu interprets the kernels of that file with the same version of jax.
     skipped = ["--ignore", "tests/test_attend_gpu.py"]
-    # The floor runs every case. A version of jax breaks a test rather than one case of it.
-    some = ["-m", "not any_jax", "--every", "3", "--graphs", "300:480"]
+    some = ["-m", "not any_jax", "--cases", "third", "--graphs", GRAPHS]
     suite(ceiling_environment(), [*some, *skipped, *arguments])
 
 
 def tpu(arguments: list[str]) -> None:
-    for python, every in ((floor_environment(), "3"), (ceiling_environment(), "1")):
-        suite(python, ["--libtpu", str(libtpu(python)), "--every", every, "tests/test_compile_tpu.py", *arguments])
+    for python, cases in ((floor_environment(), "third"), (ceiling_environment(), "others")):
+        suite(python, ["--libtpu", str(libtpu(python)), "--cases", cases, "tests/test_compile_tpu.py", *arguments])
 
 
 def transformers(arguments: list[str]) -> None:
