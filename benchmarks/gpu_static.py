@@ -220,8 +220,8 @@ def page(runs: Mapping[str, Mapping[str, Any]]) -> str:
         "",
         "A kernel passes if ptxas gives nothing up (no C75xx), nothing is spilled, products do not wait for each other, and the",
         f"loop over full tiles with 128 features and 128 keys has at most {MOST_INSTRUCTIONS} instructions, and",
-        f"{MOST_ON_BLACKWELL} on Blackwell, where a warpgroup has twice as many queries, unless scores have a soft-cap. Each warpgroup "
-        "fetches for itself. What a kernel declines, XLA computes; the counts of its reasons are below.",
+        f"{MOST_ON_BLACKWELL} on Blackwell, where a warpgroup has twice as many queries, unless scores have a soft-cap, a bias or an",
+        "expression. Each warpgroup fetches for itself. What a kernel declines, XLA computes; the counts of its reasons are below.",
         "",
         "| part | chip | jax | kernels | pass | fail | decline |",
         "| --- | --- | --- | ---: | ---: | ---: | ---: |",

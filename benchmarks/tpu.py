@@ -296,7 +296,8 @@ def main() -> int:
             facts = facts | {"tokamax": tpu_heads.ask(options.tokamax, {"versions": True})}
         known = results["facts"].get(part, {})
         if "longer" in facts:  # it has the chosen chips alone
-            facts = facts | {"longer": known.get("longer", {}) | facts["longer"]}
+            others = {key: told for key, told in known.get("longer", {}).items() if key.rpartition(" ")[2] not in chips}
+            facts = facts | {"longer": others | facts["longer"]}
         results["facts"][part] = known | facts
         results["facts"][part]["modules"] = len(wanted)
         work.run(part, wanted)

@@ -341,6 +341,14 @@ class Comparison:
         return self.ours.least / self.best.least
 
     @property
+    def ahead_in_tiles(self) -> float:
+        """By how many cycles of a head the full tiles of the best anchor are ahead of ropegen's. On the diagonal, half of
+        the scores are counted.
+        """
+        scores = self.length**2 / 2 / 512**2
+        return scores * (self.ours.full - self.best.full)
+
+    @property
     def most_ratio(self) -> float:
         """The same with every copy: over the anchor that is best then."""
         return self.ours.most / min(head.most for head in self.anchors)
@@ -359,7 +367,7 @@ def own_entry(results: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     """
     entries = results["entries"].get("heads", {})
     told = results["facts"].get("heads", {}).get("longer", {}).get(key)
-    if key in entries or told is None or told["base"] not in entries:
+    if told is None or told["base"] not in entries:
         return entries.get(key, {})
     # The kernel was compiled for fewer steps, but its parts are the same.
     return {**entries[told["base"]], "head": told["head"]}
