@@ -171,7 +171,8 @@ def behind(results: Results) -> list[str]:
     """Where the best anchor needs fewer cycles, and what makes the difference."""
     lines = [
         "", "### Where an anchor is ahead", "",
-        "What its full tiles save, and the rest: beginning and ending rows of tiles, strips, and the diagonal.",
+        "The last two columns split the difference into the cycles that the anchor's full tiles save, and all others: the begins and",
+        "ends of rows of tiles, strips, and tiles on the diagonal. A negative number is an advantage of ropegen.",
         "",
         "| chip | comparison | ropegen's tile | best anchor | thousands of cycles more | of its full tiles | of the rest |",
         "| --- | --- | --- | --- | ---: | ---: | ---: |",

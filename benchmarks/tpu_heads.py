@@ -152,8 +152,10 @@ def heads(chips: Sequence[str], sites: int, quick: bool) -> tuple[list[Job], dic
         for direction, chip in itertools.product(DIRECTIONS, chips):
             job = ours(chip, direction, site, own_key(direction, length, width, turned))
             told = job.facts()
-            own = tile_of(COMPILED, width, turned, chip) != told["tile"] or holds(site, told["tile"], chip, direction)
-            if length == COMPILED or len(told["head"]) > 1 or own:
+            is_apart = tile_of(COMPILED, width, turned, chip) != told["tile"] or holds(
+                site, told["tile"], chip, direction
+            )
+            if length == COMPILED or len(told["head"]) > 1 or is_apart:
                 wanted.append(job)
             else:
                 base = own_key(direction, COMPILED, width, turned)

@@ -141,6 +141,24 @@ def test_keys_in_strips_add_to_one_gradient_of_the_queries(
     check(case, target=Target.parse(f"tpu:{chip}"))
 
 
+@pytest.mark.parametrize(
+    ("chip", "width", "holds"), [("v4", 128, True), ("v7x", 256, True), ("v6e", 256, False), ("v5e", 256, False)]
+)
+def test_cotangents_are_held_where_fewer_strips_save_more_than_their_copies_take(
+    chip: str, width: int, holds: bool
+) -> None:
+    case = Case(queries=32768, keys=32768, heads=8, kv_heads=8, width=width, value_width=width, dtype="bf16")
+    target, tile = Target.parse(f"tpu:{chip}"), Tile.of(q=1024, kv=1024)
+    assert {strip.holds for strip in mosaic_tpu._strips(case.site, tile, target, ())} == {holds}
+
+
+def test_a_backward_tile_has_more_keys_if_the_forward_one_did_not_fit() -> None:
+    case = Case(queries=4096, keys=4096, heads=8, kv_heads=8, width=256, value_width=256, pairing="half", dtype="bf16")
+    for chip, kv in (("v4", 1024), ("v5e", 512)):
+        strips = mosaic_tpu._strips(case.site, Tile.of(q=1024, kv=512), Target.parse(f"tpu:{chip}"), ())
+        assert strips[0].form.kv_tile == kv
+
+
 @settings(max_examples=1, deadline=None)
 @given(
     st.builds(

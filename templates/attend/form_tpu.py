@@ -49,7 +49,7 @@ class Form:
     q_start: int
     kv_start: int
     rotation: Rotation | None = None
-    """How the queries are rotated on their way to the products; None if they come rotated or are not rotated."""
+    """How the template rotates the queries in float32, in the kernel or before it; None if it does not."""
     is_prepared: bool = False
     """Whether the queries come as the products read them, rotated and scaled before the kernel."""
     at_once: int = ROWS  # the largest number of rows of scores at a time

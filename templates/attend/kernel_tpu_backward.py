@@ -81,16 +81,20 @@ class Strip:
         return self.form.dtype if self.finishes and self.is_last and not self.adds else np.dtype(np.float32)
 
     @property
+    def of_keys(self) -> int:
+        """Bytes of the cotangents of keys and values of one key head, float32."""
+        return 4 * self.keys * (self.form.width + self.form.value_width)
+
+    @property
     def vmem(self) -> int:
         """Bytes of fast memory: every block twice, scratch, and the scores of straight-line code that are live at once."""
         form, size = self.form, self.form.dtype.itemsize
         blocks = (form.rows + form.kv_tile) * (form.width + form.value_width) * size
         blocks += form.rows * form.width * self.dq_dtype.itemsize * (1 + self.adds)
-        of_keys = 4 * self.keys * (form.width + form.value_width)
-        blocks += 2 * 4 * 8 * form.rows + of_keys * (not self.holds)
+        blocks += 2 * 4 * 8 * form.rows + self.of_keys * (not self.holds)
         blocks += form.beside + 4 * form.rows * form.kv_tile * self.gives_bias
         scratch = form.rows * ((form.width + form.value_width) * size + 4 * form.width)
-        return 2 * blocks + scratch + of_keys * self.holds + 4 * 4 * form.chunk * min(form.kv_tile, STRAIGHT)
+        return 2 * blocks + scratch + self.of_keys * self.holds + 4 * 4 * form.chunk * min(form.kv_tile, STRAIGHT)
 
 
 def strips(form: Form, most: int, finishes: bool, gives_bias: bool, holds: bool = False) -> tuple[Strip, ...]:

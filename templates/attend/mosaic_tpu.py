@@ -411,8 +411,8 @@ def padding(site: AttendSite, tile: Tile, target: Target) -> Padding | None:
 def _strips(site: AttendSite, tile: Tile, target: Target, wanted: Collection[str]) -> tuple[Strip, ...]:
     """The strips of keys that the backward pass visits; empty if no tile fits.
 
-    The tile is the largest one, at most that of the forward pass, that leaves room for enough keys at a time. It has
-    more keys if the forward pass has so few because its tile would not fit.
+    The tile is the largest one, at most that of the forward pass, that leaves room for enough keys at a time. If a
+    larger tile of keys would not fit the forward pass, the backward pass tries twice as many keys.
     """
     best: tuple[Strip, ...] = ()
     more = Tile.of(q=tile["q"], kv=2 * tile["kv"])
@@ -461,7 +461,7 @@ def _row_cycles(form: Form) -> float:
 
 def _held_seconds(parts: tuple[Strip, ...], target: Target) -> float:
     """What the copies of the held cotangents of one head take, while nothing else runs."""
-    held = sum(4 * strip.keys * (strip.form.width + strip.form.value_width) for strip in parts if strip.holds)
+    held = sum(strip.of_keys for strip in parts if strip.holds)
     return held * target.figures.cores / target.figures.bandwidth
 
 
